@@ -1,0 +1,99 @@
+"""Records that cross module boundaries, and the letters their shapes are written in.
+
+==  =====================================================================
+B   contexts in a batch: one image (or several) and the text up to it
+Q   questions asked about one context;  N = B * Q prompts
+G   completions sampled for one prompt (the group)
+K   image slots of a context;  P patches of an image;  F its features
+L   prompt tokens;  T completion tokens;  V vocabulary;  D width
+==  =====================================================================
+
+A prompt is two segments, *context* (everything up to the last image) and
+*question* (the rest), because attention is causal: the context is computed once
+for its Q questions and each prompt once for its G completions. Rows of a deeper
+level that share a row above are consecutive.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+Params = Any  # a pytree of arrays
+Key = Array  # a typed PRNG key, shape ()
+
+
+class Images(NamedTuple):
+    """K image slots per context, each padded to P patches in merge-block order."""
+
+    patches: Float[Array, "B K P E"]  # normalised pixels of a patch, (C, T, p, p)
+    rows_cols: Int[Array, "B K P 2"]  # patch coordinates inside the image
+    windows: Int[Array, "B K W S"]  # patch index of each window's members, -1 pads
+    mask: Bool[Array, "B K P"]  # 1 = a patch of an image
+
+
+class Segment(NamedTuple):
+    """Rows of tokens; padding may stand on either side, `mask` says where."""
+
+    tokens: Int[Array, "M L"]
+    mask: Bool[Array, "M L"]
+    positions: Int[Array, "M L 3"]  # mRoPE (t, h, w)
+    features: Int[Array, "M L"]  # index into the row's K * F image features, -1 = text
+
+
+class Prompt(NamedTuple):
+    """B contexts with Q questions each; N = B * Q rows of questions."""
+
+    images: Images
+    context: Segment  # [B, Lc]
+    question: Segment  # [N, Lq], padded on the left: the last column is never padding
+    next_position: Int[Array, "N"]  # position (all axes) of the first new token
+
+
+class Rollout(NamedTuple):
+    """G completions of each of N prompts."""
+
+    tokens: Int[Array, "N G T"]
+    mask: Bool[Array, "N G T"]  # up to and including the first stop token
+    logp: Float[Array, "N G T"]  # under the policy: temperature 1, whole vocabulary
+    logp_sampling: Float[Array, "N G T"]  # under what was sampled from
+
+
+class GroundingBatch(NamedTuple):
+    """One step's data for `medloc`."""
+
+    prompt: Prompt
+    boxes: Float[Array, "N 4"]  # target (x1, y1, x2, y2), pixels of the resized image
+    valid: Bool[Array, "N"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "N"]  # keys the rollout's noise, whatever the batch layout
+    answer: Int[Array, "N T"]  # the supervised answer, stop token included
+    answer_mask: Bool[Array, "N T"]
+
+
+class TrainState(NamedTuple):
+    """Everything a step reads and writes."""
+
+    params: Params
+    opt_state: Any
+    step: Int[Array, ""]
+    aux: Any = ()  # the system's own carry, such as a ThresholdState
+
+
+class System(NamedTuple):
+    """A training system as pure functions; the loop jits them with shardings from `axes`.
+
+    init(key) -> TrainState
+    update(state, batch, key) -> (state, metrics)      state may be donated
+    evaluate(state, batch, key) -> (predictions, per-example metrics)
+    axes: TrainState of jax.sharding.PartitionSpec of logical axis names, one per array
+    prepare(state, batch, key) -> batch, only where a host-side Python reward must sit
+    between two compiled calls; update then takes what prepare returns.
+
+    `key` is consumed; the loop passes fold_in(root, step).
+    """
+
+    init: Callable[[Key], TrainState]
+    update: Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, Array]]]
+    evaluate: Callable[[TrainState, Any, Key], tuple[Any, dict[str, Array]]]
+    axes: TrainState
+    prepare: Callable[[TrainState, Any, Key], Any] | None = None
