@@ -24,11 +24,16 @@ Key = Array  # a typed PRNG key, shape ()
 
 
 class Images(NamedTuple):
-    """K image slots per context, each padded to P patches in merge-block order."""
+    """K image slots per context, patches in padded window order.
+
+    P = W * S: W windows of S patches each (S = 64 for Qwen2.5-VL), a window cut by the
+    image's edge is filled up with padding, an image with fewer windows likewise. Inside
+    a window the order is merge-block order, so a feature is 4 consecutive patches and
+    windowed attention is a reshape. Sides that are multiples of the window waste nothing.
+    """
 
     patches: Float[Array, "B K P E"]  # normalised pixels of a patch, (C, T, p, p)
     rows_cols: Int[Array, "B K P 2"]  # patch coordinates inside the image
-    windows: Int[Array, "B K W S"]  # patch index of each window's members, -1 pads
     mask: Bool[Array, "B K P"]  # 1 = a patch of an image
 
 
