@@ -1,0 +1,45 @@
+"""Strict arithmetic, eight faked devices and one compilation cache for the suite.
+
+The environment is set before anything imports jax: the backend reads it once.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pathlib
+
+import jax
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Set jax's own switches; runs in each xdist worker as well."""
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if not cache and getattr(
+        config, "cache", None
+    ):  # no cache under -p no:cacheprovider
+        cache = str(config.cache.mkdir("jax"))
+    if cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder of the large oracles (`MEDJAX_SHARED`, or `shared` beside the repository)."""
+    path = pathlib.Path(os.environ.get("MEDJAX_SHARED") or REPO.parent / "shared")
+    if not path.is_dir():
+        pytest.skip(f"no oracle folder at {path}; set MEDJAX_SHARED")
+    return path
