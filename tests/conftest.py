@@ -38,7 +38,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder of the large oracles (`MEDJAX_SHARED`, or `shared` beside the repository)."""
+    """Folder of the large oracles (`MEDJAX_SHARED` or `../shared`)."""
     path = pathlib.Path(os.environ.get("MEDJAX_SHARED") or REPO.parent / "shared")
     if not path.is_dir():
         pytest.skip(f"no oracle folder at {path}; set MEDJAX_SHARED")

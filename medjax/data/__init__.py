@@ -1,0 +1,1 @@
+"""Host side: files, images, text and tokens to NumPy batches, deterministic in (seed, index)."""

@@ -1,0 +1,1 @@
+"""Scores of predictions: plain NumPy in, named numbers and tables out."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning on arrays: boxes, rewards, advantages, losses, thresholds."""

@@ -1,0 +1,1 @@
+"""All side effects of a run: the loop, checkpoints, logs and the manifest."""
