@@ -1,0 +1,91 @@
+"""Attention over blocks of keys, each shared by consecutive rows of queries."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+MASKED = -1e30  # finite: a row without any allowed key must not turn into NaN
+
+
+class KeyBlock(NamedTuple):
+    """Keys and values of M rows; each row serves N // M consecutive query rows."""
+
+    keys: Float[Array, "M L Hkv d"]
+    values: Float[Array, "M L Hkv d"]
+    mask: Bool[Array, "M #T L"]  # may differ between queries only where M = N
+
+
+def attend(
+    queries: Float[Array, "N T H d"], blocks: Sequence[KeyBlock]
+) -> Float[Array, "N T H d"]:
+    """Softmax attention of each query over the keys of all blocks together.
+
+    softmax([q K_1^T, q K_2^T, ...] / sqrt(d)) [V_1; V_2; ...], with H / Hkv query heads
+    per key head. A block with M < N rows is a prefix that N // M consecutive rows share:
+    it is never repeated in memory. Each block is reduced on its own and the parts are
+    joined by their log-sum-exp (Dao et al. 2022, online softmax), so the scores of
+    blocks with different row counts need not meet in one array. Scores and sums are
+    float32 whatever the dtype of the queries.
+    """
+    parts = [_reduce_block(queries, block) for block in blocks]
+    top = parts[0][1]
+    for _, peak, _ in parts[1:]:
+        top = jnp.maximum(top, peak)
+    total = jnp.zeros_like(top)
+    mixed = jnp.zeros(queries.shape, top.dtype)
+    for values, peak, mass in parts:
+        scale = jnp.exp(peak - top)
+        total = total + scale * mass
+        mixed = mixed + scale[..., None] * values
+    return (mixed / total[..., None]).astype(queries.dtype)
+
+
+def _reduce_block(
+    queries: Float[Array, "N T H d"], block: KeyBlock
+) -> tuple[Float[Array, "N T H d"], Float[Array, "N T H"], Float[Array, "N T H"]]:
+    """Unnormalised mix of the values, its peak score and its mass."""
+    rows, length, heads, dim = queries.shape
+    shared, kv_heads = block.keys.shape[0], block.keys.shape[2]
+    accumulate = jnp.promote_types(queries.dtype, jnp.float32)
+    grouped = queries.reshape(
+        shared, rows // shared, length, kv_heads, heads // kv_heads, dim
+    )
+    scores = jnp.einsum(
+        "mrtkgd,mlkd->mkrtgl",
+        grouped,
+        block.keys,
+        preferred_element_type=accumulate,
+    ) * (dim**-0.5)
+    scores = jnp.where(block.mask[:, None, None, :, None, :], scores, MASKED)
+    # the result does not depend on the peak, so no gradient needs to pass it
+    peak = jax.lax.stop_gradient(scores.max(-1))
+    weights = jnp.exp(scores - peak[..., None])
+    mass = weights.sum(-1)
+    mixed = jnp.einsum(
+        "mkrtgl,mlkd->mrtkgd",
+        weights.astype(block.values.dtype),
+        block.values,
+        preferred_element_type=accumulate,
+    )
+    flat = (rows, length, heads)
+    return (
+        mixed.reshape(*flat, dim),
+        peak.transpose(0, 2, 3, 1, 4).reshape(flat),
+        mass.transpose(0, 2, 3, 1, 4).reshape(flat),
+    )
+
+
+def causal_mask(mask: Bool[Array, "M L"]) -> Bool[Array, "M L L"]:
+    """Each token sees itself and the unpadded tokens at lower indices.
+
+    By index, not by mRoPE position, also inside an image; padding sees itself, which
+    keeps its rows finite.
+    """
+    length = mask.shape[1]
+    index = jnp.arange(length, dtype=jnp.int32)
+    lower = index[:, None] >= index[None, :]
+    diagonal = index[:, None] == index[None, :]
+    return (lower[None] & mask[:, None, :]) | diagonal[None]

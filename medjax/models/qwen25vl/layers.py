@@ -1,0 +1,94 @@
+"""What the vision tower and the text decoder are both made of."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+EMBEDDING = nn.initializers.normal(0.02)
+FAN_IN = (
+    nn.initializers.lecun_normal()
+)  # 0.02 at the 3B's width, and right for a tiny one
+
+
+def dense(
+    features: int,
+    name: str,
+    axes: tuple[str, str],
+    *,
+    dtype: str,
+    param_dtype: str,
+    bias: bool,
+) -> nn.Dense:
+    """A dense layer whose kernel [in, out] carries the logical axis names `axes`."""
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.dtype(param_dtype),
+        kernel_init=nn.with_logical_partitioning(FAN_IN, axes),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
+        name=name,
+    )
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * scale (Zhang and Sennrich 2019).
+
+    Normalised in float32 and cast back *before* the scale, as Qwen2 does it.
+    """
+
+    eps: float
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
+        """Normalise the last axis."""
+        scale = self.param(
+            "scale",
+            nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
+            x.shape[-1:],
+            jnp.dtype(self.param_dtype),
+        )
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        normed = (wide * jax.lax.rsqrt(mean_square + self.eps)).astype(x.dtype)
+        return normed * jnp.broadcast_to(scale.astype(x.dtype), x.shape)
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    width: int
+    mlp: int
+    bias: bool
+    dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
+        """Map the last axis to `mlp` and back."""
+        how = {"dtype": self.dtype, "param_dtype": self.param_dtype, "bias": self.bias}
+        gate = dense(self.mlp, "gate", ("embed", "mlp"), **how)(x)
+        up = dense(self.mlp, "up", ("embed", "mlp"), **how)(x)
+        return dense(self.width, "down", ("mlp", "embed"), **how)(nn.silu(gate) * up)
+
+
+def rematerialised(layer: type[nn.Module], remat: str) -> type[nn.Module]:
+    """The layer, recomputed in the backward pass as `remat` says.
+
+    "none", "full", or the name of a policy in `jax.checkpoint_policies`.
+    """
+    if remat == "none":
+        return layer
+    policies = {
+        name: policy
+        for name, policy in vars(jax.checkpoint_policies).items()
+        if not name.startswith("_")
+    }
+    if remat != "full" and remat not in policies:
+        raise ValueError(
+            f"remat={remat!r}: expected 'none', 'full' or one of {sorted(policies)}"
+        )
+    policy = None if remat == "full" else policies[remat]
+    return nn.remat(layer, policy=policy, prevent_cse=False)

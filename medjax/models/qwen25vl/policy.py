@@ -1,0 +1,205 @@
+"""The policy as functions of (config, params): encode, prefill, extend, score.
+
+A prompt is computed level by level: its context once for all questions on it, each
+question once for all its completions. Every level is one call of `extend` on the caches
+of the levels above, in the rollout and in the learner alike.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.text import Cache, TextDecoder
+from medjax.models.qwen25vl.vision import VisionTower
+from medjax.types import Images, Key, Params, Prompt, Segment
+
+
+class Prefill(NamedTuple):
+    """A prompt as its completions see it."""
+
+    context: Cache  # [B, Lc]
+    question: Cache  # [N, Lq]
+    last: Float[Array, "N D"]  # hidden state that predicts the first new token
+    next_position: Int[Array, "N"]
+
+
+def init_params(config: Qwen25VLConfig, key: Key) -> Params:
+    """Random parameters: fan-in scaled, unit norms, no biases. `key` is consumed."""
+    return nn.unbox(_boxed_params(config, key))
+
+
+def param_axes(config: Qwen25VLConfig) -> Params:
+    """The parameters' logical axis names: a PartitionSpec in place of each array."""
+    boxed = jax.eval_shape(partial(_boxed_params, config), jax.random.key(0))
+    return nn.get_partition_spec(boxed)
+
+
+def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
+    vision_key, text_key = jax.random.split(key)
+    vision = config.vision
+    patch_dim = vision.channels * vision.temporal * vision.patch**2
+    length = (vision.window // vision.patch) ** 2
+    tower = VisionTower(config).init(
+        vision_key,
+        jnp.zeros((1, length, patch_dim), jnp.float32),
+        jnp.zeros((1, length, 2), jnp.int32),
+        jnp.ones((1, length), bool),
+    )
+
+    def whole(decoder: TextDecoder) -> Array:
+        x = decoder.embed(jnp.zeros((1, 1), jnp.int32))
+        mask, positions = jnp.ones((1, 1), bool), jnp.zeros((1, 1, 3), jnp.int32)
+        hidden, _ = decoder(x, mask, positions, ())
+        return hidden if config.tied else decoder.head(hidden)
+
+    decoder = nn.init(whole, TextDecoder(config))(text_key)
+    return {"vision": tower["params"], "text": decoder["params"]}
+
+
+def encode_images(
+    config: Qwen25VLConfig, params: Params, images: Images
+) -> Float[Array, "B KF D"]:
+    """Features of each context's images, slot after slot."""
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
+    features = VisionTower(config).apply({"params": params["vision"]}, *flat)
+    return features.reshape(images.mask.shape[0], -1, config.width)
+
+
+def embed_segment(
+    config: Qwen25VLConfig,
+    params: Params,
+    segment: Segment,
+    features: Float[Array, "M KF D"] | None,
+) -> Float[Array, "M L D"]:
+    """Token embeddings, image features in place of image tokens."""
+    x = _decoder(config, params, TextDecoder.embed, segment.tokens)
+    if features is None:
+        return x
+    index = jnp.maximum(segment.features, 0)[..., None]
+    image = jnp.take_along_axis(features, index, axis=1)
+    return jnp.where(segment.features[..., None] >= 0, image, x)
+
+
+def extend(
+    config: Qwen25VLConfig,
+    params: Params,
+    x: Float[Array, "N T D"],
+    mask: Bool[Array, "N T"],
+    positions: Int[Array, "N T 3"],
+    past: Sequence[Cache],
+) -> tuple[Float[Array, "N T D"], Cache]:
+    """Hidden states of T more tokens after `past`, and the cache of these tokens.
+
+    A cache of fewer rows than N is shared: each of its rows by N / rows consecutive ones.
+    """
+    return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
+
+
+def logits(
+    config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*M D"]
+) -> Float[Array, "*M V"]:
+    """Scores over the vocabulary in float32."""
+    return _decoder(config, params, TextDecoder.logits, hidden)
+
+
+def _decoder(config: Qwen25VLConfig, params: Params, method, *args):  # noqa: ANN001, ANN202
+    variables = {"params": params["text"]}
+    return TextDecoder(config).apply(variables, *args, method=method)
+
+
+def prefill(
+    config: Qwen25VLConfig,
+    params: Params,
+    prompt: Prompt,
+    features: Float[Array, "B KF D"],
+) -> Prefill:
+    """Compute a prompt once, for any number of completions."""
+    last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
+    return Prefill(context, question, last_hidden[:, -1], prompt.next_position)
+
+
+def prompt_logits(
+    config: Qwen25VLConfig, params: Params, prompt: Prompt
+) -> tuple[Float[Array, "B Lc V"], Float[Array, "N Lq V"]]:
+    """Next-token scores at every position of the prompt's two segments."""
+    features = encode_images(config, params, prompt.images)
+    context = prompt.context
+    x = embed_segment(config, params, context, features)
+    hidden, _ = extend(config, params, x, context.mask, context.positions, ())
+    question, _, _ = _prompt_hidden(config, params, prompt, features)
+    return logits(config, params, hidden), logits(config, params, question)
+
+
+def _prompt_hidden(
+    config: Qwen25VLConfig,
+    params: Params,
+    prompt: Prompt,
+    features: Float[Array, "B KF D"],
+) -> tuple[Float[Array, "N Lq D"], Cache, Cache]:
+    context, question = prompt.context, prompt.question
+    x = embed_segment(config, params, context, features)
+    _, context_cache = extend(config, params, x, context.mask, context.positions, ())
+    x = embed_segment(config, params, question, None)
+    hidden, question_cache = extend(
+        config, params, x, question.mask, question.positions, (context_cache,)
+    )
+    return hidden, context_cache, question_cache
+
+
+def completion_logps(
+    config: Qwen25VLConfig,
+    params: Params,
+    prefilled: Prefill,
+    tokens: Int[Array, "N G T"],
+    mask: Bool[Array, "N G T"],
+    *,
+    chunk: int | None = None,
+) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+    """Log-probability of each completion token, and the entropy there, in nats.
+
+    log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
+    needs it; scores are made at completion positions only. With `chunk` (dividing T)
+    they are made for `chunk` positions at a time and again in the backward pass, so that
+    memory holds N G chunk V scores instead of N G T V.
+    """
+    rows, group, length = tokens.shape
+    flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
+    steps = jnp.arange(length - 1, dtype=jnp.int32)
+    start = jnp.repeat(prefilled.next_position, group)
+    positions = (start[:, None] + steps[None])[..., None]
+    hidden, _ = extend(
+        config,
+        params,
+        _decoder(config, params, TextDecoder.embed, flat[:, :-1]),
+        flat_mask[:, :-1],
+        jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
+        (prefilled.context, prefilled.question),
+    )
+    first = jnp.repeat(prefilled.last[:, None], group, axis=0)
+    hidden = jnp.concatenate([first, hidden], axis=1)
+
+    def score(
+        hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
+    ) -> tuple[Float[Array, "R c"], Float[Array, "R c"]]:
+        log_probs = jax.nn.log_softmax(logits(config, params, hidden))
+        picked = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+        return picked, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+    if chunk is None:
+        scores = score(hidden, flat)
+    else:
+        pieces = (rows * group, length // chunk, chunk)
+        chunked = (
+            jnp.moveaxis(hidden.reshape(*pieces, -1), 1, 0),
+            jnp.moveaxis(flat.reshape(pieces), 1, 0),
+        )
+        scores = jax.lax.map(lambda xs: jax.checkpoint(score)(*xs), chunked)
+        scores = jax.tree.map(lambda s: jnp.moveaxis(s, 0, 1), scores)
+    logp, entropy = (s.reshape(rows, group, length) for s in scores)
+    return logp, entropy

@@ -1,0 +1,45 @@
+"""Rotary position embeddings: three axes for text (mRoPE), two for patches."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+
+
+def text_angles(
+    positions: Int[Array, "M L 3"], config: Qwen25VLConfig
+) -> Float[Array, "M L d/2"]:
+    """mRoPE angles in rad: frequency i turns with the axis its section names.
+
+    angle_i = position[axis_i] * theta^(-2i/d), axes (t, h, w) in blocks of
+    `mrope_section` frequencies (Qwen2-VL, section 2.1). float32: angles reach 1e5 rad.
+    """
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    sections = np.array(config.mrope_section)
+    axis = jnp.repeat(positions, sections, axis=-1, total_repeat_length=half)
+    return axis.astype(jnp.float32) * frequency[None, None]
+
+
+def patch_angles(
+    rows_cols: Int[Array, "M P 2"], config: VisionConfig
+) -> Float[Array, "M P d/2"]:
+    """Angles of a patch in rad: its row on the first half, its column on the second."""
+    quarter = config.width // config.heads // 4
+    frequency = 10000.0 ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
+    angles = rows_cols.astype(jnp.float32)[..., None] * frequency[None, None, None]
+    return angles.reshape(*rows_cols.shape[:-1], 2 * quarter)
+
+
+def rotate(
+    x: Float[Array, "M L H d"], angles: Float[Array, "M L d/2"]
+) -> Float[Array, "M L H d"]:
+    """Rotate the pairs (i, i + d/2) of each head by their angle, in float32."""
+    cos = jnp.cos(angles)[:, :, None, :]
+    sin = jnp.sin(angles)[:, :, None, :]
+    first, second = jnp.split(x.astype(angles.dtype), 2, axis=-1)
+    rotated = jnp.concatenate(
+        [first * cos - second * sin, second * cos + first * sin], axis=-1
+    )
+    return rotated.astype(x.dtype)

@@ -1,0 +1,151 @@
+"""Text decoder of Qwen2.5-VL, one segment of tokens at a time."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.layers import (
+    EMBEDDING,
+    RMSNorm,
+    SwiGLU,
+    dense,
+    rematerialised,
+)
+from medjax.models.qwen25vl.rope import rotate, text_angles
+
+
+class Cache(NamedTuple):
+    """Keys (rotated) and values of a segment of M rows, for all n layers."""
+
+    keys: Float[Array, "n M L Hkv d"]
+    values: Float[Array, "n M L Hkv d"]
+    mask: Bool[Array, "M L"]
+
+
+class DecoderLayer(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x)), causal, grouped key heads."""
+
+    config: Qwen25VLConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "N T D"],
+        past: Sequence[tuple[Array, Array]],
+        past_masks: Sequence[Bool[Array, "M L"]],
+        angles: Float[Array, "N T d/2"],
+        own_mask: Bool[Array, "N T T"],
+    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        """One layer; returns the segment's own keys and values to stack."""
+        config = self.config
+        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        h = RMSNorm(config.norm_eps, config.param_dtype, name="input_norm")(x)
+        mixed, own = _Attention(config, name="attention")(
+            h, past, past_masks, angles, own_mask
+        )
+        x = x + mixed
+        h = RMSNorm(config.norm_eps, config.param_dtype, name="post_norm")(x)
+        return x + SwiGLU(config.width, config.mlp, False, name="mlp", **how)(h), own
+
+
+class _Attention(nn.Module):
+    config: Qwen25VLConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "N T D"],
+        past: Sequence[tuple[Array, Array]],
+        past_masks: Sequence[Bool[Array, "M L"]],
+        angles: Float[Array, "N T d/2"],
+        own_mask: Bool[Array, "N T T"],
+    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        config = self.config
+        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+
+        def heads(name: str, count: int) -> Float[Array, "N T H d"]:
+            axes = ("embed", "heads" if name == "q" else "kv_heads")
+            y = dense(count * config.head_dim, name, axes, bias=True, **how)(x)
+            return y.reshape(*x.shape[:2], count, config.head_dim)
+
+        q = rotate(heads("q", config.heads), angles)
+        k = rotate(heads("k", config.kv_heads), angles)
+        v = heads("v", config.kv_heads)
+        blocks = [
+            KeyBlock(keys, values, mask[:, None, :])
+            for (keys, values), mask in zip(past, past_masks, strict=True)
+        ]
+        mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
+        mixed = mixed.reshape(*x.shape[:2], -1)
+        out = dense(config.width, "o", ("heads", "embed"), bias=False, **how)(mixed)
+        return out, (k, v)
+
+
+class TextDecoder(nn.Module):
+    """Embedding, layers under `scan`, final norm and head."""
+
+    config: Qwen25VLConfig
+
+    def setup(self) -> None:
+        """Name the parts as the checkpoint's tree does."""
+        config = self.config
+        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        self.embedding = nn.Embed(
+            config.vocab,
+            config.width,
+            dtype=jnp.dtype(config.dtype),
+            param_dtype=jnp.dtype(config.param_dtype),
+            embedding_init=nn.with_logical_partitioning(EMBEDDING, ("vocab", "embed")),
+            name="embed",
+        )
+        self.stack = nn.scan(
+            rematerialised(DecoderLayer, config.remat),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=config.layers,
+            unroll=config.scan_unroll,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(config, name="layers")
+        self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")
+        if not config.tied:
+            self.head = dense(
+                config.vocab, "head", ("embed", "vocab"), bias=False, **how
+            )
+
+    def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
+        """Rows of the embedding table."""
+        return self.embedding(tokens)
+
+    def __call__(
+        self,
+        x: Float[Array, "N T D"],
+        mask: Bool[Array, "N T"],
+        positions: Int[Array, "N T 3"],
+        past: Sequence[Cache],
+    ) -> tuple[Float[Array, "N T D"], Cache]:
+        """Normed hidden states of a segment that follows `past`, and its cache."""
+        x, (keys, values) = self.stack(
+            x,
+            tuple((cache.keys, cache.values) for cache in past),
+            tuple(cache.mask for cache in past),
+            text_angles(positions, self.config),
+            causal_mask(mask),
+        )
+        return self.final_norm(x), Cache(keys, values, mask)
+
+    def logits(self, hidden: Float[Array, "*M D"]) -> Float[Array, "*M V"]:
+        """Scores over the vocabulary, accumulated in float32."""
+        if self.config.tied:
+            kernel = self.embedding.embedding.T.astype(hidden.dtype)
+        else:
+            kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
+        accumulate = jnp.promote_types(hidden.dtype, jnp.float32)
+        return jnp.einsum(
+            "...d,dv->...v", hidden, kernel, preferred_element_type=accumulate
+        )

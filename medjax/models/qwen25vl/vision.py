@@ -1,0 +1,132 @@
+"""Vision tower of Qwen2.5-VL: images in padded window order to features."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.models.qwen25vl.attention import KeyBlock, attend
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.layers import RMSNorm, SwiGLU, dense, rematerialised
+from medjax.models.qwen25vl.rope import patch_angles, rotate
+
+
+class VisionBlock(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x)); attention is not causal.
+
+    Full blocks attend to the whole image, the others to their window, which in padded
+    window order is a reshape.
+    """
+
+    config: Qwen25VLConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "M P D"],
+        full: Bool[Array, ""],
+        angles: Float[Array, "M P d/2"],
+        mask: Bool[Array, "M P"],
+    ) -> tuple[Float[Array, "M P D"], None]:
+        """One block; the second result is what `nn.scan` would stack."""
+        vision = self.config.vision
+        how = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
+        size = (vision.window // vision.patch) ** 2
+        rows, length, width = x.shape
+
+        h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm1")(x)
+        attention = _Attention(self.config, name="attention")
+        queries, keys, values = attention.project(h, angles)
+
+        def over(group: int) -> Float[Array, "M P D"]:
+            def split(y: Float[Array, "M P ..."]) -> Float[Array, "MW S ..."]:
+                return y.reshape(rows * length // group, group, *y.shape[2:])
+
+            block = KeyBlock(split(keys), split(values), split(mask)[:, None, :])
+            return attend(split(queries), [block]).reshape(rows, length, width)
+
+        mixed = jax.lax.cond(full, lambda: over(length), lambda: over(size))
+        x = x + attention.combine(mixed)
+        h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm2")(x)
+        mlp = SwiGLU(vision.width, vision.mlp, True, name="mlp", **how)
+        return x + mlp(h), None
+
+
+class _Attention(nn.Module):
+    """The projections of a block; what lies between them depends on the window."""
+
+    config: Qwen25VLConfig
+
+    def setup(self) -> None:
+        vision = self.config.vision
+        how = {
+            "dtype": self.config.dtype,
+            "param_dtype": self.config.param_dtype,
+            "bias": True,
+        }
+        self.qkv = dense(3 * vision.width, "qkv", ("embed", "heads"), **how)
+        self.proj = dense(vision.width, "proj", ("heads", "embed"), **how)
+
+    def project(
+        self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
+    ) -> tuple[Float[Array, "M P H d"], ...]:
+        heads = self.config.vision.heads
+        split = jnp.split(self.qkv(x), 3, axis=-1)
+        q, k, v = (y.reshape(*y.shape[:2], heads, -1) for y in split)
+        return rotate(q, angles), rotate(k, angles), v
+
+    def combine(self, x: Float[Array, "M P D"]) -> Float[Array, "M P D"]:
+        return self.proj(x)
+
+
+class VisionTower(nn.Module):
+    """Patches to features: one per merge x merge patches, in the decoder's width."""
+
+    config: Qwen25VLConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        patches: Float[Array, "M P E"],
+        rows_cols: Int[Array, "M P 2"],
+        mask: Bool[Array, "M P"],
+    ) -> Float[Array, "M F D"]:
+        """Features of M images in padded window order; those of padding are noise."""
+        config, vision = self.config, self.config.vision
+        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        x = patches.astype(jnp.dtype(config.dtype))
+        x = dense(vision.width, "patch_embed", ("patch", "embed"), bias=False, **how)(x)
+        full = jnp.array([i in vision.full_blocks for i in range(vision.depth)])
+        blocks = nn.scan(
+            rematerialised(VisionBlock, config.remat),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=vision.depth,
+            unroll=config.scan_unroll,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )(config, name="blocks")
+        x, _ = blocks(x, full, patch_angles(rows_cols, vision), mask)
+        return Merger(config, name="merger")(x)
+
+
+class Merger(nn.Module):
+    """norm per patch, merge^2 patches side by side, two layers with exact GELU."""
+
+    config: Qwen25VLConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "M P D"]) -> Float[Array, "M F D"]:
+        """Consecutive merge^2 patches to one feature."""
+        vision = self.config.vision
+        how = {
+            "dtype": self.config.dtype,
+            "param_dtype": self.config.param_dtype,
+            "bias": True,
+        }
+        merged = vision.merge**2 * vision.width
+        x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
+        x = x.reshape(x.shape[0], -1, merged)
+        x = dense(merged, "fc1", ("embed", "mlp"), **how)(x)
+        x = nn.gelu(x, approximate=False)
+        return dense(self.config.width, "fc2", ("mlp", "embed"), **how)(x)
