@@ -1,1 +1,1 @@
-"""Host side: files, images, text and tokens to NumPy batches, deterministic in (seed, index)."""
+"""Host side: files, images, text, tokens -> NumPy batches, fixed by (seed, index)."""

@@ -1,0 +1,412 @@
+"""Import arrows, the never-list, documentation and size, read off the syntax trees."""
+
+import ast
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+FILES = {
+    path.relative_to(REPO).as_posix(): path.read_text()
+    for path in [*sorted((REPO / "medjax").rglob("*.py")), REPO / "run.py"]
+    if path.exists()
+}
+CONFIGS = {
+    path.relative_to(REPO).as_posix(): path.read_text()
+    for path in sorted((REPO / "configs").glob("*.py"))
+}
+
+# What a part of the package may import of the package, itself aside.
+ARROWS = {
+    "types": (),
+    "sharding": ("types",),
+    "metrics": ("types",),
+    "rl": ("types",),
+    "models": ("types",),
+    "mri": ("types",),
+    "data": ("types", "rl"),
+    "evals": ("types", "rl", "mri"),
+    "systems": ("types", "metrics", "sharding", "rl", "models", "mri"),
+    "runtime": ("types", "metrics", "sharding"),
+    "report": ("types",),
+}
+# Third parties with a home: elsewhere they are not imported at all.
+HOMES = {
+    "flax": ("models",),
+    "matplotlib": ("report",),
+    "transformers": ("data",),
+    "orbax": ("runtime",),
+    "tensorboardX": ("runtime",),
+    "rich": ("runtime",),
+    "absl": (),
+    "ml_collections": (),
+    "configs": (),
+    "torch": (),
+    "tensorflow": (),
+    "pickle": (),
+}
+LAZY = ("matplotlib", "transformers", "tensorboardX")  # inside functions only
+JITTED = ("rl", "models", "mri", "systems")
+RECORDS = {
+    "NamedTuple",
+    "Protocol",
+    "Module",
+    "TypedDict",
+    "Enum",
+    "IntEnum",
+    "StrEnum",
+}
+STATEFUL = ("data/", "runtime/")  # where an iterator, a writer, a manager may live
+
+
+def part_of(path):
+    """`medjax/rl/grpo.py` -> `rl`; `medjax/types.py` -> `types`; `run.py` -> ``."""
+    if not path.startswith("medjax/"):
+        return ""
+    return path.split("/")[1].removesuffix(".py")
+
+
+def imports(tree):
+    """(node, dotted module) of every import; `from a import b` counts as a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            stem = "." * node.level + (node.module or "")
+            yield from ((node, f"{stem}.{alias.name}") for alias in node.names)
+
+
+def functions(tree):
+    return [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def parameters(function):
+    a = function.args
+    return [*a.posonlyargs, *a.args, *a.kwonlyargs]
+
+
+def name_of(node):
+    """Dotted name of `a.b.c`, of what a call calls; "" for anything else."""
+    if isinstance(node, ast.Call):
+        return name_of(node.func)
+    if isinstance(node, ast.Attribute):
+        return f"{name_of(node.value)}.{node.attr}"
+    if isinstance(node, ast.Subscript):
+        return name_of(node.value)
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def import_arrows(path, tree):
+    part = part_of(path)
+    top = {id(n) for n in tree.body}
+    for node, module in imports(tree):
+        root, *rest = module.split(".")
+        if module.startswith("."):
+            yield node, "relative import: write medjax. ..."
+        elif root == "medjax" and rest and part in ARROWS:
+            if rest[0] != part and rest[0] not in (*ARROWS[part], "__version__"):
+                yield node, f"{part} must not import medjax.{rest[0]}"
+        elif root in HOMES and path.startswith("medjax/"):
+            if part not in HOMES[root]:
+                yield node, f"{part} must not import {root}"
+            elif root in LAZY and id(node) in top:
+                yield node, f"import {root} inside the function that needs it"
+        if part in ("data", "evals") and re.match(
+            r"jax\.(jit|vmap|grad|lax)\b", module
+        ):
+            yield node, f"{part} is host code: no {module}"
+
+
+def global_state(path, tree):
+    mutable = ("list", "dict", "set", "defaultdict", "deque", "Counter", "OrderedDict")
+    literals = ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp
+    for node in tree.body:
+        value = getattr(node, "value", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if name_of(targets[0]) == "__all__":
+                continue
+            called = name_of(value) if isinstance(value, ast.Call) else ""
+            if isinstance(value, literals) or called.split(".")[-1] in mutable:
+                yield node, "mutable module-level object: tuple, MappingProxyType ..."
+            if called.startswith(("jnp.", "jax.numpy.", "jax.random.")):
+                yield node, "array made at import"
+        if isinstance(node, ast.Expr) and name_of(value).startswith("jax.config"):
+            yield node, "jax.config at import"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield node, "global statement"
+        if name_of(node).split(".")[-1] in ("lru_cache", "cache") and name_of(
+            node
+        ).startswith(("functools", "lru_cache")):
+            yield node, "hidden cache"
+
+
+def classes(path, tree):
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        bases = [name_of(base).split(".")[-1] for base in node.bases]
+        frozen = any(
+            "dataclass" in name_of(d) and "frozen=True" in ast.unparse(d)
+            for d in node.decorator_list
+        )
+        error = any(base.endswith(("Error", "Exception", "Warning")) for base in bases)
+        inside = path.removeprefix("medjax/").startswith(STATEFUL)
+        if not (frozen or error or inside or RECORDS & set(bases)):
+            yield node, f"class {node.name}: a NamedTuple and functions serve"
+
+
+def configuration(path, tree):
+    for node in ast.walk(tree):
+        name = name_of(node) if isinstance(node, ast.Attribute | ast.Call) else ""
+        if isinstance(node, ast.Call) and name == "getattr":
+            if re.search(r"cfg|config|options", ast.unparse(node.args[0])):
+                yield node, "getattr on a config"
+        if isinstance(node, ast.Attribute) and name in ("os.environ", "os.getenv"):
+            if path != "run.py" and path != "medjax/data/packs.py":
+                yield node, "environment read in the library"
+    for f in functions(tree):
+        kwargs = f.args.kwarg
+        names = {n.id for n in ast.walk(f) if isinstance(n, ast.Name)}
+        if kwargs is not None and kwargs.arg not in names:
+            yield f, f"{f.name} swallows **{kwargs.arg}"
+
+
+def pure_code(path, tree):
+    """Keys, callbacks and arguments inside what is jitted."""
+    inside = part_of(path) in JITTED
+    banned = re.compile(
+        r"(jax\.random\.(key|PRNGKey)|jax\.debug\.\w+|\w*\.?(io|pure)_callback|"
+        r"logging\.\w+|open)$"
+    )
+    for node in ast.walk(tree):
+        name = name_of(node) if isinstance(node, ast.Call) else ""
+        if inside and banned.fullmatch(name):
+            yield node, f"{name} in jitted code"
+        if re.fullmatch(r"(np|numpy)\.random\.(seed|rand\w*|normal|uniform)", name):
+            yield node, "NumPy's global generator"
+    for f in functions(tree):
+        arguments = {a.arg for a in parameters(f)} - {"self", "cls"}
+        for node in ast.walk(f):
+            targets = node.targets if isinstance(node, ast.Assign) else ()
+            if isinstance(node, ast.AugAssign):
+                targets = (node.target,)
+            for target in targets:
+                if isinstance(target, ast.Subscript) and name_of(target) in arguments:
+                    yield node, f"{f.name} changes its argument {name_of(target)}"
+
+
+def sharding_names(path, tree):
+    for node, module in imports(tree):
+        if re.search(r"\b(pjit|pmap|xmap)\b", module):
+            yield node, f"{module}: jax.jit with shardings"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("pmap", "pjit"):
+            yield node, f"{node.attr}: jax.jit with shardings"
+        if isinstance(node, ast.Call) and path != "medjax/sharding.py":
+            if name_of(node).split(".")[-1] in ("P", "PartitionSpec"):
+                words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+                if words & {"data", "fsdp", "model"}:
+                    yield node, "mesh axis name outside sharding.py"
+    for f in functions(tree):
+        if any(a.arg == "axis_name" for a in parameters(f)):
+            yield f, "axis_name in a signature"
+
+
+def masked_faults(path, tree):
+    names = ("fmin", "fmax", "nan_to_num")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in names:
+            yield node, f"{node.attr} hides broken numbers"
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            if caught in ("everything", "Exception", "BaseException"):
+                yield node, f"except {caught}"
+        if isinstance(node, ast.Call) and name_of(node) in (
+            "eval",
+            "exec",
+            "yaml.load",
+        ):
+            yield node, f"{name_of(node)} of what a user hands in"
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                yield node.value, "allow_pickle"
+        if isinstance(node, ast.Assert):
+            yield node, "assert: raise ValueError with what was expected and found"
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            if name_of(node.exc) == "NotImplementedError":
+                yield node, "NotImplementedError"
+
+
+def documentation(path, tree):
+    if not ast.get_docstring(tree):
+        yield tree, "module without docstring"
+    public = [n for n in tree.body if not getattr(n, "name", "_").startswith("_")]
+    records = [n for n in public if isinstance(n, ast.ClassDef)]
+    methods = [
+        m
+        for record in records
+        for m in record.body
+        if isinstance(m, ast.FunctionDef)
+        and (not m.name.startswith("_") or m.name == "__call__")
+    ]
+    for node in public:
+        if not ast.get_docstring(node):
+            yield node, f"{node.name} without docstring"
+    for f in [n for n in public if isinstance(n, ast.FunctionDef)] + methods:
+        bare = [a.arg for a in parameters(f) if a.annotation is None]
+        bare = [a for a in bare if a not in ("self", "cls")]
+        if bare or f.returns is None:
+            missing = ", ".join(bare + ["return"] * (f.returns is None))
+            yield f, f"{f.name} lacks annotations: {missing}"
+
+
+RULES = (
+    import_arrows,
+    global_state,
+    classes,
+    configuration,
+    pure_code,
+    sharding_names,
+    masked_faults,
+    documentation,
+)
+
+
+def faults(rule, files):
+    return [
+        f"{path}:{getattr(node, 'lineno', 1)}: {message}"
+        for path, text in files.items()
+        for node, message in rule(path, ast.parse(text))
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_package_obeys(rule):
+    found = faults(rule, FILES)
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (import_arrows, "medjax/rl/a.py", "from medjax.models import policy"),
+        (import_arrows, "medjax/rl/a.py", "import medjax.models.policy"),
+        (import_arrows, "medjax/runtime/a.py", "from medjax import systems"),
+        (import_arrows, "medjax/types.py", "from medjax.rl import boxes"),
+        (import_arrows, "medjax/rl/a.py", "from . import boxes"),
+        (import_arrows, "medjax/rl/a.py", "from flax import linen"),
+        (import_arrows, "medjax/systems/a.py", "def f():\n  import torch"),
+        (import_arrows, "medjax/data/a.py", "import transformers"),
+        (import_arrows, "medjax/report/a.py", "from matplotlib import pyplot"),
+        (import_arrows, "medjax/data/a.py", "from jax import lax"),
+        (global_state, "medjax/rl/a.py", "TABLE = {}"),
+        (global_state, "medjax/rl/a.py", "SEEN: set = set()"),
+        (global_state, "medjax/rl/a.py", "ZERO = jnp.zeros(3)"),
+        (global_state, "medjax/rl/a.py", "jax.config.update('x', 1)"),
+        (global_state, "medjax/rl/a.py", "@functools.lru_cache\ndef f(): ..."),
+        (classes, "medjax/rl/a.py", "class Trainer:\n  x = 1"),
+        (classes, "medjax/rl/a.py", "@dataclass\nclass A:\n  x: int"),
+        (configuration, "medjax/rl/a.py", "def f(cfg):\n  return getattr(cfg, 'a', 1)"),
+        (configuration, "medjax/rl/a.py", "import os\nx = os.environ['A']"),
+        (configuration, "medjax/rl/a.py", "def f(x, **kwargs):\n  return x"),
+        (pure_code, "medjax/rl/a.py", "def f():\n  return jax.random.key(0)"),
+        (pure_code, "medjax/systems/a.py", "jax.debug.print('x')"),
+        (pure_code, "medjax/data/a.py", "x = np.random.rand(3)"),
+        (pure_code, "medjax/data/a.py", "def f(x):\n  x[0] = 1"),
+        (sharding_names, "medjax/rl/a.py", "jax.pmap(f)"),
+        (sharding_names, "medjax/models/a.py", "P('fsdp', None)"),
+        (sharding_names, "medjax/rl/a.py", "def f(x, axis_name): ..."),
+        (masked_faults, "medjax/rl/a.py", "jnp.fmin(a, b)"),
+        (masked_faults, "medjax/rl/a.py", "try:\n  f()\nexcept Exception:\n  pass"),
+        (masked_faults, "medjax/rl/a.py", "eval('1')"),
+        (masked_faults, "medjax/data/a.py", "np.load(f, allow_pickle=True)"),
+        (masked_faults, "medjax/data/a.py", "assert x"),
+        (documentation, "medjax/rl/a.py", "'''Doc.'''\ndef f(x: int) -> int: ..."),
+        (documentation, "medjax/rl/a.py", "'''D.'''\ndef f(x) -> int:\n  '''D.'''"),
+    ],
+)
+def test_rule_sees_the_fault(rule, path, text):
+    assert faults(rule, {path: text})
+
+
+def test_no_catch_all_modules():
+    bad = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
+    found = [p for p in FILES if bad & set(p.split("/")) or "/common/" in p]
+    assert not found
+
+
+def test_nobody_imports_the_report_but_the_entry_point():
+    found = [
+        path
+        for path, text in FILES.items()
+        if part_of(path) not in ("report", "")
+        and any(m.startswith("medjax.report") for _, m in imports(ast.parse(text)))
+    ]
+    assert not found
+
+
+def test_configs_choose_numbers_only():
+    allowed = ("ml_collections", "configs.common", "configs", "common", "typing")
+    found = [
+        f"{path}: {module}"
+        for path, text in CONFIGS.items()
+        for _, module in imports(ast.parse(text))
+        if not any(f"{module}.".startswith(f"{root}.") for root in allowed)
+    ]
+    assert not found
+
+
+def test_files_are_short():
+    limit = {path: 80 if path == "run.py" else 300 for path in FILES}
+    lines = {path: text.count("\n") for path, text in FILES.items()}
+    assert not {p: n for p, n in lines.items() if n > limit[p]}
+
+
+def test_no_leftovers():
+    owed = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    found = [p for p, text in {**FILES, **CONFIGS}.items() if owed.search(text)]
+    assert not found
+
+
+def test_tests_mirror_the_package():
+    without = [
+        path
+        for path in FILES
+        if path.startswith("medjax/")
+        and not path.endswith(("__init__.py", "medjax/types.py"))
+        and not (REPO / "tests" / mirror(path)).exists()
+    ]
+    assert not without, "no test file for " + ", ".join(without)
+
+
+def mirror(path):
+    """`medjax/rl/grpo.py` -> `rl/test_grpo.py`."""
+    inside = pathlib.PurePosixPath(path).relative_to("medjax")
+    return inside.with_name(f"test_{inside.name}")
+
+
+def test_import_is_light():
+    heavy = "{'transformers', 'torch', 'matplotlib', 'tensorflow', 'ml_collections'}"
+    code = f"import sys, medjax; print(*({heavy} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
+def test_public_names_are_documented():
+    medjax = importlib.import_module("medjax")
+    names = [n for n in getattr(medjax, "__all__", ()) if n != "__version__"]
+    bare = [n for n in names if not (getattr(medjax, n).__doc__ or "").strip()]
+    assert not bare
