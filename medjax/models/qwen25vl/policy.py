@@ -71,6 +71,13 @@ def encode_images(
     return features.reshape(images.mask.shape[0], -1, config.width)
 
 
+def embed_tokens(
+    config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*M"]
+) -> Float[Array, "*M D"]:
+    """Rows of the embedding table."""
+    return _decoder(config, params, TextDecoder.embed, tokens)
+
+
 def embed_segment(
     config: Qwen25VLConfig,
     params: Params,
@@ -78,7 +85,7 @@ def embed_segment(
     features: Float[Array, "M KF D"] | None,
 ) -> Float[Array, "M L D"]:
     """Token embeddings, image features in place of image tokens."""
-    x = _decoder(config, params, TextDecoder.embed, segment.tokens)
+    x = embed_tokens(config, params, segment.tokens)
     if features is None:
         return x
     index = jnp.maximum(segment.features, 0)[..., None]
@@ -176,7 +183,7 @@ def completion_logps(
     hidden, _ = extend(
         config,
         params,
-        _decoder(config, params, TextDecoder.embed, flat[:, :-1]),
+        embed_tokens(config, params, flat[:, :-1]),
         flat_mask[:, :-1],
         jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
         (prefilled.context, prefilled.question),

@@ -1,0 +1,167 @@
+"""Sampling of completions as one compiled loop over tokens."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.types import Key
+
+EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
+
+
+class Samples(NamedTuple):
+    """R sampled rows."""
+
+    tokens: Int[Array, "R T"]  # `pad` after the first stop token
+    mask: Bool[Array, "R T"]  # up to and including the first stop token
+    logp: Float[Array, "R T"]  # temperature 1, whole vocabulary
+    logp_sampling: Float[Array, "R T"]  # what was sampled from
+
+
+class _Loop(NamedTuple):
+    index: Int[Array, ""]
+    logits: Float[Array, "R V"]
+    done: Bool[Array, "R"]
+    samples: Samples
+    carry: Any
+
+
+def restrict_logits(
+    logits: Float[Array, "R V"],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Float[Array, "R V"]:
+    """Normalised log-probabilities of the sampling distribution.
+
+    log softmax of logits / temperature over the tokens that are kept: the `top_k` most
+    likely (all ties with the last of them stay), then of these the smallest set whose
+    probability reaches `top_p` (Holtzman et al. 2020). Excluded tokens get -1e30.
+    `temperature` 0 keeps the most likely token alone (the first of equals).
+    """
+    if temperature < 0:
+        raise ValueError(f"temperature must not be negative, found {temperature}")
+    if temperature == 0:
+        best = jnp.argmax(logits, axis=-1, keepdims=True)
+        index = jnp.arange(logits.shape[-1], dtype=best.dtype)[None]
+        return jnp.where(index == best, jnp.zeros_like(logits), EXCLUDED)
+    log_probs = jax.nn.log_softmax(logits / temperature)
+    if top_k is not None:
+        if not 1 <= top_k <= logits.shape[-1]:
+            raise ValueError(
+                f"top_k must lie in 1..{logits.shape[-1]} (the vocabulary), found "
+                f"{top_k}; leave it out to keep every token"
+            )
+        last = jax.lax.top_k(log_probs, top_k)[0][:, -1:]
+        log_probs = jnp.where(log_probs >= last, log_probs, EXCLUDED)
+        log_probs = jax.nn.log_softmax(log_probs)
+    if top_p is not None:
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], found {top_p}")
+        ordered = jnp.sort(log_probs, axis=-1, descending=True)
+        mass = jnp.cumsum(jnp.exp(ordered), axis=-1)
+        kept = jnp.sum(mass - jnp.exp(ordered) < top_p, axis=-1, keepdims=True)
+        last = jnp.take_along_axis(ordered, kept - 1, axis=-1)
+        log_probs = jnp.where(log_probs >= last, log_probs, EXCLUDED)
+        log_probs = jax.nn.log_softmax(log_probs)
+    return jnp.maximum(log_probs, EXCLUDED)
+
+
+def sample_loop(
+    step_fn: Callable[[Any, Int[Array, "R"], Int[Array, ""]], tuple[Array, Any]],
+    carry: Any,  # noqa: ANN401
+    logits: Float[Array, "R V"],
+    row_keys: Key,
+    *,
+    max_tokens: int,
+    stop_tokens: Sequence[int],
+    pad: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Samples:
+    """Sample up to `max_tokens` tokens a row; stops early once every row has ended.
+
+    step_fn(carry, tokens, index) -> (logits of the next token, carry) extends each row
+    by `tokens`, the index-th of the completion. Token t of row r is drawn by
+    Gumbel-max with the key fold_in(row_keys[r], t): what is drawn for a row does not
+    depend on the rows beside it. `row_keys` are consumed.
+    """
+    rows = logits.shape[0]
+    stops = jnp.array(list(stop_tokens), jnp.int32)
+    shape = (rows, max_tokens)
+    start = _Loop(
+        jnp.zeros((), jnp.int32),
+        logits,
+        jnp.zeros(rows, bool),
+        Samples(
+            jnp.full(shape, pad, jnp.int32),
+            jnp.zeros(shape, bool),
+            jnp.zeros(shape, logits.dtype),
+            jnp.zeros(shape, logits.dtype),
+        ),
+        carry,
+    )
+
+    def draw(loop: _Loop) -> tuple[Array, Array, Array]:
+        restricted = restrict_logits(
+            loop.logits, temperature=temperature, top_k=top_k, top_p=top_p
+        )
+        keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, loop.index)
+        tokens = jax.vmap(jax.random.categorical)(keys, restricted)
+        tokens = jnp.where(loop.done, pad, tokens.astype(jnp.int32))
+        full = jax.nn.log_softmax(loop.logits)
+        picked = [
+            jnp.take_along_axis(table, tokens[:, None], axis=1)[:, 0]
+            for table in (full, restricted)
+        ]
+        return tokens, *picked
+
+    def body(loop: _Loop) -> _Loop:
+        tokens, logp, logp_sampling = draw(loop)
+        alive = ~loop.done
+        columns = (
+            tokens,
+            alive,
+            jnp.where(alive, logp, 0.0),
+            jnp.where(alive, logp_sampling, 0.0),
+        )
+        samples = Samples(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(
+                    buffer, column[:, None], loop.index, axis=1
+                )
+                for buffer, column in zip(loop.samples, columns, strict=True)
+            )
+        )
+        done = loop.done | jnp.any(tokens[:, None] == stops[None], axis=1)
+        index = loop.index + 1
+        # the last token needs no successor
+        logits, carry = jax.lax.cond(
+            (index < max_tokens) & ~jnp.all(done),
+            lambda: step_fn(loop.carry, tokens, loop.index),
+            lambda: (loop.logits, loop.carry),
+        )
+        return _Loop(index, logits, done, samples, carry)
+
+    def unfinished(loop: _Loop) -> Bool[Array, ""]:
+        return (loop.index < max_tokens) & ~jnp.all(loop.done)
+
+    return jax.lax.while_loop(unfinished, body, start).samples
+
+
+def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:
+    """One key per completion, [N * group], from (key, sample id, place in the group).
+
+    With `key` folded from the step, the noise of a rollout is a function of (step,
+    sample id, place, token) and of nothing else: not of the batch's layout, nor of the
+    number of devices.
+    """
+    by_sample = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
+    place = jnp.arange(group, dtype=jnp.int32)
+    by_place = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return by_place(by_sample, place).reshape(-1)
