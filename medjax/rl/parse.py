@@ -1,0 +1,132 @@
+"""Read boxes from sampled tokens on the device; `rl/parse_text.py` says what is read.
+
+Tokens become bytes through a table of the vocabulary, bytes drive the automaton of
+`rl/automaton.py`, and four registers collect the numbers. Everything is integer work
+on arrays of the leading shape, so it runs under jit and vmap and on sharded rows.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int, UInt8
+
+from medjax.rl import automaton
+from medjax.rl.parse_text import DECIMALS, LIMIT, Parsed
+
+
+class ParseTables(NamedTuple):
+    """A vocabulary's bytes and the automaton; made by `data.tokenizer.parse_tables`."""
+
+    vocab_bytes: UInt8[Array | np.ndarray, "bytes"]  # every token's, one after another
+    vocab_start: Int[Array | np.ndarray, "V"]  # a token's first byte in vocab_bytes
+    vocab_length: Int[Array | np.ndarray, "V"]  # 0 = writes nothing, as special tokens
+    transitions: Int[Array | np.ndarray, "S 256"]
+    outputs: Int[Array | np.ndarray, "S"]
+
+
+class _Reader(NamedTuple):
+    """Where a row stands; every array has the leading shape."""
+
+    token: Array  # index of the token being read
+    offset: Array  # bytes of it already read
+    state: Array  # of the automaton
+    mantissa: Array  # [..., 4] digits of the four numbers
+    decimals: Array  # [..., 4] how many of the digits stand behind the point
+    negative: Array  # [..., 4]
+    num_answers: Array
+
+
+def build_tables(token_bytes: list[bytes]) -> ParseTables:
+    """Tables for a vocabulary given as each token's bytes, `b""` for special tokens."""
+    lengths = np.array([len(data) for data in token_bytes], np.int32)
+    # One byte more, so that an empty token at the end has an address too.
+    flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
+    starts = np.cumsum(lengths, dtype=np.int32) - lengths
+    return ParseTables(flat, starts, lengths, *automaton.build_automaton())
+
+
+def parse_completions(
+    tokens: Int[Array, "*N T"], mask: Bool[Array, "*N T"], tables: ParseTables
+) -> Parsed:
+    """Parse completions as `parse_text` does the bytes of their tokens.
+
+    The loop reads a byte of every row per turn, so its length is the longest row's
+    number of bytes. Boxes equal the host's to the bit where division is correctly
+    rounded (CPU, TPU); whole numbers do so everywhere.
+
+    Args:
+        tokens: token ids below V; those where `mask` is 0 are not read.
+        mask: 1 = a token of the completion. A stop token in it is harmless.
+        tables: as made for the same vocabulary.
+    """
+    tables = ParseTables(*map(jnp.asarray, tables))
+    place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
+    count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
+    size = jnp.where(mask, tables.vocab_length[tokens], 0)
+    start = tables.vocab_start[tokens]
+    turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
+
+    def read_byte(_: Array, reader: _Reader) -> _Reader:
+        at = jnp.minimum(reader.token, tokens.shape[-1] - 1)
+        here = _pick(size, at)
+        reading = (reader.token < count) & (reader.offset < here)
+        byte = tables.vocab_bytes[_pick(start, at) + reader.offset]
+        state = tables.transitions[reader.state, byte].astype(jnp.int32)
+        state = jnp.where(reading, state, reader.state)
+        leaves = reader.offset + 1 >= here
+        before, output = tables.outputs[reader.state], tables.outputs[state]
+        closes = (before & ~output & automaton.INSIDE) > 0
+        action = jnp.where(reading, output % automaton.SLOT, automaton.IDLE)
+        slot = output // automaton.SLOT % 4
+        return _Reader(
+            reader.token + leaves.astype(jnp.int32),
+            jnp.where(leaves, 0, reader.offset + 1),
+            state,
+            *_update_numbers(reader, action, slot, byte.astype(jnp.int32) - ord("0")),
+            reader.num_answers + (reading & closes).astype(jnp.int32),
+        )
+
+    zero = jnp.zeros_like(count)
+    zeros = jnp.zeros((*count.shape, 4), jnp.int32)
+    reader = _Reader(zero, zero, zero, zeros, zeros, zeros > 0, zero)
+    reader = lax.fori_loop(0, jnp.max(jnp.sum(turns, axis=-1)), read_byte, reader)
+
+    output = tables.outputs[reader.state]
+    box_found = (output & automaton.HAS_BOX) > 0
+    powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
+    boxes = reader.mantissa.astype(jnp.float32) / powers[reader.decimals]
+    boxes = jnp.where(reader.negative, -boxes, boxes)
+    return Parsed(
+        boxes=jnp.where(box_found[..., None], boxes, jnp.float32(0)),
+        box_found=box_found,
+        format=(output & automaton.IN_FORMAT) > 0,
+        num_answers=reader.num_answers,
+    )
+
+
+def _pick(rows: Array, at: Array) -> Array:
+    """rows[..., at] for a row's own `at`."""
+    return jnp.take_along_axis(rows, at[..., None], axis=-1, mode="clip")[..., 0]
+
+
+def _update_numbers(
+    reader: _Reader, action: Array, slot: Array, digit: Array
+) -> tuple[Array, Array, Array]:
+    mine = jnp.stack([slot == number for number in range(4)], axis=-1)
+    action, digit = action[..., None], digit[..., None]
+    reset = mine & (action == automaton.RESET)
+    whole = mine & (action == automaton.WHOLE)
+    room = reader.mantissa < LIMIT // 10
+    fraction = mine & (action == automaton.FRACTION) & room
+    fraction &= reader.decimals < DECIMALS
+    longer = reader.mantissa * 10 + digit
+    mantissa = jnp.where(fraction | (whole & room), longer, reader.mantissa)
+    mantissa = jnp.where(whole & ~room, LIMIT, mantissa)
+    negative = reader.negative | (mine & (action == automaton.SIGN))
+    return (
+        jnp.where(reset, 0, mantissa),
+        jnp.where(reset, 0, reader.decimals + fraction.astype(jnp.int32)),
+        negative & ~reset,
+    )

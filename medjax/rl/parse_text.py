@@ -1,0 +1,73 @@
+r"""Read a completion's box on the host: the definition `rl/parse.py` is tested against.
+
+The text is a string of bytes (UTF-8); white space is ASCII's: space, \t \n \v \f \r.
+
+- The *answer* is what stands between the first `<answer>` and the first `</answer>`
+  after it. Tags inside it do not nest; without the closing tag there is no answer.
+- The *box* is the first match in the answer, and nowhere else, of
+  `"bbox_2d"\s*:\s*\[\s*NUM\s*,\s*NUM\s*,\s*NUM\s*,\s*NUM\s*\]` with NUM =
+  `-?[0-9]+(\.[0-9]+)?`: floats and negative numbers count, `+1`, `1.`, `.5` and `1e3`
+  do not. Corners are returned as written, swapped or outside the image.
+- The *format* is right if the text without surrounding white space is
+  `<think>..</think>`, optional white space, `<answer>..</answer>`, each of the four
+  tags occurs once, and there is a box.
+- A number is M / 10^F in float32: M is the whole part's digits followed by the first F
+  decimals, F <= 10 the largest that keeps M below 10^8, so seven digits are read
+  exactly. A whole part of 10^8 or more reads as 10^8.
+
+A box and a right format are independent otherwise: a box may be found in a text of
+wrong format. JSON is not parsed. Unlike VLM-R1's parser (first list of four whole
+numbers) the key is required and decimals are kept.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+LIMIT = 10**8  # what a number's digits stay below, and where whole parts saturate
+DECIMALS = 10  # 10^10 is the last power of ten that float32 holds exactly
+TAGS = (b"<think>", b"</think>", b"<answer>", b"</answer>")
+
+_NUMBER = rb"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*"
+_BOX = re.compile(rb'"bbox_2d"\s*:\s*\[' + rb",".join([_NUMBER] * 4) + rb"\]")
+_ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
+_FORMAT = re.compile(rb"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+
+
+class Parsed(NamedTuple):
+    """What completions say; rows without a box have zeros for one."""
+
+    boxes: Float[Array | np.ndarray, "*N 4"]  # (x1, y1, x2, y2) as written
+    box_found: Bool[Array | np.ndarray, "*N"]  # the first closed answer holds a box
+    format: Bool[Array | np.ndarray, "*N"]  # think, answer, nothing else, and a box
+    num_answers: Int[Array | np.ndarray, "*N"]  # closed answer blocks
+
+
+def parse_text(text: str | bytes) -> Parsed:
+    """Parse one completion, special tokens left out; fields have no leading axis."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    answers = _ANSWER.findall(data)
+    match = _BOX.search(answers[0]) if answers else None
+    box = [_number(digits) for digits in match.groups()] if match else [0.0] * 4
+    tags_once = all(data.count(tag) == 1 for tag in TAGS)
+    return Parsed(
+        boxes=np.array(box, np.float32),
+        box_found=np.bool_(match is not None),
+        format=np.bool_(match and tags_once and _FORMAT.fullmatch(data)),
+        num_answers=np.int32(len(answers)),
+    )
+
+
+def _number(digits: bytes) -> np.float32:
+    whole, _, decimals = digits.lstrip(b"-").partition(b".")
+    whole = whole.lstrip(b"0")
+    # Compare lengths before values: int() refuses thousands of digits.
+    if len(whole) >= len(str(LIMIT)):
+        whole, decimals = str(LIMIT).encode(), b""
+    decimals = decimals[:DECIMALS]
+    while decimals and int(whole + decimals) >= LIMIT:
+        decimals = decimals[:-1]
+    value = np.float32(int(whole + decimals or b"0")) / np.float32(10 ** len(decimals))
+    return -value if digits.startswith(b"-") else value
