@@ -1,0 +1,225 @@
+"""Scores of predicted boxes, by structure and box size, with intervals, as tables.
+
+N answers, each with its IoU against the one true box, about S image slices. Plain
+NumPy on the host. Answers about one slice are not independent, so intervals resample
+slices, not answers.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))
+METRICS = ("A@0.5", "A@0.8", "mAP", "mIoU", "parsed")
+SIZES = ("< 1 %", "1-5 %", "> 5 %")
+
+
+class Answers(NamedTuple):
+    """What is scored, one row an answer."""
+
+    iou: Float[np.ndarray, "N"]  # 0 where no box could be read
+    parsed: Bool[np.ndarray, "N"]  # a box could be read
+    structure: Shaped[np.ndarray, "N"]  # name of what was asked for
+    slice_id: Shaped[np.ndarray, "N"]  # image it was asked about
+    area: Float[np.ndarray, "N"]  # true box / image, 0-1
+
+
+class Interval(NamedTuple):
+    """An estimate between the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Table(NamedTuple):
+    """Cells as text; the first column holds names, the others numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def accuracy(iou: Float[np.ndarray, "N"], *, threshold: float) -> float:
+    """A@t = mean(1[IoU >= t]) (MedLoc-R1); NaN without answers.
+
+    Compared in the IoU's own precision: 0.7 in float32 reaches 0.7.
+    """
+    return float(np.mean(iou >= threshold)) if len(iou) else float("nan")
+
+
+def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
+    """Mean of A@t over t = 0.50, 0.55 ... 0.95 (MedLoc-R1).
+
+    One box an answer and no confidences: this is not COCO's average precision.
+    """
+    return float(np.mean([accuracy(iou, threshold=t) for t in THRESHOLDS]))
+
+
+def scores(answers: Answers) -> dict[str, float]:
+    """The numbers named in `METRICS`, each 0-1; NaN without answers.
+
+    Raises:
+        ValueError: columns of different lengths, an IoU outside 0-1, or above 0 where
+            no box was read.
+    """
+    _check(answers)
+    if not len(answers.iou):
+        return dict.fromkeys(METRICS, float("nan"))
+    return {
+        "A@0.5": accuracy(answers.iou, threshold=0.5),
+        "A@0.8": accuracy(answers.iou, threshold=0.8),
+        "mAP": pseudo_map(answers.iou),
+        "mIoU": float(np.mean(answers.iou, dtype=np.float64)),
+        "parsed": float(np.mean(answers.parsed)),
+    }
+
+
+def bootstrap(
+    answers: Answers, *, num_samples: int, level: float, seed: int
+) -> dict[str, Interval]:
+    """Percentile intervals of `scores` under resampled slices (cluster bootstrap).
+
+    A sample draws S of the S slices with replacement, all answers of a slice together.
+    Each metric is a mean over answers, so a slice enters through its sums and its
+    number of answers alone. Deterministic in `seed`; one slice gives an interval of
+    width 0, which says nothing.
+    """
+    values = scores(answers)
+    iou = answers.iou
+    if not len(iou):
+        return {name: Interval(value, value, value) for name, value in values.items()}
+    each = {
+        "A@0.5": iou >= 0.5,
+        "A@0.8": iou >= 0.8,
+        "mAP": np.mean([iou >= t for t in THRESHOLDS], axis=0),
+        "mIoU": iou,
+        "parsed": answers.parsed,
+    }
+    _, slices = np.unique(answers.slice_id, return_inverse=True)
+    slices = slices.reshape(-1)
+    count = np.bincount(slices)  # [S]
+    drawn = np.random.default_rng(seed).multinomial(
+        len(count), np.full(len(count), 1 / len(count)), size=num_samples
+    )  # [num_samples, S]: how often each slice
+    tail = 50 * (1 - level)
+
+    def interval(name: str) -> Interval:
+        sums = np.bincount(slices, weights=each[name])
+        means = (drawn @ sums) / (drawn @ count)
+        return Interval(
+            values[name], *np.percentile(means, [tail, 100 - tail]).tolist()
+        )
+
+    return {name: interval(name) for name in METRICS}
+
+
+def by_structure(answers: Answers) -> dict[str, Answers]:
+    """The answers of each structure, in alphabetical order."""
+    return {
+        str(name): _rows(answers, answers.structure == name)
+        for name in np.unique(answers.structure)
+    }
+
+
+def by_size(answers: Answers) -> dict[str, Answers]:
+    """The answers by the true box's share of the image; 1 % and 5 % are 1-5 %."""
+    small, large = answers.area < 0.01, answers.area > 0.05
+    masks = (small, ~small & ~large, large)
+    return {n: _rows(answers, m) for n, m in zip(SIZES, masks, strict=True)}
+
+
+def summary_table(
+    results: Mapping[str, Answers], *, num_samples: int, level: float, seed: int
+) -> Table:
+    """One row a contender (the policy, its warm start, the no-image baselines)."""
+    rows = []
+    for name, answers in results.items():
+        found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
+        cells = (f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in found.values())
+        rows.append((name, str(len(answers.iou)), *cells))
+    title = f"all answers, {100 * level:g} % intervals over slices"
+    return Table(title, ("", "n", *METRICS), tuple(rows))
+
+
+def breakdown_tables(results: Mapping[str, Answers]) -> tuple[Table, Table]:
+    """By structure and by box size: the first contender's scores, the others' mIoU.
+
+    Raises:
+        ValueError: the contenders did not answer the same questions.
+    """
+    first, *others = results
+    for name in others:
+        for column in ("structure", "slice_id", "area"):
+            ours, theirs = (
+                getattr(results[first], column),
+                getattr(results[name], column),
+            )
+            if not np.array_equal(ours, theirs):
+                raise ValueError(
+                    f"{name} and {first} answered different questions: their {column} "
+                    "columns differ; score both on the same records in the same order"
+                )
+
+    def table(title: str, split: Mapping[str, Mapping[str, Answers]]) -> Table:
+        rows = []
+        for group, answers in split[first].items():
+            if not len(answers.iou):
+                continue
+            cells = [*scores(answers).values()]
+            cells += [scores(split[name][group])["mIoU"] for name in others]
+            rows.append((group, str(len(answers.iou)), *(f"{c:.3f}" for c in cells)))
+        header = ("", "n", *METRICS, *(f"mIoU {name}" for name in others))
+        return Table(title, header, tuple(rows))
+
+    structures = {name: by_structure(answers) for name, answers in results.items()}
+    sizes = {name: by_size(answers) for name, answers in results.items()}
+    return (
+        table(f"{first} by structure", structures),
+        table(f"{first} by box size, share of the image", sizes),
+    )
+
+
+def render_text(table: Table) -> str:
+    """The table in columns for a terminal."""
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for line in lines
+    ]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([table.title, text[0], rule, *text[1:]])
+
+
+def render_markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, the title in bold above it."""
+    rule = ("---", *["---:"] * (len(table.header) - 1))
+    escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]
+    return "\n".join([f"**{table.title}**", "", *lines])
+
+
+def _check(answers: Answers) -> None:
+    lengths = {name: len(column) for name, column in answers._asdict().items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of different lengths: {lengths}")
+    outside = np.flatnonzero(~((answers.iou >= 0) & (answers.iou <= 1 + 1e-6)))
+    if len(outside):
+        row = outside[0]
+        raise ValueError(f"answer {row}: IoU {answers.iou[row]}, expected 0 to 1")
+    unread = np.flatnonzero((answers.iou > 0) & ~answers.parsed)
+    if len(unread):
+        row = unread[0]
+        raise ValueError(
+            f"answer {row}: IoU {answers.iou[row]} without a box; expected 0"
+        )
+
+
+def _rows(answers: Answers, mask: Bool[np.ndarray, "N"]) -> Answers:
+    return Answers(*(column[mask] for column in answers))
