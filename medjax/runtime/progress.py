@@ -1,0 +1,139 @@
+"""One live line on a terminal, plain lines every few seconds elsewhere."""
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TextIO
+
+import jax
+import numpy as np
+
+
+class Progress(NamedTuple):
+    """How a loop talks to the person watching it."""
+
+    step: Callable[[int, Mapping[str, Any]], None]  # one finished step and its metrics
+    note: Callable[[str], None]  # a line that stays
+    busy: Callable[[str], AbstractContextManager[None]]  # something without steps
+
+
+@contextlib.contextmanager
+def progress(
+    name: str,
+    *,
+    first: int,
+    total: int,
+    show: Sequence[str],
+    stream: TextIO | None = None,
+    interval: float = 5.0,
+) -> Iterator[Progress]:
+    """Report steps `first`..`total`; silent on all processes but the first.
+
+    Args:
+        name: what runs, the head of each line.
+        first: steps done already.
+        total: steps in all.
+        show: metrics to print, in this order; those missing are left out.
+        stream: standard error when None; a live line where it is a terminal.
+        interval: seconds between plain lines.
+    """
+    stream = sys.stderr if stream is None else stream
+    silent = jax.process_index() != 0
+    live = stream.isatty() and not silent
+    started = time.monotonic()
+    last = {"time": -interval, "step": first, "width": 0, "at": started}
+    rate = {"seconds": 0.0}
+    lock = threading.Lock()
+
+    def put(line: str, *, stay: bool) -> None:
+        if silent:
+            return
+        with lock:
+            if live:
+                line = line[: shutil.get_terminal_size().columns - 1]
+                padding = " " * max(0, last["width"] - len(line))
+                stream.write(f"\r{line}{padding}" + ("\n" if stay else ""))
+                last["width"] = 0 if stay else len(line)
+            else:
+                stream.write(line + "\n")
+            stream.flush()
+
+    def step(number: int, metrics: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        seconds = (now - last["at"]) / max(1, number - last["step"])
+        last["at"], last["step"] = now, number
+        # The first step of a run holds the compilation: it says nothing of the rest.
+        old = rate["seconds"]
+        rate["seconds"] = seconds if number <= first + 2 else 0.9 * old + 0.1 * seconds
+        if not live and now - last["time"] < interval and number != total:
+            return
+        last["time"] = now
+        put(
+            progress_line(
+                name, number, total, metrics, show=show, seconds=rate["seconds"]
+            ),
+            stay=False,
+        )
+
+    @contextlib.contextmanager
+    def busy(what: str) -> Iterator[None]:
+        begun, done = time.monotonic(), threading.Event()
+
+        def tick() -> None:
+            while not done.wait(0.5 if live else interval):
+                put(f"{name}: {what} {time.monotonic() - begun:.0f} s", stay=False)
+
+        put(f"{name}: {what}", stay=False)
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            done.set()
+            ticker.join()
+        put(f"{name}: {what} took {time.monotonic() - begun:.1f} s", stay=True)
+        last["at"] = time.monotonic()
+
+    try:
+        yield Progress(step, lambda text: put(f"{name}: {text}", stay=True), busy)
+    finally:
+        if live and last["width"]:
+            stream.write("\n")
+
+
+def progress_line(
+    name: str,
+    step: int,
+    total: int,
+    metrics: Mapping[str, Any],
+    *,
+    show: Sequence[str],
+    seconds: float,
+) -> str:
+    """`name 12/400 | tau 0.45 | ... | 1.2 s/step | 340 tokens/s | ETA 3:20`."""
+    parts = [f"{name} {step}/{total}"]
+    parts += [
+        f"{key} {float(metrics[key]):.3g}"
+        for key in show
+        if key in metrics and np.ndim(metrics[key]) == 0
+    ]
+    if metrics.get("skipped"):
+        parts.append(f"skipped {metrics['skipped']}")
+    parts.append(f"{seconds:.2f} s/step")
+    if "tokens" in metrics and seconds > 0:
+        parts.append(f"{float(metrics['tokens']) / seconds:.0f} tokens/s")
+    parts.append(f"ETA {clock((total - step) * seconds)}")
+    return " | ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(int(seconds + 0.5), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minute:02d}:{second:02d}"
+    return f"{minute}:{second:02d}"

@@ -1,0 +1,146 @@
+"""What a run leaves on disk beside its checkpoints: metrics and the manifest."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+
+PACKAGES = (
+    "medjax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "transformers",
+)
+WriteRow = Callable[[int, Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def metrics_writer(
+    folder: str | os.PathLike, *, name: str, restored_step: int
+) -> Iterator[WriteRow]:
+    """Append rows to `<folder>/<name>.jsonl` and scalars to TensorBoard.
+
+    Rows after `restored_step` were written by steps that the resumed run will repeat:
+    they are cut away first. Each row is on disk when `write(step, values)` returns.
+    Only process 0 writes.
+    """
+    if jax.process_index() != 0:
+        yield lambda step, values: None
+        return
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jsonl"
+    _cut_back(path, restored_step)
+    board = tensorboardX.SummaryWriter(
+        str(folder / "tensorboard" / name), purge_step=restored_step + 1
+    )
+    with path.open("a", encoding="utf-8") as lines, contextlib.closing(board):
+
+        def write(step: int, values: Mapping[str, Any]) -> None:
+            row = {"step": step} | {key: _plain(value) for key, value in values.items()}
+            lines.write(json.dumps(row) + "\n")
+            lines.flush()
+            for key, value in row.items():
+                if isinstance(value, int | float) and key != "step":
+                    board.add_scalar(key, value, step)
+
+        yield write
+
+
+def _plain(value: Any) -> Any:
+    """An array as what JSON knows; strings and lists pass."""
+    return np.asarray(value).tolist() if hasattr(value, "dtype") else value
+
+
+def _cut_back(path: pathlib.Path, step: int) -> None:
+    """Drop rows after `step`, and a last line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    write_atomic(path, "".join(kept))
+
+
+def write_atomic(path: str | os.PathLike, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
+    """Add this start of a run to `<workdir>/manifest.json`.
+
+    The file is a list with one record per start: command, time, git commit, versions,
+    devices and the caller's `facts` (the config, the stages, the data).
+    """
+    if jax.process_index() != 0:
+        return
+    path = pathlib.Path(workdir) / "manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    starts.append(
+        {
+            "command": [sys.executable, *sys.argv],
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "git": _git_commit(),
+            "python": sys.version.split()[0],
+            "versions": {name: _version(name) for name in PACKAGES},
+            "devices": {
+                "platform": jax.default_backend(),
+                "kind": jax.devices()[0].device_kind,
+                "count": jax.device_count(),
+                "processes": jax.process_count(),
+                "cpus": os.cpu_count(),
+            },
+        }
+        | facts
+    )
+    write_atomic(path, json.dumps(starts, indent=1, default=str))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree, `+` when it has local changes; None outside git."""
+    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")

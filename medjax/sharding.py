@@ -1,0 +1,207 @@
+"""Where arrays live: the mesh, and one table from logical axes to mesh axes.
+
+Models name what an axis *is* (`embed`, `heads`, `batch`); a run's rules say which
+mesh axes hold it. The two meet here and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from medjax.types import Params
+
+# Logical axis -> the mesh axis or axes that divide it; None = held whole everywhere.
+Rules = Mapping[str, str | Sequence[str] | None]
+
+
+def make_mesh(
+    shape: Mapping[str, int], devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh of named axes over all devices; one size may be -1, meaning the rest.
+
+    Axis types are Auto: the compiler spreads a computation from the shardings of its
+    inputs and outputs.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = dict(shape)
+    known = int(np.prod([size for size in sizes.values() if size != -1]))
+    rest = [name for name, size in sizes.items() if size == -1]
+    if len(rest) == 1 and known > 0 and len(devices) % known == 0:
+        sizes[rest[0]] = len(devices) // known
+    if min(sizes.values()) < 1 or np.prod(list(sizes.values())) != len(devices):
+        raise ValueError(
+            f"mesh {dict(shape)} does not fit {len(devices)} devices: the sizes must "
+            "multiply to that number; one of them may be -1"
+        )
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(AxisType.Auto,) * len(sizes),
+        devices=devices,
+    )
+
+
+def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> PartitionSpec:
+    """The mesh axes of an array's logical axes, in the order of its dimensions.
+
+    Raises:
+        ValueError: an axis without a rule, or one mesh axis for two dimensions.
+    """
+    spec, owner = [], {}
+    for logical in axes:
+        if logical is not None and logical not in rules:
+            raise ValueError(
+                f"{name}: no rule for the logical axis {logical!r}; rules name "
+                f"{', '.join(sorted(rules))}"
+            )
+        found = _names(rules[logical]) if logical is not None else ()
+        for axis in found:
+            if axis in owner:
+                raise ValueError(
+                    f"{name} with axes {tuple(axes)}: {owner[axis]!r} and {logical!r} "
+                    f"both fall on the mesh axis {axis!r}; change the rule of one"
+                )
+            owner[axis] = logical
+        spec.append(found or None)
+    return PartitionSpec(*spec)
+
+
+def _names(entry: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
+def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -> Any:
+    """NamedShardings for a tree of logical axes.
+
+    Args:
+        axes: PartitionSpecs of logical axis names, one per array.
+        mesh: the devices.
+        rules: logical axis -> mesh axes.
+        shapes: the tree of arrays or ShapeDtypeStructs; with it every dimension is
+            checked against the mesh.
+
+    Raises:
+        ValueError: what `mesh_axes` refuses, an axis the mesh lacks, another tree
+            than `shapes`, or a dimension that its mesh axes do not divide; each names
+            the array and the rule.
+    """
+    is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
+    named, treedef = jax.tree_util.tree_flatten_with_path(axes, is_leaf=is_axes)
+    if shapes is None:
+        arrays = [None] * len(named)
+    else:
+        arrays, found = jax.tree.flatten(shapes)
+        if found != treedef:
+            raise ValueError(
+                f"the axes and the arrays are different trees:\n{treedef}\n{found}"
+            )
+    shardings = [
+        _named_sharding(jax.tree_util.keystr(path), leaf, mesh, rules, array)
+        for (path, leaf), array in zip(named, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, shardings)
+
+
+def _named_sharding(name, axes, mesh, rules, array) -> NamedSharding:
+    spec = mesh_axes(axes, rules, name)
+    for logical, found in zip(axes, spec, strict=True):
+        for axis in set(_names(found)) - set(mesh.axis_names):
+            raise ValueError(
+                f"{name}: the rule {logical!r} -> {found} names the axis {axis!r}; "
+                f"the mesh has {mesh.axis_names}"
+            )
+    if array is not None:
+        if len(axes) > array.ndim:
+            raise ValueError(f"{name} {array.shape} has more axes named: {axes}")
+        for size, logical, found in zip(array.shape, axes, spec, strict=False):
+            parts = int(np.prod([mesh.shape[axis] for axis in _names(found)]))
+            if size % parts:
+                raise ValueError(
+                    f"{name} {array.shape}: {logical!r} of size {size} is not "
+                    f"divisible by the {parts} devices of {found}; change the rule "
+                    f"{logical!r} or the mesh {dict(mesh.shape)}"
+                )
+    return NamedSharding(mesh, spec)
+
+
+def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Shardings of a batch: every array's leading axis is `batch`, scalars are whole.
+
+    Sizes are those of the global batch; `batch` holds this process's share of it.
+    """
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            (np.shape(x)[0] * jax.process_count(), *np.shape(x)[1:])
+            if np.ndim(x)
+            else (),
+            x.dtype,
+        ),
+        batch,
+    )
+    axes = jax.tree.map(
+        lambda x: PartitionSpec("batch") if x.ndim else PartitionSpec(), shapes
+    )
+    return to_named_sharding(axes, mesh, rules, shapes)
+
+
+def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Put a host batch on the mesh; over several processes each brings its own rows."""
+    shardings = batch_sharding(batch, mesh, rules)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, shardings)
+    return jax.tree.map(
+        lambda x, sharding: jax.make_array_from_process_local_data(sharding, x),
+        batch,
+        shardings,
+    )
+
+
+def shard_tree(tree: Any, shardings: Any) -> Any:
+    """Put a tree that every process holds whole onto the mesh, reading only own parts.
+
+    Host arrays may be memory-mapped: each device takes its slice.
+    """
+
+    def place(x, sharding):
+        if isinstance(x, jax.Array):
+            return jax.device_put(x, sharding)
+        return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
+
+    return jax.tree.map(place, tree, shardings)
+
+
+def optimizer_axes(
+    tx: optax.GradientTransformation, params: Params, axes: Any
+) -> optax.OptState:
+    """The logical axes of an optimiser's state.
+
+    What has a parameter's shape takes its axes; counters, factored moments and other
+    leftovers are held whole.
+
+    Args:
+        tx: the optimiser.
+        params: parameters or their ShapeDtypeStructs.
+        axes: the parameters' tree of PartitionSpecs.
+    """
+
+    def of_param(value, param, spec):
+        if isinstance(value, optax.MaskedNode):
+            return value
+        return spec if value.shape == param.shape else PartitionSpec()
+
+    return optax.tree_map_params(
+        tx,
+        of_param,
+        jax.eval_shape(tx.init, params),
+        params,
+        axes,
+        transform_non_params=lambda _: PartitionSpec(),
+        is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
+    )
