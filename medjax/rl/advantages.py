@@ -1,0 +1,114 @@
+"""Group-relative advantages: what a completion earned, against its own group.
+
+A NaN reward is one that could not be scored: it stays out of mean and deviation, and its
+advantage is 0. Rewards are data here, no gradient flows through an advantage.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class GroupStatistics(NamedTuple):
+    """Mean, deviation and size of each group, over its scorable rewards."""
+
+    mean: Float[Array, "B"]
+    std: Float[Array, "B"]
+    count: Float[Array, "B"]
+
+
+def group_statistics(rewards: Float[Array, "B G"], *, ddof: int = 1) -> GroupStatistics:
+    """Statistics of each group; std is 0 for fewer than ddof + 1 scorable rewards."""
+    mean, std, count = _moments(rewards, ~jnp.isnan(rewards), ddof)
+    return GroupStatistics(mean, std, count)
+
+
+def group_advantages(
+    rewards: Float[Array, "B G"],
+    *,
+    scale: str,
+    ddof: int = 1,
+    eps: float = 1e-4,
+    floor: float = 1e-6,
+    leave_one_out: bool = False,
+    valid: Bool[Array, "B"] | None = None,
+) -> Float[Array, "B G"]:
+    """A = (r - mean of the group) / (std + eps); exactly 0 for a group without signal.
+
+    Args:
+        rewards: NaN = unscorable.
+        scale: "group" (GRPO), "batch" (the std of all rewards of the batch) or "none"
+            (Dr. GRPO).
+        ddof: 1 as TRL, verl and VLM-R1; 0 as EasyDeL. At G = 8 a factor 1.07.
+        eps: as TRL and VLM-R1; verl has 1e-6.
+        floor: a group whose std is at most this has no signal. Rounding leaves a
+            residue in the std of equal rewards that the division would amplify.
+        leave_one_out: the baseline is the mean of the *others*, i.e. A * n / (n - 1).
+            The std stays that of the whole group: one without the sample itself can
+            vanish and blow A up.
+        valid: rows that count; the others get 0 and stay out of the batch std.
+
+    Raises:
+        ValueError: unknown scale.
+    """
+    rewards = jax.lax.stop_gradient(rewards)
+    scored = ~jnp.isnan(rewards)
+    if valid is not None:
+        scored = scored & valid[:, None]
+    mean, std, count = _moments(rewards, scored, ddof)
+    advantages = rewards - mean[:, None]
+    if leave_one_out:
+        advantages = advantages * (count / jnp.maximum(count - 1, 1))[:, None]
+    if scale == "group":
+        advantages = advantages / (std + eps)[:, None]
+    elif scale == "batch":
+        _, batch_std, _ = _moments(rewards.reshape(-1), scored.reshape(-1), ddof)
+        advantages = advantages / (batch_std + eps)
+    elif scale != "none":
+        raise ValueError(f"scale {scale!r}: expected 'group', 'batch' or 'none'")
+    return jnp.where(scored & (std > floor)[:, None], advantages, 0)
+
+
+def gdpo_advantages(
+    rewards: Float[Array, "K B G"],
+    weights: Float[Array, "K"],
+    *,
+    ddof: int = 1,
+    eps: float = 1e-4,
+    floor: float = 1e-6,
+    valid: Bool[Array, "B"] | None = None,
+) -> Float[Array, "B G"]:
+    """GDPO: normalise each reward in its group, sum with weights, divide by batch std.
+
+    A reward with a small range keeps its say beside one with a large range. A reward
+    that cannot score a completion (NaN) is left out of that completion's sum; one
+    that no reward can score gets 0 and stays out of the batch std.
+    """
+
+    def normalise(reward: Float[Array, "B G"]) -> Float[Array, "B G"]:
+        return group_advantages(
+            reward, scale="group", ddof=ddof, eps=eps, floor=floor, valid=valid
+        )
+
+    weights = jnp.asarray(weights, rewards.dtype)
+    total = jnp.einsum("k,kbg->bg", weights, jax.vmap(normalise)(rewards))
+    scored = jnp.any(~jnp.isnan(rewards), axis=0)
+    if valid is not None:
+        scored = scored & valid[:, None]
+    # Each group sums to 0, so there is no batch mean to take off (TRL takes off that 0,
+    # and with it the exactness of the zeros).
+    _, std, _ = _moments(total.reshape(-1), scored.reshape(-1), ddof)
+    return jnp.where(scored, total / (std + eps), 0)
+
+
+def _moments(
+    x: Float[Array, "*batch G"], where: Bool[Array, "*batch G"], ddof: int
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """Mean, std and count over the last axis, of the marked elements."""
+    count = jnp.sum(where, axis=-1, dtype=x.dtype)
+    mean = jnp.sum(jnp.where(where, x, 0), axis=-1) / jnp.maximum(count, 1)
+    deviation = jnp.where(where, x - mean[..., None], 0)
+    variance = jnp.sum(deviation**2, axis=-1) / jnp.maximum(count - ddof, 1)
+    return mean, jnp.sqrt(variance), count

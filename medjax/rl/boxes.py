@@ -1,0 +1,194 @@
+"""Boxes: overlap, the frames they are written in, and the size an image is shown at.
+
+A box is (x1, y1, x2, y2) with continuous, exclusive ends: its width is x2 - x1, with no
+extra pixel. Sizes are (height, width), as arrays have them.
+
+==========  ==========================================================
+original    pixels of the image as it came
+resized     pixels of the image the policy sees; what Qwen2.5-VL writes
+unit        0 to 1
+thousand    0 to 1000; what Qwen2-VL and Qwen3-VL write
+==========  ==========================================================
+"""
+
+import math
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+FRAMES = ("original", "resized", "unit", "thousand")
+
+Size = tuple[int, int] | Shaped[Array | np.ndarray, "*batch 2"]  # (height, width)
+
+
+def box_iou(
+    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> Float[Array, "*batch"]:
+    """Intersection over union of boxes paired along the leading axes.
+
+    An empty or inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. NaN propagates.
+    Computed in float32 at least. Unlike VLM-R1, no pixel is added to or taken from an
+    end, so a box has IoU 1 with itself in every frame.
+    """
+    iou, _, _ = _overlap(boxes, targets)
+    return iou
+
+
+def generalized_box_iou(
+    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> Float[Array, "*batch"]:
+    """GIoU = IoU - (hull - union) / hull, in [-1, 1] (Rezatofighi et al. 2019, alg. 1).
+
+    An empty or inverted box gets -1, the infimum, so that it never beats a box that is
+    merely in the wrong place. NaN propagates. Computed in float32 at least.
+    """
+    iou, union, empty = _overlap(boxes, targets)
+    boxes, targets = _real(boxes), _real(targets)
+    low = jnp.minimum(boxes[..., :2], targets[..., :2])
+    high = jnp.maximum(boxes[..., 2:], targets[..., 2:])
+    hull = jnp.prod(high - low, axis=-1)
+    hull = jnp.where(empty, 1, hull)
+    return jnp.where(empty, -1, iou - (hull - union) / hull)
+
+
+def convert_boxes(
+    boxes: Shaped[Array | np.ndarray, "*batch 4"],
+    from_frame: str,
+    to_frame: str,
+    *,
+    size: Size | None,
+    resized: Size | None,
+) -> Float[Array | np.ndarray, "*batch 4"]:
+    """Boxes of one frame written in another: x * extent(to) / extent(from).
+
+    NumPy in, NumPy out; JAX in, JAX out (jit-safe, frames are static). Integers become
+    float32. Nothing is rounded or clipped, and equal extents return the box unchanged.
+
+    Args:
+        boxes: corners in `from_frame`.
+        from_frame: one of `FRAMES`.
+        to_frame: one of `FRAMES`.
+        size: (height, width) of the original image, one pair or one a box; None is
+            enough where neither frame is "original".
+        resized: (height, width) the policy saw; None where neither is "resized".
+
+    Raises:
+        ValueError: an unknown frame, or a size that a frame needs and nobody gave.
+    """
+    xp = _namespace(boxes)
+    boxes = _floating(boxes, xp)
+    sizes = {"original": size, "resized": resized}
+    source = _extent(from_frame, sizes, boxes, xp)
+    target = _extent(to_frame, sizes, boxes, xp)
+    return xp.where(source == target, boxes, boxes * target / source)
+
+
+def clip_boxes(
+    boxes: Shaped[Array | np.ndarray, "*batch 4"], *, size: Size
+) -> Float[Array | np.ndarray, "*batch 4"]:
+    """Boxes cut at the borders of an image of `size` (height, width), in its pixels.
+
+    A box wholly outside becomes empty, which `box_iou` scores 0.
+    """
+    xp = _namespace(boxes)
+    boxes = _floating(boxes, xp)
+    extent = _extent("original", {"original": size}, boxes, xp)
+    return xp.clip(boxes, xp.zeros_like(extent), extent)
+
+
+def smart_resize(
+    height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """Size at which Qwen2.5-VL shows an image: multiples of `factor`, area in bounds.
+
+    Sides are rounded to the nearest multiple (half to even, as Python rounds); if the
+    area leaves [min_pixels, max_pixels], both are scaled by its square root and rounded
+    inwards. A side is at least `factor`, so a thin image may exceed max_pixels.
+
+    Raises:
+        ValueError: a side below 1, an aspect ratio over 200, or bounds out of order.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"image size {height} x {width}: both sides must be >= 1")
+    if max(height, width) > 200 * min(height, width):
+        raise ValueError(
+            f"image size {height} x {width}: aspect ratio must be at most 200; "
+            "crop the image first"
+        )
+    if factor < 1 or not 1 <= min_pixels <= max_pixels:
+        raise ValueError(
+            f"factor {factor}, min_pixels {min_pixels}, max_pixels {max_pixels}: "
+            "expected factor >= 1 and 1 <= min_pixels <= max_pixels"
+        )
+    rows, columns = round(height / factor), round(width / factor)
+    area = rows * columns * factor**2
+    if area > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows = max(1, math.floor(height / shrink / factor))
+        columns = max(1, math.floor(width / shrink / factor))
+    elif area < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows = math.ceil(height * grow / factor)
+        columns = math.ceil(width * grow / factor)
+    return rows * factor, columns * factor
+
+
+def _overlap(
+    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
+    """IoU, union and whether either box is empty (then IoU 0 and union 1)."""
+    boxes, targets = _real(boxes), _real(targets)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    target_sides = targets[..., 2:] - targets[..., :2]
+    # "<= 0" and not "~(> 0)": a NaN side is no empty box, it must reach the result.
+    empty = jnp.any(sides <= 0, axis=-1) | jnp.any(target_sides <= 0, axis=-1)
+    low = jnp.maximum(boxes[..., :2], targets[..., :2])
+    high = jnp.minimum(boxes[..., 2:], targets[..., 2:])
+    intersection = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
+    union = jnp.prod(sides, axis=-1) + jnp.prod(target_sides, axis=-1) - intersection
+    union = jnp.where(empty, 1, union)  # before the division: its gradient stays finite
+    return jnp.where(empty, 0, intersection / union), union, empty
+
+
+def _real(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    x = jnp.asarray(x)
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def _namespace(x: Shaped[Array | np.ndarray, "..."]) -> ModuleType:
+    return jnp if isinstance(x, jax.Array) else np
+
+
+def _floating(
+    boxes: Shaped[Array | np.ndarray, "*batch 4"], xp: ModuleType
+) -> Float[Array | np.ndarray, "*batch 4"]:
+    boxes = xp.asarray(boxes)
+    if boxes.shape[-1:] != (4,):
+        raise ValueError(f"boxes of shape {boxes.shape}: the last axis must hold 4")
+    wide = jnp.issubdtype(boxes.dtype, jnp.floating) and boxes.dtype.itemsize >= 4
+    return boxes if wide else boxes.astype(xp.float32)
+
+
+def _extent(
+    frame: str,
+    sizes: dict[str, Size | None],
+    boxes: Float[Array | np.ndarray, "*batch 4"],
+    xp: ModuleType,
+) -> Float[Array | np.ndarray, "*batch 4"]:
+    """(width, height, width, height) of a frame, of the rank of `boxes`."""
+    if frame not in FRAMES:
+        raise ValueError(f"box frame {frame!r} is not declared: one of {FRAMES}")
+    if frame in ("unit", "thousand"):
+        return xp.full_like(boxes, 1.0 if frame == "unit" else 1000.0)
+    size = sizes[frame]
+    if size is None:
+        raise ValueError(f"frame {frame!r} needs the (height, width) of that image")
+    pair = xp.asarray(size).astype(boxes.dtype)
+    if pair.shape[-1:] != (2,):
+        raise ValueError(f"size of shape {pair.shape}: expected (height, width)")
+    pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)
+    height, width = pair[..., 0], pair[..., 1]
+    return xp.stack([width, height, width, height], axis=-1)

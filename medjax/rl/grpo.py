@@ -1,0 +1,256 @@
+"""The GRPO family of losses, of log-probabilities only: no model is run here."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from medjax.rl import surrogates
+
+
+def grpo_loss(
+    logp: Float[Array, "N T"],
+    logp_old: Float[Array, "N T"] | None,
+    advantages: Float[Array, "N"],
+    mask: Bool[Array, "N T"],
+    *,
+    logp_ref: Float[Array, "N T"] | None = None,
+    beta: float | Float[Array, ""],
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
+    kl: str = "k3",
+    kl_clamp: tuple[float, float] | None = None,
+    kl_ratio: bool = False,
+    ratio: str = "token",
+    surrogate: str = "clip",
+    reduction: str,
+    max_length: int | None = None,
+    denominator: Float[Array, ""] | None = None,
+    weights: Float[Array, "N #T"] | None = None,
+    off_policy_threshold: float | None = None,
+    logp_sampling: Float[Array, "N T"] | None = None,
+    sapo_temperatures: tuple[float, float] = (1.0, 1.05),
+    vespo_positive: tuple[float, float] = (2.0, 3.0),
+    vespo_negative: tuple[float, float] = (3.0, 2.0),
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Loss = sum over tokens (surrogate * weights + beta * KL) / denominator.
+
+    With r = exp(logp - logp_old), the default surrogate is PPO's
+    -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) and the KL estimate "k3".
+
+    ==========  ================================  =========================
+    reduction   a row counts                      denominator
+    ==========  ================================  =========================
+    grpo        mean over its tokens              rows with a token
+    bnpo, dapo  sum over its tokens               tokens
+    dr_grpo     sum over its tokens               rows with a token * max_length
+    luspo       sum over its tokens               rows with a token
+    ==========  ================================  =========================
+
+    Gradient accumulation: give every micro-batch the `denominator` of the whole batch
+    (`loss_denominator` of its mask) and sum the losses; that is dapo's global
+    normaliser, and exact for every reduction. What is masked (padding, rows that fill
+    the batch) never reaches the result, whatever numbers stand there; a NaN at a token
+    that counts reaches the loss. Computed in float32 at least.
+
+    Args:
+        logp: of the sampled tokens under the policy; carries the gradient.
+        logp_old: under the policy that sampled; None = `logp` without gradient, right
+            for one update a rollout (the ratio is 1, the clip never binds).
+        advantages: one a completion.
+        mask: tokens that count, up to and including the stop token.
+        logp_ref: under the reference policy; needed unless beta is 0. If given with
+            beta 0 the KL is only reported.
+        beta: weight of the KL estimate.
+        clip_low: epsilon below 1.
+        clip_high: epsilon above 1 (DAPO's clip-higher where it differs).
+        dual_clip: bound > 1 on the ratio where A < 0; None = none.
+        kl: "k1", "k2", "k3" or "abs", see `surrogates.kl_estimate`.
+        kl_clamp: limits of the log-ratio to the reference and of the estimate.
+        kl_ratio: multiply the KL estimate by r (it is then unbiased off-policy).
+        ratio: "token", or "sequence" for GSPO's length-normalised ratio.
+        surrogate: "clip", "cispo", "sapo" or "vespo" (see `surrogates`); their papers
+            pair cispo and vespo with "dapo", sapo with "grpo".
+        reduction: "grpo", "bnpo", "dapo", "dr_grpo" or "luspo" (with ratio "sequence").
+        max_length: the completion length dr_grpo divides by.
+        denominator: replaces the one of the table.
+        weights: importance weights, [N, T] or [N, 1], see
+            `surrogates.importance_weights`; multiply the surrogate, not the KL.
+        off_policy_threshold: drop rows with A < 0 whose drift since sampling is larger.
+        logp_sampling: for that drift; None = logp_old.
+        sapo_temperatures: for A > 0 and for the rest.
+        vespo_positive: (k, lambda) for A >= 0.
+        vespo_negative: (k, lambda) for A < 0.
+
+    Returns:
+        The loss and metrics: `ratio_mean`, `ratio_max`, `clip_low`, `clip_high` (share
+        of tokens, or rows, that the clip cut), `drift` (mean of logp_old - logp),
+        `tokens`, `rows`; `kl` with a reference; `kept` with an off-policy threshold;
+        `phi` for vespo.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown name, beta without a reference.
+
+    Differs from TRL: rows without a token leave the denominator, so that rows which
+    only fill a batch change nothing (pass `denominator` for TRL's number).
+    """
+    _check_arguments(logp, logp_old, advantages, mask, logp_ref, beta, dual_clip)
+    mask = mask.astype(bool)
+
+    def clean(x: Float[Array, "N T"]) -> Float[Array, "N T"]:
+        # Before any exp: the gradient of where(mask, exp(inf), 0) would be NaN.
+        return jnp.where(mask, x.astype(dtype), 0)
+
+    dtype = jnp.float64 if logp.dtype == jnp.float64 else jnp.float32
+    logp = clean(logp)
+    logp_old = jax.lax.stop_gradient(logp) if logp_old is None else clean(logp_old)
+    advantages = advantages.astype(dtype)[:, None]
+    token_log_ratio = logp - logp_old
+    if ratio == "token":
+        r = jnp.exp(token_log_ratio)
+    elif ratio == "sequence":
+        r = jnp.exp(surrogates.sequence_log_ratio(token_log_ratio, mask))
+    else:
+        raise ValueError(f"ratio {ratio!r}: expected 'token' or 'sequence'")
+
+    metrics = _ratio_metrics(r, advantages, mask, clip_low, clip_high)
+    metrics["drift"] = _mean(-token_log_ratio, mask)
+    if weights is not None:
+        weights = weights.astype(dtype)
+    if surrogate == "clip":
+        loss = surrogates.clip_surrogate(
+            r, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
+        )
+    elif surrogate == "cispo":
+        loss = surrogates.cispo_surrogate(r, advantages, logp, clip_high=clip_high)
+    elif surrogate == "sapo":
+        loss = surrogates.sapo_surrogate(
+            r,
+            advantages,
+            temperature_positive=sapo_temperatures[0],
+            temperature_negative=sapo_temperatures[1],
+        )
+    elif surrogate == "vespo":
+        loss, phi = surrogates.vespo_surrogate(
+            token_log_ratio,
+            advantages,
+            logp,
+            mask,
+            weights=weights,
+            k_positive=vespo_positive[0],
+            lambda_positive=vespo_positive[1],
+            k_negative=vespo_negative[0],
+            lambda_negative=vespo_negative[1],
+        )
+        weights = None  # they are inside phi
+        metrics["phi"] = _mean(phi, jnp.any(mask, axis=-1, keepdims=True))
+    else:
+        raise ValueError(
+            f"surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or 'vespo'"
+        )
+
+    if off_policy_threshold is not None:
+        sampling = logp_old if logp_sampling is None else clean(logp_sampling)
+        keep = surrogates.off_policy_keep(
+            logp, sampling, advantages, mask, threshold=off_policy_threshold
+        )
+        metrics["kept"] = _mean(keep, jnp.any(mask, axis=-1, keepdims=True))
+        loss = loss * keep
+    if weights is not None:
+        loss = loss * weights
+    if logp_ref is not None:
+        divergence = surrogates.kl_estimate(
+            logp, clean(logp_ref), kl=kl, clamp=kl_clamp
+        )
+        if kl_ratio:
+            divergence = divergence * r
+        metrics["kl"] = _mean(divergence, mask)
+        if not _is_zero(beta):
+            loss = loss + beta * divergence
+
+    loss = jnp.broadcast_to(loss, mask.shape)
+    if reduction == "grpo":
+        total = jnp.sum(surrogates.masked_mean(loss, mask))
+    else:
+        total = jnp.sum(jnp.where(mask, loss, 0))
+    if denominator is None:
+        denominator = loss_denominator(mask, reduction=reduction, max_length=max_length)
+    metrics["tokens"] = jnp.sum(mask, dtype=dtype)
+    metrics["rows"] = jnp.sum(jnp.any(mask, axis=-1), dtype=dtype)
+    metrics = {name: jax.lax.stop_gradient(x) for name, x in metrics.items()}
+    denominator = jnp.asarray(denominator).astype(dtype)
+    return total / jnp.where(denominator > 0, denominator, 1), metrics
+
+
+def loss_denominator(
+    mask: Bool[Array, "N T"], *, reduction: str, max_length: int | None = None
+) -> Float[Array, ""]:
+    """What a reduction divides by, float32; adds up over micro-batches.
+
+    Rows without a token do not count. The result may be 0 for an empty batch, where
+    `grpo_loss` divides by 1.
+    """
+    mask = mask.astype(bool)
+    rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
+    if reduction in ("bnpo", "dapo"):
+        return jnp.sum(mask, dtype=jnp.float32)
+    if reduction in ("grpo", "luspo"):
+        return rows
+    if reduction == "dr_grpo":
+        if max_length is None:
+            raise ValueError("reduction 'dr_grpo' divides by max_length: pass it")
+        return rows * max_length
+    raise ValueError(
+        f"reduction {reduction!r}: expected 'grpo', 'bnpo', 'dapo', 'dr_grpo' or 'luspo'"
+    )
+
+
+def _ratio_metrics(
+    r: Float[Array, "N #T"],
+    advantages: Float[Array, "N 1"],
+    mask: Bool[Array, "N T"],
+    clip_low: float,
+    clip_high: float,
+) -> dict[str, Float[Array, ""]]:
+    counted = mask if r.shape == mask.shape else jnp.any(mask, axis=-1, keepdims=True)
+    low = (r < 1 - clip_low) & (advantages < 0)
+    high = (r > 1 + clip_high) & (advantages > 0)
+    return {
+        "ratio_mean": _mean(r, counted),
+        "ratio_max": jnp.max(jnp.where(counted, r, 0)),
+        "clip_low": _mean(low.astype(r.dtype), counted),
+        "clip_high": _mean(high.astype(r.dtype), counted),
+    }
+
+
+def _mean(x: Float[Array, "N #T"], where: Bool[Array, "N #T"]) -> Float[Array, ""]:
+    count = jnp.sum(where, dtype=x.dtype)
+    return jnp.sum(jnp.where(where, x, 0)) / jnp.maximum(count, 1)
+
+
+def _is_zero(beta: float | Float[Array, ""]) -> bool:
+    return isinstance(beta, int | float) and beta == 0
+
+
+def _check_arguments(
+    logp: Float[Array, "N T"],
+    logp_old: Float[Array, "N T"] | None,
+    advantages: Float[Array, "N"],
+    mask: Bool[Array, "N T"],
+    logp_ref: Float[Array, "N T"] | None,
+    beta: float | Float[Array, ""],
+    dual_clip: float | None,
+) -> None:
+    given = {"logp_old": logp_old, "mask": mask, "logp_ref": logp_ref}
+    shapes = {name: x.shape for name, x in given.items() if x is not None}
+    if any(shape != logp.shape for shape in shapes.values()):
+        raise ValueError(f"logp has shape {logp.shape}, but {shapes}")
+    if advantages.shape != logp.shape[:1]:
+        raise ValueError(
+            f"advantages of shape {advantages.shape}: expected one a row of logp, "
+            f"{logp.shape[:1]} (flatten [B, G])"
+        )
+    if logp_ref is None and not _is_zero(beta):
+        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip {dual_clip} must be above 1")

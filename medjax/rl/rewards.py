@@ -1,0 +1,128 @@
+"""Rewards of boxes, as arrays: one number a completion, no text.
+
+NaN is a reward's way of saying "this completion cannot be scored"; `combine_rewards`
+leaves it out and `group_advantages` gives it advantage 0.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from medjax.rl.boxes import box_iou
+
+
+def parsed_iou(
+    boxes: Float[Array, "*batch 4"],
+    found: Bool[Array, "*batch"],
+    targets: Float[Array, "*batch 4"],
+) -> Float[Array, "*batch"]:
+    """IoU of each parsed box with its target; 0 where no box was found."""
+    return jnp.where(found, box_iou(boxes, targets), 0)
+
+
+def threshold_reward(
+    iou: Float[Array, "*batch"], tau: Float[Array, ""] | float
+) -> Float[Array, "*batch"]:
+    """1[IoU >= tau] (MedLoc-R1; its VLM-R1 baseline is this at a fixed 0.5).
+
+    ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only.
+    """
+    tau = jnp.asarray(tau, iou.dtype)
+    return jnp.where(jnp.isnan(iou), iou, (iou >= tau).astype(iou.dtype))
+
+
+def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The IoU itself: the Raw-IoU baseline, and VLM-R1 since March 2025."""
+    return iou
+
+
+def progress_reward(
+    iou: Float[Array, "*batch"],
+    step: Int[Array, ""],
+    *,
+    total_steps: int,
+    boundaries: tuple[float, ...] = (0.10, 0.25),
+    thresholds: tuple[float, ...] = (0.85, 0.95, 0.99),
+    binary: bool = False,
+) -> Float[Array, "*batch"]:
+    """IoU * 1[IoU >= threshold(step / total_steps)], V-Triune's baseline.
+
+    The first threshold holds while the progress is <= the first boundary, and so on;
+    the defaults are V-Triune's. `binary` pays 1 instead of the IoU. V-Triune mixes in a
+    completeness term for several boxes; with one box and weight 0 this is what is left.
+    """
+    tau = progress_threshold(
+        step, total_steps=total_steps, boundaries=boundaries, thresholds=thresholds
+    )
+    hit = threshold_reward(iou, tau)
+    return hit if binary else hit * iou
+
+
+def progress_threshold(
+    step: Int[Array, ""],
+    *,
+    total_steps: int,
+    boundaries: tuple[float, ...] = (0.10, 0.25),
+    thresholds: tuple[float, ...] = (0.85, 0.95, 0.99),
+) -> Float[Array, ""]:
+    """V-Triune's IoU threshold after `step` of `total_steps`."""
+    if len(thresholds) != len(boundaries) + 1 or total_steps < 1:
+        raise ValueError(
+            f"{len(thresholds)} thresholds, {len(boundaries)} boundaries, total_steps "
+            f"{total_steps}: expected one threshold more than boundaries, steps >= 1"
+        )
+    progress = jnp.asarray(step).astype(jnp.float32) / total_steps
+    tau = jnp.asarray(thresholds[0], jnp.float32)
+    for boundary, threshold in zip(boundaries, thresholds[1:], strict=True):
+        # The slack keeps step 30 of 300 at 10 % whatever the division rounds to.
+        tau = jnp.where(progress > boundary + 1e-6, threshold, tau)
+    return tau
+
+
+def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """1 where the completion has the asked-for think and answer blocks, else 0."""
+    return jnp.asarray(well_formed).astype(jnp.float32)
+
+
+def combine_rewards(
+    rewards: Mapping[str, Float[Array, "B G"]],
+    weights: Mapping[str, float],
+    *,
+    valid: Bool[Array, "B"] | None = None,
+) -> tuple[Float[Array, "B G"], dict[str, Float[Array, ""]]]:
+    """Weighted sum over the rewards that could score a completion, and each one's mean.
+
+    total_i = sum over k, not NaN, of w_k r_ki; NaN only if every reward is NaN.
+    Metrics, over valid rows: `NAME` the mean of a reward where it scored, and
+    `NAME_unscorable` the share where it did not.
+
+    Raises:
+        ValueError: the names of `rewards` and `weights` differ, or there are none.
+    """
+    if not rewards or set(rewards) != set(weights):
+        raise ValueError(
+            f"rewards {sorted(rewards)} and weights {sorted(weights)} must be named "
+            "alike, with at least one"
+        )
+    names = sorted(rewards)
+    values = jnp.stack([rewards[name] for name in names])  # [K, B, G]
+    scored = ~jnp.isnan(values)
+    weight = jnp.stack([jnp.asarray(weights[name], values.dtype) for name in names])
+    total = jnp.sum(jnp.where(scored, values, 0) * weight[:, None, None], axis=0)
+    total = jnp.where(jnp.any(scored, axis=0), total, jnp.nan)
+
+    counted = jnp.ones(total.shape, bool)
+    if valid is not None:
+        counted = counted & valid[:, None]
+    metrics = {}
+    for name, value, is_scored in zip(names, values, scored, strict=True):
+        missing = (~is_scored).astype(value.dtype)
+        metrics[name] = _mean(value, is_scored & counted)
+        metrics[f"{name}_unscorable"] = _mean(missing, counted)
+    return total, metrics
+
+
+def _mean(x: Shaped[Array, "B G"], where: Bool[Array, "B G"]) -> Float[Array, ""]:
+    count = jnp.sum(where, dtype=x.dtype)
+    return jnp.sum(jnp.where(where, x, 0)) / jnp.maximum(count, 1)

@@ -1,0 +1,121 @@
+"""The numbers of MedLoc-R1's threshold schedules: record, presets, consistency check.
+
+Sources: the paper's tables as summarised in public notes; P and S from an independent
+port. "Our reading" marks what neither states.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+PIECEWISE, LINEAR, COSINE = range(3)
+
+Number = float | Float[Array, ""]
+
+
+class ThresholdSchedule(NamedTuple):
+    """The numbers of a schedule; change one with `_replace`, stack several to vmap.
+
+    `steps`, `hit_rates` and `deviations` hold one number a stage, the matching bounds
+    the tau from which the next stage holds (one number less). All presets have three
+    stages, so that they stack: `jax.tree.map(lambda *x: jnp.stack(x), *schedules)`.
+    """
+
+    start: Number  # tau_0
+    target: Number
+    rule: int | Int[Array, ""]  # PIECEWISE, LINEAR or COSINE
+    steps: tuple[Number, ...]  # delta a stage; LINEAR and COSINE read the first only
+    step_bounds: tuple[Number, ...]  # beta
+    hit_rates: tuple[Number, ...]  # P a stage, falls
+    deviations: tuple[Number, ...]  # S a stage, grows
+    stage_bounds: tuple[Number, ...]
+    margin: Number  # Delta
+    window: int  # N entries; static, it sizes the state
+    keep: Number  # share of the window that survives a raise
+    check_hit_rate: bool | Bool[Array, ""] = True
+    check_deviation: bool | Bool[Array, ""] = True
+    check_margin: bool | Bool[Array, ""] = True
+    snap: Number = 0.01  # a raise ending this close to the target goes to it
+    min_step: Number = 0.0  # a raise is at least this much
+
+
+def piecewise_schedule() -> ThresholdSchedule:
+    """The paper's default: 0.30, 0.45, 0.60, 0.70, 0.80.
+
+    P and S are those of an independent port (our reading, they fit the paper's words).
+    """
+    return ThresholdSchedule(
+        start=0.3,
+        target=0.8,
+        rule=PIECEWISE,
+        steps=(0.15, 0.10, 0.05),
+        step_bounds=(0.55, 0.75),
+        hit_rates=(0.80, 0.75, 0.55),
+        deviations=(0.20, 0.35, 0.40),
+        stage_bounds=(0.60, 0.75),
+        margin=0.10,
+        window=30,
+        keep=0.5,
+    )
+
+
+def linear_schedule() -> ThresholdSchedule:
+    """delta = 0.2 (1 - u), u the share of the way done; snaps to 0.8 at the end."""
+    return piecewise_schedule()._replace(start=0.2, rule=LINEAR, steps=(0.2,) * 3)
+
+
+def cosine_schedule() -> ThresholdSchedule:
+    """delta = 0.1 (1 + cos(pi u)), at least 0.02 (our reading; else 0.8 is far off)."""
+    return linear_schedule()._replace(rule=COSINE, min_step=0.02)
+
+
+def fixed_schedule(tau: float) -> ThresholdSchedule:
+    """A threshold that never rises; at 0.5 the "VLM-R1 fixed" baseline."""
+    return piecewise_schedule()._replace(start=tau, target=tau)
+
+
+def fixed_conservative_schedule() -> ThresholdSchedule:
+    """Ablation with one (delta, P, S) for all stages; the numbers are INVENTED here.
+
+    The paper names Fixed-Conservative, -Moderate and -Aggressive and defines none.
+    """
+    return _one_stage(step=0.05, hit_rate=0.80, deviation=0.20)
+
+
+def fixed_moderate_schedule() -> ThresholdSchedule:
+    """As `fixed_conservative_schedule`; the numbers are INVENTED here."""
+    return _one_stage(step=0.10, hit_rate=0.70, deviation=0.30)
+
+
+def fixed_aggressive_schedule() -> ThresholdSchedule:
+    """As `fixed_conservative_schedule`; the numbers are INVENTED here."""
+    return _one_stage(step=0.15, hit_rate=0.55, deviation=0.40)
+
+
+def _one_stage(*, step: float, hit_rate: float, deviation: float) -> ThresholdSchedule:
+    return piecewise_schedule()._replace(
+        steps=(step,) * 3, hit_rates=(hit_rate,) * 3, deviations=(deviation,) * 3
+    )
+
+
+def check_schedule(schedule: ThresholdSchedule) -> None:
+    """Raise ValueError naming everything about the schedule that does not fit."""
+    s = schedule
+    problems = []
+    if not 0 <= s.start <= s.target <= 1:
+        problems.append(f"0 <= start {s.start} <= target {s.target} <= 1")
+    if s.rule not in (PIECEWISE, LINEAR, COSINE):
+        problems.append(f"rule {s.rule} is PIECEWISE, LINEAR or COSINE")
+    if len(s.steps) != len(s.step_bounds) + 1:
+        problems.append("steps: one more than step_bounds")
+    if not len(s.hit_rates) == len(s.deviations) == len(s.stage_bounds) + 1:
+        problems.append("hit_rates and deviations: one more than stage_bounds")
+    if any(step <= 0 for step in s.steps):
+        problems.append(f"steps {s.steps} > 0")
+    for name in ("step_bounds", "stage_bounds"):
+        if list(getattr(s, name)) != sorted(getattr(s, name)):
+            problems.append(f"{name} ascending")
+    if s.window < 1 or not 0 <= s.keep < 1:
+        problems.append(f"window {s.window} >= 1, 0 <= keep {s.keep} < 1")
+    if problems:
+        raise ValueError("threshold schedule: expected " + "; ".join(problems))

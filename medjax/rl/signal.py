@@ -1,0 +1,60 @@
+"""Why a step gives no gradient: what the groups without signal have in common."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from medjax.rl.advantages import group_statistics
+
+
+def has_signal(rewards: Float[Array, "B G"], *, floor: float) -> Bool[Array, "B"]:
+    """Groups whose rewards differ (std > floor): only these move the policy.
+
+    By deviation, not by mean as DAPO's filter: rewards may be continuous.
+    """
+    return group_statistics(rewards).std > floor
+
+
+def group_signal(
+    rewards: Float[Array, "B G"],
+    hits: Bool[Array, "B G"],
+    parsed: Bool[Array, "B G"],
+    valid: Bool[Array, "B"] | None = None,
+    *,
+    floor: float = 1e-6,
+) -> dict[str, Float[Array, ""]]:
+    """Counts of groups by what they teach.
+
+    Args:
+        rewards: the total reward that the advantages are made of; NaN = unscorable.
+        hits: the answer counts as right.
+        parsed: an answer could be read.
+        valid: rows that count.
+        floor: as in `group_advantages`.
+
+    Returns:
+        A partition of the valid `groups`: `effective` (rewards differ), else
+        `unparsable` (no completion could be read), else `all_wrong`, else `all_right`,
+        else `tied` (equal rewards, some hits). Beside it, whatever the total reward:
+        `no_hit` and `every_hit`, groups in which the accuracy reward alone would teach
+        nothing; and `reward_std`, the mean deviation within a group. Loss 0 with
+        `effective` 0 is no error, it says that nothing could be learnt from this step.
+    """
+    rows = jnp.ones(rewards.shape[:1], bool) if valid is None else valid.astype(bool)
+    std = group_statistics(rewards).std
+    rest = rows
+    counts = {"groups": rows}
+    for name, condition in (
+        ("effective", std > floor),
+        ("unparsable", ~jnp.any(parsed, axis=1)),
+        ("all_wrong", ~jnp.any(hits, axis=1)),
+        ("all_right", jnp.all(hits, axis=1)),
+    ):
+        counts[name] = rest & condition
+        rest = rest & ~condition
+    counts["tied"] = rest
+    counts["no_hit"] = rows & ~jnp.any(hits, axis=1)
+    counts["every_hit"] = rows & jnp.all(hits, axis=1)
+    report = {k: jnp.sum(v, dtype=jnp.float32) for k, v in counts.items()}
+    total = jnp.sum(jnp.where(rows, std, 0)).astype(jnp.float32)
+    report["reward_std"] = total / jnp.maximum(report["groups"], 1)
+    return report

@@ -1,0 +1,206 @@
+"""Per-token pieces of the GRPO losses, each a pure function of log-probabilities.
+
+`log_ratio` is log(pi / pi_old), [N, T] a token or [N, 1] a sequence; `ratio` its exp.
+Nothing here is masked, except where a sum over tokens is part of the definition: the
+caller has put 0 where there is no token.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+LogP = Float[Array, "N T"]
+PerSequence = Float[Array, "N 1"]
+PerToken = Float[Array, "N #T"]  # [N, T], or [N, 1] for the whole sequence
+
+
+def sequence_log_ratio(log_ratio: LogP, mask: Bool[Array, "N T"]) -> PerSequence:
+    """Mean log-ratio of a completion's tokens, the length-normalised one of GSPO."""
+    return masked_mean(log_ratio, mask)
+
+
+def clip_surrogate(
+    ratio: PerToken,
+    advantages: PerSequence,
+    *,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None,
+) -> PerToken:
+    """-min(min(r, dual) A, clip(r, 1 - low, 1 + high) A), PPO's pessimistic bound.
+
+    For A < 0 the loss is bounded by dual |A| (dual clip; TRL's `delta`, and equal to
+    verl's `clip_ratio_c` as long as dual >= 1 + high).
+    """
+    clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
+    if dual_clip is not None:
+        ratio = jnp.minimum(ratio, dual_clip)
+    return -jnp.minimum(ratio * advantages, clipped * advantages)
+
+
+def cispo_surrogate(
+    ratio: PerToken, advantages: PerSequence, logp: LogP, *, clip_high: float
+) -> LogP:
+    """-sg(min(r, 1 + high)) A log pi: every token keeps a gradient (MiniMax-M1).
+
+    The weight is detached and has no lower bound. TRL's `epsilon_high` is 1 + high.
+    """
+    weight = jax.lax.stop_gradient(jnp.minimum(ratio, 1 + clip_high))
+    return -weight * advantages * logp
+
+
+def sapo_surrogate(
+    ratio: PerToken,
+    advantages: PerSequence,
+    *,
+    temperature_positive: float,
+    temperature_negative: float,
+) -> PerToken:
+    """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in the place of the clip (SAPO).
+
+    Slope 1 at r = 1; tau is one temperature for A > 0 and one for the rest.
+    """
+    tau = _by_sign(advantages > 0, temperature_positive, temperature_negative, ratio)
+    return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
+
+
+def vespo_surrogate(
+    log_ratio: LogP,
+    advantages: PerSequence,
+    logp: LogP,
+    mask: Bool[Array, "N T"],
+    *,
+    weights: LogP | None,
+    k_positive: float,
+    lambda_positive: float,
+    k_negative: float,
+    lambda_negative: float,
+) -> tuple[LogP, PerSequence]:
+    """-sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w), phi(1) = 1 (VESPO).
+
+    w is the ratio of the whole sequence (a sum of logs, not a mean), times the token
+    `weights` for a sampler that differs; logs are kept in [log 1e-8, 20].
+
+    Returns:
+        The loss a token, and phi [N, 1].
+    """
+    low = math.log(1e-8)
+    total = _masked_sum(jnp.clip(log_ratio, -20.0, 20.0), mask)
+    if weights is not None:
+        total = total + _masked_sum(jnp.clip(jnp.log(weights), low, 20.0), mask)
+    log_w = jnp.clip(total, low, 20.0)
+    positive = advantages >= 0
+    k = _by_sign(positive, k_positive, k_negative, logp)
+    rate = _by_sign(positive, lambda_positive, lambda_negative, logp)
+    phi = jax.lax.stop_gradient(jnp.exp(rate + k * log_w - rate * jnp.exp(log_w)))
+    return -phi * advantages * logp, phi
+
+
+def kl_estimate(
+    logp: LogP, logp_ref: LogP, *, kl: str, clamp: tuple[float, float] | None
+) -> LogP:
+    """Per-token estimate of KL(pi || pi_ref), with d = log pi_ref - log pi.
+
+    "k1": -d (its gradient is zero in expectation); "abs": |d|; "k2": d^2 / 2;
+    "k3": e^d - d - 1 >= 0 (Schulman's; GRPO's). The gradient flows through log pi.
+    `clamp` = (a, b) limits d to +-a and the estimate to +-b (verl: 20 and 10).
+    """
+    d = logp_ref - logp
+    if clamp is not None:
+        d = jnp.clip(d, -clamp[0], clamp[0])
+    if kl == "k1":
+        estimate = -d
+    elif kl == "abs":
+        estimate = jnp.abs(d)
+    elif kl == "k2":
+        estimate = d**2 / 2
+    elif kl == "k3":
+        estimate = jnp.expm1(d) - d  # expm1: near d = 0 float32 loses all of d^2 / 2
+    else:
+        raise ValueError(f"kl {kl!r}: expected 'k1', 'k2', 'k3' or 'abs'")
+    return estimate if clamp is None else jnp.clip(estimate, -clamp[1], clamp[1])
+
+
+def importance_weights(
+    logp: LogP,
+    logp_sampling: LogP,
+    mask: Bool[Array, "N T"],
+    *,
+    level: str,
+    mode: str,
+    low: float | None,
+    high: float | None,
+) -> PerToken:
+    """pi / pi_sampling, bounded: corrects for a sampler that is not quite the policy.
+
+    Pass `Rollout.logp_sampling` of the *same* distribution as `logp`: a sampler's
+    log-probabilities after top-k or top-p are renormalised over what was kept, and the
+    ratio is then biased by the kept mass.
+
+    Args:
+        logp: under the policy when it sampled (`logp_old`).
+        logp_sampling: under what was really sampled from.
+        mask: tokens that count.
+        level: "token" -> [N, T], or "sequence" -> [N, 1], the product over tokens.
+        mode: "truncate" clips to [low, high]; "mask" puts 0 where it leaves them.
+        low: bound, None = none.
+        high: bound, None = none.
+    """
+    log_ratio = jnp.where(mask, logp - logp_sampling, 0)
+    if level == "sequence":
+        log_ratio = _masked_sum(log_ratio, mask)
+    elif level != "token":
+        raise ValueError(f"level {level!r}: expected 'token' or 'sequence'")
+    weights = jax.lax.stop_gradient(jnp.exp(log_ratio))
+    low = -math.inf if low is None else low
+    high = math.inf if high is None else high
+    if mode == "truncate":
+        return jnp.clip(weights, low, high)
+    if mode == "mask":
+        return jnp.where((weights < low) | (weights > high), 0, weights)
+    raise ValueError(f"mode {mode!r}: expected 'truncate' or 'mask'")
+
+
+def off_policy_keep(
+    logp: LogP,
+    logp_sampling: LogP,
+    advantages: PerSequence,
+    mask: Bool[Array, "N T"],
+    *,
+    threshold: float,
+) -> PerSequence:
+    """1 where A >= 0 or the mean of log(pi_sampling / pi) <= threshold (DeepSeek-V3.2).
+
+    Bad completions that the policy has moved away from since are dropped.
+    """
+    drift = masked_mean(jax.lax.stop_gradient(logp_sampling - logp), mask)
+    # "> threshold drops", so that a NaN drift is kept and reaches the loss.
+    return (~((advantages < 0) & (drift > threshold))).astype(logp.dtype)
+
+
+def drop_truncated(
+    mask: Bool[Array, "N T"], finished: Bool[Array, "N"]
+) -> Bool[Array, "N T"]:
+    """The mask without completions that ran into the length limit (no stop token)."""
+    return mask & finished[:, None]
+
+
+def masked_mean(x: PerToken, mask: Bool[Array, "N T"]) -> PerSequence:
+    """Mean over a row's tokens, 0 for a row without any."""
+    count = jnp.sum(mask, axis=-1, keepdims=True, dtype=x.dtype)
+    return _masked_sum(x, mask) / jnp.maximum(count, 1)
+
+
+def _masked_sum(x: PerToken, mask: Bool[Array, "N T"]) -> PerSequence:
+    return jnp.sum(jnp.where(mask, x, 0), axis=-1, keepdims=True)
+
+
+def _by_sign(
+    positive: Bool[Array, "N 1"], yes: float, no: float, like: PerToken
+) -> PerSequence:
+    """`yes` or `no` a row, in the dtype of `like` (a bare where would round to f32)."""
+    return jnp.where(
+        positive, jnp.asarray(yes, like.dtype), jnp.asarray(no, like.dtype)
+    )
