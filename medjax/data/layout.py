@@ -1,0 +1,191 @@
+"""Index work of Qwen2.5-VL's vision tower and positions, on the host in NumPy.
+
+Images become patch rows in padded window order (see `types.Images`), image tokens get
+the index of their feature, and every token its mRoPE position. Shapes are padded to
+given sizes, so nothing that varies from image to image is ever read inside `jit`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from medjax.rl.boxes import smart_resize
+from medjax.types import Images
+
+# CLIP's statistics, which Qwen2.5-VL's image processor subtracts and divides by.
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+class Geometry(NamedTuple):
+    """How images are cut; the vision tower's numbers, and the bounds of their size."""
+
+    patch: int  # pixels
+    merge: int  # patches a side of a feature
+    temporal: int  # times a still image is repeated
+    window: int  # pixels
+    min_pixels: int
+    max_pixels: int
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of a feature: sides of shown images are multiples of it."""
+        return self.patch * self.merge
+
+    @property
+    def window_features(self) -> int:
+        """Features a side of a window."""
+        return self.window // self.factor
+
+    @property
+    def window_extent(self) -> int:
+        """Pixels a side of a window of whole features."""
+        return self.window_features * self.factor
+
+    @property
+    def window_patches(self) -> int:
+        """S: patches of a window."""
+        return (self.window_features * self.merge) ** 2
+
+
+class Patches(NamedTuple):
+    """One image cut into P = W * S patches in padded window order."""
+
+    patches: Float[np.ndarray, "P E"]
+    rows_cols: Int[np.ndarray, "P 2"]
+    mask: Bool[np.ndarray, "P"]
+
+
+def shown_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """(height, width) at which an image of `size` is shown to the policy."""
+    return smart_resize(
+        *size,
+        factor=geometry.factor,
+        min_pixels=geometry.min_pixels,
+        max_pixels=geometry.max_pixels,
+    )
+
+
+def resize_image(
+    image: UInt8[np.ndarray, "a b 3"], geometry: Geometry
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The image at its shown size: PIL's antialiased bicubic on uint8."""
+    height, width = shown_size(image.shape[:2], geometry)
+    if (height, width) == image.shape[:2]:
+        return image
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def num_windows(size: tuple[int, int], geometry: Geometry) -> int:
+    """W: windows of an image shown at `size`, those cut by its edge included."""
+    rows, cols = (-(-n // geometry.window_extent) for n in size)
+    return rows * cols
+
+
+def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patches:
+    """Normalise a shown image, (x / 255 - mean) / std, and cut it.
+
+    Windows and the features in them are in row-major order, as are the merge x merge
+    patches of a feature; a patch is (C, T, p, p).
+    """
+    height, width = image.shape[:2]
+    if height % geometry.factor or width % geometry.factor:
+        raise ValueError(
+            f"image of {height} x {width}: sides must be multiples of "
+            f"{geometry.factor}; resize_image does that"
+        )
+    side, merge, patch = geometry.window_features, geometry.merge, geometry.patch
+    extent = geometry.window_extent
+    rows, cols = -(-height // extent), -(-width // extent)
+    pixels = np.zeros((rows * extent, cols * extent, 3), np.float32)
+    pixels[:height, :width] = (image.astype(np.float32) / 255 - MEAN) / STD
+    cut = pixels.reshape(rows, side, merge, patch, cols, side, merge, patch, 3)
+    cut = cut.transpose(0, 4, 1, 5, 2, 6, 8, 3, 7)  # [.., merge, merge, C, p, p]
+    count = rows * cols * geometry.window_patches
+    still = np.repeat(cut.reshape(count, 3, 1, patch, patch), geometry.temporal, axis=2)
+    where = np.indices((rows * side * merge, cols * side * merge), dtype=np.int32)
+    where = where.reshape(2, rows, side, merge, cols, side, merge)
+    where = where.transpose(1, 4, 2, 5, 3, 6, 0).reshape(count, 2)
+    return Patches(
+        patches=still.reshape(count, -1),
+        rows_cols=where,
+        mask=(where < (height // patch, width // patch)).all(axis=-1),
+    )
+
+
+def feature_index(
+    size: tuple[int, int], geometry: Geometry
+) -> Int[np.ndarray, "tokens"]:
+    """Where in padded window order the feature of each image token is.
+
+    Image tokens are in row-major order over the features of the image.
+    """
+    side = geometry.window_features
+    rows, cols = (n // geometry.factor for n in size)
+    row, col = np.indices((rows, cols))
+    window = row // side * -(-cols // side) + col // side
+    return (window * side**2 + row % side * side + col % side).ravel().astype(np.int32)
+
+
+def pack_images(
+    images: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]],
+    geometry: Geometry,
+    *,
+    windows: int,
+    slots: int,
+) -> Images:
+    """Shown images of B contexts, each padded to `windows` windows, K = `slots`."""
+    length = windows * geometry.window_patches
+    width = 3 * geometry.temporal * geometry.patch**2
+    lead = (len(images), slots, length)
+    packed = Images(
+        patches=np.zeros((*lead, width), np.float32),
+        rows_cols=np.zeros((*lead, 2), np.int32),
+        mask=np.zeros(lead, bool),
+    )
+    for b, row in enumerate(images):
+        for k, image in enumerate(row):
+            cut = cut_patches(image, geometry)
+            for array, part in zip(packed, cut, strict=True):
+                array[b, k, : len(part)] = part
+    return packed
+
+
+def mrope_positions(
+    tokens: Int[np.ndarray, "L"],
+    grids: Sequence[tuple[int, int]],
+    image_token: int,
+) -> tuple[Int[np.ndarray, "L 3"], int]:
+    """mRoPE positions (t, h, w) of a row without padding, and the next position.
+
+    A text token takes the counter on all axes and adds 1 to it. An image of (H, W)
+    features takes counter + (0, h, w), then adds max(H, W). The next position is that
+    of the first generated token; with images it is not the number of tokens.
+    """
+    positions = np.empty((len(tokens), 3), np.int32)
+    image_at = np.flatnonzero(tokens == image_token)
+    at, counter, used = 0, 0, 0
+    for rows, cols in grids:
+        count = rows * cols
+        if used + count > len(image_at):
+            break
+        start = int(image_at[used])
+        text = np.arange(counter, counter + start - at, dtype=np.int32)
+        positions[at:start] = text[:, None]
+        counter += start - at
+        row, col = np.indices((rows, cols), dtype=np.int32).reshape(2, -1)
+        grid = np.stack([np.zeros_like(row), row, col], axis=-1)
+        positions[start : start + count] = grid + counter
+        at, counter, used = start + count, counter + max(rows, cols), used + count
+    if used != len(image_at) or used != sum(r * c for r, c in grids):
+        raise ValueError(
+            f"{len(image_at)} image tokens for features of {list(grids)}, "
+            f"{sum(r * c for r, c in grids)} in all"
+        )
+    text = np.arange(counter, counter + len(tokens) - at, dtype=np.int32)
+    positions[at:] = text[:, None]
+    return positions, counter + len(tokens) - at

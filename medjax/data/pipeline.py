@@ -1,0 +1,272 @@
+"""Views to batches: endless for training, every question once for evaluation.
+
+Everything is a function of (seed, index): a draw does not depend on the batch's size,
+on the number of hosts, or on what was drawn before.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from medjax.data.layout import Geometry, resize_image
+from medjax.data.prompts import (
+    Buckets,
+    Style,
+    answer_rows,
+    answer_text,
+    build_prompt,
+)
+from medjax.data.views import View, Views
+from medjax.rl.boxes import convert_boxes
+from medjax.types import GroundingBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Encoding(NamedTuple):
+    """How views become arrays; the same for training and evaluation."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    style: Style
+    geometry: Geometry
+    buckets: Buckets
+    questions: int  # Q asked about each view
+
+
+class Record(NamedTuple):
+    """One question of an evaluation, as a report shows it."""
+
+    sample_id: int
+    image: UInt8[np.ndarray, "h w 3"]  # as shown to the policy
+    query: str
+    structure: str
+    box: Float[np.ndarray, "4"]  # pixels of `image`
+    slice_id: str  # pictures of one slice are resampled together
+    area_fraction: float  # of the image
+    plane: str
+
+
+class Asked(NamedTuple):
+    """One view with its Q questions chosen."""
+
+    images: tuple[UInt8[np.ndarray, "h w 3"], ...]  # as shown
+    records: tuple[Record, ...]
+    answers: tuple[str, ...]
+    valid: tuple[bool, ...]
+
+
+def train_batches(
+    views: Views,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    loose: tuple[float, float] | None,
+    process_index: int,
+    process_count: int,
+) -> grain.IterDataset:
+    """An endless stream of `GroundingBatch` of NumPy arrays, `batch` contexts each.
+
+    Its iterator has `get_state` and `set_state`. Views come in a new order each epoch;
+    host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and question.
+
+    Args:
+        views: the training part.
+        encoding: how they become arrays.
+        batch: B, on this host.
+        seed: of order, views and questions.
+        loose: (low, high) factor by which boxes of the supervised answers are enlarged,
+            as coarse labels are; the rewards' targets stay tight. None: tight answers.
+        process_index: this host.
+        process_count: hosts.
+    """
+
+    def draw(index: int, view: int) -> Asked:
+        rng = np.random.default_rng((seed, index))
+        return ask(views.view(view, rng), index, rng, encoding, loose)
+
+    order = grain.MapDataset.range(views.count).shuffle(seed=seed).repeat()
+    draws = order.map_with_index(draw)[process_index::process_count]
+    batches = draws.batch(
+        batch, drop_remainder=True, batch_fn=lambda asked: collate(asked, encoding)
+    )
+    # One thread: a batch costs far less than a step, and the cores belong to the step.
+    return batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    )
+
+
+def eval_batches(
+    views: Views,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    limit: int | None = None,
+) -> Iterator[tuple[GroundingBatch, list[Record]]]:
+    """Every question of every view, once, with the records of the valid rows in order.
+
+    A view is drawn from (seed, its index), so a moved test is the same each time. Rows
+    that only fill the last batch, or the last questions of a view, are not valid. With
+    `limit` views come in a fixed random order and end after so many questions.
+    """
+    order = np.arange(views.count)
+    if limit is not None:
+        order = np.random.default_rng(seed).permutation(order)
+    waiting: list[Asked] = []
+    left = limit
+    for index in order.tolist():
+        view = views.view(index, np.random.default_rng((seed, index)))
+        for asked in _ask_all(view, index, encoding, left):
+            waiting.append(asked)
+            left = None if left is None else left - sum(asked.valid)
+            if len(waiting) == batch:
+                yield collate(waiting, encoding), _records(waiting)
+                waiting = []
+        if left == 0:
+            break
+    if waiting:
+        filler = waiting[-1]._replace(valid=(False,) * encoding.questions)
+        rows = waiting + [filler] * (batch - len(waiting))
+        yield collate(rows, encoding), _records(rows)
+
+
+def ask(
+    view: View,
+    index: int,
+    rng: np.random.Generator,
+    encoding: Encoding,
+    loose: tuple[float, float] | None,
+) -> Asked:
+    """Choose Q structures of a view, without repetition while there are enough."""
+    count, wanted = len(view.names), encoding.questions
+    chosen = rng.permutation(count)[:wanted]
+    if count < wanted:
+        chosen = np.concatenate([chosen, rng.integers(count, size=wanted - count)])
+    ids = range(index * wanted, (index + 1) * wanted)
+    phrasing = [int(rng.integers(len(view.questions[m]))) for m in chosen]
+    asked = _asked(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
+    if loose is None:
+        return asked
+    answers = tuple(
+        answer_text(
+            loosen_box(r.box, r.image.shape[:2], rng, factors=loose),
+            r.structure,
+            style=encoding.style.answer,
+        )
+        for r in asked.records
+    )
+    return asked._replace(answers=answers)
+
+
+def loosen_box(
+    box: Float[np.ndarray, "4"],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    factors: tuple[float, float],
+) -> Float[np.ndarray, "4"]:
+    """A box `factors` times as wide and high that still holds `box`, cut at the image.
+
+    Both factors are drawn apart, and the centre is moved evenly within what room they
+    leave: what a hurried reader draws.
+    """
+    corner, extent = box[:2], box[2:] - box[:2]
+    larger = extent * rng.uniform(*factors, 2)
+    low = corner - (larger - extent) * rng.uniform(0, 1, 2)
+    high = low + larger
+    limit = np.array(size[::-1], np.float64)
+    return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)])
+
+
+def collate(asked: list[Asked], encoding: Encoding) -> GroundingBatch:
+    """B views of Q questions each as one batch; N = B * Q."""
+    records = [record for one in asked for record in one.records]
+    origins = [one.records[0].slice_id for one in asked]
+    prompt = build_prompt(
+        encoding.tokenizer,
+        [one.images for one in asked],
+        [[record.query for record in one.records] for one in asked],
+        origins=origins,
+        style=encoding.style,
+        geometry=encoding.geometry,
+        buckets=encoding.buckets,
+        slots=max(len(one.images) for one in asked),
+    )
+    answer, answer_mask = answer_rows(
+        encoding.tokenizer,
+        [answer for one in asked for answer in one.answers],
+        origins=[record.slice_id for record in records],
+        lengths=encoding.buckets.answer,
+    )
+    return GroundingBatch(
+        prompt=prompt,
+        boxes=np.stack([record.box for record in records]).astype(np.float32),
+        valid=np.array([v for one in asked for v in one.valid], bool),
+        sample_id=np.array([record.sample_id for record in records], np.int32),
+        answer=answer,
+        answer_mask=answer_mask,
+    )
+
+
+def _ask_all(
+    view: View, index: int, encoding: Encoding, left: int | None
+) -> Iterator[Asked]:
+    """All structures of a view in rows of Q, the last row filled with its last one."""
+    stride = 1 << 10  # more structures than a view has
+    everyone = list(range(len(view.names)))[: len(view.names) if left is None else left]
+    for start in range(0, len(everyone), encoding.questions):
+        chosen = everyone[start : start + encoding.questions]
+        valid = len(chosen)
+        chosen += chosen[-1:] * (encoding.questions - valid)
+        phrasing = [(index + m) % len(view.questions[m]) for m in chosen]
+        ids = [index * stride + m for m in chosen]
+        yield _asked(view, chosen, phrasing, ids, encoding, valid)
+
+
+def _asked(
+    view: View,
+    chosen: list[int],
+    phrasing: list[int],
+    ids: list[int],
+    encoding: Encoding,
+    valid: int,
+) -> Asked:
+    images = tuple(resize_image(image, encoding.geometry) for image in view.images)
+    shown, size = images[-1], view.images[-1].shape[:2]
+    boxes = convert_boxes(
+        view.boxes, "original", "resized", size=size, resized=shown.shape[:2]
+    )
+    sides = boxes[:, 2:] - boxes[:, :2]
+    fractions = np.prod(sides, axis=-1) / (shown.shape[0] * shown.shape[1])
+    records = tuple(
+        Record(
+            sample_id=sample_id,
+            image=shown,
+            query=view.questions[m][p],
+            structure=view.names[m],
+            box=boxes[m],
+            slice_id=view.origin,
+            area_fraction=float(fractions[m]),
+            plane=view.plane,
+        )
+        for m, p, sample_id in zip(chosen, phrasing, ids, strict=True)
+    )
+    answers = tuple(
+        answer_text(r.box, r.structure, style=encoding.style.answer) for r in records
+    )
+    flags = tuple(i < valid for i in range(len(chosen)))
+    return Asked(images, records, answers, flags)
+
+
+def _records(asked: list[Asked]) -> list[Record]:
+    return [
+        record
+        for one in asked
+        for record, ok in zip(one.records, one.valid, strict=True)
+        if ok
+    ]

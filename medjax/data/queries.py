@@ -1,0 +1,30 @@
+"""What is asked about a structure, in several phrasings."""
+
+MR = "T1-weighted MR"
+
+# The shortest first, for policies that read slowly.
+_PHRASINGS = (
+    "Find the {name}.",
+    "Where is the {name}?",
+    "Locate the {name} in this {plane} slice.",
+    "Find the {name} in this {plane} {modality} image.",
+    "Draw a tight box around the {name} in the {plane} {modality} slice.",
+    "Modality: {modality}. Plane: {plane}. Outline the {name} with a box.",
+    "In the {plane} {modality} slice, give the bounding box of the {name}.",
+    "Point out the {name} on this {modality} scan ({plane}).",
+)
+NUM_PHRASINGS = len(_PHRASINGS)
+
+
+def phrasings(name: str, *, plane: str, modality: str, count: int) -> tuple[str, ...]:
+    """The first `count` ways to ask for a structure.
+
+    >>> phrasings("left insula", plane="axial", modality=MR, count=3)[-1]
+    'Locate the left insula in this axial slice.'
+    """
+    if not 1 <= count <= NUM_PHRASINGS:
+        raise ValueError(f"{count} phrasings: there are 1 to {NUM_PHRASINGS}")
+    return tuple(
+        text.format(name=name, plane=plane, modality=modality)
+        for text in _PHRASINGS[:count]
+    )

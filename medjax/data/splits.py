@@ -1,0 +1,221 @@
+"""Splits of the MR x AAL slices, and the views they give.
+
+==========  ==============================================================
+slices      blocks of neighbouring slices; near copies never cross over
+moved       the same blocks, each picture shifted and scaled at random, so
+            that no box can be answered from memory; the headline
+side        half of the paired structures are trained on one side only and
+            tested on the other: is the word "left" used?
+structure   a tenth of the structures is never trained
+==========  ==============================================================
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from medjax.data.anatomy import UNIONS, other_side, select_structures
+from medjax.data.atlas import (
+    PLANES,
+    Atlas,
+    piece_mask,
+    slice_centre,
+    slice_image,
+)
+from medjax.data.queries import MR, phrasings
+from medjax.data.views import (
+    Frame,
+    View,
+    Views,
+    centred_frame,
+    frame_box,
+    frame_image,
+    mirror_boxes,
+)
+
+SPLITS = ("slices", "moved", "side", "structure")
+PARTS = ("train", "test")
+BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropped
+SHIFT, SCALE = 0.12, (0.8, 1.25)  # of the `moved` split
+_DRAWS = 8  # tries for a moved picture that still shows a structure whole
+
+
+class Look(NamedTuple):
+    """How slices are shown."""
+
+    size: tuple[int, int]  # (height, width) in pixels
+    field: float  # mm along the shorter side
+    min_side: int  # pixels of the shown picture; smaller boxes are not asked for
+    phrasings: int  # how many ways of asking are in use
+    mirror: bool = False  # training pictures flipped half of the time
+
+
+def split_slices(position: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
+    """0 train, 1 test, -1 dropped, by the slice's index across its plane.
+
+    Blocks of 8 slices, every fourth is test; 2 slices on each side of a border between
+    train and test are dropped.
+    """
+    block = position // BLOCK
+    within = position % BLOCK
+    test = block % EVERY == EVERY - 1
+    before = (block + 1) % EVERY == EVERY - 1
+    after = block % EVERY == 0
+    low, high = within < GAP, within >= BLOCK - GAP
+    dropped = np.where(test, low | high, (after & low) | (before & high))
+    # The first block of all has no test block before it.
+    dropped &= ~(after & low & (block == 0))
+    return np.where(dropped, -1, test.astype(np.int32)).astype(np.int32)
+
+
+def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, "S"]:
+    """Which structures `split` keeps from training.
+
+    `side`: one side of every pair, half of them left. `structure`: a tenth, both sides;
+    unions, which would show their members, are left to training neither.
+    """
+    held = np.zeros(len(names), bool)
+    rng = np.random.default_rng((seed, SPLITS.index(split)))
+    bases = sorted({min(name, other_side(name)) for name in names})
+    if split == "side":
+        pairs = [name for name in bases if other_side(name) != name]
+        flip = rng.permutation(len(pairs)) < len(pairs) // 2
+        tested = {other_side(n) if f else n for n, f in zip(pairs, flip, strict=True)}
+        held = np.array([name in tested for name in names])
+    elif split == "structure":
+        unions = {s.name for s in UNIONS}
+        single = [name for name in bases if name not in unions]
+        chosen = rng.permutation(len(single))[: max(1, len(single) // 10)]
+        tested = {single[i] for i in chosen} | {other_side(single[i]) for i in chosen}
+        held = np.array([name in tested for name in names])
+    return held
+
+
+def mr_views(
+    atlas: Atlas,
+    *,
+    split: str,
+    part: str,
+    structures: str | tuple[str, ...],
+    look: Look,
+    seed: int,
+) -> Views:
+    """The views of one part of one split.
+
+    A `moved` view of the test part is drawn from the generator it is given, as in
+    training; evaluation gives each index a generator of its own, so the test is fixed.
+
+    Raises:
+        ValueError: an unknown split, part or structure, or nothing left to ask for;
+            `mirror` with the `side` split, which it would give away.
+    """
+    if split not in SPLITS or part not in PARTS:
+        raise ValueError(
+            f"split={split!r}, part={part!r}: expected one of {SPLITS} and of {PARTS}"
+        )
+    if look.mirror and split == "side":
+        raise ValueError(
+            "mirror=True shows a left structure as a right one, which the `side` split "
+            "holds back: set mirror=False"
+        )
+    names = select_structures(structures)
+    if split == "structure":
+        unions = {s.name for s in UNIONS}
+        names = tuple(name for name in names if name not in unions)
+    held = held_out(names, split, seed)
+    test = part == "test"
+    asked = held if test and held.any() else ~held
+    asked_names = tuple(n for n, ok in zip(names, asked, strict=True) if ok)
+    wanted = np.isin(np.array(atlas.names), asked_names)[atlas.structure]
+    kept = split_slices(atlas.position) == int(test)
+    if split == "side" and test:
+        kept &= atlas.plane != PLANES.index("sagittal")  # it shows one side only
+    pairs_of: dict[int, list[int]] = {}
+    for pair in np.flatnonzero(wanted & kept[atlas.slice_of]).tolist():
+        pairs_of.setdefault(int(atlas.slice_of[pair]), []).append(pair)
+    frames = {m: _frame(atlas, m, look, (0.0, 0.0), 1.0) for m in pairs_of}
+    slices = [m for m in pairs_of if _shown(atlas, pairs_of[m], frames[m], look)]
+    if not slices:
+        raise ValueError(
+            f"split {split!r}, {part}: no structure of {structures!r} has sides of "
+            f"{look.min_side} pixels at {look.size}; lower min_side or enlarge size"
+        )
+
+    def view(index: int, rng: np.random.Generator) -> View:
+        chosen = slices[index]
+        frame = frames[chosen]
+        if split == "moved":
+            for _ in range(_DRAWS):
+                shift = tuple(rng.uniform(-SHIFT, SHIFT, 2).tolist())
+                scale = float(np.exp(rng.uniform(*np.log(SCALE))))
+                moved = _frame(atlas, chosen, look, shift, scale)
+                if _shown(atlas, pairs_of[chosen], moved, look):
+                    frame = moved
+                    break
+        flip = look.mirror and not test and bool(rng.random() < 0.5)
+        return _view(atlas, chosen, pairs_of[chosen], frame, look, flip)
+
+    return Views(
+        count=len(slices),
+        view=view,
+        names=asked_names,
+        texts=tuple(
+            text
+            for name in asked_names
+            for plane in PLANES
+            for text in phrasings(name, plane=plane, modality=MR, count=look.phrasings)
+        ),
+        sizes=(look.size,),
+    )
+
+
+def _frame(
+    atlas: Atlas, index: int, look: Look, shift: tuple[float, ...], scale: float
+) -> Frame:
+    plane = PLANES[atlas.plane[index]]
+    centre = slice_centre(atlas.volume.shape, atlas.centre, plane)
+    x, y = shift
+    return centred_frame(
+        centre, field=look.field, size=look.size, shift=(x, y), scale=scale
+    )
+
+
+def _shown(
+    atlas: Atlas, pairs: list[int], frame: Frame, look: Look
+) -> list[tuple[int, tuple[int, int, int, int]]]:
+    """(structure, box in the frame) of the pairs that can be asked for."""
+    shown = []
+    for pair in pairs:
+        x1, y1, x2, y2 = atlas.boxes[pair].tolist()
+        box = frame_box((x1, y1, x2, y2), piece_mask(atlas, pair), frame)
+        if box and min(box[2] - box[0], box[3] - box[1]) >= look.min_side:
+            shown.append((int(atlas.structure[pair]), box))
+    return shown
+
+
+def _view(
+    atlas: Atlas, index: int, pairs: list[int], frame: Frame, look: Look, flip: bool
+) -> View:
+    plane, position = PLANES[atlas.plane[index]], int(atlas.position[index])
+    grey = frame_image(slice_image(atlas.volume, plane, position), frame)
+    shown = _shown(atlas, pairs, frame, look)
+    names = tuple(atlas.names[s] for s, _ in shown)
+    boxes = np.array([box for _, box in shown], np.float32).reshape(-1, 4)
+    if flip:
+        # The mirrored brain. In a sagittal slice its picture is the same one, and only
+        # the names change sides.
+        names = tuple(other_side(name) for name in names)
+        if plane != "sagittal":
+            grey, boxes = grey[:, ::-1], mirror_boxes(boxes, grey.shape[1])
+    return View(
+        images=(np.repeat(grey[..., None], 3, axis=-1),),
+        names=names,
+        boxes=boxes,
+        questions=tuple(
+            phrasings(name, plane=plane, modality=MR, count=look.phrasings)
+            for name in names
+        ),
+        origin=f"{plane} {position}" + (" mirrored" if flip else ""),
+        plane=plane,
+    )
