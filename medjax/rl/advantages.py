@@ -1,7 +1,7 @@
 """Group-relative advantages: what a completion earned, against its own group.
 
-A NaN reward is one that could not be scored: it stays out of mean and deviation, and its
-advantage is 0. Rewards are data here, no gradient flows through an advantage.
+A NaN reward is one that could not be scored: it stays out of mean and deviation, and
+its advantage is 0. Rewards are data here: no gradient flows through an advantage.
 """
 
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from medjax.rl.reductions import masked_mean, masked_sum
 
 
 class GroupStatistics(NamedTuple):
@@ -108,7 +110,7 @@ def _moments(
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Mean, std and count over the last axis, of the marked elements."""
     count = jnp.sum(where, axis=-1, dtype=x.dtype)
-    mean = jnp.sum(jnp.where(where, x, 0), axis=-1) / jnp.maximum(count, 1)
-    deviation = jnp.where(where, x - mean[..., None], 0)
-    variance = jnp.sum(deviation**2, axis=-1) / jnp.maximum(count - ddof, 1)
+    mean = masked_mean(x, where, axis=-1)
+    squares = masked_sum((x - mean[..., None]) ** 2, where, axis=-1)
+    variance = squares / jnp.maximum(count - ddof, 1)
     return mean, jnp.sqrt(variance), count

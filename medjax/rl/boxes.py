@@ -189,6 +189,13 @@ def _extent(
     pair = xp.asarray(size).astype(boxes.dtype)
     if pair.shape[-1:] != (2,):
         raise ValueError(f"size of shape {pair.shape}: expected (height, width)")
+    if pair.ndim not in (1, boxes.ndim):
+        raise ValueError(
+            f"size of shape {pair.shape} with boxes of shape {boxes.shape}: give one "
+            "(height, width), or one for every box"
+        )
+    if xp is np and not np.all(pair > 0):
+        raise ValueError(f"size {size}: height and width must be positive")
     pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)
     height, width = pair[..., 0], pair[..., 1]
     return xp.stack([width, height, width, height], axis=-1)

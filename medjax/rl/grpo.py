@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from medjax.rl import surrogates
+from medjax.rl.reductions import loss_denominator, masked_mean, reduce_tokens
 
 
 def grpo_loss(
@@ -114,7 +115,7 @@ def grpo_loss(
         raise ValueError(f"ratio {ratio!r}: expected 'token' or 'sequence'")
 
     metrics = _ratio_metrics(r, advantages, mask, clip_low, clip_high)
-    metrics["drift"] = _mean(-token_log_ratio, mask)
+    metrics["drift"] = masked_mean(-token_log_ratio, mask)
     if weights is not None:
         weights = weights.astype(dtype)
     if surrogate == "clip":
@@ -143,7 +144,7 @@ def grpo_loss(
             lambda_negative=vespo_negative[1],
         )
         weights = None  # they are inside phi
-        metrics["phi"] = _mean(phi, jnp.any(mask, axis=-1, keepdims=True))
+        metrics["phi"] = masked_mean(phi, jnp.any(mask, axis=-1, keepdims=True))
     else:
         raise ValueError(
             f"surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or 'vespo'"
@@ -154,7 +155,7 @@ def grpo_loss(
         keep = surrogates.off_policy_keep(
             logp, sampling, advantages, mask, threshold=off_policy_threshold
         )
-        metrics["kept"] = _mean(keep, jnp.any(mask, axis=-1, keepdims=True))
+        metrics["kept"] = masked_mean(keep, jnp.any(mask, axis=-1, keepdims=True))
         loss = loss * keep
     if weights is not None:
         loss = loss * weights
@@ -164,15 +165,12 @@ def grpo_loss(
         )
         if kl_ratio:
             divergence = divergence * r
-        metrics["kl"] = _mean(divergence, mask)
+        metrics["kl"] = masked_mean(divergence, mask)
         if not _is_zero(beta):
             loss = loss + beta * divergence
 
     loss = jnp.broadcast_to(loss, mask.shape)
-    if reduction == "grpo":
-        total = jnp.sum(surrogates.masked_mean(loss, mask))
-    else:
-        total = jnp.sum(jnp.where(mask, loss, 0))
+    total = reduce_tokens(loss, mask, reduction=reduction)
     if denominator is None:
         denominator = loss_denominator(mask, reduction=reduction, max_length=max_length)
     metrics["tokens"] = jnp.sum(mask, dtype=dtype)
@@ -180,29 +178,6 @@ def grpo_loss(
     metrics = {name: jax.lax.stop_gradient(x) for name, x in metrics.items()}
     denominator = jnp.asarray(denominator).astype(dtype)
     return total / jnp.where(denominator > 0, denominator, 1), metrics
-
-
-def loss_denominator(
-    mask: Bool[Array, "N T"], *, reduction: str, max_length: int | None = None
-) -> Float[Array, ""]:
-    """What a reduction divides by, float32; adds up over micro-batches.
-
-    Rows without a token do not count. The result may be 0 for an empty batch, where
-    `grpo_loss` divides by 1.
-    """
-    mask = mask.astype(bool)
-    rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
-    if reduction in ("bnpo", "dapo"):
-        return jnp.sum(mask, dtype=jnp.float32)
-    if reduction in ("grpo", "luspo"):
-        return rows
-    if reduction == "dr_grpo":
-        if max_length is None:
-            raise ValueError("reduction 'dr_grpo' divides by max_length: pass it")
-        return rows * max_length
-    raise ValueError(
-        f"reduction {reduction!r}: expected 'grpo', 'bnpo', 'dapo', 'dr_grpo' or 'luspo'"
-    )
 
 
 def _ratio_metrics(
@@ -216,16 +191,11 @@ def _ratio_metrics(
     low = (r < 1 - clip_low) & (advantages < 0)
     high = (r > 1 + clip_high) & (advantages > 0)
     return {
-        "ratio_mean": _mean(r, counted),
+        "ratio_mean": masked_mean(r, counted),
         "ratio_max": jnp.max(jnp.where(counted, r, 0)),
-        "clip_low": _mean(low.astype(r.dtype), counted),
-        "clip_high": _mean(high.astype(r.dtype), counted),
+        "clip_low": masked_mean(low.astype(r.dtype), counted),
+        "clip_high": masked_mean(high.astype(r.dtype), counted),
     }
-
-
-def _mean(x: Float[Array, "N #T"], where: Bool[Array, "N #T"]) -> Float[Array, ""]:
-    count = jnp.sum(where, dtype=x.dtype)
-    return jnp.sum(jnp.where(where, x, 0)) / jnp.maximum(count, 1)
 
 
 def _is_zero(beta: float | Float[Array, ""]) -> bool:

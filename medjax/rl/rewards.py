@@ -7,9 +7,10 @@ leaves it out and `group_advantages` gives it advantage 0.
 from collections.abc import Mapping
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from medjax.rl.boxes import box_iou
+from medjax.rl.reductions import masked_mean
 
 
 def parsed_iou(
@@ -118,11 +119,6 @@ def combine_rewards(
     metrics = {}
     for name, value, is_scored in zip(names, values, scored, strict=True):
         missing = (~is_scored).astype(value.dtype)
-        metrics[name] = _mean(value, is_scored & counted)
-        metrics[f"{name}_unscorable"] = _mean(missing, counted)
+        metrics[name] = masked_mean(value, is_scored & counted)
+        metrics[f"{name}_unscorable"] = masked_mean(missing, counted)
     return total, metrics
-
-
-def _mean(x: Shaped[Array, "B G"], where: Bool[Array, "B G"]) -> Float[Array, ""]:
-    count = jnp.sum(where, dtype=x.dtype)
-    return jnp.sum(jnp.where(where, x, 0)) / jnp.maximum(count, 1)

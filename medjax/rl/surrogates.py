@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.rl.reductions import masked_mean, masked_sum
+
 LogP = Float[Array, "N T"]
 PerSequence = Float[Array, "N 1"]
 PerToken = Float[Array, "N #T"]  # [N, T], or [N, 1] for the whole sequence
@@ -18,7 +20,7 @@ PerToken = Float[Array, "N #T"]  # [N, T], or [N, 1] for the whole sequence
 
 def sequence_log_ratio(log_ratio: LogP, mask: Bool[Array, "N T"]) -> PerSequence:
     """Mean log-ratio of a completion's tokens, the length-normalised one of GSPO."""
-    return masked_mean(log_ratio, mask)
+    return masked_mean(log_ratio, mask, axis=-1, keepdims=True)
 
 
 def clip_surrogate(
@@ -62,7 +64,7 @@ def sapo_surrogate(
 
     Slope 1 at r = 1; tau is one temperature for A > 0 and one for the rest.
     """
-    tau = _by_sign(advantages > 0, temperature_positive, temperature_negative, ratio)
+    tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
     return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
 
 
@@ -78,22 +80,22 @@ def vespo_surrogate(
     k_negative: float,
     lambda_negative: float,
 ) -> tuple[LogP, PerSequence]:
-    """-sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w), phi(1) = 1 (VESPO).
+    """-sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w) (VESPO).
 
-    w is the ratio of the whole sequence (a sum of logs, not a mean), times the token
-    `weights` for a sampler that differs; logs are kept in [log 1e-8, 20].
+    phi(1) = 1; w is the ratio of the whole sequence (a sum of logs, not a mean), times
+    the token `weights` for a sampler that differs; logs are kept in [log 1e-8, 20].
 
     Returns:
         The loss a token, and phi [N, 1].
     """
     low = math.log(1e-8)
-    total = _masked_sum(jnp.clip(log_ratio, -20.0, 20.0), mask)
+    log_w = jnp.clip(log_ratio, -20.0, 20.0)
     if weights is not None:
-        total = total + _masked_sum(jnp.clip(jnp.log(weights), low, 20.0), mask)
-    log_w = jnp.clip(total, low, 20.0)
+        log_w = log_w + jnp.clip(jnp.log(weights), low, 20.0)
+    log_w = jnp.clip(masked_sum(log_w, mask, axis=-1, keepdims=True), low, 20.0)
     positive = advantages >= 0
-    k = _by_sign(positive, k_positive, k_negative, logp)
-    rate = _by_sign(positive, lambda_positive, lambda_negative, logp)
+    k = jnp.where(positive, k_positive, k_negative)
+    rate = jnp.where(positive, lambda_positive, lambda_negative)
     phi = jax.lax.stop_gradient(jnp.exp(rate + k * log_w - rate * jnp.exp(log_w)))
     return -phi * advantages * logp, phi
 
@@ -150,7 +152,7 @@ def importance_weights(
     """
     log_ratio = jnp.where(mask, logp - logp_sampling, 0)
     if level == "sequence":
-        log_ratio = _masked_sum(log_ratio, mask)
+        log_ratio = masked_sum(log_ratio, mask, axis=-1, keepdims=True)
     elif level != "token":
         raise ValueError(f"level {level!r}: expected 'token' or 'sequence'")
     weights = jax.lax.stop_gradient(jnp.exp(log_ratio))
@@ -175,7 +177,8 @@ def off_policy_keep(
 
     Bad completions that the policy has moved away from since are dropped.
     """
-    drift = masked_mean(jax.lax.stop_gradient(logp_sampling - logp), mask)
+    drift = jax.lax.stop_gradient(logp_sampling - logp)
+    drift = masked_mean(drift, mask, axis=-1, keepdims=True)
     # "> threshold drops", so that a NaN drift is kept and reaches the loss.
     return (~((advantages < 0) & (drift > threshold))).astype(logp.dtype)
 
@@ -185,22 +188,3 @@ def drop_truncated(
 ) -> Bool[Array, "N T"]:
     """The mask without completions that ran into the length limit (no stop token)."""
     return mask & finished[:, None]
-
-
-def masked_mean(x: PerToken, mask: Bool[Array, "N T"]) -> PerSequence:
-    """Mean over a row's tokens, 0 for a row without any."""
-    count = jnp.sum(mask, axis=-1, keepdims=True, dtype=x.dtype)
-    return _masked_sum(x, mask) / jnp.maximum(count, 1)
-
-
-def _masked_sum(x: PerToken, mask: Bool[Array, "N T"]) -> PerSequence:
-    return jnp.sum(jnp.where(mask, x, 0), axis=-1, keepdims=True)
-
-
-def _by_sign(
-    positive: Bool[Array, "N 1"], yes: float, no: float, like: PerToken
-) -> PerSequence:
-    """`yes` or `no` a row, in the dtype of `like` (a bare where would round to f32)."""
-    return jnp.where(
-        positive, jnp.asarray(yes, like.dtype), jnp.asarray(no, like.dtype)
-    )

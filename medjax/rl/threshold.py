@@ -16,9 +16,12 @@ rule are not published; each place where a reading was chosen is marked "our rea
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.rl.reductions import masked_mean
+from medjax.rl.rewards import threshold_reward
 from medjax.rl.schedules import (
     COSINE,
     LINEAR,
@@ -31,9 +34,11 @@ from medjax.rl.schedules import (
 # floating point, which would cause one more, meaningless raise and half-empty window.
 _SLACK = 1e-6
 
+_NO_SAMPLE = -1.0  # no IoU: a completion of a row that does not count
+
 
 class RaiseLog(NamedTuple):
-    """The numbers that caused each raise, oldest first; a ring of R raises."""
+    """The numbers that caused each raise; raise k stands in slot k mod R."""
 
     step: Int[Array, "R"]  # update at which tau rose, from 0; -1 = empty slot
     tau_before: Float[Array, "R"]
@@ -49,7 +54,7 @@ class ThresholdState(NamedTuple):
     tau: Float[Array, ""]
     hit_rates: Float[Array, "N"]  # of each entry, as earned
     ious: Float[Array, "N"]  # mean IoU of each entry
-    samples: Float[Array, "N S"]  # raw IoUs of each entry, NaN = none; S = 0: not kept
+    samples: Float[Array, "N S"]  # raw IoUs of each entry, -1 = none; S = 0: not kept
     count: Int[Array, ""]  # filled entries
     step: Int[Array, ""]  # updates so far
     raises: Int[Array, ""]
@@ -62,7 +67,7 @@ def init_threshold(
     """An empty window at tau_0.
 
     Args:
-        schedule: checked here, where its numbers are plain Python numbers.
+        schedule: checked here if its numbers are plain; `window` must be.
         samples: raw IoUs to keep an entry, so that hit rates are recounted with the
             current tau (the literal formula): B * G, or G with entries="group". 0 keeps
             the hit rates as earned (our reading: this is what the refresh is for).
@@ -71,14 +76,15 @@ def init_threshold(
     Raises:
         ValueError: a schedule whose stages, bounds or ranges do not fit together.
     """
-    check_schedule(schedule)
+    if not any(isinstance(x, jax.Array) for x in jax.tree.leaves(schedule)):
+        check_schedule(schedule)
     size, zero = schedule.window, jnp.zeros((), jnp.int32)
     empty = jnp.full((log_size,), jnp.nan, jnp.float32)
     return ThresholdState(
         tau=jnp.asarray(schedule.start, jnp.float32),
         hit_rates=jnp.zeros((size,), jnp.float32),
         ious=jnp.zeros((size,), jnp.float32),
-        samples=jnp.full((size, samples), jnp.nan, jnp.float32),
+        samples=jnp.full((size, samples), _NO_SAMPLE, jnp.float32),
         count=zero,
         step=zero,
         raises=zero,
@@ -197,13 +203,13 @@ def window_statistics(
     """
     rates = state.hit_rates
     if state.samples.shape[1]:
-        rates = _mean(
-            (state.samples >= state.tau).astype(jnp.float32), ~jnp.isnan(state.samples)
-        )
+        kept = state.samples != _NO_SAMPLE
+        rates = masked_mean(threshold_reward(state.samples, state.tau), kept, axis=-1)
     size = rates.shape[0]
     filled = jnp.arange(size, dtype=jnp.int32) >= size - state.count
-    rate = _mean(rates, filled)
-    return rate, jnp.sqrt(_mean((rates - rate) ** 2, filled)), _mean(state.ious, filled)
+    rate = masked_mean(rates, filled)
+    deviation = jnp.sqrt(masked_mean((rates - rate) ** 2, filled))
+    return rate, deviation, masked_mean(state.ious, filled)
 
 
 def _entries(
@@ -220,9 +226,9 @@ def _entries(
     elif entries != "group":
         raise ValueError(f"entries {entries!r}: expected 'step' or 'group'")
     # A NaN IoU makes its entry's hit rate NaN, which can never justify a raise.
-    hits = jnp.where(jnp.isnan(iou), iou, (iou >= tau).astype(iou.dtype))
-    raw = jnp.where(counts, iou, jnp.nan)
-    return _mean(hits, counts), _mean(iou, counts), raw, jnp.any(counts, axis=1)
+    hit_rates = masked_mean(threshold_reward(iou, tau), counts, axis=-1)
+    ious = masked_mean(iou, counts, axis=-1)
+    return hit_rates, ious, jnp.where(counts, iou, _NO_SAMPLE), jnp.any(counts, axis=1)
 
 
 def _push(
@@ -268,9 +274,3 @@ def _stage(
 
 def _float(x: Number) -> Float[Array, ""]:
     return jnp.asarray(x, jnp.float32)
-
-
-def _mean(x: Float[Array, "*batch M"], where: Bool[Array, "M"]) -> Array:
-    """Mean over the last axis of the marked elements; 0 where there is none."""
-    count = jnp.sum(where, axis=-1, dtype=x.dtype)
-    return jnp.sum(jnp.where(where, x, 0), axis=-1) / jnp.maximum(count, 1)
