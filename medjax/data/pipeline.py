@@ -48,6 +48,7 @@ class Record(NamedTuple):
     slice_id: str  # pictures of one slice are resampled together
     area_fraction: float  # of the image
     plane: str
+    position: int  # of the slice across its plane
 
 
 class Asked(NamedTuple):
@@ -253,6 +254,7 @@ def _asked(
             slice_id=view.origin,
             area_fraction=float(fractions[m]),
             plane=view.plane,
+            position=view.position,
         )
         for m, p, sample_id in zip(chosen, phrasing, ids, strict=True)
     )

@@ -37,7 +37,6 @@ from medjax.data.views import (
 SPLITS = ("slices", "moved", "side", "structure")
 PARTS = ("train", "test")
 BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropped
-SHIFT, SCALE = 0.12, (0.8, 1.25)  # of the `moved` split
 _DRAWS = 8  # tries for a moved picture that still shows a structure whole
 
 
@@ -49,6 +48,8 @@ class Look(NamedTuple):
     min_side: int  # pixels of the shown picture; smaller boxes are not asked for
     phrasings: int  # how many ways of asking are in use
     mirror: bool = False  # training pictures flipped half of the time
+    shift: float = 0.12  # of the `moved` split: at most so much of a side, both ways
+    scale: tuple[float, float] = (0.8, 1.25)  # of the `moved` split: how much larger
 
 
 def split_slices(position: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
@@ -147,8 +148,8 @@ def mr_views(
         frame = frames[chosen]
         if split == "moved":
             for _ in range(_DRAWS):
-                shift = tuple(rng.uniform(-SHIFT, SHIFT, 2).tolist())
-                scale = float(np.exp(rng.uniform(*np.log(SCALE))))
+                shift = tuple(rng.uniform(-look.shift, look.shift, 2).tolist())
+                scale = float(np.exp(rng.uniform(*np.log(look.scale))))
                 moved = _frame(atlas, chosen, look, shift, scale)
                 if _shown(atlas, pairs_of[chosen], moved, look):
                     frame = moved
@@ -218,4 +219,5 @@ def _view(
         ),
         origin=f"{plane} {position}" + (" mirrored" if flip else ""),
         plane=plane,
+        position=position,
     )

@@ -22,6 +22,7 @@ class View(NamedTuple):
     questions: tuple[tuple[str, ...], ...]  # phrasings, M times
     origin: str  # what an error or a report calls it: "axial 93", "scan.png, line 3"
     plane: str
+    position: int  # index of the slice across its plane; 0 for a single picture
 
 
 class Views(NamedTuple):
