@@ -19,7 +19,7 @@ test-slow: $(VENV)/.test  ## what is marked slow, one file after the other
 lint: $(VENV)/.dev  ## format, lint and types; changes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 bench: $(VENV)/.test  ## the tables of benchmarks/, one command each
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file; done

@@ -1,0 +1,111 @@
+"""Predicted and true boxes drawn on their images: best, median and worst answers."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Both stand out on grey and are told apart with any colour vision.
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"
+
+
+class Overlay(NamedTuple):
+    """One answer; boxes are (x1, y1, x2, y2) in pixels of `image`."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    query: str
+    truth: Float[np.ndarray, "4"]
+    box: Float[np.ndarray, "4"] | None  # None: no box could be read
+    iou: float
+
+
+def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
+    """Indices of the best, the median and the worst `count` answers, best first.
+
+    Each answer at most once: with fewer than 3 * count the rows get shorter. Equal IoUs
+    keep their order.
+    """
+    order = np.argsort(-np.asarray(iou), kind="stable").tolist()
+    count = min(count, -(-len(order) // 3))
+    best, rest = order[:count], order[count:]
+    worst = rest[max(0, len(rest) - count) :]
+    rest = rest[: len(rest) - len(worst)]
+    start = max(0, (len(rest) - count) // 2)
+    return {"best": best, "median": rest[start : start + count], "worst": worst}
+
+
+def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
+    """Rows of the best, median and worst `count` answers with query and IoU.
+
+    Raises:
+        ValueError: no answers, or a box that is not four finite numbers.
+    """
+    if not answers:
+        raise ValueError("no answers to draw")
+    rows = pick(np.array([a.iou for a in answers]), count=count)
+    rows = {name: chosen for name, chosen in rows.items() if chosen}
+    columns = max(map(len, rows.values()))
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    size = (2.0 * columns + 0.3, 2.6 * len(rows) + 0.4)
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, chosen) in zip(axes, rows.items(), strict=True):
+        for axis, index in zip(line, chosen, strict=False):
+            _draw(axis, answers[index])
+        for axis in line[len(chosen) :]:
+            axis.set_axis_off()
+        line[0].set_ylabel(name, fontsize=10, fontweight="bold")
+    handles = [
+        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
+        Line2D(
+            [], [], color=PREDICTION, linewidth=2, linestyle="--", label="predicted"
+        ),
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _draw(axis: "Axes", answer: Overlay) -> None:
+    height, width = answer.image.shape[:2]
+    # Pixel i covers i to i + 1, as boxes count.
+    axis.imshow(answer.image, extent=(0, width, height, 0), interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    _rectangle(axis, answer.truth, color=TRUTH, style="-")
+    if answer.box is None:
+        middle = {"ha": "center", "va": "top", "color": PREDICTION, "fontsize": 8}
+        axis.text(width / 2, height * 0.03, "no box read", **middle)
+    else:
+        _rectangle(axis, answer.box, color=PREDICTION, style="--")
+    query = textwrap.shorten(" ".join(answer.query.split()), 84, placeholder=" ...")
+    lines = "\n".join(textwrap.wrap(query, 28))
+    axis.set_title(f"IoU {answer.iou:.2f}", fontsize=8, pad=3)
+    axis.set_xlabel(lines, fontsize=7, labelpad=3)
+
+
+def _rectangle(
+    axis: "Axes", box: Float[np.ndarray, "4"], *, color: str, style: str
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    if np.shape(box) != (4,) or not np.all(np.isfinite(box)):
+        raise ValueError(f"box {box}: expected four finite numbers (x1, y1, x2, y2)")
+    x1, y1, x2, y2 = map(float, box)
+    for width, shade, line in ((3.2, "black", "-"), (1.6, color, style)):
+        look = {
+            "fill": False,
+            "linewidth": width,
+            "edgecolor": shade,
+            "linestyle": line,
+        }
+        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))

@@ -1,0 +1,181 @@
+"""One HTML file that holds a run: scores, figures, config and manifest."""
+
+import base64
+import html
+import io
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from medjax.report.curves import signal_stack, threshold_path, training_curves
+from medjax.report.overlays import Overlay, contact_sheet
+from medjax.report.series import find_raises, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# (title, header, rows) of text; an evaluation's table is one.
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+CAPTIONS = {
+    "overlays": "Best, median and worst answers of the evaluation.",
+    "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
+    "deviation and the IoU margin at once; the table has the numbers that caused each.",
+    "curves": "Faint: each step; strong: running mean; dotted: raises of the threshold.",
+    "signal": "Groups whose rewards differ teach; the others give no gradient.",
+}
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+       max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+        margin: .6rem 0; }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
+         white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #444; }
+figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; }
+figcaption, .note { color: #555; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 12.5px; }
+"""
+
+
+def write_report(
+    workdir: str | os.PathLike,
+    *,
+    title: str,
+    tables: Sequence[Table] = (),
+    answers: Sequence[Overlay] = (),
+    count: int = 6,
+    note: str = "",
+) -> pathlib.Path:
+    """Write `figures/*.png` and `report.html` into a run's folder; return the page.
+
+    Reads metrics.jsonl, eval.jsonl and manifest.json there; a figure whose numbers the
+    run does not have is left out.
+
+    Args:
+        workdir: the run's folder.
+        title: head of the page.
+        tables: scores, in order.
+        answers: evaluated answers, for the sheet of overlays.
+        count: answers in a row of that sheet.
+        note: a sentence under the title.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: a metrics file holds something else; names file and line.
+    """
+    workdir = pathlib.Path(workdir)
+    if not workdir.is_dir():
+        raise FileNotFoundError(f"{workdir}: no such run folder")
+    metrics, evals = (
+        read_metrics(workdir / name) if (workdir / name).exists() else {}
+        for name in ("metrics.jsonl", "eval.jsonl")
+    )
+    raises = find_raises(metrics)
+    found = {
+        "overlays": contact_sheet(answers, count=count) if answers else None,
+        "threshold": threshold_path(metrics, raises),
+        "curves": training_curves(metrics, evals=evals, raises=raises),
+        "signal": signal_stack(metrics),
+    }
+    figures = {name: png_bytes(figure) for name, figure in found.items() if figure}
+    for name, picture in figures.items():
+        _write(workdir / "figures" / f"{name}.png", picture)
+    path = workdir / "manifest.json"
+    starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    page = render_page(title, tables=tables, figures=figures, starts=starts, note=note)
+    return _write(workdir / "report.html", page.encode())
+
+
+def render_page(
+    title: str,
+    *,
+    tables: Sequence[Table],
+    figures: Mapping[str, bytes],
+    starts: Sequence[Mapping[str, Any]],
+    note: str,
+) -> str:
+    """The page as HTML that needs no other file.
+
+    Args:
+        title: its head.
+        tables: see `Table`.
+        figures: PNG files by name; those in `CAPTIONS` get theirs.
+        starts: the manifest, one record per start of the run; `config` of the last is
+            shown apart.
+        note: a sentence under the title.
+    """
+    escaped = html.escape(title)
+    parts = [f"<h1>{escaped}</h1>"]
+    if note:
+        parts.append(f'<p class="note">{html.escape(note)}</p>')
+    if tables:
+        parts += ["<h2>Scores</h2>", *map(_table, tables)]
+    if figures:
+        parts.append("<h2>Figures</h2>")
+    for name, picture in figures.items():
+        data = base64.b64encode(picture).decode()
+        caption = html.escape(CAPTIONS.get(name, name))
+        parts.append(
+            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    if starts:
+        last = dict(starts[-1])
+        config = last.pop("config", None)
+        if config is not None:
+            parts += ["<h2>Config</h2>", _json(config)]
+        parts += ["<h2>Manifest of the last start</h2>", _json(last)]
+        if len(starts) > 1:
+            parts.append(
+                f'<p class="note">The run was started {len(starts)} times.</p>'
+            )
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width">'
+        f"<title>{escaped}</title><style>{_STYLE}</style></head>\n"
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def png_bytes(figure: "Figure") -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _table(table: Table) -> str:
+    title, header, rows = table
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    lines = (
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><caption>{html.escape(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _json(value: Any) -> str:
+    return f"<pre>{html.escape(json.dumps(value, indent=2, default=str))}</pre>"
+
+
+def _write(path: pathlib.Path, data: bytes) -> pathlib.Path:
+    """Under a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

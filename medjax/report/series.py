@@ -1,0 +1,95 @@
+"""A run's metrics as series, read back from the lines that the loop wrote."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class Series(NamedTuple):
+    """One metric over a run."""
+
+    step: Int[np.ndarray, "M"]
+    value: Float[np.ndarray, "M"]
+
+
+class Raise(NamedTuple):
+    """One raise of the threshold and the window's numbers that caused it."""
+
+    step: int
+    tau_before: float
+    tau_after: float
+    hit_rate: float
+    deviation: float
+    margin: float
+
+
+Metrics = Mapping[str, Series]
+
+
+def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
+    """The scalars of a JSON-lines file, one object with `step` a line, by name.
+
+    A last line that a kill cut short is left out; what is no number is no series.
+
+    Raises:
+        ValueError: another line is no such object; names file and line.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            continue
+        try:
+            row = json.loads(line)
+            step = int(row.pop("step"))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number}: expected a JSON object with a step, found "
+                f"{line.strip()[:60]!r}"
+            ) from error
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                found.setdefault(name, []).append((step, float(value)))
+    return {
+        name: Series(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs]))
+        for name, pairs in found.items()
+    }
+
+
+def find_raises(metrics: Metrics) -> list[Raise]:
+    """The steps whose `raised` is 1, with the numbers of their decision."""
+    if "raised" not in metrics:
+        return []
+    steps = metrics["raised"].step[metrics["raised"].value == 1]
+    names = ("tau", "tau_next", "hit_rate", "deviation", "margin")
+    return [
+        Raise(int(s), *(value_at(metrics, name, step=int(s)) for name in names))
+        for s in steps
+    ]
+
+
+def running_mean(
+    value: Float[np.ndarray, "M"], *, width: int
+) -> Float[np.ndarray, "M"]:
+    """Centred mean over `width` neighbours, fewer at the ends.
+
+    NaN entries are left out; NaN where a window holds nothing else.
+    """
+    here = np.isfinite(value)
+    kernel = np.ones(min(width, len(value)))
+    count = np.convolve(here, kernel, "same")
+    total = np.convolve(np.where(here, value, 0.0), kernel, "same")
+    return np.divide(total, count, out=np.full(len(value), np.nan), where=count > 0.5)
+
+
+def value_at(metrics: Metrics, name: str, *, step: int) -> float:
+    """The value of a metric at a step; NaN where it was not written."""
+    if name not in metrics:
+        return float("nan")
+    rows = np.flatnonzero(metrics[name].step == step)
+    return float(metrics[name].value[rows[-1]]) if len(rows) else float("nan")
