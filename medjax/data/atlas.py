@@ -1,10 +1,10 @@
 """MR x AAL: slices of the MNI152 T1 template and the structures seen in each.
 
-Both images lie in MNI space, in voxels of 1 mm. The labels are brought to the template's
-grid by their affines and cut at the brain's surface, which AAL oversteps by a few
-millimetres: a box must end where the picture shows an end. Pictures are in radiological
-view: the patient's right at the left of axial and coronal slices, the face at the left
-of sagittal ones.
+Both images lie in MNI space, in voxels of 1 mm. The labels are brought to the
+template's grid by their affines and cut at the brain's surface, which AAL oversteps by
+a few millimetres: a box must end where the picture shows an end. Pictures are in
+radiological view: the patient's right at the left of axial and coronal slices, the face
+at the left of sagittal ones.
 
 It is one averaged brain: good for asking whether a method learns localisation on real
 pixels, not for clinical accuracy.

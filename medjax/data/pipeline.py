@@ -11,14 +11,9 @@ import grain
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from medjax.data.chat import Style, answer_text
 from medjax.data.layout import Geometry, resize_image
-from medjax.data.prompts import (
-    Buckets,
-    Style,
-    answer_rows,
-    answer_text,
-    build_prompt,
-)
+from medjax.data.prompts import Buckets, answer_rows, build_prompt
 from medjax.data.views import View, Views
 from medjax.rl.boxes import convert_boxes
 from medjax.types import GroundingBatch

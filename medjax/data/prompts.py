@@ -1,9 +1,7 @@
 """Prompts: chat text and images joined into the arrays of a `Prompt`.
 
-The text is Qwen2.5-VL's template. It is cut after the last `<|vision_end|>` (without
-images: after the system turn) into the context and the question, so that several
-questions share one context. The cut lies behind a special token, where a tokenizer cuts
-in any case: the two halves give the tokens of the whole.
+This is what transformers' combined processor does, from its parts: a tokenizer, the
+image's patches, one image token a feature, and their positions.
 """
 
 from collections.abc import Sequence
@@ -12,6 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from medjax.data.chat import (
+    Style,
+    answer_length,
+    encode,
+    prompt_text,
+    special_tokens,
+)
 from medjax.data.layout import (
     Geometry,
     feature_index,
@@ -24,33 +29,6 @@ from medjax.types import Prompt, Segment
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYSTEM = "You are a helpful assistant."
-INSTRUCTION = (
-    " First reason about what the image shows between <think> and </think>, then give "
-    "the box as JSON in pixels of the image between <answer> and </answer>, like this: "
-    '<think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]'
-    "</answer>"
-)
-ANSWERS = ("list", "object")
-_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
-
-
-class Style(NamedTuple):
-    """The words around a question, and the form of its answer."""
-
-    system: str | None  # None: no system turn
-    suffix: str  # follows every question
-    answer: str  # one of ANSWERS; "object" is the shorter
-
-
-class Tokens(NamedTuple):
-    """Ids of the special tokens that prompts are made of."""
-
-    image_pad: int
-    vision_end: int
-    stop: int  # <|im_end|>
-    pad: int
-
 
 class Buckets(NamedTuple):
     """Sizes that arrays are padded to, each a set of increasing ones."""
@@ -59,70 +37,6 @@ class Buckets(NamedTuple):
     context: tuple[int, ...]  # tokens
     question: tuple[int, ...]
     answer: tuple[int, ...]
-
-
-def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
-    """Ids of the special tokens; a tokenizer without one of them is an error."""
-    vocab = tokenizer.get_vocab()
-    names = ("<|image_pad|>", "<|vision_end|>", "<|im_end|>", "<|endoftext|>")
-    missing = [
-        t for t in (*names, "<|im_start|>", "<|vision_start|>") if t not in vocab
-    ]
-    if missing:
-        raise ValueError(
-            f"tokenizer without {', '.join(missing)}: expected one of the Qwen2.5-VL "
-            "family, or one that medjax.data.tokenizer.train_tokenizer made"
-        )
-    return Tokens(*(vocab[t] for t in names))
-
-
-def prompt_text(
-    questions: Sequence[str], *, images: int, style: Style
-) -> tuple[str, list[str]]:
-    """The context's text and that of each question, one `<|image_pad|>` an image."""
-    system, user = "", "<|im_start|>user\n"
-    if style.system is not None:
-        system = f"<|im_start|>system\n{style.system}<|im_end|>"
-        user = "\n" + user
-    if images:
-        context, start = system + user + _IMAGE * images, ""
-    elif system:
-        context, start = system, user
-    else:
-        context, start = "<|im_start|>", "user\n"
-    end = f"{style.suffix}<|im_end|>\n<|im_start|>assistant\n"
-    return context, [start + question + end for question in questions]
-
-
-def answer_text(box: Sequence[float], name: str, *, style: str) -> str:
-    """The supervised answer, with corners in whole pixels of the shown image.
-
-    >>> answer_text((1, 2, 30, 40), "left insula", style="object")
-    '<think>left insula</think><answer>{"bbox_2d": [1, 2, 30, 40]}</answer>'
-    """
-    corners = ", ".join(str(round(float(x))) for x in box)
-    if style == "object":
-        answer = f'{{"bbox_2d": [{corners}]}}'
-    elif style == "list":
-        answer = f'[{{"bbox_2d": [{corners}], "label": "{name}"}}]'
-    else:
-        raise ValueError(f"answer style {style!r}: expected one of {ANSWERS}")
-    return f"<think>{name}</think><answer>{answer}</answer>"
-
-
-def corpus(texts: Sequence[str], names: Sequence[str], style: Style) -> tuple[str, ...]:
-    """All text that a run's tokenizer will meet: questions, answers, template."""
-    context, questions = prompt_text(tuple(texts), images=1, style=style)
-    answers = (
-        answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style.answer)
-        for i, name in enumerate(names)
-    )
-    return (context, *questions, *answers)
-
-
-def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Token ids of a text, nothing added."""
-    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def bucket(count: int, sizes: Sequence[int], what: str) -> int:
@@ -160,54 +74,34 @@ def build_prompt(
         slots: K, image slots of a context.
     """
     ids = special_tokens(tokenizer)
-    windows = bucket(
-        max(
-            (num_windows(i.shape[:2], geometry) for row in images for i in row),
-            default=0,
-        ),
-        buckets.windows,
-        "windows of an image",
-    )
-    length = windows * geometry.window_patches // geometry.merge**2  # F of a slot
-    contexts, features, contexts_at, asked, asked_at = [], [], [], [], []
-    for row, texts, origin in zip(images, questions, origins, strict=True):
+    sizes = [[image.shape[:2] for image in row] for row in images]
+    for row, origin in zip(sizes, origins, strict=True):
         if len(row) > slots:
-            raise ValueError(f"{origin}: {len(row)} images, slots are {slots}")
-        sizes = [image.shape[:2] for image in row]
-        grids = [(h // geometry.factor, w // geometry.factor) for h, w in sizes]
-        text, parts = prompt_text(texts, images=len(row), style=style)
-        counts = iter([h * w for h, w in grids])
-        tokens = [
-            token
-            for one in encode(tokenizer, text)
-            for token in [one] * (next(counts, 1) if one == ids.image_pad else 1)
-        ]
-        index = [feature_index(s, geometry) + k * length for k, s in enumerate(sizes)]
-        array = np.array(tokens, np.int32)
-        place = np.full(len(array), -1, np.int32)
-        spots = array == ids.image_pad
-        check_features(int(spots.sum()), sum(len(i) for i in index), origin)
-        place[spots] = np.concatenate(index) if index else []
-        positions, start = mrope_positions(array, grids, ids.image_pad)
-        contexts.append(array)
-        contexts_at.append(positions)
-        features.append(place)
+            raise ValueError(f"{origin}: {len(row)} images for {slots} slots")
+    most = max(
+        (num_windows(size, geometry) for row in sizes for size in row), default=0
+    )
+    windows = bucket(most, buckets.windows, "windows of an image")
+    slot = windows * geometry.window_patches // geometry.merge**2  # F
+    contexts, asked, rows = [], [], []
+    for shown, texts, origin in zip(sizes, questions, origins, strict=True):
+        text, parts = prompt_text(texts, images=len(shown), style=style)
+        tokens = encode(tokenizer, text)
+        context, start = _context(tokens, shown, geometry, slot, ids.image_pad)
+        contexts.append(context)
         for part in parts:
             tokens = np.array(encode(tokenizer, part), np.int32)
             check_features(int((tokens == ids.image_pad).sum()), 0, origin)
-            asked.append(tokens)
             steps = np.arange(start, start + len(tokens), dtype=np.int32)
-            asked_at.append(np.repeat(steps[:, None], 3, axis=1))
-    per_context = len(asked) // len(contexts)
-    rows = [origins[n // per_context] for n in range(len(asked))]
-    context = _segment(
-        contexts, contexts_at, features, buckets.context, "context", origins, ids.pad
-    )
-    text_only = [np.full(len(tokens), -1, np.int32) for tokens in asked]
-    question = _segment(
-        asked, asked_at, text_only, buckets.question, "question", rows, ids.pad
-    )
+            no_image = np.full(len(tokens), -1, np.int32)
+            asked.append(_Row(tokens, np.repeat(steps[:, None], 3, axis=1), no_image))
+            rows.append(origin)
+    context = _segment(contexts, buckets.context, "context", origins, ids.pad)
+    question = _segment(asked, buckets.question, "question", rows, ids.pad)
     packed = pack_images(images, geometry, windows=windows, slots=slots)
+    for b, origin in enumerate(origins):
+        features = int(packed.mask[b].sum()) // geometry.merge**2
+        check_features(int((context.features[b] >= 0).sum()), features, origin)
     return Prompt(packed, context, question, question.positions[:, -1, 0] + 1)
 
 
@@ -239,40 +133,6 @@ def answer_rows(
     return tokens, mask
 
 
-def answer_length(
-    tokenizer: "PreTrainedTokenizerBase",
-    names: Sequence[str],
-    *,
-    sizes: Sequence[tuple[int, int]],
-    style: str,
-) -> int:
-    """Tokens of the longest right answer, stop token included.
-
-    The bound on generation must not be below it: no answer could earn a reward.
-    """
-    height, width = (max(size[a] for size in sizes) for a in (0, 1))
-    box = (width, height, width, height)
-    texts = (answer_text(box, name, style=style) for name in names)
-    return 1 + max(len(encode(tokenizer, text)) for text in texts)
-
-
-def check_answer_length(
-    tokenizer: "PreTrainedTokenizerBase",
-    names: Sequence[str],
-    *,
-    sizes: Sequence[tuple[int, int]],
-    style: str,
-    length: int,
-) -> None:
-    """Raise ValueError if `length` new tokens cannot hold an answer of the format."""
-    needed = answer_length(tokenizer, names, sizes=sizes, style=style)
-    if length < needed:
-        raise ValueError(
-            f"answers may have {length} tokens, but one in the asked format takes up "
-            f"to {needed}: raise the length to at least {needed}"
-        )
-
-
 def plan_buckets(
     tokenizer: "PreTrainedTokenizerBase",
     texts: Sequence[str],
@@ -300,19 +160,46 @@ def plan_buckets(
     return Buckets(windows=(windows,), **rounded)
 
 
+class _Row(NamedTuple):
+    """One row of a segment before padding."""
+
+    tokens: Int[np.ndarray, "l"]
+    positions: Int[np.ndarray, "l 3"]
+    features: Int[np.ndarray, "l"]
+
+
+def _context(
+    tokens: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    geometry: Geometry,
+    slot: int,
+    image_token: int,
+) -> tuple[_Row, int]:
+    """The context with one image token a feature, and the position after it."""
+    index = [feature_index(s, geometry) + k * slot for k, s in enumerate(sizes)]
+    repeats, images = np.ones(len(tokens), np.int64), iter(index)
+    for n in np.flatnonzero(np.array(tokens) == image_token):
+        repeats[n] = len(next(images))
+    expanded = np.repeat(np.array(tokens, np.int32), repeats)
+    features = np.full(len(expanded), -1, np.int32)
+    if index:
+        features[expanded == image_token] = np.concatenate(index)
+    grids = [(h // geometry.factor, w // geometry.factor) for h, w in sizes]
+    positions, start = mrope_positions(expanded, grids, image_token)
+    return _Row(expanded, positions, features), start
+
+
 def _segment(
-    rows: Sequence[Int[np.ndarray, "l"]],
-    positions: Sequence[Int[np.ndarray, "l 3"]],
-    features: Sequence[Int[np.ndarray, "l"]],
+    rows: Sequence[_Row],
     sizes: Sequence[int],
     what: str,
     origins: Sequence[str],
     pad: int,
 ) -> Segment:
     """Rows padded on the left to the smallest of `sizes` that holds them all."""
-    longest = max(range(len(rows)), key=lambda n: len(rows[n]))
+    longest = max(range(len(rows)), key=lambda n: len(rows[n].tokens))
     label = f"{origins[longest]}: {what} tokens"
-    length = bucket(len(rows[longest]), sizes, label)
+    length = bucket(len(rows[longest].tokens), sizes, label)
     segment = Segment(
         tokens=np.full((len(rows), length), pad, np.int32),
         mask=np.zeros((len(rows), length), bool),
@@ -320,8 +207,8 @@ def _segment(
         features=np.full((len(rows), length), -1, np.int32),
     )
     for n, row in enumerate(rows):
-        start = length - len(row)
-        segment.tokens[n, start:], segment.mask[n, start:] = row, True
-        segment.positions[n, start:] = positions[n]
-        segment.features[n, start:] = features[n]
+        start = length - len(row.tokens)
+        segment.tokens[n, start:], segment.mask[n, start:] = row.tokens, True
+        segment.positions[n, start:] = row.positions
+        segment.features[n, start:] = row.features
     return segment
