@@ -29,7 +29,7 @@ class Images(NamedTuple):
     P = W * S: W windows of S patches each (S = 64 for Qwen2.5-VL), a window cut by the
     image's edge is filled up with padding, an image with fewer windows likewise. Inside
     a window the order is merge-block order, so a feature is 4 consecutive patches and
-    windowed attention is a reshape. Sides that are multiples of the window waste nothing.
+    windowed attention is a reshape. Sides that are multiples of the window waste none.
     """
 
     patches: Float[Array, "B K P E"]  # normalised pixels of a patch, (C, T, p, p)
@@ -85,9 +85,9 @@ class TrainState(NamedTuple):
 
 
 class System(NamedTuple):
-    """A training system as pure functions; the loop jits them with shardings from `axes`.
+    """A training system as pure functions; the loop jits them, sharded by `axes`.
 
-    init(key) -> TrainState
+    init(key[, params]) -> TrainState                  random, or from `params`
     update(state, batch, key) -> (state, metrics)      state may be donated
     evaluate(state, batch, key) -> (predictions, per-example metrics)
     axes: TrainState of jax.sharding.PartitionSpec of logical axis names, one per array
@@ -97,7 +97,7 @@ class System(NamedTuple):
     `key` is consumed; the loop passes fold_in(root, step).
     """
 
-    init: Callable[[Key], TrainState]
+    init: Callable[..., TrainState]
     update: Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, Array]]]
     evaluate: Callable[[TrainState, Any, Key], tuple[Any, dict[str, Array]]]
     axes: TrainState

@@ -11,25 +11,40 @@ FAN_IN = (
 )  # 0.02 at the 3B's width, and right for a tiny one
 
 
-def dense(
-    features: int,
-    name: str,
-    axes: tuple[str, str],
-    *,
-    dtype: str,
-    param_dtype: str,
-    bias: bool,
-) -> nn.Dense:
-    """A dense layer whose kernel [in, out] carries the logical axis names `axes`."""
-    return nn.Dense(
-        features,
-        use_bias=bias,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.dtype(param_dtype),
-        kernel_init=nn.with_logical_partitioning(FAN_IN, axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[1:]),
-        name=name,
-    )
+class Linear(nn.Module):
+    """x @ kernel + bias, the kernel [in, out] under the logical axis names `axes`.
+
+    Rows are flattened for the product: XLA's CPU backend runs the weight gradient of a
+    matrix 2.3 times as fast as that of a stack (SwiGLU 128-256-128 on 256 x 31 rows).
+    """
+
+    features: int
+    axes: tuple[str, str]
+    bias: bool
+    dtype: str
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M F"]:
+        """Map the last axis."""
+        param_dtype = jnp.dtype(self.param_dtype)
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(FAN_IN, self.axes),
+            (x.shape[-1], self.features),
+            param_dtype,
+        )
+        flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        y = flat @ kernel.astype(self.dtype)
+        if self.bias:
+            bias = self.param(
+                "bias",
+                nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:]),
+                (self.features,),
+                param_dtype,
+            )
+            y = y + bias.astype(self.dtype)[None]
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class RMSNorm(nn.Module):
@@ -69,9 +84,10 @@ class SwiGLU(nn.Module):
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
         """Map the last axis to `mlp` and back."""
         how = {"dtype": self.dtype, "param_dtype": self.param_dtype, "bias": self.bias}
-        gate = dense(self.mlp, "gate", ("embed", "mlp"), **how)(x)
-        up = dense(self.mlp, "up", ("embed", "mlp"), **how)(x)
-        return dense(self.width, "down", ("mlp", "embed"), **how)(nn.silu(gate) * up)
+        gate = Linear(self.mlp, ("embed", "mlp"), name="gate", **how)(x)
+        up = Linear(self.mlp, ("embed", "mlp"), name="up", **how)(x)
+        down = Linear(self.width, ("mlp", "embed"), name="down", **how)
+        return down(nn.silu(gate) * up)
 
 
 def rematerialised(layer: type[nn.Module], remat: str) -> type[nn.Module]:

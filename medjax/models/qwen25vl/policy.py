@@ -5,9 +5,9 @@ question once for all its completions. Every level is one call of `extend` on th
 of the levels above, in the rollout and in the learner alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -103,7 +103,7 @@ def extend(
 ) -> tuple[Float[Array, "N T D"], Cache]:
     """Hidden states of T more tokens after `past`, and the cache of these tokens.
 
-    A cache of fewer rows than N is shared: each of its rows by N / rows consecutive ones.
+    A cache of fewer rows than N is shared: each row by N / rows consecutive ones.
     """
     return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
 
@@ -115,7 +115,12 @@ def logits(
     return _decoder(config, params, TextDecoder.logits, hidden)
 
 
-def _decoder(config: Qwen25VLConfig, params: Params, method, *args):  # noqa: ANN001, ANN202
+def _decoder(
+    config: Qwen25VLConfig,
+    params: Params,
+    method: Callable[..., Any],
+    *args: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
     variables = {"params": params["text"]}
     return TextDecoder(config).apply(variables, *args, method=method)
 
@@ -172,7 +177,7 @@ def completion_logps(
 
     log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
     needs it; scores are made at completion positions only. With `chunk` (dividing T)
-    they are made for `chunk` positions at a time and again in the backward pass, so that
+    they are made for `chunk` positions at a time, and again in the backward pass:
     memory holds N G chunk V scores instead of N G T V.
     """
     rows, group, length = tokens.shape

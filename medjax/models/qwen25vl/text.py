@@ -11,9 +11,9 @@ from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.layers import (
     EMBEDDING,
+    Linear,
     RMSNorm,
     SwiGLU,
-    dense,
     rematerialised,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
@@ -70,7 +70,7 @@ class _Attention(nn.Module):
 
         def heads(name: str, count: int) -> Float[Array, "N T H d"]:
             axes = ("embed", "heads" if name == "q" else "kv_heads")
-            y = dense(count * config.head_dim, name, axes, bias=True, **how)(x)
+            y = Linear(count * config.head_dim, axes, name=name, bias=True, **how)(x)
             return y.reshape(*x.shape[:2], count, config.head_dim)
 
         q = rotate(heads("q", config.heads), angles)
@@ -82,7 +82,9 @@ class _Attention(nn.Module):
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
         mixed = mixed.reshape(*x.shape[:2], -1)
-        out = dense(config.width, "o", ("heads", "embed"), bias=False, **how)(mixed)
+        out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **how)(
+            mixed
+        )
         return out, (k, v)
 
 
@@ -114,9 +116,7 @@ class TextDecoder(nn.Module):
         )(config, name="layers")
         self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")
         if not config.tied:
-            self.head = dense(
-                config.vocab, "head", ("embed", "vocab"), bias=False, **how
-            )
+            self.head = Linear(config.vocab, ("embed", "vocab"), bias=False, **how)
 
     def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
         """Rows of the embedding table."""
@@ -146,6 +146,6 @@ class TextDecoder(nn.Module):
         else:
             kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
         accumulate = jnp.promote_types(hidden.dtype, jnp.float32)
-        return jnp.einsum(
-            "...d,dv->...v", hidden, kernel, preferred_element_type=accumulate
-        )
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
+        return scores.reshape(*hidden.shape[:-1], -1)

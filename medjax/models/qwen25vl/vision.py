@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from medjax.models.qwen25vl.attention import KeyBlock, attend
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.layers import RMSNorm, SwiGLU, dense, rematerialised
+from medjax.models.qwen25vl.layers import Linear, RMSNorm, SwiGLU, rematerialised
 from medjax.models.qwen25vl.rope import patch_angles, rotate
 
 
@@ -64,8 +64,8 @@ class _Attention(nn.Module):
             "param_dtype": self.config.param_dtype,
             "bias": True,
         }
-        self.qkv = dense(3 * vision.width, "qkv", ("embed", "heads"), **how)
-        self.proj = dense(vision.width, "proj", ("heads", "embed"), **how)
+        self.qkv = Linear(3 * vision.width, ("embed", "heads"), **how)
+        self.proj = Linear(vision.width, ("heads", "embed"), **how)
 
     def project(
         self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
@@ -95,7 +95,9 @@ class VisionTower(nn.Module):
         config, vision = self.config, self.config.vision
         how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
         x = patches.astype(jnp.dtype(config.dtype))
-        x = dense(vision.width, "patch_embed", ("patch", "embed"), bias=False, **how)(x)
+        x = Linear(
+            vision.width, ("patch", "embed"), name="patch_embed", bias=False, **how
+        )(x)
         full = jnp.array([i in vision.full_blocks for i in range(vision.depth)])
         blocks = nn.scan(
             rematerialised(VisionBlock, config.remat),
@@ -127,6 +129,6 @@ class Merger(nn.Module):
         merged = vision.merge**2 * vision.width
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
         x = x.reshape(x.shape[0], -1, merged)
-        x = dense(merged, "fc1", ("embed", "mlp"), **how)(x)
+        x = Linear(merged, ("embed", "mlp"), name="fc1", **how)(x)
         x = nn.gelu(x, approximate=False)
-        return dense(self.config.width, "fc2", ("mlp", "embed"), **how)(x)
+        return Linear(self.config.width, ("mlp", "embed"), name="fc2", **how)(x)
