@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Both stand out on grey and are told apart with any colour vision.
-TRUTH, PREDICTION = "#56B4E9", "#E69F00"
+# Both stand out on grey and are told apart with any colour vision; the thin dashes of
+# the prediction leave a truth under them visible.
+LOOK = {
+    "truth": {"edgecolor": "#56B4E9", "linewidth": 3.0},
+    "predicted": {"edgecolor": "#E69F00", "linewidth": 1.5, "linestyle": (0, (3, 1.5))},
+}
 
 
 class Overlay(NamedTuple):
@@ -52,7 +56,7 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
     rows = {name: chosen for name, chosen in rows.items() if chosen}
     columns = max(map(len, rows.values()))
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     size = (2.0 * columns + 0.3, 2.6 * len(rows) + 0.4)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
@@ -64,10 +68,7 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
             axis.set_axis_off()
         line[0].set_ylabel(name, fontsize=10, fontweight="bold")
     handles = [
-        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
-        Line2D(
-            [], [], color=PREDICTION, linewidth=2, linestyle="--", label="predicted"
-        ),
+        Patch(facecolor="none", label=name, **look) for name, look in LOOK.items()
     ]
     figure.legend(
         handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=9
@@ -81,31 +82,23 @@ def _draw(axis: "Axes", answer: Overlay) -> None:
     axis.imshow(answer.image, extent=(0, width, height, 0), interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
-    _rectangle(axis, answer.truth, color=TRUTH, style="-")
+    _rectangle(axis, answer.truth, name="truth")
     if answer.box is None:
-        middle = {"ha": "center", "va": "top", "color": PREDICTION, "fontsize": 8}
-        axis.text(width / 2, height * 0.03, "no box read", **middle)
+        style = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
+        box = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
+        axis.text(width / 2, height * 0.03, "no box read", bbox=box, **style)
     else:
-        _rectangle(axis, answer.box, color=PREDICTION, style="--")
+        _rectangle(axis, answer.box, name="predicted")
     query = textwrap.shorten(" ".join(answer.query.split()), 84, placeholder=" ...")
     lines = "\n".join(textwrap.wrap(query, 28))
     axis.set_title(f"IoU {answer.iou:.2f}", fontsize=8, pad=3)
     axis.set_xlabel(lines, fontsize=7, labelpad=3)
 
 
-def _rectangle(
-    axis: "Axes", box: Float[np.ndarray, "4"], *, color: str, style: str
-) -> None:
+def _rectangle(axis: "Axes", box: Float[np.ndarray, "4"], *, name: str) -> None:
     from matplotlib.patches import Rectangle
 
     if np.shape(box) != (4,) or not np.all(np.isfinite(box)):
         raise ValueError(f"box {box}: expected four finite numbers (x1, y1, x2, y2)")
     x1, y1, x2, y2 = map(float, box)
-    for width, shade, line in ((3.2, "black", "-"), (1.6, color, style)):
-        look = {
-            "fill": False,
-            "linewidth": width,
-            "edgecolor": shade,
-            "linestyle": line,
-        }
-        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **LOOK[name]))

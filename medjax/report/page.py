@@ -21,7 +21,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 CAPTIONS = {
     "overlays": "Best, median and worst answers of the evaluation.",
     "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
-    "deviation and the IoU margin at once; the table has the numbers that caused each.",
+    "deviation and the IoU margin at once; the table has the numbers of each.",
     "curves": "Faint: each step; strong: running mean; dotted: raises of the threshold.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
@@ -123,7 +123,8 @@ def render_page(
         data = base64.b64encode(picture).decode()
         caption = html.escape(CAPTIONS.get(name, name))
         parts.append(
-            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,'
+            f'{data}">'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     if starts:

@@ -1,0 +1,102 @@
+"""The report page: everything inside it, nothing unescaped, written whole."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from medjax.report import page
+from medjax.report.overlays import Overlay
+
+PNG = b"\x89PNG\r\n\x1a\n"
+TABLE = ("all <answers>", ("", "n", "mIoU"), (("policy", "10", "0.5"),))
+
+
+class Tags(HTMLParser):
+    """Open tags must close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    rows = [
+        {"step": s, "tau": 0.3, "iou": 0.4, "loss": 0.1, "effective": 3, "all_wrong": 1}
+        for s in range(1, 9)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    starts = [{"config": {"seed": 0}, "command": ["run.py"]}, {"config": {"seed": 1}}]
+    (tmp_path / "manifest.json").write_text(json.dumps(starts))
+    return tmp_path
+
+
+def test_page_needs_no_other_file(workdir):
+    image = np.zeros((8, 8, 3), np.uint8)
+    answers = [Overlay(image, "Where?", np.array([1.0, 1, 4, 4]), None, 0.0)] * 4
+    path = page.write_report(
+        workdir, title="a < b", tables=[TABLE], answers=answers, note="x & y"
+    )
+    text = path.read_text()
+    tags = Tags(text)
+    assert not tags.open
+    assert tags.links and all(link.startswith("data:image/png") for link in tags.links)
+    embedded = re.findall(r"base64,([^\"]+)", text)
+    written = {p.read_bytes() for p in (workdir / "figures").glob("*.png")}
+    assert {base64.b64decode(data) for data in embedded} == written
+    assert all(data.startswith(PNG) for data in written)
+    names = sorted(p.stem for p in (workdir / "figures").iterdir())
+    assert names == ["curves", "overlays", "signal", "threshold"]
+    for piece in (
+        "a &lt; b",
+        "x &amp; y",
+        "all &lt;answers&gt;",
+        "&quot;seed&quot;: 1",
+    ):
+        assert piece in text
+    assert "started 2 times" in text
+
+
+def test_an_empty_run_still_has_a_page(tmp_path):
+    text = page.write_report(tmp_path, title="nothing", tables=[TABLE]).read_text()
+    assert "<td>0.5</td>" in text and "<img" not in text
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_same_figure_gives_the_same_bytes(workdir):
+    first = page.write_report(workdir, title="t").read_bytes()
+    assert page.write_report(workdir, title="t").read_bytes() == first
+
+
+def test_no_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        page.write_report(tmp_path / "absent", title="t")
+
+
+def test_a_failed_write_leaves_the_old_page(workdir, monkeypatch):
+    path = page.write_report(workdir, title="old")
+    before = path.read_bytes()
+
+    def full(self, data):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        page.write_report(workdir, title="new")
+    assert path.read_bytes() == before
+    assert not list(workdir.rglob("*.tmp"))
