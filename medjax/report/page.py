@@ -22,7 +22,7 @@ CAPTIONS = {
     "overlays": "Best, median and worst answers of the evaluation.",
     "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
     "deviation and the IoU margin at once; the table has the numbers of each.",
-    "curves": "Faint: each step; strong: running mean; dotted: raises of the threshold.",
+    "curves": "Faint: each step; strong: running mean; dotted: raises of tau.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
 _STYLE = """
