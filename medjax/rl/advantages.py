@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import masked_mean, masked_sum
+from medjax.rl.reductions import at_least_float32, masked_mean, masked_sum
 
 
 class GroupStatistics(NamedTuple):
@@ -23,6 +23,7 @@ class GroupStatistics(NamedTuple):
 
 def group_statistics(rewards: Float[Array, "B G"], *, ddof: int = 1) -> GroupStatistics:
     """Statistics of each group; std is 0 for fewer than ddof + 1 scorable rewards."""
+    rewards = at_least_float32(rewards)
     mean, std, count = _moments(rewards, ~jnp.isnan(rewards), ddof)
     return GroupStatistics(mean, std, count)
 
@@ -55,7 +56,7 @@ def group_advantages(
     Raises:
         ValueError: unknown scale.
     """
-    rewards = jax.lax.stop_gradient(rewards)
+    rewards = jax.lax.stop_gradient(at_least_float32(rewards))
     scored = ~jnp.isnan(rewards)
     if valid is not None:
         scored = scored & valid[:, None]
@@ -94,6 +95,7 @@ def gdpo_advantages(
             reward, scale="group", ddof=ddof, eps=eps, floor=floor, valid=valid
         )
 
+    rewards = at_least_float32(rewards)
     weights = jnp.asarray(weights, rewards.dtype)
     total = jnp.einsum("k,kbg->bg", weights, jax.vmap(normalise)(rewards))
     scored = jnp.any(~jnp.isnan(rewards), axis=0)

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from medjax.rl.reductions import at_least_float32
+
 FRAMES = ("original", "resized", "unit", "thousand")
 
 Size = tuple[int, int] | Shaped[Array | np.ndarray, "*batch 2"]  # (height, width)
@@ -46,7 +48,7 @@ def generalized_box_iou(
     merely in the wrong place. NaN propagates. Computed in float32 at least.
     """
     iou, union, empty = _overlap(boxes, targets)
-    boxes, targets = _real(boxes), _real(targets)
+    boxes, targets = at_least_float32(boxes), at_least_float32(targets)
     low = jnp.minimum(boxes[..., :2], targets[..., :2])
     high = jnp.maximum(boxes[..., 2:], targets[..., 2:])
     hull = jnp.prod(high - low, axis=-1)
@@ -140,7 +142,7 @@ def _overlap(
     boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
     """IoU, union and whether either box is empty (then IoU 0 and union 1)."""
-    boxes, targets = _real(boxes), _real(targets)
+    boxes, targets = at_least_float32(boxes), at_least_float32(targets)
     sides = boxes[..., 2:] - boxes[..., :2]
     target_sides = targets[..., 2:] - targets[..., :2]
     # "<= 0" and not "~(> 0)": a NaN side is no empty box, it must reach the result.
@@ -151,11 +153,6 @@ def _overlap(
     union = jnp.prod(sides, axis=-1) + jnp.prod(target_sides, axis=-1) - intersection
     union = jnp.where(empty, 1, union)  # before the division: its gradient stays finite
     return jnp.where(empty, 0, intersection / union), union, empty
-
-
-def _real(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    x = jnp.asarray(x)
-    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def _namespace(x: Shaped[Array | np.ndarray, "..."]) -> ModuleType:

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from medjax.rl import surrogates
-from medjax.rl.reductions import loss_denominator, masked_mean, reduce_tokens
+from medjax.rl.reductions import (
+    at_least_float32,
+    loss_denominator,
+    masked_mean,
+    reduce_tokens,
+)
 
 
 def grpo_loss(
@@ -84,10 +89,10 @@ def grpo_loss(
         vespo_negative: (k, lambda) for A < 0.
 
     Returns:
-        The loss and metrics: `ratio_mean`, `ratio_max`, `clip_low`, `clip_high` (share
-        of tokens, or rows, that the clip cut), `drift` (mean of logp_old - logp),
-        `tokens`, `rows`; `kl` with a reference; `kept` with an off-policy threshold;
-        `phi` for vespo.
+        The loss and metrics: `ratio_mean`, `ratio_max`; `clip_low`, `clip_high`, the
+        share of tokens (rows for a sequence ratio) that PPO's clip takes the gradient
+        from; `drift`, the mean of logp_old - logp; `tokens`, `rows`; `kl` with a
+        reference; `kept` with an off-policy threshold; `phi` for vespo.
 
     Raises:
         ValueError: shapes that do not fit, an unknown name, beta without a reference.
@@ -96,13 +101,16 @@ def grpo_loss(
     only fill a batch change nothing (pass `denominator` for TRL's number).
     """
     _check_arguments(logp, logp_old, advantages, mask, logp_ref, beta, dual_clip)
+    if weights is not None and surrogate == "vespo" and weights.shape != logp.shape:
+        raise ValueError("vespo multiplies up the token weights itself: pass [N, T]")
     mask = mask.astype(bool)
+    rows = jnp.any(mask, axis=-1, keepdims=True)
+    dtype = at_least_float32(logp).dtype
 
-    def clean(x: Float[Array, "N T"]) -> Float[Array, "N T"]:
+    def clean(x: Float[Array, "N #T"], padding: float = 0.0) -> Float[Array, "N T"]:
         # Before any exp: the gradient of where(mask, exp(inf), 0) would be NaN.
-        return jnp.where(mask, x.astype(dtype), 0)
+        return jnp.where(mask, x.astype(dtype), padding)
 
-    dtype = jnp.float64 if logp.dtype == jnp.float64 else jnp.float32
     logp = clean(logp)
     logp_old = jax.lax.stop_gradient(logp) if logp_old is None else clean(logp_old)
     advantages = advantages.astype(dtype)[:, None]
@@ -110,14 +118,15 @@ def grpo_loss(
     if ratio == "token":
         r = jnp.exp(token_log_ratio)
     elif ratio == "sequence":
-        r = jnp.exp(surrogates.sequence_log_ratio(token_log_ratio, mask))
+        log_ratio = masked_mean(token_log_ratio, mask, axis=-1, keepdims=True)
+        r = jnp.exp(log_ratio)
     else:
         raise ValueError(f"ratio {ratio!r}: expected 'token' or 'sequence'")
 
-    metrics = _ratio_metrics(r, advantages, mask, clip_low, clip_high)
+    metrics = _ratio_metrics(
+        r, advantages, mask if ratio == "token" else rows, clip_low, clip_high
+    )
     metrics["drift"] = masked_mean(-token_log_ratio, mask)
-    if weights is not None:
-        weights = weights.astype(dtype)
     if surrogate == "clip":
         loss = surrogates.clip_surrogate(
             r, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
@@ -137,14 +146,14 @@ def grpo_loss(
             advantages,
             logp,
             mask,
-            weights=weights,
+            weights=None if weights is None else clean(weights, 1.0),
             k_positive=vespo_positive[0],
             lambda_positive=vespo_positive[1],
             k_negative=vespo_negative[0],
             lambda_negative=vespo_negative[1],
         )
         weights = None  # they are inside phi
-        metrics["phi"] = masked_mean(phi, jnp.any(mask, axis=-1, keepdims=True))
+        metrics["phi"] = masked_mean(phi, rows)
     else:
         raise ValueError(
             f"surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or 'vespo'"
@@ -155,10 +164,10 @@ def grpo_loss(
         keep = surrogates.off_policy_keep(
             logp, sampling, advantages, mask, threshold=off_policy_threshold
         )
-        metrics["kept"] = masked_mean(keep, jnp.any(mask, axis=-1, keepdims=True))
+        metrics["kept"] = masked_mean(keep, rows)
         loss = loss * keep
     if weights is not None:
-        loss = loss * weights
+        loss = loss * clean(weights, 1.0)
     if logp_ref is not None:
         divergence = surrogates.kl_estimate(
             logp, clean(logp_ref), kl=kl, clamp=kl_clamp
@@ -174,7 +183,7 @@ def grpo_loss(
     if denominator is None:
         denominator = loss_denominator(mask, reduction=reduction, max_length=max_length)
     metrics["tokens"] = jnp.sum(mask, dtype=dtype)
-    metrics["rows"] = jnp.sum(jnp.any(mask, axis=-1), dtype=dtype)
+    metrics["rows"] = jnp.sum(rows, dtype=dtype)
     metrics = {name: jax.lax.stop_gradient(x) for name, x in metrics.items()}
     denominator = jnp.asarray(denominator).astype(dtype)
     return total / jnp.where(denominator > 0, denominator, 1), metrics
@@ -183,18 +192,17 @@ def grpo_loss(
 def _ratio_metrics(
     r: Float[Array, "N #T"],
     advantages: Float[Array, "N 1"],
-    mask: Bool[Array, "N T"],
+    mask: Bool[Array, "N #T"],
     clip_low: float,
     clip_high: float,
 ) -> dict[str, Float[Array, ""]]:
-    counted = mask if r.shape == mask.shape else jnp.any(mask, axis=-1, keepdims=True)
     low = (r < 1 - clip_low) & (advantages < 0)
     high = (r > 1 + clip_high) & (advantages > 0)
     return {
-        "ratio_mean": masked_mean(r, counted),
-        "ratio_max": jnp.max(jnp.where(counted, r, 0)),
-        "clip_low": masked_mean(low.astype(r.dtype), counted),
-        "clip_high": masked_mean(high.astype(r.dtype), counted),
+        "ratio_mean": masked_mean(r, mask),
+        "ratio_max": jnp.max(jnp.where(mask, r, 0)),
+        "clip_low": masked_mean(low.astype(r.dtype), mask),
+        "clip_high": masked_mean(high.astype(r.dtype), mask),
     }
 
 

@@ -1,7 +1,13 @@
 """Masked sums and means, and what each GRPO reduction divides by."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
+
+
+def at_least_float32(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """float64 as it is, everything else as float32: statistics need the digits."""
+    x = jnp.asarray(x)
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def masked_sum(

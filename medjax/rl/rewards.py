@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.rl.boxes import box_iou
-from medjax.rl.reductions import masked_mean
+from medjax.rl.reductions import at_least_float32, masked_mean
 
 
 def parsed_iou(
@@ -25,9 +25,10 @@ def parsed_iou(
 def threshold_reward(
     iou: Float[Array, "*batch"], tau: Float[Array, ""] | float
 ) -> Float[Array, "*batch"]:
-    """1[IoU >= tau] (MedLoc-R1; its VLM-R1 baseline is this at a fixed 0.5).
+    """1[IoU >= tau], MedLoc-R1's reward; at a fixed 0.5 its VLM-R1 baseline.
 
-    ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only.
+    ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only. A NaN
+    IoU gives NaN.
     """
     tau = jnp.asarray(tau, iou.dtype)
     return jnp.where(jnp.isnan(iou), iou, (iou >= tau).astype(iou.dtype))
@@ -83,7 +84,7 @@ def progress_threshold(
 
 def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
     """1 where the completion has the asked-for think and answer blocks, else 0."""
-    return jnp.asarray(well_formed).astype(jnp.float32)
+    return at_least_float32(well_formed)
 
 
 def combine_rewards(
@@ -107,7 +108,7 @@ def combine_rewards(
             "alike, with at least one"
         )
     names = sorted(rewards)
-    values = jnp.stack([rewards[name] for name in names])  # [K, B, G]
+    values = jnp.stack([at_least_float32(rewards[name]) for name in names])  # [K, B, G]
     scored = ~jnp.isnan(values)
     weight = jnp.stack([jnp.asarray(weights[name], values.dtype) for name in names])
     total = jnp.sum(jnp.where(scored, values, 0) * weight[:, None, None], axis=0)

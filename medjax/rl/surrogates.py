@@ -18,11 +18,6 @@ PerSequence = Float[Array, "N 1"]
 PerToken = Float[Array, "N #T"]  # [N, T], or [N, 1] for the whole sequence
 
 
-def sequence_log_ratio(log_ratio: LogP, mask: Bool[Array, "N T"]) -> PerSequence:
-    """Mean log-ratio of a completion's tokens, the length-normalised one of GSPO."""
-    return masked_mean(log_ratio, mask, axis=-1, keepdims=True)
-
-
 def clip_surrogate(
     ratio: PerToken,
     advantages: PerSequence,

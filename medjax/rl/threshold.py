@@ -78,17 +78,18 @@ def init_threshold(
     """
     if not any(isinstance(x, jax.Array) for x in jax.tree.leaves(schedule)):
         check_schedule(schedule)
-    size, zero = schedule.window, jnp.zeros((), jnp.int32)
-    empty = jnp.full((log_size,), jnp.nan, jnp.float32)
+    size = schedule.window
+    # One buffer each: the loop donates the state, and a buffer can be given once.
+    numbers = (jnp.full((log_size,), jnp.nan, jnp.float32) for _ in range(5))
     return ThresholdState(
         tau=jnp.asarray(schedule.start, jnp.float32),
         hit_rates=jnp.zeros((size,), jnp.float32),
         ious=jnp.zeros((size,), jnp.float32),
         samples=jnp.full((size, samples), _NO_SAMPLE, jnp.float32),
-        count=zero,
-        step=zero,
-        raises=zero,
-        log=RaiseLog(jnp.full((log_size,), -1, jnp.int32), *[empty] * 5),
+        count=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        raises=jnp.zeros((), jnp.int32),
+        log=RaiseLog(jnp.full((log_size,), -1, jnp.int32), *numbers),
     )
 
 
