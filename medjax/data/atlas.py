@@ -95,11 +95,12 @@ def main_piece(
     sizes = np.bincount(pieces.ravel())[1:]
     if sizes.max() < MIN_SHARE * area:
         return None
-    rows, columns = ndimage.find_objects(pieces)[int(sizes.argmax())]
-    piece = pieces[rows, columns] == int(sizes.argmax()) + 1
-    if min(piece.shape) < MIN_SIDE:
+    piece = pieces == int(sizes.argmax()) + 1
+    across, down = (np.flatnonzero(piece.any(axis=a)) for a in (0, 1))
+    x1, x2, y1, y2 = int(across[0]), int(across[-1]), int(down[0]), int(down[-1])
+    if min(x2 - x1, y2 - y1) + 1 < MIN_SIDE:
         return None
-    return (columns.start, rows.start, columns.stop, rows.stop), piece
+    return (x1, y1, x2 + 1, y2 + 1), piece[y1 : y2 + 1, x1 : x2 + 1]
 
 
 def brain_mask(volume: UInt8[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
@@ -107,7 +108,8 @@ def brain_mask(volume: UInt8[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
     from scipy import ndimage
 
     tissue = volume > 0.1 * volume.max()
-    return ndimage.binary_fill_holes(ndimage.binary_closing(tissue, iterations=3))
+    closed = ndimage.binary_closing(tissue, iterations=3)
+    return np.asarray(ndimage.binary_fill_holes(closed))
 
 
 def build_atlas(

@@ -9,6 +9,9 @@ tokens of the whole.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -73,7 +76,9 @@ def prompt_text(
     return context, [start + question + end for question in questions]
 
 
-def answer_text(box: Sequence[float], name: str, *, style: str) -> str:
+def answer_text(
+    box: Sequence[float] | Float[np.ndarray, "4"], name: str, *, style: str
+) -> str:
     """The supervised answer, with corners in whole pixels of the shown image.
 
     >>> answer_text((1, 2, 30, 40), "left insula", style="object")

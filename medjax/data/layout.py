@@ -113,7 +113,7 @@ def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patche
     return Patches(
         patches=still.reshape(count, -1),
         rows_cols=where,
-        mask=(where < (height // patch, width // patch)).all(axis=-1),
+        mask=np.all(where < (height // patch, width // patch), axis=-1),
     )
 
 

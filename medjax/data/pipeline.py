@@ -4,7 +4,7 @@ Everything is a function of (seed, index): a draw does not depend on the batch's
 on the number of hosts, or on what was drawn before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import grain
@@ -179,7 +179,7 @@ def loosen_box(
     return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)])
 
 
-def collate(asked: list[Asked], encoding: Encoding) -> GroundingBatch:
+def collate(asked: Sequence[Asked], encoding: Encoding) -> GroundingBatch:
     """B views of Q questions each as one batch; N = B * Q."""
     records = [record for one in asked for record in one.records]
     origins = [one.records[0].slice_id for one in asked]
@@ -234,8 +234,10 @@ def _asked(
 ) -> Asked:
     images = tuple(resize_image(image, encoding.geometry) for image in view.images)
     shown, size = images[-1], view.images[-1].shape[:2]
-    boxes = convert_boxes(
-        view.boxes, "original", "resized", size=size, resized=shown.shape[:2]
+    boxes = np.asarray(
+        convert_boxes(
+            view.boxes, "original", "resized", size=size, resized=shown.shape[:2]
+        )
     )
     sides = boxes[:, 2:] - boxes[:, :2]
     fractions = np.prod(sides, axis=-1) / (shown.shape[0] * shown.shape[1])
