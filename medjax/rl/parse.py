@@ -53,14 +53,18 @@ def parse_completions(
     """Parse completions as `parse_text` does the bytes of their tokens.
 
     The loop reads a byte of every row per turn, so its length is the longest row's
-    number of bytes. Boxes equal the host's to the bit where division is correctly
-    rounded (CPU, TPU); whole numbers do so everywhere.
+    number of bytes: one reduction over all rows, and no other traffic between devices.
+    Whole numbers equal the host's everywhere; decimals do where float32 division is
+    correctly rounded (CPU), and within two units in the last place elsewhere.
 
     Args:
-        tokens: token ids below V; those where `mask` is 0 are not read.
-        mask: 1 = a token of the completion. A stop token in it is harmless.
+        tokens: token ids below V, with any leading axes, or none.
+        mask: 1 = a token of the completion; others are not read. The stop token may
+            be in it, as special tokens write nothing.
         tables: as made for the same vocabulary.
     """
+    if tokens.shape != mask.shape:
+        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
     tables = ParseTables(*map(jnp.asarray, tables))
     place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)

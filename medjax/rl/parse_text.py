@@ -54,9 +54,9 @@ def parse_text(text: str | bytes) -> Parsed:
     tags_once = all(data.count(tag) == 1 for tag in TAGS)
     return Parsed(
         boxes=np.array(box, np.float32),
-        box_found=np.bool_(match is not None),
-        format=np.bool_(match and tags_once and _FORMAT.fullmatch(data)),
-        num_answers=np.int32(len(answers)),
+        box_found=np.array(match is not None),
+        format=np.array(bool(match and tags_once and _FORMAT.fullmatch(data))),
+        num_answers=np.array(len(answers), np.int32),
     )
 
 
