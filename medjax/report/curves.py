@@ -26,11 +26,11 @@ PANELS = (
     ("grad_norm", "gradient norm"),
 )
 SIGNAL = (
-    ("effective", "rewards differ", GREEN),
-    ("tied", "tied", GREY),
-    ("all_right", "all right", SKY),
-    ("all_wrong", "all wrong", ORANGE),
-    ("unparsable", "unparsable", RED),
+    ("groups_effective", "rewards differ", GREEN),
+    ("groups_tied", "tied", GREY),
+    ("groups_all_right", "all right", SKY),
+    ("groups_all_wrong", "all wrong", ORANGE),
+    ("groups_unparsable", "unparsable", RED),
 )
 
 
@@ -77,13 +77,13 @@ def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None"
         for i, r in enumerate(raises, 1)
     ]
     end = int(metrics["tau"].step[-1])
-    names = ("hit_rate", "deviation", "margin")
+    names = ("window_hit_rate", "window_deviation", "window_margin")
     last = tuple(
         f"{value_at(metrics, n, step=end):.3f}" if n in metrics else "-" for n in names
     )
     rows.append(("end", str(end), f"{metrics['tau'].value[-1]:.3g}", *last))
     heights = [2.6, 1.7, 0.22 * (len(rows) + 1)]
-    if "hit_rate" not in metrics:
+    if "window_hit_rate" not in metrics:
         del heights[1]
     figure, (top, *needs, below) = _grid(
         len(heights), 1, size=(7.5, 0), heights=heights
@@ -99,11 +99,12 @@ def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None"
     top.set_ylim(0, 1)
     _finish(top, "threshold tau and IoU", raises)
     for axis in needs:
-        axis.plot(*metrics["hit_rate"], color=GREEN, linewidth=1.6, label="hit rate")
-        if "hit_rate_needed" in metrics:
+        series = metrics["window_hit_rate"]
+        axis.plot(*series, color=GREEN, linewidth=1.6, label="hit rate")
+        if "window_hit_rate_needed" in metrics:
             style = {"color": "black", "linestyle": "--", "linewidth": 1}
-            label = "needed for a raise"
-            axis.step(*metrics["hit_rate_needed"], where="post", label=label, **style)
+            series = metrics["window_hit_rate_needed"]
+            axis.step(*series, where="post", label="needed for a raise", **style)
         axis.set_ylim(0, 1.02)
         _finish(axis, "hit rate over the window", raises)
     for axis in (top, *needs):
@@ -117,14 +118,9 @@ def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None"
 def signal_stack(metrics: Metrics) -> "Figure | None":
     """Shares of the groups that taught something, and of those that could not.
 
-    Names as in `rl.signal`, bare or after `groups_`; running means. None when the run
-    counted no groups.
+    The parts are those of `rl.signal`; running means. None when the run counted none.
     """
-    found = []
-    for name, label, colour in SIGNAL:
-        series = metrics.get(name) or metrics.get(f"groups_{name}")
-        if series is not None:
-            found.append((label, colour, series))
+    found = [(label, c, metrics[name]) for name, label, c in SIGNAL if name in metrics]
     if not found:
         return None
     labels, colours, counted = zip(*found, strict=True)

@@ -62,11 +62,12 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
 
 
 def find_raises(metrics: Metrics) -> list[Raise]:
-    """The steps whose `raised` is 1, with the numbers of their decision."""
-    if "raised" not in metrics:
+    """The steps whose `window_raised` is 1, with the numbers of their decision."""
+    if "window_raised" not in metrics:
         return []
-    steps = metrics["raised"].step[metrics["raised"].value == 1]
-    names = ("tau", "tau_next", "hit_rate", "deviation", "margin")
+    steps = metrics["window_raised"].step[metrics["window_raised"].value == 1]
+    decision = ("tau_next", "hit_rate", "deviation", "margin")
+    names = ("tau", *(f"window_{name}" for name in decision))
     return [
         Raise(int(s), *(value_at(metrics, name, step=int(s)) for name in names))
         for s in steps

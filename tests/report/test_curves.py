@@ -54,7 +54,9 @@ def test_nothing_to_draw_is_none(draw):
 
 def test_threshold_table_holds_each_cause():
     tau = np.select([STEPS <= 50, STEPS <= 120], [0.3, 0.45], 0.6)
-    found = {"tau": Series(STEPS, tau)} | metrics("hit_rate", "deviation", "margin")
+    found = {"tau": Series(STEPS, tau)} | metrics(
+        "window_hit_rate", "window_deviation", "window_margin"
+    )
     figure = curves.threshold_path(found, RAISES)
     table = texts(figure.axes[-1])
     assert {"50", "0.3 → 0.45", "0.830", "0.040", "0.120"} <= table
@@ -68,10 +70,9 @@ def test_threshold_without_the_other_series():
     assert "end" in texts(figure.axes[-1])
 
 
-@pytest.mark.parametrize("prefix", ["", "groups_"])
-def test_signal_shares_sum_to_one(prefix):
+def test_signal_shares_sum_to_one():
     counts = {"effective": 3.0, "all_wrong": 1.0, "unparsable": 4.0}
-    found = {f"{prefix}{k}": Series(STEPS, np.full(200, v)) for k, v in counts.items()}
+    found = {f"groups_{k}": Series(STEPS, np.full(200, v)) for k, v in counts.items()}
     axis = curves.signal_stack(found).axes[0]
     tops = [c.get_paths()[0].vertices[:, 1].max() for c in axis.collections]
     np.testing.assert_allclose(tops, [3 / 8, 4 / 8, 1.0], atol=1e-9)
@@ -83,7 +84,7 @@ def test_signal_shares_sum_to_one(prefix):
 def test_a_run_of_one_step_and_nan_are_drawn():
     found = {
         name: Series(np.array([1]), np.array([np.nan]))
-        for name in ("tau", "iou", "hit_rate", "loss", "effective")
+        for name in ("tau", "iou", "window_hit_rate", "loss", "groups_tied")
     }
     for figure in (
         curves.training_curves(found),
@@ -95,7 +96,7 @@ def test_a_run_of_one_step_and_nan_are_drawn():
 
 def test_labels_do_not_overlap():
     """Titles, tick labels and legends of every axis keep clear of each other."""
-    found = metrics(*(name for name, _ in curves.PANELS), "tau", "hit_rate_needed")
+    found = metrics(*(name for name, _ in curves.PANELS), "tau", "window_hit_rate")
     many = [Raise(10 * i, 0.3, 0.3 + i / 50, 0.8, 0.1, 0.1) for i in range(1, 15)]
     for figure in (
         curves.training_curves(found, raises=many),

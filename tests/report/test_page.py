@@ -36,7 +36,7 @@ class Tags(HTMLParser):
 @pytest.fixture
 def workdir(tmp_path):
     rows = [
-        {"step": s, "tau": 0.3, "iou": 0.4, "loss": 0.1, "effective": 3, "all_wrong": 1}
+        {"step": s, "tau": 0.3, "iou": 0.4, "loss": 0.1, "groups_effective": 3}
         for s in range(1, 9)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -40,8 +40,8 @@ def test_a_bad_line_is_named(tmp_path, line):
 
 def test_raises_carry_the_numbers_of_their_step(tmp_path):
     rows = [
-        {"step": s, "tau": 0.3, "tau_next": 0.45, "raised": s == 2, "hit_rate": s / 10}
-        | {"deviation": 0.1, "margin": 0.2}
+        {"step": s, "tau": 0.3, "window_tau_next": 0.45, "window_raised": s == 2}
+        | {"window_hit_rate": s / 10, "window_deviation": 0.1, "window_margin": 0.2}
         for s in (1, 2, 3)
     ]
     found = series.find_raises(series.read_metrics(write(tmp_path / "m.jsonl", rows)))
