@@ -132,32 +132,42 @@ def _named_sharding(name, axes, mesh, rules, array) -> NamedSharding:
 
 
 def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
-    """Shardings of a batch: every array's leading axis is `batch`, scalars are whole.
+    """Shardings of a whole batch: the leading axis is `batch`, scalars are everywhere.
 
-    Sizes are those of the global batch; `batch` holds this process's share of it.
+    Args:
+        batch: arrays or ShapeDtypeStructs of the global sizes.
+        mesh: the devices.
+        rules: must name `batch`.
     """
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-            (np.shape(x)[0] * jax.process_count(), *np.shape(x)[1:])
-            if np.ndim(x)
-            else (),
-            x.dtype,
-        ),
-        batch,
-    )
     axes = jax.tree.map(
-        lambda x: PartitionSpec("batch") if x.ndim else PartitionSpec(), shapes
+        lambda x: PartitionSpec("batch") if x.ndim else PartitionSpec(), batch
     )
-    return to_named_sharding(axes, mesh, rules, shapes)
+    return to_named_sharding(axes, mesh, rules, batch)
 
 
 def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
-    """Put a host batch on the mesh; over several processes each brings its own rows."""
-    shardings = batch_sharding(batch, mesh, rules)
-    if jax.process_count() == 1:
+    """Put a batch on the mesh.
+
+    Host arrays are this process's rows of the global batch, device arrays the whole of
+    it already.
+    """
+    processes = jax.process_count()
+
+    def whole(x):
+        rows = x.shape[:1]
+        if not isinstance(x, jax.Array):
+            rows = tuple(size * processes for size in rows)
+        return jax.ShapeDtypeStruct(rows + x.shape[1:], x.dtype)
+
+    shardings = batch_sharding(jax.tree.map(whole, batch), mesh, rules)
+    if processes == 1:
         return jax.device_put(batch, shardings)
     return jax.tree.map(
-        lambda x, sharding: jax.make_array_from_process_local_data(sharding, x),
+        lambda x, sharding: (
+            jax.device_put(x, sharding)
+            if isinstance(x, jax.Array)
+            else jax.make_array_from_process_local_data(sharding, x)
+        ),
         batch,
         shardings,
     )

@@ -17,15 +17,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from medjax.runtime.naming import (
+    PARAMS,
+    check_arrays,
+    differences,
+    named,
+    storable,
+    unnamed,
+)
 from medjax.types import Key, Params, TrainState
 
 ROOT = "root_key"
-PARAMS = "params"
 
 
 class CheckpointError(RuntimeError):
@@ -51,15 +57,35 @@ def open_checkpoints(
     Half-written ones of a killed run are removed. Leaving the block waits for the
     save under way.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
     manager = _manager(folder, max_to_keep=keep, cleanup_tmp_directories=True)
+    with _quiet():
+        try:
+            yield manager
+            wait(manager)
+        finally:
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                manager.close()  # a failed save was reported by `wait` or `save`
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep orbax's tracebacks of a failed save off the screen: `_explain` speaks."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(others)
     try:
-        yield manager
-        with _explain(manager, "the last step"):
-            manager.wait_until_finished()
+        yield
     finally:
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
-            manager.close()  # a failed save was reported above
+        logger.removeFilter(others)
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Return when the save under way is on disk; raises as `save` does."""
+    with _explain(manager, "the newest step"):
+        manager.wait_until_finished()
 
 
 def _manager(folder: str | os.PathLike, **options: Any) -> ocp.CheckpointManager:
@@ -79,7 +105,7 @@ def save(
     state: TrainState,
     *,
     root: Key,
-    position: Any,
+    position: str,
     identity: Mapping[str, Any],
     counters: Mapping[str, int],
 ) -> None:
@@ -90,7 +116,7 @@ def save(
         step: steps done.
         state: the TrainState after them.
         root: the key whose fold_in gives each step's key.
-        position: JSON value; where this process's data iterator stands.
+        position: JSON text; where this process's data iterator stands.
         identity: JSON mapping; a run with another one may not resume from here.
         counters: the loop's own counts.
 
@@ -98,15 +124,15 @@ def save(
         CheckpointError: this or the previous save failed, such as on a full disk.
             Earlier checkpoints are whole.
     """
-    arrays = _named(state) | {ROOT: _storable(root)}
+    arrays = named(state) | {ROOT: storable(root)}
     about = {
         "identity": identity,
-        "positions": [json.loads(text) for text in _gather(json.dumps(position))],
+        "positions": [json.loads(text) for text in _gather(position)],
         "counters": dict(counters),
     }
     with _explain(manager, f"step {step}"):
         need = sum(x.nbytes for x in arrays.values())
-        free = shutil.disk_usage(manager.directory).free
+        free = shutil.disk_usage(str(manager.directory)).free
         if need > free and jax.process_count() == 1:
             raise OSError(f"{need / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
         manager.save(
@@ -123,7 +149,7 @@ def _explain(manager: ocp.CheckpointManager, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        steps = ", ".join(str(step) for step in sorted(manager.all_steps()))
+        steps = ", ".join(str(step) for step in sorted(manager.all_steps(read=True)))
         raise CheckpointError(
             f"the checkpoint of {what} could not be written to {manager.directory}: "
             f"{error}. Earlier checkpoints are whole (steps {steps or 'none'}); make "
@@ -152,17 +178,8 @@ def restore(
     step = manager.latest_step()
     if step is None:
         return None
+    about = _about(manager, step, identity)
     where = f"{manager.directory}/{step}"
-    about = manager.restore(
-        step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
-    )["about"]
-    changed = differences(about["identity"], identity)
-    if changed:
-        raise CheckpointError(
-            f"{where} belongs to another run:\n  "
-            + "\n  ".join(changed)
-            + "\nset these back to resume, or choose another workdir"
-        )
     positions = about["positions"]
     if len(positions) != jax.process_count() and any(
         other != positions[0] for other in positions
@@ -171,15 +188,48 @@ def restore(
             f"{where} holds data positions of {len(positions)} processes that differ; "
             f"found {jax.process_count()} processes: start as many again"
         )
-    wanted = _named(abstract) | {ROOT: _storable(root)}
+    wanted = named(abstract) | {ROOT: storable(root)}
     arrays = _restore_arrays(manager, step, wanted)
     return Restored(
-        state=_unnamed(abstract, arrays, root),
+        state=unnamed(abstract, arrays, root),
         root=jax.random.wrap_key_data(arrays[ROOT], impl=jax.random.key_impl(root)),
         position=positions[min(jax.process_index(), len(positions) - 1)],
         counters=about["counters"],
         step=step,
     )
+
+
+def _about(manager, step: int, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's JSON part, refused where it is of another config or data."""
+    about = manager.restore(
+        step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
+    )["about"]
+    changed = differences(about["identity"], identity)
+    if changed:
+        raise CheckpointError(
+            f"{manager.directory}/{step} belongs to another run:\n  "
+            + "\n  ".join(changed)
+            + "\nset these back to resume, or choose another workdir"
+        )
+    return about
+
+
+def is_finished(
+    folder: str | os.PathLike, *, steps: int, identity: Mapping[str, Any]
+) -> bool:
+    """Whether the newest checkpoint in `folder` is of the last step; reads no arrays.
+
+    Raises:
+        CheckpointError: it is of another config or data.
+    """
+    if not pathlib.Path(folder).is_dir():
+        return False
+    with _manager(folder, read_only=True) as manager:
+        step = manager.latest_step()
+        if step is None or step < steps:
+            return False
+        _about(manager, step, identity)
+        return True
 
 
 def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:
@@ -196,8 +246,7 @@ def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:
         step = manager.latest_step()
         if step is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
-        state = TrainState(abstract, (), ())
-        wanted = _named(state)
+        wanted = named({PARAMS: abstract})
         arrays = _restore_arrays(manager, step, wanted)
     leaves = [arrays[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
@@ -211,17 +260,7 @@ def _restore_arrays(manager, step: int, wanted: Mapping[str, Any]) -> dict[str, 
         for name, meta in manager.item_metadata(step)["state"].items()
         if name.split(".")[0] in heads
     }
-    wrong = [
-        f"{name}: found {_shape(stored.get(name))}, expected {_shape(wanted.get(name))}"
-        for name in sorted(stored.keys() | wanted.keys())
-        if _shape(stored.get(name)) != _shape(wanted.get(name))
-    ]
-    if wrong:
-        shown = wrong[:20] + [f"... and {len(wrong) - 20} more"] * (len(wrong) > 20)
-        raise CheckpointError(
-            f"{manager.directory}/{step} is of another architecture; "
-            f"{len(wrong)} arrays differ:\n  " + "\n  ".join(shown)
-        )
+    check_arrays(stored, wanted, f"{manager.directory}/{step}")
     abstract = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
         for name, x in wanted.items()
@@ -232,64 +271,6 @@ def _restore_arrays(manager, step: int, wanted: Mapping[str, Any]) -> dict[str, 
         partial_restore=True,
     )
     return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-
-
-def _shape(array: Any) -> str:
-    if array is None:
-        return "nothing"
-    return f"{np.dtype(array.dtype).name}{list(array.shape)}"
-
-
-def _is_key(array: Any) -> bool:
-    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
-
-
-def _storable(array: Any) -> Any:
-    """An array, or a typed key's words, which is what a file can hold."""
-    if not _is_key(array):
-        return array
-    if isinstance(array, jax.Array):
-        return jax.random.key_data(array)
-    words = jax.eval_shape(jax.random.key_data, array)
-    sharding = array.sharding
-    return jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=sharding)
-
-
-def _named(state: TrainState) -> dict[str, Any]:
-    """Arrays by the dotted path of their place in the state."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): _storable(array)
-        for path, array in jax.tree_util.tree_flatten_with_path(state)[0]
-    }
-
-
-def _unnamed(abstract: TrainState, arrays: Mapping[str, Any], root: Key) -> TrainState:
-    """Undo `_named`; keys in the state are of the root key's kind."""
-
-    def place(path, like):
-        array = arrays[jax.tree_util.keystr(path, simple=True, separator=".")]
-        if not _is_key(like):
-            return array
-        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(root))
-
-    return jax.tree_util.tree_map_with_path(place, abstract)
-
-
-def differences(found: Any, expected: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ, one line each: name, what was found, what is now."""
-    expected = json.loads(json.dumps(expected))
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        lines = []
-        for key in sorted(found.keys() | expected.keys()):
-            lines += differences(
-                found.get(key, "nothing"),
-                expected.get(key, "nothing"),
-                f"{name}.{key}" if name else key,
-            )
-        return lines
-    if found == expected:
-        return []
-    return [f"{name}: the checkpoint has {found!r}, this run has {expected!r}"]
 
 
 def _gather(text: str) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TextIO
 import jax
 import numpy as np
 
+LIVE_SECONDS = 0.2  # between redraws of a live line
+
 
 class Progress(NamedTuple):
     """How a loop talks to the person watching it."""
@@ -69,7 +71,8 @@ def progress(
         # The first step of a run holds the compilation: it says nothing of the rest.
         old = rate["seconds"]
         rate["seconds"] = seconds if number <= first + 2 else 0.9 * old + 0.1 * seconds
-        if not live and now - last["time"] < interval and number != total:
+        pause = LIVE_SECONDS if live else interval
+        if now - last["time"] < pause and number != total:
             return
         last["time"] = now
         put(
@@ -84,7 +87,7 @@ def progress(
         begun, done = time.monotonic(), threading.Event()
 
         def tick() -> None:
-            while not done.wait(0.5 if live else interval):
+            while not done.wait(LIVE_SECONDS if live else interval):
                 put(f"{name}: {what} {time.monotonic() - begun:.0f} s", stay=False)
 
         put(f"{name}: {what}", stay=False)
@@ -115,7 +118,7 @@ def progress_line(
     seconds: float,
 ) -> str:
     """`name 12/400 | tau 0.45 | ... | 1.2 s/step | 340 tokens/s | ETA 3:20`."""
-    parts = [f"{name} {step}/{total}"]
+    parts = [f"{name} {step}/{total or '?'}"]
     parts += [
         f"{key} {float(metrics[key]):.3g}"
         for key in show
@@ -126,7 +129,8 @@ def progress_line(
     parts.append(f"{seconds:.2f} s/step")
     if "tokens" in metrics and seconds > 0:
         parts.append(f"{float(metrics['tokens']) / seconds:.0f} tokens/s")
-    parts.append(f"ETA {clock((total - step) * seconds)}")
+    if total:
+        parts.append(f"ETA {clock((total - step) * seconds)}")
     return " | ".join(parts)
 
 

@@ -40,7 +40,7 @@ def metrics_writer(
     Only process 0 writes.
     """
     if jax.process_index() != 0:
-        yield lambda step, values: None
+        yield lambda *_: None
         return
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +77,13 @@ def _cut_back(path: pathlib.Path, step: int) -> None:
             break
         kept.append(line)
     write_atomic(path, "".join(kept))
+
+
+def last_row(path: str | os.PathLike) -> dict[str, Any] | None:
+    """The last row of a file of `metrics_writer`; None without rows."""
+    path = pathlib.Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else None
 
 
 def write_atomic(path: str | os.PathLike, text: str) -> None:

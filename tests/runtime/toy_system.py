@@ -45,7 +45,8 @@ def build(*, width=8, learning_rate=0.1, nan_at=-1, split=False):
         loss, grads = jax.value_and_grad(loss_fn)(state.params, batch, key)
         loss = jnp.where(state.step == nan_at, jnp.float32(jnp.nan), loss)
         grads = jax.tree.map(lambda g: g + (loss - loss), grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax: 1 - decay**count
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
         aux = Carry(
             jnp.float32(0.9) * state.aux.threshold + jnp.float32(0.1) * loss,
             jax.random.fold_in(state.aux.noise, 1),
@@ -55,7 +56,7 @@ def build(*, width=8, learning_rate=0.1, nan_at=-1, split=False):
         )
         return new, {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "tau": aux.threshold,
             "tokens": jnp.float32(batch["y"].shape[0]),
         }

@@ -1,0 +1,108 @@
+"""From a System's pure functions to compiled programs on a mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from medjax.runtime.naming import check_params
+from medjax.runtime.progress import Progress
+from medjax.sharding import Rules, shard_tree, to_named_sharding
+from medjax.types import Key, Params, System, TrainState
+
+
+def judged(
+    update: Callable[..., Any], *, skip: bool
+) -> Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, jax.Array]]]:
+    """An update with its key folded inside and its result judged.
+
+    metrics["nonfinite"] is 1 where loss, grad_norm or a parameter is not finite; with
+    `skip` such a step leaves the state as it was but for its number.
+    """
+
+    def judged_update(state, batch, root):
+        key = jax.random.fold_in(root, state.step)
+        new, metrics = update(state, batch, key)
+        judged = [metrics[name] for name in ("loss", "grad_norm") if name in metrics]
+        judged += jax.tree.leaves(new.params)
+        finite = jnp.stack([jnp.isfinite(x).all() for x in judged]).all()
+        if skip:
+            kept = state._replace(step=new.step)
+            new = jax.tree.map(lambda x, old: jax.lax.select(finite, x, old), new, kept)
+        return new, metrics | {"nonfinite": (~finite).astype(jnp.int32)}
+
+    return judged_update
+
+
+def compile_by_shape(
+    function: Callable[..., Any], *, out_shardings: Any, report: Progress
+) -> Callable[..., Any]:
+    """A function of (state, batch, key), compiled once per shape of its batch.
+
+    Each compilation is announced with the shapes that asked for it, and no call
+    compiles by surprise: other dtypes or shardings are an error. The state is donated;
+    nothing is transferred implicitly.
+    """
+    jitted = jax.jit(function, donate_argnums=0, out_shardings=out_shardings)
+    programs = {}
+
+    def call(state, batch, key):
+        shapes = shapes_of(batch)
+        if shapes not in programs:
+            count = len(programs) + 1
+            with report.busy(f"compiling for batch shape {count}: {describe(shapes)}"):
+                programs[shapes] = jitted.lower(state, batch, key).compile()
+        with jax.transfer_guard("disallow"):
+            return programs[shapes](state, batch, key)
+
+    return call
+
+
+def shapes_of(batch: Any) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
+    """Shapes and dtypes: what a compiled program depends on."""
+    return tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
+
+
+def describe(shapes) -> str:
+    """The three largest shapes, for a person."""
+    found = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in found[:-4:-1])
+
+
+def abstract_state(
+    system: System, *, mesh: Mesh, rules: Rules
+) -> tuple[TrainState, TrainState]:
+    """A state's ShapeDtypeStructs (with shardings) and its shardings."""
+    shapes = jax.eval_shape(system.init, jax.random.key(0))
+    shardings = to_named_sharding(system.axes, mesh, rules, shapes)
+    placed = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        shapes,
+        shardings,
+    )
+    return placed, shardings
+
+
+def init_state(
+    system: System,
+    key: Key,
+    *,
+    start: Params | Callable[[], Params] | None,
+    shardings: TrainState,
+) -> TrainState:
+    """`system.init` on the mesh, from the parameters `start` where given.
+
+    Raises:
+        ArchitectureError: `start` is of another architecture; its arrays are named.
+    """
+    if start is None:
+        return jax.jit(system.init, out_shardings=shardings)(key)
+    params = start() if callable(start) else start
+    expected = jax.eval_shape(system.init, key).params
+    check_params(params, expected, "what to start from")
+    params = shard_tree(params, shardings.params)
+    init = jax.jit(system.init, donate_argnums=1, out_shardings=shardings)
+    return init(key, params)

@@ -1,0 +1,199 @@
+import contextlib
+import json
+import resource
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.runtime import checkpoint
+from medjax.runtime.checkpoint import CheckpointError
+from medjax.runtime.naming import ArchitectureError, named
+from medjax.types import TrainState
+
+IDENTITY = {"config": {"optim": {"rate": 0.1}, "sizes": (1, 2)}, "data": "sha-a"}
+
+
+class Moments(NamedTuple):
+    count: jax.Array
+    mu: dict
+
+
+def make_state(*, width=4, seed=0):
+    key = jax.random.key(seed)
+    params = {"layer": [{"kernel": jax.random.normal(key, (3, width), jnp.float32)}]}
+    moments = Moments(jnp.ones((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+    aux = {"key": jax.random.split(key, 2), "bf16": jnp.arange(3, dtype=jnp.bfloat16)}
+    return TrainState(params, (moments, ()), jnp.array(5, jnp.int32), aux)
+
+
+def abstract(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def save(manager, step, state, **changes):
+    options = {
+        "root": jax.random.key(9),
+        "position": json.dumps({"next_index": step}),
+        "identity": IDENTITY,
+        "counters": {"skipped": 2},
+    }
+    checkpoint.save(manager, step, state, **options | changes)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with checkpoint.open_checkpoints(tmp_path, keep=2) as manager:
+        save(manager, 5, make_state())
+    return tmp_path
+
+
+def restore(folder, state, identity=IDENTITY):
+    with checkpoint.open_checkpoints(folder, keep=2) as manager:
+        return checkpoint.restore(
+            manager, abstract(state), root=jax.random.key(0), identity=identity
+        )
+
+
+def test_round_trip_is_bitwise_and_keeps_structure(saved):
+    state = make_state()
+    found = restore(saved, state)
+    assert jax.tree.structure(found.state) == jax.tree.structure(state)
+    for name, value in named(state).items():
+        got = named(found.state)[name]
+        assert got.dtype == value.dtype
+        np.testing.assert_array_equal(got, value, err_msg=name)
+    assert found.state.aux["key"].dtype == state.aux["key"].dtype
+    assert (found.root == jax.random.key(9)).all()
+    assert found.position == {"next_index": 5}
+    assert (found.step, found.counters) == (5, {"skipped": 2})
+
+
+def test_nothing_to_restore(tmp_path):
+    assert restore(tmp_path, make_state()) is None
+    assert not checkpoint.is_finished(tmp_path / "none", steps=1, identity={})
+    with pytest.raises(FileNotFoundError, match="no folder of checkpoints at"):
+        checkpoint.restore_params(tmp_path / "none", {})
+    with pytest.raises(FileNotFoundError, match="no finished checkpoint in"):
+        checkpoint.restore_params(tmp_path, {})
+
+
+def test_saving_is_not_disturbed_by_donation(tmp_path):
+    """The write goes on while later steps reuse the donated memory."""
+    bump = jax.jit(lambda x: x + 1, donate_argnums=0)
+    state = TrainState(jnp.zeros((1 << 22,), jnp.float32), (), jnp.int32(0))
+    with checkpoint.open_checkpoints(tmp_path, keep=3) as manager:
+        for step in range(1, 7):
+            state = state._replace(params=bump(state.params))
+            save(manager, step, state)
+            for _ in range(3):
+                state = state._replace(params=bump(state.params))
+    with checkpoint.open_checkpoints(tmp_path, keep=3) as manager:
+        assert sorted(manager.all_steps()) == [4, 5, 6]
+    params = checkpoint.restore_params(tmp_path, abstract(state).params)
+    np.testing.assert_array_equal(params, np.full(1 << 22, 5 * 4 + 1, np.float32))
+
+
+def test_restore_to_another_sharding(saved):
+    mesh = jax.make_mesh((2, 4), ("a", "b"), (jax.sharding.AxisType.Auto,) * 2)
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "b"))
+    like = abstract(make_state()).params
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like
+    )
+    params = checkpoint.restore_params(saved, like)
+    assert params["layer"][0]["kernel"].sharding == place
+    np.testing.assert_array_equal(
+        params["layer"][0]["kernel"], make_state().params["layer"][0]["kernel"]
+    )
+
+
+def test_changed_config_and_data_are_refused_by_name(saved):
+    other = {"config": {"optim": {"rate": 0.2}, "sizes": (1, 2)}, "data": "sha-b"}
+    with pytest.raises(CheckpointError) as error:
+        restore(saved, make_state(), other)
+    message = str(error.value)
+    assert f"{saved}/5 belongs to another run" in message
+    assert "config.optim.rate: the checkpoint has 0.1, this run has 0.2" in message
+    assert "data: the checkpoint has 'sha-a', this run has 'sha-b'" in message
+    assert "sizes" not in message
+    more = IDENTITY | {"new": 1}
+    with pytest.raises(CheckpointError, match="new: the checkpoint has 'nothing'"):
+        checkpoint.is_finished(saved, steps=5, identity=more)
+
+
+def test_is_finished(saved):
+    assert checkpoint.is_finished(saved, steps=5, identity=IDENTITY)
+    assert not checkpoint.is_finished(saved, steps=6, identity=IDENTITY)
+
+
+def test_another_architecture_is_refused_with_a_list(saved):
+    wider = make_state(width=6)
+    wider = wider._replace(params=wider.params | {"extra": jnp.zeros(2, jnp.float32)})
+    with pytest.raises(ArchitectureError) as error:
+        restore(saved, wider)
+    message = str(error.value)
+    assert "3 arrays differ" in message
+    kernel = "params.layer.0.kernel: found float32[3, 4], expected float32[3, 6]"
+    assert kernel in message
+    assert "params.extra: found nothing, expected float32[2]" in message
+    with pytest.raises(ArchitectureError, match=r"params\.other.*float16\[2\]"):
+        checkpoint.restore_params(
+            saved, {"other": jax.ShapeDtypeStruct((2,), jnp.float16)}
+        )
+
+
+def test_other_number_of_processes(saved):
+    path = saved / "5" / "about" / "metadata"
+    about = json.loads(path.read_text())
+    about["positions"] = [{"next_index": 5}, {"next_index": 5}]
+    path.write_text(json.dumps(about))
+    assert restore(saved, make_state()).position == {"next_index": 5}
+    about["positions"] = [{"next_index": 5}, {"next_index": 6}]
+    path.write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match="of 2 processes that differ; found 1"):
+        restore(saved, make_state())
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """A disk that is full after so many bytes of each file."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+# tensorstore's other writes fail after orbax has closed their event loop
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_full_disk_while_saving_leaves_the_others_whole(saved, capfd):
+    big = make_state(width=1 << 16)
+    before = sorted(p.name for p in saved.iterdir())
+    with pytest.raises(CheckpointError) as error:
+        with checkpoint.open_checkpoints(saved, keep=1) as manager:
+            with file_size_limit(1 << 14):
+                save(manager, 6, big)
+                checkpoint.wait(manager)
+    message = str(error.value)
+    assert f"could not be written to {saved}" in message
+    assert "Earlier checkpoints are whole (steps 5)" in message
+    assert "Traceback" not in capfd.readouterr().err
+    assert int(restore(saved, make_state()).state.step) == 5
+    # half-written folders are gone with the next start
+    assert sorted(p.name for p in saved.iterdir()) == before
+
+
+def test_too_little_room_is_seen_before_writing(saved, monkeypatch):
+    usage = shutil.disk_usage(saved)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with checkpoint.open_checkpoints(saved, keep=2) as manager:
+        with pytest.raises(CheckpointError, match=r"step 6 .* GB needed, 0.00 GB free"):
+            save(manager, 6, make_state())
+        assert manager.all_steps() == [5]

@@ -1,0 +1,138 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medjax.runtime.checkpoint import CheckpointError
+from medjax.runtime.stages import Stage, evaluate_checkpoint, run_stages
+from medjax.sharding import make_mesh
+from tests.runtime import toy_system as toy
+
+RUN = {
+    "rules": toy.RULES,
+    "seed": 0,
+}
+
+
+def held_out():
+    batches = iter(toy.source(seed=9))
+    return [(next(batches), i) for i in range(3)]
+
+
+def two_stages(*, steps=(4, 5), **options):
+    return [
+        Stage(
+            name=name,
+            system=toy.build(**options),
+            source=toy.source(seed=index),
+            steps=steps[index],
+            identity={"rate": 1},
+            show=("loss", "tau"),
+            eval_batches=held_out,
+            evaluate_every=2,
+        )
+        for index, name in enumerate(("warm_start", "grpo"))
+    ]
+
+
+def run(stages, workdir, mesh=None):
+    return run_stages(
+        stages,
+        mesh=mesh or make_mesh(toy.ONE, jax.devices()[:1]),
+        workdir=workdir,
+        checkpoint_every=2,
+        keep=2,
+        on_nonfinite="stop",
+        facts={"config": {"a": 1}},
+        **RUN,
+    )
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_stages_follow_each_other_and_finished_ones_are_left_alone(tmp_path):
+    whole = run(two_stages(), tmp_path / "whole")
+    run(two_stages()[:1], tmp_path / "parts")
+    manifest = (tmp_path / "parts" / "warm_start" / "manifest.json").read_text()
+    run(two_stages(steps=(4, 3)), tmp_path / "parts")
+    parts = run(two_stages(), tmp_path / "parts")
+    for a, b in zip(
+        jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    again = (tmp_path / "parts" / "warm_start" / "manifest.json").read_text()
+    assert again == manifest
+    (record,) = json.loads(manifest)
+    assert record["stage"] == "warm_start" and record["config"] == {"a": 1}
+    for name, steps in (("warm_start", [2, 4]), ("grpo", [2, 4, 5])):
+        found = rows(tmp_path / "whole" / name / "eval.jsonl")
+        assert [row["step"] for row in found] == steps
+
+
+def test_the_second_stage_starts_from_the_first_ones_parameters(tmp_path):
+    stages = two_stages(steps=(3, 1))
+    stages[1] = stages[1]._replace(system=toy.build(learning_rate=0.0))
+    run(stages, tmp_path)
+    first, second = (rows(tmp_path / s.name / "eval.jsonl")[-1] for s in stages)
+    assert first["error"] == second["error"]
+    # noise differs between stages of one seed
+    assert int(second["step"]) == 1
+
+
+def test_a_finished_stage_of_another_config_is_refused(tmp_path):
+    run(two_stages(), tmp_path)
+    changed = two_stages()
+    changed[0] = changed[0]._replace(identity={"rate": 2})
+    with pytest.raises(CheckpointError, match="rate: the checkpoint has 1"):
+        run(changed, tmp_path)
+    with pytest.raises(CheckpointError, match="seed: the checkpoint has 0"):
+        run_stages(
+            two_stages(),
+            mesh=make_mesh(toy.ONE, jax.devices()[:1]),
+            rules=toy.RULES,
+            seed=1,
+            workdir=tmp_path,
+            checkpoint_every=2,
+            keep=2,
+            on_nonfinite="stop",
+            facts={},
+        )
+
+
+def test_scores_are_the_callers_and_get_a_folder(tmp_path):
+    seen = []
+
+    def score(results, folder):
+        errors = [metrics["error"] for _, metrics, _ in results]
+        seen.append(folder)
+        return {"worst": float(np.concatenate(errors).max())}
+
+    (stage, _) = two_stages()
+    run([stage._replace(score=score)], tmp_path)
+    assert seen == [tmp_path / "warm_start" / "eval" / s for s in ("2", "4")]
+    assert rows(tmp_path / "warm_start" / "eval.jsonl")[-1].keys() == {"step", "worst"}
+
+
+def test_evaluating_a_workdir_a_stage_folder_or_weights(tmp_path):
+    stages = two_stages()
+    state = run(stages, tmp_path / "run")
+    expected = rows(tmp_path / "run" / "grpo" / "eval.jsonl")[-1]["error"]
+    params = jax.tree.map(np.asarray, state.params)
+
+    def load(path):
+        assert path.name == "hub"
+        return params
+
+    for path in ("run", "run/grpo", "hub"):
+        found = evaluate_checkpoint(
+            stages[-1],
+            tmp_path / path,
+            load=load,
+            mesh=make_mesh(toy.MESH),
+            workdir=tmp_path / "eval",
+            **RUN,
+        )
+        assert found["error"] == pytest.approx(expected, abs=1e-5)
