@@ -6,6 +6,7 @@ lies beside a special token, where a tokenizer cuts in any case: the two halves 
 tokens of the whole.
 """
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,24 +39,24 @@ class Tokens(NamedTuple):
     """Ids of the special tokens that prompts are made of."""
 
     image_pad: int
-    vision_end: int
     stop: int  # <|im_end|>
     pad: int
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
     """Ids of the special tokens; a tokenizer without one of them is an error."""
-    vocab = tokenizer.get_vocab()
-    names = ("<|image_pad|>", "<|vision_end|>", "<|im_end|>", "<|endoftext|>")
-    missing = [
-        t for t in (*names, "<|im_start|>", "<|vision_start|>") if t not in vocab
-    ]
+    names = ("<|image_pad|>", "<|im_end|>", "<|endoftext|>")
+    needed = (*names, "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
+    # Not get_vocab(), which copies 150,000 entries at each call.
+    ids = tokenizer.convert_tokens_to_ids(list(needed))
+    found = [i is not None and tokenizer.convert_ids_to_tokens(i) for i in ids]
+    missing = [t for t, f in zip(needed, found, strict=True) if t != f]
     if missing:
         raise ValueError(
             f"tokenizer without {', '.join(missing)}: expected one of the Qwen2.5-VL "
             "family, or one that medjax.data.tokenizer.train_tokenizer made"
         )
-    return Tokens(*(vocab[t] for t in names))
+    return Tokens(*ids[: len(names)])
 
 
 def prompt_text(
@@ -88,7 +89,7 @@ def answer_text(
     if style == "object":
         answer = f'{{"bbox_2d": [{corners}]}}'
     elif style == "list":
-        answer = f'[{{"bbox_2d": [{corners}], "label": "{name}"}}]'
+        answer = f'[{{"bbox_2d": [{corners}], "label": {json.dumps(name)}}}]'
     else:
         raise ValueError(f"answer style {style!r}: expected one of {ANSWERS}")
     return f"<think>{name}</think><answer>{answer}</answer>"

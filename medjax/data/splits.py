@@ -135,8 +135,11 @@ def mr_views(
     pairs_of: dict[int, list[int]] = {}
     for pair in np.flatnonzero(wanted & kept[atlas.slice_of]).tolist():
         pairs_of.setdefault(int(atlas.slice_of[pair]), []).append(pair)
-    frames = {m: _frame(atlas, m, look, (0.0, 0.0), 1.0) for m in pairs_of}
-    slices = [m for m in pairs_of if _shown(atlas, pairs_of[m], frames[m], look)]
+    still = {
+        m: _shown(atlas, pairs, _frame(atlas, m, look, (0.0, 0.0), 1.0), look)
+        for m, pairs in pairs_of.items()
+    }
+    slices = [m for m, shown in still.items() if shown.pairs]
     if not slices:
         raise ValueError(
             f"split {split!r}, {part}: no structure of {structures!r} has sides of "
@@ -145,17 +148,18 @@ def mr_views(
 
     def view(index: int, rng: np.random.Generator) -> View:
         chosen = slices[index]
-        frame = frames[chosen]
+        shown = still[chosen]
         if split == "moved":
             for _ in range(_DRAWS):
                 shift = tuple(rng.uniform(-look.shift, look.shift, 2).tolist())
                 scale = float(np.exp(rng.uniform(*np.log(look.scale))))
-                moved = _frame(atlas, chosen, look, shift, scale)
-                if _shown(atlas, pairs_of[chosen], moved, look):
-                    frame = moved
+                frame = _frame(atlas, chosen, look, shift, scale)
+                moved = _shown(atlas, pairs_of[chosen], frame, look)
+                if moved.pairs:
+                    shown = moved
                     break
         flip = look.mirror and not test and bool(rng.random() < 0.5)
-        return _view(atlas, chosen, pairs_of[chosen], frame, look, flip)
+        return _view(atlas, chosen, shown, look, flip)
 
     return Views(
         count=len(slices),
@@ -182,27 +186,29 @@ def _frame(
     )
 
 
-def _shown(
-    atlas: Atlas, pairs: list[int], frame: Frame, look: Look
-) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """(structure, box in the frame) of the pairs that can be asked for."""
+class _Shown(NamedTuple):
+    """A frame, and (structure, box in it) of what can be asked for."""
+
+    frame: Frame
+    pairs: list[tuple[int, tuple[int, int, int, int]]]
+
+
+def _shown(atlas: Atlas, pairs: list[int], frame: Frame, look: Look) -> _Shown:
+    """The pairs that are wholly inside the frame and large enough."""
     shown = []
     for pair in pairs:
         x1, y1, x2, y2 = atlas.boxes[pair].tolist()
         box = frame_box((x1, y1, x2, y2), piece_mask(atlas, pair), frame)
         if box and min(box[2] - box[0], box[3] - box[1]) >= look.min_side:
             shown.append((int(atlas.structure[pair]), box))
-    return shown
+    return _Shown(frame, shown)
 
 
-def _view(
-    atlas: Atlas, index: int, pairs: list[int], frame: Frame, look: Look, flip: bool
-) -> View:
+def _view(atlas: Atlas, index: int, shown: _Shown, look: Look, flip: bool) -> View:
     plane, position = PLANES[atlas.plane[index]], int(atlas.position[index])
-    grey = frame_image(slice_image(atlas.volume, plane, position), frame)
-    shown = _shown(atlas, pairs, frame, look)
-    names = tuple(atlas.names[s] for s, _ in shown)
-    boxes = np.array([box for _, box in shown], np.float32).reshape(-1, 4)
+    grey = frame_image(slice_image(atlas.volume, plane, position), shown.frame)
+    names = tuple(atlas.names[s] for s, _ in shown.pairs)
+    boxes = np.array([box for _, box in shown.pairs], np.float32)
     if flip:
         # The mirrored brain. In a sagittal slice its picture is the same one, and only
         # the names change sides.
