@@ -1,0 +1,192 @@
+import json
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from medjax.models.qwen25vl.export import save_qwen25vl
+from medjax.models.qwen25vl.weights import load_qwen25vl
+from tests.models.qwen25vl.measure import random_tensors, write_folder
+from tests.oracles.qwen25vl_inputs import TOKEN_IDS
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def model(request, tmp_path_factory):
+    """Published tensors, and the model loaded from them."""
+    content, tensors = random_tensors(patch=4, tied=request.param)
+    folder = write_folder(tmp_path_factory.mktemp("hub") / "x", content, tensors)
+    return tensors, *load_qwen25vl(folder)
+
+
+def stored_tensors(folder):
+    out = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        out |= load_file(file)
+    return out
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name], name)
+
+
+def assert_trees_equal(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layout", ["published", "nested"])
+@pytest.mark.parametrize("limit", [10**9, 60_000])
+def test_round_trip(layout, limit, model, tmp_path):
+    tensors, config, params = model
+    folder = tmp_path / "new" / "folder"
+    save_qwen25vl(
+        folder,
+        config,
+        params,
+        token_ids=TOKEN_IDS,
+        layout=layout,
+        max_shard_bytes=limit,
+    )
+    if layout == "published":
+        assert_same(stored_tensors(folder), tensors)
+    else:
+        assert "model.visual.merger.ln_q.weight" in stored_tensors(folder)
+        assert "model.language_model.norm.weight" in stored_tensors(folder)
+    again, same = load_qwen25vl(folder)
+    assert again == config
+    assert_trees_equal(same, params)
+    assert [p.name for p in folder.parent.iterdir()] == ["folder"]
+
+
+def test_shards_and_index(model, tmp_path):
+    tensors, config, params = model
+    limit = 60_000
+    save_qwen25vl(
+        tmp_path / "x", config, params, token_ids=TOKEN_IDS, max_shard_bytes=limit
+    )
+    files = sorted((tmp_path / "x").glob("*.safetensors"))
+    assert [f.name for f in files] == [
+        f"model-{i:05d}-of-{len(files):05d}.safetensors"
+        for i in range(1, len(files) + 1)
+    ]
+    index = json.loads((tmp_path / "x" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(x.nbytes for x in tensors.values())
+    for file in files:
+        inside = load_file(file)
+        assert len(inside) == 1 or sum(x.nbytes for x in inside.values()) <= limit
+        assert {k for k, v in index["weight_map"].items() if v == file.name} == set(
+            inside
+        )
+        with safe_open(file, framework="numpy") as handle:
+            assert handle.metadata() == {"format": "pt"}  # transformers 4 wants it
+
+
+def test_stored_dtype(model, tmp_path):
+    tensors, config, params = model
+    save_qwen25vl(tmp_path / "x", config, params, token_ids=TOKEN_IDS, dtype="bfloat16")
+    cast = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()}
+    assert_same(stored_tensors(tmp_path / "x"), cast)
+    content = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert content["torch_dtype"] == "bfloat16"
+    halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    save_qwen25vl(tmp_path / "y", config, halves, token_ids=TOKEN_IDS)
+    assert_same(stored_tensors(tmp_path / "y"), cast)
+
+
+def test_sharded_parameters(model, tmp_path):
+    tensors, config, params = model
+    mesh = jax.make_mesh((4,), ("a",), devices=jax.devices()[:4])
+
+    def place(x):
+        split = "a" if x.shape[-1] % 4 == 0 else None
+        spec = PartitionSpec(*[None] * (x.ndim - 1), split)
+        return jax.device_put(x, NamedSharding(mesh, spec))
+
+    save_qwen25vl(
+        tmp_path / "x", config, jax.tree.map(place, params), token_ids=TOKEN_IDS
+    )
+    assert_same(stored_tensors(tmp_path / "x"), tensors)
+
+
+def test_tokenizer_files_come_along(model, tmp_path):
+    _, config, params = model
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("tokenizer.json", "preprocessor_config.json", "notes.txt"):
+        (source / name).write_text(name)
+    save_qwen25vl(tmp_path / "x", config, params, token_ids=TOKEN_IDS, copy_from=source)
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+    ]
+
+
+def test_what_exists_is_kept_unless_told_otherwise(model, tmp_path):
+    tensors, config, params = model
+    target = tmp_path / "x"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        save_qwen25vl(target, config, params, token_ids=TOKEN_IDS)
+    assert [p.name for p in target.iterdir()] == ["old"]
+    save_qwen25vl(target, config, params, token_ids=TOKEN_IDS, overwrite=True)
+    assert_same(stored_tensors(target), tensors)
+    assert not (target / "old").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_full_disk(exists, model, tmp_path):
+    """A real write error, from the limit on a file's size."""
+    _, config, params = model
+    target = tmp_path / "x"
+    if exists:
+        save_qwen25vl(target, config, params, token_ids=TOKEN_IDS)
+    before = {p.name: p.read_bytes() for p in target.glob("*")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"x: could not be written .* GB are free"):
+            save_qwen25vl(target, config, params, token_ids=TOKEN_IDS, overwrite=exists)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {p.name: p.read_bytes() for p in target.glob("*")} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] * exists
+
+
+def test_parameters_of_another_model(model, tmp_path):
+    _, config, params = model
+    text = dict(params["text"], extra={"bias": jnp.zeros(3, jnp.float32)})
+    text["norm"] = {"scale": jnp.zeros(8, jnp.float32)}
+    vision = {k: v for k, v in params["vision"].items() if k != "patch_embed"}
+    with pytest.raises(ValueError) as error:
+        save_qwen25vl(
+            tmp_path / "x",
+            config,
+            {"text": text, "vision": vision},
+            token_ids=TOKEN_IDS,
+        )
+    assert "text/extra/bias: expected nothing, found (3,)" in str(error.value)
+    assert "text/norm/scale: expected (64,), found (8,)" in str(error.value)
+    assert "vision/patch_embed/kernel: expected (96, 32), found nothing" in str(
+        error.value
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_token_ids(model, tmp_path):
+    _, config, params = model
+    with pytest.raises(ValueError, match="no image_token_id"):
+        save_qwen25vl(tmp_path / "x", config, params, token_ids={})
+    assert not list(tmp_path.iterdir())

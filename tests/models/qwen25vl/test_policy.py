@@ -1,0 +1,232 @@
+"""The policy against itself: what must not change its numbers."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from medjax.models.qwen25vl import policy
+from medjax.types import Prompt, Segment
+from tests.tiny import tiny_batch, tiny_config
+
+CONFIG = tiny_config()
+GROUP, LENGTH = 3, 4
+
+
+@pytest.fixture(scope="module")
+def params():
+    # norms and biases away from 1 and 0, so that a missing term shows
+    values = policy.init_params(CONFIG, jax.random.key(0))
+    leaves, tree = jax.tree.flatten(values)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [
+        x + 0.2 * jax.random.normal(k, x.shape, x.dtype)
+        for x, k in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(tree, noise)
+
+
+@pytest.fixture(scope="module")
+def completions():
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(0, 60, (8, GROUP, LENGTH)).astype(np.int32)
+    lengths = rng.integers(1, LENGTH + 1, (8, GROUP, 1))
+    return jnp.asarray(tokens), jnp.asarray(np.arange(LENGTH) < lengths)
+
+
+def shared_logps(params, prompt, tokens, mask, config=CONFIG, chunk=None):
+    features = policy.encode_images(config, params, prompt.images)
+    prefilled = policy.prefill(config, params, prompt, features)
+    return policy.completion_logps(
+        config, params, prefilled, tokens, mask, chunk=chunk
+    )[0]
+
+
+def plain_logps(params, prompt, tokens, mask):
+    """Every completion with a prompt of its own: one context a row, nothing shared."""
+    rows, group, length = tokens.shape
+    questions = rows // prompt.context.tokens.shape[0]
+
+    def repeat(tree, times):
+        return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), times, axis=0), tree)
+
+    question, start = repeat((prompt.question, prompt.next_position), group)
+    steps = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
+    flat = rows * group
+    whole = Segment(
+        jnp.concatenate([question.tokens, tokens.reshape(flat, length)], 1),
+        jnp.concatenate([question.mask, mask.reshape(flat, length)], 1),
+        jnp.concatenate([question.positions, jnp.stack([steps] * 3, -1)], 1),
+        jnp.full((flat, question.tokens.shape[1] + length), -1, jnp.int32),
+    )
+    images, context = repeat((prompt.images, prompt.context), questions * group)
+    alone = Prompt(images, context, whole, start)
+    _, scores = policy.prompt_logits(CONFIG, params, alone)
+    log_probs = jax.nn.log_softmax(scores[:, -length - 1 : -1])
+    picked = jnp.take_along_axis(
+        log_probs, tokens.reshape(flat, length)[..., None], axis=-1
+    )
+    return picked[..., 0].reshape(tokens.shape)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_shared_prompt_gives_the_plain_logps_and_gradients(params, completions, slots):
+    prompt = tiny_batch(slots=slots).prompt
+    tokens, mask = completions
+    weights = jnp.asarray(np.random.default_rng(6).normal(size=tokens.shape))
+
+    def total(logps_fn, params):
+        logps = logps_fn(params, prompt, tokens, mask)
+        kept = jnp.where(mask, logps, 0)
+        return jnp.sum(kept * weights.astype(kept.dtype)), kept
+
+    run = [
+        jax.jit(jax.grad(partial(total, fn), has_aux=True))(params)
+        for fn in (shared_logps, plain_logps)
+    ]
+    (shared_grads, shared), (plain_grads, plain) = run
+    np.testing.assert_allclose(shared, plain, atol=1e-5)
+    for found, expected in zip(
+        jax.tree.leaves(shared_grads), jax.tree.leaves(plain_grads), strict=True
+    ):
+        scale = float(jnp.abs(expected).max())
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(scale, 1))
+
+
+def test_chunked_scores_and_remat_and_unroll_change_nothing(params, completions):
+    prompt = tiny_batch().prompt
+    tokens, mask = completions
+
+    def value_and_grads(config, chunk):
+        def total(params):
+            logps = shared_logps(params, prompt, tokens, mask, config, chunk)
+            return jnp.where(mask, logps, 0).sum()
+
+        return jax.jit(jax.value_and_grad(total))(params)
+
+    expected = value_and_grads(CONFIG, None)
+    for config, chunk in [
+        (CONFIG, 2),
+        (replace(CONFIG, remat="full"), None),
+        (replace(CONFIG, remat="dots_saveable", scan_unroll=2), 4),
+    ]:
+        found = value_and_grads(config, chunk)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
+            found,
+            expected,
+        )
+
+
+def test_cached_decoding_equals_one_pass(params, completions):
+    prompt = tiny_batch().prompt
+    tokens = completions[0]
+    mask = jnp.ones(tokens.shape, bool)
+    features = policy.encode_images(CONFIG, params, prompt.images)
+    prefilled = policy.prefill(CONFIG, params, prompt, features)
+    expected = policy.completion_logps(CONFIG, params, prefilled, tokens, mask)[0]
+    flat = tokens.reshape(-1, LENGTH)
+    start = jnp.repeat(prefilled.next_position, GROUP)
+    hidden = jnp.repeat(prefilled.last, GROUP, axis=0)
+    past = [prefilled.context, prefilled.question]
+    for t in range(LENGTH):
+        log_probs = jax.nn.log_softmax(policy.logits(CONFIG, params, hidden))
+        picked = jnp.take_along_axis(log_probs, flat[:, t : t + 1], axis=1)[:, 0]
+        np.testing.assert_allclose(
+            picked, expected.reshape(-1, LENGTH)[:, t], atol=1e-5
+        )
+        x = policy.embed_tokens(CONFIG, params, flat[:, t : t + 1])
+        position = jnp.broadcast_to((start + t)[:, None, None], (len(flat), 1, 3))
+        ones = jnp.ones((len(flat), 1), bool)
+        hidden, cache = policy.extend(CONFIG, params, x, ones, position, past)
+        hidden, past = hidden[:, 0], [*past, cache]
+
+
+def test_padding_of_rows_and_images_changes_nothing(params, completions):
+    batch = tiny_batch()
+    tokens, mask = completions
+
+    def pad(segment, amount):
+        widths = ((0, 0), (amount, 0))
+        fill = lambda x, value: np.pad(  # noqa: E731
+            x, widths + ((0, 0),) * (x.ndim - 2), constant_values=value
+        )
+        return Segment(
+            fill(segment.tokens, 3),
+            fill(segment.mask, False),
+            fill(segment.positions, 9),
+            fill(segment.features, -1),
+        )
+
+    images = batch.prompt.images
+    more = type(images)(
+        *(
+            np.pad(x, ((0, 0), (0, 0), (0, 16)) + ((0, 0),) * (x.ndim - 3))
+            for x in images
+        )
+    )
+    padded = batch.prompt._replace(
+        images=more,
+        context=pad(batch.prompt.context, 3),
+        question=pad(batch.prompt.question, 2),
+    )
+    found = shared_logps(params, padded, tokens, mask)
+    expected = shared_logps(params, batch.prompt, tokens, mask)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_masked_patches_do_not_reach_the_answer(params, completions):
+    batch = tiny_batch()
+    images = batch.prompt.images
+    # features of padding are never indexed by a real prompt: read the others only
+    features = np.where(images.mask[:, 0, ::4], np.arange(8)[None], -1)
+    context = batch.prompt.context
+    index = np.full_like(context.features, -1)
+    index[:, 2:10] = features
+    prompt = batch.prompt._replace(context=context._replace(features=index))
+    noise = np.random.default_rng(0).normal(size=images.patches.shape)
+    spoilt = np.where(images.mask[..., None], images.patches, 50 * noise)
+    other = prompt._replace(images=images._replace(patches=spoilt.astype(np.float32)))
+    tokens, mask = completions
+    found = shared_logps(params, other, tokens, mask)
+    expected = shared_logps(params, prompt, tokens, mask)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_parameter_names_its_axes(tied):
+    config = tiny_config(tied=tied)
+    axes = policy.param_axes(config)
+    shapes = jax.eval_shape(partial(policy.init_params, config), jax.random.key(0))
+    assert ("head" in shapes["text"]) is not tied
+    pairs = zip(
+        jax.tree.leaves_with_path(shapes),
+        jax.tree.leaves_with_path(axes, is_leaf=lambda x: isinstance(x, PartitionSpec)),
+        strict=True,
+    )
+    for (path, shape), (axes_path, spec) in pairs:
+        assert path == axes_path
+        assert len(spec) == shape.ndim
+        assert None not in spec
+
+
+def test_unknown_remat_is_named():
+    config = tiny_config(remat="sometimes")
+    with pytest.raises(ValueError, match="remat='sometimes'.*dots_saveable"):
+        policy.init_params(config, jax.random.key(0))
+
+
+def test_bfloat16_stays_near_float32(params, completions):
+    prompt = tiny_batch().prompt
+    tokens, mask = completions
+    config = tiny_config(dtype="bfloat16")
+    found = shared_logps(params, prompt, tokens, mask, config)
+    assert found.dtype == jnp.float32
+    expected = shared_logps(params, prompt, tokens, mask)
+    # a few roundings of 2^-8 on logits of order 10
+    assert float(jnp.abs(found - expected).max()) < 0.3
+    assert float(jnp.abs(found - expected).mean()) < 0.05
