@@ -35,9 +35,11 @@ $(RUN):
 # .run is the bare package, .test and .dev are its extras; a changed pyproject.toml
 # installs them anew.
 $(VENV)/.run: pyproject.toml | $(RUN)
+	@echo "installing medjax into $(VENV) (minutes)"
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(RUN)
+	@echo "installing medjax[$*] into $(VENV) (minutes)"
 	$(RUN) -m pip install --quiet --editable ".[$*]"
 	@touch $@
