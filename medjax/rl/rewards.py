@@ -27,11 +27,12 @@ def threshold_reward(
 ) -> Float[Array, "*batch"]:
     """1[IoU >= tau], MedLoc-R1's reward; at a fixed 0.5 its VLM-R1 baseline.
 
-    ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only. A NaN
-    IoU gives NaN.
+    ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only. Both
+    sides are compared in float32, so that an IoU of 0.8 reaches a tau of 0.8 whatever
+    their dtypes. A NaN IoU gives NaN.
     """
-    tau = jnp.asarray(tau, iou.dtype)
-    return jnp.where(jnp.isnan(iou), iou, (iou >= tau).astype(iou.dtype))
+    hit = iou.astype(jnp.float32) >= jnp.asarray(tau, jnp.float32)
+    return jnp.where(jnp.isnan(iou), iou, hit.astype(iou.dtype))
 
 
 def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -108,7 +109,9 @@ def combine_rewards(
             "alike, with at least one"
         )
     names = sorted(rewards)
-    values = jnp.stack([at_least_float32(rewards[name]) for name in names])  # [K, B, G]
+    parts = [at_least_float32(rewards[name]) for name in names]
+    dtype = max((part.dtype for part in parts), key=lambda d: d.itemsize)
+    values = jnp.stack([part.astype(dtype) for part in parts])  # [K, B, G]
     scored = ~jnp.isnan(values)
     weight = jnp.stack([jnp.asarray(weights[name], values.dtype) for name in names])
     total = jnp.sum(jnp.where(scored, values, 0) * weight[:, None, None], axis=0)

@@ -94,14 +94,14 @@ def test_nan_propagates_and_integers_are_welcome():
 
 
 def test_vmap_equals_loop_and_gradient_is_finite_everywhere():
-    a, b = jnp.asarray(random_boxes(1)), jnp.asarray(random_boxes(2))
+    a, b = jnp.asarray(random_boxes(1, 8)), jnp.asarray(random_boxes(2, 8))
     loop = jnp.stack([box_iou(x, y) for x, y in zip(a, b, strict=True)])
     np.testing.assert_array_equal(jax.vmap(box_iou)(a, b), loop)
     pairs = box_iou(a[:, None], b[None])  # the caller broadcasts
-    assert pairs.shape == (64, 64)
+    assert pairs.shape == (8, 8)
     np.testing.assert_array_equal(jnp.diagonal(pairs), loop)
     for fn in (box_iou, generalized_box_iou):
-        gradient = jax.grad(lambda x, fn=fn: jnp.sum(fn(x, b)))(a)
+        gradient = jax.jit(jax.grad(lambda x, fn=fn: jnp.sum(fn(x, b))))(a)
         assert jnp.all(jnp.isfinite(gradient))
 
 
@@ -213,13 +213,13 @@ def test_known_sizes(size, max_pixels, expected):
 
 def test_sizes_equal_transformers():
     module = pytest.importorskip(
-        "transformers.models.qwen2_vl.image_processing_qwen2_vl",
-        reason="transformers is not installed",
+        "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl",
+        reason="this transformers has no PIL processor of Qwen2-VL",
         exc_type=ImportError,
     )
     rng = np.random.default_rng(0)
-    for _ in range(2000):
-        height, width = (int(x) for x in np.exp(rng.uniform(2.4, 8, 2)))
+    for _ in range(300):
+        height, width = (int(x) for x in np.exp(rng.uniform(2.6, 7.8, 2)))
         low = int(rng.integers(1, 9)) * 784
         high = low + int(rng.integers(0, 2000)) * 784
         bounds = {"factor": 28, "min_pixels": low, "max_pixels": high}

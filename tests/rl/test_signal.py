@@ -1,0 +1,80 @@
+"""The no-signal report: a partition of the groups, and its reasons."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.rl.advantages import group_advantages
+from medjax.rl.signal import group_signal, has_signal
+
+NAN = float("nan")
+# rewards, hits, parsed, class
+GROUPS = [
+    ([0, 1], [0, 1], [1, 1], "effective"),
+    ([0.0, 0.5], [0, 0], [1, 0], "effective"),  # differs in format only
+    ([0, 0], [0, 0], [0, 0], "unparsable"),
+    ([0, 0], [0, 0], [0, 1], "all_wrong"),
+    ([0, 0], [0, 0], [1, 1], "all_wrong"),
+    ([2, 2], [1, 1], [1, 1], "all_right"),
+    ([1, 1], [1, 0], [1, 1], "tied"),  # parts of the reward cancel
+    ([NAN, 1], [0, 1], [1, 1], "tied"),  # one scorable reward only
+]
+CLASSES = ("effective", "unparsable", "all_wrong", "all_right", "tied")
+
+
+def arrays(groups):
+    rewards, hits, parsed, _ = zip(*groups, strict=True)
+    return (
+        jnp.asarray(rewards, jnp.float32),
+        jnp.asarray(hits, bool),
+        jnp.asarray(parsed, bool),
+    )
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda g: f"{g[3]}{g[0]}")
+def test_each_class(group):
+    report = group_signal(*arrays([group]))
+    assert {name: float(report[name]) for name in CLASSES} == {
+        name: float(name == group[3]) for name in CLASSES
+    }
+
+
+def test_counts_of_a_batch():
+    report = {k: float(v) for k, v in group_signal(*arrays(GROUPS)).items()}
+    assert report.pop("reward_std") == pytest.approx((0.5**0.5 * 1.5) / 8)
+    assert report == {
+        "groups": 8,
+        "effective": 2,
+        "unparsable": 1,
+        "all_wrong": 2,
+        "all_right": 1,
+        "tied": 2,
+        "no_hit": 4,
+        "every_hit": 1,
+    }
+
+
+def test_partition_and_agreement_with_the_advantages():
+    rng = np.random.default_rng(0)
+    report_of = jax.jit(group_signal)
+    for _ in range(30):
+        hits = rng.random((16, 4)) < rng.random((16, 1)).round()
+        parsed = hits | (rng.random((16, 4)) < rng.random((16, 1)).round())
+        rewards = jnp.asarray(hits + 0.5 * parsed)
+        valid = rng.random(16) < 0.7
+        report = report_of(
+            rewards, jnp.asarray(hits), jnp.asarray(parsed), jnp.asarray(valid)
+        )
+        assert sum(float(report[c]) for c in CLASSES) == float(report["groups"])
+        assert float(report["groups"]) == valid.sum()
+        advantages = group_advantages(rewards, scale="group", valid=jnp.asarray(valid))
+        moved = np.any(np.asarray(advantages) != 0, axis=1)
+        assert float(report["effective"]) == moved.sum()
+        signal = np.asarray(has_signal(rewards, floor=1e-6))
+        np.testing.assert_array_equal(signal & valid, moved)
+
+
+def test_no_valid_row():
+    report = group_signal(*arrays(GROUPS), jnp.zeros(8, bool))
+    assert all(float(v) == 0 for v in report.values())
