@@ -146,12 +146,17 @@ def read_image(path: Path, origin: str) -> UInt8[np.ndarray, "h w 3"]:
     """An image as RGB; 16-bit greys are stretched from their own minimum to maximum."""
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+            image = ImageOps.exif_transpose(opened) if _orientation(opened) else opened
             if image.mode.startswith(("I", "F")):
                 image = Image.fromarray(_stretch(np.asarray(image, np.float64)))
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise _unreadable(path, origin, error) from error
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation, where it stands before the pixels; nothing is decoded."""
+    return image.getexif().get(_ORIENTATION) if "exif" in image.info else None
 
 
 def _stretch(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
@@ -229,7 +234,7 @@ def _size(path: Path, origin: str) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _ROTATED
+            turned = _orientation(image) in _ROTATED
             image.verify()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise _unreadable(path, origin, error) from error

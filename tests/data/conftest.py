@@ -1,0 +1,65 @@
+"""A toy atlas, a small tokenizer, and the real packs where they can be had."""
+
+import pytest
+
+from medjax.data.atlas import load_atlas
+from medjax.data.chat import Style, corpus
+from medjax.data.pipeline import Encoding
+from medjax.data.prompts import plan_buckets
+from medjax.data.splits import mr_views
+from medjax.data.tokenizer import ANSWER_TAGS, train_tokenizer
+from tests.data.toy_atlas import GEOMETRY, LOOK, make_atlas, structure_names
+
+STYLE = Style(system=None, suffix="", answer="object")
+
+
+@pytest.fixture(scope="session")
+def atlas():
+    return make_atlas()
+
+
+@pytest.fixture(scope="session")
+def train_views(atlas):
+    names = structure_names(atlas)
+    return mr_views(
+        atlas, split="moved", part="train", structures=names, look=LOOK, seed=0
+    )
+
+
+@pytest.fixture(scope="session")
+def test_views(atlas):
+    names = structure_names(atlas)
+    return mr_views(
+        atlas, split="moved", part="test", structures=names, look=LOOK, seed=0
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(train_views):
+    texts = corpus(train_views.texts, train_views.names, STYLE)
+    return train_tokenizer(texts, 500, extra_tokens=ANSWER_TAGS)
+
+
+@pytest.fixture(scope="session")
+def encoding(train_views, tokenizer):
+    views = train_views
+    buckets = plan_buckets(
+        tokenizer,
+        views.texts,
+        views.names,
+        views.sizes,
+        style=STYLE,
+        geometry=GEOMETRY,
+        slots=1,
+        multiple=8,
+    )
+    return Encoding(tokenizer, STYLE, GEOMETRY, buckets, questions=3)
+
+
+@pytest.fixture(scope="session")
+def real_atlas():
+    """MNI152 x AAL from the user's cache or a package index."""
+    try:
+        return load_atlas()
+    except ConnectionError as error:
+        pytest.skip(f"no data packs: {error}")
