@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from medjax.data import layout
 from medjax.models.qwen25vl.weights import load_qwen25vl
 from tests.models.qwen25vl.measure import (
     digest,
@@ -69,6 +70,44 @@ def pair(request, golden, case, tmp_path_factory):
 def test_resized_picture(golden, case):
     found = inputs.patch_rows(case.images[2], case.grids[2], PATCH)
     np.testing.assert_allclose(found, golden["untied/pixel_values"], atol=1e-6)
+
+
+def test_host_layout_is_the_model_s(case):
+    """What `data` makes of pictures and rows is what this parity was measured with.
+
+    Where padding stands inside a cut window is free, so features are compared.
+    """
+    geometry = layout.Geometry(
+        patch=PATCH, merge=2, temporal=2, window=32, min_pixels=64, max_pixels=16384
+    )
+    expected, places = inputs.pack_images(case)
+    length = expected.mask.shape[2]
+    shown = [layout.resize_image(image, geometry) for image in case.images]
+    slots = [(b, k) for b, sizes in enumerate(inputs.ROWS) for k in range(len(sizes))]
+    rows = [
+        [shown[i] for i, slot in enumerate(slots) if slot[0] == b] for b in range(4)
+    ]
+    found = layout.pack_images(rows, geometry, windows=length // 64, slots=2)
+    np.testing.assert_array_equal(found.mask.sum(2), expected.mask.sum(2))
+    for (b, k), image, place in zip(slots, shown, places, strict=True):
+        index = layout.feature_index(image.shape[:2], geometry)
+        theirs = place % (length // 4)
+        np.testing.assert_array_equal(index // 16, theirs // 16)  # same windows
+        for mine, other in zip(found, expected, strict=True):
+            cells = mine[b, k].reshape(length // 4, 4, -1)[index]
+            others = other[b, k].reshape(length // 4, 4, -1)[theirs]
+            np.testing.assert_allclose(cells, others, rtol=0, atol=1e-6)
+
+
+def test_host_positions_are_the_model_s(case):
+    grids = list(case.grids)
+    for row, sizes in zip(case.rows, inputs.ROWS, strict=True):
+        mine = [grids.pop(0) for _ in sizes]
+        cells = [(rows // 2, columns // 2) for rows, columns in mine]
+        where, following = layout.mrope_positions(np.array(row), cells, inputs.IMAGE)
+        expected, expected_following = inputs.positions(row, mine)
+        np.testing.assert_array_equal(where, expected)
+        assert following == expected_following
 
 
 def test_positions(pair):
