@@ -91,7 +91,8 @@ def main_piece(
     area = int(mask.sum())
     if area < MIN_AREA:
         return None
-    pieces, count = ndimage.label(mask)
+    pieces = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=pieces)
     sizes = np.bincount(pieces.ravel())[1:]
     if sizes.max() < MIN_SHARE * area:
         return None

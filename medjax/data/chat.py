@@ -48,15 +48,18 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
     names = ("<|image_pad|>", "<|im_end|>", "<|endoftext|>")
     needed = (*names, "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
     # Not get_vocab(), which copies 150,000 entries at each call.
-    ids = tokenizer.convert_tokens_to_ids(list(needed))
-    found = [i is not None and tokenizer.convert_ids_to_tokens(i) for i in ids]
-    missing = [t for t, f in zip(needed, found, strict=True) if t != f]
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in needed}
+    missing = [  # an unknown token gives None, or the unknown token's id
+        token
+        for token, i in ids.items()
+        if not isinstance(i, int) or tokenizer.convert_ids_to_tokens(i) != token
+    ]
     if missing:
         raise ValueError(
             f"tokenizer without {', '.join(missing)}: expected one of the Qwen2.5-VL "
             "family, or one that medjax.data.tokenizer.train_tokenizer made"
         )
-    return Tokens(*ids[: len(names)])
+    return Tokens(*(ids[name] for name in names))
 
 
 def prompt_text(

@@ -69,9 +69,28 @@ def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
     rows: list[Row] = []
     sizes: dict[Path, tuple[int, int]] = {}  # each image is opened once
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if line.strip():
-            origin = f"{path.name}, line {number}"
-            rows.append(_row(line, origin, path.parent, sizes, geometry))
+        if not line.strip():
+            continue
+        origin = f"{path.name}, line {number}"
+        entry = _entry(line, origin)
+        listed = entry["image"]
+        listed = listed if isinstance(listed, list) else [listed]
+        images = tuple(path.parent / str(name) for name in listed)
+        for image in images:
+            if image not in sizes:
+                sizes[image] = _size(image, origin)
+        box = _box(entry, origin, sizes[images[-1]], geometry)
+        rows.append(
+            Row(
+                origin=origin,
+                images=images,
+                sizes=tuple(sizes[image] for image in images),
+                query=str(entry["query"]),
+                box=box,
+                label=str(entry.get("label", NO_LABEL)),
+                patient=str(entry["patient"]) if "patient" in entry else None,
+            )
+        )
     if not rows:
         raise ValueError(f"{path}: no lines; expected one JSON object a line")
     return rows
@@ -171,13 +190,8 @@ def _unreadable(path: Path, origin: str, error: Exception) -> ValueError:
     )
 
 
-def _row(
-    line: str,
-    origin: str,
-    folder: Path,
-    sizes: dict[Path, tuple[int, int]],
-    geometry: Geometry,
-) -> Row:
+def _entry(line: str, origin: str) -> dict:
+    """The line's object, its keys checked."""
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
@@ -186,43 +200,25 @@ def _row(
             '{"image": "a.png", "query": "Find ...", "box": [x1, y1, x2, y2], '
             '"frame": "original"}'
         ) from error
-    _check_keys(entry, origin)
-    listed = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-    images = tuple(folder / str(name) for name in listed)
-    for path in images:
-        if path not in sizes:
-            sizes[path] = _size(path, origin)
-    size = sizes[images[-1]]
-    return Row(
-        origin=origin,
-        images=images,
-        sizes=tuple(sizes[path] for path in images),
-        query=str(entry["query"]),
-        box=_box(entry, origin, size, geometry),
-        label=str(entry.get("label", NO_LABEL)),
-        patient=str(entry["patient"]) if "patient" in entry else None,
-    )
-
-
-def _check_keys(entry: object, origin: str) -> None:
     if not isinstance(entry, dict):
         raise ValueError(f"{origin}: expected a JSON object, found {entry!r}")
     missing = [key for key in _KEYS if key not in entry]
-    if "frame" in missing:
+    unknown = [key for key in entry if key not in (*_KEYS, *_OPTIONAL)]
+    if missing == ["frame"] and not unknown:
         raise ValueError(
             f"{origin}: 'frame' is not declared; say what the box is measured in, one "
             f"of {FRAMES}"
         )
-    unknown = [key for key in entry if key not in (*_KEYS, *_OPTIONAL)]
-    if missing or unknown:
+    if missing or unknown or not entry["image"]:
         raise ValueError(
             f"{origin}: missing keys {missing}, unknown keys {unknown}; expected "
-            f"{_KEYS} and perhaps {_OPTIONAL}"
+            f"{_KEYS} and perhaps {_OPTIONAL}, none of them empty"
         )
     if entry["frame"] not in FRAMES:
         raise ValueError(
             f"{origin}: frame {entry['frame']!r}; expected one of {FRAMES}"
         )
+    return entry
 
 
 def _size(path: Path, origin: str) -> tuple[int, int]:
