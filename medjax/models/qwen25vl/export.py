@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,12 +80,11 @@ def save_qwen25vl(
     folder = Path(path)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder}: exists already; remove it or set overwrite")
-    if dtype is not None:
-        config = replace(config, param_dtype=dtype)
-    content = json.dumps(config_to_hf(config, token_ids=token_ids), indent=2)
     tensors = hub_tensors(config)
     leaves = flatten_params(params)
     _check_params(tensors, leaves)
+    stored = dtype or jnp.dtype(leaves[tensors[0].path].dtype).name
+    content = config_to_hf(replace(config, param_dtype=stored), token_ids=token_ids)
     plan = _plan_shards(tensors, leaves, dtype, max_shard_bytes)
     rename = nested_name if layout == "nested" else published_name
 
@@ -94,22 +93,27 @@ def save_qwen25vl(
     try:
         if writes:
             temporary.mkdir(parents=True)
-            (temporary / "config.json").write_text(content)
+            _write_json(temporary / "config.json", content)
             if copy_from is not None:
                 for name in SIDE_FILES:
                     if (Path(copy_from) / name).is_file():
                         shutil.copyfile(Path(copy_from) / name, temporary / name)
         for name, shard in plan.items():
-            arrays = {rename(k): v for k, v in _fetch(shard, leaves, dtype)}
+            arrays = _fetch(shard, leaves, dtype)
             if writes:
-                save_file(arrays, temporary / name, metadata={"format": "pt"})
+                named = {rename(k): v for k, v in arrays}
+                save_file(named, temporary / name, metadata={"format": "pt"})
+                del named  # before the next shard is fetched
+            else:
+                deque(arrays, maxlen=0)  # takes part in the gathers, keeps nothing
         if writes:
             if list(plan) != [SINGLE]:
                 index = _index(plan, leaves, dtype, rename)
-                (temporary / INDEX).write_text(json.dumps(index, indent=2))
+                _write_json(temporary / INDEX, index)
             _replace_folder(temporary, folder)
     except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(folder.parent).free / 1e9
+        near = next(p for p in folder.absolute().parents if p.exists())
+        free = shutil.disk_usage(near).free / 1e9
         raise OSError(
             f"{folder}: could not be written ({error}); {free:.3f} GB are free there"
         ) from error
@@ -194,6 +198,10 @@ def _index(
             for tensor in shard
         },
     }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _replace_folder(new: Path, folder: Path) -> None:

@@ -93,13 +93,13 @@ def test_shards_and_index(model, tmp_path):
 def test_stored_dtype(model, tmp_path):
     tensors, config, params = model
     save_qwen25vl(tmp_path / "x", config, params, token_ids=TOKEN_IDS, dtype="bfloat16")
-    cast = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()}
-    assert_same(stored_tensors(tmp_path / "x"), cast)
-    content = json.loads((tmp_path / "x" / "config.json").read_text())
-    assert content["torch_dtype"] == "bfloat16"
     halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     save_qwen25vl(tmp_path / "y", config, halves, token_ids=TOKEN_IDS)
-    assert_same(stored_tensors(tmp_path / "y"), cast)
+    cast = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()}
+    for name in ("x", "y"):
+        assert_same(stored_tensors(tmp_path / name), cast)
+        content = json.loads((tmp_path / name / "config.json").read_text())
+        assert content["torch_dtype"] == "bfloat16"
 
 
 def test_sharded_parameters(model, tmp_path):
@@ -183,6 +183,13 @@ def test_parameters_of_another_model(model, tmp_path):
         error.value
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_made(model, tmp_path):
+    _, config, params = model
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file/x: could not be written"):
+        save_qwen25vl(tmp_path / "file" / "x", config, params, token_ids=TOKEN_IDS)
 
 
 def test_unknown_token_ids(model, tmp_path):
