@@ -103,6 +103,8 @@ def save_qwen25vl(
             if writes:
                 named = {rename(k): v for k, v in arrays}
                 save_file(named, temporary / name, metadata={"format": "pt"})
+                # safetensors makes files that only their owner may read
+                shutil.copymode(temporary / "config.json", temporary / name)
                 del named  # before the next shard is fetched
             else:
                 deque(arrays, maxlen=0)  # takes part in the gathers, keeps nothing

@@ -86,6 +86,7 @@ def test_shards_and_index(model, tmp_path):
         assert {k for k, v in index["weight_map"].items() if v == file.name} == set(
             inside
         )
+        assert file.stat().st_mode == (tmp_path / "x" / "config.json").stat().st_mode
         with safe_open(file, framework="numpy") as handle:
             assert handle.metadata() == {"format": "pt"}  # transformers 4 wants it
 
