@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.models.qwen25vl.layers import accumulator
+
 MASKED = -1e30  # finite: a row without any allowed key must not turn into NaN
 
 
@@ -49,7 +51,7 @@ def _reduce_block(
     """Unnormalised mix of the values, its peak score and its mass."""
     rows, length, heads, dim = queries.shape
     shared, kv_heads = block.keys.shape[0], block.keys.shape[2]
-    accumulate = jnp.promote_types(queries.dtype, jnp.float32)
+    accumulate = accumulator(queries.dtype)
     grouped = queries.reshape(
         shared, rows // shared, length, kv_heads, heads // kv_heads, dim
     )

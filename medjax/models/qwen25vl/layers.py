@@ -11,6 +11,11 @@ FAN_IN = (
 )  # 0.02 at the 3B's width, and right for a tiny one
 
 
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype that sums, norms and softmax of `dtype` are computed in."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
 class Linear(nn.Module):
     """x @ kernel + bias, the kernel [in, out] under the logical axis names `axes`.
 
@@ -65,7 +70,7 @@ class RMSNorm(nn.Module):
             x.shape[-1:],
             jnp.dtype(self.param_dtype),
         )
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(accumulator(x.dtype))
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         normed = (wide * jax.lax.rsqrt(mean_square + self.eps)).astype(x.dtype)
         return normed * jnp.broadcast_to(scale.astype(x.dtype), x.shape)

@@ -14,6 +14,7 @@ from medjax.models.qwen25vl.layers import (
     Linear,
     RMSNorm,
     SwiGLU,
+    accumulator,
     rematerialised,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
@@ -145,7 +146,7 @@ class TextDecoder(nn.Module):
             kernel = self.embedding.embedding.T.astype(hidden.dtype)
         else:
             kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
-        accumulate = jnp.promote_types(hidden.dtype, jnp.float32)
+        accumulate = accumulator(hidden.dtype)
         flat = hidden.reshape(-1, hidden.shape[-1])
         scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
         return scores.reshape(*hidden.shape[:-1], -1)

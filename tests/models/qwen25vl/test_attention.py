@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
+from medjax.models.qwen25vl import attention
+from medjax.models.qwen25vl.attention import KeyBlock, causal_mask
+
+
+attend = jax.jit(attention.attend)
 
 
 def dense_attention(queries, blocks):

@@ -38,6 +38,7 @@ def completions():
     return jnp.asarray(tokens), jnp.asarray(np.arange(LENGTH) < lengths)
 
 
+@partial(jax.jit, static_argnames=("config", "chunk"))
 def shared_logps(params, prompt, tokens, mask, config=CONFIG, chunk=None):
     features = policy.encode_images(config, params, prompt.images)
     prefilled = policy.prefill(config, params, prompt, features)
@@ -46,6 +47,7 @@ def shared_logps(params, prompt, tokens, mask, config=CONFIG, chunk=None):
     )[0]
 
 
+@jax.jit
 def plain_logps(params, prompt, tokens, mask):
     """Every completion with a prompt of its own: one context a row, nothing shared."""
     rows, group, length = tokens.shape
@@ -106,7 +108,7 @@ def test_chunked_scores_and_remat_and_unroll_change_nothing(params, completions)
             logps = shared_logps(params, prompt, tokens, mask, config, chunk)
             return jnp.where(mask, logps, 0).sum()
 
-        return jax.jit(jax.value_and_grad(total))(params)
+        return jax.value_and_grad(total)(params)
 
     expected = value_and_grads(CONFIG, None)
     for config, chunk in [
@@ -126,23 +128,36 @@ def test_cached_decoding_equals_one_pass(params, completions):
     prompt = tiny_batch().prompt
     tokens = completions[0]
     mask = jnp.ones(tokens.shape, bool)
-    features = policy.encode_images(CONFIG, params, prompt.images)
-    prefilled = policy.prefill(CONFIG, params, prompt, features)
-    expected = policy.completion_logps(CONFIG, params, prefilled, tokens, mask)[0]
+
+    @jax.jit
+    def prefill(params):
+        features = policy.encode_images(CONFIG, params, prompt.images)
+        return policy.prefill(CONFIG, params, prompt, features)
+
+    @jax.jit
+    def step(params, tokens, position, past):
+        x = policy.embed_tokens(CONFIG, params, tokens)
+        ones = jnp.ones((len(tokens), 1), bool)
+        return policy.extend(CONFIG, params, x, ones, position, past)
+
+    @jax.jit
+    def log_probs_of(params, hidden):
+        return jax.nn.log_softmax(policy.logits(CONFIG, params, hidden))
+
+    prefilled = prefill(params)
+    expected = shared_logps(params, prompt, tokens, mask)
     flat = tokens.reshape(-1, LENGTH)
     start = jnp.repeat(prefilled.next_position, GROUP)
     hidden = jnp.repeat(prefilled.last, GROUP, axis=0)
     past = [prefilled.context, prefilled.question]
     for t in range(LENGTH):
-        log_probs = jax.nn.log_softmax(policy.logits(CONFIG, params, hidden))
+        log_probs = log_probs_of(params, hidden)
         picked = jnp.take_along_axis(log_probs, flat[:, t : t + 1], axis=1)[:, 0]
         np.testing.assert_allclose(
             picked, expected.reshape(-1, LENGTH)[:, t], atol=1e-5
         )
-        x = policy.embed_tokens(CONFIG, params, flat[:, t : t + 1])
         position = jnp.broadcast_to((start + t)[:, None, None], (len(flat), 1, 3))
-        ones = jnp.ones((len(flat), 1), bool)
-        hidden, cache = policy.extend(CONFIG, params, x, ones, position, past)
+        hidden, cache = step(params, flat[:, t : t + 1], position, past)
         hidden, past = hidden[:, 0], [*past, cache]
 
 
