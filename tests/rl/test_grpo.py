@@ -362,6 +362,12 @@ def test_nan_at_a_token_that_counts_reaches_the_loss(surrogate, name):
     assert jnp.isnan(loss)
 
 
+def test_an_overflowing_ratio_does_not_look_healthy():
+    """inf * 0 beside clip(inf) * 0: rlax' fmin would answer 0."""
+    assert np.isnan(one_token([800.0], 0.0)[0])
+    assert one_token([800.0], -1.0)[0] == np.inf
+
+
 def test_vmap_over_seeds_and_betas_equals_the_loop():
     batches = [data(seed) for seed in range(3)]
     new, old, advantages, mask, ref = (
