@@ -30,6 +30,7 @@ class Encoding(NamedTuple):
     geometry: Geometry
     buckets: Buckets
     questions: int  # Q asked about each view
+    ramps: bool = False  # see `add_ramps`
 
 
 class Record(NamedTuple):
@@ -259,7 +260,25 @@ def _asked(
         answer_text(r.box, r.structure, style=encoding.style.answer) for r in records
     )
     flags = tuple(i < valid for i in range(len(chosen)))
+    if encoding.ramps:
+        images = tuple(add_ramps(image) for image in images)
     return Asked(images, records, answers, flags)
+
+
+def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A grey image in red; green tells the column, blue the row, from 0 to 255.
+
+    Rotary embeddings are relative: where in the image a patch lies, a pretrained
+    policy has learnt to infer and one that starts from nothing would have to, in
+    minutes. So it is told (CoordConv, Liu et al. 2018), by the one free input that the
+    architecture has: the colours of a grey image.
+    """
+    height, width = image.shape[:2]
+    ramps = np.empty_like(image)
+    ramps[..., 0] = image[..., 0]
+    ramps[..., 1] = np.round((np.arange(width) + 0.5) / width * 255)[None]
+    ramps[..., 2] = np.round((np.arange(height) + 0.5) / height * 255)[:, None]
+    return ramps
 
 
 def _records(asked: list[Asked]) -> list[Record]:

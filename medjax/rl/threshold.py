@@ -54,7 +54,7 @@ class ThresholdState(NamedTuple):
     tau: Float[Array, ""]
     hit_rates: Float[Array, "N"]  # of each entry, as earned
     ious: Float[Array, "N"]  # mean IoU of each entry
-    samples: Float[Array, "N S"]  # raw IoUs of each entry, -1 = none; S = 0: not kept
+    samples: Float[Array, "N S"] | None  # raw IoUs of each entry, -1 = none
     count: Int[Array, ""]  # filled entries
     step: Int[Array, ""]  # updates so far
     raises: Int[Array, ""]
@@ -85,7 +85,7 @@ def init_threshold(
         tau=jnp.asarray(schedule.start, jnp.float32),
         hit_rates=jnp.zeros((size,), jnp.float32),
         ious=jnp.zeros((size,), jnp.float32),
-        samples=jnp.full((size, samples), _NO_SAMPLE, jnp.float32),
+        samples=jnp.full((size, samples), _NO_SAMPLE, jnp.float32) if samples else None,
         count=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         raises=jnp.zeros((), jnp.int32),
@@ -203,7 +203,7 @@ def window_statistics(
     reading: those have 0.4 at a hit rate of 0.8, so that S = 0.2 could never pass).
     """
     rates = state.hit_rates
-    if state.samples.shape[1]:
+    if state.samples is not None:
         kept = state.samples != _NO_SAMPLE
         rates = masked_mean(threshold_reward(state.samples, state.tau), kept, axis=-1)
     size = rates.shape[0]
@@ -240,10 +240,10 @@ def _push(
     valid: Bool[Array, "E"],
 ) -> ThresholdState:
     """Append the valid entries in order; what no longer fits leaves at the front."""
-    size, kept_samples = state.samples.shape
-    if kept_samples not in (0, samples.shape[1]):
+    size, kept = state.hit_rates.shape[0], state.samples
+    if kept is not None and kept.shape[1] != samples.shape[1]:
         raise ValueError(
-            f"the state keeps {kept_samples} raw IoUs an entry, this step has "
+            f"the state keeps {kept.shape[1]} raw IoUs an entry, this step has "
             f"{samples.shape[1]}: init_threshold(samples={samples.shape[1]}) or 0"
         )
     rank = jnp.concatenate(
@@ -258,7 +258,7 @@ def _push(
     return state._replace(
         hit_rates=push(state.hit_rates, hit_rates),
         ious=push(state.ious, ious),
-        samples=push(state.samples, samples[:, :kept_samples]),
+        samples=None if kept is None else push(kept, samples),
         count=jnp.minimum(state.count + added, size),
     )
 

@@ -54,7 +54,8 @@ def make_evaluate(
 ) -> Callable[[TrainState, GroundingBatch, Key], tuple[Predictions, dict[str, Array]]]:
     """The evaluation of a grounding policy: one greedy answer a prompt.
 
-    Per example: `iou` (0 without a box), `parsed`, `well_formed`, `length` in tokens.
+    Per example: `iou` (0 without a box), `parsed`, `well_formed`, `length` in tokens,
+    and `valid`, 0 for rows that only fill a batch.
     """
 
     def evaluate(
@@ -81,6 +82,7 @@ def make_evaluate(
             "parsed": judged.parsed,
             "well_formed": judged.well_formed,
             "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+            "valid": batch.valid,
         }
         return Predictions(judged.boxes, tokens, mask), metrics
 

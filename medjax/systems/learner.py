@@ -109,7 +109,7 @@ def policy_step(
             value, metrics = jnp.sum(values), _join(metrics)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
-        metrics |= {"loss": value, "grad_norm": optax.global_norm(grads)}
+        metrics |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
         return (params, opt_state), metrics
 
     if iterations == 1:

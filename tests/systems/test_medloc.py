@@ -48,7 +48,9 @@ def build(**changes):
         "loss": {"beta": 0.1, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"},
         "reward_weights": {"accuracy": 1.0, "format": 1.0},
     }
-    optimizer = optax.adam(changes.pop("lr", 1e-2))
+    # plain gradient steps: Adam divides by the gradient's size, and where that is 0
+    # rounding would decide on a step of full length
+    optimizer = changes.pop("optimizer", optax.sgd(0.5))
     evaluate = make_evaluate(CONFIG, TABLES, max_tokens=3, stop_tokens=[STOP], pad=PAD)
     return medloc.build(CONFIG, TABLES, optimizer, evaluate, **(options | changes))
 
@@ -205,7 +207,7 @@ def test_host_reward_of_wrong_shape_is_named(state):
 def test_batch_layout_changes_nothing(update, state, stepped):
     batch = pick_contexts(tiny_batch(), [2, 0, 3, 1])
     moved_state, moved_metrics = update(state, batch, jax.random.key(1))
-    assert_close(moved_state.params, stepped[0].params, atol=2e-5)
+    assert_close(moved_state.params, stepped[0].params, atol=1e-5)
     assert_close(moved_metrics["reward"], stepped[1]["reward"])
 
 
@@ -244,17 +246,16 @@ def test_parameters_may_be_sharded(system, state, stepped):
     new, _ = jax.jit(system.update, out_shardings=(shardings, None))(
         placed, rows, jax.random.key(1)
     )
-    assert_close(new.params, stepped[0].params, atol=2e-5)
+    assert_close(new.params, stepped[0].params, atol=1e-5)
 
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulated_gradient_is_exact(parts, state, stepped):
     system = build(accumulate=parts)
     new, metrics = jax.jit(system.update)(state, tiny_batch(), jax.random.key(1))
-    # Adam divides by the gradient's size: where that is 0, rounding decides
     for name in ("loss", "grad_norm", "entropy", "kl", "ratio_max"):
         assert_close(metrics[name], stepped[1][name], atol=1e-5)
-    assert_close(new.opt_state[0].mu, stepped[0].opt_state[0].mu, atol=1e-6)
+    assert_close(new.params, stepped[0].params, atol=1e-6)
 
 
 def test_parts_must_divide_the_contexts(state):
@@ -297,9 +298,9 @@ def test_no_reference_without_a_kl_term(state):
 def test_frozen_vision_gets_no_gradient(state):
     system = build(freeze_vision=True)
     new, _ = jax.jit(system.update)(state, tiny_batch(), jax.random.key(1))
-    moments = new.opt_state[0].mu
-    assert all(not jnp.any(x) for x in jax.tree.leaves(moments["vision"]))
-    assert any(jnp.any(x) for x in jax.tree.leaves(moments["text"]))
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), new.params, state.params)
+    assert not any(jax.tree.leaves(moved["vision"]))
+    assert any(jax.tree.leaves(moved["text"]))
 
 
 def test_starts_from_given_parameters(system, state):
@@ -324,7 +325,7 @@ def test_vmaps_over_seeds(system):
 
 def test_reward_rises():
     loss = {"beta": 0.0, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"}
-    system = build(accuracy="raw_iou", loss=loss, group=8, lr=5e-3)
+    system = build(accuracy="raw_iou", loss=loss, group=8, optimizer=optax.adam(5e-3))
     step = jax.jit(system.update, donate_argnums=0)
     state = jax.jit(system.init)(jax.random.key(0))
     batch = tiny_batch(contexts=2)

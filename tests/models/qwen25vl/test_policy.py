@@ -20,14 +20,14 @@ GROUP, LENGTH = 3, 4
 @pytest.fixture(scope="module")
 def params():
     # norms and biases away from 1 and 0, so that a missing term shows
-    values = policy.init_params(CONFIG, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(values)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [
-        x + 0.2 * jax.random.normal(k, x.shape, x.dtype)
-        for x, k in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noise)
+    shapes = jax.eval_shape(partial(policy.init_params, CONFIG), jax.random.key(0))
+    rng = np.random.default_rng(0)
+
+    def draw(path, x):
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return (centre + 0.2 * rng.normal(size=x.shape)).astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @pytest.fixture(scope="module")

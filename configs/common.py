@@ -1,0 +1,69 @@
+"""What the configs share: the argument behind the colon, the mesh, the rules."""
+
+import difflib
+
+from ml_collections import ConfigDict
+
+
+def parse_arg(arg: str, **defaults: str | int | float | bool) -> ConfigDict:
+    """`"reward=fixed,smoke"` against typed defaults; a bare word turns a switch on.
+
+    >>> parse_arg("steps=3,smoke", steps=10, smoke=False).to_dict()
+    {'steps': 3, 'smoke': True}
+    """
+    values = ConfigDict(defaults)
+    for item in filter(None, (part.strip() for part in (arg or "").split(","))):
+        name, equals, text = item.partition("=")
+        if name not in defaults:
+            close = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"unknown argument {name!r}{hint} Expected: {', '.join(defaults)}"
+            )
+        kind = type(defaults[name])
+        if not equals and kind is not bool:
+            raise ValueError(f"argument {name!r} needs a value: {name}=...")
+        if kind is bool:
+            if text.lower() not in ("", "true", "false"):
+                raise ValueError(f"{item}: expected true or false")
+            values[name] = text.lower() != "false"
+            continue
+        try:
+            values[name] = kind(text)
+        except ValueError as error:
+            raise ValueError(f"{item}: expected a {kind.__name__}") from error
+    return values
+
+
+def choose(name: str, value: str, options: tuple[str, ...]) -> str:
+    """The value, if it is one of the options."""
+    if value not in options:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(options)}")
+    return value
+
+
+def get_mesh() -> ConfigDict:
+    """All devices on one axis; `--config.mesh.model=4` splits arrays over four."""
+    return ConfigDict({"data": -1, "fsdp": 1, "model": 1})
+
+
+def get_rules() -> ConfigDict:
+    """Logical axis -> mesh axes. `()` keeps an axis whole on every device."""
+    return ConfigDict(
+        {
+            "batch": ("data", "fsdp"),
+            "layers": (),
+            "embed": ("fsdp",),
+            "norm": (),
+            "patch": (),
+            "vocab": ("model",),
+            "mlp": ("model",),
+            "heads": ("model",),
+            "kv_heads": ("model",),  # () where the mesh has more than the policy
+        }
+    )
+
+
+def get_checkpoint() -> ConfigDict:
+    """How often a run is saved, and what a step that is not finite does."""
+    return ConfigDict({"every": 100, "keep": 2, "on_nonfinite": "stop"})

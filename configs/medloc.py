@@ -1,0 +1,249 @@
+"""MedLoc-R1: a policy learns to box brain structures under a moving IoU threshold.
+
+    python run.py --config=configs/medloc.py
+
+On two CPU cores, in about ten minutes: fetches the template brain and its atlas
+(12 MB), trains a tiny Qwen2.5-VL (1.2 M parameters) on loose boxes as a warm start,
+then by GRPO with MedLoc-R1's threshold; evaluates on slices held out, shifted and
+scaled; writes tables, overlays and `report.html` into the workdir. The same command
+goes on where a stopped run ended.
+
+Variants, after a colon and joined by commas:
+
+    reward=curriculum | fixed | raw_iou | progress    what an IoU is worth
+    schedule=piecewise | linear | cosine | conservative | moderate | aggressive
+    method=grpo | sft                                 sft: supervised on tight boxes
+    preset=demo | paper | vlm_r1                      beta, temperature, learning rate
+    data=mr_aal | synthetic | PATH                    PATH: your JSONL, see the README
+    model=PATH                                        a Hugging Face Qwen2.5-VL folder
+    split=moved | slices | side | structure           of the MR slices
+    seed=0
+    smoke                                             seconds, on drawn shapes
+
+    python run.py --config=configs/medloc.py:reward=fixed,seed=1
+    python run.py --config=configs/medloc.py:data=boxes.jsonl,model=Qwen2.5-VL-3B
+
+Every number below can be set on its own: `--config.train.grpo.group=16`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; see the module for `arg`."""
+    arg = common.parse_arg(
+        arg,
+        reward="curriculum",
+        schedule="piecewise",
+        method="grpo",
+        preset="demo",
+        data="mr_aal",
+        model="",
+        split="moved",
+        seed=0,
+        smoke=False,
+    )
+    config = ConfigDict()
+    config.system = "medloc"
+    config.seed = arg.seed
+    config.mesh = common.get_mesh()
+    config.rules = common.get_rules()
+    config.checkpoint = common.get_checkpoint()
+    config.policy = get_policy(arg.model)
+    config.prompt = get_prompt(arg.model)
+    config.data = get_data(arg.data, arg.split, arg.model)
+    config.warm_start = get_supervised(steps=600, loose=(1.1, 2.0))
+    config.train = ConfigDict(
+        {
+            "method": common.choose("method", arg.method, ("grpo", "sft")),
+            "grpo": get_grpo(arg.reward, arg.schedule),
+            "sft": get_supervised(steps=600, loose=()),
+        }
+    )
+    config.evaluation = ConfigDict(
+        {
+            "every": 0,  # steps; 0: at the end of a stage only
+            "batch": 16,
+            "questions": 4,
+            "limit": 0,  # questions; 0: all
+            "seed": 1,
+            "bootstrap": 1000,
+            "level": 0.95,
+        }
+    )
+    set_preset(config, arg.preset)
+    if arg.model:
+        set_pretrained(config)
+    if arg.smoke:
+        set_smoke(config)
+    return config
+
+
+def get_policy(model: str) -> ConfigDict:
+    """A tiny Qwen2.5-VL; with `path` the folder's sizes replace these."""
+    return ConfigDict(
+        {
+            "path": model,
+            "vocab": 448,
+            "width": 128,
+            "mlp": 320,
+            "layers": 3,
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 32,
+            "mrope_section": (4, 6, 6),
+            "tied": True,
+            "vision": {
+                "depth": 4,
+                "width": 96,
+                "mlp": 192,
+                "heads": 3,
+                "full_blocks": (1, 3),
+                "patch": 7,
+                "window": 56,
+            },
+            "min_pixels": 56 * 56,
+            "max_pixels": 448 * 448,
+            "dtype": "float32",
+            "param_dtype": "float32",
+            "remat": "none",
+        }
+    )
+
+
+def get_prompt(model: str) -> ConfigDict:
+    """A pretrained policy is told what to write; the tiny one learns it by example."""
+    if not model:
+        return ConfigDict({"system": "", "suffix": "", "answer": "object"})
+    suffix = (
+        " First reason about what the image shows between <think> and </think>, then "
+        "give the box as JSON in pixels of the image between <answer> and </answer>, "
+        'like this: <think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], '
+        '"label": "name"}]</answer>'
+    )
+    system = "You are a helpful assistant."
+    return ConfigDict({"system": system, "suffix": suffix, "answer": "list"})
+
+
+def get_data(source: str, split: str, model: str) -> ConfigDict:
+    """MR slices of 180 mm at 112 pixels, or a user's boxes as they are."""
+    return ConfigDict(
+        {
+            "source": source,
+            "size": (112, 112),
+            "split": split,
+            "structures": "clear",  # a word or names of medjax.data.anatomy
+            "field": 180.0,  # mm
+            "min_side": 10,  # pixels
+            "phrasings": 2,
+            "mirror": split != "side",
+            "test_share": 0.2,
+            # tells a policy without pretraining where it looks, see `add_ramps`
+            "ramps": not model and source == "mr_aal",
+        }
+    )
+
+
+def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
+    """Supervised training; `loose` enlarges the answers' boxes by such a factor."""
+    return ConfigDict(
+        {
+            "steps": steps,
+            "batch": 8,  # pictures
+            "questions": 6,  # about each
+            "loose": loose,
+            "logit_chunk": None,
+            "optim": {
+                "lr": 1.5e-3,
+                "decay": "cosine",
+                "warmup": 30,
+                "clip_norm": 1.0,
+                "weight_decay": 0.01,
+                "betas": (0.9, 0.95),
+            },
+        }
+    )
+
+
+def get_grpo(reward: str, schedule: str) -> ConfigDict:
+    """One step: batch x questions prompts, `group` completions of each."""
+    rewards = ("curriculum", "fixed", "raw_iou", "progress")
+    return ConfigDict(
+        {
+            "steps": 300,
+            "batch": 8,
+            "questions": 4,
+            "reward": common.choose("reward", reward, rewards),
+            "fixed_tau": 0.5,  # of reward=fixed, as VLM-R1
+            "schedule": schedule,
+            "schedule_changes": {},  # such as {"window": 10}
+            "entries": "step",
+            "group": 8,
+            "max_tokens": 0,  # 0: as long as the longest right answer
+            "sampling": {"temperature": 0.9, "top_k": None, "top_p": None},
+            "advantages": {"scale": "group", "ddof": 1},
+            "reward_weights": {"accuracy": 1.0, "format": 1.0},
+            "loss": {
+                "beta": 0.0,
+                "clip_low": 0.2,
+                "clip_high": 0.2,
+                "reduction": "grpo",
+            },
+            "iterations": 1,
+            "accumulate": 1,
+            "freeze_vision": False,
+            "logit_chunk": None,
+            "optim": {
+                "lr": 2e-4,
+                "decay": "constant",
+                "warmup": 10,
+                "clip_norm": 1.0,
+                "weight_decay": 0.0,
+                "betas": (0.9, 0.99),
+            },
+        }
+    )
+
+
+def set_preset(config: ConfigDict, preset: str) -> None:
+    """Numbers of the paper, of the code it builds on, or of the two-core demo."""
+    common.choose("preset", preset, ("demo", "paper", "vlm_r1"))
+    grpo = config.train.grpo
+    if preset == "demo":
+        return
+    grpo.loss.beta = {"paper": 0.4, "vlm_r1": 0.04}[preset]
+    grpo.sampling.temperature = {"paper": 0.9, "vlm_r1": 1.0}[preset]
+    with grpo.sampling.ignore_type():
+        grpo.sampling.top_k = {"paper": None, "vlm_r1": 50}[preset]
+    grpo.optim.update(
+        {"lr": 1e-6, "decay": "linear", "warmup": 0, "betas": (0.9, 0.999)}
+    )
+
+
+def set_pretrained(config: ConfigDict) -> None:
+    """A Hugging Face folder needs no warm start; bf16, remat, chunked scores."""
+    config.warm_start.steps = 0
+    config.policy.update({"dtype": "bfloat16", "remat": "full"})
+    config.policy.update({"min_pixels": 256 * 28 * 28, "max_pixels": 1024 * 28 * 28})
+    config.data.size = (448, 448)
+    config.train.grpo.update({"max_tokens": 256, "questions": 1})
+    config.evaluation.questions = 1
+    with config.train.ignore_type():
+        config.train.grpo.logit_chunk = config.train.sft.logit_chunk = 32
+
+
+def set_smoke(config: ConfigDict) -> None:
+    """Everything that a real run does, small, on shapes drawn here."""
+    config.data.update({"source": "synthetic", "size": (56, 56), "ramps": False})
+    config.policy.update({"width": 32, "mlp": 64, "layers": 1, "head_dim": 8})
+    config.policy.mrope_section = (2, 1, 1)
+    config.policy.vision.update({"depth": 2, "width": 32, "mlp": 32, "heads": 2})
+    config.policy.vision.full_blocks = (1,)
+    for stage in (config.warm_start, config.train.grpo, config.train.sft):
+        stage.update({"steps": 4, "batch": 8, "questions": 2})
+        stage.optim.warmup = 1
+    config.train.grpo.group = 4
+    config.evaluation.update({"limit": 16, "bootstrap": 50})
+    config.checkpoint.every = 2

@@ -1,0 +1,141 @@
+"""Grounding data by name: MR slices, drawn shapes, or a user's own boxes."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medjax.data.anatomy import select_structures
+from medjax.data.atlas import load_atlas
+from medjax.data.baselines import (
+    Targets,
+    mean_box,
+    nearest_box,
+    record_targets,
+    view_targets,
+)
+from medjax.data.layout import Geometry
+from medjax.data.packs import PACKS
+from medjax.data.pipeline import Record
+from medjax.data.records import load_rows, row_views, split_rows
+from medjax.data.splits import Look, mr_views
+from medjax.data.synthetic import synthetic_views
+from medjax.data.views import Views
+from medjax.evals.grounding import Answers
+from medjax.rl.boxes import box_iou
+
+SOURCES = ("mr_aal", "synthetic")
+_MEMORY_DRAWS = 8  # moved pictures a slice that the no-image baselines remember
+
+
+class Parts(NamedTuple):
+    """Training and test views, and what a resumed run must find unchanged."""
+
+    train: Views
+    test: Views
+    identity: Mapping[str, Any]
+
+
+def load_parts(
+    *,
+    source: str,
+    seed: int,
+    size: Sequence[int],
+    split: str,
+    structures: str | Sequence[str],
+    field: float,
+    min_side: int,
+    phrasings: int,
+    mirror: bool,
+    test_share: float,
+    geometry: Geometry,
+) -> Parts:
+    """The two parts of a source.
+
+    Args:
+        source: "mr_aal" (MNI152 slices with AAL boxes, from data packs), "synthetic"
+            (shapes drawn here), or the path of a JSONL file or its folder.
+        seed: of what a split draws.
+        size: (height, width) of pictures, for the two built-in sources.
+        split: see `data.splits`.
+        structures: see `data.anatomy.select_structures`.
+        field: mm along the shorter side.
+        min_side: pixels; smaller boxes are not asked for.
+        phrasings: ways of asking in use.
+        mirror: flip half of the training pictures, exchanging the sides' names.
+        test_share: of the patients (or images) of a user's data.
+        geometry: how images are cut, for a user's data.
+    """
+    shown = (int(size[0]), int(size[1]))
+    if source == "synthetic":
+        views = [
+            synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
+            for part, n in (("train", 4096), ("test", 64))
+        ]
+        return Parts(*views, {"source": source, "size": list(shown)})
+    if source == "mr_aal":
+        atlas = load_atlas()
+        names = structures if isinstance(structures, str) else tuple(structures)
+        look = Look(shown, field, min_side, phrasings, mirror)
+        options = {"split": split, "structures": names, "seed": seed}
+        views = [
+            mr_views(atlas, part="train", look=look, **options),
+            mr_views(atlas, part="test", look=look._replace(mirror=False), **options),
+        ]
+        packs = {pack.package: pack.sha256 for pack in PACKS}
+        chosen = list(select_structures(names))
+        identity = {"source": source, "packs": packs, "structures": chosen}
+        return Parts(*views, identity | look._asdict() | {"split": split})
+    if not Path(source).exists():
+        raise FileNotFoundError(
+            f"data source {source!r}: expected {' or '.join(SOURCES)}, or the path of "
+            "a JSONL file or of a folder with one"
+        )
+    rows = load_rows(source, geometry)
+    views = [
+        row_views(split_rows(rows, part=part, test_share=test_share, seed=seed))
+        for part in ("train", "test")
+    ]
+    said = json.dumps([row._asdict() for row in rows], default=str).encode()
+    digest = hashlib.sha256(said).hexdigest()
+    return Parts(*views, {"source": source, "rows": len(rows), "sha256": digest})
+
+
+def no_image_answers(
+    parts: Parts, geometry: Geometry, records: Sequence[Record], *, seed: int
+) -> dict[str, Answers]:
+    """What the two baselines that see no image score on the records.
+
+    "mean box": of the structure in that plane; "nearest slice": its mean box in the
+    nearest training slice, which knows where the slice lies.
+    """
+    memory = view_targets(parts.train, geometry, seed=seed, draws=_MEMORY_DRAWS)
+    asked = record_targets(records)
+    guesses = {
+        "no image: mean box": mean_box(memory, asked),
+        "no image: nearest slice": nearest_box(memory, asked),
+    }
+    return {
+        name: make_answers(_iou(boxes, asked), np.ones(len(boxes), bool), records)
+        for name, boxes in guesses.items()
+    }
+
+
+def make_answers(
+    iou: np.ndarray, parsed: np.ndarray, records: Sequence[Record]
+) -> Answers:
+    """Scores beside what they are grouped by."""
+    return Answers(
+        iou=np.asarray(iou, np.float64),
+        parsed=np.asarray(parsed, bool),
+        structure=np.array([r.structure for r in records]),
+        slice_id=np.array([r.slice_id for r in records]),
+        area=np.array([r.area_fraction for r in records]),
+    )
+
+
+def _iou(boxes: np.ndarray, asked: Targets) -> np.ndarray:
+    return np.asarray(box_iou(boxes.astype(np.float32), asked.boxes))

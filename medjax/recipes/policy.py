@@ -1,0 +1,116 @@
+"""A policy from its options: a tiny one from scratch, or a Hugging Face folder."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medjax.data.chat import Style, corpus
+from medjax.data.layout import Geometry
+from medjax.data.tokenizer import ANSWER_TAGS, load_tokenizer, train_tokenizer
+from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+from medjax.models.qwen25vl.hf_config import config_from_hf
+from medjax.models.qwen25vl.weights import load_qwen25vl
+from medjax.types import Params
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Frequent pieces of an answer, one token each for a tiny policy.
+ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
+
+
+class Policy(NamedTuple):
+    """What a run needs to know about its policy."""
+
+    config: Qwen25VLConfig
+    tokenizer: "PreTrainedTokenizerBase"
+    geometry: Geometry
+    start: Callable[[Any], Params] | None  # loads weights into a tree of shardings
+
+
+def tiny_policy(
+    texts: Sequence[str],
+    names: Sequence[str],
+    *,
+    style: Style,
+    vocab: int,
+    vision: Mapping[str, Any],
+    min_pixels: int,
+    max_pixels: int,
+    **sizes: Any,  # noqa: ANN401
+) -> Policy:
+    """A small Qwen2.5-VL with random weights and a tokenizer trained on `texts`.
+
+    Args:
+        texts: every question.
+        names: every structure.
+        style: of prompts and answers.
+        vocab: rows of the embedding, a bound on the tokenizer's size.
+        vision: fields of `VisionConfig`.
+        min_pixels: bounds of an image as it is shown.
+        max_pixels: as `min_pixels`.
+        sizes: the other fields of `Qwen25VLConfig`.
+    """
+    tokenizer = train_tokenizer(
+        corpus(texts, names, style),
+        vocab,
+        extra_tokens=(*ANSWER_TAGS, *ANSWER_PIECES),
+    )
+    tower = VisionConfig(**{**vision, "full_blocks": tuple(vision["full_blocks"])})
+    sizes["mrope_section"] = tuple(sizes["mrope_section"])
+    config = Qwen25VLConfig(vocab=vocab, vision=tower, **sizes)
+    return Policy(config, tokenizer, _geometry(tower, min_pixels, max_pixels), None)
+
+
+def tiny_geometry(
+    vision: Mapping[str, Any], *, min_pixels: int, max_pixels: int
+) -> Geometry:
+    """How images are cut for a tower that is not built yet."""
+    tower = VisionConfig(**{**vision, "full_blocks": tuple(vision["full_blocks"])})
+    return _geometry(tower, min_pixels, max_pixels)
+
+
+def pretrained_policy(
+    path: str | os.PathLike[str],
+    *,
+    min_pixels: int,
+    max_pixels: int,
+    dtype: str,
+    param_dtype: str,
+    remat: str,
+) -> Policy:
+    """A Hugging Face folder of the Qwen2.5-VL architecture; weights load later."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a Hugging Face folder of a Qwen2.5-VL model, found no "
+            "config.json there"
+        )
+    how = {"dtype": dtype, "param_dtype": param_dtype}
+    config = replace(config_from_hf(folder), remat=remat, **how)
+    return Policy(
+        config,
+        load_tokenizer(folder),
+        _geometry(config.vision, min_pixels, max_pixels),
+        lambda shardings: load_params(folder, shardings, **how),
+    )
+
+
+def load_params(
+    folder: str | os.PathLike[str], shardings: Params, **how: str
+) -> Params:
+    """A Hugging Face folder's parameters, each array placed as the tree says."""
+    return load_qwen25vl(folder, sharding_fn=lambda _: shardings, **how)[1]
+
+
+def _geometry(vision: VisionConfig, min_pixels: int, max_pixels: int) -> Geometry:
+    return Geometry(
+        patch=vision.patch,
+        merge=vision.merge,
+        temporal=vision.temporal,
+        window=vision.window,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+    )
