@@ -11,7 +11,7 @@ import pathlib
 import signal
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -36,13 +36,37 @@ from medjax.types import Params, System, TrainState
 MAX_SKIPS_IN_A_ROW = 20  # a run that skips every step has to stop all the same
 
 
+class Batches(Protocol):
+    """An iterator of host batches that knows where it stands, as grain's do."""
+
+    def __next__(self) -> Any:
+        """The next batch."""
+        ...
+
+    def get_state(self) -> Any:
+        """Where it stands, as JSON can hold it."""
+        ...
+
+    def set_state(self, state: Any, /) -> None:
+        """Go on from there."""
+        ...
+
+
+class Source(Protocol):
+    """Gives a new iterator from the start each time."""
+
+    def __iter__(self) -> Batches:
+        """Batches from the first on."""
+        ...
+
+
 class NonFiniteStep(FloatingPointError):
     """A step gave a loss, gradient norm or parameter that is not finite."""
 
 
 def train(
     system: System,
-    source: Iterable[Any],
+    source: Source,
     *,
     mesh: Mesh,
     rules: Rules,
@@ -52,7 +76,7 @@ def train(
     checkpoint_every: int,
     keep: int,
     identity: Mapping[str, Any],
-    start: Params | Callable[[], Params] | None = None,
+    start: Params | Callable[[Any], Params] | None = None,
     on_nonfinite: Literal["stop", "skip"] = "stop",
     name: str = "train",
     show: Sequence[str] = ("loss",),
@@ -63,7 +87,7 @@ def train(
 
     Args:
         system: pure functions; with `start`, `init` takes (key, params).
-        source: gives iterators of host batches with get_state/set_state (grain).
+        source: gives iterators of host batches; a grain IterDataset does.
         mesh: devices.
         rules: logical axis -> mesh axes; must name `batch`.
         steps: updates in all, counting those done before a resume.
@@ -73,8 +97,8 @@ def train(
         keep: checkpoints kept.
         identity: JSON mapping of what must not change on a resume: the config's
             sections that bear on numbers, and the data's fingerprint.
-        start: parameters to begin from, or a function that loads them, called only
-            when there is no checkpoint to resume. Donated.
+        start: parameters to begin from (donated), or a function that loads them given
+            the tree of their shardings, called when there is nothing to resume.
         on_nonfinite: "stop" raises; "skip" keeps the old state (all but the step
             number) and counts. Skipping holds two states in memory during a step.
         name: of the run or stage.
@@ -100,7 +124,9 @@ def train(
         )
         restored = checkpoint.restore(manager, abstract, root=root, identity=identity)
         first = restored.step if restored else 0
-        stopped = stack.enter_context(deferred_signals())
+        # Over several processes jax's preemption service keeps SIGTERM for itself.
+        alone = jax.process_count() == 1
+        stopped = stack.enter_context(deferred_signals()) if alone else lambda: None
         report = stack.enter_context(
             progress(name, first=first, total=steps, show=show)
         )
@@ -128,8 +154,13 @@ def train(
             report=report,
         )
 
-        def finish(step: int, metrics: Mapping[str, jax.Array]) -> None:
-            """Fetch, judge and write a step's metrics."""
+        pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+
+        def finish_step() -> None:
+            """Fetch, judge and write the metrics that are on their way."""
+            if not pending:
+                return
+            step, metrics = pending.pop()
             values = jax.device_get(metrics)
             bad = bool(values["nonfinite"])
             counters["skipped"] += bad
@@ -141,17 +172,17 @@ def train(
             if bad and (on_nonfinite == "stop" or too_many):
                 raise NonFiniteStep(_nonfinite_message(step, values, manager))
 
-        def evaluation_due(step: int) -> bool:
-            return evaluate is not None and (
-                step == steps or bool(evaluate_every and step % evaluate_every == 0)
-            )
+        def evaluate_after(step: int) -> None:
+            """Evaluate where it is due."""
+            every = evaluate_every and step % evaluate_every == 0
+            if evaluate is not None and (step == steps or every):
+                finish_step()
+                write_eval(step, evaluate(state))
 
-        last_eval = last_row(folder / "eval.jsonl")
-        missed = last_eval is None or last_eval["step"] != first
-        if restored and evaluation_due(first) and missed:
-            write_eval(first, evaluate(state))  # killed between checkpoint and this
+        last = last_row(folder / "eval.jsonl")
+        if restored and (last is None or last["step"] != first):
+            evaluate_after(first)  # killed between this checkpoint and its evaluation
 
-        pending = None
         batch = None
         if first < steps:
             batch = _next_batch(batches, mesh, rules, done=first, steps=steps)
@@ -163,14 +194,12 @@ def train(
             position = json.dumps(batches.get_state())
             if step < steps:
                 batch = _next_batch(batches, mesh, rules, done=step, steps=steps)
-            if pending:
-                finish(*pending)
-            pending = (step, metrics)
+            finish_step()
+            pending.append((step, metrics))
 
             stop = _agree(stopped(), step)
             if stop or step == steps or step % checkpoint_every == 0:
-                finish(*pending)
-                pending = None
+                finish_step()
                 checkpoint.save(
                     manager,
                     step,
@@ -188,11 +217,7 @@ def train(
                     "command goes on from there"
                 )
                 raise Interrupted(128 + stop)
-            if evaluation_due(step):
-                if pending:
-                    finish(*pending)
-                    pending = None
-                write_eval(step, evaluate(state))
+            evaluate_after(step)
     return state
 
 

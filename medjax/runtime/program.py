@@ -1,6 +1,6 @@
 """From a System's pure functions to compiled programs on a mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ def shapes_of(batch: Any) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
     return tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
 
 
-def describe(shapes) -> str:
+def describe(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> str:
     """The three largest shapes, for a person."""
     found = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in found[:-4:-1])
@@ -90,7 +90,7 @@ def init_state(
     system: System,
     key: Key,
     *,
-    start: Params | Callable[[], Params] | None,
+    start: Params | Callable[[Any], Params] | None,
     shardings: TrainState,
 ) -> TrainState:
     """`system.init` on the mesh, from the parameters `start` where given.
@@ -100,7 +100,7 @@ def init_state(
     """
     if start is None:
         return jax.jit(system.init, out_shardings=shardings)(key)
-    params = start() if callable(start) else start
+    params = start(shardings.params) if callable(start) else start
     expected = jax.eval_shape(system.init, key).params
     check_params(params, expected, "what to start from")
     params = shard_tree(params, shardings.params)

@@ -43,9 +43,9 @@ def progress(
         stream: standard error when None; a live line where it is a terminal.
         interval: seconds between plain lines.
     """
-    stream = sys.stderr if stream is None else stream
+    out = sys.stderr if stream is None else stream
     silent = jax.process_index() != 0
-    live = stream.isatty() and not silent
+    live = out.isatty() and not silent
     started = time.monotonic()
     last = {"time": -interval, "step": first, "width": 0, "at": started}
     rate = {"seconds": 0.0}
@@ -58,11 +58,11 @@ def progress(
             if live:
                 line = line[: shutil.get_terminal_size().columns - 1]
                 padding = " " * max(0, last["width"] - len(line))
-                stream.write(f"\r{line}{padding}" + ("\n" if stay else ""))
+                out.write(f"\r{line}{padding}" + ("\n" if stay else ""))
                 last["width"] = 0 if stay else len(line)
             else:
-                stream.write(line + "\n")
-            stream.flush()
+                out.write(line + "\n")
+            out.flush()
 
     def step(number: int, metrics: Mapping[str, Any]) -> None:
         now = time.monotonic()
@@ -105,7 +105,7 @@ def progress(
         yield Progress(step, lambda text: put(f"{name}: {text}", stay=True), busy)
     finally:
         if live and last["width"]:
-            stream.write("\n")
+            out.write("\n")
 
 
 def progress_line(

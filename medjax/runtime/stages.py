@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from medjax import metrics
 from medjax.runtime import checkpoint, loop
 from medjax.runtime.program import abstract_state, init_state
-from medjax.runtime.writer import write_manifest
+from medjax.runtime.writer import last_row, write_manifest
 from medjax.sharding import Rules
 from medjax.types import Params, System, TrainState
 
@@ -25,11 +25,12 @@ class Stage(NamedTuple):
 
     name: str  # its folder in the workdir
     system: System
-    source: Iterable[Any]  # training batches (grain)
+    source: loop.Source  # training batches
     steps: int
-    identity: Mapping[str, Any]  # JSON; see `loop.train`
+    identity: Mapping[str, Any]  # see `loop.train`
     show: Sequence[str] = ("loss",)  # metrics on the progress line
-    start: Callable[[], Params] | None = None  # of a first stage: pretrained weights
+    start: Callable[[Any], Params] | None = None  # of a first stage; see `loop.train`
+    check: Callable[[], None] | None = None  # before it trains; raises what is wrong
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
     evaluate_every: int = 0
@@ -60,15 +61,15 @@ def run_stages(
         on_nonfinite: what a non-finite step does.
         facts: for the manifests: the whole config.
     """
-    start, state = stages[0].start, None
+    if not stages:
+        raise ValueError("no stages: nothing to train")
+    start = stages[0].start
+    state: TrainState
     for stage in stages:
         folder = pathlib.Path(workdir) / stage.name
-        finished = checkpoint.is_finished(
-            folder / "checkpoints",
-            steps=stage.steps,
-            identity={**stage.identity, "seed": seed},
-        )
-        if not finished or stage is stages[-1]:
+        if stage is stages[-1] or not _is_finished(stage, folder, seed=seed):
+            if stage.check is not None:
+                stage.check()
             write_manifest(folder, stage=stage.name, **facts)
             state = loop.train(
                 stage.system,
@@ -92,32 +93,50 @@ def run_stages(
     return state
 
 
-def _params_of(stage: Stage, folder: pathlib.Path, *, mesh, rules):
-    """A function that reads a finished stage's parameters, sharded as it had them."""
+def _is_finished(stage, folder, *, seed) -> bool:
+    """Trained to the last step and evaluated there; another config is refused."""
+    identity = {**stage.identity, "seed": seed}
+    trained = checkpoint.is_finished(
+        folder / "checkpoints", steps=stage.steps, identity=identity
+    )
+    row = last_row(folder / "eval.jsonl") or {"step": None}
+    return trained and (stage.eval_batches is None or row["step"] == stage.steps)
 
-    def load() -> Params:
+
+def _params_of(stage, folder, *, mesh, rules) -> Callable[[Any], Params]:
+    """A function that reads a finished stage's parameters into given shardings."""
+
+    def load(shardings: Any) -> Params:
         abstract, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
-        return checkpoint.restore_params(folder / "checkpoints", abstract.params)
+        placed = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            abstract.params,
+            shardings,
+        )
+        return checkpoint.restore_params(folder / "checkpoints", placed)
 
     return load
 
 
-def _evaluation(stage: Stage, folder: pathlib.Path, *, mesh, rules, seed):
-    if stage.eval_batches is None:
+def _evaluation(
+    stage, folder, *, mesh, rules, seed
+) -> Callable[[TrainState], Mapping[str, Any]] | None:
+    batches = stage.eval_batches
+    if batches is None:
         return None
+    score = mean_scores if stage.score is None else stage.score
 
     def evaluate(state: TrainState) -> Mapping[str, Any]:
         results = loop.evaluate(
             stage.system,
             state,
-            stage.eval_batches(),
+            batches(),
             mesh=mesh,
             rules=rules,
             seed=seed,
             name=f"{stage.name} eval",
         )
-        score = stage.score or mean_scores
-        return score(results, folder / "eval" / str(int(state.step)))
+        return score(results, folder / "eval" / str(jax.device_get(state.step)))
 
     return evaluate
 
@@ -137,7 +156,7 @@ def evaluate_checkpoint(
     stage: Stage,
     path: str | os.PathLike,
     *,
-    load: Callable[[pathlib.Path], Params],
+    load: Callable[[pathlib.Path, Any], Params],
     mesh: Mesh,
     rules: Rules,
     seed: int,
@@ -149,7 +168,7 @@ def evaluate_checkpoint(
         stage: gives system, batches and score.
         path: a stage's folder in a workdir, or a workdir, whose folder of that stage's
             name is taken, or whatever `load` reads.
-        load: reads pretrained weights from a folder.
+        load: reads pretrained weights from a folder into a tree of shardings.
         mesh: devices.
         rules: logical axis -> mesh axes.
         seed: key of the evaluation.
@@ -157,19 +176,20 @@ def evaluate_checkpoint(
     """
     path = pathlib.Path(path)
     abstract, shardings = abstract_state(stage.system, mesh=mesh, rules=rules)
-    found = [
-        folder
-        for folder in (path / "checkpoints", path / stage.name / "checkpoints")
-        if folder.is_dir()
-    ]
+    if not path.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {path}: no such folder")
+    folders = (path / "checkpoints", path / stage.name / "checkpoints")
+    found = [folder for folder in folders if folder.is_dir()]
     if found:
         params = checkpoint.restore_params(found[0], abstract.params)
     else:
-        params = load(path)
+        params = load(path, shardings.params)
     state = init_state(
         stage.system, jax.random.key(seed), start=params, shardings=shardings
     )
     evaluate = _evaluation(
         stage, pathlib.Path(workdir) / stage.name, mesh=mesh, rules=rules, seed=seed
     )
+    if evaluate is None:
+        raise ValueError(f"stage {stage.name} has nothing to evaluate on")
     return evaluate(state)

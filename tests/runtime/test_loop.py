@@ -224,15 +224,16 @@ def test_start_parameters(tmp_path):
     }
     calls = []
 
-    def load():
-        calls.append(1)
+    def load(shardings):
+        calls.append(shardings["kernel"].spec)
         return start
 
     system = toy.build(learning_rate=0.0)
     state = run(tmp_path, system=system, start=load, steps=2, devices=8)
     np.testing.assert_array_equal(state.params["kernel"], start["kernel"])
     run(tmp_path, system=system, start=load, steps=3, devices=8)
-    assert len(calls) == 1  # a resumed run has its own
+    # a resumed run has its own
+    assert calls == [jax.sharding.PartitionSpec("fsdp", "model")]
     wrong = start | {"kernel": np.zeros((4, 9), np.float32)}
     with pytest.raises(ValueError, match=r"params.kernel: found float32\[4, 9\]"):
         run(tmp_path / "wrong", start=wrong)

@@ -87,7 +87,7 @@ def test_states_are_placed_as_the_axes_say():
     key = jax.random.key(0)
     plain = system.init(key)
     start = jax.tree.map(np.asarray, plain.params)
-    for given in (None, start, lambda: start):
+    for given in (None, start, lambda shardings: start):
         state = init_state(system, key, start=given, shardings=shardings)
         for a, b, c in zip(
             *map(jax.tree.leaves, (abstract, state, plain)), strict=True

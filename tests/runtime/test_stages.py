@@ -122,8 +122,10 @@ def test_evaluating_a_workdir_a_stage_folder_or_weights(tmp_path):
     expected = rows(tmp_path / "run" / "grpo" / "eval.jsonl")[-1]["error"]
     params = jax.tree.map(np.asarray, state.params)
 
-    def load(path):
-        assert path.name == "hub"
+    (tmp_path / "hub").mkdir()
+
+    def load(path, shardings):
+        assert path.name == "hub" and shardings.keys() == params.keys()
         return params
 
     for path in ("run", "run/grpo", "hub"):
@@ -136,3 +138,34 @@ def test_evaluating_a_workdir_a_stage_folder_or_weights(tmp_path):
             **RUN,
         )
         assert found["error"] == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        evaluate_checkpoint(
+            stages[-1],
+            tmp_path / "none",
+            load=load,
+            mesh=make_mesh(toy.MESH),
+            workdir=tmp_path,
+            **RUN,
+        )
+
+
+def test_a_stage_is_checked_before_it_trains(tmp_path):
+    def check():
+        raise ValueError("self-test")
+
+    first, second = two_stages()
+    with pytest.raises(ValueError, match="self-test"):
+        run([first, second._replace(check=check)], tmp_path)
+    assert (tmp_path / "warm_start" / "checkpoints" / "4").is_dir()
+    assert not (tmp_path / "grpo").exists()
+    with pytest.raises(ValueError, match="no stages"):
+        run([], tmp_path)
+
+
+def test_a_missing_evaluation_of_an_early_stage_is_made_up(tmp_path):
+    run(two_stages(), tmp_path)
+    path = tmp_path / "warm_start" / "eval.jsonl"
+    whole = path.read_text()
+    path.write_text(whole.splitlines(keepends=True)[0])
+    run(two_stages(), tmp_path)
+    assert path.read_text() == whole
