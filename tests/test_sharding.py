@@ -192,6 +192,18 @@ def test_optimizer_axes(tx):
     axes_of(tx)
 
 
+def test_optimizer_axes_of_muon():
+    tx = optax.contrib.muon(
+        1e-3,
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(
+            lambda x: optax.contrib.MuonDimensionNumbers() if x.ndim == 2 else None,
+            params,
+        ),
+    )
+    leaves = jax.tree.leaves(axes_of(tx))
+    assert P("embed", "mlp") in leaves and P("mlp") in leaves
+
+
 def test_optimizer_axes_with_frozen_parameters():
     labels = {"kernel": "train", "bias": "freeze"}
     tx = optax.partition(

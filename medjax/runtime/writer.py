@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def metrics_writer(
             lines.flush()
             for key, value in row.items():
                 if isinstance(value, int | float) and key != "step":
-                    board.add_scalar(key, value, step)
+                    board.add_scalar(re.sub(r"[^\w./-]", "_", key), value, step)
 
         yield write
 

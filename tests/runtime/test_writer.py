@@ -15,7 +15,15 @@ from medjax.runtime.writer import (
 def write_steps(folder, steps, *, restored_step):
     with metrics_writer(folder, name="m", restored_step=restored_step) as write:
         for step in steps:
-            write(step, {"loss": np.float32(step), "tau": jnp.float32(0.5), "n": 3})
+            write(
+                step,
+                {
+                    "A@0.5": 0.1,
+                    "loss": np.float32(step),
+                    "tau": jnp.float32(0.5),
+                    "n": 3,
+                },
+            )
 
 
 def steps_in(folder):
@@ -31,6 +39,7 @@ def test_rows_are_cut_back_to_the_restored_step(tmp_path):
     assert steps_in(tmp_path) == [1, 2, 3, 4, 5]
     assert last_row(tmp_path / "m.jsonl") == {
         "step": 5,
+        "A@0.5": 0.1,
         "loss": 5.0,
         "tau": 0.5,
         "n": 3,
@@ -50,7 +59,7 @@ def test_scalars_reach_tensorboard(tmp_path):
     write_steps(tmp_path, [1, 2], restored_step=0)
     (events,) = (tmp_path / "tensorboard" / "m").iterdir()
     data = events.read_bytes()
-    assert b"loss" in data and b"tau" in data
+    assert b"loss" in data and b"tau" in data and b"A_0.5" in data
 
 
 def test_no_rows(tmp_path):
