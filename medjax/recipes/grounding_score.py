@@ -16,6 +16,7 @@ from medjax.evals.grounding import (
     summary_table,
 )
 from medjax.recipes.grounding_data import make_answers
+from medjax.runtime.writer import write_atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def make_score(
         folder.mkdir(parents=True, exist_ok=True)
         _write_answers(folder / "answers.jsonl", records, values, boxes, texts)
         text = "\n\n".join(render_text(table) for table in tables) + "\n"
-        (folder / "tables.txt").write_text(text, encoding="utf-8")
+        write_atomic(folder / "tables.txt", text)
         print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
         _write_page(folder, stage, tables, records, values, boxes)
         return scores(ours) | {
@@ -106,9 +107,7 @@ def _write_answers(
             "text": texts[n],
         }
         lines.append(json.dumps(row, ensure_ascii=False))
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, "\n".join(lines) + "\n")
 
 
 def _earlier(before: Path | None, records: Sequence[Record]) -> dict[str, Answers]:
