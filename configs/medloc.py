@@ -17,6 +17,7 @@ Variants, after a colon and joined by commas:
     data=mr_aal | synthetic | PATH                    PATH: your JSONL, see the README
     model=PATH                                        a Hugging Face Qwen2.5-VL folder
     split=moved | slices | side | structure           of the MR slices
+    python_reward=FILE.py:NAME                        a reward of yours beside the others
     seed=0
     smoke                                             seconds, on drawn shapes
 
@@ -42,6 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
         data="mr_aal",
         model="",
         split="moved",
+        python_reward="",
         seed=0,
         smoke=False,
     )
@@ -54,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.policy = get_policy(arg.model)
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data, arg.split, arg.model)
-    config.warm_start = get_supervised(steps=600, loose=(1.1, 2.0))
+    config.warm_start = get_supervised(steps=800, loose=(1.1, 2.0))
     config.train = ConfigDict(
         {
             "method": common.choose("method", arg.method, ("grpo", "sft")),
@@ -172,7 +174,7 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
     rewards = ("curriculum", "fixed", "raw_iou", "progress")
     return ConfigDict(
         {
-            "steps": 300,
+            "steps": 350,
             "batch": 8,
             "questions": 4,
             "reward": common.choose("reward", reward, rewards),
@@ -185,6 +187,7 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             "sampling": {"temperature": 0.9, "top_k": None, "top_p": None},
             "advantages": {"scale": "group", "ddof": 1},
             "reward_weights": {"accuracy": 1.0, "format": 1.0},
+            "python_rewards": {},  # name: "FILE.py:NAME"; splits the step in two
             "loss": {
                 "beta": 0.0,
                 "clip_low": 0.2,

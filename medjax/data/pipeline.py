@@ -4,8 +4,8 @@ Everything is a function of (seed, index): a draw does not depend on the batch's
 on the number of hosts, or on what was drawn before.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grain
 import numpy as np
@@ -45,6 +45,7 @@ class Record(NamedTuple):
     area_fraction: float  # of the image
     plane: str
     position: int  # of the slice across its plane
+    columns: Mapping[str, Any]  # what else the data says about it
 
 
 class Asked(NamedTuple):
@@ -86,8 +87,7 @@ def train_batches(
         rng = np.random.default_rng((seed, index))
         return ask(views.view(view, rng), index, rng, encoding, loose)
 
-    order = grain.MapDataset.range(views.count).shuffle(seed=seed).repeat()
-    draws = order.map_with_index(draw)[process_index::process_count]
+    draws = _order(views, seed).map_with_index(draw)[process_index::process_count]
     batches = draws.batch(
         batch, drop_remainder=True, batch_fn=lambda asked: collate(asked, encoding)
     )
@@ -95,6 +95,34 @@ def train_batches(
     return batches.to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     )
+
+
+def find_records(
+    views: Views, encoding: Encoding, *, seed: int
+) -> Callable[[Sequence[int]], list[Record]]:
+    """A function from training sample ids to their records, for rewards in Python.
+
+    A batch holds arrays only; the rest of a sample is drawn again from (seed, index).
+    """
+    order = _order(views, seed)
+
+    def find(sample_ids: Sequence[int]) -> list[Record]:
+        drawn: dict[int, Asked] = {}
+        found = []
+        for sample_id in sample_ids:
+            index, question = divmod(int(sample_id), encoding.questions)
+            if index not in drawn:
+                rng = np.random.default_rng((seed, index))
+                view = views.view(order[index], rng)
+                drawn[index] = ask(view, index, rng, encoding, None)
+            found.append(drawn[index].records[question])
+        return found
+
+    return find
+
+
+def _order(views: Views, seed: int) -> grain.MapDataset:
+    return grain.MapDataset.range(views.count).shuffle(seed=seed).repeat()
 
 
 def eval_batches(
@@ -253,6 +281,7 @@ def _asked(
             area_fraction=float(fractions[m]),
             plane=view.plane,
             position=view.position,
+            columns=view.columns[m] if view.columns else {},
         )
         for m, p, sample_id in zip(chosen, phrasing, ids, strict=True)
     )

@@ -6,17 +6,17 @@ r"""A user's own images and boxes: a JSONL file, one question a line.
 `image` is a path from the file's folder (or a list of paths, the box lying in the
 last), `frame` says what `box` is measured in (see `rl.boxes.FRAMES`) and has no
 default, since a wrong guess costs overlap in silence. `label` and `patient` may be left
-out; parts are split by patient where it is given, else by image. PNG or JPEG, 8 or 16
-bits.
+out; parts are split by patient where it is given, else by image. `columns`, an object,
+is handed to rewards written in Python. PNG or JPEG, 8 or 16 bits.
 """
 
 import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,7 +27,7 @@ from medjax.data.views import View, Views
 from medjax.rl.boxes import FRAMES, convert_boxes
 
 _KEYS = ("image", "query", "box", "frame")
-_OPTIONAL = ("label", "patient")
+_OPTIONAL = ("label", "patient", "columns")
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
 _ORIENTATION = 0x0112
 NO_LABEL = "target"
@@ -43,6 +43,7 @@ class Row(NamedTuple):
     box: tuple[float, float, float, float]
     label: str
     patient: str | None
+    columns: Mapping[str, Any]  # for rewards in Python
 
 
 def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
@@ -89,6 +90,7 @@ def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
                 box=box,
                 label=str(entry.get("label", NO_LABEL)),
                 patient=str(entry["patient"]) if "patient" in entry else None,
+                columns=entry.get("columns", {}),
             )
         )
     if not rows:
@@ -149,6 +151,7 @@ def row_views(rows: Sequence[Row]) -> Views:
             origin=mine[0].origin,
             plane="",
             position=0,
+            columns=tuple(row.columns for row in mine),
         )
 
     return Views(
@@ -213,6 +216,11 @@ def _entry(line: str, origin: str) -> dict:
         raise ValueError(
             f"{origin}: missing keys {missing}, unknown keys {unknown}; expected "
             f"{_KEYS} and perhaps {_OPTIONAL}, none of them empty"
+        )
+    if not isinstance(entry.get("columns", {}), dict):
+        raise ValueError(
+            f"{origin}: columns {entry['columns']!r}; expected an object, whose fields "
+            "go to the rewards in Python"
         )
     if entry["frame"] not in FRAMES:
         raise ValueError(

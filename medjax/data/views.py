@@ -5,8 +5,8 @@ Every source of grounding data (the atlas, a user's files, generated shapes) is 
 draw to draw, as in the `moved` split, is the source's business.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -23,6 +23,7 @@ class View(NamedTuple):
     origin: str  # what an error or a report calls it: "axial 93", "scan.png, line 3"
     plane: str
     position: int  # index of the slice across its plane; 0 for a single picture
+    columns: tuple[Mapping[str, Any], ...] = ()  # more about each, for Python rewards
 
 
 class Views(NamedTuple):

@@ -1,0 +1,103 @@
+"""Rewards written in Python: any function of texts, between two compiled programs."""
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from medjax.data.pipeline import Record
+from medjax.rl.threshold import ThresholdState
+from medjax.types import GroundingBatch, Rollout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Reward = Callable[..., Sequence[float | None]]
+
+
+def load_reward(where: str) -> Reward:
+    """The function that "FILE.py:NAME" names; the file is run, as any import is."""
+    file, _, name = where.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"reward {where!r}: no file {file!r}, give FILE.py:NAME"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"reward {where!r}: {file!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = vars(module).get(name)
+    if not callable(function):
+        raise ValueError(f"reward {where!r}: {file} has no function {name!r}")
+    return function
+
+
+def make_host_rewards(
+    functions: Mapping[str, Reward],
+    tokenizer: "PreTrainedTokenizerBase",
+    find_records: Callable[[Sequence[int]], list[Record]],
+) -> Callable[..., dict[str, Float[np.ndarray, "N G"]]]:
+    """What `medloc.build(host_rewards=...)` takes, of functions as for TRL.
+
+    A function gets keywords, those it does not use by **columns. Lists with one entry a
+    completion: `completions` (text without special tokens), `query`, `structure`,
+    `target` (box in pixels of the picture as shown), `slice_id`, `plane`, and what the
+    data's own `columns` hold; numbers: `step` and `tau`. It returns a number a
+    completion, or None where it cannot score one.
+
+    Raises:
+        ValueError: several processes (each sees its own part only), or a function that
+            returns another number of rewards; it is named.
+    """
+    if jax.process_count() > 1:
+        raise ValueError("rewards in Python need a single process; write them in jax")
+
+    def host_rewards(
+        batch: GroundingBatch,
+        rollout: Rollout,
+        step: Int[Array, ""],
+        threshold: ThresholdState,
+    ) -> dict[str, Float[np.ndarray, "N G"]]:
+        prompts, group, length = rollout.tokens.shape
+        rows = zip(
+            rollout.tokens.reshape(-1, length),
+            rollout.mask.reshape(-1, length),
+            strict=True,
+        )
+        texts = [
+            tokenizer.decode(tokens[mask], skip_special_tokens=True)
+            for tokens, mask in rows
+        ]
+        records = [
+            r for r in find_records(batch.sample_id.tolist()) for _ in range(group)
+        ]
+        columns: dict[str, Any] = {
+            "query": [r.query for r in records],
+            "structure": [r.structure for r in records],
+            "target": [r.box.tolist() for r in records],
+            "slice_id": [r.slice_id for r in records],
+            "plane": [r.plane for r in records],
+        }
+        own = dict.fromkeys(name for r in records for name in r.columns)
+        columns |= {name: [r.columns.get(name) for r in records] for name in own}
+        columns |= {"step": int(step), "tau": float(threshold.tau)}
+        found = {}
+        for name, function in functions.items():
+            values = list(function(completions=texts, **columns))
+            if len(values) != len(texts):
+                raise ValueError(
+                    f"reward {name!r} gave {len(values)} numbers for {len(texts)} "
+                    "completions; expected one each, None where it cannot score"
+                )
+            numbers = [math.nan if v is None else float(v) for v in values]
+            found[name] = np.array(numbers, np.float32).reshape(prompts, group)
+        return found
+
+    return host_rewards
