@@ -13,7 +13,8 @@ Variants, after a colon and joined by commas:
     reward=curriculum | fixed | raw_iou | progress    what an IoU is worth
     schedule=piecewise | linear | cosine | conservative | moderate | aggressive
     method=grpo | sft                                 sft: supervised on tight boxes
-    preset=demo | paper | vlm_r1                      beta, temperature, learning rate
+    preset=demo | paper | vlm_r1                      beta, temperature, learning rate;
+                                                      paper where a model is given
     data=mr_aal | synthetic | PATH                    PATH: your JSONL, see the README
     model=PATH                                        a Hugging Face Qwen2.5-VL folder
     split=moved | slices | side | structure           of the MR slices
@@ -39,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
         reward="curriculum",
         schedule="piecewise",
         method="grpo",
-        preset="demo",
+        preset="",
         data="mr_aal",
         model="",
         split="moved",
@@ -75,7 +76,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "level": 0.95,
         }
     )
-    set_preset(config, arg.preset)
+    set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
     if arg.model:
         set_pretrained(config)
     if arg.smoke:
@@ -97,6 +98,7 @@ def get_policy(model: str) -> ConfigDict:
             "head_dim": 32,
             "mrope_section": (4, 6, 6),
             "tied": True,
+            "scan_unroll": 4,
             "vision": {
                 "depth": 4,
                 "width": 96,
@@ -130,15 +132,17 @@ def get_prompt(model: str) -> ConfigDict:
 
 
 def get_data(source: str, split: str, model: str) -> ConfigDict:
-    """MR slices of 180 mm at 112 pixels, or a user's boxes as they are."""
+    """MR slices of 200 mm at 112 pixels, or a user's boxes as they are."""
     return ConfigDict(
         {
             "source": source,
             "size": (112, 112),
             "split": split,
             "structures": "clear",  # a word or names of medjax.data.anatomy
-            "field": 180.0,  # mm
+            "field": 200.0,  # mm
             "min_side": 10,  # pixels
+            "shift": 0.25,  # of a side, and
+            "scale": (0.8, 1.25),  # what `moved` pictures are moved by
             "phrasings": 2,
             "mirror": split != "side",
             "test_share": 0.2,
@@ -158,7 +162,8 @@ def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
             "loose": loose,
             "logit_chunk": None,
             "optim": {
-                "lr": 1.5e-3,
+                "lr": 2e-3,  # of norms, biases and the embedding
+                "muon_lr": 1e-2,  # of the kernels
                 "decay": "cosine",
                 "warmup": 30,
                 "clip_norm": 1.0,
@@ -199,7 +204,8 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             "freeze_vision": False,
             "logit_chunk": None,
             "optim": {
-                "lr": 2e-4,
+                "lr": 3e-4,
+                "muon_lr": None,
                 "decay": "constant",
                 "warmup": 10,
                 "clip_norm": 1.0,
@@ -235,6 +241,8 @@ def set_pretrained(config: ConfigDict) -> None:
     config.evaluation.questions = 1
     with config.train.ignore_type():
         config.train.grpo.logit_chunk = config.train.sft.logit_chunk = 32
+        config.train.sft.optim.muon_lr = None
+    config.train.sft.optim.lr = 1e-5
 
 
 def set_smoke(config: ConfigDict) -> None:

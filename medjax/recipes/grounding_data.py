@@ -48,6 +48,8 @@ def load_parts(
     structures: str | Sequence[str],
     field: float,
     min_side: int,
+    shift: float,
+    scale: Sequence[float],
     phrasings: int,
     mirror: bool,
     test_share: float,
@@ -64,6 +66,8 @@ def load_parts(
         structures: see `data.anatomy.select_structures`.
         field: mm along the shorter side.
         min_side: pixels; smaller boxes are not asked for.
+        shift: of a side, at most so much are pictures of the `moved` split moved.
+        scale: (low, high) of their scale.
         phrasings: ways of asking in use.
         mirror: flip half of the training pictures, exchanging the sides' names.
         test_share: of the patients (or images) of a user's data.
@@ -79,7 +83,8 @@ def load_parts(
     if source == "mr_aal":
         atlas = load_atlas()
         names = structures if isinstance(structures, str) else tuple(structures)
-        look = Look(shown, field, min_side, phrasings, mirror)
+        span = (float(scale[0]), float(scale[1]))
+        look = Look(shown, field, min_side, phrasings, mirror, shift, span)
         options = {"split": split, "structures": names, "seed": seed}
         views = [
             mr_views(atlas, part="train", look=look, **options),
