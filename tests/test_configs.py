@@ -1,0 +1,142 @@
+"""Every variant of every config builds, and what is misspelt is refused by name."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import common
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+NAMES = sorted(p.stem for p in (REPO / "configs").glob("*.py") if p.stem != "common")
+
+
+def get_config(name, arg=""):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def run(*arguments, timeout=300):
+    # Another environment than the suite's: as a user starts it, on one device.
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "run.py", *map(str, arguments)],
+        cwd=REPO,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def test_arguments_are_typed():
+    known = {"steps": 10, "rate": 0.1, "reward": "raw", "smoke": False}
+    assert common.parse_arg("", **known).to_dict() == known
+    found = common.parse_arg("steps=3,rate=1,reward=a=b,smoke", **known)
+    assert found.to_dict() == {"steps": 3, "rate": 1.0, "reward": "a=b", "smoke": True}
+    assert not common.parse_arg("smoke=false", **known).smoke
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("stesp=3", "unknown argument 'stesp'.*did you mean 'steps'.*steps"),
+        ("xyz", "unknown argument 'xyz'.*steps, smoke"),
+        ("steps=many", "steps=many: expected a int"),
+        ("steps", "needs a value: steps="),
+        ("smoke=perhaps", "smoke=perhaps: expected true or false"),
+    ],
+)
+def test_bad_arguments_are_named(arg, message):
+    with pytest.raises(ValueError, match=message):
+        common.parse_arg(arg, steps=10, smoke=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_config(name):
+    config = get_config(name).lock()
+    assert {"system", "seed", "mesh", "rules", "checkpoint"} <= set(config)
+    assert set(config.mesh) == {"data", "fsdp", "model"}
+    for logical, axes in config.rules.items():
+        assert set(axes) <= set(config.mesh), logical
+    with pytest.raises(AttributeError, match="seed"):
+        config.sead = 1
+    json.dumps(config.to_dict())  # the manifest holds all of it
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        *(f"reward={r}" for r in ("curriculum", "fixed", "raw_iou", "progress")),
+        *(f"schedule={s}" for s in ("piecewise", "linear", "cosine")),
+        *(f"method={m}" for m in ("grpo", "sft")),
+        *(f"preset={p}" for p in ("demo", "paper", "vlm_r1")),
+        "data=synthetic",
+        "data=/some/boxes.jsonl,model=/some/folder,preset=paper",
+        "smoke",
+        "smoke,method=sft,reward=fixed",
+    ],
+)
+def test_medloc_variants(arg):
+    get_config("medloc", arg).lock()
+
+
+@pytest.mark.parametrize("arg", ["reward=iou", "method=ppo", "preset=papre"])
+def test_medloc_names_the_choices(arg):
+    name, value = arg.split("=")
+    with pytest.raises(ValueError, match=f"{name}.*{value}.*expected one of"):
+        get_config("medloc", arg)
+
+
+def test_medloc_presets_differ_where_the_papers_do():
+    paper, vlm = (
+        get_config("medloc", f"preset={name}").train.grpo
+        for name in ("paper", "vlm_r1")
+    )
+    assert (paper.loss.beta, paper.sampling.temperature) == (0.4, 0.9)
+    assert (vlm.loss.beta, vlm.sampling.temperature) == (0.04, 1.0)
+    assert paper.optim.lr == vlm.optim.lr == 1e-6
+
+
+def test_every_logical_axis_of_the_policy_has_a_rule():
+    import jax
+    from jax.sharding import PartitionSpec
+
+    from medjax.models.qwen25vl.policy import param_axes
+    from tests.tiny import tiny_config
+
+    is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
+    leaves = jax.tree.leaves(param_axes(tiny_config()), is_leaf=is_axes)
+    used = {axis for leaf in leaves for axis in leaf if axis is not None}
+    assert used <= set(common.get_rules())
+
+
+def test_mistakes_of_the_command_line():
+    wrong = run("--config=configs/medloc.py", "--config.sead=1")
+    assert wrong.returncode != 0
+    assert "sead" in wrong.stderr and "seed" in wrong.stderr
+    wrong = run("--config=configs/medloc.py:rewrd=fixed")
+    assert wrong.returncode != 0 and "did you mean 'reward'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_smoke_trains_resumes_and_evaluates(tmp_path):
+    command = ("--config=configs/medloc.py:smoke", f"--workdir={tmp_path}")
+    first = run(*command, timeout=900)
+    assert first.returncode == 0, first.stderr
+    for stage in ("warm_start", "grpo"):
+        folder = tmp_path / stage
+        for name in ("metrics.jsonl", "eval.jsonl", "manifest.json"):
+            assert (folder / name).stat().st_size, name
+    before = (tmp_path / "grpo" / "metrics.jsonl").read_text()
+    again = run(*command, timeout=900)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "grpo" / "metrics.jsonl").read_text() == before
+    score = run(*command, "--mode=eval", f"--checkpoint={tmp_path}", timeout=900)
+    assert score.returncode == 0, score.stderr
+    other = run(*command, "--config.seed=7", timeout=900)
+    assert other.returncode != 0 and "belongs to another run" in other.stderr
+    assert "seed: the checkpoint has 0, this run has 7" in other.stderr
