@@ -26,11 +26,11 @@ def attend(
     """Softmax attention of each query over the keys of all blocks together.
 
     softmax([q K_1^T, q K_2^T, ...] / sqrt(d)) [V_1; V_2; ...], with H / Hkv query heads
-    per key head. A block with M < N rows is a prefix that N // M consecutive rows share:
-    it is never repeated in memory. Each block is reduced on its own and the parts are
-    joined by their log-sum-exp (Dao et al. 2022, online softmax), so the scores of
-    blocks with different row counts need not meet in one array. Scores and sums are
-    float32 whatever the dtype of the queries.
+    per key head. A block with M < N rows is a prefix that N // M consecutive rows
+    share: it is never repeated in memory. Each block is reduced on its own and the
+    parts are joined by their log-sum-exp (Dao et al. 2022, online softmax), so the
+    scores of blocks with different row counts need not meet in one array. Scores and
+    sums are float32 whatever the dtype of the queries.
     """
     parts = [_reduce_block(queries, block) for block in blocks]
     top = parts[0][1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The vision tower; `full_blocks` attend to the whole image, the others to windows."""
+    """The vision tower; `full_blocks` attend to the whole image, others to windows."""
 
     depth: int
     width: int
