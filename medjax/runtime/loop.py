@@ -41,15 +41,12 @@ class Batches(Protocol):
 
     def __next__(self) -> Any:
         """The next batch."""
-        ...
 
     def get_state(self) -> Any:
         """Where it stands, as JSON can hold it."""
-        ...
 
     def set_state(self, state: Any, /) -> None:
         """Go on from there."""
-        ...
 
 
 class Source(Protocol):
@@ -57,7 +54,6 @@ class Source(Protocol):
 
     def __iter__(self) -> Batches:
         """Batches from the first on."""
-        ...
 
 
 class NonFiniteStep(FloatingPointError):
