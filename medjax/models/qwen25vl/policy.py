@@ -65,10 +65,13 @@ def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
 def encode_images(
     config: Qwen25VLConfig, params: Params, images: Images
 ) -> Float[Array, "B KF D"]:
-    """Features of each context's images, slot after slot."""
+    """Features of each context's images, slot after slot; K = 0 slots: text alone."""
+    contexts, slots = images.mask.shape[:2]
+    if slots == 0:
+        return jnp.zeros((contexts, 0, config.width), jnp.dtype(config.dtype))
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
     features = VisionTower(config).apply({"params": params["vision"]}, *flat)
-    return features.reshape(images.mask.shape[0], -1, config.width)
+    return features.reshape(contexts, -1, config.width)
 
 
 def embed_tokens(
@@ -86,7 +89,7 @@ def embed_segment(
 ) -> Float[Array, "M L D"]:
     """Token embeddings, image features in place of image tokens."""
     x = embed_tokens(config, params, segment.tokens)
-    if features is None:
+    if features is None or features.shape[1] == 0:
         return x
     index = jnp.maximum(segment.features, 0)[..., None]
     image = jnp.take_along_axis(features, index, axis=1)

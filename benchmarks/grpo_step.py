@@ -1,0 +1,252 @@
+"""Seconds of one GRPO step, ours beside Hugging Face TRL and google-tunix, on the CPU.
+
+    python benchmarks/grpo_step.py --install      once: TRL and tunix, 3 GB of wheels
+    python benchmarks/grpo_step.py                the table
+
+Text only, the same work for each: a Qwen2 of 4 layers, 4 prompts with 8 completions
+each, none ending early, reward = share of even tokens, KL to a reference, one AdamW
+update a rollout, float32. Random weights; each library has its own sampler.
+
+Every library runs in a process and a virtual environment of its own and takes a step
+when told to: A B C A B C ..., so that whatever else the machine does hits all alike.
+The first step (compilation, lazy loading) stands apart. All have the same environment;
+on Linux that includes huge pages, as `run.py` sets them; `--small-pages` does without.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+WORKLOAD = {
+    "vocab": 512,
+    "width": 128,
+    "mlp": 256,
+    "layers": 4,
+    "heads": 4,
+    "kv_heads": 2,
+    "prompts": 4,
+    "group": 8,
+    "beta": 0.04,
+    "lr": 1e-4,
+}
+WORKLOADS = {
+    "short": WORKLOAD | {"prompt_tokens": 32, "new_tokens": 32},
+    "long": WORKLOAD | {"prompt_tokens": 512, "new_tokens": 64},
+}
+# What pip installs, one call after the other: torch first, or TRL picks another.
+PEERS = {
+    "trl": ("torch==2.13.0", "trl==1.16.0"),
+    "tunix": ("google-tunix==0.1.7",),
+}
+
+
+class WorkerError(Exception):
+    """A worker ended before its time; the message holds what it last wrote."""
+
+
+class Worker:
+    """A process of `benchmarks/peers/` that takes steps on request."""
+
+    def __init__(self, name, python, workload, env):
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [python, HERE / "peers" / f"grpo_{name}.py", json.dumps(workload)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=env,
+        )
+        self.name = name
+        self.versions = self._read()
+
+    def step(self):
+        """Take one step; its seconds, CPU seconds and numbers to check it by."""
+        with contextlib.suppress(BrokenPipeError):  # _read says why
+            self._process.stdin.write("step\n")
+            self._process.stdin.flush()
+        return self._read()
+
+    def close(self):
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _read(self):
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self._process.wait()
+        self._errors.seek(0)
+        last = self._errors.read()[-2000:]
+        self.close()
+        raise WorkerError(f"{self.name} ended with status {code}:\n{last}")
+
+
+def worker_env(huge_pages=True):
+    """The same for all: CPU, no compilation cache, flags of ours left out."""
+    ours = ("PYTHONPATH", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    env["JAX_PLATFORMS"] = "cpu"
+    if huge_pages and sys.platform == "linux":
+        env["GLIBC_TUNABLES"] = HUGE_PAGES
+    return env
+
+
+def peer_python(folder, name):
+    """The interpreter of an installed peer; None where it is not what we compare to."""
+    package = PEERS[name][-1].replace("==", "-").replace("google-", "google_")
+    if not any(folder.glob(f"{name}/lib/python*/site-packages/{package}.dist-info")):
+        return None
+    return folder / name / "bin" / "python"
+
+
+def install_peer(folder, name):
+    subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
+    for package in PEERS[name]:
+        pip = [folder / name / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, package], check=True)
+
+
+def measure(pythons, workload, *, steps, warm, env):
+    """{library: results}, one step of each in turn; a peer that fails is left out."""
+    workers, results = [], {}
+    try:
+        for name, python in pythons.items():
+            try:
+                extra = {"PYTHONPATH": str(HERE.parent)} if name == "medjax" else {}
+                worker = Worker(name, python, workload, env | extra)
+                print(f"  {name}: first step", file=sys.stderr)
+                first = worker.step()
+            except WorkerError as error:
+                if name == "medjax":
+                    raise
+                print(f"  left out: {error}", file=sys.stderr)
+                continue
+            workers.append(worker)
+            facts = {"versions": worker.versions, "first": first["seconds"]}
+            results[name] = facts | {"first_cpu": first["cpu"], "steps": []}
+        for index in range(warm + steps):
+            print(f"  round {index + 1}/{warm + steps}", end="\r", file=sys.stderr)
+            for worker in workers:
+                taken = worker.step()
+                time.sleep(0.05)  # let spinning threads of the one before settle
+                if index >= warm:
+                    results[worker.name]["steps"].append(taken)
+    finally:
+        for worker in workers:
+            worker.close()
+    for result in results.values():
+        for name in ("seconds", "cpu"):
+            values = [taken[name] for taken in result["steps"]]
+            result[name] = {"median": statistics.median(values), "min": min(values)}
+    return results
+
+
+def print_table(name, workload, results):
+    """Markdown, as it can stand in a README."""
+    lengths = f"{workload['prompt_tokens']} + {workload['new_tokens']} tokens"
+    print(f"\n{name}: {workload['prompts']} x {workload['group']}, {lengths}\n")
+    print("| library | step, s | fastest, s | CPU, s | first step, s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    ours = results["medjax"]["seconds"]["median"] if "medjax" in results else None
+    for library, result in results.items():
+        seconds, cpu = result["seconds"], result["cpu"]
+        ratio = f"{seconds['median'] / ours:.2f}" if ours else ""
+        print(
+            f"| {library} | {seconds['median']:.3f} | {seconds['min']:.3f} | "
+            f"{cpu['median']:.3f} | {result['first']:.1f} | {ratio} |"
+        )
+
+
+def machine():
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(x.split(": ")[1] for x in lines if x.startswith("model name"))
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": os.getloadavg(),
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--peers", type=pathlib.Path, help="folder of their environments"
+    )
+    parser.add_argument(
+        "--install", action="store_true", help="install peers, then stop"
+    )
+    parser.add_argument("--only", nargs="+", choices=["medjax", *PEERS])
+    parser.add_argument(
+        "--workloads", nargs="+", choices=WORKLOADS, default=[*WORKLOADS]
+    )
+    parser.add_argument("--steps", type=int, default=20, help="timed, of each")
+    parser.add_argument(
+        "--warm", type=int, default=3, help="not timed, after the first"
+    )
+    parser.add_argument("--small-pages", action="store_true")
+    parser.add_argument(
+        "--json", type=pathlib.Path, help="[workdir/bench/grpo_step.json]"
+    )
+    args = parser.parse_args(argv)
+    wanted = args.only or ["medjax", *PEERS]
+    folder = args.peers or pathlib.Path("~/.cache/medjax/peers").expanduser()
+    if args.install:
+        for name in [name for name in wanted if name in PEERS]:
+            print(f"installing {', '.join(PEERS[name])} into {folder / name} (minutes)")
+            install_peer(folder, name)
+        return
+    pythons = {"medjax": sys.executable} if "medjax" in wanted else {}
+    for name in [name for name in wanted if name in PEERS]:
+        python = peer_python(folder, name)
+        if python is None:
+            print(
+                f"{name}: skipped, no {PEERS[name][-1]} in {folder / name}; --install"
+            )
+        else:
+            pythons[name] = python
+    env = worker_env(huge_pages=not args.small_pages)
+    before, tables = machine(), {}
+    print(f"{before['cpu']}, {before['cores']} cores, load {before['load'][0]:.1f}")
+    for name in args.workloads:
+        print(f"{name}", file=sys.stderr)
+        results = measure(
+            pythons, WORKLOADS[name], steps=args.steps, warm=args.warm, env=env
+        )
+        tables[name] = {"workload": WORKLOADS[name], "results": results}
+        print_table(name, WORKLOADS[name], results)
+    path = args.json or HERE.parent / "workdir" / "bench" / "grpo_step.json"
+    document = {
+        "command": shlex.join(["python", "benchmarks/grpo_step.py", *sys.argv[1:]]),
+        "machine": before,
+        "load_after": os.getloadavg(),
+        "environment": {"GLIBC_TUNABLES": env.get("GLIBC_TUNABLES", "")},
+        "tables": tables,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(document, indent=1))
+    partial.replace(path)
+    print(f"\nload after {os.getloadavg()[0]:.1f}; every step and all versions: {path}")
+
+
+if __name__ == "__main__":
+    main()

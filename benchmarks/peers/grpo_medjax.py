@@ -1,0 +1,133 @@
+"""GRPO steps of medjax: one compiled program a step, state donated."""
+
+import functools
+import importlib.metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from protocol import Channel, prompt_tokens
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+from medjax.models.qwen25vl.policy import encode_images, init_params, prefill
+from medjax.rl.advantages import group_advantages
+from medjax.systems.learner import policy_step
+from medjax.systems.rollout import sample
+from medjax.types import Images, Prompt, Segment, TrainState
+
+QUESTION = 1  # tokens of the prompt that form its second segment
+
+
+def make_config(workload):
+    half = workload["width"] // workload["heads"] // 2
+    return Qwen25VLConfig(
+        vocab=workload["vocab"],
+        width=workload["width"],
+        mlp=workload["mlp"],
+        layers=workload["layers"],
+        heads=workload["heads"],
+        kv_heads=workload["kv_heads"],
+        head_dim=2 * half,
+        mrope_section=(half - 2 * (half // 3), half // 3, half // 3),
+        tied=True,
+        scan_unroll=workload["layers"],
+        # no image is shown: the tower is as small as it can be and never runs
+        vision=VisionConfig(depth=1, width=4, mlp=4, heads=1, full_blocks=(0,)),
+    )
+
+
+def make_prompt(tokens):
+    """Text alone: no image slots, one question a context."""
+    rows, length = tokens.shape
+
+    def segment(start, stop):
+        shape = (rows, stop - start)
+        position = np.broadcast_to(np.arange(start, stop, dtype=np.int32), shape)
+        return Segment(
+            tokens[:, start:stop],
+            np.ones(shape, bool),
+            np.repeat(position[..., None], 3, axis=-1),
+            np.full(shape, -1, np.int32),
+        )
+
+    patch = 3 * 2 * 14 * 14
+    images = Images(
+        np.zeros((rows, 0, 64, patch), np.float32),
+        np.zeros((rows, 0, 64, 2), np.int32),
+        np.zeros((rows, 0, 64), bool),
+    )
+    return Prompt(
+        images,
+        segment(0, length - QUESTION),
+        segment(length - QUESTION, length),
+        np.full(rows, length, np.int32),
+    )
+
+
+def make_step(config, optimizer, workload):
+    """The whole step: rollout, reward, advantages, update."""
+
+    def step(state, reference, prompt, root):
+        features = encode_images(config, state.params, prompt.images)
+        rollout = sample(
+            config,
+            state.params,
+            prefill(config, state.params, prompt, features),
+            jnp.arange(workload["prompts"], dtype=jnp.int32),
+            jax.random.fold_in(root, state.step),
+            group=workload["group"],
+            max_tokens=workload["new_tokens"],
+            stop_tokens=(),
+            pad=0,
+        )
+        rewards = jnp.mean((rollout.tokens % 2 == 0).astype(jnp.float32), axis=-1)
+        params, opt_state, metrics = policy_step(
+            config,
+            optimizer,
+            state.params,
+            state.opt_state,
+            reference,
+            prompt,
+            rollout,
+            group_advantages(rewards, scale="group"),
+            loss={
+                "beta": workload["beta"],
+                "clip_low": 0.2,
+                "clip_high": 0.2,
+                "reduction": "grpo",
+            },
+        )
+        metrics |= {
+            "reward": jnp.mean(rewards),
+            "reward_std": jnp.mean(jnp.std(rewards, axis=-1, ddof=1)),
+            "length": jnp.mean(jnp.sum(rollout.mask, axis=-1, dtype=jnp.float32)),
+        }
+        return TrainState(params, opt_state, state.step + 1), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def main():
+    channel = Channel()
+    workload = channel.workload
+    config = make_config(workload)
+    # as TRL's and tunix' AdamW is set up there: no decay, no schedule
+    optimizer = optax.adamw(workload["lr"], weight_decay=0.0)
+    params = jax.jit(functools.partial(init_params, config))(jax.random.key(0))
+    reference = jax.tree.map(jnp.copy, params)
+    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    step, root = make_step(config, optimizer, workload), jax.random.key(1)
+    names = ("jax", "flax", "optax")
+    channel.ready(**{name: importlib.metadata.version(name) for name in names})
+    for index in range(2**31):
+        channel.wait()
+        prompt = make_prompt(np.array(prompt_tokens(workload, index), np.int32))
+        state, metrics = step(state, reference, prompt, root)
+        state, metrics = jax.block_until_ready((state, metrics))
+        seen = ("reward", "reward_std", "length", "loss", "kl")
+        channel.done(**{name: float(metrics[name]) for name in seen})
+
+
+if __name__ == "__main__":
+    main()
