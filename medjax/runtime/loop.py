@@ -54,6 +54,7 @@ class Source(Protocol):
 
     def __iter__(self) -> Batches:
         """Batches from the first on."""
+        ...
 
 
 class NonFiniteStep(FloatingPointError):
