@@ -18,12 +18,10 @@ from medjax.types import Params
 Rules = Mapping[str, str | Sequence[str] | None]
 
 
-def make_mesh(
-    shape: Mapping[str, int], devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of named axes over all devices; one size may be -1, meaning the rest.
 
-    Axis types are Auto: the compiler spreads a computation from the shardings of its
+    `devices` are jax's, all of them when None. Axis types are Auto: the compiler spreads a computation from the shardings of its
     inputs and outputs.
 
     Raises:
