@@ -21,8 +21,8 @@ Rules = Mapping[str, str | Sequence[str] | None]
 def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of named axes over all devices; one size may be -1, meaning the rest.
 
-    `devices` are jax's, all of them when None. Axis types are Auto: the compiler spreads a computation from the shardings of its
-    inputs and outputs.
+    `devices` are jax's; None takes all of them. Axis types are Auto: the compiler
+    spreads a computation from the shardings of its inputs and outputs.
 
     Raises:
         ValueError: the sizes do not multiply to the number of devices.
