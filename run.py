@@ -19,7 +19,7 @@ if __name__ == "__main__" and sys.platform == "linux":
         os.environ
     ):
         os.environ["MEDJAX"] = "started"  # glibc reads its settings at the start only
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 import jax
 from absl import app, flags, logging
@@ -27,6 +27,8 @@ from ml_collections import config_flags
 
 from medjax.recipes import medloc
 from medjax.recipes.policy import load_params
+from medjax.runtime.checkpoint import CheckpointError
+from medjax.runtime.loop import NonFiniteStep
 from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 
@@ -74,5 +76,5 @@ if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     try:
         app.run(main)
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError, CheckpointError, NonFiniteStep) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from medjax.data.chat import Style, answer_text
 from medjax.data.layout import Geometry, resize_image
 from medjax.data.prompts import Buckets, answer_rows, build_prompt
-from medjax.data.views import View, Views
+from medjax.data.views import View, Views, add_ramps, loosen_box
 from medjax.rl.boxes import convert_boxes
 from medjax.types import GroundingBatch
 
@@ -188,26 +188,6 @@ def ask(
     return asked._replace(answers=answers)
 
 
-def loosen_box(
-    box: Float[np.ndarray, "4"],
-    size: tuple[int, int],
-    rng: np.random.Generator,
-    *,
-    factors: tuple[float, float],
-) -> Float[np.ndarray, "4"]:
-    """A box `factors` times as wide and high that still holds `box`, cut at the image.
-
-    Both factors are drawn apart, and the centre is moved evenly within what room they
-    leave: what a hurried reader draws.
-    """
-    corner, extent = box[:2], box[2:] - box[:2]
-    larger = extent * rng.uniform(*factors, 2)
-    low = corner - (larger - extent) * rng.uniform(0, 1, 2)
-    high = low + larger
-    limit = np.array(size[::-1], np.float64)
-    return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)])
-
-
 def collate(asked: Sequence[Asked], encoding: Encoding) -> GroundingBatch:
     """B views of Q questions each as one batch; N = B * Q."""
     records = [record for one in asked for record in one.records]
@@ -292,22 +272,6 @@ def _asked(
     if encoding.ramps:
         images = tuple(add_ramps(image) for image in images)
     return Asked(images, records, answers, flags)
-
-
-def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A grey image in red; green tells the column, blue the row, from 0 to 255.
-
-    Rotary embeddings are relative: where in the image a patch lies, a pretrained
-    policy has learnt to infer and one that starts from nothing would have to, in
-    minutes. So it is told (CoordConv, Liu et al. 2018), by the one free input that the
-    architecture has: the colours of a grey image.
-    """
-    height, width = image.shape[:2]
-    ramps = np.empty_like(image)
-    ramps[..., 0] = image[..., 0]
-    ramps[..., 1] = np.round((np.arange(width) + 0.5) / width * 255)[None]
-    ramps[..., 2] = np.round((np.arange(height) + 0.5) / height * 255)[:, None]
-    return ramps
 
 
 def _records(asked: list[Asked]) -> list[Record]:

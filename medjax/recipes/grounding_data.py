@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from medjax.data.baselines import (
 from medjax.data.layout import Geometry
 from medjax.data.packs import PACKS
 from medjax.data.pipeline import Record
-from medjax.data.records import load_rows, row_views, split_rows
+from medjax.data.records import Row, load_rows, row_views, split_rows
 from medjax.data.splits import Look, mr_views
 from medjax.data.synthetic import synthetic_views
 from medjax.data.views import Views
@@ -79,7 +80,7 @@ def load_parts(
             synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
             for part, n in (("train", 4096), ("test", 64))
         ]
-        return Parts(*views, {"source": source, "size": list(shown)})
+        return Parts(views[0], views[1], {"source": source, "size": list(shown)})
     if source == "mr_aal":
         atlas = load_atlas()
         names = structures if isinstance(structures, str) else tuple(structures)
@@ -93,7 +94,7 @@ def load_parts(
         packs = {pack.package: pack.sha256 for pack in PACKS}
         chosen = list(select_structures(names))
         identity = {"source": source, "packs": packs, "structures": chosen}
-        return Parts(*views, identity | look._asdict() | {"split": split})
+        return Parts(views[0], views[1], identity | look._asdict() | {"split": split})
     if not Path(source).exists():
         raise FileNotFoundError(
             f"data source {source!r}: expected {' or '.join(SOURCES)}, or the path of "
@@ -104,9 +105,18 @@ def load_parts(
         row_views(split_rows(rows, part=part, test_share=test_share, seed=seed))
         for part in ("train", "test")
     ]
-    said = json.dumps([row._asdict() for row in rows], default=str).encode()
-    digest = hashlib.sha256(said).hexdigest()
-    return Parts(*views, {"source": source, "rows": len(rows), "sha256": digest})
+    root = Path(source) if Path(source).is_dir() else Path(source).parent
+    identity = {"rows": len(rows), "sha256": _digest(rows, root)}
+    return Parts(views[0], views[1], {"source": "records"} | identity)
+
+
+def _digest(rows: Sequence[Row], root: Path) -> str:
+    """Of what the lines say and the pictures' sizes, wherever the folder lies."""
+    said = [
+        row._asdict() | {"images": [os.path.relpath(x, root) for x in row.images]}
+        for row in rows
+    ]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
 
 
 def no_image_answers(

@@ -11,7 +11,8 @@ from medjax.data.layout import Geometry
 from medjax.data.tokenizer import ANSWER_TAGS, load_tokenizer, train_tokenizer
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.weights import load_qwen25vl
+from medjax.models.qwen25vl.hub_tensors import hub_tensors
+from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
 from medjax.types import Params
 
 if TYPE_CHECKING:
@@ -101,8 +102,24 @@ def pretrained_policy(
 def load_params(
     folder: str | os.PathLike[str], shardings: Params, **how: str
 ) -> Params:
-    """A Hugging Face folder's parameters, each array placed as the tree says."""
-    return load_qwen25vl(folder, sharding_fn=lambda _: shardings, **how)[1]
+    """A Hugging Face folder's parameters, each array placed as the tree says.
+
+    Raises:
+        ValueError: the folder holds other arrays than the tree; they are named.
+    """
+    wanted = flatten_params(shardings).keys()
+
+    def place(config: Qwen25VLConfig) -> Params:
+        differ = wanted ^ {tensor.path for tensor in hub_tensors(config)}
+        if differ:
+            raise ValueError(
+                f"{folder} is of another architecture than the config's policy: only "
+                f"one of them has {', '.join(sorted(differ))}; name the folder in the "
+                "config as well: model=FOLDER"
+            )
+        return shardings
+
+    return load_qwen25vl(folder, sharding_fn=place, **how)[1]
 
 
 def _geometry(vision: VisionConfig, min_pixels: int, max_pixels: int) -> Geometry:

@@ -17,7 +17,7 @@ from medjax.types import GroundingBatch, Rollout
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Reward = Callable[..., Sequence[float | None]]
+Reward = Callable[..., Any]  # -> a number or None for each completion
 
 
 def load_reward(where: str) -> Reward:

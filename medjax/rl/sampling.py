@@ -115,11 +115,11 @@ def sample_loop(
         tokens = jax.vmap(jax.random.categorical)(keys, restricted)
         tokens = jnp.where(loop.done, pad, tokens.astype(jnp.int32))
         full = jax.nn.log_softmax(loop.logits)
-        picked = [
-            jnp.take_along_axis(table, tokens[:, None], axis=1)[:, 0]
-            for table in (full, restricted)
-        ]
-        return tokens, *picked
+
+        def pick(table: Float[Array, "R V"]) -> Float[Array, "R"]:
+            return jnp.take_along_axis(table, tokens[:, None], axis=1)[:, 0]
+
+        return tokens, pick(full), pick(restricted)
 
     def body(loop: _Loop) -> _Loop:
         tokens, logp, logp_sampling = draw(loop)

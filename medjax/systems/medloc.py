@@ -215,23 +215,22 @@ def build(
         del key  # what there was to draw is drawn
         return learn(state, scored.batch, scored.rollout, scored.rewards)
 
-    prepare = None
-    if host_rewards is not None:
-        explore_program = jax.jit(explore)
+    explore_program = jax.jit(explore)
+    score_on_host = host_rewards or (lambda *_: {})
 
-        def prepare(state: TrainState, batch: GroundingBatch, key: Key) -> ScoredBatch:
-            rollout = explore_program(state.params, batch, key)
-            seen = jax.device_get((batch, rollout, state.step, state.aux.threshold))
-            rewards = host_rewards(*seen)
-            shape = rollout.mask.shape[:2]
-            for name, values in rewards.items():
-                if jnp.shape(values) != shape:
-                    raise ValueError(
-                        f"host reward {name!r}: expected shape {shape} (prompts, "
-                        f"completions), found {jnp.shape(values)}"
-                    )
-            arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
-            return ScoredBatch(batch, rollout, arrays)
+    def prepare(state: TrainState, batch: GroundingBatch, key: Key) -> ScoredBatch:
+        rollout = explore_program(state.params, batch, key)
+        seen = jax.device_get((batch, rollout, state.step, state.aux.threshold))
+        rewards = score_on_host(*seen)
+        shape = rollout.mask.shape[:2]
+        for name, values in rewards.items():
+            if jnp.shape(values) != shape:
+                raise ValueError(
+                    f"host reward {name!r}: expected shape {shape} (prompts, "
+                    f"completions), found {jnp.shape(values)}"
+                )
+        arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
+        return ScoredBatch(batch, rollout, arrays)
 
     axes = param_axes(config)
     shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
@@ -246,10 +245,10 @@ def build(
     )
     return System(
         init,
-        update if prepare is None else update_scored,
+        update if host_rewards is None else update_scored,
         evaluate,
         state_axes,
-        prepare,
+        None if host_rewards is None else prepare,
     )
 
 

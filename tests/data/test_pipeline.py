@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medjax.data.chat import answer_text
-from medjax.data.pipeline import eval_batches, loosen_box, train_batches
+from medjax.data.pipeline import eval_batches, train_batches
 from medjax.data.splits import mr_views
 from medjax.rl.boxes import box_iou
 from medjax.rl.parse_text import parse_text
@@ -212,7 +212,7 @@ def test_boxes_of_resized_images(folder_views, encoding):
 
 @pytest.fixture
 def folder_views():
-    from medjax.data.views import View, Views
+    from medjax.data.views import View, Views, loosen_box
 
     view = View(
         images=(np.zeros((130, 100, 3), np.uint8),),

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from medjax.data.views import (
     Frame,
+    add_ramps,
     centred_frame,
     frame_box,
     frame_image,
@@ -96,3 +97,15 @@ def test_frames_need_no_float_luck():
     mask[0, 0] = True
     box = frame_box((0, 0, 9, 9), mask, Frame(0.0, 0.0, 3.0, 5, 5))
     assert box == pytest.approx((0, 0, 3, 3))
+
+
+def test_ramps_tell_where_a_pixel_lies_and_refuse_colour():
+    grey = np.random.default_rng(0).integers(0, 256, (4, 8, 1)).astype(np.uint8)
+    image = np.repeat(grey, 3, axis=-1)
+    ramps = add_ramps(image)
+    np.testing.assert_array_equal(ramps[..., 0], grey[..., 0])
+    np.testing.assert_array_equal(ramps[0, :, 1], np.round(np.arange(0.5, 8) / 8 * 255))
+    np.testing.assert_array_equal(ramps[:, 0, 2], np.round(np.arange(0.5, 4) / 4 * 255))
+    image[0, 0, 2] ^= 1
+    with pytest.raises(ValueError, match="ramps=False"):
+        add_ramps(image)

@@ -1,5 +1,7 @@
 """What the vision tower and the text decoder are both made of."""
 
+from typing import Any  # flax types what `param` gives by its box
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M F"]:
         """Map the last axis."""
         param_dtype = jnp.dtype(self.param_dtype)
-        kernel = self.param(
+        kernel: Any = self.param(
             "kernel",
             nn.with_logical_partitioning(FAN_IN, self.axes),
             (x.shape[-1], self.features),
@@ -42,7 +44,7 @@ class Linear(nn.Module):
         flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         y = flat @ kernel.astype(self.dtype)
         if self.bias:
-            bias = self.param(
+            bias: Any = self.param(
                 "bias",
                 nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:]),
                 (self.features,),
@@ -64,7 +66,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
         """Normalise the last axis."""
-        scale = self.param(
+        scale: Any = self.param(
             "scale",
             nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
             x.shape[-1:],

@@ -70,7 +70,8 @@ def encode_images(
     if slots == 0:
         return jnp.zeros((contexts, 0, config.width), jnp.dtype(config.dtype))
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
-    features = VisionTower(config).apply({"params": params["vision"]}, *flat)
+    tower: Any = VisionTower(config)  # `apply` is typed for mutable variables too
+    features = tower.apply({"params": params["vision"]}, *flat)
     return features.reshape(contexts, -1, config.width)
 
 
