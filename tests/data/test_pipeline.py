@@ -7,6 +7,7 @@ import pytest
 from medjax.data.chat import answer_text
 from medjax.data.pipeline import eval_batches, train_batches
 from medjax.data.splits import mr_views
+from medjax.data.views import loosen_box
 from medjax.rl.boxes import box_iou
 from medjax.rl.parse_text import parse_text
 from tests.data.toy_atlas import GEOMETRY, LOOK, structure_names
@@ -212,7 +213,7 @@ def test_boxes_of_resized_images(folder_views, encoding):
 
 @pytest.fixture
 def folder_views():
-    from medjax.data.views import View, Views, loosen_box
+    from medjax.data.views import View, Views
 
     view = View(
         images=(np.zeros((130, 100, 3), np.uint8),),
