@@ -49,25 +49,27 @@ def restrict_logits(
         best = jnp.argmax(logits, axis=-1, keepdims=True)
         index = jnp.arange(logits.shape[-1], dtype=best.dtype)[None]
         return jnp.where(index == best, jnp.zeros_like(logits), EXCLUDED)
-    log_probs = jax.nn.log_softmax(logits / temperature)
+    # Only logits are compared with each other, which are what they are: a probability
+    # may be computed twice, with another last bit, and the last token kept miss itself.
+    kept = logits
     if top_k is not None:
         if not 1 <= top_k <= logits.shape[-1]:
             raise ValueError(
                 f"top_k must lie in 1..{logits.shape[-1]} (the vocabulary), found "
                 f"{top_k}; leave it out to keep every token"
             )
-        last = jax.lax.top_k(log_probs, top_k)[0][:, -1:]
-        log_probs = jnp.where(log_probs >= last, log_probs, EXCLUDED)
-        log_probs = jax.nn.log_softmax(log_probs)
+        last = jax.lax.top_k(kept, top_k)[0][:, -1:]
+        kept = jnp.where(kept >= last, kept, -jnp.inf)
     if top_p is not None:
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], found {top_p}")
-        ordered = jnp.sort(log_probs, axis=-1, descending=True)
-        mass = jnp.cumsum(jnp.exp(ordered), axis=-1)
-        kept = jnp.sum(mass - jnp.exp(ordered) < top_p, axis=-1, keepdims=True)
-        last = jnp.take_along_axis(ordered, kept - 1, axis=-1)
-        log_probs = jnp.where(log_probs >= last, log_probs, EXCLUDED)
-        log_probs = jax.nn.log_softmax(log_probs)
+        ordered = jnp.sort(kept, axis=-1, descending=True)
+        share = jax.nn.softmax(ordered / temperature)
+        before = jnp.cumsum(share, axis=-1) - share
+        count = jnp.sum(before < top_p, axis=-1, keepdims=True)
+        last = jnp.take_along_axis(ordered, count - 1, axis=-1)
+        kept = jnp.where(kept >= last, kept, -jnp.inf)
+    log_probs = jax.nn.log_softmax(kept / temperature)
     return jnp.maximum(log_probs, EXCLUDED)
 
 
