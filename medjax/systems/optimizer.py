@@ -38,10 +38,10 @@ def make_optimizer(
             layer axis not counted).
         betas: of the moments.
         eps: beside the root of the second moment.
-        muon_lr: peak rate of Muon (Jordan et al. 2024) for the kernels, norms, biases
-            and the embedding staying with AdamW at `lr`; None = AdamW for all. From
-            nothing, Muon learns to see in half the steps; a pretrained policy is
-            fine-tuned with AdamW.
+        muon_lr: peak rate of Muon (Jordan et al. 2024) for the kernels; norms, biases
+            and the embedding stay with Adam at `lr`, undecayed and with Nesterov's
+            momentum. None = AdamW for all. From nothing, Muon learns to see in half
+            the steps; a pretrained policy is fine-tuned with AdamW.
         freeze: top-level parts that stay as they are ("vision").
 
     Raises:
