@@ -4,10 +4,13 @@ Every token below ANSWERS writes a whole answer with a box of its own, so that a
 policy earns rewards that differ.
 """
 
+from functools import partial
+
 import jax
 import numpy as np
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+from medjax.models.qwen25vl.policy import init_params
 from medjax.rl.parse import build_tables
 from medjax.types import GroundingBatch, Images, Prompt, Segment
 
@@ -51,6 +54,18 @@ def tiny_config(**changes):
         ),
     }
     return Qwen25VLConfig(**(sizes | changes))
+
+
+def tiny_params(config, seed=0):
+    """Random parameters without a compilation; no norm is 1 and no bias 0."""
+    shapes = jax.eval_shape(partial(init_params, config), jax.random.key(0))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, x):
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return (centre + 0.2 * rng.normal(size=x.shape)).astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def tiny_batch(*, contexts=4, questions=2, seed=0, slots=1, patches=32):

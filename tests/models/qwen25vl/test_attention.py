@@ -8,7 +8,6 @@ import pytest
 from medjax.models.qwen25vl import attention
 from medjax.models.qwen25vl.attention import KeyBlock, causal_mask
 
-
 attend = jax.jit(attention.attend)
 
 

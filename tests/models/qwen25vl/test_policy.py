@@ -10,8 +10,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from medjax.models.qwen25vl import policy
-from medjax.types import Prompt, Segment
-from tests.tiny import tiny_batch, tiny_config
+from medjax.types import Segment
+from tests.oracles.plain_policy import plain_log_probs
+from tests.tiny import tiny_batch, tiny_config, tiny_params
 
 CONFIG = tiny_config()
 GROUP, LENGTH = 3, 4
@@ -19,15 +20,7 @@ GROUP, LENGTH = 3, 4
 
 @pytest.fixture(scope="module")
 def params():
-    # norms and biases away from 1 and 0, so that a missing term shows
-    shapes = jax.eval_shape(partial(policy.init_params, CONFIG), jax.random.key(0))
-    rng = np.random.default_rng(0)
-
-    def draw(path, x):
-        centre = 1.0 if path[-1].key == "scale" else 0.0
-        return (centre + 0.2 * rng.normal(size=x.shape)).astype(x.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return tiny_params(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -49,35 +42,12 @@ def shared_logps(params, prompt, tokens, mask, config=CONFIG, chunk=None):
 
 @jax.jit
 def plain_logps(params, prompt, tokens, mask):
-    """Every completion with a prompt of its own: one context a row, nothing shared."""
-    rows, group, length = tokens.shape
-    questions = rows // prompt.context.tokens.shape[0]
-
-    def repeat(tree, times):
-        return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), times, axis=0), tree)
-
-    question, start = repeat((prompt.question, prompt.next_position), group)
-    steps = start[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
-    flat = rows * group
-    whole = Segment(
-        jnp.concatenate([question.tokens, tokens.reshape(flat, length)], 1),
-        jnp.concatenate([question.mask, mask.reshape(flat, length)], 1),
-        jnp.concatenate([question.positions, jnp.stack([steps] * 3, -1)], 1),
-        jnp.full((flat, question.tokens.shape[1] + length), -1, jnp.int32),
-    )
-    images, context = repeat((prompt.images, prompt.context), questions * group)
-    alone = Prompt(images, context, whole, start)
-    _, scores = policy.prompt_logits(CONFIG, params, alone)
-    log_probs = jax.nn.log_softmax(scores[:, -length - 1 : -1])
-    picked = jnp.take_along_axis(
-        log_probs, tokens.reshape(flat, length)[..., None], axis=-1
-    )
-    return picked[..., 0].reshape(tokens.shape)
+    log_probs = plain_log_probs(CONFIG, params, prompt, tokens, mask)
+    return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
 
 
-@pytest.mark.parametrize("slots", [1, 2])
-def test_shared_prompt_gives_the_plain_logps_and_gradients(params, completions, slots):
-    prompt = tiny_batch(slots=slots).prompt
+def test_shared_prompt_gives_the_plain_logps_and_gradients(params, completions):
+    prompt = tiny_batch(slots=2).prompt
     tokens, mask = completions
     weights = jnp.asarray(np.random.default_rng(6).normal(size=tokens.shape))
 
@@ -112,8 +82,7 @@ def test_chunked_scores_and_remat_and_unroll_change_nothing(params, completions)
 
     expected = value_and_grads(CONFIG, None)
     for config, chunk in [
-        (CONFIG, 2),
-        (replace(CONFIG, remat="full"), None),
+        (replace(CONFIG, remat="full"), 2),
         (replace(CONFIG, remat="dots_saveable", scan_unroll=2), 4),
     ]:
         found = value_and_grads(config, chunk)
