@@ -114,8 +114,7 @@ def sample_loop(
             loop.logits, temperature=temperature, top_k=top_k, top_p=top_p
         )
         keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, loop.index)
-        tokens = jax.vmap(jax.random.categorical)(keys, restricted)
-        tokens = jnp.where(loop.done, pad, tokens.astype(jnp.int32))
+        tokens = jnp.where(loop.done, pad, _draw_tokens(restricted, keys))
         full = jax.nn.log_softmax(loop.logits)
 
         def pick(table: Float[Array, "R V"]) -> Float[Array, "R"]:
@@ -154,6 +153,21 @@ def sample_loop(
         return (loop.index < max_tokens) & ~jnp.all(loop.done)
 
     return jax.lax.while_loop(unfinished, body, start).samples
+
+
+def _draw_tokens(log_probs: Float[Array, "R V"], keys: Key) -> Int[Array, "R"]:
+    """What `jax.random.categorical` draws for each row with its key.
+
+    The largest value and then its first place: `argmax` reduces both at once, in a loop
+    that XLA's CPU backend does not vectorise, and the noise goes with it (4 times as
+    slow, at 32 rows of 512 a sixth of a rollout).
+    """
+    vocab = log_probs.shape[-1]
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocab,), log_probs.dtype))
+    scores = noise(keys) + log_probs
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    index = jnp.arange(vocab, dtype=jnp.int32)[None]
+    return jnp.min(jnp.where(scores == best, index, vocab - 1), axis=-1)
 
 
 def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:

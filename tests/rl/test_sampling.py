@@ -151,6 +151,16 @@ def test_frequencies_follow_the_distribution():
     assert (np.abs(found - expected) < 4 * np.sqrt(expected / rows)).all()
 
 
+def test_draws_are_those_of_categorical():
+    keys = keys_of(64, seed=3)
+    first = jax.random.normal(jax.random.key(4), (64, VOCAB), jnp.float32)
+    first = first.at[:8].set(0.0)  # even odds: the noise alone decides
+    drawn = run(keys, first, max_tokens=1).tokens[:, 0]
+    token_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, jnp.int32(0))
+    expected = jax.vmap(jax.random.categorical)(token_keys, jax.nn.log_softmax(first))
+    np.testing.assert_array_equal(drawn, expected)
+
+
 def test_greedy_takes_the_most_likely():
     first = jnp.asarray(TABLE)
     samples = jax.device_get(run(keys_of(VOCAB), first, temperature=0.0))
