@@ -20,7 +20,7 @@ Variants, after a colon and joined by commas:
     split=moved | slices | side | structure           of the MR slices
     python_reward=FILE.py:NAME                        one of yours beside the others
     seed=0
-    smoke                                             seconds, on drawn shapes
+    smoke                                             seconds, on drawn shapes or PATH
 
     python run.py --config=configs/medloc.py:reward=fixed,seed=1
     python run.py --config=configs/medloc.py:data=boxes.jsonl,model=Qwen2.5-VL-3B
@@ -86,6 +86,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "level": 0.95,
         }
     )
+    if arg.python_reward:
+        name = arg.python_reward.rpartition(":")[2]
+        config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})
     set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
     if arg.model:
         set_pretrained(config)
@@ -258,14 +261,18 @@ def set_pretrained(config: ConfigDict) -> None:
 
 
 def set_smoke(config: ConfigDict) -> None:
-    """Everything that a real run does, small, on shapes drawn here."""
-    config.data.update({"source": "synthetic", "size": (56, 56), "ramps": False})
+    """Everything that a real run does, small; on shapes drawn here unless data=PATH."""
+    if config.data.source == "mr_aal":
+        config.data.source = "synthetic"
+    config.data.update({"size": (56, 56), "ramps": False})
+    config.policy.update({"min_pixels": 56 * 56, "max_pixels": 56 * 56})
     config.policy.update({"width": 32, "mlp": 64, "layers": 1, "head_dim": 8})
     config.policy.mrope_section = (2, 1, 1)
     config.policy.vision.update({"depth": 2, "width": 32, "mlp": 32, "heads": 2})
     config.policy.vision.full_blocks = (1,)
     for stage in (config.warm_start, config.train.grpo, config.train.sft):
-        stage.update({"steps": 4, "batch": 8, "questions": 2})
+        steps = min(stage.steps, 4)
+        stage.update({"steps": steps, "batch": 8, "questions": 2})
         stage.optim.warmup = 1
     config.train.grpo.group = 4
     config.evaluation.update({"limit": 16, "bootstrap": 50})
