@@ -1,5 +1,6 @@
 """A policy from its options: a tiny one from scratch, or a Hugging Face folder."""
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -7,9 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medjax.data.chat import Style, corpus
-from medjax.data.layout import Geometry
-from medjax.data.tokenizer import ANSWER_TAGS, load_tokenizer, train_tokenizer
+from medjax.data.layout import MEAN, STD, Geometry
+from medjax.data.tokenizer import (
+    ANSWER_TAGS,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf
 from medjax.models.qwen25vl.hub_tensors import hub_tensors
 from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
@@ -20,6 +27,17 @@ if TYPE_CHECKING:
 
 # Frequent pieces of an answer, one token each for a tiny policy.
 ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
+
+
+TOKEN_NAMES = {  # of a published config.json, and their tokens
+    "bos_token_id": "<|endoftext|>",
+    "eos_token_id": "<|im_end|>",
+    "pad_token_id": "<|endoftext|>",
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+}
 
 
 class Policy(NamedTuple):
@@ -120,6 +138,34 @@ def load_params(
         return shardings
 
     return load_qwen25vl(folder, sharding_fn=place, **how)[1]
+
+
+def save_policy(path: str | os.PathLike[str], policy: Policy, params: Params) -> None:
+    """Write a Hugging Face folder: weights, tokenizer, and how images are resized.
+
+    transformers, vLLM and `pretrained_policy` read it. See `save_qwen25vl` for errors.
+    """
+    tokenizer, geometry = policy.tokenizer, policy.geometry
+    ids = {
+        name: int(tokenizer.convert_tokens_to_ids(token))
+        for name, token in TOKEN_NAMES.items()
+    }
+    folder = Path(path)
+    save_qwen25vl(folder, policy.config, params, token_ids=ids)
+    save_tokenizer(tokenizer, folder)
+    processor = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2_5_VLProcessor",
+        "patch_size": geometry.patch,
+        "merge_size": geometry.merge,
+        "temporal_patch_size": geometry.temporal,
+        "min_pixels": geometry.min_pixels,
+        "max_pixels": geometry.max_pixels,
+        "image_mean": MEAN.tolist(),
+        "image_std": STD.tolist(),
+    }
+    text = json.dumps(processor, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
 def _geometry(vision: VisionConfig, min_pixels: int, max_pixels: int) -> Geometry:

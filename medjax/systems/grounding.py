@@ -129,5 +129,6 @@ def check_answers(
     raise ValueError(
         f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
         f"earn reward 1 at tau {tau:g}:\n" + "\n".join(rows) + "\nIs the box frame the "
-        "prompt's (resized pixels), and are answers within the token limit?"
+        "prompt's (resized pixels), are answers within the token limit, and boxes "
+        "large enough for corners in whole pixels?"
     )

@@ -1,0 +1,125 @@
+"""The stages that `configs/medloc.py` asks for, and what it may not ask for."""
+
+import numpy as np
+import pytest
+
+from medjax.recipes.grounding_stages import make_setup
+from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
+from medjax.recipes.policy import save_policy
+from tests.recipes.smoke import WHERE, sections, setup_sections
+from tests.tiny import tiny_params
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return make_setup(**WHERE, **setup_sections())
+
+
+@pytest.fixture(scope="module")
+def hub(setup, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hub") / "tiny"
+    save_policy(path, setup.policy, tiny_params(setup.policy.config))
+    return path
+
+
+def grpo(setup, **changes):
+    options = sections()["train"]["grpo"] | changes
+    return grpo_stage("grpo", setup, options, before="warm_start")
+
+
+def test_warm_start_then_grpo():
+    first, second = stages(**WHERE, **sections())
+    assert (first.name, second.name) == ("warm_start", "grpo")
+    assert first.steps == second.steps == 4
+    assert first.start is None and second.start is None
+    assert "tau" in second.show and "hit_rate" in second.show
+    assert first.identity["data"] == second.identity["data"]
+    first.check()
+    second.check()
+    # other pictures than the warm start's
+    batches = [next(iter(stage.source)) for stage in (first, second)]
+    assert not np.array_equal(batches[0].boxes, batches[1].boxes)
+
+
+def test_supervised_training_is_the_other_method():
+    names = [s.name for s in stages(**WHERE, **sections("method=sft"))]
+    assert names == ["warm_start", "sft"]
+
+
+def test_a_pretrained_policy_needs_no_warm_start(hub):
+    (stage,) = stages(**WHERE, **sections(f"model={hub}"))
+    assert stage.name == "grpo" and stage.start is not None
+    # it is told what to write
+    batch = next(iter(stage.source))
+    assert batch.prompt.question.tokens.shape[1] > 100
+    stage.check()
+
+
+def test_missing_model_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Qwen2.5-VL-3B: expected a Hugging"):
+        stages(**WHERE, **sections(f"model={tmp_path}/Qwen2.5-VL-3B"))
+
+
+def test_unknown_method_is_refused_before_anything_is_loaded():
+    chosen = sections()
+    chosen["train"]["method"] = "ppo"
+    chosen["data"]["source"] = "/nowhere"
+    with pytest.raises(ValueError, match="'ppo'.*grpo, sft"):
+        stages(**WHERE, **chosen)
+
+
+def test_unknown_source_is_refused():
+    with pytest.raises(FileNotFoundError, match="'mr_all'.*mr_aal"):
+        stages(**WHERE, **sections(data__source="mr_all"))
+
+
+def test_answers_must_fit(setup):
+    longest = setup.answer_length
+    assert grpo(setup, max_tokens=longest).steps == 4
+    with pytest.raises(
+        ValueError, match=rf"max_tokens=5 .*longest .* {longest} tokens"
+    ):
+        grpo(setup, max_tokens=5)
+
+
+@pytest.mark.parametrize("reward", ["curriculum", "fixed", "raw_iou", "progress"])
+def test_rewards_by_name(setup, reward):
+    stage = grpo(setup, reward=reward, fixed_tau=0.55)
+    assert stage.identity["options"]["reward"] == reward
+    with pytest.raises(ValueError, match="'iou'.*curriculum, fixed"):
+        grpo(setup, reward="iou")
+
+
+def test_schedules_by_name():
+    for name in SCHEDULES:
+        schedule = make_schedule(name, {})
+        assert 0 < schedule.start < schedule.target <= 1
+    assert make_schedule("linear", {"window": 7, "keep": 0.25}).window == 7
+    with pytest.raises(ValueError, match="'quadratic'.*piecewise, linear, cosine"):
+        make_schedule("quadratic", {})
+    with pytest.raises(ValueError, match="no windw; .*window"):
+        make_schedule("linear", {"windw": 7})
+    with pytest.raises(ValueError, match="window 0 >= 1"):
+        make_schedule("linear", {"window": 0})
+
+
+def test_parts_must_divide_the_batch_and_options_must_exist(setup):
+    with pytest.raises(ValueError, match="decay 'linaer'.*linear"):
+        options = sections()["train"]["grpo"]["optim"]
+        grpo(setup, optim=options | {"decay": "linaer"})
+    with pytest.raises(TypeError, match="momentum"):
+        grpo(setup, optim=options | {"momentum": 0.9})
+
+
+def test_a_python_reward_splits_the_step(setup, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def short(completions, **columns):\n    return [1] * len(completions)\n"
+    )
+    weights = {"accuracy": 1.0, "format": 1.0, "short": 0.5}
+    stage = grpo(
+        setup, python_rewards={"short": f"{file}:short"}, reward_weights=weights
+    )
+    assert stage.system.prepare is not None
+    with pytest.raises(FileNotFoundError, match="gone.py"):
+        grpo(setup, python_rewards={"short": "gone.py:short"}, reward_weights=weights)
