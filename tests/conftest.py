@@ -22,6 +22,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import gc
 import pathlib
 
 import jax
@@ -32,6 +33,7 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 
 def pytest_configure(config):
     """Set jax's own switches; runs in each xdist worker as well."""
+    gc.set_threshold(100_000, 50, 50)  # tracing makes many objects, and few cycles
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")

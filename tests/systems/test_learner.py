@@ -21,7 +21,6 @@ KEEP = optax.GradientTransformation(
     lambda params: jax.tree.map(jnp.zeros_like, params),
     lambda grads, state, params=None: (jax.tree.map(jnp.zeros_like, grads), grads),
 )
-STEPPED = ("loss", "grad_norm", "entropy", "kl", "ratio_max", "tokens", "rows")
 
 
 @partial(jax.jit, static_argnames=("accumulate", "iterations", "freeze", "chunk"))
@@ -138,29 +137,20 @@ def test_gradient_is_that_of_the_plain_objective(
     assert float(metrics["tokens"]) == mask.sum()
 
 
-def test_parts_and_chunks_give_the_gradient_of_the_whole(
+def test_parts_give_the_gradient_of_the_whole_and_vision_may_be_frozen(
     params, reference, rollout, advantages, whole
 ):
     _, found, metrics = step(
-        params, reference, rollout, advantages, accumulate=2, chunk=2
+        params, reference, rollout, advantages, accumulate=4, freeze=True
     )
-    assert_close(found, whole[1], atol=1e-6)
-    for name in STEPPED:
+    assert_close(found["text"], whole[1]["text"], atol=1e-6)
+    assert not any(bool(jnp.any(g)) for g in jax.tree.leaves(found["vision"]))
+    assert any(bool(jnp.any(g)) for g in jax.tree.leaves(whole[1]["vision"]))
+    for name in ("loss", "entropy", "kl", "ratio_mean", "ratio_max", "tokens", "rows"):
         assert_close(metrics[name], whole[2][name], atol=1e-5)
 
 
-def test_frozen_vision_gets_no_gradient_and_the_rest_keeps_its_own(
-    params, reference, rollout, advantages, whole
-):
-    _, found, _ = step(
-        params, reference, rollout, advantages, accumulate=4, freeze=True
-    )
-    assert not any(bool(jnp.any(g)) for g in jax.tree.leaves(found["vision"]))
-    assert any(bool(jnp.any(g)) for g in jax.tree.leaves(whole[1]["vision"]))
-    assert_close(found["text"], whole[1]["text"], atol=1e-6)
-
-
-def test_iterations_leave_the_old_policy_behind(
+def test_iterations_in_parts_and_chunks_leave_the_old_policy_behind(
     params, reference, rollout, advantages, old_logp, reference_logp
 ):
     moved = params
@@ -169,9 +159,14 @@ def test_iterations_leave_the_old_policy_behind(
             moved, rollout, advantages, old_logp, reference_logp
         )
         moved = jax.tree.map(lambda p, g: p - np.float32(RATE) * g, moved, grads)
-    found, _, metrics = step(params, reference, rollout, advantages, iterations=3)
-    assert_close(found, moved, atol=1e-5)
-    assert float(metrics["loss"]) == pytest.approx(float(loss), abs=1e-5)
+    found, _, metrics = step(
+        params, reference, rollout, advantages, iterations=3, accumulate=2, chunk=2
+    )
+    # three steps of rate 0.5 on gradients that agree to 1e-5, at points that part
+    assert_close(found, moved, atol=5e-5)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), abs=5e-5)
+    norm = np.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(grads)))
+    assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
     ratio = np.exp(np.asarray(logp - old_logp))[rollout.mask]
     assert float(metrics["ratio_max"]) == pytest.approx(ratio.max(), rel=1e-4)
     clipped = (ratio > 1 + LOSS["clip_high"]) | (ratio < 1 - LOSS["clip_low"])

@@ -46,51 +46,62 @@ def plain_logps(params, prompt, tokens, mask):
     return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
 
 
-def test_shared_prompt_gives_the_plain_logps_and_gradients(params, completions):
-    prompt = tiny_batch(slots=2).prompt
+@pytest.fixture(scope="module")
+def prompt():
+    return tiny_batch(slots=2).prompt
+
+
+@pytest.fixture(scope="module")
+def value_and_grads(params, prompt, completions):
+    """Gradients of a weighted sum of log-probabilities, and the log-probabilities."""
     tokens, mask = completions
     weights = jnp.asarray(np.random.default_rng(6).normal(size=tokens.shape))
 
-    def total(logps_fn, params):
-        logps = logps_fn(params, prompt, tokens, mask)
-        kept = jnp.where(mask, logps, 0)
-        return jnp.sum(kept * weights.astype(kept.dtype)), kept
+    def compute(logps_fn):
+        @jax.jit
+        @partial(jax.grad, has_aux=True)
+        def total(params):
+            kept = jnp.where(mask, logps_fn(params, prompt, tokens, mask), 0)
+            return jnp.sum(kept * weights.astype(kept.dtype)), kept
 
-    run = [
-        jax.jit(jax.grad(partial(total, fn), has_aux=True))(params)
-        for fn in (shared_logps, plain_logps)
-    ]
-    (shared_grads, shared), (plain_grads, plain) = run
-    np.testing.assert_allclose(shared, plain, atol=1e-5)
-    for found, expected in zip(
-        jax.tree.leaves(shared_grads), jax.tree.leaves(plain_grads), strict=True
+        return total(params)
+
+    return compute
+
+
+@pytest.fixture(scope="module")
+def shared(value_and_grads):
+    return value_and_grads(shared_logps)
+
+
+def test_shared_prompt_gives_the_plain_logps_and_gradients(value_and_grads, shared):
+    found_grads, found = shared
+    plain_grads, plain = value_and_grads(plain_logps)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    for grad, expected in zip(
+        jax.tree.leaves(found_grads), jax.tree.leaves(plain_grads), strict=True
     ):
         scale = float(jnp.abs(expected).max())
-        np.testing.assert_allclose(found, expected, atol=1e-5 * max(scale, 1))
+        np.testing.assert_allclose(grad, expected, atol=1e-5 * max(scale, 1))
 
 
-def test_chunked_scores_and_remat_and_unroll_change_nothing(params, completions):
-    prompt = tiny_batch().prompt
-    tokens, mask = completions
-
-    def value_and_grads(config, chunk):
-        def total(params):
-            logps = shared_logps(params, prompt, tokens, mask, config, chunk)
-            return jnp.where(mask, logps, 0).sum()
-
-        return jax.value_and_grad(total)(params)
-
-    expected = value_and_grads(CONFIG, None)
-    for config, chunk in [
+@pytest.mark.parametrize(
+    ("config", "chunk"),
+    [
         (replace(CONFIG, remat="full"), 2),
-        (replace(CONFIG, remat="dots_saveable", scan_unroll=2), 4),
-    ]:
-        found = value_and_grads(config, chunk)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
-            found,
-            expected,
-        )
+        (replace(CONFIG, remat="dots_saveable", scan_unroll=2), LENGTH),
+    ],
+    ids=["full", "policy"],
+)
+def test_chunked_scores_and_remat_and_unroll_change_nothing(
+    value_and_grads, shared, config, chunk
+):
+    found = value_and_grads(partial(shared_logps, config=config, chunk=chunk))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
+        found,
+        shared,
+    )
 
 
 def test_cached_decoding_equals_one_pass(params, completions):
