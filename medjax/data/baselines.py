@@ -26,11 +26,17 @@ class Targets(NamedTuple):
 
 
 def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> Targets:
-    """All targets of `draws` draws of every view: the training part's memory."""
+    """All targets of `draws` draws of every view: the training part's memory.
+
+    A view that is the same at every draw is taken once, and its images are not read.
+    """
     rows = []
     for index in range(views.count):
-        for draw in range(draws):
-            view = views.view(index, np.random.default_rng((seed, index, draw)))
+        for draw in range(1 if views.outline else draws):
+            if views.outline:
+                view = views.outline(index)
+            else:
+                view = views.view(index, np.random.default_rng((seed, index, draw)))
             size = view.images[-1].shape[:2]
             boxes = convert_boxes(
                 view.boxes,

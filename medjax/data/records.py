@@ -140,11 +140,11 @@ def row_views(rows: Sequence[Row]) -> Views:
         groups.setdefault(row.images, []).append(row)
     grouped = list(groups.values())
 
-    def view(index: int, rng: np.random.Generator) -> View:
-        del rng  # nothing is drawn
+    def outline(index: int) -> View:
         mine = grouped[index]
+        black = np.zeros((), np.uint8)
         return View(
-            images=tuple(read_image(path, mine[0].origin) for path in mine[0].images),
+            images=tuple(np.broadcast_to(black, (*n, 3)) for n in mine[0].sizes),
             names=tuple(row.label for row in mine),
             boxes=np.array([row.box for row in mine], np.float32),
             questions=tuple((row.query,) for row in mine),
@@ -154,6 +154,12 @@ def row_views(rows: Sequence[Row]) -> Views:
             columns=tuple(row.columns for row in mine),
         )
 
+    def view(index: int, rng: np.random.Generator) -> View:
+        del rng  # nothing is drawn
+        first = grouped[index][0]
+        images = tuple(read_image(path, first.origin) for path in first.images)
+        return outline(index)._replace(images=images)
+
     return Views(
         count=len(grouped),
         view=view,
@@ -161,6 +167,7 @@ def row_views(rows: Sequence[Row]) -> Views:
         texts=tuple(dict.fromkeys(row.query for row in rows)),
         sizes=tuple(sorted({size for row in rows for size in row.sizes})),
         slots=max(len(row.images) for row in rows),
+        outline=outline,
     )
 
 

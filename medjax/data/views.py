@@ -35,6 +35,9 @@ class Views(NamedTuple):
     texts: tuple[str, ...]  # every question
     sizes: tuple[tuple[int, int], ...]  # every (height, width) of an image
     slots: int = 1  # most images a view has
+    # The view with black images of the same sizes, which need not be read. Only where
+    # a view is the same at every draw.
+    outline: Callable[[int], View] | None = None
 
 
 class Frame(NamedTuple):

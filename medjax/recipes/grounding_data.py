@@ -29,7 +29,9 @@ from medjax.evals.grounding import Answers
 from medjax.rl.boxes import box_iou
 
 SOURCES = ("mr_aal", "synthetic")
-_MEMORY_DRAWS = 8  # moved pictures a slice that the no-image baselines remember
+# What the no-image baselines remember: so many moved pictures of a slice, and fewer
+# where that makes more than so many pictures in all.
+_MEMORY_DRAWS, _MEMORY = 8, 4000
 
 
 class Parts(NamedTuple):
@@ -78,7 +80,7 @@ def load_parts(
     if source == "synthetic":
         views = [
             synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
-            for part, n in (("train", 4096), ("test", 64))
+            for part, n in (("train", 2048), ("test", 64))
         ]
         return Parts(views[0], views[1], {"source": source, "size": list(shown)})
     if source == "mr_aal":
@@ -127,7 +129,8 @@ def no_image_answers(
     "mean box": of the structure in that plane; "nearest slice": its mean box in the
     nearest training slice, which knows where the slice lies.
     """
-    memory = view_targets(parts.train, geometry, seed=seed, draws=_MEMORY_DRAWS)
+    draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
+    memory = view_targets(parts.train, geometry, seed=seed, draws=draws)
     asked = record_targets(records)
     guesses = {
         "no image: mean box": mean_box(memory, asked),

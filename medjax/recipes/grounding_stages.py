@@ -38,6 +38,7 @@ class Setup(NamedTuple):
     encoding: Encoding
     tables: ParseTables  # of the policy's vocabulary
     evaluation: Mapping[str, Any]
+    baselines: Callable[[Sequence[Record]], dict[str, Answers]]  # that see no image
     seed: int
     workdir: Path
 
@@ -84,7 +85,22 @@ def make_setup(
     )
     encoding = Encoding(made.tokenizer, style, made.geometry, buckets, 1, ramps)
     tables = parse_tables(made.tokenizer, made.config.vocab)
-    return Setup(parts, made, encoding, tables, evaluation, seed, workdir)
+    baselines = _remembered(partial(no_image_answers, parts, made.geometry, seed=seed))
+    return Setup(parts, made, encoding, tables, evaluation, baselines, seed, workdir)
+
+
+def _remembered(
+    baselines: Callable[[Sequence[Record]], dict[str, Answers]],
+) -> Callable[[Sequence[Record]], dict[str, Answers]]:
+    """Computed once: every evaluation of a run asks the same questions."""
+    memory: dict[str, dict[str, Answers]] = {}
+
+    def answers(records: Sequence[Record]) -> dict[str, Answers]:
+        if "found" not in memory:
+            memory["found"] = baselines(records)
+        return memory["found"]
+
+    return answers
 
 
 def _load(
@@ -158,7 +174,7 @@ def greedy_evaluation(setup: Setup, *, max_tokens: int) -> Callable[..., Any]:
 
 def scoring(setup: Setup, name: str, *, before: str | None) -> dict[str, Any]:
     """The fields of a `Stage` that say how it is evaluated, the same for all stages."""
-    evaluation, policy = setup.evaluation, setup.policy
+    evaluation = setup.evaluation
     batches = partial(
         eval_batches,
         setup.parts.test,
@@ -167,19 +183,10 @@ def scoring(setup: Setup, name: str, *, before: str | None) -> dict[str, Any]:
         seed=evaluation["seed"],
         limit=evaluation["limit"] or None,
     )
-    memory: dict[str, dict[str, Answers]] = {}
-
-    def baselines(records: Sequence[Record]) -> dict[str, Answers]:
-        if "found" not in memory:  # the same at every evaluation of a stage
-            memory["found"] = no_image_answers(
-                setup.parts, policy.geometry, records, seed=setup.seed
-            )
-        return memory["found"]
-
     score = make_score(
         name,
-        policy.tokenizer,
-        baselines,
+        setup.policy.tokenizer,
+        setup.baselines,
         num_samples=evaluation["bootstrap"],
         level=evaluation["level"],
         seed=evaluation["seed"],

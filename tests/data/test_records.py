@@ -71,6 +71,16 @@ def test_questions_about_one_image_are_one_view(folder):
     assert view.images[0].shape == (120, 100, 3)
 
 
+def test_outline_is_the_view_without_reading_its_images(folder):
+    views = row_views(load_rows(write(folder, GOOD), GEOMETRY))
+    view = views.view(0, np.random.default_rng(0))
+    (folder / "a.png").unlink()
+    outline = views.outline(0)
+    assert outline.images[0].shape == view.images[0].shape
+    np.testing.assert_array_equal(outline.boxes, view.boxes)
+    assert outline[1:2] + outline[3:] == view[1:2] + view[3:]
+
+
 def test_several_images_of_a_question(folder):
     row = {**GOOD, "image": ["b.jpg", "a.png"]}
     views = row_views(load_rows(write(folder, row), GEOMETRY))

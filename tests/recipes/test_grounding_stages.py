@@ -59,7 +59,7 @@ def test_identity_is_json_and_names_what_changed(setup):
         ({"policy__width": 32, "policy__head_dim": 16}, "policy.width"),
         ({"policy__dtype": "bfloat16"}, "policy.dtype"),
         ({"policy__vision__window": 28}, "policy.vision.window"),
-        ({"policy__max_pixels": 3136}, "images.max_pixels"),
+        ({"policy__max_pixels": 6272}, "images.max_pixels"),
         ({"prompt__suffix": " Be brief."}, "prompt.suffix"),
         ({"data__size": (70, 70)}, "data.size"),
         ({"data__ramps": True}, "images.ramps"),
