@@ -66,15 +66,17 @@ def _reduce_block(
     peak = jax.lax.stop_gradient(scores.max(-1))
     weights = jnp.exp(scores - peak[..., None])
     mass = weights.sum(-1)
+    # heads stay where the weights have them: asked for "mrtkgd", XLA would transpose
+    # the weights, the largest array here, and not the result
     mixed = jnp.einsum(
-        "mkrtgl,mlkd->mrtkgd",
+        "mkrtgl,mlkd->mkrtgd",
         weights.astype(block.values.dtype),
         block.values,
         preferred_element_type=accumulate,
     )
     flat = (rows, length, heads)
     return (
-        mixed.reshape(*flat, dim),
+        mixed.transpose(0, 2, 3, 1, 4, 5).reshape(*flat, dim),
         peak.transpose(0, 2, 3, 1, 4).reshape(flat),
         mass.transpose(0, 2, 3, 1, 4).reshape(flat),
     )
