@@ -1,5 +1,6 @@
 """GRPO steps of medjax: one compiled program a step, state donated."""
 
+import dataclasses
 import functools
 import importlib.metadata
 
@@ -31,7 +32,6 @@ def make_config(workload):
         head_dim=2 * half,
         mrope_section=(half - 2 * (half // 3), half // 3, half // 3),
         tied=True,
-        scan_unroll=workload["layers"],
         # no image is shown: the tower is as small as it can be and never runs
         vision=VisionConfig(depth=1, width=4, mlp=4, heads=1, full_blocks=(0,)),
     )
@@ -66,7 +66,12 @@ def make_prompt(tokens):
 
 
 def make_step(config, optimizer, workload):
-    """The whole step: rollout, reward, advantages, update."""
+    """The whole step: rollout, reward, advantages, update.
+
+    Layers are unrolled for the gradient, where a scan would stack what the backward
+    pass needs, and not for the tokens, where XLA would copy every cache at each.
+    """
+    learner = dataclasses.replace(config, scan_unroll=config.layers)
 
     def step(state, reference, prompt, root):
         features = encode_images(config, state.params, prompt.images)
@@ -83,7 +88,7 @@ def make_step(config, optimizer, workload):
         )
         rewards = jnp.mean((rollout.tokens % 2 == 0).astype(jnp.float32), axis=-1)
         params, opt_state, metrics = policy_step(
-            config,
+            learner,
             optimizer,
             state.params,
             state.opt_state,
