@@ -89,7 +89,8 @@ class System(NamedTuple):
 
     init(key[, params]) -> TrainState                  random, or from `params`
     update(state, batch, key) -> (state, metrics)      state may be donated
-    evaluate(state, batch, key) -> (predictions, per-example metrics)
+    evaluate(state, batch, key) -> (predictions, per-example metrics); it reads params
+        and step alone, the rest of the state may be ()
     axes: TrainState of jax.sharding.PartitionSpec of logical axis names, one per array
     prepare(state, batch, key) -> batch, only where a host-side Python reward must sit
     between two compiled calls; update then takes what prepare returns.

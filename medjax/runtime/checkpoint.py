@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -74,11 +75,18 @@ def _quiet() -> Iterator[None]:
     def others(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
 
-    logger = logging.getLogger("absl")
+    def not_late(unraisable: Any) -> None:
+        # tensorstore's other writes fail after orbax has closed their event loop
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
     logger.addFilter(others)
+    sys.unraisablehook = not_late
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         logger.removeFilter(others)
 
 
@@ -230,6 +238,12 @@ def is_finished(
             return False
         _about(manager, step, identity)
         return True
+
+
+def newest_step(folder: str | os.PathLike) -> int | None:
+    """Steps done at the newest checkpoint in `folder`; None without one."""
+    with _manager(folder, read_only=True) as manager:
+        return manager.latest_step()
 
 
 def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:

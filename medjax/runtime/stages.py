@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 
 from medjax import metrics
 from medjax.runtime import checkpoint, loop
-from medjax.runtime.program import abstract_state, init_state
+from medjax.runtime.naming import check_params
+from medjax.runtime.program import abstract_state
 from medjax.runtime.writer import last_row, write_manifest
-from medjax.sharding import Rules
+from medjax.sharding import Rules, shard_tree
 from medjax.types import Params, System, TrainState
 
 # (predictions, per-example metrics, records) of each batch, as `loop.evaluate` yields.
@@ -167,7 +168,7 @@ def evaluate_checkpoint(
     Args:
         stage: gives system, batches and score.
         path: a stage's folder in a workdir, or a workdir, whose folder of that stage's
-            name is taken, or whatever `load` reads.
+            name is taken, or whatever `load` reads (step 0).
         load: reads pretrained weights from a folder into a tree of shardings.
         mesh: devices.
         rules: logical axis -> mesh axes.
@@ -182,11 +183,12 @@ def evaluate_checkpoint(
     found = [folder for folder in folders if folder.is_dir()]
     if found:
         params = checkpoint.restore_params(found[0], abstract.params)
+        step = checkpoint.newest_step(found[0])
     else:
-        params = load(path, shardings.params)
-    state = init_state(
-        stage.system, jax.random.key(seed), start=params, shardings=shardings
-    )
+        params, step = load(path, shardings.params), 0
+        check_params(params, abstract.params, str(path))
+        params = shard_tree(params, shardings.params)
+    state = TrainState(params, (), jax.device_put(np.int32(step), shardings.step))
     evaluate = _evaluation(
         stage, pathlib.Path(workdir) / stage.name, mesh=mesh, rules=rules, seed=seed
     )
