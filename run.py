@@ -2,23 +2,20 @@
 
     python run.py --config=configs/medloc.py                     train, then evaluate
     python run.py --config=configs/medloc.py:reward=fixed        a variant
-    python run.py --config=configs/medloc.py --config.seed=1     one number changed
+    python run.py --config=configs/medloc.py --config.seed=1     one number
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
 
-The first lines of a config say what it does, how long it takes and what can follow the
-colon. A run that was stopped or killed goes on with the same command.
+A config's first lines list its variants. The same command resumes a stopped run.
 """
 
 import os
 import pathlib
 import sys
 
-PAGES = "glibc.malloc.hugetlb=1"  # huge pages halve the time of a step on a CPU
 if __name__ == "__main__" and sys.platform == "linux":
-    if os.environ.setdefault("GLIBC_TUNABLES", PAGES) == PAGES and "MEDJAX" not in (
-        os.environ
-    ):
-        os.environ["MEDJAX"] = "started"  # glibc reads its settings at the start only
+    if "GLIBC_TUNABLES" not in os.environ:  # read at the start only, so start again:
+        # huge pages halve the time of a step on a CPU
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 import jax
@@ -51,8 +48,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # orbax tells a story at each checkpoint
     if CACHE.value:
-        cache = os.path.expanduser(CACHE.value)
-        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
     if {"JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"} & set(os.environ):
         jax.distributed.initialize()
     config = CONFIG.value.to_dict()
@@ -66,10 +62,8 @@ def main(argv: list[str]) -> None:
             raise app.UsageError("--mode=eval needs --checkpoint=FOLDER")
         evaluate_checkpoint(stages[-1], CHECKPOINT.value, load=load_params, **where)
         return
-    saving = dict(config["checkpoint"])
-    every = saving.pop("every")
-    facts = {"config": config}
-    run_stages(stages, checkpoint_every=every, facts=facts, **saving, **where)
+    saving = {**config["checkpoint"], "facts": {"config": config}}
+    run_stages(stages, checkpoint_every=saving.pop("every"), **saving, **where)
 
 
 if __name__ == "__main__":
@@ -78,3 +72,9 @@ if __name__ == "__main__":
         app.run(main)
     except (ValueError, OSError, TypeError, CheckpointError, NonFiniteStep) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except (AttributeError, KeyError) as error:
+        if flags.FLAGS.is_parsed():
+            raise
+        while isinstance(error, Exception):  # the innermost ends in a suggestion
+            error = error.args[0]
+        sys.exit(f"--config: no option {error}")
