@@ -12,11 +12,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
+from configs.medloc import get_config
+from medjax.models.qwen25vl.policy import init_params
+from medjax.recipes.grounding_stages import make_setup
+from medjax.recipes.policy import save_policy
 from medjax.runtime import checkpoint
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
@@ -25,11 +32,12 @@ SMALL = ("--config.checkpoint.every=3", f"--config.train.grpo.steps={STEPS}")
 FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 FORKS = """
-import json, os, resource, runpy, sys
+import gc, json, os, resource, runpy, sys
 import matplotlib.pyplot, optax.contrib, transformers
 import medjax.recipes.medloc, medjax.report.page, medjax.report.curves
 from transformers import AutoTokenizer, Qwen2Tokenizer
 from tokenizers.trainers import BpeTrainer
+gc.freeze()
 for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()
@@ -61,8 +69,8 @@ def cache(tmp_path_factory):
 def forks():
     command = [sys.executable, "-c", FORKS]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    # GLIBC_TUNABLES is set already: run.py must not start itself anew
-    env = environment(MEDJAX="started")
+    # with GLIBC_TUNABLES set run.py does not start itself anew
+    env = environment(GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
     with subprocess.Popen(command, cwd=REPO, env=env, text=True, **pipes) as process:
         yield process
         process.stdin.close()
@@ -136,10 +144,8 @@ def assert_one_message(done, *pieces):
     """Exit code 1 and one clear message, no traceback."""
     assert done.code not in (0, -signal.SIGKILL), done.out
     assert "Traceback" not in done.err, done.err
-    message = done.err[max(done.err.rfind("Error: "), 0) :]
     for piece in pieces:
         assert piece in done.err, (piece, done.err)
-    return message
 
 
 def test_training_writes_everything(trained):
@@ -211,3 +217,182 @@ def test_killed_and_resumed_equals_the_unbroken_run(trained, run, tmp_path):
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
     for name in ("metrics.jsonl", "eval.jsonl", f"eval/{STEPS}/answers.jsonl"):
         assert rows(parts / "grpo" / name) == rows(whole / "grpo" / name)
+
+
+def test_evaluating_a_workdir_gives_its_own_numbers(trained, run, tmp_path):
+    done = run("--mode=eval", f"--checkpoint={trained[0]}", f"--workdir={tmp_path}")
+    assert done.code == 0, done.err
+    found = tmp_path / f"grpo/eval/{STEPS}/answers.jsonl"
+    assert rows(found) == rows(trained[0] / f"grpo/eval/{STEPS}/answers.jsonl")
+    assert "no image: mean box" in done.out
+    assert (tmp_path / "grpo/report.html").exists()
+
+
+def test_evaluating_an_earlier_stage(trained, run, tmp_path):
+    stage = trained[0] / "warm_start"
+    done = run("--mode=eval", f"--checkpoint={stage}", f"--workdir={tmp_path}")
+    assert done.code == 0, done.err
+    found = rows(tmp_path / "grpo/eval/4/answers.jsonl")
+    assert found == rows(stage / "eval/4/answers.jsonl")
+
+
+@pytest.fixture(scope="module")
+def hub(trained, tmp_path_factory):
+    """The trained policy as a Hugging Face folder."""
+    config = get_config("smoke").to_dict()
+    names = ("policy", "data", "prompt", "evaluation")
+    setup = make_setup(seed=0, workdir=trained[0], **{n: config[n] for n in names})
+    shapes = jax.eval_shape(
+        partial(init_params, setup.policy.config), jax.random.key(0)
+    )
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes
+    )
+    params = checkpoint.restore_params(trained[0] / "grpo/checkpoints", abstract)
+    path = tmp_path_factory.mktemp("hub") / "policy"
+    save_policy(path, setup.policy, params)
+    return path
+
+
+AS_TRAINED = (  # a pretrained policy is prompted otherwise, and runs in bfloat16
+    "--config.prompt.system=",
+    "--config.prompt.suffix=",
+    "--config.prompt.answer=object",
+    "--config.policy.dtype=float32",
+    "--config.policy.remat=none",
+    "--config.train.grpo.max_tokens=0",
+    "--config.evaluation.questions=4",
+)
+
+
+def test_evaluating_a_hugging_face_folder(trained, hub, run, tmp_path):
+    where = ("--mode=eval", f"--checkpoint={hub}", f"--workdir={tmp_path}")
+    done = run(*where, *AS_TRAINED, config=f"{CONFIG},model={hub}")
+    assert done.code == 0, done.err
+    found = rows(tmp_path / "grpo/eval/0/answers.jsonl")
+    assert found == rows(trained[0] / f"grpo/eval/{STEPS}/answers.jsonl")
+
+
+def test_a_users_own_boxes_and_a_python_reward(run, tmp_path):
+    rng, lines = np.random.default_rng(0), []
+    for n in range(6):
+        pixels = rng.integers(0, 255, (60, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+        row = {"image": f"{n}.png", "query": "Find it.", "box": [5, 8, 40, 50 + n]}
+        lines.append(json.dumps(row | {"frame": "original", "label": f"spot {n % 2}"}))
+    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
+    (tmp_path / "mine.py").write_text(
+        "def short(completions, **columns):\n"
+        "    return [1 / (1 + len(text)) for text in completions]\n"
+    )
+    done = run(
+        f"--workdir={tmp_path}/run",
+        "--config.warm_start.steps=0",
+        "--config.train.grpo.steps=1",
+        config=f"{CONFIG},data={tmp_path},python_reward={tmp_path}/mine.py:short",
+    )
+    assert done.code == 0, done.err
+    (row,) = rows(tmp_path / "run/grpo/metrics.jsonl")
+    assert 0 < row["reward_short"] < 1
+    (evaluated,) = rows(tmp_path / "run/grpo/eval.jsonl")
+    assert evaluated["n"] == 2  # a fifth of six images, rounded up
+
+
+@pytest.mark.parametrize(
+    ("argument", "piece"),
+    [
+        ("--config.train.grpo.group=8", "options.group: the checkpoint has 4, this r"),
+        ("--config.seed=7", "seed: the checkpoint has 0, this run has 7"),
+        ("--config.policy.width=64", "policy.width: the checkpoint has 32, this run"),
+        ("--config.data.size=(70, 70)", "data.size: the checkpoint has [56, 56], th"),
+    ],
+    ids=["option", "seed", "architecture", "data"],
+)
+def test_a_changed_run_is_not_resumed(trained, run, argument, piece):
+    done = run(*SMALL, argument, f"--workdir={trained[0]}")
+    assert_one_message(done, "belongs to another run", "another workdir", piece)
+
+
+@pytest.mark.parametrize(
+    ("argument", "pieces"),
+    [
+        ("--config.trian.method=sft", ["trian", 'Did you mean "train"']),
+        ("--config.train.grpo.gruop=8", ["gruop", 'Did you mean "group"']),
+        ("--config.train.grpo.group=many", ["group", "many"]),
+        ("--config.data.source=mr_all", ["'mr_all'", "mr_aal", "synthetic"]),
+        ("--config.train.grpo.max_tokens=5", ["max_tokens=5 is too short"]),
+        ("--config.train.grpo.schedule=cubic", ["'cubic'", "piecewise"]),
+        ("--config.policy.path=/gone/Qwen", ["/gone/Qwen", "Hugging Face folder"]),
+        ("--config.mesh.data=3", ["mesh", "3", "1 devices"]),
+        ("--mode=eval", ["--checkpoint=FOLDER"]),
+        ("--mode=evaluate", ["evaluate", "train", "eval"]),
+        ("extra", ["unexpected arguments: extra"]),
+    ],
+    ids=lambda x: x.split(".")[-1].split("=")[0] if isinstance(x, str) else "",
+)
+def test_mistakes_get_one_message(run, tmp_path, argument, pieces):
+    done = run(argument, f"--workdir={tmp_path}/run")
+    assert_one_message(done, *pieces)
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_of_another_architecture_are_refused(trained, hub, run, tmp_path):
+    wider = ("--config.policy.width=64", "--config.policy.head_dim=16")
+    section = "--config.policy.mrope_section=(4, 2, 2)"
+    where = ("--mode=eval", f"--workdir={tmp_path}/eval", *wider, section)
+    found = "text.norm.scale: found float32[32], expected float32[64]"
+    for path in (trained[0], hub):
+        done = run(*where, f"--checkpoint={path}")
+        assert_one_message(done, str(path), "of another architecture", found)
+    done = run(*where, "--config.policy.tied=False", f"--checkpoint={hub}")
+    assert_one_message(done, str(hub), "text/head", "model=FOLDER")
+    done = run(*where, f"--checkpoint={tmp_path}/gone")
+    assert_one_message(done, f"no checkpoint at {tmp_path}/gone")
+
+
+def test_a_model_without_the_special_tokens_is_refused(hub, run, tmp_path):
+    broken = shutil.copytree(hub, tmp_path / "plain")
+    for file in broken.glob("*token*"):
+        text = file.read_text().replace("<|image_pad|>", "<|image|>")
+        file.write_text(text)
+    done = run(f"--workdir={tmp_path}/run", config=f"{CONFIG},model={broken}")
+    assert_one_message(done, str(broken), "none for <|image_pad|>")
+
+
+def test_a_bad_line_of_data_is_named(run, tmp_path):
+    Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    line = {"image": "a.png", "query": "Find it.", "box": [5, 8, 70, 50]}
+    (tmp_path / "boxes.jsonl").write_text(json.dumps(line | {"frame": "original"}))
+    done = run(f"--workdir={tmp_path}/run", config=f"{CONFIG},data={tmp_path}")
+    assert_one_message(done, "boxes.jsonl, line 1", "leaves the image")
+
+
+def test_no_network_for_a_pack_names_the_way_out(run, tmp_path):
+    away = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    away |= {"MEDJAX_CACHE": str(tmp_path / "packs"), "PIP_NO_CACHE_DIR": "1"}
+    done = run(f"--workdir={tmp_path}/run", "--config.data.source=mr_aal", **away)
+    assert_one_message(done, "data=synthetic")
+
+
+def test_a_full_disk_keeps_what_was_saved(trained, run, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    shutil.copytree(trained[0] / "warm_start", tmp_path / "run/warm_start")
+    before = final_bytes(tmp_path / "run/warm_start")
+    done = run(*SMALL, f"--workdir={tmp_path}/run", largest_file=60_000)
+    assert_one_message(done, "could not be written", "run/grpo/checkpoints")
+    assert final_bytes(tmp_path / "run/warm_start") == before
+
+
+def final_bytes(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_stops_the_run(run, tmp_path):
+    done = run(
+        f"--workdir={tmp_path}/run",
+        "--config.warm_start.optim.lr=1e30",
+        "--config.warm_start.optim.muon_lr=1e30",
+    )
+    assert_one_message(done, "is not finite", "Nothing of it was saved")
