@@ -35,7 +35,9 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:ARGUMENTS
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "To evaluate: a workdir, a stage in one, a Hugging Face folder."
+    "checkpoint",
+    None,
+    "To evaluate: a workdir [this one], a stage in one, a HF folder.",
 )
 CACHE = flags.DEFINE_string(
     "compilation_cache", "~/.cache/medjax/jax", "Compiled programs; empty: none kept."
@@ -58,9 +60,8 @@ def main(argv: list[str]) -> None:
     stages = RECIPES[config["system"]](**where, **sections)
     where |= {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
     if MODE.value == "eval":
-        if not CHECKPOINT.value:
-            raise app.UsageError("--mode=eval needs --checkpoint=FOLDER")
-        evaluate_checkpoint(stages[-1], CHECKPOINT.value, load=load_params, **where)
+        path = CHECKPOINT.value or workdir
+        evaluate_checkpoint(stages[-1], path, load=load_params, **where)
         return
     saving = {**config["checkpoint"], "facts": {"config": config}}
     run_stages(stages, checkpoint_every=saving.pop("every"), **saving, **where)

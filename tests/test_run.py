@@ -228,14 +228,6 @@ def test_evaluating_a_workdir_gives_its_own_numbers(trained, run, tmp_path):
     assert (tmp_path / "grpo/report.html").exists()
 
 
-def test_evaluating_an_earlier_stage(trained, run, tmp_path):
-    stage = trained[0] / "warm_start"
-    done = run("--mode=eval", f"--checkpoint={stage}", f"--workdir={tmp_path}")
-    assert done.code == 0, done.err
-    found = rows(tmp_path / "grpo/eval/4/answers.jsonl")
-    assert found == rows(stage / "eval/4/answers.jsonl")
-
-
 @pytest.fixture(scope="module")
 def hub(trained, tmp_path_factory):
     """The trained policy as a Hugging Face folder."""
@@ -325,7 +317,7 @@ def test_a_changed_run_is_not_resumed(trained, run, argument, piece):
         ("--config.train.grpo.schedule=cubic", ["'cubic'", "piecewise"]),
         ("--config.policy.path=/gone/Qwen", ["/gone/Qwen", "Hugging Face folder"]),
         ("--config.mesh.data=3", ["mesh", "3", "1 devices"]),
-        ("--mode=eval", ["--checkpoint=FOLDER"]),
+        ("--mode=eval", ["no checkpoint at", "/run"]),
         ("--mode=evaluate", ["evaluate", "train", "eval"]),
         ("extra", ["unexpected arguments: extra"]),
     ],
@@ -347,8 +339,9 @@ def test_checkpoints_of_another_architecture_are_refused(trained, hub, run, tmp_
         assert_one_message(done, str(path), "of another architecture", found)
     done = run(*where, "--config.policy.tied=False", f"--checkpoint={hub}")
     assert_one_message(done, str(hub), "text/head", "model=FOLDER")
-    done = run(*where, f"--checkpoint={tmp_path}/gone")
-    assert_one_message(done, f"no checkpoint at {tmp_path}/gone")
+    (tmp_path / "empty").mkdir()
+    done = run(*where, f"--checkpoint={tmp_path}/empty")
+    assert_one_message(done, f"{tmp_path}/empty", "config.json")
 
 
 def test_a_model_without_the_special_tokens_is_refused(hub, run, tmp_path):
