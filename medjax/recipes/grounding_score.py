@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from medjax.data.pipeline import Record
@@ -35,7 +36,7 @@ def make_score(
     """A function that scores a stage's results and writes them into a folder.
 
     The folder gets answers.jsonl (a line a question) and the tables as text; the
-    stage's folder above it gets `report.html` and its figures.
+    stage's folder above it gets `report.html` and its figures. Process 0 writes.
 
     Args:
         stage: its name in the tables.
@@ -65,17 +66,20 @@ def make_score(
             name: np.concatenate([part[name] for part in kept]) for name in kept[0]
         }
         ours = make_answers(values["iou"], values["parsed"], records)
-        contenders = {stage: ours} | _earlier(before, records) | baselines(records)
-        tables = [
-            summary_table(contenders, num_samples=num_samples, level=level, seed=seed),
-            *breakdown_tables(contenders),
-        ]
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_answers(folder / "answers.jsonl", records, values, boxes, texts)
-        text = "\n\n".join(render_text(table) for table in tables) + "\n"
-        write_atomic(folder / "tables.txt", text)
-        print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
-        _write_page(folder, stage, tables, records, values, boxes)
+        if jax.process_index() == 0:
+            contenders = {stage: ours} | _earlier(before, records) | baselines(records)
+            tables = [
+                summary_table(
+                    contenders, num_samples=num_samples, level=level, seed=seed
+                ),
+                *breakdown_tables(contenders),
+            ]
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_answers(folder / "answers.jsonl", records, values, boxes, texts)
+            text = "\n\n".join(render_text(table) for table in tables) + "\n"
+            write_atomic(folder / "tables.txt", text)
+            print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
+            _write_page(folder, stage, tables, records, values, boxes)
         return scores(ours) | {
             "format": float(np.mean(values["well_formed"])),
             "length": float(np.mean(values["length"])),
