@@ -35,9 +35,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:ARGUMENTS
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "To evaluate: a workdir [this one], a stage in one, a HF folder.",
+    "checkpoint", None, "To evaluate: a workdir [this], stage or Hugging Face folder."
 )
 CACHE = flags.DEFINE_string(
     "compilation_cache", "~/.cache/medjax/jax", "Compiled programs; empty: none kept."
