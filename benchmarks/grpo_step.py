@@ -9,8 +9,9 @@ update a rollout, float32. Random weights; each library has its own sampler.
 
 Every library runs in a process and a virtual environment of its own and takes a step
 when told to: A B C A B C ..., so that whatever else the machine does hits all alike.
-The first step (compilation, lazy loading) stands apart. All have the same environment;
-on Linux that includes huge pages, as `run.py` sets them; `--small-pages` does without.
+The first step (compilation, lazy loading) stands apart. On Linux each library has two
+rows in the same rounds, with huge memory pages, as `run.py` sets them, and without:
+what helps one hurts another, so take a peer's better row. Ratios are to our first row.
 """
 
 import argparse
@@ -96,12 +97,12 @@ class Worker:
         raise WorkerError(f"{self.name} ended with status {code}:\n{last}")
 
 
-def worker_env(huge_pages=True):
+def worker_env(pages="small"):
     """The same for all: CPU, no compilation cache, flags of ours left out."""
     ours = ("PYTHONPATH", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
     env = {name: value for name, value in os.environ.items() if name not in ours}
     env["JAX_PLATFORMS"] = "cpu"
-    if huge_pages and sys.platform == "linux":
+    if pages == "huge":
         env["GLIBC_TUNABLES"] = HUGE_PAGES
     return env
 
@@ -121,54 +122,64 @@ def install_peer(folder, name):
         subprocess.run([*pip, package], check=True)
 
 
-def measure(pythons, workload, *, steps, warm, env):
-    """{library: results}, one step of each in turn; a peer that fails is left out."""
-    workers, results = [], {}
+def start(name, python, pages, workload):
+    """A worker and its first step; None for a peer that does not get there."""
+    env = worker_env(pages)
+    if name == "medjax":
+        env["PYTHONPATH"] = str(HERE.parent)
+    print(f"  {name}, {pages} pages: first step", file=sys.stderr)
     try:
-        for name, python in pythons.items():
-            try:
-                extra = {"PYTHONPATH": str(HERE.parent)} if name == "medjax" else {}
-                worker = Worker(name, python, workload, env | extra)
-                print(f"  {name}: first step", file=sys.stderr)
-                first = worker.step()
-            except WorkerError as error:
-                if name == "medjax":
-                    raise
-                print(f"  left out: {error}", file=sys.stderr)
-                continue
-            workers.append(worker)
-            facts = {"versions": worker.versions, "first": first["seconds"]}
-            results[name] = facts | {"first_cpu": first["cpu"], "steps": []}
+        worker = Worker(name, python, workload, env)
+        return worker, worker.step()
+    except WorkerError as error:
+        if name == "medjax":
+            raise
+        print(f"  left out: {error}", file=sys.stderr)
+        return None
+
+
+def measure(pythons, workload, *, pages, steps, warm):
+    """Rows of results, one step of each in turn; a peer that fails is left out."""
+    workers, rows = [], []
+    try:
+        for size in pages:
+            for name, python in pythons.items():
+                started = start(name, python, size, workload)
+                if started is not None:
+                    worker, first = started
+                    workers.append(worker)
+                    row = {"library": name, "pages": size, "first": first, "steps": []}
+                    rows.append(row | {"versions": worker.versions})
         for index in range(warm + steps):
             print(f"  round {index + 1}/{warm + steps}", end="\r", file=sys.stderr)
-            for worker in workers:
+            for worker, row in zip(workers, rows, strict=True):
                 taken = worker.step()
                 time.sleep(0.05)  # let spinning threads of the one before settle
                 if index >= warm:
-                    results[worker.name]["steps"].append(taken)
+                    row["steps"].append(taken)
     finally:
         for worker in workers:
             worker.close()
-    for result in results.values():
+    for row in rows:
         for name in ("seconds", "cpu"):
-            values = [taken[name] for taken in result["steps"]]
-            result[name] = {"median": statistics.median(values), "min": min(values)}
-    return results
+            values = [taken[name] for taken in row["steps"]]
+            row[name] = {"median": statistics.median(values), "min": min(values)}
+    return rows
 
 
-def print_table(name, workload, results):
+def print_table(name, workload, rows):
     """Markdown, as it can stand in a README."""
     lengths = f"{workload['prompt_tokens']} + {workload['new_tokens']} tokens"
     print(f"\n{name}: {workload['prompts']} x {workload['group']}, {lengths}\n")
-    print("| library | step, s | fastest, s | CPU, s | first step, s | ratio |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    ours = results["medjax"]["seconds"]["median"] if "medjax" in results else None
-    for library, result in results.items():
-        seconds, cpu = result["seconds"], result["cpu"]
-        ratio = f"{seconds['median'] / ours:.2f}" if ours else ""
+    print("| library | pages | step, s | fastest, s | CPU, s | first step, s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    ours = [r["seconds"]["median"] for r in rows if r["library"] == "medjax"]
+    for row in rows:
+        seconds, cpu, first = row["seconds"], row["cpu"], row["first"]["seconds"]
+        ratio = f"{seconds['median'] / ours[0]:.2f}" if ours else ""
         print(
-            f"| {library} | {seconds['median']:.3f} | {seconds['min']:.3f} | "
-            f"{cpu['median']:.3f} | {result['first']:.1f} | {ratio} |"
+            f"| {row['library']} | {row['pages']} | {seconds['median']:.3f} | "
+            f"{seconds['min']:.3f} | {cpu['median']:.3f} | {first:.1f} | {ratio} |"
         )
 
 
@@ -198,11 +209,12 @@ def main(argv=None):
     parser.add_argument(
         "--workloads", nargs="+", choices=WORKLOADS, default=[*WORKLOADS]
     )
-    parser.add_argument("--steps", type=int, default=20, help="timed, of each")
+    parser.add_argument("--steps", type=int, default=10, help="timed, of each")
     parser.add_argument(
         "--warm", type=int, default=3, help="not timed, after the first"
     )
-    parser.add_argument("--small-pages", action="store_true")
+    sizes = ["huge", "small"] if sys.platform == "linux" else ["small"]
+    parser.add_argument("--pages", nargs="+", choices=sizes, default=sizes)
     parser.add_argument(
         "--json", type=pathlib.Path, help="[workdir/bench/grpo_step.json]"
     )
@@ -223,22 +235,25 @@ def main(argv=None):
             )
         else:
             pythons[name] = python
-    env = worker_env(huge_pages=not args.small_pages)
     before, tables = machine(), {}
     print(f"{before['cpu']}, {before['cores']} cores, load {before['load'][0]:.1f}")
     for name in args.workloads:
         print(f"{name}", file=sys.stderr)
-        results = measure(
-            pythons, WORKLOADS[name], steps=args.steps, warm=args.warm, env=env
+        rows = measure(
+            pythons,
+            WORKLOADS[name],
+            pages=args.pages,
+            steps=args.steps,
+            warm=args.warm,
         )
-        tables[name] = {"workload": WORKLOADS[name], "results": results}
-        print_table(name, WORKLOADS[name], results)
+        tables[name] = {"workload": WORKLOADS[name], "rows": rows}
+        print_table(name, WORKLOADS[name], rows)
     path = args.json or HERE.parent / "workdir" / "bench" / "grpo_step.json"
     document = {
         "command": shlex.join(["python", "benchmarks/grpo_step.py", *sys.argv[1:]]),
         "machine": before,
         "load_after": os.getloadavg(),
-        "environment": {"GLIBC_TUNABLES": env.get("GLIBC_TUNABLES", "")},
+        "huge_pages": f"GLIBC_TUNABLES={HUGE_PAGES}",
         "tables": tables,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,14 +53,16 @@ def test_absent_peers_are_skipped_by_name(grpo_step, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "trl: skipped" in text
     assert "google-tunix==0.1.7" in text
-    assert json.loads(out.read_text())["tables"]["short"]["results"] == {}
+    assert json.loads(out.read_text())["tables"]["short"]["rows"] == []
 
 
 def test_table_holds_ratios_to_ours(grpo_step, capsys):
-    def result(seconds):
+    def row(library, seconds):
         numbers = {"median": seconds, "min": seconds}
-        return {"seconds": numbers, "cpu": numbers, "first": 2.0}
+        row = {"library": library, "pages": "huge", "first": {"seconds": 2.0}}
+        return row | {"seconds": numbers, "cpu": numbers}
 
-    results = {"medjax": result(0.5), "trl": result(2.0)}
-    grpo_step.print_table("short", grpo_step.WORKLOADS["short"], results)
-    assert "| trl | 2.000 | 2.000 | 2.000 | 2.0 | 4.00 |" in capsys.readouterr().out
+    rows = [row("medjax", 0.5), row("trl", 2.0)]
+    grpo_step.print_table("short", grpo_step.WORKLOADS["short"], rows)
+    line = "| trl | huge | 2.000 | 2.000 | 2.000 | 2.0 | 4.00 |"
+    assert line in capsys.readouterr().out
