@@ -12,12 +12,21 @@ A prompt is two segments, *context* (everything up to the last image) and
 *question* (the rest), because attention is causal: the context is computed once
 for its Q questions and each prompt once for its G completions. Rows of a deeper
 level that share a row above are consecutive.
+
+Quantitative MRI has letters of its own:
+
+======  =================================================================
+B       slices in a batch;  N voxels
+E       contrasts: echoes or inversion times
+C       coils;  H, W  rows and columns of an image
+K       components of a temporal subspace;  S  stages of an unrolled net
+======  =================================================================
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 Params = Any  # a pytree of arrays
 Key = Array  # a typed PRNG key, shape ()
@@ -73,6 +82,21 @@ class GroundingBatch(NamedTuple):
     sample_id: Int[Array, "N"]  # keys the rollout's noise, whatever the batch layout
     answer: Int[Array, "N T"]  # the supervised answer, stop token included
     answer_mask: Bool[Array, "N T"]
+
+
+class QmriBatch(NamedTuple):
+    """B slices of undersampled multi-coil k-space for `puq`.
+
+    A mask of H = 1 stands for whole lines: the same columns in every row.
+    """
+
+    kspace: Complex[Array, "B E C H W"]  # centred, 0 where not sampled
+    mask: Bool[Array, "B E H W"]  # or [B E 1 W]
+    sens: Complex[Array, "B C H W"]  # sum_c |S_c|^2 = 1
+    target: Float[Array, "B E H W"]  # noiseless, fully sampled, signed; largest 1
+    roi: Bool[Array, "B H W"]  # where maps are judged
+    valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "B"]  # keys a slice's noise, whatever the batch layout
 
 
 class TrainState(NamedTuple):

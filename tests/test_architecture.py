@@ -28,7 +28,7 @@ ARROWS = {
     "rl": ("types",),
     "models": ("types",),
     "mri": ("types",),
-    "data": ("types", "rl"),
+    "data": ("types", "rl", "mri"),
     "recipes": (
         "types",
         "metrics",

@@ -1,0 +1,1 @@
+"""MR physics and inverse problems, on arrays."""
