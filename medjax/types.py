@@ -84,6 +84,17 @@ class GroundingBatch(NamedTuple):
     answer_mask: Bool[Array, "N T"]
 
 
+class LabelBatch(NamedTuple):
+    """One step's data for `vrft_aug`: classes and grades."""
+
+    prompt: Prompt
+    label: Int[Array, "N"]  # index of the true class
+    valid: Bool[Array, "N"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "N"]  # keys the rollout's noise, whatever the batch layout
+    answer: Int[Array, "N T"]  # the supervised answer, stop token included
+    answer_mask: Bool[Array, "N T"]
+
+
 class QmriBatch(NamedTuple):
     """B slices of undersampled multi-coil k-space for `puq`.
 
