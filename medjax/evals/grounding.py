@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from medjax.evals.tables import Interval, Table, group_intervals, interval_cell
+
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))
 METRICS = ("A@0.5", "A@0.8", "mAP", "mIoU", "parsed")
 SIZES = ("< 1 %", "1-5 %", "> 5 %")
@@ -24,22 +26,6 @@ class Answers(NamedTuple):
     structure: Shaped[np.ndarray, "N"]  # name of what was asked for
     slice_id: Shaped[np.ndarray, "N"]  # image it was asked about
     area: Float[np.ndarray, "N"]  # true box / image, 0-1
-
-
-class Interval(NamedTuple):
-    """An estimate between the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Table(NamedTuple):
-    """Cells as text; the first column holds names, the others numbers."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def accuracy(iou: Float[np.ndarray, "N"], *, threshold: float) -> float:
@@ -82,15 +68,10 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile intervals of `scores` under resampled slices (cluster bootstrap).
 
-    A sample draws S of the S slices with replacement, all answers of a slice together.
-    Each metric is a mean over answers, so a slice enters through its sums and its
-    number of answers alone. Deterministic in `seed`; one slice gives an interval of
-    width 0, which says nothing.
+    See `tables.group_intervals`: the groups are the slices.
     """
-    values = scores(answers)
+    _check(answers)
     iou = answers.iou
-    if not len(iou):
-        return {name: Interval(value, value, value) for name, value in values.items()}
     each = {
         "A@0.5": iou >= 0.5,
         "A@0.8": iou >= 0.8,
@@ -98,22 +79,9 @@ def bootstrap(
         "mIoU": iou,
         "parsed": answers.parsed,
     }
-    _, slices = np.unique(answers.slice_id, return_inverse=True)
-    slices = slices.reshape(-1)
-    count = np.bincount(slices)  # [S]
-    drawn = np.random.default_rng(seed).multinomial(
-        len(count), np.full(len(count), 1 / len(count)), size=num_samples
-    )  # [num_samples, S]: how often each slice
-    tail = 50 * (1 - level)
-
-    def interval(name: str) -> Interval:
-        sums = np.bincount(slices, weights=each[name])
-        means = (drawn @ sums) / (drawn @ count)
-        return Interval(
-            values[name], *np.percentile(means, [tail, 100 - tail]).tolist()
-        )
-
-    return {name: interval(name) for name in METRICS}
+    return group_intervals(
+        each, answers.slice_id, num_samples=num_samples, level=level, seed=seed
+    )
 
 
 def by_structure(answers: Answers) -> dict[str, Answers]:
@@ -138,7 +106,7 @@ def summary_table(
     rows = []
     for name, answers in results.items():
         found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-        cells = (f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in found.values())
+        cells = (interval_cell(interval, digits=3) for interval in found.values())
         rows.append((name, str(len(answers.iou)), *cells))
     title = f"all answers, {100 * level:g} % intervals over slices"
     return Table(title, ("", "n", *METRICS), tuple(rows))
@@ -180,29 +148,6 @@ def breakdown_tables(results: Mapping[str, Answers]) -> tuple[Table, Table]:
         table(f"{first} by structure", structures),
         table(f"{first} by box size, share of the image", sizes),
     )
-
-
-def render_text(table: Table) -> str:
-    """The table in columns for a terminal."""
-    lines = [table.header, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for line in lines
-    ]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([table.title, text[0], rule, *text[1:]])
-
-
-def render_markdown(table: Table) -> str:
-    """The table in GitHub's Markdown, the title in bold above it."""
-    rule = ("---", *["---:"] * (len(table.header) - 1))
-    escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]
-    return "\n".join([f"**{table.title}**", "", *lines])
 
 
 def _check(answers: Answers) -> None:

@@ -12,10 +12,10 @@ from medjax.data.pipeline import Record
 from medjax.evals.grounding import (
     Answers,
     breakdown_tables,
-    render_text,
     scores,
     summary_table,
 )
+from medjax.evals.tables import render_text
 from medjax.recipes.grounding_data import make_answers
 from medjax.runtime.writer import write_atomic
 

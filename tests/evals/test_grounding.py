@@ -162,15 +162,6 @@ def test_tables_hold_the_numbers():
     assert sum(int(row[1]) for row in sizes.rows) == 200
 
 
-def test_render():
-    table = grounding.Table("t", ("", "n"), (("a|b", "1"), ("c", "23")))
-    assert grounding.render_text(table) == "t\n      n\n-------\na|b   1\nc    23"
-    markdown = grounding.render_markdown(table).splitlines()
-    assert markdown == ["**t**", "", "|  | n |", "| --- | ---: |", "| a\\|b | 1 |"] + [
-        "| c | 23 |"
-    ]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

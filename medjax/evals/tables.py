@@ -1,0 +1,96 @@
+"""What evaluations share: intervals by resampling groups, and tables as text.
+
+N scored items (answers, slices) of S groups (images, subjects). Items of a group are
+not independent, so intervals resample groups, not items. Plain NumPy on the host.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+
+class Interval(NamedTuple):
+    """An estimate between the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Table(NamedTuple):
+    """Cells as text; the first column holds names, the others numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def group_intervals(
+    columns: Mapping[str, Shaped[np.ndarray, "N"]],
+    groups: Shaped[np.ndarray, "N"],
+    *,
+    num_samples: int,
+    level: float,
+    seed: int,
+) -> dict[str, Interval]:
+    """Mean of each column and its percentile interval (cluster bootstrap).
+
+    A sample draws S of the S groups with replacement, all items of a group together.
+    A mean needs of a group its sum and its number of items alone. Items that are NaN in
+    a column are left out of that column; a column of nothing else is NaN. Deterministic
+    in `seed`; one group gives an interval of width 0, which says nothing.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    members = members.reshape(-1)
+    if not len(names):
+        return {name: Interval(*[float("nan")] * 3) for name in columns}
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=num_samples
+    )  # [num_samples, S]: how often each group
+    tail = 50 * (1 - level)
+
+    def interval(column: np.ndarray) -> Interval:
+        known = ~np.isnan(column)
+        count = np.bincount(members[known], minlength=len(names))
+        if not count.sum():
+            return Interval(*[float("nan")] * 3)
+        value = float(np.mean(column[known], dtype=np.float64))
+        sums = np.bincount(members[known], weights=column[known], minlength=len(names))
+        some = drawn @ count > 0  # a sample may hold only groups without this score
+        means = (drawn[some] @ sums) / (drawn[some] @ count)
+        return Interval(value, *np.percentile(means, [tail, 100 - tail]).tolist())
+
+    return {name: interval(np.asarray(column)) for name, column in columns.items()}
+
+
+def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> str:
+    """`0.512 [0.498, 0.530]`, or the value `alone`; "-" for NaN."""
+    if np.isnan(interval.value):
+        return "-"
+    value, low, high = (f"{x:.{digits}f}" for x in interval)
+    return value if alone else f"{value} [{low}, {high}]"
+
+
+def render_text(table: Table) -> str:
+    """The table in columns for a terminal."""
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for line in lines
+    ]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([table.title, text[0], rule, *text[1:]])
+
+
+def render_markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, the title in bold above it."""
+    rule = ("---", *["---:"] * (len(table.header) - 1))
+    escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
+    lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]
+    return "\n".join([f"**{table.title}**", "", *lines])
