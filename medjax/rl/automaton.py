@@ -26,17 +26,17 @@ IDLE, RESET, SIGN, WHOLE, FRACTION = range(5)  # what a byte does to number `slo
 SLOT = 8
 INSIDE, HAS_BOX, IN_FORMAT = 32, 64, 128
 
-_SPACE, _DIGITS = b" \t\n\v\f\r", b"0123456789"
-_OPENING, _THINK, _BETWEEN, _ANSWER, _CLOSING, _WRONG = range(6)  # stages
+SPACE, _DIGITS = b" \t\n\v\f\r", b"0123456789"
+OPENING, _THINK, _BETWEEN, _ANSWER, CLOSING, WRONG = range(6)  # stages
 _BEFORE, _FIRST, _AFTER, _LATER = range(4)  # regions
 _POINT, _SPACED = "point", "spaced"
 _START, _FOUND = 0, "found"
 
 _STAGE_AFTER_TAG = {
-    (_OPENING, TAGS[0]): _THINK,
+    (OPENING, TAGS[0]): _THINK,
     (_THINK, TAGS[1]): _BETWEEN,
     (_BETWEEN, TAGS[2]): _ANSWER,
-    (_ANSWER, TAGS[3]): _CLOSING,
+    (_ANSWER, TAGS[3]): CLOSING,
 }
 _REGION_AFTER_TAG = {
     (_BEFORE, TAGS[2]): _FIRST,
@@ -69,7 +69,7 @@ def build_automaton() -> Automaton:
         {b for *_, accepted in edges for b in accepted} | set(b"".join(TAGS))
     )
     other = min(set(range(256)) - set(named))
-    start = _State(b"", _OPENING, _BEFORE, frozenset())
+    start = _State(b"", OPENING, _BEFORE, frozenset())
     index, queue, rows = {start: 0}, [start], []
     for state in queue:
         row = np.empty(256, np.int16)
@@ -90,14 +90,14 @@ def _box_edges() -> list[tuple[Hashable, Hashable, bytes]]:
         (at, at + 1, key[at : at + 1]) for at in range(len(key))
     ]
     edges += [
-        (len(key), len(key), _SPACE),
+        (len(key), len(key), SPACE),
         (len(key), "colon", b":"),
-        ("colon", "colon", _SPACE),
+        ("colon", "colon", SPACE),
         ("colon", (RESET, 0), b"["),
     ]
     for slot in range(4):
         edges += [
-            ((RESET, slot), (RESET, slot), _SPACE),
+            ((RESET, slot), (RESET, slot), SPACE),
             ((RESET, slot), (SIGN, slot), b"-"),
             ((RESET, slot), (WHOLE, slot), _DIGITS),
             ((SIGN, slot), (WHOLE, slot), _DIGITS),
@@ -108,26 +108,39 @@ def _box_edges() -> list[tuple[Hashable, Hashable, bytes]]:
         ]
         end = ((RESET, slot + 1), b",") if slot < 3 else (_FOUND, b"]")
         for last in (WHOLE, FRACTION, _SPACED):
-            edges += [((last, slot), (_SPACED, slot), _SPACE), ((last, slot), *end)]
+            edges += [((last, slot), (_SPACED, slot), SPACE), ((last, slot), *end)]
     return edges
+
+
+def read_tag(tag: bytes, byte: bytes) -> tuple[bytes, bytes]:
+    """(what of a tag has been read after `byte`, the tag that `byte` closes or b"")."""
+    read = tag + byte
+    if read in TAGS:
+        return b"", read
+    return read if read in _PREFIXES else byte if byte == b"<" else b"", b""
+
+
+def follow_format(
+    stage: int, before: bytes, byte: bytes, tag: bytes, closed: bytes
+) -> int:
+    """The stage after `byte`, which moved the tag from `before` to `tag` or closed it.
+
+    The whole text has the format if it ends in CLOSING and inside no tag.
+    """
+    if closed:
+        return _STAGE_AFTER_TAG.get((stage, closed), WRONG)
+    if stage in (_THINK, _ANSWER, WRONG):
+        return stage
+    # Only white space and the next tag may stand here.
+    blank = not before and byte in SPACE
+    return stage if blank or tag == before + byte else WRONG
 
 
 def _step(
     state: _State, byte: bytes, edges: list[tuple[Hashable, Hashable, bytes]]
 ) -> _State:
-    read = state.tag + byte
-    closed = read if read in TAGS else b""
-    tag = read if read in _PREFIXES else byte if byte == b"<" else b""
-    tag = b"" if closed else tag
-
-    if closed:
-        stage = _STAGE_AFTER_TAG.get((state.stage, closed), _WRONG)
-    elif state.stage in (_THINK, _ANSWER, _WRONG):
-        stage = state.stage
-    else:  # only white space and the next tag may stand here
-        blank = not state.tag and byte in _SPACE
-        stage = state.stage if blank or tag == read else _WRONG
-
+    tag, closed = read_tag(state.tag, byte)
+    stage = follow_format(state.stage, state.tag, byte, tag, closed)
     region = _REGION_AFTER_TAG.get((state.region, closed), state.region)
     if region != _FIRST:
         box = state.box & {_FOUND}
@@ -150,4 +163,5 @@ def _output(state: _State) -> int:
     output += INSIDE * (state.region in (_FIRST, _LATER))
     has_box = state.region > _FIRST and _FOUND in state.box
     output += HAS_BOX * has_box
-    return output + IN_FORMAT * (has_box and state.stage == _CLOSING)
+    ends_well = state.stage == CLOSING and not state.tag
+    return output + IN_FORMAT * (has_box and ends_well)

@@ -5,7 +5,8 @@ Tokens become bytes through a table of the vocabulary, bytes drive the automaton
 on arrays of the leading shape, so it runs under jit and vmap and on sharded rows.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,11 +28,9 @@ class ParseTables(NamedTuple):
 
 
 class _Reader(NamedTuple):
-    """Where a row stands; every array has the leading shape."""
+    """Where the automaton stands in a row; every array has the leading shape."""
 
-    token: Array  # index of the token being read
-    offset: Array  # bytes of it already read
-    state: Array  # of the automaton
+    state: Array
     mantissa: Array  # [..., 4] digits of the four numbers
     decimals: Array  # [..., 4] how many of the digits stand behind the point
     negative: Array  # [..., 4]
@@ -47,13 +46,70 @@ def build_tables(token_bytes: list[bytes]) -> ParseTables:
     return ParseTables(flat, starts, lengths, *automaton.build_automaton())
 
 
+def fold_bytes(
+    step: Callable[[Any, Array, Array, Array], Any],
+    carry: Any,
+    tokens: Int[Array, "*N T"],
+    mask: Bool[Array, "*N T"],
+    tables: ParseTables,
+    *,
+    limit: Int[Array, "*N"] | None = None,
+) -> Any:
+    """Fold `step` over the bytes of completions, one byte of every row per turn.
+
+    The loop is as long as the longest row has bytes: one reduction over all rows, and
+    no other traffic between devices.
+
+    Args:
+        step: (carry, byte, at, reading) -> carry. The three are of the leading shape:
+            a byte 0-255 (int32), its place in its row's text, and whether there is
+            one; a row that is read out must not change.
+        carry: any tree of arrays.
+        tokens: token ids below V, with any leading axes, or none.
+        mask: 1 = a token of the completion; others are not read.
+        tables: as made for the same vocabulary.
+        limit: read this many bytes of a row at most.
+    """
+    if tokens.shape != mask.shape:
+        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
+    data, address, length = map(jnp.asarray, tables[:3])
+    place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
+    count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
+    size = jnp.where(mask, length[tokens], 0)
+    start = address[tokens]
+    turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
+    if limit is not None:
+        before = jnp.cumsum(size, axis=-1, dtype=jnp.int32) - size
+        turns = jnp.where(before < limit[..., None], turns, 0)
+
+    def read_byte(
+        _: Array, reader: tuple[Any, Array, Array, Array]
+    ) -> tuple[Any, Array, Array, Array]:
+        carry, token, offset, at = reader
+        index = jnp.minimum(token, tokens.shape[-1] - 1)
+        here = _pick(size, index)
+        reading = (token < count) & (offset < here)
+        if limit is not None:
+            reading &= at < limit
+        byte = data[_pick(start, index) + offset].astype(jnp.int32)
+        leaves = offset + 1 >= here
+        return (
+            step(carry, byte, at, reading),
+            token + leaves.astype(jnp.int32),
+            jnp.where(leaves, 0, offset + 1),
+            at + reading.astype(jnp.int32),
+        )
+
+    zero = jnp.zeros_like(count)
+    most = jnp.max(jnp.sum(turns, axis=-1, dtype=jnp.int32))
+    return lax.fori_loop(0, most, read_byte, (carry, zero, zero, zero))[0]
+
+
 def parse_completions(
     tokens: Int[Array, "*N T"], mask: Bool[Array, "*N T"], tables: ParseTables
 ) -> Parsed:
     """Parse completions as `parse_text` does the bytes of their tokens.
 
-    The loop reads a byte of every row per turn, so its length is the longest row's
-    number of bytes: one reduction over all rows, and no other traffic between devices.
     Whole numbers equal the host's everywhere; decimals do where float32 division is
     correctly rounded (CPU), and within two units in the last place elsewhere.
 
@@ -63,41 +119,27 @@ def parse_completions(
             be in it, as special tokens write nothing.
         tables: as made for the same vocabulary.
     """
-    if tokens.shape != mask.shape:
-        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
-    tables = ParseTables(*map(jnp.asarray, tables))
-    place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
-    count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
-    size = jnp.where(mask, tables.vocab_length[tokens], 0)
-    start = tables.vocab_start[tokens]
-    turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
+    transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
 
-    def read_byte(_: Array, reader: _Reader) -> _Reader:
-        at = jnp.minimum(reader.token, tokens.shape[-1] - 1)
-        here = _pick(size, at)
-        reading = (reader.token < count) & (reader.offset < here)
-        byte = tables.vocab_bytes[_pick(start, at) + reader.offset]
-        state = tables.transitions[reader.state, byte].astype(jnp.int32)
+    def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:
+        state = transitions[reader.state, byte].astype(jnp.int32)
         state = jnp.where(reading, state, reader.state)
-        leaves = reader.offset + 1 >= here
-        before, output = tables.outputs[reader.state], tables.outputs[state]
+        before, output = outputs[reader.state], outputs[state]
         closes = (before & ~output & automaton.INSIDE) > 0
         action = jnp.where(reading, output % automaton.SLOT, automaton.IDLE)
         slot = output // automaton.SLOT % 4
         return _Reader(
-            reader.token + leaves.astype(jnp.int32),
-            jnp.where(leaves, 0, reader.offset + 1),
             state,
-            *_update_numbers(reader, action, slot, byte.astype(jnp.int32) - ord("0")),
+            *_update_numbers(reader, action, slot, byte - ord("0")),
             reader.num_answers + (reading & closes).astype(jnp.int32),
         )
 
-    zero = jnp.zeros_like(count)
-    zeros = jnp.zeros((*count.shape, 4), jnp.int32)
-    reader = _Reader(zero, zero, zero, zeros, zeros, zeros > 0, zero)
-    reader = lax.fori_loop(0, jnp.max(jnp.sum(turns, axis=-1)), read_byte, reader)
+    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
+    zeros = jnp.zeros((*zero.shape, 4), jnp.int32)
+    reader = _Reader(zero, zeros, zeros, zeros > 0, zero)
+    reader = fold_bytes(step, reader, tokens, mask, tables)
 
-    output = tables.outputs[reader.state]
+    output = outputs[reader.state]
     box_found = (output & automaton.HAS_BOX) > 0
     powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
     boxes = reader.mantissa.astype(jnp.float32) / powers[reader.decimals]

@@ -68,3 +68,13 @@ def test_all_inside_a_right_frame(machine):
     expected = [bool(parse_text(text).format) for text in texts]
     np.testing.assert_array_equal((output & automaton.IN_FORMAT) > 0, expected)
     assert 50 < sum(expected) < len(texts)
+
+
+@pytest.mark.parametrize("tag", [b"<", b"</", b"<think", b"</answer"])
+def test_a_text_that_ends_inside_a_tag_lacks_the_format(machine, tag):
+    text = b'<think>x</think><answer>"bbox_2d":[1,2,3,4]</answer>'
+    output, _ = walk(machine, [text, text + b" \n", text + tag])
+    np.testing.assert_array_equal(
+        (output & automaton.IN_FORMAT) > 0, [True, True, False]
+    )
+    assert not parse_text(text + tag).format
