@@ -32,7 +32,7 @@ class Style(NamedTuple):
 
     system: str | None  # None: no system turn
     suffix: str  # follows every question
-    answer: str  # one of ANSWERS; "object" is the shorter
+    answer: str  # of boxes one of ANSWERS, "object" being the shorter
 
 
 class Tokens(NamedTuple):
@@ -98,13 +98,28 @@ def answer_text(
     return f"<think>{name}</think><answer>{answer}</answer>"
 
 
-def corpus(texts: Sequence[str], names: Sequence[str], style: Style) -> tuple[str, ...]:
-    """All text that a run's tokenizer will meet: questions, answers, template."""
-    context, questions = prompt_text(tuple(texts), images=1, style=style)
-    answers = (
-        answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style.answer)
+def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
+    """An answer about each structure, with numbers of one to three digits."""
+    return tuple(
+        answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style)
         for i, name in enumerate(names)
     )
+
+
+def longest_answers(
+    names: Sequence[str], *, sizes: Sequence[tuple[int, int]], style: str
+) -> tuple[str, ...]:
+    """The longest right answer about each structure in images shown at `sizes`."""
+    height, width = (max(size[a] for size in sizes) for a in (0, 1))
+    box = (width, height, width, height)
+    return tuple(answer_text(box, name, style=style) for name in names)
+
+
+def corpus(
+    texts: Sequence[str], answers: Sequence[str], style: Style
+) -> tuple[str, ...]:
+    """All text that a run's tokenizer will meet: questions, answers, template."""
+    context, questions = prompt_text(tuple(texts), images=1, style=style)
     return (context, *questions, *answers)
 
 
@@ -113,33 +128,19 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def answer_length(
-    tokenizer: "PreTrainedTokenizerBase",
-    names: Sequence[str],
-    *,
-    sizes: Sequence[tuple[int, int]],
-    style: str,
-) -> int:
-    """Tokens of the longest right answer, stop token included.
+def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) -> int:
+    """Tokens of the longest of `answers`, stop token included.
 
     The bound on generation must not be below it: no answer could earn a reward.
     """
-    height, width = (max(size[a] for size in sizes) for a in (0, 1))
-    box = (width, height, width, height)
-    texts = (answer_text(box, name, style=style) for name in names)
-    return 1 + max(len(encode(tokenizer, text)) for text in texts)
+    return 1 + max(len(encode(tokenizer, text)) for text in answers)
 
 
 def check_answer_length(
-    tokenizer: "PreTrainedTokenizerBase",
-    names: Sequence[str],
-    *,
-    sizes: Sequence[tuple[int, int]],
-    style: str,
-    length: int,
+    tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], *, length: int
 ) -> None:
-    """Raise ValueError if `length` new tokens cannot hold an answer of the format."""
-    needed = answer_length(tokenizer, names, sizes=sizes, style=style)
+    """Raise ValueError if `length` new tokens cannot hold each of `answers`."""
+    needed = answer_length(tokenizer, answers)
     if length < needed:
         raise ValueError(
             f"answers may have {length} tokens, but one in the asked format takes up "

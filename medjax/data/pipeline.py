@@ -5,32 +5,30 @@ on the number of hosts, or on what was drawn before.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medjax.data.chat import Style, answer_text
-from medjax.data.layout import Geometry, resize_image
-from medjax.data.prompts import Buckets, answer_rows, build_prompt
+from medjax.data.batches import (
+    STRIDE,
+    Asked,
+    Encoding,
+    choose,
+    encode_rows,
+    evaluation_order,
+    gather,
+    rows_of,
+    shuffled,
+    stream,
+)
+from medjax.data.chat import answer_text
+from medjax.data.layout import resize_image
 from medjax.data.views import View, Views, add_ramps, loosen_box
 from medjax.rl.boxes import convert_boxes
 from medjax.types import GroundingBatch
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-
-class Encoding(NamedTuple):
-    """How views become arrays; the same for training and evaluation."""
-
-    tokenizer: "PreTrainedTokenizerBase"
-    style: Style
-    geometry: Geometry
-    buckets: Buckets
-    questions: int  # Q asked about each view
-    ramps: bool = False  # see `add_ramps`
 
 
 class Record(NamedTuple):
@@ -46,15 +44,6 @@ class Record(NamedTuple):
     plane: str
     position: int  # of the slice across its plane
     columns: Mapping[str, Any]  # what else the data says about it
-
-
-class Asked(NamedTuple):
-    """One view with its Q questions chosen."""
-
-    images: tuple[UInt8[np.ndarray, "h w 3"], ...]  # as shown
-    records: tuple[Record, ...]
-    answers: tuple[str, ...]
-    valid: tuple[bool, ...]
 
 
 def train_batches(
@@ -87,13 +76,13 @@ def train_batches(
         rng = np.random.default_rng((seed, index))
         return ask(views.view(view, rng), index, rng, encoding, loose)
 
-    draws = _order(views, seed).map_with_index(draw)[process_index::process_count]
-    batches = draws.batch(
-        batch, drop_remainder=True, batch_fn=lambda asked: collate(asked, encoding)
-    )
-    # One thread: a batch costs far less than a step, and the cores belong to the step.
-    return batches.to_iter_dataset(
-        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    return stream(
+        shuffled(views.count, seed),
+        draw,
+        partial(collate, encoding=encoding),
+        batch=batch,
+        process_index=process_index,
+        process_count=process_count,
     )
 
 
@@ -104,7 +93,7 @@ def find_records(
 
     A batch holds arrays only; the rest of a sample is drawn again from (seed, index).
     """
-    order = _order(views, seed)
+    order = shuffled(views.count, seed)
 
     def find(sample_ids: Sequence[int]) -> list[Record]:
         drawn: dict[int, Asked] = {}
@@ -121,10 +110,6 @@ def find_records(
     return find
 
 
-def _order(views: Views, seed: int) -> grain.MapDataset:
-    return grain.MapDataset.range(views.count).shuffle(seed=seed).repeat()
-
-
 def eval_batches(
     views: Views,
     encoding: Encoding,
@@ -139,25 +124,18 @@ def eval_batches(
     that only fill the last batch, or the last questions of a view, are not valid. With
     `limit` views come in a fixed random order and end after so many questions.
     """
-    order = np.arange(views.count)
-    if limit is not None:
-        order = np.random.default_rng(seed).permutation(order)
-    waiting: list[Asked] = []
-    left = limit
-    for index in order.tolist():
-        view = views.view(index, np.random.default_rng((seed, index)))
-        for asked in _ask_all(view, index, encoding, left):
-            waiting.append(asked)
-            left = None if left is None else left - sum(asked.valid)
-            if len(waiting) == batch:
-                yield collate(waiting, encoding), _records(waiting)
-                waiting = []
-        if left == 0:
-            break
-    if waiting:
-        filler = waiting[-1]._replace(valid=(False,) * encoding.questions)
-        rows = waiting + [filler] * (batch - len(waiting))
-        yield collate(rows, encoding), _records(rows)
+
+    def everything() -> Iterator[Asked]:
+        left = limit
+        for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
+            view = views.view(index, np.random.default_rng((seed, index)))
+            for asked in _ask_all(view, index, encoding, left):
+                yield asked
+                left = None if left is None else left - sum(asked.valid)
+            if left == 0:
+                return
+
+    return gather(everything(), partial(collate, encoding=encoding), batch=batch)
 
 
 def ask(
@@ -168,10 +146,8 @@ def ask(
     loose: tuple[float, float] | None,
 ) -> Asked:
     """Choose Q structures of a view, without repetition while there are enough."""
-    count, wanted = len(view.names), encoding.questions
-    chosen = rng.permutation(count)[:wanted]
-    if count < wanted:
-        chosen = np.concatenate([chosen, rng.integers(count, size=wanted - count)])
+    wanted = encoding.questions
+    chosen = choose(len(view.names), wanted, rng)
     ids = range(index * wanted, (index + 1) * wanted)
     phrasing = [int(rng.integers(len(view.questions[m]))) for m in chosen]
     asked = _asked(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
@@ -190,46 +166,18 @@ def ask(
 
 def collate(asked: Sequence[Asked], encoding: Encoding) -> GroundingBatch:
     """B views of Q questions each as one batch; N = B * Q."""
-    records = [record for one in asked for record in one.records]
-    origins = [one.records[0].slice_id for one in asked]
-    prompt = build_prompt(
-        encoding.tokenizer,
-        [one.images for one in asked],
-        [[record.query for record in one.records] for one in asked],
-        origins=origins,
-        style=encoding.style,
-        geometry=encoding.geometry,
-        buckets=encoding.buckets,
-        slots=max(len(one.images) for one in asked),
-    )
-    answer, answer_mask = answer_rows(
-        encoding.tokenizer,
-        [answer for one in asked for answer in one.answers],
-        origins=[record.slice_id for record in records],
-        lengths=encoding.buckets.answer,
-    )
-    return GroundingBatch(
-        prompt=prompt,
-        boxes=np.stack([record.box for record in records]).astype(np.float32),
-        valid=np.array([v for one in asked for v in one.valid], bool),
-        sample_id=np.array([record.sample_id for record in records], np.int32),
-        answer=answer,
-        answer_mask=answer_mask,
-    )
+    rows = encode_rows(asked, encoding)
+    boxes = [record.box for one in asked for record in one.records]
+    return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())
 
 
 def _ask_all(
     view: View, index: int, encoding: Encoding, left: int | None
 ) -> Iterator[Asked]:
     """All structures of a view in rows of Q, the last row filled with its last one."""
-    stride = 1 << 10  # more structures than a view has
-    everyone = list(range(len(view.names)))[: len(view.names) if left is None else left]
-    for start in range(0, len(everyone), encoding.questions):
-        chosen = everyone[start : start + encoding.questions]
-        valid = len(chosen)
-        chosen += chosen[-1:] * (encoding.questions - valid)
+    for chosen, valid in rows_of(len(view.names), encoding.questions, left):
         phrasing = [(index + m) % len(view.questions[m]) for m in chosen]
-        ids = [index * stride + m for m in chosen]
+        ids = [index * STRIDE + m for m in chosen]
         yield _asked(view, chosen, phrasing, ids, encoding, valid)
 
 
@@ -272,12 +220,3 @@ def _asked(
     if encoding.ramps:
         images = tuple(add_ramps(image) for image in images)
     return Asked(images, records, answers, flags)
-
-
-def _records(asked: list[Asked]) -> list[Record]:
-    return [
-        record
-        for one in asked
-        for record, ok in zip(one.records, one.valid, strict=True)
-        if ok
-    ]

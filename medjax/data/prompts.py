@@ -136,7 +136,7 @@ def answer_rows(
 def plan_buckets(
     tokenizer: "PreTrainedTokenizerBase",
     texts: Sequence[str],
-    names: Sequence[str],
+    answers: Sequence[str],
     sizes: Sequence[tuple[int, int]],
     *,
     style: Style,
@@ -146,14 +146,22 @@ def plan_buckets(
 ) -> Buckets:
     """One size each that holds everything, rounded up to `multiple` tokens.
 
-    `sizes` are those at which images are shown.
+    Args:
+        tokenizer: of the policy.
+        texts: every question.
+        answers: the longest right ones.
+        sizes: at which images are shown.
+        style: of prompts.
+        geometry: how images are cut.
+        slots: K, image slots of a context.
+        multiple: tokens.
     """
     context, questions = prompt_text(tuple(texts), images=slots, style=style)
     tokens = max(h * w // geometry.factor**2 for h, w in sizes)
     longest = {
         "context": len(encode(tokenizer, context)) + slots * (tokens - 1),
         "question": max(len(encode(tokenizer, text)) for text in questions),
-        "answer": answer_length(tokenizer, names, sizes=sizes, style=style.answer),
+        "answer": answer_length(tokenizer, answers),
     }
     rounded = {k: (-(-n // multiple) * multiple,) for k, n in longest.items()}
     windows = max(num_windows(size, geometry) for size in sizes)

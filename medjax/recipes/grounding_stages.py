@@ -10,9 +10,15 @@ import grain
 import jax
 import numpy as np
 
-from medjax.data.chat import Style, special_tokens
+from medjax.data.batches import Encoding
+from medjax.data.chat import (
+    Style,
+    longest_answers,
+    sample_answers,
+    special_tokens,
+)
 from medjax.data.layout import shown_size
-from medjax.data.pipeline import Encoding, Record, eval_batches, train_batches
+from medjax.data.pipeline import Record, eval_batches, train_batches
 from medjax.data.prompts import plan_buckets
 from medjax.data.tokenizer import parse_tables, stop_ids
 from medjax.evals.grounding import Answers
@@ -73,11 +79,13 @@ def make_setup(
     load = partial(load_parts, seed=seed, **data)
     parts, made = _load(dict(policy), load, style)
     both = (parts.train, parts.test)
+    names = [name for views in both for name in views.names]
+    sizes = [shown_size(s, made.geometry) for views in both for s in views.sizes]
     buckets = plan_buckets(
         made.tokenizer,
         [text for views in both for text in views.texts],
-        [name for views in both for name in views.names],
-        [shown_size(s, made.geometry) for views in both for s in views.sizes],
+        longest_answers(names, sizes=sizes, style=style.answer),
+        sizes,
         style=style,
         geometry=made.geometry,
         slots=max(views.slots for views in both),
@@ -115,8 +123,9 @@ def _load(
         return load(geometry=made.geometry), made
     geometry = tiny_geometry(policy["vision"], **bounds)
     parts = load(geometry=geometry)
-    texts, names = parts.train.texts, parts.train.names
-    return parts, tiny_policy(texts, names, style=style, **bounds, **policy)
+    texts = parts.train.texts
+    answers = sample_answers(parts.train.names, style=style.answer)
+    return parts, tiny_policy(texts, answers, style=style, **bounds, **policy)
 
 
 def supervised_stage(

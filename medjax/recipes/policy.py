@@ -51,7 +51,7 @@ class Policy(NamedTuple):
 
 def tiny_policy(
     texts: Sequence[str],
-    names: Sequence[str],
+    answers: Sequence[str],
     *,
     style: Style,
     vocab: int,
@@ -64,8 +64,8 @@ def tiny_policy(
 
     Args:
         texts: every question.
-        names: every structure.
-        style: of prompts and answers.
+        answers: such as the policy will write.
+        style: of prompts.
         vocab: rows of the embedding, a bound on the tokenizer's size.
         vision: fields of `VisionConfig`.
         min_pixels: bounds of an image as it is shown.
@@ -73,7 +73,7 @@ def tiny_policy(
         sizes: the other fields of `Qwen25VLConfig`.
     """
     tokenizer = train_tokenizer(
-        corpus(texts, names, style),
+        corpus(texts, answers, style),
         vocab,
         extra_tokens=(*ANSWER_TAGS, *ANSWER_PIECES),
     )

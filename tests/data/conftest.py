@@ -3,8 +3,8 @@
 import pytest
 
 from medjax.data.atlas import load_atlas
-from medjax.data.chat import Style, corpus
-from medjax.data.pipeline import Encoding
+from medjax.data.batches import Encoding
+from medjax.data.chat import Style, corpus, longest_answers, sample_answers
 from medjax.data.prompts import plan_buckets
 from medjax.data.splits import mr_views
 from medjax.data.tokenizer import ANSWER_TAGS, train_tokenizer
@@ -36,7 +36,8 @@ def test_views(atlas):
 
 @pytest.fixture(scope="session")
 def tokenizer(train_views):
-    texts = corpus(train_views.texts, train_views.names, STYLE)
+    answers = sample_answers(train_views.names, style=STYLE.answer)
+    texts = corpus(train_views.texts, answers, STYLE)
     return train_tokenizer(texts, 500, extra_tokens=ANSWER_TAGS)
 
 
@@ -46,7 +47,7 @@ def encoding(train_views, tokenizer):
     buckets = plan_buckets(
         tokenizer,
         views.texts,
-        views.names,
+        longest_answers(views.names, sizes=views.sizes, style=STYLE.answer),
         views.sizes,
         style=STYLE,
         geometry=GEOMETRY,

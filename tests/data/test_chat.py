@@ -11,7 +11,9 @@ from medjax.data.chat import (
     check_answer_length,
     corpus,
     encode,
+    longest_answers,
     prompt_text,
+    sample_answers,
     special_tokens,
 )
 from medjax.data.tokenizer import train_tokenizer
@@ -104,22 +106,24 @@ def test_tokenizer_without_special_tokens_is_refused():
 
 def test_answer_length_is_the_longest_and_checked(tokenizer):
     names, sizes = ("left insula", "thalamus"), ((112, 98),)
-    needed = answer_length(tokenizer, names, sizes=sizes, style="object")
+    longest = longest_answers(names, sizes=sizes, style="object")
+    needed = answer_length(tokenizer, longest)
     for name in names:
         for box in ((0, 0, 98, 112), (97, 100, 98, 112)):
             text = answer_text(box, name, style="object")
             assert len(encode(tokenizer, text)) + 1 <= needed
-    check = {"sizes": sizes, "style": "object"}
-    check_answer_length(tokenizer, names, **check, length=needed)
+    check_answer_length(tokenizer, longest, length=needed)
     with pytest.raises(ValueError, match=f"{needed - 1} tokens.*at least {needed}"):
-        check_answer_length(tokenizer, names, **check, length=needed - 1)
+        check_answer_length(tokenizer, longest, length=needed - 1)
 
 
 def test_corpus_holds_all_text():
     texts, names = ("Find the insula.", "Where is the insula?"), ("insula",)
-    whole = "".join(corpus(texts, names, PAPER))
+    whole = "".join(corpus(texts, sample_answers(names, style="list"), PAPER))
     assert all(text in whole for text in texts)
     assert SYSTEM in whole and INSTRUCTION in whole and "<answer>" in whole
-    small = train_tokenizer(corpus(texts, names, TINY), 320)
+    small = train_tokenizer(
+        corpus(texts, sample_answers(names, style="object"), TINY), 320
+    )
     text = answer_text((1, 2, 3, 4), "insula", style="object")
     assert small.decode(encode(small, text)) == text

@@ -5,7 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.data.chat import SYSTEM, Style, answer_text, encode, special_tokens
+from medjax.data.chat import (
+    SYSTEM,
+    Style,
+    answer_text,
+    encode,
+    longest_answers,
+    special_tokens,
+)
 from medjax.data.layout import Geometry, mrope_positions
 from medjax.data.prompts import (
     Buckets,
@@ -154,7 +161,7 @@ def test_planned_buckets_hold_everything_and_no_more(tokenizer):
     plan = plan_buckets(
         tokenizer,
         texts,
-        names,
+        longest_answers(names, sizes=sizes, style=STYLE.answer),
         sizes,
         style=STYLE,
         geometry=QWEN,

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.data.chat import Style, corpus
+from medjax.data.batches import Encoding
+from medjax.data.chat import Style, corpus, longest_answers
 from medjax.data.layout import Geometry
 from medjax.data.packs import PACKS
-from medjax.data.pipeline import Encoding, eval_batches
+from medjax.data.pipeline import eval_batches
 from medjax.data.prompts import plan_buckets
 from medjax.data.tokenizer import train_tokenizer
 from medjax.recipes import grounding_data
@@ -140,11 +141,12 @@ def test_bad_lines_are_named(folder):
 def test_baselines_answer_without_the_image(folder):
     parts = load(str(folder))
     style = Style(None, "", "object")
-    tokenizer = train_tokenizer(corpus(parts.test.texts, parts.test.names, style), 400)
+    answers = longest_answers(parts.test.names, sizes=[(42, 56)], style="object")
+    tokenizer = train_tokenizer(corpus(parts.test.texts, answers, style), 400)
     buckets = plan_buckets(
         tokenizer,
         parts.test.texts,
-        parts.test.names,
+        answers,
         [(42, 56)],
         style=style,
         geometry=GEOMETRY,

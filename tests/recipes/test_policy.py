@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from medjax.data.chat import Style, answer_text
+from medjax.data.chat import Style, answer_text, sample_answers
 from medjax.data.layout import Geometry
 from medjax.recipes.policy import (
     load_params,
@@ -21,7 +21,8 @@ from medjax.recipes.policy import (
 from tests.tiny import tiny_params
 
 STYLE = Style(None, "", "object")
-TEXTS, NAMES = ("Where is the disc?", "Find the cross."), ("disc", "cross")
+TEXTS = ("Where is the disc?", "Find the cross.")
+ANSWERS = sample_answers(("disc", "cross"), style="object")
 VISION = {
     "depth": 1,
     "width": 16,
@@ -47,7 +48,7 @@ HOW = {"dtype": "float32", "param_dtype": "float32"}
 
 def make(**changes):
     options = {"style": STYLE, "vocab": 400, "vision": VISION, **BOUNDS, **SIZES}
-    return tiny_policy(TEXTS, NAMES, **(options | changes))
+    return tiny_policy(TEXTS, ANSWERS, **(options | changes))
 
 
 @pytest.fixture(scope="module")

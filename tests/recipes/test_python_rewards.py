@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.data.chat import Style, corpus
+from medjax.data.batches import Encoding
+from medjax.data.chat import Style, corpus, longest_answers, sample_answers
 from medjax.data.layout import Geometry
-from medjax.data.pipeline import Encoding, find_records, train_batches
+from medjax.data.pipeline import find_records, train_batches
 from medjax.data.prompts import plan_buckets
 from medjax.data.synthetic import synthetic_views
 from medjax.data.tokenizer import ANSWER_TAGS, train_tokenizer
@@ -26,14 +27,15 @@ def views():
 
 @pytest.fixture(scope="module")
 def encoding(views):
+    answers = sample_answers(views.names, style=STYLE.answer)
     tokenizer = train_tokenizer(
-        corpus(views.texts, views.names, STYLE), 400, extra_tokens=ANSWER_TAGS
+        corpus(views.texts, answers, STYLE), 400, extra_tokens=ANSWER_TAGS
     )
     geometry = Geometry(7, 2, 2, 56, 56 * 56, 112 * 112)
     buckets = plan_buckets(
         tokenizer,
         views.texts,
-        views.names,
+        longest_answers(views.names, sizes=views.sizes, style=STYLE.answer),
         [(56, 56)],
         style=STYLE,
         geometry=geometry,

@@ -1,0 +1,84 @@
+"""What pipelines share: order, choice, rows of questions, filling of the last batch."""
+
+import numpy as np
+import pytest
+
+from medjax.data.batches import (
+    Asked,
+    choose,
+    evaluation_order,
+    gather,
+    rows_of,
+    shuffled,
+    stream,
+)
+
+
+def asked(index, valid=(True, True)):
+    records = tuple(f"{index}.{q}" for q in range(len(valid)))
+    return Asked((), records, records, valid)
+
+
+def collate(rows):
+    return [(record, v) for one in rows for record, v in zip(*one[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_choose_repeats_only_when_it_must(count):
+    chosen = choose(count, 5, np.random.default_rng(0))
+    assert len(chosen) == 5 and set(chosen) <= set(range(count))
+    assert len(set(chosen)) == min(count, 5)
+
+
+def test_rows_of_asks_each_once():
+    rows = list(rows_of(5, 2, None))
+    assert rows == [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
+    assert list(rows_of(5, 2, 3)) == [([0, 1], 2), ([2, 2], 1)]
+    assert list(rows_of(5, 2, 0)) == []
+
+
+def test_gather_fills_the_last_batch_with_invalid_rows():
+    found = list(gather((asked(i) for i in range(3)), collate, batch=2))
+    assert [records for _, records in found] == [
+        ["0.0", "0.1", "1.0", "1.1"],
+        ["2.0", "2.1"],
+    ]
+    assert [v for _, v in found[1][0]] == [True, True, False, False]
+
+
+def test_gather_leaves_out_records_of_invalid_rows():
+    (batch, records), *rest = gather([asked(0, (True, False))], collate, batch=1)
+    assert records == ["0.0"] and not rest and len(batch) == 2
+
+
+def test_evaluation_order_is_shuffled_only_under_a_limit():
+    assert evaluation_order(5, seed=0, limit=None).tolist() == [0, 1, 2, 3, 4]
+    some = evaluation_order(50, seed=1, limit=3)
+    assert sorted(some.tolist()) == list(range(50)) and some[0] != 0
+    assert np.array_equal(some, evaluation_order(50, seed=1, limit=9))
+
+
+def test_a_stream_is_shared_among_hosts_and_goes_on_where_it_stood():
+    def draws(process, count, batch):
+        source = stream(
+            shuffled(6, seed=0),
+            lambda index, picture: asked((index, picture)),
+            lambda rows: [row.records[0] for row in rows],
+            batch=batch,
+            process_index=process,
+            process_count=count,
+        )
+        return iter(source)
+
+    one = draws(0, 1, 4)
+    alone = [next(one) for _ in range(6)]
+    flat = [record for batch in alone for record in batch]
+    pictures = [record.split(", ")[1].split(")")[0] for record in flat]
+    assert sorted(pictures[:6]) == sorted(pictures[6:12]) == list("012345")
+    two = draws(1, 2, 2)
+    assert next(two) + next(two) == flat[1:8:2]
+    state = two.get_state()
+    expected = next(two)
+    other = draws(1, 2, 2)
+    other.set_state(state)
+    assert next(other) == expected
