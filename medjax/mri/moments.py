@@ -1,0 +1,54 @@
+"""Mean and standard deviation of random images, without keeping the images."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from medjax.types import Key
+
+
+def monte_carlo_moments(
+    draw: Callable[[Key], Float[Array, "*S"]], key: Key, *, passes: int, chunk: int
+) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
+    """Mean and sample standard deviation (divided by passes - 1) of `passes` draws.
+
+    `chunk` draws are computed at a time and merged into running moments by Chan's rule,
+    so memory holds `chunk` results however many passes there are:
+
+        n = n_a + n_b,   d = mean_b - mean_a
+        mean = mean_a + d n_b / n
+        M2 = M2_a + M2_b + d^2 n_a n_b / n
+
+    Args:
+        draw: a pure function of its key, such as a pass with dropout.
+        key: consumed; draw i gets fold_in(key, i), so `chunk` changes no draw.
+        passes: at least 2.
+        chunk: divides passes.
+
+    Raises:
+        ValueError: fewer than 2 passes, or a chunk that does not divide them.
+    """
+    if passes < 2 or chunk < 1 or passes % chunk:
+        raise ValueError(
+            f"passes={passes}, chunk={chunk}: expected at least 2 passes and a chunk "
+            "that divides them"
+        )
+
+    def add(carry, first):
+        mean, m2 = carry
+        indices = first + jnp.arange(chunk, dtype=jnp.int32)
+        drawn = jax.vmap(lambda i: draw(jax.random.fold_in(key, i)))(indices)
+        mean_b = drawn.mean(0)
+        m2_b = jnp.square(drawn - mean_b[None]).sum(0)
+        done = first.astype(mean.dtype)
+        share = chunk / (done + chunk)
+        shift = mean_b - mean
+        return (mean + shift * share, m2 + m2_b + jnp.square(shift) * done * share), ()
+
+    shape = jax.eval_shape(draw, key)
+    zero = jnp.zeros(shape.shape, shape.dtype)
+    starts = jnp.arange(0, passes, chunk, dtype=jnp.int32)
+    (mean, m2), _ = jax.lax.scan(add, (zero, zero), starts)
+    return mean, jnp.sqrt(m2 / (passes - 1))

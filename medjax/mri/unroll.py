@@ -1,0 +1,107 @@
+"""Unrolled reconstruction: a denoiser and data consistency in turn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Complex, Float
+
+from medjax.mri.cg import conjugate_gradient
+from medjax.mri.sense import sense_adjoint, sense_normal
+
+CONSISTENCIES = ("hard", "cg")
+
+
+def unrolled_reconstruction(
+    denoise: Callable[[Any, Array], tuple[Array, Any]],
+    weights: Any,
+    kspace: Complex[Array, "*B E C H W"],
+    mask: Bool[Array, "*B E H W"],
+    sens: Complex[Array, "*B C H W"],
+    *,
+    consistency: str,
+    basis: Float[Array, "E K"] | None = None,
+    damping: Float[Array, "S"] | None = None,
+    iterations: int = 0,
+    start_iterations: int = 0,
+    remat: bool = False,
+) -> tuple[Complex[Array, "*B E H W"], Any]:
+    """Images of all contrasts, reconstructed together in S stages.
+
+    With A x = M F S x of each contrast, N = A^H A and x_0 = A^H y, stage s is
+
+        z = x + D_s(x)
+        "hard":  x = sum_c S_c^* F^-1 [(1 - M) F S_c z + M y]  =  |S|^2 z - N z + A^H y
+        "cg":    x = argmin |A x - y|^2 + damping_s |x - z|^2,
+                 solved by conjugate gradients, (N + damping_s) x = A^H y + damping_s z
+
+    "hard" is PUQ's form, where samples replace what the network says; "cg" is MoDL's
+    (Aggarwal et al., IEEE TMI 2019), for noisy samples. With a `basis` the unknowns are
+    the K images of a temporal subspace, x = basis a, and N becomes basis^T N basis: the
+    network then sees K images instead of E. Data consistency never needs k-space
+    again, only A^H y and N.
+
+    Args:
+        denoise: (weights of one stage, images) -> (D_s(images), anything), the latter
+            returned stacked, such as running statistics.
+        weights: a leading axis S on every array. Stages that share weights are given
+            the same S times over (`jnp.broadcast_to`), so that their gradients add.
+        kspace: 0 where not sampled.
+        mask: or [*B E 1 W] for whole lines.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the head.
+        consistency: "hard" or "cg".
+        basis: orthonormal columns.
+        damping: of "cg", positive.
+        iterations: of "cg".
+        start_iterations: conjugate-gradient iterations on N x = A^H y before the first
+            stage, with the first stage's damping; 0 starts from A^H y, as both papers.
+        remat: recompute a stage in the backward pass instead of keeping it.
+
+    Raises:
+        ValueError: an unknown consistency, or "cg" without damping or iterations.
+    """
+    if consistency not in CONSISTENCIES:
+        raise ValueError(
+            f"consistency {consistency!r}: expected one of {', '.join(CONSISTENCIES)}"
+        )
+    needs_damping = consistency == "cg" or start_iterations
+    if needs_damping and (damping is None or (consistency == "cg" and not iterations)):
+        raise ValueError('"cg" and start_iterations need damping, "cg" iterations')
+    energy = jnp.sum(sens * jnp.conj(sens), axis=-3)[..., None, :, :]
+    # what multiplies images is as complex as they are
+    basis = None if basis is None else basis.astype(energy.dtype)
+    damping = None if damping is None else damping.astype(energy.dtype)
+
+    def project(images):
+        return (
+            images if basis is None else jnp.einsum("ek,...exy->...kxy", basis, images)
+        )
+
+    def expand(x):
+        return x if basis is None else jnp.einsum("ek,...kxy->...exy", basis, x)
+
+    def normal(x):
+        return project(sense_normal(expand(x), sens, mask))
+
+    def solve(rhs, start, strength, count):
+        def damped(x):
+            return normal(x) + strength * x
+
+        return conjugate_gradient(damped, rhs, iterations=count, x0=start)[0]
+
+    def stage(x, inputs):
+        weights_s, strength = inputs
+        residual, extra = denoise(weights_s, x)
+        z = x + residual
+        if consistency == "hard":
+            return energy * z - normal(z) + adjoint, extra
+        return solve(adjoint + strength * z, z, strength, iterations), extra
+
+    adjoint = project(sense_adjoint(kspace, sens, mask))
+    x = adjoint
+    if start_iterations:
+        x = solve(adjoint, jnp.zeros_like(adjoint), damping[0], start_iterations)
+    body = jax.checkpoint(stage) if remat else stage
+    x, extras = jax.lax.scan(body, x, (weights, damping))
+    return expand(x), extras
