@@ -137,3 +137,5 @@ def test_wrong_shapes_say_what_was_expected():
         sense_normal(x.swapaxes(1, 2), sens, sampled)
     with pytest.raises(ValueError, match=r"without coils, found \(3, 1, 1, 6\)"):
         sense_forward(x, sens, sampled[:, None])
+    with pytest.raises(ValueError, match=r"k-space .*\(3, 5, 4, 6\) and \(4, 4, 6\)"):
+        sense_adjoint(np.zeros((3, 5, 4, 6), complex), sens)
