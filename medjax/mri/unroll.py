@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Complex, Float
 
 from medjax.mri.cg import conjugate_gradient
 from medjax.mri.sense import sense_adjoint, sense_normal
+from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
 
 CONSISTENCIES = ("hard", "cg")
 
@@ -69,20 +70,19 @@ def unrolled_reconstruction(
     if needs_damping and (damping is None or (consistency == "cg" and not iterations)):
         raise ValueError('"cg" and start_iterations need damping, "cg" iterations')
     energy = jnp.sum(sens * jnp.conj(sens), axis=-3)[..., None, :, :]
-    # what multiplies images is as complex as they are
-    basis = None if basis is None else basis.astype(energy.dtype)
     damping = None if damping is None else damping.astype(energy.dtype)
 
-    def project(images):
-        return (
-            images if basis is None else jnp.einsum("ek,...exy->...kxy", basis, images)
-        )
+    adjoint = sense_adjoint(kspace, sens, mask)
+    if basis is None:
 
-    def expand(x):
-        return x if basis is None else jnp.einsum("ek,...kxy->...exy", basis, x)
+        def normal(x):
+            return sense_normal(x, sens, mask)
+    else:
+        adjoint = project(adjoint, basis)
+        kernel = subspace_kernel(mask, basis)
 
-    def normal(x):
-        return project(sense_normal(expand(x), sens, mask))
+        def normal(x):
+            return subspace_normal(x, sens, kernel)
 
     def solve(rhs, start, strength, count):
         def damped(x):
@@ -98,10 +98,9 @@ def unrolled_reconstruction(
             return energy * z - normal(z) + adjoint, extra
         return solve(adjoint + strength * z, z, strength, iterations), extra
 
-    adjoint = project(sense_adjoint(kspace, sens, mask))
     x = adjoint
     if start_iterations:
         x = solve(adjoint, jnp.zeros_like(adjoint), damping[0], start_iterations)
     body = jax.checkpoint(stage) if remat else stage
     x, extras = jax.lax.scan(body, x, (weights, damping))
-    return expand(x), extras
+    return (x if basis is None else expand(x, basis)), extras
