@@ -1,0 +1,175 @@
+"""Undersampling masks of centred k-space, drawn on the host (NumPy) from a seed."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+_SEED_RANGE = 0xFFFFFF  # the authors draw the contrasts' seeds from it
+_BISECTIONS = 12
+
+
+def undersampling_mask(
+    kind: str,
+    *,
+    seed: int,
+    contrasts: int,
+    size: tuple[int, int],
+    acceleration: float,
+    center_fraction: float,
+) -> Bool[np.ndarray, "E #H W"]:
+    """Another mask for every contrast, each of exactly int(points / acceleration).
+
+    ===========  ==========  ======================================================
+    kind         shape       samples beside the fully sampled centre
+    ===========  ==========  ======================================================
+    random       [E, 1, W]   columns, uniformly without replacement; PUQ's own rule
+    equispaced   [E, 1, W]   columns at equal distances, shifted from contrast to
+                             contrast so that together they cover most
+    poisson      [E, H, W]   points no closer than a distance that grows linearly
+                             from the centre (variable-density Poisson disc)
+    ===========  ==========  ======================================================
+
+    Args:
+        kind: see the table.
+        seed: contrast e draws from the e-th number that it makes.
+        contrasts: E.
+        size: (H, W).
+        acceleration: R; the centre counts, so that R is what it says.
+        center_fraction: the share of the columns (of rows and of columns for "poisson")
+            that the fully sampled centre has; the authors take 0.08.
+
+    Raises:
+        ValueError: an unknown kind, or a number of samples that the centre exceeds.
+
+    Source: "random" is the code of PUQ's authors (fastMRI's rule, but with an exact
+    count), and gives their masks number by number where W is even.
+    """
+    if kind not in ("random", "equispaced", "poisson"):
+        raise ValueError(
+            f"mask kind {kind!r}: expected 'random', 'equispaced' or 'poisson'"
+        )
+    if acceleration < 1 or not 0 <= center_fraction <= 1 or contrasts < 1:
+        raise ValueError(
+            f"acceleration {acceleration}, center_fraction {center_fraction}, "
+            f"contrasts {contrasts}: expected at least 1, 0 to 1, at least 1"
+        )
+    height, width = size
+    seeds = np.random.default_rng(seed).choice(_SEED_RANGE, contrasts)
+    columns = _center(width, center_fraction)
+    if kind == "poisson":
+        center = _center(height, center_fraction)[:, None] & columns
+    else:
+        center = columns[None, :]
+    others = int(center.size / acceleration) - int(center.sum())
+    if others < 0 or int(center.size / acceleration) == 0:
+        raise ValueError(
+            f"acceleration {acceleration} leaves {int(center.size / acceleration)} of "
+            f"{center.size} samples a contrast, {int(center.sum())} of them for the "
+            "centre: lower acceleration or center_fraction"
+        )
+    if kind == "random":
+        masks = [_random(center, others, s) for s in seeds]
+    elif kind == "equispaced":
+        offset = np.random.default_rng(seeds[0]).random()
+        shifts = (offset + np.arange(contrasts) / contrasts) % 1
+        masks = [_equispaced(center, others, shift) for shift in shifts]
+    else:
+        distance = _distance(height, width)
+        slope = _fitting_slope(distance, center, others, seeds[0])
+        masks = [_poisson(distance, center, others, slope, s) for s in seeds]
+    return np.stack(masks)
+
+
+def _center(points: int, fraction: float) -> Bool[np.ndarray, "W"]:
+    """The authors' centre block; it holds the centre points // 2."""
+    low = round(points * fraction)
+    start = (points - low + 1) // 2
+    index = np.arange(points)
+    return (index >= start) & (index < start + low)
+
+
+def _random(
+    center: Bool[np.ndarray, "1 W"], others: int, seed: int
+) -> Bool[np.ndarray, "1 W"]:
+    rest = np.flatnonzero(~center)
+    mask = center.copy()
+    mask[0, np.random.default_rng(seed).choice(rest, others, replace=False)] = True
+    return mask
+
+
+def _equispaced(
+    center: Bool[np.ndarray, "1 W"], others: int, shift: float
+) -> Bool[np.ndarray, "1 W"]:
+    """Every (rest / others)-th of the lines outside the centre; 0 <= shift < 1."""
+    rest = np.flatnonzero(~center)
+    mask = center.copy()
+    if others:
+        place = np.floor((np.arange(others) + shift) * (rest.size / others))
+        mask[0, rest[place.astype(np.int64)]] = True
+    return mask
+
+
+def _distance(height: int, width: int) -> Float[np.ndarray, "H W"]:
+    """From the centre of k-space; 1 in the middle of an edge."""
+    rows = (np.arange(height) - height // 2) / max(height / 2, 1)
+    cols = (np.arange(width) - width // 2) / max(width / 2, 1)
+    return np.hypot(rows[:, None], cols)
+
+
+def _fitting_slope(
+    distance: Float[np.ndarray, "H W"],
+    center: Bool[np.ndarray, "H W"],
+    others: int,
+    seed: int,
+) -> float:
+    """The steepest growth of the distance at which enough points still fit."""
+    low, high = 0.0, float(max(distance.shape))
+    for _ in range(_BISECTIONS):
+        slope = (low + high) / 2
+        enough = _disc(distance, center, slope, seed).size >= others
+        low, high = (slope, high) if enough else (low, slope)
+    return low
+
+
+def _poisson(
+    distance: Float[np.ndarray, "H W"],
+    center: Bool[np.ndarray, "H W"],
+    others: int,
+    slope: float,
+    seed: int,
+) -> Bool[np.ndarray, "H W"]:
+    """As many points as asked; each contrast's own random order finds a few more."""
+    points = _disc(distance, center, slope, seed)
+    while points.size < others:
+        slope *= 0.97
+        points = _disc(distance, center, slope, seed)
+    keep = np.random.default_rng([seed, 1]).choice(points, others, replace=False)
+    mask = center.copy()
+    mask.flat[keep] = True
+    return mask
+
+
+def _disc(
+    distance: Float[np.ndarray, "H W"],
+    center: Bool[np.ndarray, "H W"],
+    slope: float,
+    seed: int,
+) -> Int[np.ndarray, "N"]:
+    """Points in random order, each unless one before it lies within that one's radius.
+
+    The radius is max(1, slope * distance) pixels; the centre block excludes nobody.
+    """
+    height, width = distance.shape
+    radius = np.maximum(slope * distance, 1.0)
+    free = ~center
+    found = []
+    for point in np.random.default_rng(seed).permutation(distance.size):
+        row, col = divmod(int(point), width)
+        if not free[row, col]:
+            continue
+        found.append(point)
+        reach = int(radius[row, col])
+        rows = np.arange(max(row - reach, 0), min(row + reach + 1, height))
+        cols = np.arange(max(col - reach, 0), min(col + reach + 1, width))
+        near = np.hypot(rows[:, None] - row, cols - col) < radius[row, col]
+        free[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] &= ~near
+    return np.asarray(found, np.int64)

@@ -1,0 +1,92 @@
+"""Masks: the authors' facts, exact counts, distances, and what cannot be drawn."""
+
+import numpy as np
+import pytest
+
+from medjax.mri.masks import undersampling_mask
+
+PUQ = {"contrasts": 8, "size": (160, 160), "acceleration": 6, "center_fraction": 0.08}
+
+
+def draw(kind, seed=0, **options):
+    return undersampling_mask(kind, seed=seed, **(PUQ | options))
+
+
+def test_the_authors_mask_of_the_in_vivo_slice(shared):
+    with np.load(shared / "data" / "invivo_t2_slice.npz") as slices:
+        seed = int(slices["seed"])
+    mask = draw("random", seed)
+    assert mask.shape == (8, 1, 160) and mask.dtype == bool
+    assert mask.sum(-1).tolist() == [[26]] * 8
+    assert mask.any(0).sum() == 89
+    assert mask[:, 0, 74:87].all()
+
+
+def test_the_authors_rule_line_by_line():
+    """Their seeds are the first of contrasts * coils draws: the coils do not matter."""
+    seeds = np.random.default_rng(7).choice(0xFFFFFF, 8 * 12)
+    rest = [*range(74), *range(87, 160)]
+    for mask, seed in zip(draw("random", 7), seeds, strict=False):
+        lines = np.random.default_rng(seed).choice(rest, size=13, replace=False)
+        expected = sorted([*range(74, 87), *lines])
+        assert np.flatnonzero(mask[0]).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["random", "equispaced", "poisson"])
+@pytest.mark.parametrize("size", [(33, 47), (24, 40)])
+def test_exact_count_full_centre_and_another_mask_a_contrast(kind, size):
+    options = {"size": size, "acceleration": 4.5, "contrasts": 3}
+    mask = draw(kind, seed=3, center_fraction=0.12, **options)
+    points = size[0] * size[1] if kind == "poisson" else size[1]
+    assert mask.shape == (3, size[0] if kind == "poisson" else 1, size[1])
+    assert mask.sum((1, 2)).tolist() == [int(points / 4.5)] * 3
+    assert mask[:, mask.shape[1] // 2, size[1] // 2].all()
+    assert len({m.tobytes() for m in mask}) == 3
+    np.testing.assert_array_equal(
+        mask, draw(kind, seed=3, center_fraction=0.12, **options)
+    )
+    assert np.any(mask != draw(kind, seed=4, center_fraction=0.12, **options))
+
+
+def test_equispaced_lines_are_equally_far_and_take_turns():
+    mask = draw("equispaced", center_fraction=0.0, acceleration=8, contrasts=8)
+    for m in mask:
+        assert set(np.diff(np.flatnonzero(m[0]))) == {8}
+    assert mask.any(0).all()
+
+
+def test_poisson_points_keep_their_distance_and_thin_out():
+    options = {"size": (64, 64), "acceleration": 8, "contrasts": 2}
+    mask = draw("poisson", center_fraction=0.1, **options)
+    grid = np.hypot(*np.meshgrid(np.arange(64) - 32, np.arange(64) - 32))
+    inner, outer = (grid > 5) & (grid < 12), grid > 22
+    for m in mask:
+        assert m[inner].mean() > 3 * m[outer].mean()
+        points = np.argwhere(m & (grid > 16)) - 32
+        gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        np.fill_diagonal(gaps, np.inf)
+        assert gaps.min() >= 2  # uniform points this dense would touch
+    assert mask.any(0).sum() > 1.5 * mask[0].sum()
+
+
+def test_no_acceleration_samples_everything():
+    for kind in ("random", "equispaced"):
+        assert draw(kind, acceleration=1, contrasts=2).all()
+    assert draw("poisson", acceleration=1, contrasts=1, size=(8, 9)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "radial"}, "mask kind 'radial'"),
+        ({"acceleration": 20}, "leaves 8 of 160 samples a contrast, 13 of them"),
+        ({"acceleration": 200, "center_fraction": 0.0}, "leaves 0 of 160"),
+        ({"acceleration": 0.5}, "acceleration 0.5"),
+        ({"center_fraction": 8.0}, "center_fraction 8.0"),
+        ({"kind": "poisson", "acceleration": 200}, "lower acceleration"),
+    ],
+)
+def test_bad_options(options, message):
+    options = {"kind": "random"} | options
+    with pytest.raises(ValueError, match=message):
+        draw(options.pop("kind"), **options)
