@@ -15,38 +15,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from medjax.data.tokenizer import ANSWER_TAGS, parse_tables, train_tokenizer
 from medjax.rl.parse import build_tables, parse_completions
 from medjax.rl.parse_text import parse_text
-from tests.oracles.completions import PIECES, random_text, split_text
+from tests.oracles.completions import PIECES, random_text
+from tests.oracles.vocabulary import Vocabulary
 
 PARSE = jax.jit(parse_completions)
 RIGHT = b'<think>lung</think><answer>{"bbox_2d": [1, -2.5, 30, 400]}</answer>'
 
 
-class Vocabulary:
-    """A vocabulary's tables, and the way back from bytes to ids."""
-
-    def __init__(self, tables, size):
-        self.tables = jax.tree.map(jnp.asarray, tables)
-        data, size_of = bytes(tables.vocab_bytes), tables.vocab_length
-        self.bytes = [
-            data[at : at + n] for at, n in zip(tables.vocab_start, size_of, strict=True)
-        ]
-        self.ids = {text: at for at, text in enumerate(self.bytes) if text}
-        self.silent = [at for at, text in enumerate(self.bytes) if not text][:30]
-        self.longest = size
-
-    def split(self, text, rng):
-        return split_text(text, self.ids, self.longest, rng, self.silent)
-
-    def parse(self, rows):
-        """Rows of ids, padded with tokens that must not be read."""
-        lengths = np.array([len(row) for row in rows])
-        width = 2 ** max(
-            6, int(lengths.max() - 1).bit_length()
-        )  # few shapes to compile
-        mask = np.arange(width) < lengths[:, None]
-        tokens = np.full(mask.shape, self.ids[b'"'], np.int32)
-        tokens[mask] = np.concatenate(rows)
-        return jax.device_get(PARSE(tokens, mask, self.tables))
+def parse(vocabulary, rows):
+    return jax.device_get(PARSE(*vocabulary.pad(rows), vocabulary.tables))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +72,7 @@ def fuzz(vocabulary, count, seed):
     parts = [texts[at : at + 8192] for at in range(0, count, 8192)]
     expected = [stack(part) for part in parts]
     for part, want in zip(parts, expected, strict=True):
-        parsed = vocabulary.parse([vocabulary.split(text, rng) for text in part])
+        parsed = parse(vocabulary, [vocabulary.split(text, rng) for text in part])
         assert_same(parsed, want, part)
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *expected)
 
@@ -133,17 +110,17 @@ def test_token_soup(name, request):
         rows.append(row)
     texts = [b"".join(vocabulary.bytes[token] for token in row) for row in rows]
     expected = stack(texts)
-    assert_same(vocabulary.parse(rows), expected, texts)
+    assert_same(parse(vocabulary, rows), expected, texts)
     assert expected.box_found.any()
 
 
 def test_cuts_do_not_matter(small, real, single):
     rng = random.Random(3)
     texts = [RIGHT] * 50 + [random_text(rng) for _ in range(200)]
-    bytewise = single.parse([list(text) for text in texts])
+    bytewise = parse(single, [list(text) for text in texts])
     assert bytewise.format[:50].all()
     for vocabulary in (small, real):
-        parsed = vocabulary.parse([vocabulary.split(text, rng) for text in texts])
+        parsed = parse(vocabulary, [vocabulary.split(text, rng) for text in texts])
         assert_same(parsed, bytewise, texts)
 
 
