@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import encode_images, prefill
 from medjax.rl.parse import ParseTables, parse_completions
 from medjax.rl.rewards import parsed_iou
-from medjax.systems.rollout import sample
+from medjax.systems.rollout import sample_prompt
 from medjax.types import GroundingBatch, Key, TrainState
 
 
@@ -61,12 +60,10 @@ def make_evaluate(
     def evaluate(
         state: TrainState, batch: GroundingBatch, key: Key
     ) -> tuple[Predictions, dict[str, Array]]:
-        features = encode_images(config, state.params, batch.prompt.images)
-        prefilled = prefill(config, state.params, batch.prompt, features)
-        rollout = sample(
+        rollout = sample_prompt(
             config,
             state.params,
-            prefilled,
+            batch.prompt,
             batch.sample_id,
             key,
             group=1,

@@ -1,16 +1,24 @@
 """Completions of a policy for a batch of prompts, each prompt computed once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import Prefill, embed_tokens, extend, logits
+from medjax.models.qwen25vl.policy import (
+    Prefill,
+    embed_tokens,
+    encode_images,
+    extend,
+    logits,
+    prefill,
+)
 from medjax.models.qwen25vl.text import Cache
 from medjax.rl.sampling import rollout_keys, sample_loop
-from medjax.types import Key, Params, Rollout
+from medjax.types import Key, Params, Prompt, Rollout
 
 
 def sample(
@@ -78,3 +86,17 @@ def sample(
     )
     split = (rows // group, group, max_tokens)
     return Rollout(*(field.reshape(split) for field in samples))
+
+
+def sample_prompt(
+    config: Qwen25VLConfig,
+    params: Params,
+    prompt: Prompt,
+    sample_id: Int[Array, "N"],
+    key: Key,
+    **options: Any,
+) -> Rollout:
+    """`sample` from prompts that are not computed yet; the options are its own."""
+    features = encode_images(config, params, prompt.images)
+    prefilled = prefill(config, params, prompt, features)
+    return sample(config, params, prefilled, sample_id, key, **options)
