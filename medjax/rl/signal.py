@@ -1,9 +1,12 @@
 """Why a step gives no gradient: what the groups without signal have in common."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from medjax.rl.advantages import group_statistics
+from medjax.rl.reductions import masked_mean
 
 
 def has_signal(rewards: Float[Array, "B G"], *, floor: float) -> Bool[Array, "B"]:
@@ -57,4 +60,25 @@ def group_signal(
     report = {k: jnp.sum(v, dtype=jnp.float32) for k, v in counts.items()}
     total = jnp.sum(jnp.where(rows, std, 0)).astype(jnp.float32)
     report["reward_std"] = total / jnp.maximum(report["groups"], 1)
+    return report
+
+
+def reward_signal(
+    rewards: Mapping[str, Float[Array, "B G"]],
+    valid: Bool[Array, "B"] | None = None,
+    *,
+    floor: float = 1e-6,
+) -> dict[str, Float[Array, ""]]:
+    """What each reward by itself would teach, whatever the others do.
+
+    Over the valid groups: `NAME_tied`, the share in which the reward's std is at most
+    `floor` (all completions earn the same, or fewer than two could be scored), and
+    `NAME_std`, its mean deviation within a group, in units of the unweighted reward.
+    """
+    report = {}
+    for name, reward in rewards.items():
+        std = group_statistics(reward).std.astype(jnp.float32)
+        rows = jnp.ones(std.shape, bool) if valid is None else valid.astype(bool)
+        report[f"{name}_tied"] = masked_mean((std <= floor).astype(jnp.float32), rows)
+        report[f"{name}_std"] = masked_mean(std, rows)
     return report

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medjax.rl.advantages import group_advantages
-from medjax.rl.signal import group_signal, has_signal
+from medjax.rl.signal import group_signal, has_signal, reward_signal
 
 NAN = float("nan")
 # rewards, hits, parsed, class
@@ -78,3 +78,31 @@ def test_partition_and_agreement_with_the_advantages():
 def test_no_valid_row():
     report = group_signal(*arrays(GROUPS), jnp.zeros(8, bool))
     assert all(float(v) == 0 for v in report.values())
+
+
+def test_each_reward_by_itself():
+    rewards = {
+        "label": jnp.asarray([[1, 0, 1], [1, 1, 1], [0, 0, 0], [0, 1, 0]], jnp.float32),
+        "recite": jnp.asarray([[0.1, 0.3, 0.2], [0.5] * 3, [NAN, 1, NAN], [0, 2, 4]]),
+    }
+    report = {k: float(v) for k, v in jax.jit(reward_signal)(rewards).items()}
+    assert report == pytest.approx(
+        {
+            "label_tied": 0.5,
+            "label_std": 2 * (1 / 3) ** 0.5 / 4,
+            "recite_tied": 0.5,
+            "recite_std": (0.1 + 2) / 4,
+        }
+    )
+    valid = jnp.asarray([False, True, True, False])
+    report = reward_signal(rewards, valid)
+    assert all(float(report[f"{name}_tied"]) == 1 for name in rewards)
+    assert all(float(v) == 0 for v in reward_signal(rewards, valid & False).values())
+
+
+def test_a_reward_that_is_tied_gives_no_advantage_alone():
+    rng = np.random.default_rng(1)
+    rewards = jnp.asarray(rng.integers(0, 2, (64, 3)), jnp.float32)
+    moved = jnp.any(group_advantages(rewards, scale="group") != 0, axis=1)
+    report = reward_signal({"label": rewards})
+    assert float(report["label_tied"]) == pytest.approx(1 - float(moved.mean()))

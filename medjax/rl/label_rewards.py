@@ -1,0 +1,113 @@
+"""Rewards of labels and grades, as arrays: one number a completion, no text.
+
+A label is a class index, -1 where none could be read; grades of ordinal classes are
+consecutive, so that indices differ by as much as grades do (`label_forms` checks it).
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from medjax.rl.label_text import ParsedLabels
+
+GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
+
+
+def label_reward(
+    label: Int[Array, "*batch"], target: Int[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """1[label = target], 0 where no label was read."""
+    return ((label == target) & (label >= 0)).astype(jnp.float32)
+
+
+def fuzzy_grade_reward(
+    grade: Int[Array, "*batch"],
+    target: Int[Array, "*batch"],
+    table: Float[Array, "D"] | Sequence[float],
+) -> Float[Array, "*batch"]:
+    """table[|grade - target|], VRFT-Aug's multi-grade fuzzy reward.
+
+    0 for a difference of D or more, and where no grade was read (grade < 0); answers
+    out of range are not read as grades. The table is data: a sweep over tables is a
+    vmap.
+    """
+    values = jnp.asarray(table, jnp.float32)
+    distance = jnp.abs(grade - target)
+    near = (grade >= 0) & (distance < values.shape[0])
+    found = jnp.take(values, jnp.minimum(distance, values.shape[0] - 1), mode="clip")
+    return jnp.where(near, found, 0)
+
+
+def label_format_reward(
+    parsed: ParsedLabels, *, min_words: int, min_bytes: int = 0, require_label: bool
+) -> Float[Array, "*batch"]:
+    """1 for a well-formed completion that reasons before it answers, else 0.
+
+    Args:
+        parsed: of the completions.
+        min_words: fewest words of the reasoning; 1 or more keeps a negative recitation
+            weight from being earned by an empty think block.
+        min_bytes: fewest bytes of it, white space included.
+        require_label: also ask for a readable answer. VLM-R1's format of choices does
+            not; that of boxes does.
+    """
+    length = parsed.think[..., 1] - parsed.think[..., 0]
+    right = parsed.well_formed & (parsed.think_words >= min_words)
+    right &= length >= min_bytes
+    if require_label:
+        right &= parsed.parsed
+    return right.astype(jnp.float32)
+
+
+def grade_table(rule: str, classes: int) -> tuple[float, ...]:
+    """Reward by difference d = 0 ... classes - 1, for `fuzzy_grade_reward`.
+
+    The paper's own table is not public; 0.0625 and 1/10 are both told of d = 2, and the
+    value at d = 1 is what matters after normalisation in the group.
+
+    ===========  ==========================
+    "sixteenth"  1, 0.25, 0.0625, 0, ...
+    "tenth"      1, 0.25, 0.1, 0, ...
+    "power"      4^-d
+    "gaussian"   2^-(d^2)
+    "quartic"    max(0, 1 - d / 4)^4
+    "exact"      1, 0, ...: no partial credit
+    ===========  ==========================
+    """
+    if rule not in GRADE_RULES:
+        raise ValueError(f"rule {rule!r}: expected one of {', '.join(GRADE_RULES)}")
+    start = {"sixteenth": (1, 0.25, 0.0625), "tenth": (1, 0.25, 0.1), "exact": (1,)}
+    value = {
+        "power": lambda d: 4.0**-d,
+        "gaussian": lambda d: 2.0 ** -(d**2),
+        "quartic": lambda d: max(0.0, 1 - d / 4) ** 4,
+    }
+    table = start.get(rule) or [value[rule](d) for d in range(classes)]
+    return check_grade_table(table[:classes], classes)
+
+
+def check_grade_table(table: Sequence[float], classes: int) -> tuple[float, ...]:
+    """The table with `classes` entries, zeros behind those given.
+
+    Raises:
+        ValueError: a table that is empty, longer than there are classes, not finite,
+            negative, all 0, or larger at a larger difference: its best answer would
+            not be the right one.
+    """
+    values = [float(value) for value in table]
+    if not 1 <= len(values) <= classes:
+        raise ValueError(
+            f"grade table of {len(values)} values: expected 1 to {classes}, one for "
+            f"each difference that {classes} classes can have"
+        )
+    falling = all(a >= b for a, b in zip(values[:-1], values[1:], strict=True))
+    if not all(map(math.isfinite, values)) or not falling or values[-1] < 0:
+        raise ValueError(
+            f"grade table {values}: expected finite values that do not rise with the "
+            "difference and are not negative"
+        )
+    if values[0] == 0:
+        raise ValueError(f"grade table {values}: the right answer must earn something")
+    return (*values, *[0.0] * (classes - len(values)))
