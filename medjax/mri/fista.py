@@ -1,0 +1,46 @@
+"""FISTA: accelerated proximal gradient descent with a step of 1."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from medjax.types import Key
+
+
+def fista(
+    gradient_fn: Callable[[Array], Array],
+    prox_fn: Callable[[Array, Key], Array],
+    start: Inexact[Array, "*N"],
+    key: Key,
+    *,
+    iterations: int,
+) -> Inexact[Array, "*N"]:
+    """Minimise f(x) + g(x), f smooth with a gradient of Lipschitz constant at most 1.
+
+        x_k = prox_g(y_k - f'(y_k))
+        y_(k+1) = x_k + (t_k - 1) / t_(k+1) (x_k - x_(k-1)),
+        t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2
+
+    Args:
+        gradient_fn: f'. That of |A x - y|^2 / 2 is A^H A x - A^H y; |A| <= 1 where
+            sensitivities are normalised and the transform is orthonormal.
+        prox_fn: (x, key) -> prox_g(x). It may draw a new grid from its key in every
+            iteration, so that on average no position is preferred.
+        start: x_0.
+        key: consumed.
+        iterations: static.
+
+    Source: Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009), eq. 4.1 to 4.3.
+    """
+
+    def step(k, carry):
+        x, y, t = carry
+        new = prox_fn(y - gradient_fn(y), jax.random.fold_in(key, k))
+        t_next = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
+        momentum = ((t - 1) / t_next).astype(x.dtype)
+        return new, new + momentum * (new - x), t_next
+
+    carry = (start, start, jnp.ones((), jnp.float32))
+    return jax.lax.fori_loop(0, iterations, step, carry)[0]
