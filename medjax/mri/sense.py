@@ -99,6 +99,23 @@ def normalize_sensitivities(
     return jnp.where(inside, sens / jnp.where(inside, root, 1).astype(sens.dtype), 0)
 
 
+def mix_coils(
+    coils: Complex[Array, "*B C H W"], matrix: Complex[Array, "*M V C"]
+) -> Complex[Array, "*B V H W"]:
+    """y_v = sum_c A[v, c] x_c: whitens or compresses coils, of k-space or of maps.
+
+    Leading dimensions of the matrix are the first ones of the coils.
+    """
+    lead = coils.ndim - 3 - (matrix.ndim - 2)
+    if matrix.shape[-1] != coils.shape[-3] or lead < 0:
+        raise ValueError(
+            f"expected coils [.., {matrix.shape[-1]}, H, W] for a matrix "
+            f"{matrix.shape}, found {coils.shape}"
+        )
+    matrix = jnp.expand_dims(matrix, range(matrix.ndim - 2, matrix.ndim - 2 + lead))
+    return jnp.einsum("...vc,...chw->...vhw", matrix, coils)
+
+
 def root_sum_of_squares(
     coils: Complex[Array, "*N C H W"],
 ) -> Float[Array, "*N H W"]:
