@@ -29,6 +29,7 @@ def wavelet_transform(
     A level is a product with a matrix from either side: for the sizes of MR images that
     is faster than strided filters, on any device.
     """
+    images = jnp.asarray(images)
     _check_size(images.shape, levels)
     rows, cols = images.shape[-2:]
     for level in range(levels):
@@ -42,6 +43,7 @@ def inverse_wavelet_transform(
     coefficients: Inexact[Array, "*N H W"], *, levels: int, order: int = 4
 ) -> Inexact[Array, "*N H W"]:
     """x = T^T c, the inverse and the adjoint of `wavelet_transform`."""
+    coefficients = jnp.asarray(coefficients)
     _check_size(coefficients.shape, levels)
     rows, cols = coefficients.shape[-2:]
     for level in reversed(range(levels)):
