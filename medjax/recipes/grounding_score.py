@@ -1,7 +1,6 @@
 """Score an evaluation of boxes: tables, answers to keep, and the report's page."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,14 @@ from medjax.evals.grounding import (
     scores,
     summary_table,
 )
-from medjax.evals.tables import render_text
 from medjax.recipes.grounding_data import make_answers
-from medjax.runtime.writer import write_atomic
+from medjax.recipes.scoring import (
+    NOTE,
+    Answered,
+    collect,
+    earlier_rows,
+    write_evaluation,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +35,7 @@ def make_score(
     num_samples: int,
     level: float,
     seed: int,
-    before: Path | None,
+    before: Mapping[str, Path],
 ) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
     """A function that scores a stage's results and writes them into a folder.
 
@@ -45,41 +49,24 @@ def make_score(
         num_samples: of the bootstrap.
         level: of its intervals.
         seed: of it.
-        before: evaluation folders of the stage before, for a row of its own.
+        before: earlier evaluations, for rows of their own; see `earlier_rows`.
     """
 
     def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
-        kept, records, boxes, texts = [], [], [], []
-        for predictions, metrics, rows in results:
-            valid = np.asarray(metrics["valid"])  # the other rows have no record
-            kept.append({k: np.asarray(v)[valid] for k, v in metrics.items()})
-            records += rows
-            boxes += list(np.asarray(predictions.boxes)[valid])
-            texts += [
-                tokenizer.decode(tokens[mask], skip_special_tokens=True)
-                for tokens, mask, ok in zip(
-                    predictions.tokens, predictions.mask, valid, strict=True
-                )
-                if ok
-            ]
-        values = {
-            name: np.concatenate([part[name] for part in kept]) for name in kept[0]
-        }
+        answered = collect(results, tokenizer)
+        values, records = answered.values, answered.records
         ours = make_answers(values["iou"], values["parsed"], records)
         if jax.process_index() == 0:
-            contenders = {stage: ours} | _earlier(before, records) | baselines(records)
+            contenders = {stage: ours}
+            contenders |= _earlier(before, records) | baselines(records)
             tables = [
                 summary_table(
                     contenders, num_samples=num_samples, level=level, seed=seed
                 ),
                 *breakdown_tables(contenders),
             ]
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_answers(folder / "answers.jsonl", records, values, boxes, texts)
-            text = "\n\n".join(render_text(table) for table in tables) + "\n"
-            write_atomic(folder / "tables.txt", text)
-            print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
-            _write_page(folder, stage, tables, records, values, boxes)
+            write_evaluation(folder, _rows(answered), tables)
+            _write_page(folder, stage, tables, answered)
         return scores(ours) | {
             "format": float(np.mean(values["well_formed"])),
             "length": float(np.mean(values["length"])),
@@ -89,18 +76,12 @@ def make_score(
     return score
 
 
-def _write_answers(
-    path: Path,
-    records: Sequence[Record],
-    values: Mapping[str, np.ndarray],
-    boxes: Sequence[np.ndarray],
-    texts: Sequence[str],
-) -> None:
+def _rows(answered: Answered) -> Iterator[dict[str, Any]]:
     """A line a question; boxes in pixels of the picture as it was shown."""
-    lines = []
-    for n, record in enumerate(records):
+    boxes, values = answered.predictions["boxes"], answered.values
+    for n, record in enumerate(answered.records):
         parsed = bool(values["parsed"][n])
-        row = {
+        yield {
             "sample_id": record.sample_id,
             "slice": record.slice_id,
             "query": record.query,
@@ -108,41 +89,32 @@ def _write_answers(
             "target": [round(float(x), 2) for x in record.box],
             "box": [round(float(x), 2) for x in boxes[n]] if parsed else None,
             "iou": round(float(values["iou"][n]), 6),
-            "text": texts[n],
+            "text": answered.texts[n],
         }
-        lines.append(json.dumps(row, ensure_ascii=False))
-    write_atomic(path, "\n".join(lines) + "\n")
 
 
-def _earlier(before: Path | None, records: Sequence[Record]) -> dict[str, Answers]:
-    """The answers of the stage before, if it was asked the same questions."""
-    found = (
-        sorted(before.glob("*/answers.jsonl"), key=lambda p: int(p.parent.name))
-        if (before is not None)
-        else []
-    )
-    if not found:
-        return {}
-    rows = [json.loads(x) for x in found[-1].read_text(encoding="utf-8").splitlines()]
+def _earlier(
+    before: Mapping[str, Path], records: Sequence[Record]
+) -> dict[str, Answers]:
+    """The answers of earlier stages that were asked the same questions."""
     asked = [(record.sample_id, record.structure) for record in records]
-    if [(row["sample_id"], row["structure"]) for row in rows] != asked:
-        return {}
-    iou = np.array([row["iou"] for row in rows])
-    parsed = np.array([row["box"] is not None for row in rows])
-    return {found[-1].parts[-4]: make_answers(iou, parsed, records)}
+    found = {}
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row["structure"]) for row in rows] == asked:
+            iou = np.array([row["iou"] for row in rows])
+            parsed = np.array([row["box"] is not None for row in rows])
+            found[name] = make_answers(iou, parsed, records)
+    return found
 
 
 def _write_page(
-    folder: Path,
-    stage: str,
-    tables: Sequence[Any],
-    records: Sequence[Record],
-    values: Mapping[str, np.ndarray],
-    boxes: Sequence[np.ndarray],
+    folder: Path, stage: str, tables: Sequence[Any], answered: Answered
 ) -> None:
     from medjax.report.overlays import Overlay
     from medjax.report.page import write_report
 
+    boxes, values = answered.predictions["boxes"], answered.values
     overlays = [
         Overlay(
             image=record.image,
@@ -151,12 +123,12 @@ def _write_page(
             box=boxes[n] if values["parsed"][n] else None,
             iou=float(values["iou"][n]),
         )
-        for n, record in enumerate(records)
+        for n, record in enumerate(answered.records)
     ]
     write_report(
         folder.parents[1],
         title=f"{stage}, step {folder.name}",
         tables=tables,
         answers=overlays,
-        note="Research software, not a medical device.",
+        note=NOTE,
     )

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +48,34 @@ class Policy(NamedTuple):
     tokenizer: "PreTrainedTokenizerBase"
     geometry: Geometry
     start: Callable[[Any], Params] | None  # loads weights into a tree of shardings
+
+
+def open_policy(
+    options: Mapping[str, Any],
+) -> tuple[Geometry, Callable[..., Policy]]:
+    """How images are cut, and what makes the policy once its words are known.
+
+    Args:
+        options: of `tiny_policy`, or `path` and those of `pretrained_policy`.
+
+    Returns:
+        The geometry, and a function of (texts, answers, *, style): every question, and
+        answers such as the policy will write. A pretrained policy has its words.
+    """
+    rest = dict(options)
+    path = rest.pop("path")
+    bounds = {name: rest.pop(name) for name in ("min_pixels", "max_pixels")}
+    if path:
+        how = {name: rest[name] for name in ("dtype", "param_dtype", "remat")}
+        made = pretrained_policy(path, **bounds, **how)
+
+        def ready(texts: Sequence[str], answers: Sequence[str], **_: Style) -> Policy:
+            del texts, answers
+            return made
+
+        return made.geometry, ready
+    geometry = tiny_geometry(rest["vision"], **bounds)
+    return geometry, partial(tiny_policy, **bounds, **rest)
 
 
 def tiny_policy(

@@ -1,7 +1,6 @@
 """What an evaluation leaves on disk, and the numbers it returns."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from medjax.data.tokenizer import train_tokenizer
 from medjax.evals.grounding import scores
 from medjax.recipes.grounding_data import make_answers
 from medjax.recipes.grounding_score import make_score
+from medjax.systems.grounding import Predictions
 
 TEXT = '<think>disc</think><answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'
 BATCH, LENGTH = 4, 64
@@ -60,7 +60,7 @@ def results(tokenizer, records=RECORDS):
         }
         boxes = np.tile(np.float32([1, 2, 3, 4.126]), (BATCH, 1))
         yield (
-            SimpleNamespace(boxes=boxes, tokens=tokens, mask=mask),
+            Predictions(boxes=boxes, tokens=tokens, mask=mask),
             metrics,
             records[rows],
         )
@@ -75,8 +75,9 @@ def baselines(records):
 
 
 def make(tokenizer, stage="grpo", before=None):
+    earlier = {} if before is None else {"warm_start": before}
     return make_score(
-        stage, tokenizer, baselines, num_samples=20, level=0.9, seed=0, before=before
+        stage, tokenizer, baselines, num_samples=20, level=0.9, seed=0, before=earlier
     )
 
 

@@ -24,7 +24,7 @@ def hub(setup, tmp_path_factory):
 
 def grpo(setup, **changes):
     options = sections()["train"]["grpo"] | changes
-    return grpo_stage("grpo", setup, options, before="warm_start")
+    return grpo_stage("grpo", setup, options, before={})
 
 
 def test_warm_start_then_grpo():

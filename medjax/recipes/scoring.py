@@ -1,0 +1,75 @@
+"""Scoring an evaluation: what boxes and classes share of collecting and writing it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from medjax.evals.tables import Table, render_text
+from medjax.runtime.writer import write_atomic
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NOTE = "Research software, not a medical device."
+
+
+class Answered(NamedTuple):
+    """An evaluation's valid rows, in order."""
+
+    records: list[Any]
+    predictions: dict[str, Shaped[np.ndarray, "N ..."]]  # fields of the predictions
+    values: dict[str, Shaped[np.ndarray, "N"]]  # per-example metrics
+    texts: list[str]  # what the policy wrote
+
+
+def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Answered:
+    """Join the (predictions, metrics, records) of all batches.
+
+    `metrics["valid"]` says which rows have a record; predictions are a NamedTuple with
+    `tokens` and `mask`.
+    """
+    records, fields, values, texts = [], [], [], []
+    for predictions, metrics, rows in results:
+        valid = np.asarray(metrics["valid"])
+        records += rows
+        values.append({k: np.asarray(v)[valid] for k, v in metrics.items()})
+        kept = {k: np.asarray(v)[valid] for k, v in predictions._asdict().items()}
+        tokens, mask = kept.pop("tokens"), kept.pop("mask")
+        fields.append(kept)
+        texts += [
+            tokenizer.decode(row[here], skip_special_tokens=True)
+            for row, here in zip(tokens, mask, strict=True)
+        ]
+    return Answered(records, _join(fields), _join(values), texts)
+
+
+def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The answers of an earlier evaluation, or of the last of several by step."""
+    files = [folder / "answers.jsonl"]
+    if not files[0].exists():
+        found = folder.glob("*/answers.jsonl")
+        files = sorted(found, key=lambda path: int(path.parent.name))
+    if not files:
+        return ()
+    lines = files[-1].read_text(encoding="utf-8").splitlines()
+    return tuple(map(json.loads, lines))
+
+
+def write_evaluation(
+    folder: Path, rows: Iterable[Mapping[str, Any]], tables: Sequence[Table]
+) -> None:
+    """Write answers.jsonl, a line a question, and tables.txt; print the first table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    write_atomic(folder / "answers.jsonl", "\n".join(lines) + "\n")
+    text = "\n\n".join(render_text(table) for table in tables) + "\n"
+    write_atomic(folder / "tables.txt", text)
+    print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
+
+
+def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
