@@ -1,0 +1,187 @@
+"""What k-space, mask and sensitivities must fulfil, checked on the host (NumPy)."""
+
+import numpy as np
+from jaxtyping import Bool, Complex
+
+_UNIT = 0.01  # how far sum_c |S_c|^2 may be from 1: a percent of the signal
+
+
+def check_acquisition(
+    kspace: Complex[np.ndarray, "*B E C H W"],
+    mask: Bool[np.ndarray, "*B E #H #W"] | None = None,
+    sens: Complex[np.ndarray, "*B C H W"] | None = None,
+) -> None:
+    """Refuse data from which a reconstruction would be silently wrong.
+
+    Args:
+        kspace: centred, 0 where not sampled.
+        mask: None = every point that is not 0 (`sampled_points`).
+        sens: normalised; None = yet to be estimated.
+
+    Raises:
+        ValueError: one message that says what was expected, what was found, and the way
+            out. In this order: axes, numbers, samples, centring, sensitivities.
+    """
+    kspace = np.asarray(kspace)
+    if kspace.ndim < 4 or 0 in kspace.shape:
+        raise ValueError(
+            f"expected k-space [.., E, C, H, W] (contrasts, coils, rows, columns), "
+            f"found {kspace.ndim} axes: {kspace.shape}; one contrast is E = 1"
+        )
+    if not np.iscomplexobj(kspace):
+        raise ValueError(f"expected complex k-space, found {kspace.dtype}")
+    if sens is not None:
+        _check_axes(kspace, np.asarray(sens))
+    if mask is not None:
+        mask = _check_mask_axes(kspace, np.asarray(mask))
+    _check_finite("k-space", kspace)
+    sampled = sampled_points(kspace)
+    if mask is not None:
+        _check_samples(mask, sampled)
+    _check_centred(kspace)
+    if sens is not None:
+        _check_sensitivities(np.asarray(sens))
+
+
+def sampled_points(
+    kspace: Complex[np.ndarray, "*B E C H W"],
+) -> Bool[np.ndarray, "*B E #H W"]:
+    """The mask k-space implies: where it is not 0; [.., E, 1, W] for whole columns.
+
+    Raises:
+        ValueError: a coil or a contrast without samples, coils that differ.
+    """
+    points = np.asarray(kspace) != 0
+    dead = ~points.any(
+        axis=tuple(i for i in range(points.ndim) if i != points.ndim - 3)
+    )
+    if dead.all():
+        raise ValueError("k-space is 0 everywhere")
+    if dead.any():
+        raise ValueError(
+            f"coil {_first(dead)} is 0 everywhere: remove it from k-space and sens"
+        )
+    mask = points.any(axis=-3)
+    _check_phases(mask)
+    differing = (points != mask[..., None, :, :]).any(axis=(-2, -1))
+    if differing.any():
+        *lead, coil = np.argwhere(differing)[0]
+        raise ValueError(
+            f"the mask differs between coils: coil {coil} of contrast "
+            f"{_name(lead)} has {points[(*lead, coil)].sum()} samples, all together "
+            f"{mask[tuple(lead)].sum()}; all coils must share one mask a contrast"
+        )
+    whole = mask.any(axis=-2, keepdims=True)
+    return whole if np.array_equal(mask, np.broadcast_to(whole, mask.shape)) else mask
+
+
+def _check_axes(kspace: np.ndarray, sens: np.ndarray) -> None:
+    expected = (*kspace.shape[:-4], *kspace.shape[-3:])
+    if sens.shape == expected:
+        return
+    swapped = kspace.swapaxes(-3, -4).shape
+    hint = ""
+    if sens.shape == (*swapped[:-4], *swapped[-3:]):
+        hint = "; k-space looks like [.., C, E, H, W]: swap its axes -4 and -3"
+    elif sens.shape == (*expected[:-2], expected[-1], expected[-2]):
+        hint = "; rows and columns are swapped in one of them"
+    elif sorted(sens.shape) == sorted(expected):
+        hint = "; the axes of sens are in another order"
+    raise ValueError(
+        f"expected sens [.., C, H, W] = {expected} for k-space [.., E, C, H, W] = "
+        f"{kspace.shape}, found {sens.shape}{hint}"
+    )
+
+
+def _check_mask_axes(kspace: np.ndarray, mask: np.ndarray) -> Bool[np.ndarray, "..."]:
+    *lead, _, height, width = kspace.shape
+    if mask.shape == kspace.shape:
+        if (mask != mask[..., :1, :, :]).any():
+            raise ValueError(
+                "the mask differs between coils; all coils must share one mask a "
+                "contrast, [.., E, H or 1, W or 1]"
+            )
+        raise ValueError("expected a mask without coils: pass mask[..., 0, :, :]")
+    fits = mask.ndim == kspace.ndim - 1 and mask.shape[:-2] == tuple(lead)
+    if (
+        not fits
+        or mask.shape[-2] not in (1, height)
+        or mask.shape[-1] not in (1, width)
+    ):
+        raise ValueError(
+            f"expected a mask [.., E, H or 1, W or 1] = {(*lead, height, width)} or "
+            f"{(*lead, 1, width)}, found {mask.shape}"
+        )
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"expected a mask of 0 and 1, found {np.unique(mask)[:5]} ..")
+    return mask.astype(bool)
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    broken = ~np.isfinite(values)
+    if broken.any():
+        raise ValueError(
+            f"{name} holds NaN or Inf at {broken.sum()} of {broken.size} points, the "
+            f"first at {_name(np.argwhere(broken)[0])}"
+        )
+
+
+def _check_phases(mask: np.ndarray) -> None:
+    empty = ~mask.any(axis=(-2, -1))
+    if empty.any():
+        raise ValueError(
+            f"contrast {_name(np.argwhere(empty)[0])} has no samples: leave it out of "
+            "k-space, mask and times"
+        )
+
+
+def _check_samples(mask: np.ndarray, sampled: np.ndarray) -> None:
+    _check_phases(mask)
+    missing = mask & ~sampled
+    if missing.any():
+        raise ValueError(
+            f"the mask marks {missing.sum()} points as sampled where k-space is 0 in "
+            f"all coils, the first at {_name(np.argwhere(missing)[0])}: it belongs to "
+            "other data or is not centred (numpy.fft.fftshift)"
+        )
+
+
+def _check_centred(kspace: np.ndarray) -> None:
+    """The largest energy of an image with a smooth phase is near the centre."""
+    *lead, height, width = kspace.shape
+    power = np.abs(kspace) ** 2
+    peak = np.unravel_index(
+        power.sum(axis=tuple(range(len(lead)))).argmax(), (height, width)
+    )
+    sizes = np.array([height, width])
+    corner = np.minimum(peak, sizes - peak)  # cyclic distance to [0, 0]
+    if (sizes >= 8).all() and (corner <= sizes // 32 + 1).all():
+        raise ValueError(
+            f"the largest value of k-space stands at {_name(peak)}, expected near its "
+            f"centre ({height // 2}, {width // 2}): apply numpy.fft.fftshift over the "
+            "last two axes"
+        )
+
+
+def _check_sensitivities(sens: np.ndarray) -> None:
+    _check_finite("sens", sens)
+    power = np.sum(np.abs(sens) ** 2, axis=-3)
+    if not power.any(axis=(-2, -1)).all():
+        raise ValueError("sens is 0 everywhere: estimate it (estimate_sensitivities)")
+    inside = power[power > 0]
+    # Median: maps may fade out softly at the object's edge.
+    if inside.max() > 1 + _UNIT or abs(np.median(inside) - 1) > _UNIT:
+        raise ValueError(
+            "expected sens with sum_c |S_c|^2 = 1 (or less at edges, 0 outside), found "
+            f"{inside.min():.3g} to {inside.max():.3g}: normalize_sensitivities"
+        )
+
+
+def _first(flags: np.ndarray) -> int:
+    return int(np.flatnonzero(flags)[0])
+
+
+def _name(index) -> str:
+    """`3`, or `(0, 3)`, without NumPy's types."""
+    plain = tuple(int(i) for i in index)
+    return str(plain[0] if len(plain) == 1 else plain)
