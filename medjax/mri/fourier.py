@@ -1,7 +1,11 @@
 """The Fourier pair of Cartesian MRI: centred and orthonormal."""
 
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Inexact
+
+from medjax.mri.partition import batch_fft
 
 _ROWS_COLS = (-2, -1)
 
@@ -12,11 +16,18 @@ def fft2c(images: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
     The image's origin is its centre too, so a smooth object has a smooth phase.
     Orthonormal: sums of squares are kept, and the adjoint is `ifft2c`.
     """
-    spectrum = jnp.fft.fft2(jnp.fft.ifftshift(images, _ROWS_COLS), norm="ortho")
-    return jnp.fft.fftshift(spectrum, _ROWS_COLS)
+    return _centred(images, inverse=False) / _root_of_size(images)
 
 
 def ifft2c(kspace: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
     """The inverse and the adjoint of `fft2c`."""
-    images = jnp.fft.ifft2(jnp.fft.ifftshift(kspace, _ROWS_COLS), norm="ortho")
-    return jnp.fft.fftshift(images, _ROWS_COLS)
+    return _centred(kspace, inverse=True) * _root_of_size(kspace)
+
+
+def _centred(x: Inexact[Array, "*N H W"], *, inverse: bool) -> Complex[Array, "*N H W"]:
+    x = jnp.fft.ifftshift(x, _ROWS_COLS)
+    return jnp.fft.fftshift(batch_fft(x, axes=_ROWS_COLS, inverse=inverse), _ROWS_COLS)
+
+
+def _root_of_size(x: Inexact[Array, "*N H W"]) -> float:
+    return math.sqrt(x.shape[-2] * x.shape[-1])

@@ -12,17 +12,19 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Complex
+from jaxtyping import Array, Complex, Inexact
 
 
 def batch_fft(
-    x: Complex[Array, "*N"], *, axes: tuple[int, ...], inverse: bool = False
+    x: Inexact[Array, "*N"], *, axes: tuple[int, ...], inverse: bool = False
 ) -> Complex[Array, "*N"]:
-    """`jnp.fft.fftn`, or `ifftn`, of complex x over at most three `axes`.
+    """`jnp.fft.fftn`, or `ifftn`, of x over one to three `axes`.
 
     Without communication wherever no transformed axis is sharded. Any derivative, any
     vmap; on one device it is the plain transform.
     """
+    if not jnp.iscomplexobj(x):
+        x = jax.lax.complex(x, jnp.zeros_like(x))
     last = tuple(range(-len(axes), 0))
     x = jnp.moveaxis(x, axes, last)
     return jnp.moveaxis(_bind(x, rank=len(axes), inverse=inverse), last, axes)

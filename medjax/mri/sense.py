@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
 from medjax.mri.fourier import fft2c, ifft2c
+from medjax.mri.partition import batch_fft
 
 
 def sense_forward(
@@ -68,8 +69,8 @@ def sense_normal(
     ) -> tuple[Complex[Array, "*B E H W"], None]:
         coils = _coil_images(images, coil)
         if axes:
-            spectrum = _sampled(jnp.fft.fftn(coils, axes=axes), shifted)
-            coils = jnp.fft.ifftn(spectrum, axes=axes)
+            spectrum = _sampled(batch_fft(coils, axes=axes), shifted)
+            coils = batch_fft(spectrum, axes=axes, inverse=True)
         else:
             coils = _sampled(coils, shifted)
         return total + combine_coils(coils, coil), None
