@@ -1,0 +1,99 @@
+"""Which times belong to a scan, and do they look like seconds?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from medjax.mri.signal import T1_IR, T2, check_times, vfa_model
+
+# What the E images of a scan differ in, and the model whose limits they must keep.
+CONTRASTS = {
+    "t2": ("echo times", T2),  # s
+    "t1": ("inversion times", T1_IR),  # s
+    "vfa": ("flip angles", vfa_model(1.0)),  # radians
+}
+_FIRST = 0.5  # s: a first echo later than this was given in milliseconds
+
+
+def choose_times(
+    found: Mapping[str, Sequence[float]],
+    origin: str,
+    *,
+    count: int,
+    times: Sequence[float] | None,
+    contrast: str | None,
+) -> tuple[str, Float[np.ndarray, "E"]]:
+    """The scan's contrast and its times, from the caller or else from the file.
+
+    Args:
+        found: what the file says, by contrast; one value is a constant of the
+            protocol, not a series.
+        origin: the file's name.
+        count: E, images or k-spaces the file holds.
+        times: the caller's, which win.
+        contrast: the caller's; needed where the file leaves it open.
+
+    Raises:
+        ValueError: nothing fits, more than one fits, or see `check_series`.
+    """
+    if contrast is not None and contrast not in CONTRASTS:
+        raise ValueError(f"contrast={contrast!r}: expected one of {list(CONTRASTS)}")
+    if times is not None:
+        series = [name for name, values in found.items() if len(values) == count]
+        if contrast is None and len(series) != 1:
+            raise ValueError(
+                f"{origin}: times are given but not what they are; say contrast=, one "
+                f"of {list(CONTRASTS)}"
+            )
+        name = contrast or series[0]
+        return name, check_series(times, origin, count=count, contrast=name)
+    usable = {
+        name: values
+        for name, values in found.items()
+        if len(values) == count and contrast in (None, name)
+    }
+    if count > 1 and len(usable) > 1:  # a constant repeated is no series
+        usable = {n: v for n, v in usable.items() if len(set(v)) > 1} or usable
+    if len(usable) > 1:
+        raise ValueError(
+            f"{origin}: has {' and '.join(CONTRASTS[n][0] for n in usable)}; say which "
+            f"with contrast=, one of {list(usable)}"
+        )
+    if not usable:
+        lengths = {CONTRASTS[n][0]: len(v) for n, v in found.items()}
+        what = CONTRASTS[contrast][0] if contrast else "times"
+        raise ValueError(
+            f"{origin}: no {what} for its {count} images or k-spaces (found: "
+            f"{lengths or 'none'}); give times= in seconds and contrast="
+        )
+    ((name, values),) = usable.items()
+    return name, check_series(values, origin, count=count, contrast=name)
+
+
+def check_series(
+    times: Sequence[float], origin: str, *, count: int, contrast: str
+) -> Float[np.ndarray, "E"]:
+    """`count` times that differ, not negative, in seconds (flip angles: radians).
+
+    Raises:
+        ValueError: another number of them, only one, or values that look like
+            milliseconds (degrees).
+    """
+    values = np.asarray(times, np.float64)
+    what, model = CONTRASTS[contrast]
+    if values.shape != (count,):
+        raise ValueError(
+            f"{origin}: {what} of shape {values.shape}; expected ({count},), one for "
+            "each image or k-space on the E axis"
+        )
+    try:
+        check_times(values, model=model, count=count)
+    except ValueError as error:
+        raise ValueError(f"{origin}, {what}: {error}") from error
+    if contrast == "t2" and values[values > 0].min() > _FIRST:
+        raise ValueError(
+            f"{origin}: {what} {values.tolist()}; expected seconds, these look like "
+            "milliseconds: divide by 1000"
+        )
+    return values
