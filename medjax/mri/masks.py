@@ -79,6 +79,38 @@ def undersampling_mask(
     return np.stack(masks)
 
 
+def calibration_size(
+    mask: Bool[np.ndarray, "*B E #H #W"], *, size: tuple[int, int], limit: int
+) -> tuple[int, int]:
+    """(h, w) of the largest fully sampled centre block, sides at most `limit`.
+
+    Fully sampled in every contrast (and slice); the block starts at H // 2 - h // 2.
+
+    Raises:
+        ValueError: the very centre is not sampled.
+    """
+    every = np.asarray(mask, bool).reshape(-1, *mask.shape[-2:]).all(axis=0)
+    every = np.broadcast_to(every, size)
+
+    def full(h: int, w: int) -> bool:
+        top, left = size[0] // 2 - h // 2, size[1] // 2 - w // 2
+        return bool(every[top : top + h, left : left + w].all())
+
+    best = [1, 1]
+    if not full(1, 1):
+        raise ValueError(
+            "the centre of k-space is not sampled in every contrast: sensitivities "
+            "cannot be estimated from these data; give them"
+        )
+    growing = [True, True]
+    while any(growing):
+        for axis in (0, 1):
+            larger = [side + (i == axis) for i, side in enumerate(best)]
+            growing[axis] = larger[axis] <= min(limit, size[axis]) and full(*larger)
+            best = larger if growing[axis] else best
+    return best[0], best[1]
+
+
 def _center(points: int, fraction: float) -> Bool[np.ndarray, "W"]:
     """The authors' centre block; it holds the centre points // 2."""
     low = round(points * fraction)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medjax.mri.masks import undersampling_mask
+from medjax.mri.masks import calibration_size, undersampling_mask
 
 PUQ = {"contrasts": 8, "size": (160, 160), "acceleration": 6, "center_fraction": 0.08}
 
@@ -90,3 +90,21 @@ def test_bad_options(options, message):
     options = {"kind": "random"} | options
     with pytest.raises(ValueError, match=message):
         draw(options.pop("kind"), **options)
+
+
+def test_calibration_size_is_the_block_all_contrasts_share():
+    mask = draw("random", 50292)
+    # 13 columns from 74 on: 12 or 13 around column 80, more where chance adds some.
+    assert calibration_size(mask, size=(160, 160), limit=24) == (24, 13)
+    block = np.zeros((2, 20, 30), bool)
+    block[:, 7:13, 10:20] = True
+    block[1, :, 11] = False
+    assert calibration_size(block, size=(20, 30), limit=24) == (6, 7)
+    assert calibration_size(block, size=(20, 30), limit=4) == (4, 4)
+    whole = np.ones((3, 1, 1), bool)
+    assert calibration_size(whole, size=(8, 9), limit=24) == (8, 9)
+
+
+def test_calibration_needs_the_centre():
+    with pytest.raises(ValueError, match="centre of k-space is not sampled"):
+        calibration_size(np.arange(8)[None, None] > 4, size=(8, 8), limit=24)
