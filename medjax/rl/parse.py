@@ -63,7 +63,8 @@ def fold_bytes(
     Args:
         step: (carry, byte, at, reading) -> carry. The three are of the leading shape:
             a byte 0-255 (int32), its place in its row's text, and whether there is
-            one; a row that is read out must not change.
+            one at this turn. A row without one must not change: it is read out, or at
+            a token that writes nothing.
         carry: any tree of arrays.
         tokens: token ids below V, with any leading axes, or none.
         mask: 1 = a token of the completion; others are not read.

@@ -1,4 +1,4 @@
-"""Boxes to loss and threshold as one program, on one device and on eight."""
+"""Boxes or labels to loss as one program, on one device and on eight."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,18 @@ import pytest
 
 from medjax.rl.advantages import group_advantages
 from medjax.rl.grpo import grpo_loss
+from medjax.rl.label_rewards import (
+    fuzzy_grade_reward,
+    grade_table,
+    label_format_reward,
+    label_reward,
+)
+from medjax.rl.label_text import label_forms, option_letters, parse_label_text
+from medjax.rl.labels import label_tables, parse_labels
+from medjax.rl.parse import build_tables
+from medjax.rl.recitation import recitation_reward
+from medjax.rl.recitation_tables import recitation_tables
+from medjax.rl.recitation_text import recitation_score
 from medjax.rl.rewards import (
     combine_rewards,
     format_reward,
@@ -14,7 +26,7 @@ from medjax.rl.rewards import (
     threshold_reward,
 )
 from medjax.rl.schedules import piecewise_schedule
-from medjax.rl.signal import group_signal
+from medjax.rl.signal import group_signal, reward_signal
 from medjax.rl.threshold import init_threshold, update_threshold
 
 SCHEDULE = piecewise_schedule()._replace(window=4)
@@ -97,3 +109,108 @@ def test_eight_devices_give_the_numbers_of_one():
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
         # float32 sums over devices, in another order.
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
+
+
+GRADES = ("none", "mild", "moderate", "severe")
+FORMS = label_forms(GRADES, letters=option_letters(4), grades=range(4))
+KNOWLEDGE = [
+    f"{grade} widening of the ventricles, all four of them" for grade in GRADES
+]
+TABLE = grade_table("sixteenth", 4)
+WEIGHTS = {"label": 1.0, "grade": 0.5, "format": 1.0, "recitation": -0.5}
+TEXTS = [
+    "<think>The ventricles are wide.</think><answer>C</answer>",
+    "<think>Mild widening of the ventricles.</think><answer>mild</answer>",
+    "<think>severe widening of the ventricles, all four</think><answer>3</answer>",
+    "<think></think><answer>(b)</answer>",
+    "<think>who knows</think><answer>A, B</answer>",
+    "<think>four of them</think><answer>D. severe</answer> or so",
+    "<think>mild or moderate</think><answer>5</answer>",
+    "I see four of them.",
+]
+
+
+def label_step(tokens, mask, target, valid, tables):
+    vocabulary, labels, references = tables
+    parsed = parse_labels(tokens, mask, vocabulary, labels)
+    goal = jnp.broadcast_to(target[:, None], parsed.label.shape)
+    rewards = {
+        "label": label_reward(parsed.label, goal),
+        "grade": fuzzy_grade_reward(parsed.label, goal, TABLE),
+        "format": label_format_reward(parsed, min_words=1, require_label=False),
+        "recitation": recitation_reward(
+            tokens, mask, parsed.think, vocabulary, references
+        ),
+    }
+    total, metrics = combine_rewards(rewards, WEIGHTS, valid=valid)
+    hits = rewards["label"] > 0
+    signal = group_signal(total, hits, parsed.parsed, valid)
+    signal |= reward_signal(rewards, valid)
+    advantages = group_advantages(total, scale="group", valid=valid)
+    return rewards, total, advantages, metrics, signal
+
+
+def label_batch(seed, rows=6, group=4):
+    rng = np.random.default_rng(seed)
+    texts = rng.choice(TEXTS, (rows, group))
+    data = [list(text.encode()) for text in texts.reshape(-1)]
+    tokens = np.array([row + [0] * (80 - len(row)) for row in data], np.int32)
+    mask = np.arange(80) < np.array([len(row) for row in data])[:, None]
+    shape = (rows, group, 80)
+    target = rng.integers(0, 4, rows, np.int32)
+    valid = np.arange(rows) < rows - 1
+    return texts, (tokens.reshape(shape), mask.reshape(shape), target, valid)
+
+
+@pytest.mark.parametrize("x64", [True, False])
+def test_every_label_reward_without_host_transfer_in_float32(x64):
+    """One program from tokens to advantages, with the host's numbers."""
+    with jax.enable_x64(x64):
+        vocabulary = build_tables([bytes([byte]) for byte in range(256)])
+        tables = (vocabulary, label_tables(FORMS), recitation_tables(KNOWLEDGE))
+        device = jax.devices()[0]
+        tables = jax.device_put(tables, device)
+        step = jax.jit(label_step)
+        batches = [label_batch(seed) for seed in range(4)]
+        arrays = [jax.device_put(batch, device) for _, batch in batches]
+        step(*arrays[0], tables)
+        with jax.transfer_guard("disallow"):
+            outputs = [step(*batch, tables) for batch in arrays]
+        widths = {x.dtype.name for x in jax.tree.leaves(outputs)}
+        assert widths == {"float32"}
+    for (texts, (*_, target, valid)), output in zip(batches, outputs, strict=True):
+        rewards, total, advantages, metrics, signal = jax.device_get(output)
+        for at in np.ndindex(texts.shape):
+            data, goal = texts[at].encode(), target[at[0]]
+            parsed = parse_label_text(data, FORMS)
+            near = TABLE[abs(parsed.label - goal)] if parsed.parsed else 0
+            want = {
+                "label": float(parsed.label == goal),
+                "grade": near,
+                "format": float(parsed.well_formed and parsed.think_words > 0),
+                "recitation": recitation_score(data[slice(*parsed.think)], KNOWLEDGE),
+            }
+            found = {name: float(reward[at]) for name, reward in rewards.items()}
+            assert found == pytest.approx(want, abs=1e-6)
+            want = sum(WEIGHTS[name] * x for name, x in want.items())
+            assert total[at] == pytest.approx(want, abs=1e-6)
+        tied = np.ptp(rewards["label"][valid], axis=1) == 0
+        assert signal["label_tied"] == pytest.approx(tied.mean())
+        assert metrics["grade"] == pytest.approx(rewards["grade"][valid].mean())
+        assert signal["groups"] == valid.sum()
+        np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-5)
+
+
+def test_label_rewards_of_eight_devices_are_those_of_one():
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=auto)
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    vocabulary = build_tables([bytes([byte]) for byte in range(256)])
+    tables = (vocabulary, label_tables(FORMS), recitation_tables(KNOWLEDGE))
+    _, batch = label_batch(9, rows=16)
+    step = jax.jit(label_step)
+    one = step(*jax.tree.map(jnp.asarray, batch), jax.tree.map(jnp.asarray, tables))
+    eight = step(*jax.device_put(batch, rows), jax.device_put(tables, whole))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
