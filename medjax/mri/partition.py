@@ -18,13 +18,15 @@ from jaxtyping import Array, Complex, Inexact
 def batch_fft(
     x: Inexact[Array, "*N"], *, axes: tuple[int, ...], inverse: bool = False
 ) -> Complex[Array, "*N"]:
-    """`jnp.fft.fftn`, or `ifftn`, of x over one to three `axes`.
+    """`jnp.fft.fftn`, or `ifftn`, of x over at most three `axes`.
 
     Without communication wherever no transformed axis is sharded. Any derivative, any
     vmap; on one device it is the plain transform.
     """
     if not jnp.iscomplexobj(x):
         x = jax.lax.complex(x, jnp.zeros_like(x))
+    if not axes:
+        return x
     last = tuple(range(-len(axes), 0))
     x = jnp.moveaxis(x, axes, last)
     return jnp.moveaxis(_bind(x, rank=len(axes), inverse=inverse), last, axes)

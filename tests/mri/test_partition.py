@@ -22,7 +22,7 @@ def traffic(fn, *args):
     return re.findall(TRAFFIC, jax.jit(fn).lower(*args).compile().as_text())
 
 
-@pytest.mark.parametrize("axes", [(-1,), (-2,), (-2, -1)])
+@pytest.mark.parametrize("axes", [(), (-1,), (-2,), (-2, -1)])
 @pytest.mark.parametrize("inverse", [False, True])
 def test_is_the_plain_transform_in_every_use(axes, inverse):
     x, v = data(4, 3, 6, 5), data(4, 3, 6, 5, seed=1)

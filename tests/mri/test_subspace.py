@@ -89,7 +89,7 @@ def test_bad_times(times):
         exponential_basis(times, rank=3, **DECAYS)
 
 
-@pytest.mark.parametrize("lines", [(1, 10), (6, 1), (6, 10)], ids=str)
+@pytest.mark.parametrize("lines", [(1, 10), (6, 1), (6, 10), (1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
 def test_normal_operator_is_that_of_the_acquisition(lines, dtype):
     rng = np.random.default_rng(0)
