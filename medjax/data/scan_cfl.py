@@ -114,7 +114,7 @@ def _dimensions(
     path: Path, array: np.ndarray, single: Sequence[str]
 ) -> Complex[np.ndarray, "H W C E Z"]:
     """The five dimensions we use; a view, nothing is read."""
-    sizes = dict(zip(DIMENSIONS, array.shape, strict=False))
+    sizes: dict[str, int] = dict(zip(DIMENSIONS, array.shape, strict=False))
     used = [n for n, size in sizes.items() if size > 1 and n not in _OURS]
     used += [n for n in single if sizes.get(n, 1) > 1 and n not in used]
     if used or array.ndim > len(DIMENSIONS):

@@ -75,7 +75,8 @@ def open_layout(
             known, path.name, count=count, times=times, contrast=contrast
         )
         if voxel_mm is None:
-            voxel_mm = np.ravel(arrays["voxel_mm"][()]) if "voxel_mm" in arrays else ()
+            found = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
+            voxel_mm = np.ravel(found).tolist()
         affine = np.asarray(arrays["affine"][()]) if "affine" in arrays else None
         repetition = float(arrays["tr"][()]) if "tr" in arrays else None
         for key in ("sens", "mask"):
@@ -83,10 +84,9 @@ def open_layout(
                 _check_side(path, key, arrays[key].shape, size, volume)
     if affine is not None and affine.shape != (4, 4):
         raise ValueError(f"{path}: affine {affine.shape}; expected [4, 4]")
-    if len(voxel_mm) == 0:
-        voxel_mm = (
-            (1, 1, 1) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
-        )
+    if not len(voxel_mm):
+        columns = np.eye(3) if affine is None else affine[:3, :3]
+        voxel_mm = np.linalg.norm(columns, axis=0).tolist()
     voxel = check_voxel(voxel_mm, path.name)
     slices = size[0] if volume else 1
     shape = (size[-2], size[-1])

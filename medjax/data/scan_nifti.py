@@ -51,9 +51,9 @@ def open_nifti(
     contrast, series = choose_times(
         _series(sidecars), origin, count=count, times=times, contrast=contrast
     )
-    order = np.arange(count)
+    order = list(range(count))
     if times is None:
-        order = np.argsort(series, kind="stable")
+        order = np.argsort(series, kind="stable").tolist()
     # A handle for each image, so that a compressed file is read forwards only.
     handles = [
         volumes[n]
@@ -66,10 +66,9 @@ def open_nifti(
         images = []
         for n, handle in zip(order, handles, strict=True):
             with _image(paths[n if many else 0]):
-                part = handle.dataobj[..., index] if many else (
-                    handle.dataobj[:, :, index, n]
-                )  # fmt: skip
-            images.append(np.asarray(part).reshape(size[:2]))
+                at = (slice(None), slice(None), index) + (() if many else (n,))
+                part = np.asarray(handle.dataobj[at])
+            images.append(part.reshape(size[:2]))
         return ScanSlice(images=np.stack(images))
 
     unit = _MILLIMETRES[volumes[0].header.get_xyzt_units()[0]]

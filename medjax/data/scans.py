@@ -58,8 +58,8 @@ def open_scan(
         ValueError: anything wrong with the file or its times; names the file, what was
             expected, what was found and the way out.
     """
-    listed = isinstance(path, Sequence) and not isinstance(path, str)
-    paths = [Path(p) for p in path] if listed else _files(Path(path))
+    one = isinstance(path, str | os.PathLike)
+    paths = _files(Path(path)) if one else [Path(p) for p in path]
     if not paths:
         raise ValueError("no files to open; expected at least one")
     for file in paths:

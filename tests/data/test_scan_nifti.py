@@ -35,7 +35,7 @@ def test_a_file_for_each_time(tmp_path, suffix):
     for e, te in enumerate(TE[::-1]):  # the names are not in the order of the times
         write_nifti(
             tmp_path / f"sub-1_echo-{e}_MESE{suffix}",
-            data[..., 2 - e],
+            data[..., 2 - e, None] if e == 1 else data[..., 2 - e],
             {"EchoTime": te, "RepetitionTime": 3.0, "FlipAngle": 90},
         )
     scan = open_scan(tmp_path)
