@@ -21,7 +21,7 @@ from medjax.data.packs import fetch_pack, find_pack, say
 SOURCES = ("brains", "synthetic")
 MAPS = ("gm", "wm", "csf", "outside")  # the last axis of `Template.maps`
 _VERSION = 1  # of the derived file
-_RIM = 2.0  # mm of fluid between the brain's surface and the skull
+_RIM = 1.0  # mm of fluid on the brain's surface, to where half of it is left
 _SITES = 4096  # places a lesion may have, at most
 
 
@@ -33,7 +33,7 @@ class Template(NamedTuple):
     voxel: float  # mm
     slices: Int[np.ndarray, "M"]  # voxel index of the axial slices in use
     first: int  # what is added to a slice's index for its name: voxels cut away below
-    sites: Float[np.ndarray, "K 3"]  # mm; white matter near the ventricles
+    sites: Float[np.ndarray, "K 3"]  # mm; of white matter; may be none
 
 
 def load_template(
@@ -61,7 +61,7 @@ def load_template(
         template = _from_pack(members)._asdict()
         return {name: np.asarray(value) for name, value in template.items()}
 
-    recipe = (_VERSION, find_pack("nilearn").sha256)
+    recipe = (_VERSION, _RIM, find_pack("nilearn").sha256)
     kept = derived("mni152-tissues", recipe, make, cache=cache)
     return Template(
         **{**kept, "voxel": float(kept["voxel"]), "first": int(kept["first"])}
@@ -78,14 +78,14 @@ def build_template(
 ) -> Template:
     """Cut the maps to the brain, and find the fluid: csf = brain - gm - wm.
 
-    The brain gets a rim of 2 mm of fluid, as the subarachnoid space has and the
-    template has not, with a soft edge. The middle of the view is the middle of the
+    The brain gets a soft rim of fluid, about 1 mm thick: the subarachnoid space, which
+    the template has not. The middle of the view is the middle of the
     brain's extent; its z = 0 is the middle of the slices in use.
     """
     from scipy import ndimage
 
-    inside = ndimage.distance_transform_edt(~brain, sampling=voxel)
-    inside = np.clip(0.5 + (_RIM - inside) / 3.0, 0, 1)  # 3 mm from none to full
+    away = np.asarray(ndimage.distance_transform_edt(~brain, sampling=voxel))
+    inside = np.clip(1 - away / (2 * _RIM), 0, 1)
     total = np.round(255 * inside).astype(np.int16)
     gm16 = np.minimum(gm, total)
     wm16 = np.minimum(wm, total - gm16)
@@ -126,16 +126,19 @@ def slice_name(template: Template, index: int) -> int:
 def _lesion_sites(
     maps: UInt8[np.ndarray, "X Y Z 4"], voxel: float
 ) -> Float[np.ndarray, "K 3"]:
-    """Voxels of white matter within 20 mm of the ventricles, evenly thinned."""
+    """Voxels of white matter within 20 mm of deep fluid, evenly thinned.
+
+    Deep, 25 mm from the surface, are the ventricles, and a few sulci.
+    """
     from scipy import ndimage
 
     brain = maps[..., MAPS.index("outside")] < 128
-    deep = ndimage.distance_transform_edt(brain, sampling=voxel) > 25
-    ventricles = deep & (maps[..., MAPS.index("csf")] > 200)
+    depth = np.asarray(ndimage.distance_transform_edt(brain, sampling=voxel))
+    ventricles = (depth > 25) & (maps[..., MAPS.index("csf")] > 200)
     if not ventricles.any():
         return np.zeros((0, 3), np.float64)
-    near = ndimage.distance_transform_edt(~ventricles, sampling=voxel) < 20
-    sites = np.argwhere(near & (maps[..., MAPS.index("wm")] > 230))
+    away = np.asarray(ndimage.distance_transform_edt(~ventricles, sampling=voxel))
+    sites = np.argwhere((away < 20) & (maps[..., MAPS.index("wm")] > 230))
     return sites[:: max(1, -(-len(sites) // _SITES))].astype(np.float64)
 
 

@@ -53,7 +53,7 @@ def invivo_batch(
         raise ValueError(f"{path}: expected the arrays {KEYS}, {missing} missing")
     _check(path, found)
     protocol = make_protocol("t2", tuple(found["te"].tolist()))
-    image = found["image"].real.astype(np.float32)
+    image = np.real(found["image"]).astype(np.float32)
     largest = float(np.abs(image).max())
     target, sens = image / np.float32(largest), found["sens"].astype(np.complex64)
     mask = undersampling_mask(
@@ -103,7 +103,7 @@ def _check(path: str | os.PathLike[str], found: dict[str, np.ndarray]) -> None:
     largest = np.abs(image).max()
     if not largest > 0:
         raise ValueError(f"{path}: image is 0 everywhere")
-    if np.abs(image.imag).max() > 1e-4 * largest:
+    if np.abs(np.imag(image)).max() > 1e-4 * largest:
         raise ValueError(
             f"{path}: image has a phase: expected real values, as after multiplying by "
             "the conjugate phase of the combined image"

@@ -27,6 +27,7 @@ class Population(NamedTuple):
     size: int  # pixels a side
     field: float  # mm a side
     lesion_share: float  # of the subjects
+    time_spread: float  # of all of a subject's T1, and T2; see `draw_subject`
 
 
 class SliceRecord(NamedTuple):
@@ -179,6 +180,7 @@ def draw_slice(
         seed=population.seed,
         number=number,
         lesion_share=population.lesion_share,
+        time_spread=population.time_spread,
     )
     z, field = slice_height(template, position), population.field
     brain = render_slice(template, subject, z, size=population.size, field=field)

@@ -60,9 +60,8 @@ def render_slice(
     fine = int(np.ceil(field / size / _FINE))
     y, x = pixel_axes(size * fine, field)
     parts = _individual(template, subject, z, y, x)
-    parts = sum(parts[:, i::fine] for i in range(fine))
-    parts = sum(parts[:, :, i::fine] for i in range(fine))
-    fractions = parts / np.float32(fine**2)
+    parts = np.mean([parts[:, i::fine] for i in range(fine)], axis=0)
+    fractions = np.mean([parts[:, :, i::fine] for i in range(fine)], axis=0)
     roi = fractions.sum(axis=0) > 0.5
     if not roi.any():
         raise ValueError(f"subject {subject.key}: no brain {z} mm from the middle")

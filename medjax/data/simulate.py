@@ -169,8 +169,8 @@ def sample_kspace(
     kspace = np.zeros((len(images), *sens.shape), sens.dtype)
     for e, lines in enumerate(mask):
         used = lines.any(axis=0)[origin]
-        spectrum = fft.fft(images[e] * coils, axis=-1, norm="ortho")[:, :, used]
-        spectrum = fft.fft(spectrum, axis=-2, norm="ortho")
+        spectrum = np.asarray(fft.fft(images[e] * coils, axis=-1, norm="ortho"))
+        spectrum = fft.fft(spectrum[:, :, used], axis=-2, norm="ortho")
         found = fft.fftshift(spectrum, axes=-2)
         if noise:
             parts = rng.standard_normal((*found.shape, 2), np.float32)

@@ -47,21 +47,42 @@ def subject_numbers(part: str, count: int) -> range:
 
 
 def draw_subject(
-    template: Template, *, seed: int, number: int, lesion_share: float
+    template: Template,
+    *,
+    seed: int,
+    number: int,
+    lesion_share: float,
+    time_spread: float,
 ) -> Subject:
-    """One subject; `lesion_share` of all subjects have lesions, 4 to 24 of them."""
-    if not 0 <= lesion_share <= 1:
-        raise ValueError(f"lesion_share={lesion_share}: expected 0 to 1")
+    """One subject.
+
+    Args:
+        template: what it is made of.
+        seed: of all subjects.
+        number: see `subject_numbers`.
+        lesion_share: of all subjects have lesions, 4 to 24 of them.
+        time_spread: deviation of the logarithm of a factor on all T1 of a subject, and
+            of one on all T2. Measured times differ that much between sequences: what
+            is trained on one value knows no other. Each tissue's own is 0.04.
+    """
+    if not 0 <= lesion_share <= 1 or not 0 <= time_spread <= 0.5:
+        raise ValueError(
+            f"lesion_share={lesion_share}, time_spread={time_spread}: expected 0 to 1, "
+            "0 to 0.5"
+        )
+    if lesion_share and not len(template.sites):
+        raise ValueError("the template has no place for lesions: set lesion_share=0")
     rng = np.random.default_rng((seed, number, 0))
     scale = np.diag(rng.uniform(0.95, 1.06, 3))
     pitch, roll, turn = rng.uniform(-1, 1, 3) * np.deg2rad((5, 3, 7))
     matrix = scale @ _rotation(0, pitch) @ _rotation(1, roll) @ _rotation(2, turn)
-    times = np.exp(rng.normal(0, 0.04, (2, len(TISSUES))))
+    common = time_spread * rng.normal(size=(2, 1))
+    times = np.exp(common + rng.normal(0, 0.04, (2, len(TISSUES))))
     water = np.exp(rng.normal(0, 0.02, len(TISSUES)))
     shift = rng.uniform(-1, 1, 3) * (4.0, 5.0, 2.0)
     borders = rng.normal(0, (0.3, 0.5))
     ill = rng.random() < lesion_share
-    count = int(rng.integers(4, 25)) if ill and len(template.sites) else 0
+    count = int(rng.integers(4, 25)) if ill else 0
     chosen = rng.integers(len(template.sites), size=count) if count else []
     radii = np.exp(rng.uniform(np.log(2.0), np.log(6.0), (count, 1)))
     radii = radii * np.exp(rng.normal(0, 0.2, (count, 3)))

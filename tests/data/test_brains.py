@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medjax.data.brains import (
     MAPS,
@@ -37,6 +38,8 @@ def check(template):
     x, y, z = places.astype(int).T
     assert (fraction(template, "wm")[x, y, z] > 0.9).all()
     assert 1000 < len(places) <= 4096
+    depth = ndimage.distance_transform_edt(fraction(template, "outside") < 0.5)
+    assert (fraction(template, "outside")[depth > 4] == 0).all()
 
 
 def test_synthetic_template():
@@ -60,7 +63,7 @@ def test_fluid_is_what_is_left_of_the_brain():
         voxel = (place + template.origin + middle).astype(int)
         inside = (voxel >= 0).all() and (voxel < brain.shape).all()
         distance = np.sqrt(((points - voxel) ** 2).sum(axis=1)).min()
-        whole = round(255 * min(max(0.5 + (2 - distance) / 3, 0), 1))
+        whole = round(255 * min(max(1 - distance / 2, 0), 1))
         g = int(gm[tuple(voxel)]) if inside else 0
         w = int(wm[tuple(voxel)]) if inside else 0
         expected = (g, w, whole - g - w, 255 - whole)

@@ -10,7 +10,9 @@ from tests.data.toy_head import FIELD, TEMPLATE
 
 
 def subject(number=0, lesion_share=1.0):
-    return draw_subject(TEMPLATE, seed=1, number=number, lesion_share=lesion_share)
+    return draw_subject(
+        TEMPLATE, seed=1, number=number, lesion_share=lesion_share, time_spread=0.0
+    )
 
 
 def render(number=0, *, size=64, field=FIELD, z=4.0, lesion_share=1.0):

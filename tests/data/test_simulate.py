@@ -25,7 +25,9 @@ adjoint, forward = jax.jit(sense_adjoint), jax.jit(sense_forward)
 
 @pytest.fixture(scope="module")
 def brain():
-    subject = draw_subject(TEMPLATE, seed=KEY[0], number=KEY[1], lesion_share=1.0)
+    subject = draw_subject(
+        TEMPLATE, seed=KEY[0], number=KEY[1], lesion_share=1.0, time_spread=0.0
+    )
     return render_slice(TEMPLATE, subject, 4.0, size=48, field=FIELD)
 
 

@@ -1,13 +1,19 @@
 import numpy as np
 import pytest
 
-from medjax.data.relaxation import T1, TISSUES
+from medjax.data.relaxation import T1, T2, TISSUES
 from medjax.data.subjects import PARTS, draw_subject, subject_numbers
 from tests.data.toy_head import TEMPLATE
 
 
-def subject(number=0, seed=1, lesion_share=0.5):
-    return draw_subject(TEMPLATE, seed=seed, number=number, lesion_share=lesion_share)
+def subject(number=0, seed=1, lesion_share=0.5, time_spread=0.0, template=TEMPLATE):
+    return draw_subject(
+        template,
+        seed=seed,
+        number=number,
+        lesion_share=lesion_share,
+        time_spread=time_spread,
+    )
 
 
 def test_same_key_same_subject():
@@ -48,7 +54,9 @@ def test_lesions_for_their_share_of_subjects():
     with pytest.raises(ValueError, match="lesion_share=1.5"):
         subject(lesion_share=1.5)
     bare = TEMPLATE._replace(sites=TEMPLATE.sites[:0])
-    assert len(draw_subject(bare, seed=0, number=0, lesion_share=1.0).lesions) == 0
+    assert len(subject(lesion_share=0.0, template=bare).lesions) == 0
+    with pytest.raises(ValueError, match="no place for lesions"):
+        subject(template=bare)
 
 
 def test_lesions_are_ellipsoids_of_a_few_mm_at_their_sites():
@@ -77,6 +85,16 @@ def test_relaxation_times_vary_by_some_percent():
     np.testing.assert_allclose(t1.mean(axis=0), T1, rtol=0.01)
     spread = t1.std(axis=0) / T1
     assert (spread > 0.034).all() and (spread < 0.046).all()
+
+
+def test_times_may_vary_together():
+    """A common factor a subject, the tissues' own on top of it."""
+    times = np.log([subject(n, time_spread=0.2).t2 / T2 for n in range(400)])
+    assert 0.18 < times.mean(axis=1).std() < 0.22
+    own = times - times.mean(axis=1, keepdims=True)
+    assert 0.03 < own.std() < 0.04  # 0.04 sqrt(3 / 4)
+    with pytest.raises(ValueError, match="time_spread=2"):
+        subject(time_spread=2)
 
 
 def test_poses_stay_small():

@@ -13,6 +13,7 @@ POPULATION = Population(
     size=32,
     field=FIELD,
     lesion_share=0.5,
+    time_spread=0.0,
 )
 ACQUISITION = Acquisition(
     protocol=make_protocol("t2", (0.0, 0.04, 0.08, 0.12)),
