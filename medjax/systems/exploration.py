@@ -19,7 +19,7 @@ from medjax.models.qwen25vl.policy import init_params, param_axes
 from medjax.rl.advantages import group_advantages
 from medjax.rl.reductions import masked_mean
 from medjax.rl.rewards import combine_rewards
-from medjax.rl.signal import group_signal
+from medjax.rl.signal import group_signal, reward_signal
 from medjax.sharding import optimizer_axes
 from medjax.systems.learner import policy_step
 from medjax.systems.rollout import sample_prompt
@@ -120,9 +120,11 @@ def build(
     ) -> tuple[TrainState, dict[str, Array]]:
         reference = state.aux.reference
         scored = score(state.aux, batch, rollout, state.step)
+        rewards = {**scored.rewards, **host}
         total, reward_metrics = combine_rewards(
-            {**scored.rewards, **host}, reward_weights, valid=batch.valid
+            rewards, reward_weights, valid=batch.valid
         )
+        reward_metrics |= reward_signal(rewards, batch.valid)
         params, opt_state, step_metrics = policy_step(
             config,
             optimizer,

@@ -1,0 +1,131 @@
+"""What every system about classes shares: reading labels, evaluation, the self-test."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.rl.label_rewards import label_format_reward
+from medjax.rl.labels import LabelTables, parse_labels
+from medjax.rl.parse import ParseTables
+from medjax.rl.recitation import recitation_reward
+from medjax.rl.recitation_tables import RecitationTables
+from medjax.systems.rollout import sample_prompt
+from medjax.types import Key, LabelBatch, TrainState
+
+
+class Predictions(NamedTuple):
+    """Greedy answers to N prompts."""
+
+    label: Int[Array, "N"]  # class index, -1 = none was read
+    tokens: Int[Array, "N T"]
+    mask: Bool[Array, "N T"]
+
+
+def make_evaluate(
+    config: Qwen25VLConfig,
+    tables: ParseTables,
+    *,
+    labels: LabelTables,
+    references: RecitationTables,
+    max_tokens: int,
+    stop_tokens: Sequence[int],
+    pad: int,
+    max_words: int | None = None,
+) -> Callable[[TrainState, LabelBatch, Key], tuple[Predictions, dict[str, Array]]]:
+    """The evaluation of a policy that names classes: one greedy answer a prompt.
+
+    Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
+    overlap of the reasoning with the descriptions of all classes, 0 without words),
+    `think_words`, and `valid`, 0 for rows that only fill a batch.
+
+    Args:
+        config: the policy's sizes.
+        tables: of its vocabulary.
+        labels: to read answers.
+        references: what the reasoning is compared with.
+        max_tokens: T of an answer.
+        stop_tokens: end it.
+        pad: fills it up.
+        max_words: see `recitation_reward`.
+    """
+
+    def evaluate(
+        state: TrainState, batch: LabelBatch, key: Key
+    ) -> tuple[Predictions, dict[str, Array]]:
+        rollout = sample_prompt(
+            config,
+            state.params,
+            batch.prompt,
+            batch.sample_id,
+            key,
+            group=1,
+            max_tokens=max_tokens,
+            stop_tokens=stop_tokens,
+            pad=pad,
+            temperature=0.0,
+        )
+        tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+        parsed = parse_labels(tokens, mask, tables, labels)
+        overlap = recitation_reward(
+            tokens, mask, parsed.think, tables, references, max_words=max_words
+        )
+        metrics = {
+            "right": parsed.label == batch.label,
+            "parsed": parsed.parsed,
+            "well_formed": parsed.well_formed,
+            "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+            "recitation": overlap,
+            "think_words": parsed.think_words,
+            "valid": batch.valid,
+        }
+        return Predictions(parsed.label, tokens, mask), metrics
+
+    return evaluate
+
+
+def check_answers(
+    batch: LabelBatch,
+    tables: ParseTables,
+    labels: LabelTables,
+    *,
+    min_words: int,
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> None:
+    """Show that the ground truth, written as the policy should, earns reward 1.
+
+    Args:
+        batch: with the right answers.
+        tables: of the policy's vocabulary.
+        labels: to read answers.
+        min_words: that the format asks of the reasoning.
+        names: one a row, for the message.
+        classes: their names, for the message.
+
+    Raises:
+        ValueError: the first rows whose ground truth does not earn reward 1, with what
+            was read from them.
+    """
+    tokens, mask = jnp.asarray(batch.answer), jnp.asarray(batch.answer_mask)
+    parsed = jax.jit(parse_labels)(tokens, mask, tables, labels)
+    right = label_format_reward(parsed, min_words=min_words, require_label=True) > 0
+    parsed, right = jax.device_get((parsed, right))
+    wrong = batch.valid & ~(right & (parsed.label == batch.label))
+    if not wrong.any():
+        return
+    rows = [
+        f"  {names[i]}: {classes[batch.label[i]]!r}, read "
+        f"{classes[parsed.label[i]] if parsed.parsed[i] else 'no label'!r} after "
+        f"{parsed.think_words[i]} words of reasoning, format "
+        f"{'right' if parsed.well_formed[i] else 'wrong'}"
+        for i in wrong.nonzero()[0][:5]
+    ]
+    raise ValueError(
+        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
+        f"earn reward 1:\n" + "\n".join(rows) + "\nAre answers within the token limit, "
+        f"and does the reasoning have {min_words} words at least?"
+    )
