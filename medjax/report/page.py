@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # (title, header, rows) of text; an evaluation's table is one.
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 CAPTIONS = {
+    "answers": "Right and wrong answers of the evaluation, a class in turn; below each "
+    "picture what the policy wrote.",
+    "confusion": "True classes (rows) and answers (columns) of the evaluation; shade: "
+    "share of the row.",
     "overlays": "Best, median and worst answers of the evaluation.",
     "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
     "deviation and the IoU margin at once; the table has the numbers of each.",
@@ -50,6 +54,7 @@ def write_report(
     title: str,
     tables: Sequence[Table] = (),
     answers: Sequence[Overlay] = (),
+    figures: Mapping[str, "Figure"] | None = None,
     count: int = 6,
     note: str = "",
 ) -> pathlib.Path:
@@ -63,6 +68,7 @@ def write_report(
         title: head of the page.
         tables: scores, in order.
         answers: evaluated answers, for the sheet of overlays.
+        figures: others by name, before the run's own.
         count: answers in a row of that sheet.
         note: a sentence under the title.
 
@@ -79,18 +85,19 @@ def write_report(
     )
     raises = find_raises(metrics)
     found = {
+        **(figures or {}),
         "overlays": contact_sheet(answers, count=count) if answers else None,
         "threshold": threshold_path(metrics, raises),
         "curves": training_curves(metrics, evals=evals, raises=raises),
         "signal": signal_stack(metrics),
     }
-    figures = {name: png_bytes(figure) for name, figure in found.items() if figure}
-    for name, picture in figures.items():
-        _write(workdir / "figures" / f"{name}.png", picture)
+    pictures = {name: png_bytes(figure) for name, figure in found.items() if figure}
+    for name, picture in pictures.items():
+        write_file(workdir / "figures" / f"{name}.png", picture)
     path = workdir / "manifest.json"
     starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    page = render_page(title, tables=tables, figures=figures, starts=starts, note=note)
-    return _write(workdir / "report.html", page.encode())
+    page = render_page(title, tables=tables, figures=pictures, starts=starts, note=note)
+    return write_file(workdir / "report.html", page.encode())
 
 
 def render_page(
@@ -170,8 +177,8 @@ def _json(value: Any) -> str:
     return f"<pre>{html.escape(json.dumps(value, indent=2, default=str))}</pre>"
 
 
-def _write(path: pathlib.Path, data: bytes) -> pathlib.Path:
-    """Under a temporary name, then renamed."""
+def write_file(path: pathlib.Path, data: bytes) -> pathlib.Path:
+    """Write a file under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,0 +1,256 @@
+"""Figures of relaxation-time maps: values and sigma in ms, comparisons, calibration.
+
+Maps come in seconds and are shown in milliseconds on fixed scales, so that figures of
+different runs compare. What is not finite, or outside a region, is black.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from medjax.report.page import png_bytes, write_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Scale(NamedTuple):
+    """How a contrast is shown, ms; the colour maps are perceptually uniform."""
+
+    label: str
+    largest: float
+    sigma: float  # largest sigma
+    error: float  # largest absolute error
+    colours: str
+
+
+SCALES = {
+    "t2": Scale("T2", 200.0, 20.0, 25.0, "viridis"),
+    "t1": Scale("T1", 3000.0, 300.0, 300.0, "inferno"),
+    "vfa": Scale("T1", 3000.0, 300.0, 300.0, "inferno"),
+}
+_SIGMA, _ERROR = "magma", "RdBu_r"
+# One hue for each state of a fit (Okabe and Ito), the first of them for success.
+_STATES = (
+    "#009E73 #56B4E9 #F0E442 #E69F00 #D55E00 #CC79A7 #222222 #999999 #0072B2".split()
+)
+
+
+def map_figure(
+    value: Float[np.ndarray, "H W"],
+    sigma: Float[np.ndarray, "H W"] | None,
+    status: Int[np.ndarray, "H W"] | None,
+    *,
+    contrast: str,
+    levels: Mapping[int, str],
+    roi: Bool[np.ndarray, "H W"] | None = None,
+    title: str = "",
+    turns: int = 0,
+) -> "Figure":
+    """A map beside its sigma and the fit's status.
+
+    Args:
+        value: T1 or T2, s.
+        sigma: its standard deviation, s; its panel is left out without it.
+        status: codes of `levels`; likewise.
+        contrast: a key of `SCALES`.
+        levels: names of the codes; those that occur are named.
+        roi: outside map and sigma are black.
+        title: over the figure.
+        turns: quarter turns to the left for display; 1 for a NIfTI's axial slice.
+    """
+    scale = SCALES[contrast]
+    count = 1 + (sigma is not None) + (status is not None)
+    figure, axes = _figure(1, count, title)
+    look = {"roi": np.ones(value.shape, bool) if roi is None else roi, "turns": turns}
+    limits = (0, scale.largest)
+    _panel(axes[0][0], value, scale.label, limits, scale.colours, **look)
+    if sigma is not None:
+        label = f"sigma of {scale.label}"
+        _panel(axes[0][1], sigma, label, (0, scale.sigma), _SIGMA, **look)
+    if status is not None:
+        _states(axes[0][-1], np.rot90(status, turns), levels)
+    return figure
+
+
+def comparison_sheet(
+    reference: Float[np.ndarray, "H W"],
+    estimates: Mapping[str, Float[np.ndarray, "H W"]],
+    *,
+    contrast: str,
+    roi: Bool[np.ndarray, "H W"],
+    notes: Mapping[str, str] | None = None,
+    title: str = "",
+    turns: int = 0,
+) -> "Figure":
+    """Each method's map over its signed error, the reference in front.
+
+    Args:
+        reference: T1 or T2, s.
+        estimates: maps by method, s.
+        contrast: a key of `SCALES`.
+        roi: what is compared; outside is black.
+        notes: a line under a method's name, such as its scores.
+        title: over the figure.
+        turns: see `map_figure`.
+
+    Raises:
+        ValueError: no methods, or maps of another size.
+    """
+    wrong = [n for n, m in estimates.items() if m.shape != reference.shape]
+    if wrong or not estimates:
+        raise ValueError(
+            f"maps of {wrong or 'no methods'}; expected some of {reference.shape}"
+        )
+    scale = SCALES[contrast]
+    figure, axes = _figure(2, 1 + len(estimates), title)
+    look = {"roi": roi, "turns": turns}
+    above, below = (0, scale.largest), (-scale.error, scale.error)
+    for column, (name, image) in enumerate(
+        {"reference": reference, **estimates}.items()
+    ):
+        bars = (scale.label, "error") if column == len(estimates) else (None, None)
+        label = f"{name}\n{notes.get(name, '')}" if notes else name
+        _panel(axes[0][column], image, label, above, scale.colours, **look, bar=bars[0])
+        if column:
+            error = image - reference
+            _panel(axes[1][column], error, "", below, _ERROR, **look, bar=bars[1])
+    axes[1][0].set_axis_off()
+    return figure
+
+
+def calibration_figure(
+    curves: Mapping[str, Sequence[Float[np.ndarray, "K"]]], *, title: str = ""
+) -> "Figure":
+    """RMS error against sigma, and observed against nominal coverage, by method.
+
+    Args:
+        curves: (sigma, error, nominal, observed) of each, the first two in s: what
+            `evals.calibration.calibration` returns.
+        title: over the figure.
+
+    Raises:
+        ValueError: no curves.
+    """
+    if not curves:
+        raise ValueError("no curves to draw")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.0), dpi=130, layout="constrained")
+    errors, coverage = figure.subplots(1, 2)
+    values = []
+    for (name, (sigma, error, nominal, observed)), colour in zip(
+        curves.items(), _cycle(len(curves)), strict=True
+    ):
+        style = {"color": colour, "marker": "o", "markersize": 3.5, "label": name}
+        errors.plot(1e3 * np.asarray(sigma), 1e3 * np.asarray(error), **style)
+        coverage.plot(nominal, observed, **style)
+        values += [1e3 * np.asarray(sigma), 1e3 * np.asarray(error)]
+    seen = np.concatenate(values)
+    seen = seen[np.isfinite(seen) & (seen > 0)]
+    ends = (0.8 * seen.min(), 1.25 * seen.max()) if len(seen) else (1.0, 10.0)
+    line = {"color": "#888888", "linewidth": 1, "linestyle": "--", "zorder": 0}
+    errors.plot(ends, ends, **line)
+    errors.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    errors.set(xlabel="RMS sigma of the bin, ms", ylabel="RMS error of the bin, ms")
+    for side in (errors.xaxis, errors.yaxis):
+        side.set_major_formatter("{x:g}")
+    errors.annotate("errors larger than sigma", (0.04, 0.95), xycoords="axes fraction",
+                    va="top", color="#666666", fontsize=8)  # fmt: skip
+    coverage.plot([0, 1], [0, 1], **line)
+    coverage.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    coverage.set(xlabel="nominal coverage", ylabel="observed coverage")
+    coverage.legend(frameon=False, fontsize=8, loc="upper left")
+    for axis in (errors, coverage):
+        axis.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def write_png(path: str | os.PathLike[str], figure: "Figure") -> Path:
+    """Store a figure under a temporary name, then rename it."""
+    return write_file(Path(path), png_bytes(figure))
+
+
+def _figure(rows: int, columns: int, title: str) -> tuple["Figure", np.ndarray]:
+    from matplotlib.figure import Figure
+
+    size = (2.6 * columns + 0.6, 2.7 * rows + 0.4 * bool(title))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _panel(
+    axis: "Axes",
+    image: Float[np.ndarray, "H W"],
+    label: str,
+    limits: tuple[float, float],
+    colours: str,
+    *,
+    roi: Bool[np.ndarray, "H W"],
+    turns: int,
+    bar: str | None = "",
+) -> None:
+    """An image given in s, in ms with a colour bar (not where `bar` is None)."""
+    import matplotlib
+
+    chosen = matplotlib.colormaps[colours].with_extremes(bad="black")
+    inside = np.where(roi, 1e3 * image, np.nan)
+    shown = axis.imshow(
+        np.ma.masked_invalid(np.rot90(inside, turns)),
+        cmap=chosen,
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+    )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_title(label, fontsize=8)
+    if bar is not None:
+        extend = "both" if limits[0] < 0 else "max"
+        beside = axis.inset_axes((1.03, 0, 0.05, 1))  # as high as the image
+        found = axis.figure.colorbar(shown, cax=beside, extend=extend)
+        found.ax.tick_params(labelsize=7)
+        found.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
+
+
+def _states(
+    axis: "Axes", status: Int[np.ndarray, "H W"], levels: Mapping[int, str]
+) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    codes, counts = np.unique(status, return_counts=True)
+    table = np.array([to_rgb(c) for c in _STATES])
+    axis.imshow(table[status.astype(int) % len(table)], interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_title("status of the fit", fontsize=8)
+    handles = [
+        Patch(
+            color=_STATES[code % len(_STATES)],
+            label=f"{levels.get(code, code)} {100 * count / status.size:.1f} %",
+        )
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+    ]
+    axis.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        fontsize=7,
+        handlelength=1,
+    )
+
+
+def _cycle(count: int) -> list[str]:
+    order = [8, 4, 0, 3, 5, 1, 7, 6]
+    return [_STATES[order[n % len(order)]] for n in range(count)]
