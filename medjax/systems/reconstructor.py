@@ -28,6 +28,7 @@ class Design(NamedTuple):
     iterations: int = 0
     start_iterations: int = 0
     remat: bool = False
+    unroll: int = 1  # stages compiled one after the other, see `unrolled_reconstruction`
 
     @property
     def denoiser(self) -> Denoiser:
@@ -127,6 +128,7 @@ def reconstruct(
         iterations=design.iterations,
         start_iterations=design.start_iterations,
         remat=design.remat,
+        unroll=design.unroll,
     )
     if design.shared:
         statistics = jax.tree.map(lambda x: x.mean(0), statistics)
