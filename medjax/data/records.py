@@ -79,7 +79,7 @@ def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
         images = tuple(path.parent / str(name) for name in listed)
         for image in images:
             if image not in sizes:
-                sizes[image] = _size(image, origin)
+                sizes[image] = image_size(image, origin)
         box = _box(entry, origin, sizes[images[-1]], geometry)
         rows.append(
             Row(
@@ -114,9 +114,19 @@ def split_rows(
             f"{without[0]}: no patient, but other lines name theirs; give all lines a "
             "patient or none, or one patient's images could be in both parts"
         )
-    keys = [row.patient if not without else str(row.images[-1]) for row in rows]
+    keys = [str(row.images[-1] if without else row.patient) for row in rows]
+    test = test_groups(keys, test_share=test_share, seed=seed)
+    return [
+        row
+        for row, key in zip(rows, keys, strict=True)
+        if (key in test) == (part == "test")
+    ]
 
-    def rank(key: str | None) -> str:
+
+def test_groups(keys: Sequence[str], *, test_share: float, seed: int) -> set[str]:
+    """The patients (or images) to test on: the first by a hash of name and seed."""
+
+    def rank(key: str) -> str:
         return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
     groups = sorted(set(keys), key=rank)
@@ -126,11 +136,7 @@ def split_rows(
             f"{len(groups)} patients or images and test_share={test_share} leave "
             "nothing to train or to test on; expected at least one of each"
         )
-    return [
-        row
-        for row, key in zip(rows, keys, strict=True)
-        if (key in test) == (part == "test")
-    ]
+    return test
 
 
 def row_views(rows: Sequence[Row]) -> Views:
@@ -236,7 +242,7 @@ def _entry(line: str, origin: str) -> dict:
     return entry
 
 
-def _size(path: Path, origin: str) -> tuple[int, int]:
+def image_size(path: Path, origin: str) -> tuple[int, int]:
     """(height, width) as shown, without decoding the pixels."""
     if not path.exists():
         raise FileNotFoundError(

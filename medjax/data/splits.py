@@ -182,7 +182,11 @@ def _frame(
     centre = slice_centre(atlas.volume.shape, atlas.centre, plane)
     x, y = shift
     return centred_frame(
-        centre, field=look.field, size=look.size, shift=(x, y), scale=scale
+        centre,
+        field=look.field / atlas.spacing,
+        size=look.size,
+        shift=(x, y),
+        scale=scale,
     )
 
 

@@ -6,13 +6,16 @@ They are not medical data, and a run says so: its source is named `synthetic`.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medjax.data.pictures import Picture, Pictures
 from medjax.data.queries import phrasings
 from medjax.data.views import View, Views
 
 TONES = (("dark", 40), ("bright", 230))
 SHAPES = ("disc", "square", "triangle", "cross")
 NAMES = tuple(f"{tone} {shape}" for tone, _ in TONES for shape in SHAPES)
+SIZES = ("tiny", "small", "medium", "large", "huge")
 PLANE, MODALITY = "synthetic", "generated"
+_PARTS = ("train", "test")
 
 
 def synthetic_views(
@@ -26,20 +29,14 @@ def synthetic_views(
         part: "train" or "test"; equal generators give different pictures.
         num_phrasings: ways of asking.
     """
-    parts = ("train", "test")
-    if part not in parts:
-        raise ValueError(f"part={part!r}: expected one of {parts}")
-    if min(size) < 32:
-        raise ValueError(f"size {size}: four shapes need 32 pixels a side at least")
+    _check(size, part)
     asked = {
         name: phrasings(name, plane=PLANE, modality=MODALITY, count=num_phrasings)
         for name in NAMES
     }
 
     def view(index: int, rng: np.random.Generator) -> View:
-        drawn = rng.integers(1 << 31, size=4).tolist()
-        own = np.random.default_rng((*drawn, parts.index(part)))
-        names, image, boxes = _picture(size, own)
+        names, image, boxes = _picture(size, _own(rng, part))
         return View(
             images=(np.repeat(image[..., None], 3, axis=-1),),
             names=names,
@@ -59,6 +56,67 @@ def synthetic_views(
     )
 
 
+def shape_pictures(
+    *, count: int, size: tuple[int, int], part: str, ask_size: bool
+) -> Pictures:
+    """`count` pictures of one shape each, whose class is what it is or how large.
+
+    Args:
+        count: pictures; kinds and sizes are equally frequent.
+        size: (height, width) in pixels.
+        part: "train" or "test"; equal generators give different pictures.
+        ask_size: the class is one of `SIZES`, else one of `NAMES`.
+    """
+    _check(size, part)
+    index = np.arange(count)
+    kinds, steps = index % len(NAMES), index // len(NAMES) % len(SIZES)
+
+    def picture(n: int, rng: np.random.Generator) -> Picture:
+        own = _own(rng, part)
+        image = own.normal(128, 12, size)
+        # From a sixth to five sixths of the picture, in steps that do not overlap.
+        share = (1 + 4 * (steps[n] + own.uniform(0.1, 0.9)) / len(SIZES)) / 6
+        side = int(share * min(size))
+        top, left = (int(own.integers(0, n - side)) for n in size)
+        _draw(image, int(kinds[n]), side, top, left, own)
+        grey = np.clip(image, 0, 255).astype(np.uint8)
+        name = f"synthetic {part} {n}"
+        return Picture(np.repeat(grey[..., None], 3, axis=-1), name, name)
+
+    labels = (steps if ask_size else kinds).astype(np.int32)
+    return Pictures(count, picture, labels[:, None], (size,))
+
+
+def _check(size: tuple[int, int], part: str) -> None:
+    if part not in _PARTS:
+        raise ValueError(f"part={part!r}: expected one of {_PARTS}")
+    if min(size) < 32:
+        raise ValueError(f"size {size}: shapes need 32 pixels a side at least")
+
+
+def _own(rng: np.random.Generator, part: str) -> np.random.Generator:
+    """A generator that differs between the parts."""
+    return np.random.default_rng(
+        (*rng.integers(1 << 31, size=4).tolist(), _PARTS.index(part))
+    )
+
+
+def _draw(
+    image: Float[np.ndarray, "h w"],
+    kind: int,
+    side: int,
+    top: int,
+    left: int,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "side side"]:
+    """Draw one of `NAMES` into `image`; its mask."""
+    mask = _shape(SHAPES[kind % len(SHAPES)], side)
+    inside = image[top : top + side, left : left + side]
+    level = TONES[kind // len(SHAPES)][1]
+    inside[mask] = level + rng.normal(0, 8, int(mask.sum()))
+    return mask
+
+
 def _picture(
     size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[tuple[str, ...], np.ndarray, Float[np.ndarray, "4 4"]]:
@@ -73,10 +131,7 @@ def _picture(
         corner = [int(rng.integers(0, n - side)) for n in cell]
         top = corner[0] + quarter // 2 * int(cell[0])
         left = corner[1] + quarter % 2 * int(cell[1])
-        mask = _shape(SHAPES[kind % len(SHAPES)], side)
-        inside = image[top : top + side, left : left + side]
-        level = TONES[kind // len(SHAPES)][1]
-        inside[mask] = level + rng.normal(0, 8, int(mask.sum()))
+        mask = _draw(image, kind, side, top, left, rng)
         across, down = (np.flatnonzero(mask.any(axis=a)) for a in (0, 1))
         boxes.append(
             (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 
 class Interval(NamedTuple):
@@ -42,27 +42,35 @@ def group_intervals(
     a column are left out of that column; a column of nothing else is NaN. Deterministic
     in `seed`; one group gives an interval of width 0, which says nothing.
     """
-    names, members = np.unique(groups, return_inverse=True)
-    members = members.reshape(-1)
-    if not len(names):
+    if not len(groups):
         return {name: Interval(*[float("nan")] * 3) for name in columns}
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=num_samples
-    )  # [num_samples, S]: how often each group
+    members, drawn = draw_groups(groups, num_samples=num_samples, seed=seed)
+    size = drawn.shape[1]
     tail = 50 * (1 - level)
 
     def interval(column: np.ndarray) -> Interval:
         known = ~np.isnan(column)
-        count = np.bincount(members[known], minlength=len(names))
+        count = np.bincount(members[known], minlength=size)
         if not count.sum():
             return Interval(*[float("nan")] * 3)
         value = float(np.mean(column[known], dtype=np.float64))
-        sums = np.bincount(members[known], weights=column[known], minlength=len(names))
+        sums = np.bincount(members[known], weights=column[known], minlength=size)
         some = drawn @ count > 0  # a sample may hold only groups without this score
         means = (drawn[some] @ sums) / (drawn[some] @ count)
         return Interval(value, *np.percentile(means, [tail, 100 - tail]).tolist())
 
     return {name: interval(np.asarray(column)) for name, column in columns.items()}
+
+
+def draw_groups(
+    groups: Shaped[np.ndarray, "N"], *, num_samples: int, seed: int
+) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "num_samples S"]]:
+    """Each item's group as a number, and how often each sample draws each group."""
+    names, members = np.unique(groups, return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=num_samples
+    )
+    return members.reshape(-1), drawn
 
 
 def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medjax.data.anatomy import select_structures
-from medjax.data.atlas import load_atlas
+from medjax.data.atlas import AAL_PACKS, load_atlas
 from medjax.data.baselines import (
     Targets,
     mean_box,
@@ -19,7 +19,7 @@ from medjax.data.baselines import (
     view_targets,
 )
 from medjax.data.layout import Geometry
-from medjax.data.packs import PACKS
+from medjax.data.packs import find_pack
 from medjax.data.pipeline import Record
 from medjax.data.records import Row, load_rows, row_views, split_rows
 from medjax.data.splits import Look, mr_views
@@ -93,7 +93,7 @@ def load_parts(
             mr_views(atlas, part="train", look=look, **options),
             mr_views(atlas, part="test", look=look._replace(mirror=False), **options),
         ]
-        packs = {pack.package: pack.sha256 for pack in PACKS}
+        packs = {package: find_pack(package).sha256 for package in AAL_PACKS}
         chosen = list(select_structures(names))
         identity = {"source": source, "packs": packs, "structures": chosen}
         return Parts(views[0], views[1], identity | look._asdict() | {"split": split})

