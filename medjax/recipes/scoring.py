@@ -60,12 +60,16 @@ def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def write_evaluation(
-    folder: Path, rows: Iterable[Mapping[str, Any]], tables: Sequence[Table]
+    folder: Path,
+    rows: Iterable[Mapping[str, Any]],
+    tables: Sequence[Table],
+    *,
+    name: str = "answers.jsonl",
 ) -> None:
-    """Write answers.jsonl, a line a question, and tables.txt; print the first table."""
+    """Write a line for each thing scored, and tables.txt; print the first table."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    write_atomic(folder / "answers.jsonl", "\n".join(lines) + "\n")
+    write_atomic(folder / name, "\n".join(lines) + "\n")
     text = "\n\n".join(render_text(table) for table in tables) + "\n"
     write_atomic(folder / "tables.txt", text)
     print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
