@@ -87,12 +87,13 @@ def last_row(path: str | os.PathLike) -> dict[str, Any] | None:
     return json.loads(lines[-1]) if lines else None
 
 
-def write_atomic(path: str | os.PathLike, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write text (UTF-8) or bytes under a temporary name, then rename the file."""
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        data = content.encode() if isinstance(content, str) else content
+        temporary.write_bytes(data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
