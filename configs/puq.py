@@ -1,0 +1,267 @@
+r"""PUQ: T2 or T1 maps with error bars from accelerated multi-coil k-space.
+
+    python run.py --config=configs/puq.py
+
+On two CPU cores, in about ten minutes: fetches tissue maps of a template brain
+(12 MB), simulates subjects from them (8 coils, 6 times fewer lines, noise), trains an
+unrolled reconstruction network and then PUQ's guided fit, and evaluates every method on
+subjects held out: zero-filled, CG-SENSE, subspace, wavelets, locally low rank, and the
+network with each kind of fit. Tables, maps and `report.html` go to the workdir. The
+same command goes on where a stopped run ended.
+
+Variants, after a colon and joined by commas:
+
+    contrast=t2 | t1                T2 preparation (8 TE) | inversion recovery (8 TI)
+    form=subspace | puq | modl      the network: MoDL's form in a subspace of 3 images;
+                                    the authors' (hard consistency); MoDL's on all
+    preset=demo | paper             the authors' sizes and steps, for a GPU
+    data=brains | synthetic         synthetic: a head of ellipsoids, no network
+    acceleration=6
+    seed=0
+    smoke                           seconds, on the synthetic head
+
+    python run.py --config=configs/puq.py:contrast=t1,acceleration=4
+
+Maps of your own file, with a trained network or without any training:
+
+    python run.py --config=configs/puq.py --mode=predict --input=scan.h5
+    python run.py --config=configs/puq.py --mode=predict --input=scan.h5 \
+        --checkpoint=workdir/puq
+
+Every number below can be set on its own: `--config.data.coils=4`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+RANGES = {"t2": (0.03, 2.5), "t1": (0.2, 5.0)}  # s: of the subspaces' curves
+BOUNDS = {"t2": (0.01, 2.0), "t1": (0.05, 5.0)}  # s: of a map
+TISSUE = {"t2": 0.2, "t1": 2.5}  # s: what is longer is fluid
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; see the module for `arg`."""
+    arg = common.parse_arg(
+        arg,
+        contrast="t2",
+        form="",
+        preset="demo",
+        data="brains",
+        acceleration=6.0,
+        seed=0,
+        smoke=False,
+    )
+    common.choose("contrast", arg.contrast, ("t2", "t1"))
+    common.choose("preset", arg.preset, ("demo", "paper"))
+    form = arg.form or {"demo": "subspace", "paper": "puq"}[arg.preset]
+    config = ConfigDict()
+    config.system = "puq"
+    config.seed = arg.seed
+    config.mesh = common.get_mesh()
+    config.rules = common.get_rules()
+    config.checkpoint = common.get_checkpoint()
+    config.data = get_data(arg.data, arg.contrast, arg.acceleration)
+    config.network = get_network(form, arg.contrast)
+    config.train = get_train()
+    config.fit = get_fit(arg.contrast)
+    config.evaluation = get_evaluation(arg.contrast)
+    config.predict = get_predict(arg.contrast)
+    if arg.preset == "paper":
+        set_paper(config)
+    if arg.smoke:
+        set_smoke(config)
+    return config
+
+
+def get_data(source: str, contrast: str, acceleration: float) -> ConfigDict:
+    """Simulated subjects, and how they are measured."""
+    return ConfigDict(
+        {
+            "source": common.choose("data", source, ("brains", "synthetic")),
+            "contrast": contrast,
+            "times": (),  # s; empty: PUQ's TE, or 8 TI from 0.05 to 4
+            "size": 96,  # pixels
+            "field": 220.0,  # mm
+            "coils": 8,
+            "mask": "random",  # or equispaced, poisson, full
+            "accelerations": (acceleration,),
+            "center_fraction": 0.08,
+            "snr": (20.0, 60.0),  # of a subject, see `Acquisition`
+            "subjects": 40,  # to train on
+            "lesion_share": 0.5,
+            "time_spread": 0.15,  # of the subjects' relaxation times
+        }
+    )
+
+
+def get_network(form: str, contrast: str) -> ConfigDict:
+    """An unrolled network; `rank` 0 of the subspace lets it see all contrasts."""
+    common.choose("form", form, ("subspace", "puq", "modl"))
+    low, high = RANGES[contrast]
+    hard = form == "puq"
+    rank = 3 if form == "subspace" else 0
+    return ConfigDict(
+        {
+            "subspace": {"rank": rank, "low": low, "high": high, "atoms": 400},
+            "width": 32,
+            "layers": 4,
+            "dropout": 0.1,
+            "stages": 5 if hard else 3,
+            "shared": form == "modl",
+            "consistency": "hard" if hard else "cg",
+            "damping": 0.05,
+            "iterations": 0 if hard else 4,
+            "start_iterations": 15 if form == "subspace" else 0,
+            "remat": False,
+            "unroll": 5 if hard else 3,
+        }
+    )
+
+
+def get_train() -> ConfigDict:
+    """The network's training."""
+    return ConfigDict(
+        {
+            "steps": 200,
+            "batch": 4,  # slices
+            "evaluate_every": 100,
+            "evaluate_limit": 8,  # slices
+            "optim": {
+                "lr": 1e-3,
+                "decay": "cosine",
+                "warmup": 10,
+                "clip_norm": 1.0,
+                "weight_decay": 0.0,
+                "betas": (0.9, 0.99),
+            },
+        }
+    )
+
+
+def get_fit(contrast: str) -> ConfigDict:
+    """The guided fit: its regressors, as the authors' but for the number of passes."""
+    return ConfigDict(
+        {
+            "bounds": BOUNDS[contrast],
+            "normalisation": "first" if contrast == "t2" else "largest",
+            "width": 64,
+            "layers": 5,
+            "steps": 30,
+            "batch": 4,  # slices
+            "passes": 8,
+            "chunk": 2,
+            "minibatches": 40,  # optimiser steps on a batch
+            "minibatch": 1024,  # voxels
+            "optim": {
+                "lr": 1e-3,
+                "decay": "cosine",
+                "warmup": 0,
+                "clip_norm": None,
+                "weight_decay": 0.0,
+                "betas": (0.9, 0.999),
+            },
+        }
+    )
+
+
+def get_methods(contrast: str) -> ConfigDict:
+    """Classical reconstructions beside the network, each followed by a plain fit.
+
+    Weights were chosen on simulated subjects of the validation part.
+    """
+    low, high = RANGES[contrast]
+    subspace = {"rank": 3, "low": low, "high": high, "atoms": 400}
+    return ConfigDict(
+        {
+            "zero-filled": {"kind": "zero_filled"},
+            "CG-SENSE": {"kind": "cg_sense", "damping": 1e-2, "iterations": 30},
+            "subspace": {
+                "kind": "subspace",
+                "subspace": subspace,
+                "damping": 1e-2,
+                "iterations": 40,
+            },
+            "subspace + wavelet": {
+                "kind": "wavelet",
+                "subspace": subspace,
+                "threshold": 3e-3,
+                "iterations": 80,
+            },
+            "locally low rank": {
+                "kind": "low_rank",
+                "threshold": 2e-2,
+                "iterations": 80,
+            },
+        }
+    )
+
+
+def get_evaluation(contrast: str) -> ConfigDict:
+    """Subjects that no training saw."""
+    return ConfigDict(
+        {
+            "subjects": 4,
+            "limit": 24,  # slices; 0: all
+            "batch": 4,
+            "seed": 1,
+            "passes": 16,
+            "chunk": 4,
+            "tissue_below": TISSUE[contrast],
+            "bootstrap": 1000,
+            "level": 0.95,
+            "methods": get_methods(contrast),
+        }
+    )
+
+
+def get_predict(contrast: str) -> ConfigDict:
+    """Maps of a user's file, see `--mode=predict`."""
+    methods = get_methods(contrast)
+    return ConfigDict(
+        {
+            "method": "",  # a classical one; empty: the network's where there is one,
+            "default": "subspace + wavelet",  # else this, or none if nothing is missing
+            "methods": methods,
+            "model": "",  # of the fit; empty: the contrast's
+            "magnitude": False,  # images without sign; inversion recovery finds it
+            "passes": 20,
+            "chunk": 2,
+            "slab": 4,  # slices at a time
+        }
+    )
+
+
+def set_paper(config: ConfigDict) -> None:
+    """The authors' network and training; days on a CPU."""
+    config.data.update({"size": 160, "subjects": 100, "snr": (1e3, 1e3)})
+    config.network.update(
+        {"width": 128, "dropout": 0.3, "remat": True, "unroll": 1, "stages": 5}
+    )
+    config.train.update({"steps": 150_000, "batch": 32, "evaluate_every": 5000})
+    config.train.optim.update(
+        {"lr": 1e-2, "decay": "constant", "clip_norm": 1e-3, "betas": (0.9, 0.999)}
+    )
+    config.fit.update({"passes": 100, "chunk": 4, "steps": 2000})
+    config.evaluation.update({"passes": 100, "limit": 0, "subjects": 20})
+    config.predict.passes = 100
+
+
+def set_smoke(config: ConfigDict) -> None:
+    """Seconds: a small head, few steps, no network."""
+    config.data.update({"source": "synthetic", "size": 32, "coils": 3, "subjects": 2})
+    config.network.update({"width": 6, "layers": 1})
+    config.train.update({"steps": 6, "batch": 2, "evaluate_every": 3})
+    config.train.evaluate_limit = 2
+    config.train.optim.warmup = 1
+    config.fit.update({"width": 8, "layers": 1, "steps": 4, "batch": 2, "passes": 2})
+    config.fit.update({"chunk": 1, "minibatches": 2, "minibatch": 64})
+    config.evaluation.update(
+        {"subjects": 2, "limit": 4, "batch": 2, "passes": 2, "chunk": 1}
+    )
+    for section in (config.evaluation, config.predict):
+        for method in section.methods.values():
+            if "iterations" in method:
+                method.iterations = 4
+    config.predict.update({"passes": 2, "chunk": 1, "slab": 2})
+    config.checkpoint.every = 3

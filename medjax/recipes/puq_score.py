@@ -1,0 +1,226 @@
+"""Score an evaluation of maps: the table of methods, figures, and the report's page."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from medjax.data.qmri_batches import SliceRecord
+from medjax.evals.calibration import calibration
+from medjax.evals.qmri import map_scores, method_table
+from medjax.recipes.scoring import NOTE, write_evaluation
+from medjax.runtime.writer import write_atomic
+from medjax.systems.quantification import Maps, Quantity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = (
+    "nrmse",
+    "tissue_ms",
+    "csf_ms",
+    "coverage",
+)  # of the last method, in eval.jsonl
+BINS = 12  # of sigma in the calibration figure
+
+
+class Scored(NamedTuple):
+    """The valid slices of an evaluation, in order."""
+
+    records: list[SliceRecord]
+    roi: list[Bool[np.ndarray, "H W"]]
+    reference: list[Float[np.ndarray, "H W"]]
+    maps: dict[str, list[Float[np.ndarray, "H W"]]]  # by method
+    sigma: dict[str, list[Float[np.ndarray, "H W"]]]
+    images: dict[str, list[float]]  # NRMSE of the images, by method
+    mean: list[Float[np.ndarray, "E H W"]]
+    std: list[Float[np.ndarray, "E H W"]]
+
+
+def make_score(
+    stage: str,
+    quantity: Quantity,
+    methods: Sequence[str],
+    *,
+    contrast: str,
+    tissue_below: float,
+    num_samples: int,
+    level: float,
+    seed: int,
+) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
+    """A function that scores a stage's maps and writes them into a folder.
+
+    The folder gets slices.jsonl (scores of every slice by every method), the table as
+    text and maps.npz; the stage's folder above it `report.html` and its figures.
+    Process 0 writes.
+
+    Args:
+        stage: its name.
+        quantity: what was fitted.
+        methods: in the order of the table's rows; the last one stands for the run.
+        contrast: "t2" or "t1".
+        tissue_below: a longer reference is fluid, s.
+        num_samples: of the bootstrap over subjects.
+        level: of its intervals.
+        seed: of it.
+    """
+
+    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
+        found = collect(results, methods)
+        scores = score_maps(found, limit=quantity.longest, tissue_below=tissue_below)
+        subjects = np.array([record.subject for record in found.records])
+        if jax.process_index() == 0:
+            table = method_table(
+                scores,
+                subjects,
+                title=f"{contrast.upper()} of simulated subjects, {stage}",
+                num_samples=num_samples,
+                level=level,
+                seed=seed,
+            )
+            write_evaluation(folder, _rows(found, scores), [table], name="slices.jsonl")
+            _write_page(folder, stage, contrast, [table], found, scores)
+        summary = {key: [row[key] for row in scores[methods[-1]]] for key in SHOWN}
+        images = {
+            f"image_nrmse: {k}": float(np.mean(x)) for k, x in found.images.items()
+        }
+        means = {key: float(np.nanmean(x)) for key, x in summary.items()}
+        return means | images | {"n": len(found.records)}
+
+    return score
+
+
+def collect(results: Iterable[Any], methods: Sequence[str]) -> Scored:
+    """Join the batches of `loop.evaluate`: rows that have a record."""
+    maps, sigma = ({name: [] for name in methods} for _ in range(2))
+    found = Scored([], [], [], maps, sigma, {}, [], [])
+    for predictions, metrics, records in results:
+        rows = np.flatnonzero(np.asarray(metrics["valid"]))
+        found.records.extend(records)
+        for row in rows:
+            _append(found, predictions, metrics, row)
+    return found
+
+
+def _append(found: Scored, predictions: Maps, metrics: Mapping[str, Any], row: int):
+    found.roi.append(np.asarray(predictions.roi[row]))
+    found.reference.append(np.asarray(predictions.reference[row], np.float64))
+    for name, maps in found.maps.items():
+        maps.append(np.asarray(predictions.maps[name][row], np.float64))
+        found.sigma[name].append(np.asarray(predictions.sigma[name][row], np.float64))
+    prefix = "image nrmse: "
+    for name, values in metrics.items():
+        if name.startswith(prefix):
+            method = name.removeprefix(prefix)
+            found.images.setdefault(method, []).append(float(values[row]))
+    found.mean.append(np.asarray(predictions.mean[row]))
+    found.std.append(np.asarray(predictions.std[row]))
+
+
+def score_maps(
+    found: Scored, *, limit: float, tissue_below: float
+) -> dict[str, list[dict[str, float]]]:
+    """`map_scores` of every slice by method; voxels without a reference don't count."""
+    scores: dict[str, list[dict[str, float]]] = {}
+    for name, maps in found.maps.items():
+        scores[name] = [
+            map_scores(
+                maps[n],
+                found.sigma[name][n],
+                found.reference[n],
+                found.roi[n] & np.isfinite(found.reference[n]),
+                limit=limit,
+                tissue_below=tissue_below,
+            )
+            for n in range(len(found.records))
+        ]
+    return scores
+
+
+def _rows(
+    found: Scored, scores: Mapping[str, Sequence[Mapping[str, float]]]
+) -> Iterable[dict[str, Any]]:
+    for n, record in enumerate(found.records):
+        about = {
+            "sample_id": record.sample_id,
+            "subject": record.subject,
+            "slice": record.slice,
+            "acceleration": record.acceleration,
+            "snr": round(record.snr, 2),
+        }
+        for method, rows in scores.items():
+            values = {k: round(float(x), 6) for k, x in rows[n].items() if x == x}
+            yield about | {"method": method} | values
+
+
+def _write_page(
+    folder: Path,
+    stage: str,
+    contrast: str,
+    tables: Sequence[Any],
+    found: Scored,
+    scores: Mapping[str, Sequence[Mapping[str, float]]],
+) -> None:
+    from medjax.report.page import write_report
+
+    last = list(scores)[-1]
+    order = np.argsort([row["tissue_ms"] for row in scores[last]])
+    figures: dict[str, Figure] = {}
+    for which, n in (("median", order[len(order) // 2]), ("worst", order[-1])):
+        figures[f"maps_{which}"] = _sheet(found, scores, int(n), contrast)
+    figures["calibration"] = _calibration(found)
+    arrays = {"reference": np.stack(found.reference), "roi": np.stack(found.roi)}
+    arrays |= {f"map: {k}": np.stack(x) for k, x in found.maps.items()}
+    arrays |= {f"sigma: {k}": np.stack(x) for k, x in found.sigma.items()}
+    for name in ("mean", "std"):  # of the images, by contrast
+        arrays[name] = np.stack(getattr(found, name)).astype(np.float16)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    write_atomic(folder / "maps.npz", packed.getvalue())
+    write_report(
+        folder.parents[1],
+        title=f"{stage}, step {folder.name}",
+        tables=tables,
+        figures=figures,
+        note=f"Simulated subjects of one template. {NOTE}",
+    )
+
+
+def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> "Figure":
+    from medjax.report.maps import comparison_sheet
+
+    record = found.records[n]
+    return comparison_sheet(
+        found.reference[n],
+        {name: maps[n] for name, maps in found.maps.items()},
+        contrast=contrast,
+        roi=found.roi[n],
+        notes={
+            name: f"tissue {rows[n]['tissue_ms']:.1f} ms"
+            for name, rows in scores.items()
+        },
+        title=f"subject {record.subject}, slice {record.slice}, "
+        f"R = {record.acceleration:g}, SNR {record.snr:.0f}",
+    )
+
+
+def _calibration(found: Scored) -> "Figure":
+    from medjax.report.maps import calibration_figure
+
+    curves = {}
+    for name, maps in found.maps.items():
+        error, sigma = [], []
+        for n, estimate in enumerate(maps):
+            s, reference = found.sigma[name][n], found.reference[n]
+            ok = found.roi[n] & np.isfinite(estimate) & np.isfinite(s)
+            ok &= np.isfinite(reference) & (s > 0)
+            error.append(estimate[ok] - reference[ok])
+            sigma.append(s[ok])
+        if sum(map(len, error)):
+            joined = np.concatenate(error), np.concatenate(sigma)
+            curves[name] = calibration(*joined, bins=BINS)
+    return calibration_figure(curves)
