@@ -22,14 +22,14 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from medjax.recipes import medloc
+from medjax.recipes import medloc, puq, vrft_aug
 from medjax.recipes.policy import load_params
 from medjax.runtime.checkpoint import CheckpointError
 from medjax.runtime.loop import NonFiniteStep
 from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 
-RECIPES = {"medloc": medloc.stages}
+RECIPES = {"medloc": medloc.stages, "puq": puq.stages, "vrft_aug": vrft_aug.stages}
 LOOP = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:ARGUMENTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")

@@ -42,18 +42,37 @@ def stages(
         train: `method` "grpo" or "sft", and its options.
         sections: `policy`, `data`, `prompt` and `evaluation`, see `make_setup`.
     """
-    method = train["method"]
-    if method not in METHODS:
-        raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    check_method(train["method"])
     setup = make_setup(seed=seed, workdir=workdir, **sections)
-    found = []
-    if warm_start["steps"]:
-        found.append(supervised_stage("warm_start", setup, warm_start, before={}))
-    before = {stage.name: workdir / stage.name / "eval" for stage in found}
-    make_stage = grpo_stage if method == "grpo" else supervised_stage
-    found.append(make_stage(method, setup, train[method], before=before))
+    found = chain(setup, warm_start=warm_start, train=train)
     found[0] = found[0]._replace(start=setup.policy.start)
     return found
+
+
+def chain(
+    setup: Setup,
+    *,
+    warm_start: Mapping[str, Any],
+    train: Mapping[str, Any],
+    prefix: str = "",
+) -> list[Stage]:
+    """The stages of a setup, `prefix` before their names."""
+    method = check_method(train["method"])
+    found = []
+    if warm_start["steps"]:
+        name = f"{prefix}warm_start"
+        found.append(supervised_stage(name, setup, warm_start, before={}))
+    before = {stage.name: setup.workdir / stage.name / "eval" for stage in found}
+    make_stage = grpo_stage if method == "grpo" else supervised_stage
+    found.append(make_stage(prefix + method, setup, train[method], before=before))
+    return found
+
+
+def check_method(method: str) -> str:
+    """The method, if it is one."""
+    if method not in METHODS:
+        raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    return method
 
 
 def grpo_stage(

@@ -17,13 +17,19 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#7F7F7F"
 PANELS = (
     ("reward", "reward"),
     ("iou", "mean IoU of the samples"),
-    ("hit_rate", "hit rate at tau"),
+    ("hit_rate", "hit rate"),
+    ("parse_rate", "share of answers read"),
+    ("recitation", "recitation overlap"),
     ("reward_std", "reward std in a group"),
     ("entropy", "entropy [nat / token]"),
     ("kl", "KL to the reference [nat / token]"),
     ("length", "answer length [tokens]"),
     ("loss", "loss"),
     ("grad_norm", "gradient norm"),
+    ("reward_accuracy_tied", "groups without accuracy signal"),
+    ("reward_grade_tied", "groups without grade signal"),
+    ("reward_format_tied", "groups without format signal"),
+    ("reward_recitation_tied", "groups without recitation signal"),
 )
 SIGNAL = (
     ("groups_effective", "rewards differ", GREEN),

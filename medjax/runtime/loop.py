@@ -79,6 +79,7 @@ def train(
     show: Sequence[str] = ("loss",),
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None,
     evaluate_every: int = 0,
+    evaluate_first: bool = False,
 ) -> TrainState:
     """Run `steps` updates, or what is left of them, and return the last state.
 
@@ -100,9 +101,8 @@ def train(
             number) and counts. Skipping holds two states in memory during a step.
         name: of the run or stage.
         show: metrics on the progress line.
-        evaluate: called with the state every `evaluate_every` steps and at the end;
-            returns what goes to eval.jsonl.
-        evaluate_every: 0 for the end only.
+        evaluate: called with the state at the end, every `evaluate_every` steps (0:
+            none), and before the first step with `evaluate_first`; its scores are kept.
 
     Raises:
         NonFiniteStep: see `on_nonfinite`; nothing of that step is saved.
@@ -172,12 +172,12 @@ def train(
         def evaluate_after(step: int) -> None:
             """Evaluate where it is due."""
             every = evaluate_every and step % evaluate_every == 0
-            if evaluate is not None and (step == steps or every):
+            if evaluate is not None and (step == steps or every or not step):
                 finish_step()
                 write_eval(step, evaluate(state))
 
         last = last_row(folder / "eval.jsonl")
-        if restored and (last is None or last["step"] != first):
+        if (restored or evaluate_first) and (last is None or last["step"] != first):
             evaluate_after(first)  # killed between this checkpoint and its evaluation
 
         batch = None

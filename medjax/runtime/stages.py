@@ -35,6 +35,7 @@ class Stage(NamedTuple):
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
     evaluate_every: int = 0
+    evaluate_first: bool = False  # before the first step too
 
 
 def run_stages(
@@ -89,6 +90,7 @@ def run_stages(
                 show=stage.show,
                 evaluate=_evaluation(stage, folder, mesh=mesh, rules=rules, seed=seed),
                 evaluate_every=stage.evaluate_every,
+                evaluate_first=stage.evaluate_first,
             )
         start = _params_of(stage, folder, mesh=mesh, rules=rules)
     return state

@@ -256,6 +256,11 @@ def test_evaluations_are_written_and_one_missed_is_made_up(tmp_path):
         run(tmp_path / "parts", **options | {"evaluate": killed}, checkpoint_every=2)
     run(tmp_path / "parts", **options, checkpoint_every=2)
     assert rows(tmp_path / "parts", "eval") == rows(tmp_path / "whole", "eval")
+    first = options | {"evaluate_first": True}
+    for _ in range(2):
+        run(tmp_path / "first", **first)
+        found = [row["step"] for row in rows(tmp_path / "first", "eval")]
+        assert found == [0, 2, 4, 6]
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "end", evaluate=killed)
     run(tmp_path / "end", evaluate=evaluation)

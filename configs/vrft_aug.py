@@ -1,0 +1,260 @@
+"""VRFT-Aug: a policy learns to name classes and grades, with knowledge in four places.
+
+    python run.py --config=configs/vrft_aug.py
+
+On two CPU cores, in about ten minutes: fetches the template brain and its atlas
+(12 MB), trains a tiny Qwen2.5-VL to box brain structures (supervised, then by GRPO
+under MedLoc-R1's threshold), then to grade the lateral ventricles of MR slices: a short
+supervised warm start on noisy grades, then GRPO with all four parts of VRFT-Aug.
+Evaluates on slices held out; writes tables, figures and `report.html` into the workdir.
+The same command goes on where a stopped run ended.
+
+Variants, after a colon and joined by commas. The parts, each alone or with others:
+
+    prompt=on | off                       descriptions of the classes in the question
+    policy=on | off                       localisation first; MR tasks gain by it
+    recite=negative | none | positive     weight of reciting the descriptions
+    grade=fuzzy | exact                   near grades earn something, or nothing
+    parts=all | none                      what the four are where they are not named
+
+and the rest:
+
+    task=mr_ventricle | mr_level | ct_lung                graded (ordinal)
+       | ct_organ | mr_structure | mr_plane | mr_structure_plane        classes
+       | shapes | shape_size                              drawn, without network
+    data=PATH               instead of a task: MedMNIST .npz, or a folder with a CSV
+    mfrs=sixteenth | tenth | power | gaussian | quartic   what a near grade earns
+    method=grpo | sft                                     sft: supervised, equal steps
+    preset=demo | paper | vlm_r1    beta, temperature, learning rate; paper with a model
+    model=PATH                      a Hugging Face Qwen2.5-VL folder
+    seed=0
+    smoke                           seconds, on drawn shapes unless data=PATH
+
+    python run.py --config=configs/vrft_aug.py:parts=none,grade=fuzzy,seed=1
+    python run.py --config=configs/vrft_aug.py:data=retinamnist_224.npz,model=Qwen
+
+Every number below can be set on its own: `--config.train.grpo.reward_weights.format=0`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, medloc
+
+TASKS = {  # mm of the field, and margin of a crop; 0: whole slices
+    "mr_ventricle": (190.0, 0.0),
+    "mr_level": (190.0, 0.0),
+    "mr_plane": (190.0, 0.0),
+    "ct_lung": (380.0, 0.0),
+    "ct_organ": (80.0, 1.6),
+    "mr_structure": (60.0, 1.8),
+    "mr_structure_plane": (60.0, 1.8),
+    "shapes": (0.0, 0.0),
+    "shape_size": (0.0, 0.0),
+}
+ORDINAL = ("mr_ventricle", "mr_level", "ct_lung", "shape_size")
+RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic")
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; see the module for `arg`."""
+    arg = common.parse_arg(
+        arg,
+        parts="all",
+        prompt="",
+        policy="",
+        recite="",
+        grade="",
+        task="",
+        data="",
+        mfrs="sixteenth",
+        method="grpo",
+        preset="",
+        model="",
+        seed=0,
+        smoke=False,
+    )
+    task = get_task(arg.task, arg.data, arg.smoke)
+    parts = get_parts(arg, task)
+    config = ConfigDict()
+    config.system = "vrft_aug"
+    config.seed = arg.seed
+    config.mesh = common.get_mesh()
+    config.rules = common.get_rules()
+    config.checkpoint = common.get_checkpoint()
+    config.policy = medloc.get_policy(arg.model)
+    config.policy.vocab = 768  # descriptions are read by words, not letters
+    config.prompt = get_prompt(arg.model)
+    config.data = get_data(arg.data or task, task, parts, arg.model)
+    config.localisation = get_localisation(parts.policy == "on", arg.model)
+    config.warm_start = get_supervised(steps=120, noise=0.3)
+    config.train = ConfigDict(
+        {
+            "method": common.choose("method", arg.method, ("grpo", "sft")),
+            "grpo": get_grpo(parts, common.choose("mfrs", arg.mfrs, RULES)),
+            "sft": get_supervised(steps=200, noise=0.0),
+        }
+    )
+    config.evaluation = get_evaluation()
+    set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
+    if arg.model:
+        set_pretrained(config)
+    if arg.smoke:
+        set_smoke(config)
+    return config
+
+
+def get_task(task: str, data: str, smoke: bool) -> str:
+    """The built-in task; "" where a path takes its place."""
+    if data:
+        if task:
+            raise ValueError(f"task={task!r} and data={data!r}: expected one of them")
+        return ""
+    default = "shape_size" if smoke else "mr_ventricle"
+    return common.choose("task", task or default, tuple(TASKS))
+
+
+def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
+    """Which of the four parts are in use."""
+    everything = common.choose("parts", arg.parts, ("all", "none")) == "all"
+    graded = task in ORDINAL
+    located = task.startswith("mr") or (arg.smoke and not arg.data)
+    options = {  # name: (on, off, other choices)
+        "prompt": ("on", "off"),
+        "policy": ("on" if located and not arg.model else "off", "off", "on"),
+        "recite": ("negative", "none", "positive"),
+        "grade": ("fuzzy" if graded else "exact", "exact", "fuzzy"),
+    }
+    found = ConfigDict()
+    for name, choices in options.items():
+        value = arg[name] or choices[0 if everything else 1]
+        found[name] = common.choose(name, value, tuple(dict.fromkeys(choices)))
+    return found
+
+
+def get_prompt(model: str) -> ConfigDict:
+    """A pretrained policy is told what to write; the tiny one learns it by example."""
+    system = "You are a helpful assistant." if model else ""
+    # answer: letter, name or grade; empty: grades of ordinal classes, else letters
+    return ConfigDict({"system": system, "answer": "", "instruct": bool(model)})
+
+
+def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDict:
+    """Pictures and the words about them; the fields of mm are for built-in tasks."""
+    field, margin = TASKS.get(task, (0.0, 0.0))
+    ordinal = ConfigDict({"ordinal": None}, type_safe=False)
+    config = ConfigDict(
+        {
+            "source": source,
+            "size": (112, 112),
+            "field": field,  # mm
+            "margin": margin,  # of a crop, times the structure's longer side
+            "shift": 0.12,  # of a side, and
+            "scale": (0.85, 1.18),  # what pictures are moved by
+            "mirror": False,
+            "test_draws": 2,  # pictures of each test slice
+            "balance": True,  # training pictures of all classes equally often
+            "classes": "",  # JSON file of a user's class names
+            "question": "",  # about a user's images
+            "test": "test",  # or val, of a MedMNIST file
+            "test_share": 0.2,  # of the patients in a CSV file without splits
+            "descriptions": "",  # a JSON file; empty: the task's own
+            "prompt_knowledge": parts.prompt == "on",
+            "recite": parts.recite != "none",
+            "reason_words": 5 if not model else 40,
+            "phrasings": 1,
+            # tells a policy without pretraining where it looks, see `add_ramps`
+            "ramps": not model and task.startswith(("mr", "ct")),
+            "probe": {"side": 14, "draws": 2, "penalty": 1e-3},
+        }
+    )
+    config.update(ordinal)
+    return config
+
+
+def get_localisation(use: bool, model: str) -> ConfigDict:
+    """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
+    first = medloc.get_config(f"model={model}" if model else "")
+    config = ConfigDict({"use": use})
+    for name in ("data", "prompt", "warm_start", "train", "evaluation"):
+        config[name] = first[name]
+    config.warm_start.steps = 250
+    config.train.grpo.steps = 60
+    config.evaluation.limit = 200
+    return config
+
+
+def get_supervised(*, steps: int, noise: float) -> ConfigDict:
+    """Supervised training; `noise` of the answers are of another class."""
+    config = medloc.get_supervised(steps=steps, loose=())
+    del config.loose
+    config.update({"batch": 16, "questions": 1, "noise": noise})
+    config.optim.warmup = 10
+    return config
+
+
+def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
+    """One step: `batch` prompts, `group` completions of each."""
+    config = medloc.get_grpo("fixed", "piecewise")
+    for name in ("reward", "fixed_tau", "schedule", "schedule_changes", "entries"):
+        del config[name]
+    del config.python_rewards
+    fuzzy = parts.grade == "fuzzy"
+    delta = {"negative": -0.5, "none": 0.0, "positive": 0.5}[parts.recite]
+    config.update({"steps": 200, "batch": 16, "questions": 1})
+    config.reward_weights = ConfigDict(
+        {
+            "accuracy": 0.0 if fuzzy else 1.0,
+            "grade": 1.0 if fuzzy else 0.0,  # takes the place of accuracy
+            "format": 1.0,
+            "recitation": delta,
+        }
+    )
+    config.grade_rule = rule
+    config.min_words = 1  # of the reasoning, for the format's reward
+    config.require_label = True  # likewise
+    config.without_words = 1.0 if delta < 0 else 0.0  # silence is no way out
+    config.leak_label = False  # recite the right class alone: LEAKS the label
+    return config
+
+
+def get_evaluation() -> ConfigDict:
+    """How each stage is evaluated at its end."""
+    return ConfigDict(
+        {
+            "every": 0,
+            "batch": 32,
+            "questions": 1,
+            "limit": 0,  # questions; 0: all
+            "seed": 1,
+            "bootstrap": 1000,
+            "level": 0.95,
+        }
+    )
+
+
+def set_preset(config: ConfigDict, preset: str) -> None:
+    """As `configs/medloc.py`; of VRFT-Aug no numbers are public, it follows VLM-R1."""
+    medloc.set_preset(config, preset)
+
+
+def set_pretrained(config: ConfigDict) -> None:
+    """A Hugging Face folder needs no warm start; bf16, remat, chunked scores."""
+    medloc.set_pretrained(config)
+    config.data.size = (224, 224)
+    config.localisation.warm_start.steps = 0
+
+
+def set_smoke(config: ConfigDict) -> None:
+    """Everything that a real run does, small; on shapes drawn here unless data=PATH."""
+    medloc.set_smoke(config)
+    first = config.localisation
+    first.data.update({"source": "synthetic", "size": (56, 56), "ramps": False})
+    first.evaluation.update({"limit": 16, "bootstrap": 50})
+    for stage in (first.warm_start, first.train.grpo, first.train.sft):
+        stage.update({"steps": 4, "batch": 8, "questions": 2})
+        stage.optim.warmup = 1
+    first.train.grpo.group = 4
+    config.data.update({"size": (56, 56), "test_draws": 1})
+    config.data.probe.update({"side": 8, "draws": 1})
+    for stage in (config.warm_start, config.train.grpo, config.train.sft):
+        stage.questions = 1

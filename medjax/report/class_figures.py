@@ -1,0 +1,124 @@
+"""Figures of classes: the confusion matrix, and pictures with what was answered."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_RIGHT, _WRONG = "#0072B2", "#D55E00"  # told apart with any colour vision
+_UNREAD = "unread"
+
+
+class Answer(NamedTuple):
+    """One answer about one picture."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    truth: str
+    said: str | None  # None: no class could be read
+    text: str  # what the policy wrote
+
+
+def confusion_figure(
+    label: Int[np.ndarray, "N"],
+    predicted: Int[np.ndarray, "N"],
+    classes: Sequence[str],
+) -> "Figure":
+    """Counts of true class (rows) and answer (columns); shade: share of the row.
+
+    Classes that are neither asked nor answered are left out; -1 is an answer that could
+    not be read, a column of its own where there is one.
+    """
+    from matplotlib.figure import Figure
+
+    rows = np.unique(label)
+    columns = np.unique(np.concatenate([rows, predicted]))
+    columns = np.append(columns[columns >= 0], columns[columns < 0])
+    counts = np.array(
+        [[np.sum((label == i) & (predicted == j)) for j in columns] for i in rows]
+    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [_short(classes[j]) if j >= 0 else _UNREAD for j in columns]
+    cell = 0.55
+    size = (2.2 + cell * len(columns), 1.5 + cell * len(rows))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(counts):
+        colour = "white" if shares[i, j] > 0.55 else "black"
+        right = rows[i] == columns[j]
+        weight = "bold" if right else "normal"
+        style = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": weight}
+        axis.text(j, i, str(count), color=colour, **style)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    axis.set_yticks(range(len(rows)), [_short(classes[i]) for i in rows], fontsize=8)
+    axis.set_xlabel("answer", fontsize=9)
+    axis.set_ylabel("true class", fontsize=9)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def answer_sheet(answers: Sequence[Answer], *, count: int) -> "Figure":
+    """A row of right and a row of wrong answers, with what was thought and said.
+
+    Args:
+        answers: of an evaluation; both rows take classes in turn, not the first ones.
+        count: answers in a row.
+
+    Raises:
+        ValueError: no answers.
+    """
+    if not answers:
+        raise ValueError("no answers to draw")
+    from matplotlib.figure import Figure
+
+    parts = {
+        "right": _in_turn([a for a in answers if a.said == a.truth])[:count],
+        "wrong": _in_turn([a for a in answers if a.said != a.truth])[:count],
+    }
+    parts = {name: part for name, part in parts.items() if part}
+    columns = max(map(len, parts.values()))
+    size = (2.0 * columns + 0.3, 2.9 * len(parts))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    axes = figure.subplots(len(parts), columns, squeeze=False)
+    for line, (name, part) in zip(axes, parts.items(), strict=True):
+        for axis, answer in zip(line, part, strict=False):
+            _draw(axis, answer)
+        for axis in line[len(part) :]:
+            axis.set_axis_off()
+        line[0].set_ylabel(name, fontsize=10, fontweight="bold")
+    return figure
+
+
+def _in_turn(answers: Sequence[Answer]) -> list[Answer]:
+    """One of each true class, then the second of each, and so on."""
+    seen: dict[str, int] = {}
+    turns = []
+    for answer in answers:
+        turns.append(seen.get(answer.truth, 0))
+        seen = seen | {answer.truth: turns[-1] + 1}
+    order = np.argsort(turns, kind="stable")
+    return [answers[n] for n in order]
+
+
+def _draw(axis: "Axes", answer: Answer) -> None:
+    axis.imshow(answer.image, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    right = answer.said == answer.truth
+    said = answer.said if answer.said is not None else "no class read"
+    title = _short(answer.truth) if right else f"{_short(said)}\nnot {answer.truth}"
+    axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG)
+    words = " ".join(answer.text.split())
+    lines = textwrap.wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
+    axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3)
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, 26, placeholder=" ...")
