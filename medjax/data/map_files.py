@@ -161,7 +161,7 @@ def _compressed(path: Path, stack: contextlib.ExitStack) -> IO[bytes]:
     """The same bytes for the same maps: no name and no time inside."""
     stack.callback(path.unlink, missing_ok=True)
     raw = stack.enter_context(path.open("wb"))
-    return gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0)  # type: ignore
+    return gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)  # type: ignore
 
 
 def _dtype(name: str) -> np.dtype:

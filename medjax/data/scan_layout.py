@@ -12,12 +12,13 @@ noise     [C, N] complex samples without signal; may be left out
 voxel_mm  [3] along H, W and between slices;  affine [4, 4] to RAS mm;  tr  s
 ========  ==========================================================================
 
-A slice is read without the rest of the volume: HDF5 and .npy are read in place, a
-member of .npz is streamed up to its slice (compressed ones from their start).
+A slice is read without the rest of the volume. Compressed .npz (np.savez_compressed) is
+unpacked from its start for each: HDF5 serves large volumes better.
 """
 
 import contextlib
 import math
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -195,13 +196,23 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 class _Member:
-    """One array of an .npz, streamed so that a slice costs the memory of a slice."""
+    """One array of an .npz, whose slice costs the memory of a slice."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str, path: Path) -> None:
-        self._open = lambda: archive.open(name)
+        self._archive, self._info = archive, archive.getinfo(name)
         self._named = (name, path)
         with self._open() as stream:
             self.shape, self._fortran, self._dtype = _header(stream, *self._named)
+
+    def _open(self) -> IO[bytes]:
+        """The member's bytes; what is not compressed is read in place."""
+        if self._info.compress_type != zipfile.ZIP_STORED:
+            return self._archive.open(self._info)
+        stream = self._named[1].open("rb")
+        stream.seek(self._info.header_offset + 26)
+        lengths = struct.unpack("<HH", stream.read(4))  # of name and extra field
+        stream.seek(sum(lengths), 1)
+        return stream
 
     def __getitem__(self, index: int | tuple[()]) -> np.ndarray:
         with self._open() as stream:
@@ -210,9 +221,7 @@ class _Member:
             whole = index == () or self._fortran  # then a slice is scattered
             if not whole:
                 shape = shape[1:]
-                left = self._size(shape) * index  # seek() would take 16 MB at once
-                while left and (part := stream.read(min(left, 1 << 20))):
-                    left -= len(part)
+                stream.seek(self._size(shape) * index, 1)
             data = stream.read(self._size(shape))
         if len(data) < self._size(shape):
             raise EOFError(f"{self._named[0]} ends early")

@@ -1,8 +1,12 @@
 """NIfTI series of images with their BIDS sidecars (JSON)."""
 
 import contextlib
+import gzip
 import json
 import math
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +39,8 @@ def open_nifti(
         ValueError: files that do not belong together, complex or phase images, no
             times, milliseconds; names the file, what was expected and found.
     """
-    import nibabel
-
     sidecars = [_sidecar(path) for path in paths]
-    volumes = []
-    for path in paths:
-        with _image(path):
-            volumes.append(nibabel.Nifti1Image.from_filename(path, keep_file_open=True))
+    volumes = [_opened(path) for path in paths]
     for path, volume, sidecar in zip(paths, volumes, sidecars, strict=True):
         _check(path, volume, volumes[0], sidecar, many=len(paths) > 1)
     many = len(paths) > 1
@@ -54,20 +53,14 @@ def open_nifti(
     order = list(range(count))
     if times is None:
         order = np.argsort(series, kind="stable").tolist()
-    # A handle for each image, so that a compressed file is read forwards only.
-    handles = [
-        volumes[n]
-        if many
-        else nibabel.Nifti1Image.from_filename(paths[0], keep_file_open=True)
-        for n in order
-    ]
 
     def read(index: int) -> ScanSlice:
         images = []
-        for n, handle in zip(order, handles, strict=True):
-            with _image(paths[n if many else 0]):
-                at = (slice(None), slice(None), index) + (() if many else (n,))
-                part = np.asarray(handle.dataobj[at])
+        for n in order:
+            file, at = (n, ()) if many else (0, (n,))
+            with _image(paths[file]):
+                place = (slice(None), slice(None), index, *at)
+                part = np.asarray(volumes[file].dataobj[place])
             images.append(part.reshape(size[:2]))
         return ScanSlice(images=np.stack(images))
 
@@ -90,6 +83,26 @@ def open_nifti(
             repetition=float(found[0]) if found else None,
         )
     )
+
+
+def _opened(path: Path) -> Any:
+    """The image with its data on disk; a compressed one in an unpacked copy.
+
+    The copy is a temporary file without a name: slices of an image are scattered, and
+    what is compressed can be read forwards only.
+    """
+    import nibabel
+
+    with _image(path), contextlib.ExitStack() as stack:
+        if path.suffix.lower() != ".gz":
+            return nibabel.Nifti1Image.from_filename(path)
+        copy = stack.enter_context(tempfile.TemporaryFile())
+        with gzip.open(path) as packed:
+            shutil.copyfileobj(packed, copy, 1 << 20)
+        copy.seek(0)
+        volume = nibabel.Nifti1Image.from_stream(copy)
+        weakref.finalize(volume, stack.pop_all().close)
+        return volume
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
