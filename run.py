@@ -1,9 +1,8 @@
-"""Train or evaluate one of medjax's systems.
+"""Train or evaluate one of medjax's systems, or use it on your data.
 
-    python run.py --config=configs/medloc.py                     train, then evaluate
-    python run.py --config=configs/medloc.py:reward=fixed        a variant
-    python run.py --config=configs/medloc.py --config.seed=1     one number
+    python run.py --config=configs/medloc.py:reward=fixed     train, then evaluate
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
+    python run.py --config=configs/puq.py --mode=predict --input=SCAN
 
 A config's first lines list its variants. The same command resumes a stopped run.
 """
@@ -13,8 +12,7 @@ import pathlib
 import sys
 
 if __name__ == "__main__" and sys.platform == "linux":
-    if "GLIBC_TUNABLES" not in os.environ:  # read at the start only, so start again:
-        # huge pages halve the time of a step on a CPU
+    if "GLIBC_TUNABLES" not in os.environ:  # huge pages halve a step on a CPU
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -22,7 +20,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from medjax.recipes import medloc, puq, vrft_aug
+from medjax.recipes import medloc, puq, puq_predict, vrft_aug
 from medjax.recipes.policy import load_params
 from medjax.runtime.checkpoint import CheckpointError
 from medjax.runtime.loop import NonFiniteStep
@@ -30,21 +28,19 @@ from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 
 RECIPES = {"medloc": medloc.stages, "puq": puq.stages, "vrft_aug": vrft_aug.stages}
+PREDICT = {"puq": puq_predict.predict}
 LOOP = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:ARGUMENTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "To evaluate: a workdir [this], stage or Hugging Face folder."
-)
-CACHE = flags.DEFINE_string(
-    "compilation_cache", "~/.cache/medjax/jax", "Compiled programs; empty: none kept."
-)
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir, stage, policy's folder.")
+INPUT = flags.DEFINE_string("input", None, "To predict from: file, folder or a,b,c.")
+CACHE = flags.DEFINE_string("compilation_cache", "~/.cache/medjax/jax", "'': none.")
 
 
 def main(argv: list[str]) -> None:
     """Build what the config says and run it."""
-    if len(argv) > 1:
+    if argv[1:]:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.ERROR)  # orbax tells a story at each checkpoint
     if CACHE.value:
@@ -52,17 +48,22 @@ def main(argv: list[str]) -> None:
     if {"JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"} & set(os.environ):
         jax.distributed.initialize()
     config = CONFIG.value.to_dict()
-    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("workdir", config["system"]))
+    name, path = config["system"], CHECKPOINT.value
+    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("workdir", name))
     where = {"seed": config["seed"], "workdir": workdir}
     sections = {name: value for name, value in config.items() if name not in LOOP}
-    stages = RECIPES[config["system"]](**where, **sections)
-    where |= {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
-    if MODE.value == "eval":
-        path = CHECKPOINT.value or workdir
-        evaluate_checkpoint(stages[-1], path, load=load_params, **where)
-        return
-    saving = {**config["checkpoint"], "facts": {"config": config}}
-    run_stages(stages, checkpoint_every=saving.pop("every"), **saving, **where)
+    mesh = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
+    if MODE.value == "predict":
+        if not (name in PREDICT and INPUT.value):
+            raise ValueError(f"predict: expected --input, and {', '.join(PREDICT)}")
+        PREDICT[name](INPUT.value, checkpoint=path, **where, **mesh, **sections)
+    elif MODE.value == "eval":
+        last, how = RECIPES[name](**where, **sections)[-1], {**where, **mesh}
+        evaluate_checkpoint(last, path or workdir, load=load_params, **how)
+    else:
+        stages, how = RECIPES[name](**where, **sections), {**config["checkpoint"]}
+        how |= {**where, **mesh, "facts": {"config": config}}
+        run_stages(stages, checkpoint_every=how.pop("every"), **how)
 
 
 if __name__ == "__main__":

@@ -217,17 +217,20 @@ def get_evaluation(contrast: str) -> ConfigDict:
 
 def get_predict(contrast: str) -> ConfigDict:
     """Maps of a user's file, see `--mode=predict`."""
-    methods = get_methods(contrast)
     return ConfigDict(
         {
-            "method": "",  # a classical one; empty: the network's where there is one,
-            "default": "subspace + wavelet",  # else this, or none if nothing is missing
-            "methods": methods,
-            "model": "",  # of the fit; empty: the contrast's
-            "magnitude": False,  # images without sign; inversion recovery finds it
+            "contrast": "",  # t2, t1 or vfa, where the file leaves it open
+            "times": (),  # s (vfa: radians), in place of the file's
+            "model": "",  # such as t2_offset or t1_ir3; empty: t2 or t1_ir
+            "magnitude": False,  # images have lost their sign: t1_ir looks for it
+            "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
+            "default": "subspace + wavelet",  # network, and this one without it
+            "methods": get_methods(contrast),
+            "fit": "weighted",  # of the network's images: plain, weighted, puq
             "passes": 20,
             "chunk": 2,
-            "slab": 4,  # slices at a time
+            "slab": 4,  # slices in memory
+            "overwrite": False,
         }
     )
 

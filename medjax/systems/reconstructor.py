@@ -28,7 +28,9 @@ class Design(NamedTuple):
     iterations: int = 0
     start_iterations: int = 0
     remat: bool = False
-    unroll: int = 1  # stages compiled one after the other, see `unrolled_reconstruction`
+    unroll: int = (
+        1  # stages compiled one after the other, see `unrolled_reconstruction`
+    )
 
     @property
     def denoiser(self) -> Denoiser:
@@ -115,7 +117,7 @@ def reconstruct(
         stage_keys = jax.vmap(fold, (None, 0))(keys, stages)
     trained = network["trained"]
     damping = jnp.exp(trained["log_damping"]) if design.damped else None
-    scale = _scale(kspace, sens)
+    scale = image_scale(kspace, sens)
     images, statistics = unrolled_reconstruction(
         denoise,
         (per_stage(trained["weights"]), per_stage(network["statistics"]), stage_keys),
@@ -135,7 +137,9 @@ def reconstruct(
     return images.real * scale, statistics
 
 
-def _scale(kspace, sens) -> Float[Array, "B 1 1 1"]:
+def image_scale(
+    kspace: Complex[Array, "B E C H W"], sens: Complex[Array, "B C H W"]
+) -> Float[Array, "B 1 1 1"]:
     """A high quantile of the zero-filled images; 1 for a slice without signal."""
     images = jnp.abs(sense_adjoint(kspace, sens))
     flat = images.reshape(images.shape[0], -1)
