@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from medjax.rl.label_text import ParsedLabels
+from medjax.rl.reductions import at_least_float32
 
 GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
 
@@ -19,7 +20,7 @@ def label_reward(
     label: Int[Array, "*batch"], target: Int[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
     """1[label = target], 0 where no label was read."""
-    return ((label == target) & (label >= 0)).astype(jnp.float32)
+    return at_least_float32((label == target) & (label >= 0))
 
 
 def fuzzy_grade_reward(
@@ -58,7 +59,7 @@ def label_format_reward(
     right &= length >= min_bytes
     if require_label:
         right &= parsed.parsed
-    return right.astype(jnp.float32)
+    return at_least_float32(right)
 
 
 def grade_table(rule: str, classes: int) -> tuple[float, ...]:

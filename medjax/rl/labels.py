@@ -4,7 +4,7 @@ Bytes come from the loop of `rl/parse.py` and drive the two automata of
 `rl/label_automaton.py`. All is integer work on arrays of the leading shape.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ def _close(reader: _Reader, label_of: Array, closes: Array) -> ParsedLabels:
     )
 
 
-def _choose(condition: Array, new: NamedTuple, old: NamedTuple) -> NamedTuple:
+def _choose(condition: Array, new: Any, old: Any) -> Any:
     """Leaf by leaf; a leaf may have one axis more than the condition."""
 
     def choose(a: Array, b: Array) -> Array:
