@@ -102,10 +102,8 @@ def _projection_lags(
     shifts = [(i, j) for i in range(kernel) for j in range(kernel)]
     patches = jnp.stack([block[..., i : i + rows, j : j + cols] for i, j in shifts], 2)
     patches = patches.reshape(contrasts, coils * kernel**2, rows * cols)
-    gram = jnp.einsum("ean,ebn->ab", patches, patches.conj())
-    power, vectors = jnp.linalg.eigh(gram)
-    kept = power > threshold**2 * power[-1]
-    projection = (vectors * kept.astype(vectors.dtype)[None]) @ vectors.conj().T
+    patches = jnp.moveaxis(patches, 0, 1).reshape(coils * kernel**2, -1)
+    projection = _projection(patches, threshold)
     projection = projection.reshape(coils, kernel, kernel, coils, kernel, kernel)
     # Entry (a, b) belongs to lag a - b: reversed, b runs along the lags from a on.
     reversed_ = jnp.flip(projection, (-2, -1)).transpose(1, 2, 0, 3, 4, 5)
@@ -113,6 +111,25 @@ def _projection_lags(
     for i, j in shifts:
         lags = lags.at[:, :, i : i + kernel, j : j + kernel].add(reversed_[i, j])
     return lags / kernel**2
+
+
+def _projection(
+    patches: Complex[Array, "D N"], threshold: float
+) -> Complex[Array, "D D"]:
+    """U U^H over the left singular vectors above the threshold.
+
+    From the smaller of the two Gram matrices; float32 has room for a threshold^2.
+    """
+    few = patches.shape[1] < patches.shape[0]
+    gram = patches.conj().T @ patches if few else patches @ patches.conj().T
+    power, vectors = jnp.linalg.eigh(gram)
+    kept = (power > threshold**2 * power[-1]) & (power > 0)
+    if few:  # left vectors are patches @ vectors / sqrt(power)
+        vectors = patches @ vectors
+        weight = jnp.where(kept, 1 / jnp.where(kept, power, 1), 0)
+    else:
+        weight = kept
+    return (vectors * weight.astype(vectors.dtype)[None]) @ vectors.conj().T
 
 
 def _waves(points: int, kernel: int, dtype: jnp.dtype) -> Complex[np.ndarray, "W L"]:

@@ -56,13 +56,14 @@ def dense_definition(block, size, kernel, threshold):
     return values[..., -1], np.moveaxis(vectors[..., -1], -1, 0)
 
 
+@pytest.mark.parametrize("side", [16, 9])  # more patches than entries, and fewer
 @pytest.mark.parametrize("size", [(24, 20), (21, 23)])
-def test_equals_the_dense_definition(size):
+def test_equals_the_dense_definition(size, side):
     kspace, _ = simulated_kspace(size, contrasts=1)
-    y, x = size[0] // 2 - 8, size[1] // 2 - 8
-    block = kspace[0, :, y : y + 16, x : x + 16]
+    y, x = size[0] // 2 - side // 2, size[1] // 2 - side // 2
+    block = kspace[0, :, y : y + side, x : x + side]
     eigenvalue, expected = dense_definition(block, size, 4, 0.02)
-    found = estimate(kspace, iterations=200)
+    found = estimate(kspace, calibration=(side, side), iterations=200)
     inside = eigenvalue > 0.8
     clear = np.abs(eigenvalue - 0.8) > 1e-9
     np.testing.assert_array_equal((found != 0).any(0)[clear], inside[clear])
