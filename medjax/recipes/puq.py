@@ -20,7 +20,7 @@ from medjax.mri.subspace import exponential_basis, inversion_recovery_basis
 from medjax.recipes.puq_methods import make_classical
 from medjax.recipes.puq_score import make_score
 from medjax.runtime.stages import Stage
-from medjax.systems import puq
+from medjax.systems import guided_fit, puq
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.quantification import (
     Quantity,
@@ -160,7 +160,7 @@ def make_design(
 
 def reconstruction_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
     """Train the network by its images' squared error."""
-    system = puq.build_reconstruction(
+    system = puq.build(
         setup.design,
         setup.regressor,
         make_optimizer(steps=options["steps"], **options["optim"]),
@@ -182,7 +182,7 @@ def reconstruction_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
 
 def fit_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
     """Train the regressors on the frozen network's moments; evaluate every method."""
-    system = puq.build_fit(
+    system = guided_fit.build(
         setup.design,
         setup.regressor,
         make_optimizer(

@@ -146,7 +146,7 @@ def _fit_pictures(
     del key
     return fit_map(
         jnp.moveaxis(batch.target, 1, 0),
-        quantity.times,
+        np.array(quantity.times, np.float32),
         model=quantity.model,
         bounds=quantity.bounds,
         magnitude=magnitude,

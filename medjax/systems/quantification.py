@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from medjax.models.denoiser import Regressor
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.signal import SignalModel, signal
-from medjax.systems.puq import image_moments, image_nrmse, regressor_inputs
+from medjax.systems.guided_fit import regressor_inputs
+from medjax.systems.puq import image_moments, image_nrmse
 from medjax.systems.reconstructor import Design, reconstruct
 from medjax.types import Key, Params, QmriBatch, TrainState
 
@@ -52,12 +54,13 @@ def fit_images(
     variance: Float[Array, "B E H W"] | None = None,
 ) -> FitResult:
     """`fit_map` of a batch; with variances, weighted by their inverse."""
+    times = np.array(quantity.times, images.dtype)
     how = {"model": quantity.model, "bounds": quantity.bounds}
     first = jnp.moveaxis(images, 1, 0)
     if variance is None:
-        return fit_map(first, quantity.times, **how)
+        return fit_map(first, times, **how)
     weights = 1 / jnp.moveaxis(variance, 1, 0)
-    return fit_map(first, quantity.times, weights=weights, noise="known", **how)
+    return fit_map(first, times, weights=weights, noise="known", **how)
 
 
 def reference_fit(
@@ -68,7 +71,7 @@ def reference_fit(
     Float[Array, "B E H W"],
     Bool[Array, "B H W"],
 ]:
-    """What `puq.build_fit` learns from: (time constant, s0, model's images, fitted)."""
+    """What `guided_fit` learns from: (time constant, s0, model's images, fitted)."""
     result = fit_images(quantity, images)
     ok = jnp.isfinite(result.params[quantity.model.time_constant])
     params = {name: jnp.where(ok, x, 1) for name, x in result.params.items()}
