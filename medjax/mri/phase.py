@@ -34,9 +34,10 @@ def absorb_phase(
         taper = np.zeros(size)
         start = size // 2 - length // 2
         taper[start : start + length] = np.hanning(length + 2)[1:-1]
-        window = window * np.expand_dims(taper, -1 if axis == -2 else 0)
+        window = window * np.expand_dims(taper, -3 - axis)
     one = kspace[..., contrast : contrast + 1, :, :, :]
-    low = sense_adjoint(one * jnp.asarray(window, kspace.dtype), sens)
+    window = np.expand_dims(window, tuple(range(one.ndim - 2)))
+    low = sense_adjoint(one * jnp.asarray(window, one.dtype), sens)
     size = jnp.abs(low)
     some = size > 0
     turn = jnp.where(some, low, 1) / jnp.where(some, size, 1).astype(low.dtype)

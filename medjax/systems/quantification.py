@@ -92,7 +92,7 @@ def guided_variance(
     """
     largest = jnp.max(jnp.abs(mean), axis=1, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
-    tau = largest * jnp.maximum(misfit, ROUNDING)[:, None, None]
+    tau = largest * jnp.maximum(misfit, ROUNDING)[None, :, None, None]
     return jnp.square(std) + jnp.square(tau)
 
 
