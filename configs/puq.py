@@ -175,17 +175,17 @@ def get_methods(contrast: str) -> ConfigDict:
     return ConfigDict(
         {
             "zero-filled": {"kind": "zero_filled"},
-            "CG-SENSE": {"kind": "cg_sense", "damping": 1e-2, "iterations": 30},
+            "CG-SENSE": {"kind": "cg_sense", "damping": 2e-2, "iterations": 30},
             "subspace": {
                 "kind": "subspace",
-                "subspace": subspace,
-                "damping": 1e-2,
+                "subspace": subspace | {"rank": 2},
+                "damping": 3e-2,
                 "iterations": 40,
             },
             "subspace + wavelet": {
                 "kind": "wavelet",
                 "subspace": subspace,
-                "threshold": 3e-3,
+                "threshold": 4e-3,
                 "iterations": 80,
             },
             "locally low rank": {
@@ -210,6 +210,7 @@ def get_evaluation(contrast: str) -> ConfigDict:
             "tissue_below": TISSUE[contrast],
             "bootstrap": 1000,
             "level": 0.95,
+            "invivo": "",  # npz of a measured slice, see `data.invivo`
             "methods": get_methods(contrast),
         }
     )

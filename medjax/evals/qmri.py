@@ -162,6 +162,8 @@ def method_table(
     num_samples: int,
     level: float,
     seed: int,
+    columns: Sequence[str] = tuple(COLUMNS),
+    intervals: bool = True,
 ) -> Table:
     """One row a method: means over slices, intervals over subjects.
 
@@ -174,6 +176,8 @@ def method_table(
         num_samples: of the bootstrap.
         level: of the intervals.
         seed: of the bootstrap.
+        columns: keys of `COLUMNS`.
+        intervals: False for means alone.
 
     Raises:
         ValueError: a method with another number of slices.
@@ -185,9 +189,10 @@ def method_table(
                 "score every method on the same slices in the same order"
             )
     people = len(np.unique(subjects))
+    intervals = intervals and people > 1
     found = {
         name: group_intervals(
-            {key: np.array([row[key] for row in rows]) for key in COLUMNS},
+            {key: np.array([row[key] for row in rows]) for key in columns},
             np.asarray(subjects),
             num_samples=num_samples,
             level=level,
@@ -197,19 +202,19 @@ def method_table(
     }
     shown = [
         key
-        for key in COLUMNS
+        for key in columns
         if any(not np.isnan(row[key].value) for row in found.values())
     ]
     rows = tuple(
         (name,)
         + tuple(
-            interval_cell(row[key], digits=COLUMNS[key][1], alone=people == 1)
+            interval_cell(row[key], digits=COLUMNS[key][1], alone=not intervals)
             for key in shown
         )
         for name, row in found.items()
     )
     title = f"{title}: slices {len(subjects)}, subjects {people}"
-    title += f", {100 * level:g} % intervals over subjects" * (people > 1)
+    title += f", {100 * level:g} % intervals over subjects" * intervals
     return Table(title, ("", *(COLUMNS[key][0] for key in shown)), rows)
 
 

@@ -1,6 +1,6 @@
 """The stages of a `puq` run: the reconstruction network, then the guided fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +11,20 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.brains import load_template
+from medjax.data.invivo import invivo_batch
 from medjax.data.packs import find_pack
-from medjax.data.qmri_batches import Population, eval_batches, train_batches
+from medjax.data.qmri_batches import (
+    Population,
+    SliceRecord,
+    eval_batches,
+    train_batches,
+)
 from medjax.data.simulate import Acquisition, make_protocol
 from medjax.models.denoiser import Regressor
 from medjax.mri.signal import signal_model
 from medjax.mri.subspace import exponential_basis, inversion_recovery_basis
-from medjax.recipes.puq_methods import make_classical
-from medjax.recipes.puq_score import make_score
+from medjax.recipes.puq_methods import in_order, make_classical
+from medjax.recipes.puq_score import INVIVO, make_score
 from medjax.runtime.stages import Stage
 from medjax.systems import guided_fit, puq
 from medjax.systems.optimizer import make_optimizer
@@ -29,6 +35,7 @@ from medjax.systems.quantification import (
     reference_fit,
 )
 from medjax.systems.reconstructor import Design
+from medjax.types import QmriBatch
 
 # Fitted model and subspace of each contrast; `bounds` of a fit are the config's.
 MODELS = {"t2": "t2", "t1": "t1_ir"}
@@ -262,22 +269,26 @@ def _evaluate(setup: Setup, *, guided: bool) -> Any:
 
 def _scoring(setup: Setup, name: str, *, limit: int) -> dict[str, Any]:
     evaluation = setup.evaluation
-    batches = partial(
-        eval_batches,
-        setup.population,
-        setup.acquisition,
-        part="test" if name == "fit" else "validation",
-        subjects=evaluation["subjects"],
-        batch=evaluation["batch"],
-        seed=evaluation["seed"],
-        limit=limit or None,
-    )
+    final = name == "fit"
+    methods = in_order(evaluation["methods"]) if final else []
+
+    def batches() -> Iterator[tuple[QmriBatch, list[SliceRecord]]]:
+        yield from eval_batches(
+            setup.population,
+            setup.acquisition,
+            part="test" if final else "validation",
+            subjects=evaluation["subjects"],
+            batch=evaluation["batch"],
+            seed=evaluation["seed"],
+            limit=limit or None,
+        )
+        if final and evaluation["invivo"]:
+            yield measured_batch(setup, evaluation["invivo"])
+
     score = make_score(
         name,
         setup.quantity,
-        methods_of(list(evaluation["methods"]), guided=True)
-        if name == "fit"
-        else methods_of([], guided=False),
+        methods_of(methods, guided=final),
         contrast=setup.data["contrast"],
         tissue_below=evaluation["tissue_below"],
         num_samples=evaluation["bootstrap"],
@@ -285,3 +296,34 @@ def _scoring(setup: Setup, name: str, *, limit: int) -> dict[str, Any]:
         seed=evaluation["seed"],
     )
     return {"eval_batches": batches, "score": score}
+
+
+def measured_batch(setup: Setup, path: str) -> tuple[QmriBatch, list[SliceRecord]]:
+    """A measured slice, undersampled as the simulated ones first are; see `invivo`.
+
+    Raises:
+        ValueError: it was measured at other times than the network learns.
+    """
+    acceleration = float(setup.acquisition.accelerations[0])
+    batch, reference = invivo_batch(path, acceleration=acceleration)
+    if not np.allclose(reference.times, setup.quantity.times, rtol=0, atol=1e-6):
+        raise ValueError(
+            f"{path}: times {reference.times} s; expected those of the run, "
+            f"{setup.quantity.times} s: --config.data.times"
+        )
+    rows = jax.device_count()  # a batch has to spread over the devices
+    repeated = QmriBatch(*(np.repeat(array, rows, axis=0) for array in batch))
+    roi = batch.roi[0]
+    record = SliceRecord(
+        sample_id=0,
+        subject=INVIVO,
+        slice=0,
+        contrast=setup.data["contrast"],
+        acceleration=acceleration,
+        sampled=float(batch.mask.mean()),
+        snr=float("nan"),
+        noise=float("nan"),
+        fractions=np.zeros((3, *roi.shape), np.float16),
+        lesion=np.zeros_like(roi),
+    )
+    return repeated._replace(valid=np.arange(rows) == 0), [record]

@@ -38,6 +38,22 @@ METHODS: Mapping[str, Problem] = {
 }
 
 
+def in_order(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names by kind, in the order of `METHODS`: a config's own order is the alphabet's.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    for name, options in methods.items():
+        if options["kind"] not in METHODS:
+            raise ValueError(
+                f"method {name!r}: kind {options['kind']!r}, expected one of "
+                f"{', '.join(METHODS)}"
+            )
+    kinds = list(METHODS)
+    return sorted(methods, key=lambda name: kinds.index(methods[name]["kind"]))
+
+
 def make_classical(
     methods: Mapping[str, Mapping[str, Any]],
     make_basis: Callable[[Mapping[str, Any]], Float[np.ndarray, "E K"]],
@@ -53,17 +69,12 @@ def make_classical(
         ValueError: an unknown kind.
     """
     return {
-        name: _classical(name, dict(options), make_basis)
-        for name, options in methods.items()
+        name: _classical(dict(methods[name]), make_basis) for name in in_order(methods)
     }
 
 
-def _classical(name, options, make_basis) -> Classical:
+def _classical(options, make_basis) -> Classical:
     kind = options.pop("kind")
-    if kind not in METHODS:
-        raise ValueError(
-            f"method {name!r}: kind {kind!r}, expected one of {', '.join(METHODS)}"
-        )
     subspace = options.pop("subspace", None)
     if subspace and subspace["rank"]:
         options["basis"] = jnp.asarray(make_basis(subspace))

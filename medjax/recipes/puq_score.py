@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from medjax.data.qmri_batches import SliceRecord
 from medjax.evals.calibration import calibration
 from medjax.evals.qmri import map_scores, method_table
+from medjax.evals.tables import Table
 from medjax.recipes.scoring import NOTE, write_evaluation
 from medjax.runtime.writer import write_atomic
 from medjax.systems.quantification import Maps, Quantity
@@ -25,6 +26,8 @@ SHOWN = (
     "csf_ms",
     "coverage",
 )  # of the last method, in eval.jsonl
+PRINTED = ("nrmse", "ssim", "tissue_ms", "csf_ms", "coverage", "spearman")
+INVIVO = -1  # `subject` of a measured slice
 BINS = 12  # of sigma in the calibration figure
 
 
@@ -72,19 +75,19 @@ def make_score(
     def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
         found = collect(results, methods)
         scores = score_maps(found, limit=quantity.longest, tissue_below=tissue_below)
-        subjects = np.array([record.subject for record in found.records])
         if jax.process_index() == 0:
-            table = method_table(
-                scores,
-                subjects,
-                title=f"{contrast.upper()} of simulated subjects, {stage}",
-                num_samples=num_samples,
-                level=level,
-                seed=seed,
-            )
-            write_evaluation(folder, _rows(found, scores), [table], name="slices.jsonl")
-            _write_page(folder, stage, contrast, [table], found, scores)
-        summary = {key: [row[key] for row in scores[methods[-1]]] for key in SHOWN}
+            how = {"num_samples": num_samples, "level": level, "seed": seed}
+            tables = _tables(found, scores, f"{contrast.upper()}, {stage}", how)
+            lines = _rows(found, scores)
+            shown = {"name": "slices.jsonl", "printed": len(tables) // 2}
+            write_evaluation(folder, lines, tables, **shown)
+            _write_page(folder, stage, contrast, tables, found, scores)
+        rows = [
+            row
+            for row, record in zip(scores[methods[-1]], found.records, strict=True)
+            if record.subject != INVIVO
+        ]
+        summary = {key: [row[key] for row in rows] for key in SHOWN}
         images = {
             f"image_nrmse: {k}": float(np.mean(x)) for k, x in found.images.items()
         }
@@ -141,6 +144,29 @@ def score_maps(
     return scores
 
 
+def _tables(
+    found: Scored,
+    scores: Mapping[str, Sequence[Mapping[str, float]]],
+    title: str,
+    how: Mapping[str, Any],
+) -> list[Table]:
+    """Of what people see: what a terminal has room for, then all with intervals."""
+    subjects = np.array([record.subject for record in found.records])
+    tables = []
+    for who, rows in (
+        ("simulated", subjects != INVIVO),
+        ("in vivo", subjects == INVIVO),
+    ):
+        if rows.any():
+            chosen = {k: np.array(x)[rows].tolist() for k, x in scores.items()}
+            part = (chosen, subjects[rows])
+            full = {"title": f"{title}, {who}", **how}
+            narrow = {"columns": PRINTED, "intervals": False}
+            tables.insert(len(tables) // 2, method_table(*part, **full, **narrow))
+            tables.append(method_table(*part, **full))
+    return tables
+
+
 def _rows(
     found: Scored, scores: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> Iterable[dict[str, Any]]:
@@ -168,19 +194,19 @@ def _write_page(
     from medjax.report.page import write_report
 
     last = list(scores)[-1]
-    order = np.argsort([row["tissue_ms"] for row in scores[last]])
+    errors = np.array([row["tissue_ms"] for row in scores[last]])
+    simulated = np.array([record.subject != INVIVO for record in found.records])
+    order = [n for n in np.argsort(errors).tolist() if simulated[n]]
+    chosen = {"median": order[len(order) // 2], "worst": order[-1]}
+    if not simulated.all():
+        chosen["in_vivo"] = int(np.argmin(simulated))
     figures: dict[str, Figure] = {}
-    for which, n in (("median", order[len(order) // 2]), ("worst", order[-1])):
-        figures[f"maps_{which}"] = _sheet(found, scores, int(n), contrast)
+    for which, n in chosen.items():
+        figures[f"maps_{which}"] = _sheet(found, scores, n, contrast)
     figures["calibration"] = _calibration(found)
-    arrays = {"reference": np.stack(found.reference), "roi": np.stack(found.roi)}
-    arrays |= {f"map: {k}": np.stack(x) for k, x in found.maps.items()}
-    arrays |= {f"sigma: {k}": np.stack(x) for k, x in found.sigma.items()}
-    for name in ("mean", "std"):  # of the images, by contrast
-        arrays[name] = np.stack(getattr(found, name)).astype(np.float16)
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    write_atomic(folder / "maps.npz", packed.getvalue())
+    for name, rows in (("maps", simulated), ("maps_in_vivo", ~simulated)):
+        if rows.any():
+            write_atomic(folder / f"{name}.npz", _packed(found, np.flatnonzero(rows)))
     write_report(
         folder.parents[1],
         title=f"{stage}, step {folder.name}",
@@ -188,6 +214,21 @@ def _write_page(
         figures=figures,
         note=f"Simulated subjects of one template. {NOTE}",
     )
+
+
+def _packed(found: Scored, rows: np.ndarray) -> bytes:
+    """Maps, sigma, and mean and deviation of the images, as an npz file."""
+
+    def stack(slices: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([slices[n] for n in rows])
+
+    arrays = {"reference": stack(found.reference), "roi": stack(found.roi)}
+    arrays |= {f"map: {k}": stack(x) for k, x in found.maps.items()}
+    arrays |= {f"sigma: {k}": stack(x) for k, x in found.sigma.items()}
+    arrays |= {k: stack(getattr(found, k)).astype(np.float16) for k in ("mean", "std")}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
 
 
 def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> "Figure":
@@ -203,9 +244,15 @@ def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> "Figure":
             name: f"tissue {rows[n]['tissue_ms']:.1f} ms"
             for name, rows in scores.items()
         },
-        title=f"subject {record.subject}, slice {record.slice}, "
-        f"R = {record.acceleration:g}, SNR {record.snr:.0f}",
+        title=_title(record),
     )
+
+
+def _title(record: SliceRecord) -> str:
+    if record.subject == INVIVO:
+        return f"in vivo, R = {record.acceleration:g}"
+    who = f"subject {record.subject}, slice {record.slice}"
+    return f"{who}, R = {record.acceleration:g}, SNR {record.snr:.0f}"
 
 
 def _calibration(found: Scored) -> "Figure":

@@ -65,14 +65,16 @@ def write_evaluation(
     tables: Sequence[Table],
     *,
     name: str = "answers.jsonl",
+    printed: int = 1,
 ) -> None:
-    """Write a line for each thing scored, and tables.txt; print the first table."""
+    """Write a line for each thing scored, and tables.txt; print the first tables."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_atomic(folder / name, "\n".join(lines) + "\n")
     text = "\n\n".join(render_text(table) for table in tables) + "\n"
     write_atomic(folder / "tables.txt", text)
-    print(f"\n{render_text(tables[0])}\n", flush=True)  # noqa: T201
+    for table in tables[:printed]:
+        print(f"\n{render_text(table)}\n", flush=True)  # noqa: T201
 
 
 def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
