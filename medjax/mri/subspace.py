@@ -1,5 +1,6 @@
 """Temporal subspaces: every voxel's signal as a sum of a few curves."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
@@ -84,17 +85,22 @@ def subspace_normal(
     The transform acts on space, the basis on contrast, so they commute, and sampling
     becomes a K x K matrix at every point of k-space (T2 shuffling, eq. 10). As in
     `sense_normal`, centring cancels, and so does the transform of an axis on which the
-    mask is constant.
+    mask is constant; coils come one at a time.
     """
     axes = tuple(axis for axis in (-2, -1) if kernel.shape[axis] > 1)
     kernel = jnp.fft.ifftshift(kernel, axes).astype(sens.dtype)
-    images = coefficients[..., :, None, :, :].astype(sens.dtype)
-    spectra = batch_fft(images * sens[..., None, :, :, :], axes=axes)
-    mixed = jnp.sum(
-        kernel[..., :, :, None, :, :] * spectra[..., None, :, :, :, :], axis=-4
-    )
-    coils = batch_fft(mixed, axes=axes, inverse=True)
-    return jnp.sum(jnp.conj(sens)[..., None, :, :, :] * coils, axis=-3)
+    coefficients = coefficients.astype(sens.dtype)
+
+    def add_coil(
+        total: Complex[Array, "*B K H W"], coil: Complex[Array, "*B 1 H W"]
+    ) -> tuple[Complex[Array, "*B K H W"], None]:
+        spectra = batch_fft(coefficients * coil, axes=axes)
+        mixed = jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
+        images = batch_fft(mixed, axes=axes, inverse=True)
+        return total + jnp.conj(coil) * images, None
+
+    coils = jnp.moveaxis(sens[..., None, :, :], -4, 0)  # [C, .., 1, H, W]
+    return jax.lax.scan(add_coil, jnp.zeros_like(coefficients), coils)[0]
 
 
 def _grid(
