@@ -1,0 +1,164 @@
+"""The stages that `configs/puq.py` asks for, and a whole small run of them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from medjax.recipes.puq import make_design, make_quantity, stages
+from medjax.runtime.stages import evaluate_checkpoint, run_stages
+from medjax.sharding import make_mesh
+from tests.recipes.puq_smoke import WHERE, sections
+
+MESH = {
+    "mesh": make_mesh({"data": 1}, jax.devices()[:1]),
+    "rules": {"batch": ("data",)},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_promotion():
+    """optax raises floats to int32 counts, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_reconstruction_then_fit():
+    first, second = stages(**WHERE, **sections())
+    assert (first.name, second.name) == ("reconstruction", "fit")
+    assert first.identity["data"] == second.identity["data"]
+    one, two = (next(iter(stage.source)) for stage in (first, second))
+    assert one.kspace.shape == two.kspace.shape == (2, 8, 3, 32, 32)
+    assert not np.array_equal(one.kspace, two.kspace)  # other draws
+
+
+def test_validation_and_test_subjects_are_others():
+    first, second = stages(**WHERE, **sections())
+    chosen, tested = (
+        {r.subject for _, records in stage.eval_batches() for r in records}
+        for stage in (first, second)
+    )
+    assert chosen and tested and not chosen & tested
+
+
+@pytest.mark.parametrize(
+    ("arg", "channels", "consistency"),
+    [
+        ("form=subspace", 3, "cg"),
+        ("form=puq", 8, "hard"),
+        ("form=modl", 8, "cg"),
+        ("form=puq,contrast=t1", 8, "hard"),
+        ("preset=paper", 8, "hard"),
+    ],
+)
+def test_forms_of_the_network(arg, channels, consistency):
+    found = sections(arg)
+    contrast = found["data"]["contrast"]
+    times = tuple(0.1 * (i + 1) for i in range(8))
+    design, basis = make_design(found["network"], contrast, times)
+    assert (design.channels, design.consistency) == (channels, consistency)
+    assert (basis is None) == (channels == 8)
+    quantity = make_quantity(contrast, times, found["fit"]["bounds"])
+    assert quantity.model.time_constant == contrast
+
+
+def save_measured(path, times):
+    """A measured slice as `data.invivo` reads it, made of a disc."""
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    disc = np.hypot(y, x) < 0.7
+    t2 = np.where(disc, 0.1, 0.05)
+    image = disc * np.exp(-np.array(times)[:, None, None] / t2)
+    sens = np.stack([1 + 0.5 * x, 1 - 0.5j * x, 1 + 0.5j * y]).astype(np.complex64)
+    sens /= np.sqrt((np.abs(sens) ** 2).sum(0))
+    np.savez(
+        path,
+        image=image.astype(np.float32),
+        sens=sens,
+        t2=t2,
+        pd=disc.astype(float),
+        roi=disc,
+        seed=7,
+        te=np.array(times),
+    )
+    return path
+
+
+def test_a_measured_slice_of_other_times_is_refused(tmp_path):
+    path = save_measured(tmp_path / "slice.npz", np.linspace(0.01, 0.1, 8))
+    _, last = stages(**WHERE, **sections(evaluation__invivo=str(path)))
+    with pytest.raises(ValueError, match=r"slice.npz: times .* expected those of the"):
+        list(last.eval_batches())
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("puq")
+    invivo = save_measured(
+        workdir / "slice.npz", (0.0, 0.025, 0.035, 0.045, 0.065, 0.085, 0.105, 0.125)
+    )
+    found = sections(evaluation__invivo=str(invivo))
+    made = stages(seed=0, workdir=workdir, **found)
+    run_stages(
+        made,
+        seed=0,
+        workdir=workdir,
+        checkpoint_every=100,
+        keep=1,
+        on_nonfinite="stop",
+        facts={},
+        **MESH,
+    )
+    return workdir, made
+
+
+def test_a_run_leaves_tables_maps_and_a_report(ran):
+    workdir, _ = ran
+    folder = workdir / "fit" / "eval" / "4"
+    text = (folder / "tables.txt").read_text()
+    first, *_ = text.split("\n\n")
+    rows = [line.split("  ")[0] for line in first.splitlines()[3:]]
+    assert rows == [
+        "zero-filled",
+        "CG-SENSE",
+        "subspace",
+        "subspace + wavelet",
+        "locally low rank",
+        "unrolled",
+        "unrolled, weighted fit",
+        "PUQ without guidance",
+        "PUQ",
+    ]
+    assert "in vivo" in text
+    lines = [json.loads(x) for x in (folder / "slices.jsonl").read_text().splitlines()]
+    assert len(lines) == 5 * len(rows)  # 4 simulated slices and the measured one
+    for name, slices in (("maps", 4), ("maps_in_vivo", 1)):
+        with np.load(folder / f"{name}.npz") as arrays:
+            assert arrays["map: PUQ"].shape == (slices, 32, 32)
+            assert arrays["std"].shape == (slices, 8, 32, 32)
+    assert (workdir / "fit" / "report.html").stat().st_size > 50_000
+    names = {p.stem for p in (workdir / "fit" / "figures").iterdir()}
+    assert {"maps_median", "maps_worst", "maps_in_vivo", "calibration"} <= names
+    row = json.loads((workdir / "fit" / "eval.jsonl").read_text().splitlines()[-1])
+    assert row["n"] == 5 and row["nrmse"] > 0
+
+
+def test_evaluation_of_the_workdir_gives_the_same_scores(ran):
+    workdir, (_, last) = ran
+    before = json.loads((workdir / "fit" / "eval.jsonl").read_text().splitlines()[-1])
+
+    def no_folder(path, shardings):
+        raise AssertionError(path)
+
+    again = evaluate_checkpoint(
+        last, workdir, load=no_folder, seed=0, workdir=workdir, **MESH
+    )
+    for name in ("nrmse", "tissue_ms", "image_nrmse: unrolled"):
+        assert again[name] == pytest.approx(before[name], rel=1e-5)
+
+
+def test_masks_are_the_config_s():
+    first, _ = stages(**WHERE, **sections(data__mask="poisson"))
+    mask = next(iter(first.source)).mask
+    assert mask.shape[1:] == (8, 32, 32)  # points, no lines
+    assert 0.1 < mask.mean() < 0.25  # about a sixth
