@@ -1,44 +1,44 @@
-"""The smooth phase of an object, taken from the centre of k-space."""
+"""The smooth phase that images of one scan share, from the centre of k-space."""
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex
+from jax.typing import DTypeLike
+from jaxtyping import Array, Complex, Float
 
 from medjax.mri.sense import sense_adjoint
 
 
-def absorb_phase(
+def smooth_phase(
     kspace: Complex[Array, "*B E C H W"],
     sens: Complex[Array, "*B C H W"],
     *,
-    calibration: tuple[int, int],
-    contrast: int,
-) -> Complex[Array, "*B C H W"]:
-    """S_c exp(i phase): sensitivities with which the images are real.
+    width: int,
+    contrast: int | None = None,
+) -> Float[Array, "*B 1 H W"]:
+    """Phase of the low-resolution image, rad, for `constraint="phase"`.
 
-    The phase is that of one contrast's low-resolution image, from the centre of k-space
-    under a Hann window. It makes that contrast positive, and the other ones real where
-    all have one phase, as in prepared acquisitions with one readout. A map of it has no
-    meaning where there is no signal, and does no harm there.
+        phase = arg A^H (h y), summed over contrasts; h a Hann window over k-space
 
     Args:
-        kspace: the centre is read.
-        sens: normalised; their own phase does not matter.
-        calibration: (h, w) of the centre block, fully sampled in `contrast`.
-        contrast: index of one that is positive everywhere: the shortest echo time, the
-            longest inversion time.
+        kspace: centred; its middle `width` rows and columns fully sampled.
+        sens: their own phase is not part of the result.
+        width: of the window, in points of k-space: the fewer, the smoother.
+        contrast: take this one alone. Signs of inversion recovery differ between
+            contrasts: the longest inversion time, where all signals have recovered,
+            leaves the others signed. None = the sum, for signals of one sign.
+
+    Phases that differ between contrasts (gradient echoes, T2*) need another model.
+    Source: homodyne detection, Noll, Nishimura and Macovski, IEEE TMI 10 (1991).
     """
-    window = 1.0
-    for axis, length in zip((-2, -1), calibration, strict=True):
-        size = kspace.shape[axis]
-        taper = np.zeros(size)
-        start = size // 2 - length // 2
-        taper[start : start + length] = np.hanning(length + 2)[1:-1]
-        window = window * np.expand_dims(taper, -3 - axis)
-    one = kspace[..., contrast : contrast + 1, :, :, :]
-    window = np.expand_dims(window, tuple(range(one.ndim - 2)))
-    low = sense_adjoint(one * jnp.asarray(window, one.dtype), sens)
-    size = jnp.abs(low)
-    some = size > 0
-    turn = jnp.where(some, low, 1) / jnp.where(some, size, 1).astype(low.dtype)
-    return sens * turn
+    rows, cols = (_hann(size, width, kspace.dtype) for size in kspace.shape[-2:])
+    window = jnp.expand_dims(jnp.outer(rows, cols), range(kspace.ndim - 2))
+    if contrast is not None:
+        kspace = kspace[..., contrast, :, :, :][..., None, :, :, :]
+    images = sense_adjoint(kspace * window, sens)
+    return jnp.angle(jnp.sum(images, axis=-3, keepdims=True))
+
+
+def _hann(size: int, width: int, dtype: DTypeLike) -> Complex[Array, "size"]:
+    offset = np.arange(size) - size // 2
+    inside = np.abs(offset) < width / 2
+    return jnp.asarray(np.where(inside, np.cos(np.pi * offset / width) ** 2, 0), dtype)
