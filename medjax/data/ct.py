@@ -106,12 +106,14 @@ def body_mask(hounsfield: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z
     from scipy import ndimage
 
     mask = np.zeros(hounsfield.shape, bool)
-    for k in range(mask.shape[2]):
-        tissue = ndimage.binary_opening(hounsfield[:, :, k] > _BODY, iterations=2)
-        pieces, count = ndimage.label(tissue)
-        if count:
-            largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-            mask[:, :, k] = ndimage.binary_fill_holes(largest)
+    for k in range(hounsfield.shape[2]):
+        slab = hounsfield[:, :, k] > _BODY
+        tissue = np.asarray(ndimage.binary_opening(slab, iterations=2))
+        pieces = np.empty(tissue.shape, np.int32)
+        ndimage.label(tissue, output=pieces)
+        sizes = np.bincount(pieces.ravel())[1:]
+        if len(sizes):
+            mask[:, :, k] = ndimage.binary_fill_holes(pieces == sizes.argmax() + 1)
     return mask
 
 

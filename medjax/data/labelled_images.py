@@ -144,13 +144,14 @@ def split_label_rows(
 def _check_header(path: Path, header: Sequence[str]) -> None:
     names = [name.strip() for name in header]
     missing = [name for name in _COLUMNS[:2] if name not in names]
-    if missing or len(set(names)) != len(names) or names != list(header) or "" in names:
+    blank = "" in names or names != list(header)
+    if missing or blank or len(set(names)) != len(names):
         raise ValueError(
             f"{path.name}, line 1: columns {list(header)}; expected image,label and "
             "perhaps patient,split, each once, without blanks"
         )
     for name in names:
-        near = difflib.get_close_matches(name.lower(), _COLUMNS, cutoff=0.75)
+        near = difflib.get_close_matches(name.lower(), _COLUMNS[2:], cutoff=0.75)
         if name not in _COLUMNS and near:
             raise ValueError(
                 f"{path.name}, line 1: column {name!r}; is it meant to be {near[0]!r}? "

@@ -132,7 +132,8 @@ def question_texts(
     if wording.knowledge is not None:
         told = [wording.knowledge[n] for n in question.options]
         rest += "".join(
-            f" {name}: {text}" for name, text in zip(named, told, strict=True)
+            f" {name}: {text.rstrip('.')}."
+            for name, text in zip(named, told, strict=True)
         )
     return tuple(
         text.replace(_PLANE, plane) + rest

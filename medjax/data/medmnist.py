@@ -169,6 +169,8 @@ def _read(path: Path, parts: Sequence[str]) -> dict[str, tuple[Any, Any]]:
     """Pictures and labels of the parts, all of PARTS being there."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a MedMNIST .npz")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a MedMNIST .npz (no archive)")
     wanted = [f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")]
     found: tuple[str, ...] = ()
     read: dict[str, Any] = {}

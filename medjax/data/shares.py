@@ -102,8 +102,9 @@ def find_ventricles(
     from scipy import ndimage
 
     fluid = ndimage.binary_opening(inside & (tissue < 0.5))
-    pieces, _ = ndimage.label(fluid)
-    deep = ndimage.binary_erosion(inside, iterations=depth)
+    pieces = np.empty(inside.shape, np.int32)
+    ndimage.label(fluid, output=pieces)
+    deep = np.asarray(ndimage.binary_erosion(inside, iterations=depth), bool)
     sizes = np.bincount(pieces.ravel())
     sizes[np.unique(pieces[~deep])] = 0
     sizes[0] = 0

@@ -14,9 +14,6 @@ from jaxtyping import Float, Int, Shaped
 
 from medjax.evals.tables import Interval, Table, draw_groups, interval_cell
 
-METRICS = ("accuracy", "balanced accuracy", "macro F1")
-ORDINAL_METRICS = ("kappa", "grade error")
-TEXT_METRICS = ("parsed", "length", "overlap")
 UNREAD = "unread"
 
 
