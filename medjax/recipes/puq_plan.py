@@ -16,7 +16,7 @@ from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.masks import calibration_size
 from medjax.mri.noise import mix_coils, noise_covariance, whitening_matrix
-from medjax.mri.phase import absorb_phase
+from medjax.mri.phase import smooth_phase
 from medjax.mri.sense import normalize_sensitivities
 from medjax.recipes.puq import make_basis, make_design
 from medjax.recipes.puq_methods import make_classical
@@ -86,12 +86,12 @@ def make_plan(
     return Plan(f"{name}, {quantity.model.name} fit", jax.jit(compute))
 
 
-def prepare_slice(found: ScanSlice, *, positive: int) -> ScanSlice:
-    """White coils, sensitivities, and the object's phase inside them.
+def prepare_slice(found: ScanSlice, *, positive: int | None) -> ScanSlice:
+    """White coils, sensitivities, and the object's phase inside them: real images.
 
     Args:
         found: of the scan.
-        positive: contrast that has no negative signal, see `absorb_phase`.
+        positive: contrast that has no negative signal; None where no contrast has.
     """
     if found.kspace is None:
         return found
@@ -111,7 +111,8 @@ def prepare_slice(found: ScanSlice, *, positive: int) -> ScanSlice:
                 "file"
             )
         sens = _espirit(kspace, block)
-    sens = absorb_phase(kspace, sens, calibration=block, contrast=positive)
+    phase = smooth_phase(kspace, sens, width=min(block), contrast=positive)
+    sens = sens * jax.lax.complex(jnp.cos(phase), jnp.sin(phase))
     return found._replace(kspace=np.asarray(kspace), sens=np.asarray(sens))
 
 

@@ -89,8 +89,8 @@ def predict(
     _say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     _say(f"{_describe(scan)}; {plan.name}")
     compute = _placed(plan.compute, mesh, rules, jax.random.key(seed))
-    # of a decay the first contrast is positive everywhere, of a recovery the last
-    positive = int((np.argmin if scan.contrast == "t2" else np.argmax)(scan.times))
+    # the last contrast of a recovery is positive everywhere
+    positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
     names = _names(model)
     seen = []
     with map_writer(
@@ -108,7 +108,7 @@ def predict(
 
 
 def _slices(
-    scan: Scan, compute: Callable[..., FitResult], positive: int, slab: int
+    scan: Scan, compute: Callable[..., FitResult], positive: int | None, slab: int
 ) -> Iterator[tuple[FitResult, np.ndarray]]:
     """Fitted slices in order; what is in memory is a slab."""
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
@@ -163,7 +163,7 @@ def _bright(maps: FitResult) -> Bool[np.ndarray, "H W"]:
     if not known.size:
         return np.zeros(s0.shape, bool)
     # what could not be fitted is counted wherever it lies among signal
-    return ~np.isfinite(s0) & (maps.status < FitStatus.NO_SIGNAL) | (
+    return ~np.isfinite(s0) & (maps.status != FitStatus.NO_SIGNAL) | (
         s0 > FAINT * np.quantile(known, 0.99)
     )
 
