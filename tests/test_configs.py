@@ -101,6 +101,40 @@ def test_medloc_presets_differ_where_the_papers_do():
     assert paper.optim.lr == vlm.optim.lr == 1e-6
 
 
+@pytest.mark.parametrize(
+    "arg",
+    [
+        *(f"contrast={c}" for c in ("t2", "t1")),
+        *(f"form={f}" for f in ("subspace", "puq", "modl")),
+        *(f"preset={p}" for p in ("demo", "paper")),
+        "data=synthetic,acceleration=4",
+        "smoke,contrast=t1,form=puq",
+    ],
+)
+def test_puq_variants(arg):
+    get_config("puq", arg).lock()
+
+
+@pytest.mark.parametrize("arg", ["contrast=t3", "form=varnet", "preset=x", "data=mine"])
+def test_puq_names_the_choices(arg):
+    name, value = arg.split("=")
+    with pytest.raises(ValueError, match=f"{name}.*{value}.*expected one of"):
+        get_config("puq", arg)
+
+
+def test_puq_s_paper_preset_is_the_authors_code():
+    found = get_config("puq", "preset=paper")
+    network = found.network
+    assert (network.width, network.layers, network.stages) == (128, 4, 5)
+    assert (network.consistency, network.dropout, network.shared) == (
+        "hard",
+        0.3,
+        False,
+    )
+    assert (found.train.batch, found.train.optim.lr) == (32, 1e-2)
+    assert (found.fit.passes, found.fit.width, found.fit.layers) == (100, 64, 5)
+
+
 def test_every_logical_axis_of_the_policy_has_a_rule():
     import jax
     from jax.sharding import PartitionSpec
