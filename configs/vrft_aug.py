@@ -4,8 +4,8 @@
 
 On two CPU cores, in about ten minutes: fetches the template brain and its atlas
 (12 MB), trains a tiny Qwen2.5-VL to box brain structures (supervised, then by GRPO
-under MedLoc-R1's threshold), then to grade the lateral ventricles of MR slices: a short
-supervised warm start on noisy grades, then GRPO with all four parts of VRFT-Aug.
+under MedLoc-R1's threshold), then to grade how high in the head an MR slice was taken: a
+short supervised warm start on noisy grades, then GRPO with all four parts of VRFT-Aug.
 Evaluates on slices held out; writes tables, figures and `report.html` into the workdir.
 The same command goes on where a stopped run ended.
 
@@ -19,7 +19,7 @@ Variants, after a colon and joined by commas. The parts, each alone or with othe
 
 and the rest:
 
-    task=mr_ventricle | mr_level | ct_lung                graded (ordinal)
+    task=mr_level | mr_ventricle | ct_lung                graded (ordinal)
        | ct_organ | mr_structure | mr_plane | mr_structure_plane        classes
        | shapes | shape_size                              drawn, without network
     data=PATH               instead of a task: MedMNIST .npz, or a folder with a CSV
@@ -109,7 +109,7 @@ def get_task(task: str, data: str, smoke: bool) -> str:
         if task:
             raise ValueError(f"task={task!r} and data={data!r}: expected one of them")
         return ""
-    default = "shape_size" if smoke else "mr_ventricle"
+    default = "shape_size" if smoke else "mr_level"
     return common.choose("task", task or default, tuple(TASKS))
 
 
@@ -145,13 +145,14 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
     config = ConfigDict(
         {
             "source": source,
-            "size": (112, 112),
+            "size": (56, 56),
             "field": field,  # mm
             "margin": margin,  # of a crop, times the structure's longer side
+            "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
             "shift": 0.12,  # of a side, and
             "scale": (0.85, 1.18),  # what pictures are moved by
             "mirror": False,
-            "test_draws": 2,  # pictures of each test slice
+            "test_draws": 4,  # pictures of each test slice
             "balance": True,  # training pictures of all classes equally often
             "classes": "",  # JSON file of a user's class names
             "question": "",  # about a user's images

@@ -36,6 +36,7 @@ def load_label_parts(
     size: Sequence[int],
     field: float,
     margin: float,
+    least: float,
     shift: float,
     scale: Sequence[float],
     mirror: bool,
@@ -58,10 +59,11 @@ def load_label_parts(
         source: a built-in task (see `data.class_tasks`), a MedMNIST .npz, or a CSV file
             or the folder that holds one.
         seed: of a split that is drawn.
-        size: (height, width) of a built-in task's pictures; `field`, `margin`, `shift`,
-            `scale`, `mirror` and `test_draws` are the rest of its `PictureLook`.
+        size: (height, width) of a built-in task's pictures; `field`, `margin`, `least`,
+            `shift`, `scale`, `mirror` and `test_draws` are the rest of its `PictureLook`.
         field: mm along the shorter side, of a crop at least.
         margin: of a crop, times the structure's longer side.
+        least: of a structure's usual box: smaller pieces of it are not shown.
         shift: of a side.
         scale: (low, high).
         mirror: flip half of the training pictures.
@@ -86,7 +88,16 @@ def load_label_parts(
     path = Path(source)
     names = load_class_names(classes) if classes else None
     if source in TASKS:
-        look = PictureLook(shown, field, margin, shift, span, mirror, test_draws)
+        look = PictureLook(
+            size=shown,
+            field=field,
+            margin=margin,
+            least=least,
+            shift=shift,
+            scale=span,
+            mirror=mirror,
+            test_draws=test_draws,
+        )
         found = built_in_task(source, look)
     elif path.suffix == ".npz":
         found = load_medmnist(path, test=test, classes=names, ordinal=ordinal)

@@ -39,6 +39,14 @@ def label_words(
     return wording_texts(found.wording, planes, answer=style.answer), answers
 
 
+def label_corpus(
+    found: LabelParts, style: Style
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`label_words` twice: a tokenizer learns no word that occurs only once."""
+    texts, answers = label_words(found, style)
+    return texts * 2, answers * 2
+
+
 def label_setup(
     found: LabelParts,
     policy: Policy,

@@ -14,7 +14,7 @@ from medjax.recipes.grounding_stages import (
     make_style,
 )
 from medjax.recipes.label_data import LabelParts, load_label_parts
-from medjax.recipes.label_stages import label_setup, label_stage, label_words
+from medjax.recipes.label_stages import label_corpus, label_setup, label_stage
 from medjax.recipes.policy import open_policy
 from medjax.recipes.policy_stages import Setup, supervised_stage
 from medjax.runtime.stages import Stage
@@ -56,7 +56,7 @@ def stages(
     label_options = {k: x for k, x in data.items() if k not in ("ramps", "probe")}
     found = load_label_parts(seed=seed, **label_options)
     style = make_label_style(prompt, found)
-    texts, answers = label_words(found, style)
+    texts, answers = label_corpus(found, style)
     boxes = None
     if first is not None:
         boxes = load_grounding(first["data"], geometry, seed=seed)

@@ -114,10 +114,12 @@ def _draw(axis: "Axes", answer: Answer) -> None:
     right = answer.said == answer.truth
     said = answer.said if answer.said is not None else "no class read"
     title = _short(answer.truth) if right else f"{_short(said)}\nnot {answer.truth}"
-    axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG)
+    # what a policy wrote may hold a dollar sign, which is no mathematics
+    plain = {"parse_math": False}
+    axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG, **plain)
     words = " ".join(answer.text.split())
     lines = textwrap.wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
-    axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3)
+    axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3, **plain)
 
 
 def _short(name: str) -> str:

@@ -1,0 +1,125 @@
+"""What stages about classes share: the setup, the rewards, the self-test."""
+
+import numpy as np
+import pytest
+
+from medjax.data.chat import special_tokens
+from medjax.recipes.label_data import load_label_parts
+from medjax.recipes.label_stages import label_setup, label_stage, label_words
+from medjax.recipes.policy import open_policy
+from medjax.recipes.policy_stages import scoring, supervised_stage, training_batches
+from medjax.recipes.vrft_aug import make_label_style
+from tests.recipes.smoke import WHERE
+from tests.recipes.smoke_labels import label_options, label_sections
+
+
+def make(arg=""):
+    found = load_label_parts(seed=0, **label_options(arg))
+    sections = label_sections(arg)
+    style = make_label_style(sections["prompt"], found)
+    _, finish = open_policy(sections["policy"])
+    policy = finish(*label_words(found, style), style=style)
+    setup = label_setup(
+        found,
+        policy,
+        style,
+        ramps=False,
+        probe=sections["data"]["probe"],
+        evaluation=sections["evaluation"],
+        **WHERE,
+    )
+    return found, setup, sections["train"]["grpo"]
+
+
+@pytest.fixture(scope="module")
+def graded():
+    return make()
+
+
+def test_a_question_tells_the_options_and_what_is_known(graded):
+    found, setup, _ = graded
+    batch = next(iter(training_batches(setup, label_sections()["warm_start"], seed=0)))
+    tokenizer, row = setup.policy.tokenizer, batch.prompt.question
+    text = tokenizer.decode(row.tokens[0][row.mask[0]])
+    assert "Grades: 0 tiny, 1 small" in text
+    for known in found.wording.knowledge:
+        assert known in text
+    answer = batch.answer[0][batch.answer_mask[0]]
+    assert answer[-1] == special_tokens(tokenizer).stop
+    written = tokenizer.decode(answer[:-1])
+    assert written.startswith("<think>") and written.endswith("</answer>")
+
+
+def test_noisy_answers_leave_the_labels_true(graded):
+    _, setup, _ = graded
+    options = label_sections()["warm_start"]
+    noisy, clean = (
+        next(iter(training_batches(setup, options | {"noise": noise}, seed=0)))
+        for noise in (1.0, 0.0)
+    )
+    np.testing.assert_array_equal(noisy.label, clean.label)
+    assert (noisy.answer != clean.answer).any(axis=1).all()
+    setup.kind.check(setup)
+
+
+def test_evaluation_asks_every_question_once(graded):
+    _, setup, _ = graded
+    fields = scoring(setup, "grpo", before={})
+    records = [r for _, some in fields["eval_batches"]() for r in some]
+    assert len({r.sample_id for r in records}) == setup.evaluation["limit"] == 16
+
+
+def test_the_stages_systems_have_the_same_parameters(graded):
+    found, setup, options = graded
+    first = supervised_stage(
+        "warm_start", setup, label_sections()["warm_start"], before={}
+    )
+    second = label_stage("grpo", setup, options, found, before={})
+    assert first.system.axes.params == second.system.axes.params
+    assert second.identity["options"]["grade_rule"] == "sixteenth"
+    assert second.identity["data"]["descriptions"]
+    first.check()
+    second.check()
+
+
+def test_grade_rules_fit_the_task(graded):
+    found, setup, options = graded
+
+    def stage(**changes):
+        return label_stage("grpo", setup, options | changes, found, before={})
+
+    stage(grade_rule=[1, 0.5, 0.1])
+    with pytest.raises(ValueError, match="'half'.*sixteenth"):
+        stage(grade_rule="half")
+    with pytest.raises(ValueError, match="do not rise"):
+        stage(grade_rule=[1, 0.1, 0.5])
+    with pytest.raises(ValueError, match="1 to 5"):
+        stage(grade_rule=[1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    with pytest.raises(ValueError, match="max_tokens=3 is too short"):
+        stage(max_tokens=3)
+
+
+def test_classes_without_an_order_have_no_near_grades():
+    found, setup, options = make("task=shapes")
+    label_stage("grpo", setup, options, found, before={})
+    weights = options["reward_weights"] | {"grade": 1.0}
+    with pytest.raises(ValueError, match=r"shapes: its classes are not .*grade=exact"):
+        options = options | {"reward_weights": weights}
+        label_stage("grpo", setup, options, found, before={})
+
+
+def test_a_ground_truth_without_reasoning_is_found(graded):
+    found, setup, options = graded
+    silent = found._replace(wording=found.wording._replace(reasons=("",) * 5))
+    bare = label_setup(
+        silent,
+        setup.policy,
+        setup.encoding.style,
+        ramps=False,
+        probe={},
+        evaluation=setup.evaluation,
+        **WHERE,
+    )
+    stage = label_stage("grpo", bare, options, silent, before={})
+    with pytest.raises(ValueError, match=r"(?s)self-test: .*after 0 words"):
+        stage.check()

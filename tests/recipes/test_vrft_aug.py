@@ -1,0 +1,84 @@
+"""The stages that `configs/vrft_aug.py` asks for, and what it may not ask for."""
+
+import pytest
+
+from medjax.data.chat import Style
+from medjax.recipes.policy import open_policy, save_policy
+from medjax.recipes.vrft_aug import stages
+from medjax.systems import vrft_aug
+from tests.recipes.smoke import WHERE
+from tests.recipes.smoke_labels import label_sections
+from tests.tiny import tiny_params
+
+SHORT = {"train__grpo__max_tokens": 0}
+
+
+def names(arg="", **changes):
+    return [stage.name for stage in stages(**WHERE, **label_sections(arg, **changes))]
+
+
+def test_localisation_comes_first_and_the_policy_is_one():
+    found = stages(**WHERE, **label_sections())
+    assert [stage.name for stage in found] == [
+        "boxes_warm_start",
+        "boxes_grpo",
+        "warm_start",
+        "grpo",
+    ]
+    assert [stage.evaluate_first for stage in found] == [False, False, True, False]
+    assert len({str(stage.identity["policy"]) for stage in found}) == 1
+    assert found[1].identity["options"]["reward"] == "curriculum"
+    for stage in found:
+        stage.check()
+
+
+def test_parts_are_left_out_one_by_one():
+    assert names("policy=off") == ["warm_start", "grpo"]
+    assert names("parts=none,method=sft") == ["warm_start", "sft"]
+    assert names("policy=off", warm_start__steps=0) == ["grpo"]
+    chain = stages(**WHERE, **label_sections(warm_start__steps=0))
+    assert chain[-1].evaluate_first  # what localisation alone knows
+
+
+@pytest.mark.parametrize(
+    ("arg", "weights"),
+    [
+        ("recite=negative", {"grade": 1.0, "format": 1.0, "recitation": -0.5}),
+        ("recite=positive", {"grade": 1.0, "format": 1.0, "recitation": 0.5}),
+        ("parts=none", {"accuracy": 1.0, "format": 1.0}),
+    ],
+)
+def test_weights_of_the_rewards(arg, weights, monkeypatch):
+    seen = {}
+
+    def build(*_, **options):
+        seen.update(options)
+
+    monkeypatch.setattr(vrft_aug, "build", build)
+    stages(**WHERE, **label_sections(f"policy=off,{arg}"))
+    assert seen["reward_weights"] == weights
+    # silence must not be the way out of a negative weight
+    assert seen["without_words"] == (1.0 if arg == "recite=negative" else 0.0)
+    assert seen["leak_label"] is False
+
+
+def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):
+    geometry, finish = open_policy(label_sections()["policy"])
+    policy = finish(("Which?",), ("<think>a</think>",), style=Style(None, "", "letter"))
+    save_policy(tmp_path / "tiny", policy, tiny_params(policy.config))
+    arg = f"model={tmp_path}/tiny,policy=off"
+    found = stages(**WHERE, **label_sections(arg, **SHORT))
+    assert [stage.name for stage in found] == ["grpo"]
+    assert found[0].start is not None
+    batch = next(iter(found[0].source))
+    row = batch.prompt.question
+    text = policy.tokenizer.decode(row.tokens[0][row.mask[0]])
+    assert "give the grade, a whole number, alone between <answer>" in text
+
+
+def test_unknown_methods_are_refused_before_anything_is_loaded():
+    chosen = label_sections()
+    chosen["train"]["method"] = "ppo"
+    chosen["data"]["source"] = "/nowhere"
+    with pytest.raises(ValueError, match="'ppo'.*grpo, sft"):
+        stages(**WHERE, **chosen)
