@@ -56,6 +56,20 @@ ORGANS = (
 """Eleven organs of the chest and the upper abdomen, by their labels."""
 
 
+def select_organs(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Organ names by the word "all", or listed."""
+    known = tuple(organ.name for organ in ORGANS)
+    if names == "all":
+        return known
+    unknown = [name for name in names if name not in known]
+    if isinstance(names, str) or unknown:
+        raise ValueError(
+            f"structures={names!r} of the CT: expected 'all', or some of "
+            f"{', '.join(known)}"
+        )
+    return tuple(names)
+
+
 def window_image(
     hounsfield: Float[np.ndarray, "..."], *, level: float, width: float
 ) -> UInt8[np.ndarray, "..."]:

