@@ -96,6 +96,7 @@ class Worker:
         code = self._process.wait()
         self._errors.seek(0)
         last = self._errors.read()[-1500:]
+        self.close()
         raise WorkerError(f"{self.library} ended with status {code}:\n{last}")
 
 

@@ -23,6 +23,8 @@ import warnings
 
 import numpy as np
 
+THRESHOLD = 0.001**0.5  # of singular values, BART's own; it takes the square
+
 
 def medjax_tasks(p):
     import jax
@@ -50,7 +52,7 @@ def medjax_tasks(p):
         return wavelet_sense(k, s, m, key, threshold=1e-3, iterations=100, order=2)[0]
 
     def espirit(k):
-        options = {"kernel": 6, "threshold": 0.02, "crop": 0.0}
+        options = {"kernel": 6, "threshold": THRESHOLD, "crop": 0.0}
         return estimate_sensitivities(k, calibration=(12, 12), **options)
 
     def fit(images):
@@ -137,7 +139,7 @@ def sigpy_tasks(p):
 
     def espirit():
         app = EspiritCalib(
-            p["kspace"][0], calib_width=12, crop=0, thresh=0.02, show_pbar=False
+            p["kspace"][0], calib_width=12, crop=0, thresh=THRESHOLD, show_pbar=False
         )
         return app.run()
 
@@ -192,8 +194,12 @@ def bart_tasks(p):
         return np.moveaxis(found.reshape(*k.shape[:2], -1), -1, 0)
 
     def espirit():
-        found = bart("ecalib -m1 -r 12 -c 0 k e", k=coils_last(p["kspace"][0]))
-        return np.moveaxis(found[:, :, 0], -1, 0)
+        # Left alone it takes more than the 12 x 12 points it is told to.
+        block = np.zeros_like(p["kspace"][0])
+        block[:, 58:70, 58:70] = p["kspace"][0][:, 58:70, 58:70]
+        command = f"ecalib -m1 -r 12 -c 0 -t {THRESHOLD**2} k e"
+        found = bart(command, k=coils_last(block))
+        return np.moveaxis(np.squeeze(found), -1, 0)
 
     def fit():
         images = np.moveaxis(p["decays"], 0, -1)[:, :, None, None, None]
