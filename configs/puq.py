@@ -128,7 +128,8 @@ def get_train() -> ConfigDict:
             "evaluate_every": 100,
             "evaluate_limit": 8,  # slices
             "optim": {
-                "lr": 1e-3,
+                "lr": 1e-3,  # of norms and dampings
+                "muon_lr": 2e-2,  # of the convolutions
                 "decay": "cosine",
                 "warmup": 10,
                 "clip_norm": 1.0,
@@ -210,7 +211,7 @@ def get_evaluation(contrast: str) -> ConfigDict:
             "tissue_below": TISSUE[contrast],
             "bootstrap": 1000,
             "level": 0.95,
-            "invivo": "",  # npz of a measured slice, see `data.invivo`
+            "invivo": "",  # npz of a measured slice, see `data.qmri.invivo`
             "methods": get_methods(contrast),
         }
     )
@@ -243,6 +244,8 @@ def set_paper(config: ConfigDict) -> None:
         {"width": 128, "dropout": 0.3, "remat": True, "unroll": 1, "stages": 5}
     )
     config.train.update({"steps": 150_000, "batch": 32, "evaluate_every": 5000})
+    with config.train.optim.ignore_type():
+        config.train.optim.muon_lr = None
     config.train.optim.update(
         {"lr": 1e-2, "decay": "constant", "clip_norm": 1e-3, "betas": (0.9, 0.999)}
     )

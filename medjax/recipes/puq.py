@@ -3,60 +3,25 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from medjax.data.brains import load_template
-from medjax.data.invivo import invivo_batch
 from medjax.data.packs import find_pack
-from medjax.data.qmri_batches import (
-    Population,
-    SliceRecord,
-    eval_batches,
-    train_batches,
-)
-from medjax.data.simulate import Acquisition, make_protocol
-from medjax.models.denoiser import Regressor
-from medjax.mri.signal import signal_model
-from medjax.mri.subspace import exponential_basis, inversion_recovery_basis
+from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
 from medjax.recipes.puq_methods import in_order, make_classical
-from medjax.recipes.puq_score import INVIVO, make_score
+from medjax.recipes.puq_score import make_score
+from medjax.recipes.puq_setup import Setup, make_basis, make_setup, measured_batch
 from medjax.runtime.stages import Stage
 from medjax.systems import guided_fit, puq
 from medjax.systems.optimizer import make_optimizer
-from medjax.systems.quantification import (
-    Quantity,
-    make_evaluate,
-    methods_of,
-    reference_fit,
-)
-from medjax.systems.reconstructor import Design
+from medjax.systems.quantification import make_evaluate, methods_of, reference_fit
 from medjax.types import QmriBatch
 
-# Fitted model and subspace of each contrast; `bounds` of a fit are the config's.
-MODELS = {"t2": "t2", "t1": "t1_ir"}
-BASES = {"t2": exponential_basis, "t1": inversion_recovery_basis}
 _SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
-
-
-class Setup(NamedTuple):
-    """What both stages have in common."""
-
-    population: Population
-    acquisition: Acquisition
-    quantity: Quantity
-    design: Design
-    basis: Float[np.ndarray, "E K"] | None
-    regressor: Regressor
-    fit: Mapping[str, Any]
-    data: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    seed: int
-    workdir: Path
 
 
 def stages(
@@ -92,77 +57,6 @@ def stages(
         evaluation=evaluation,
     )
     return [reconstruction_stage(setup, train), fit_stage(setup, fit)]
-
-
-def make_setup(
-    *,
-    seed: int,
-    workdir: Path,
-    data: Mapping[str, Any],
-    network: Mapping[str, Any],
-    fit: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-) -> Setup:
-    """Load the template, and make everything that has no parameters."""
-    protocol = make_protocol(data["contrast"], tuple(data["times"]) or None)
-    population = Population(
-        template=load_template(data["source"]),
-        seed=seed,
-        size=data["size"],
-        field=data["field"],
-        lesion_share=data["lesion_share"],
-        time_spread=data["time_spread"],
-    )
-    acquisition = Acquisition(
-        protocol=protocol,
-        coils=data["coils"],
-        mask=data["mask"],
-        accelerations=tuple(data["accelerations"]),
-        center_fraction=data["center_fraction"],
-        snr=tuple(data["snr"]),
-    )
-    design, basis = make_design(network, data["contrast"], protocol.times)
-    return Setup(
-        population=population,
-        acquisition=acquisition,
-        quantity=make_quantity(data["contrast"], protocol.times, fit["bounds"]),
-        design=design,
-        basis=basis,
-        regressor=Regressor(fit["width"], fit["layers"]),
-        fit=fit,
-        data=data,
-        evaluation=evaluation,
-        seed=seed,
-        workdir=workdir,
-    )
-
-
-def make_quantity(contrast: str, times: tuple[float, ...], bounds: Any) -> Quantity:
-    """The model that is fitted."""
-    low, high = bounds
-    return Quantity(signal_model(MODELS[contrast]), times, (float(low), float(high)))
-
-
-def make_basis(
-    contrast: str, times: tuple[float, ...], options: Mapping[str, Any]
-) -> Float[np.ndarray, "E K"]:
-    """A subspace of the signal model; `options`: rank, low, high, atoms."""
-    basis = BASES[contrast](np.array(times), **options)
-    return basis.astype(np.float32)
-
-
-def make_design(
-    network: Mapping[str, Any], contrast: str, times: tuple[float, ...]
-) -> tuple[Design, Float[np.ndarray, "E K"] | None]:
-    """The network, and the subspace it works in where its rank is not 0."""
-    options = dict(network)
-    subspace = options.pop("subspace")
-    if not subspace["rank"]:
-        return Design(channels=len(times), **options), None
-    return (
-        Design(channels=subspace["rank"], **options),
-        make_basis(contrast, times, subspace),
-    )
 
 
 def reconstruction_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
@@ -296,34 +190,3 @@ def _scoring(setup: Setup, name: str, *, limit: int) -> dict[str, Any]:
         seed=evaluation["seed"],
     )
     return {"eval_batches": batches, "score": score}
-
-
-def measured_batch(setup: Setup, path: str) -> tuple[QmriBatch, list[SliceRecord]]:
-    """A measured slice, undersampled as the simulated ones first are; see `invivo`.
-
-    Raises:
-        ValueError: it was measured at other times than the network learns.
-    """
-    acceleration = float(setup.acquisition.accelerations[0])
-    batch, reference = invivo_batch(path, acceleration=acceleration)
-    if not np.allclose(reference.times, setup.quantity.times, rtol=0, atol=1e-6):
-        raise ValueError(
-            f"{path}: times {reference.times} s; expected those of the run, "
-            f"{setup.quantity.times} s: --config.data.times"
-        )
-    rows = jax.device_count()  # a batch has to spread over the devices
-    repeated = QmriBatch(*(np.repeat(array, rows, axis=0) for array in batch))
-    roi = batch.roi[0]
-    record = SliceRecord(
-        sample_id=0,
-        subject=INVIVO,
-        slice=0,
-        contrast=setup.data["contrast"],
-        acceleration=acceleration,
-        sampled=float(batch.mask.mean()),
-        snr=float("nan"),
-        noise=float("nan"),
-        fractions=np.zeros((3, *roi.shape), np.float16),
-        lesion=np.zeros_like(roi),
-    )
-    return repeated._replace(valid=np.arange(rows) == 0), [record]

@@ -68,18 +68,16 @@ def make_classical(
     Raises:
         ValueError: an unknown kind.
     """
-    return {
-        name: _classical(dict(methods[name]), make_basis) for name in in_order(methods)
-    }
+    return {name: _classical(methods[name], make_basis) for name in in_order(methods)}
 
 
 def _classical(options, make_basis) -> Classical:
-    kind = options.pop("kind")
-    subspace = options.pop("subspace", None)
+    kind, subspace = options["kind"], options.get("subspace")
+    how = {k: x for k, x in options.items() if k not in ("kind", "subspace")}
     if subspace and subspace["rank"]:
-        options["basis"] = jnp.asarray(make_basis(subspace))
+        how["basis"] = jnp.asarray(make_basis(subspace))
 
     def images(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
-        return jnp.real(METHODS[kind](batch, key, {"constraint": "real"} | options))
+        return jnp.real(METHODS[kind](batch, key, {"constraint": "real"} | how))
 
     return images

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from medjax.data.scans import Scan, ScanSlice
+from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.models.denoiser import Regressor
 from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
@@ -18,8 +18,8 @@ from medjax.mri.masks import calibration_size
 from medjax.mri.noise import mix_coils, noise_covariance, whitening_matrix
 from medjax.mri.phase import smooth_phase
 from medjax.mri.sense import normalize_sensitivities
-from medjax.recipes.puq import make_basis, make_design
 from medjax.recipes.puq_methods import make_classical
+from medjax.recipes.puq_setup import make_basis, make_design
 from medjax.runtime.checkpoint import restore_params
 from medjax.systems.puq import image_moments, init_params
 from medjax.systems.quantification import (

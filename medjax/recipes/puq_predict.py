@@ -10,12 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
-from medjax.data.map_files import map_writer
-from medjax.data.scans import Scan, open_scan
+from medjax.data.scans.formats import Scan, open_scan
+from medjax.data.scans.maps import map_writer
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.signal import SignalModel, check_times, signal_model
-from medjax.recipes.puq import MODELS
 from medjax.recipes.puq_plan import make_plan, make_slab, prepare_slice
+from medjax.recipes.puq_setup import MODELS
 from medjax.recipes.scoring import NOTE
 from medjax.runtime.progress import progress
 from medjax.runtime.writer import write_atomic
@@ -54,7 +54,7 @@ def predict(
     """Write maps, figures and a summary of a scan to `workdir`/predict/NAME.
 
     Args:
-        source: path of the scan, or several joined by commas; see `data.scans`.
+        source: path of the scan, or several joined by commas; see `data.scans.formats`.
         checkpoint: a run's folder, for its network.
         workdir: of the output.
         seed: of random shifts and dropout.
@@ -142,7 +142,7 @@ def _model(scan: Scan, name: str) -> SignalModel:
 
 
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], np.ndarray]]:
-    """NIfTI names (see `data.map_files`) -> what of a fit goes there."""
+    """NIfTI names (see `data.scans.maps`) -> what of a fit goes there."""
     constant = model.time_constant
     kind = "T1" if constant == "t1" else "T2"
     return {

@@ -3,22 +3,19 @@
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medjax.data.qmri_batches import SliceRecord
+from medjax.data.qmri.batches import SliceRecord
 from medjax.evals.calibration import calibration
 from medjax.evals.qmri import map_scores, method_table
 from medjax.evals.tables import Table
 from medjax.recipes.scoring import NOTE, write_evaluation
 from medjax.runtime.writer import write_atomic
 from medjax.systems.quantification import Maps, Quantity
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SHOWN = (
     "nrmse",
@@ -200,7 +197,7 @@ def _write_page(
     chosen = {"median": order[len(order) // 2], "worst": order[-1]}
     if not simulated.all():
         chosen["in_vivo"] = int(np.argmin(simulated))
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Any] = {}
     for which, n in chosen.items():
         figures[f"maps_{which}"] = _sheet(found, scores, n, contrast)
     figures["calibration"] = _calibration(found)
@@ -231,7 +228,7 @@ def _packed(found: Scored, rows: np.ndarray) -> bytes:
     return packed.getvalue()
 
 
-def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> "Figure":
+def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> Any:
     from medjax.report.maps import comparison_sheet
 
     record = found.records[n]
@@ -255,7 +252,7 @@ def _title(record: SliceRecord) -> str:
     return f"{who}, R = {record.acceleration:g}, SNR {record.snr:.0f}"
 
 
-def _calibration(found: Scored) -> "Figure":
+def _calibration(found: Scored) -> Any:
     from medjax.report.maps import calibration_figure
 
     curves = {}

@@ -95,12 +95,16 @@ def _schedule(lr: float, steps: int, decay: str, warmup: int) -> optax.Schedule:
 
 
 def _kernels(params: Params) -> Params:
-    """Axes in and out of each kernel, layers apart; None for what is no matrix."""
+    """Axes in and out of each kernel, layers apart; None for what is no matrix.
+
+    A convolution's kernel [.., h, w, in, out] is the matrix [h w in, out].
+    """
 
     def axes(path: tuple[Any, ...], x: Array) -> MuonDimensionNumbers | None:
         if path[-1].key != "kernel":
             return None
-        return MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+        into = range(x.ndim - 4 if x.ndim >= 4 else x.ndim - 2, x.ndim - 1)
+        return MuonDimensionNumbers(tuple(into), x.ndim - 1)
 
     return jax.tree_util.tree_map_with_path(axes, params)
 

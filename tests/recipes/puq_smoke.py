@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 
 from configs.puq import get_config
-from medjax.data.qmri_batches import eval_batches
-from tests.data.toy_head import ACQUISITION, POPULATION
+from medjax.data.qmri.batches import eval_batches
+from tests.data.qmri.toy_head import ACQUISITION, POPULATION
 
 LOOP = ("system", "seed", "mesh", "rules", "checkpoint")
 WHERE = {"seed": 0, "workdir": pathlib.Path("nowhere")}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.recipes.puq import make_design, make_quantity, stages
+from medjax.recipes.puq import stages
 from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 from tests.recipes.puq_smoke import WHERE, sections
@@ -42,29 +42,8 @@ def test_validation_and_test_subjects_are_others():
     assert chosen and tested and not chosen & tested
 
 
-@pytest.mark.parametrize(
-    ("arg", "channels", "consistency"),
-    [
-        ("form=subspace", 3, "cg"),
-        ("form=puq", 8, "hard"),
-        ("form=modl", 8, "cg"),
-        ("form=puq,contrast=t1", 8, "hard"),
-        ("preset=paper", 8, "hard"),
-    ],
-)
-def test_forms_of_the_network(arg, channels, consistency):
-    found = sections(arg)
-    contrast = found["data"]["contrast"]
-    times = tuple(0.1 * (i + 1) for i in range(8))
-    design, basis = make_design(found["network"], contrast, times)
-    assert (design.channels, design.consistency) == (channels, consistency)
-    assert (basis is None) == (channels == 8)
-    quantity = make_quantity(contrast, times, found["fit"]["bounds"])
-    assert quantity.model.time_constant == contrast
-
-
 def save_measured(path, times):
-    """A measured slice as `data.invivo` reads it, made of a disc."""
+    """A measured slice as `data.qmri.invivo` reads it, made of a disc."""
     y, x = np.mgrid[-1:1:32j, -1:1:32j]
     disc = np.hypot(y, x) < 0.7
     t2 = np.where(disc, 0.1, 0.05)

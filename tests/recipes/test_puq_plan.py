@@ -1,9 +1,9 @@
 import numpy as np
 
-from medjax.data.scans import ScanSlice
+from medjax.data.scans.formats import ScanSlice
 from medjax.mri.sense import sense_adjoint
 from medjax.recipes.puq_plan import make_slab, prepare_slice
-from tests.data.toy_head import ACQUISITION
+from tests.data.qmri.toy_head import ACQUISITION
 from tests.recipes.puq_smoke import toy_slices
 
 TIMES = ACQUISITION.protocol.times

@@ -11,7 +11,7 @@ from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.signal import signal_model
 from medjax.recipes.puq_predict import Seen, predict, summarise
 from medjax.sharding import make_mesh
-from tests.data.toy_head import ACQUISITION
+from tests.data.qmri.toy_head import ACQUISITION
 from tests.recipes.puq_smoke import save_scan, sections, toy_slices
 
 T2 = signal_model("t2")

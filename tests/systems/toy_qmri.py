@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.data.qmri_batches import eval_batches
+from medjax.data.qmri.batches import eval_batches
 from medjax.models.denoiser import Regressor
 from medjax.mri.signal import signal_model
 from medjax.mri.subspace import exponential_basis
@@ -12,7 +12,7 @@ from medjax.systems import puq
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.quantification import Quantity
 from medjax.systems.reconstructor import Design
-from tests.data.toy_head import ACQUISITION, POPULATION
+from tests.data.qmri.toy_head import ACQUISITION, POPULATION
 
 TIMES = ACQUISITION.protocol.times
 E = len(TIMES)

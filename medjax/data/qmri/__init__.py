@@ -1,0 +1,1 @@
+"""Simulated subjects of quantitative MRI, and one measured slice."""

@@ -1,0 +1,1 @@
+"""Scans and maps on disk: readers by format, and the writer of maps."""

@@ -1,0 +1,103 @@
+"""fastMRI's HDF5 files: `kspace` [Z, C, H, W], one contrast a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medjax.data.scans.header import crop_readout, kept_rows, parse_header
+from medjax.data.scans.scan import (
+    Scan,
+    ScanSlice,
+    centred_affine,
+    check_voxel,
+    make_scan,
+    reading,
+    require,
+)
+from medjax.data.scans.times import choose_times
+
+
+def open_fastmri(
+    paths: Sequence[Path],
+    *,
+    times: Sequence[float] | None,
+    contrast: str | None,
+    voxel_mm: Sequence[float] | None,
+) -> Scan:
+    """One file a contrast, in the order of `times`.
+
+    Without `times` they are the echo or inversion times of the files' ISMRMRD headers,
+    one each. Readout oversampling (`ismrmrd_header` says how much) is removed; a `mask`
+    [W] of the file is used, else the zeros of k-space are it.
+
+    Raises:
+        ValueError: files of different sizes, or without times; names file, expected
+            and found.
+    """
+    h5py = require("h5py", paths[0])
+    sizes, headers = [], []
+    for path in paths:
+        with reading(path), h5py.File(path) as file:
+            size = file["kspace"].shape
+            text = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
+        if len(size) != 4:
+            raise ValueError(
+                f"{path}: kspace {size}; expected fastMRI's [Z, C, H, W], one contrast "
+                "a file, or 'te' or 'ti' beside [Z, E, C, H, W]"
+            )
+        sizes.append(size)
+        headers.append(None if text is None else parse_header(text, path.name))
+        if size != sizes[0]:
+            raise ValueError(
+                f"{path}: kspace {size}; expected {sizes[0]} as in {paths[0].name}"
+            )
+    origin = f"{paths[0].name} and {len(paths) - 1} more"
+    names = {n for header in headers if header for n in header.times}
+    found = {
+        name: [h.times[name][0] for h in headers]
+        for name in sorted(names)
+        if all(h is not None and len(h.times.get(name, ())) == 1 for h in headers)
+    }
+    if len(names) > 1:  # what is the same in every file is no series
+        found = {name: values for name, values in found.items() if len(set(values)) > 1}
+    contrast, series = choose_times(
+        found, origin, count=len(paths), times=times, contrast=contrast
+    )
+    slices, _, full, width = sizes[0]
+    header = headers[0]
+    rows = full if header is None else kept_rows(header, full)
+    if voxel_mm is None and header is not None:
+        fov = header.fov_mm
+        voxel_mm = (fov[0] / full, fov[1] / width, fov[2] / header.matrix[2])
+    voxel = check_voxel((1, 1, 1) if voxel_mm is None else voxel_mm, origin)
+
+    def read(index: int) -> ScanSlice:
+        parts, masks = [], []
+        for path in paths:
+            with reading(path), h5py.File(path) as file:
+                part = file["kspace"][index]
+                if "mask" in file:
+                    lines = part.any((0, 1))  # the mask may count padding as lines
+                    masks.append((file["mask"][()] * lines).reshape(1, 1, -1))
+            parts.append(crop_readout(part, rows=rows))
+        if masks and len(masks) < len(paths):
+            raise ValueError(f"{origin}: some hold a mask; expected one in all or none")
+        return ScanSlice(
+            kspace=np.stack(parts), mask=np.stack(masks) if masks else None
+        )
+
+    return make_scan(
+        Scan(
+            path=paths[0],
+            kind="kspace",
+            contrast=contrast,
+            times=series,
+            num_slices=slices,
+            shape=(rows, width),
+            voxel_mm=voxel,
+            affine=centred_affine(voxel, (rows, width, slices)),
+            read=read,
+            repetition=None if header is None else header.repetition,
+        )
+    )

@@ -1,0 +1,137 @@
+"""Open what a scanner, a phantom or another program left, whatever its format.
+
+===============  ===================================================================
+.npz .h5 .npy    our own layout, see `layout`
+.h5              fastMRI: one file a contrast, or their folder
+.h5 .mrd         ISMRMRD
+.cfl .hdr        BART; give times and contrast; NAME_sens beside NAME is taken
+.nii .nii.gz     images with BIDS sidecars: one 4-D file, 3-D files, or their folder
+===============  ===================================================================
+
+Times are seconds everywhere (flip angles radians); what looks like milliseconds is
+refused. A slice is read when it is asked for.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from medjax.data.scans.cfl import open_cfl
+from medjax.data.scans.fastmri import open_fastmri
+from medjax.data.scans.ismrmrd import open_ismrmrd
+from medjax.data.scans.layout import TIMES, open_layout
+from medjax.data.scans.nifti import open_nifti
+from medjax.data.scans.scan import Scan, ScanSlice, reading, require
+
+__all__ = ["Scan", "ScanSlice", "open_scan"]
+
+_HDF5 = (".h5", ".hdf5", ".hdf", ".mrd")
+_KINDS = {
+    "nifti": (".nii", ".nii.gz"),
+    "hdf5": _HDF5,
+    "cfl": (".cfl", ".hdr"),
+    "array": (".npz", ".npy"),
+}
+
+
+def open_scan(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    times: Sequence[float] | None = None,
+    contrast: str | None = None,
+    sens: str | os.PathLike[str] | None = None,
+    voxel_mm: Sequence[float] | None = None,
+) -> Scan:
+    """A scan whose `read(index)` gives one checked slice.
+
+    Args:
+        path: a file, a folder of files of one kind, or a list of files, one a time.
+        times: [E] seconds (radians for "vfa"), in place of the file's own.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            needed where the file leaves it open.
+        sens: BART sensitivities, for a .cfl.
+        voxel_mm: size along H, W and between slices, for files that do not say.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: the format's package is missing; says which extra brings it.
+        ValueError: anything wrong with the file or its times; names the file, what was
+            expected, what was found and the way out.
+    """
+    one = isinstance(path, str | os.PathLike)
+    paths = _files(Path(path)) if one else [Path(p) for p in path]
+    if not paths:
+        raise ValueError("no files to open; expected at least one")
+    for file in paths:
+        if not file.exists():
+            raise FileNotFoundError(f"{file}: no such file")
+    kinds = {_kind(file) for file in paths}
+    kind = kinds.pop()
+    if kinds:
+        raise ValueError(
+            f"{paths[0]} and {len(paths) - 1} more: files of several kinds; expected "
+            "those of one scan, name them"
+        )
+    if sens is not None and kind != "cfl":
+        raise ValueError(
+            f"{paths[0]}: sens= is for BART's .cfl; expected it in the file"
+        )
+    if voxel_mm is not None and kind == "nifti":
+        raise ValueError(f"{paths[0]}: a NIfTI file says its voxel size itself")
+    if kind == "nifti":
+        return open_nifti(paths, times=times, contrast=contrast)
+    if kind == "hdf5":
+        kind = _inside(paths[0])
+    if kind == "fastmri":
+        return open_fastmri(paths, times=times, contrast=contrast, voxel_mm=voxel_mm)
+    if len(paths) > 1:
+        raise ValueError(
+            f"{paths[0]} and {len(paths) - 1} more: expected one file, which holds all "
+            f"times, of the format {kind!r}"
+        )
+    if kind == "ismrmrd":
+        return open_ismrmrd(paths[0], times=times, contrast=contrast)
+    if kind == "cfl":
+        given = None if sens is None else Path(sens)
+        return open_cfl(
+            paths[0], times=times, contrast=contrast, voxel_mm=voxel_mm, sens=given
+        )
+    return open_layout(paths[0], times=times, contrast=contrast, voxel_mm=voxel_mm)
+
+
+def _files(path: Path) -> list[Path]:
+    """The path itself, the .cfl it is the stem of, or the files of a folder."""
+    if path.is_dir():
+        files = [f for f in sorted(path.iterdir()) if _suffix(f) and f.is_file()]
+        files = [f for f in files if _suffix(f) != ".hdr"]
+        if not files:
+            raise ValueError(f"{path}: no files of a known format in the folder")
+        return files
+    pair = path.with_name(f"{path.name}.cfl")
+    return [pair] if not path.exists() and pair.exists() else [path]
+
+
+def _suffix(path: Path) -> str | None:
+    """The known suffix that the name ends with."""
+    name = path.name.lower()
+    return next((s for e in _KINDS.values() for s in e if name.endswith(s)), None)
+
+
+def _kind(path: Path) -> str:
+    suffix = _suffix(path)
+    for kind, suffixes in _KINDS.items():
+        if suffix in suffixes:
+            return kind
+    known = ", ".join(s for e in _KINDS.values() for s in e)
+    raise ValueError(f"{path}: unknown format; expected a name ending in {known}")
+
+
+def _inside(path: Path) -> str:
+    """Which of the formats that are HDF5."""
+    with reading(path), require("h5py", path).File(path) as file:
+        if "dataset/xml" in file and "dataset/data" in file:
+            return "ismrmrd"
+        ours = "images" in file or ("kspace" in file and file["kspace"].ndim != 4)
+        if "kspace" in file and not ours and not any(key in file for key in TIMES):
+            return "fastmri"
+    return "layout"

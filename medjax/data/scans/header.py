@@ -1,0 +1,98 @@
+"""The ISMRMRD header, which fastMRI's files carry too, and what oversampling means."""
+
+import math
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Complex
+
+
+class Header(NamedTuple):
+    """The first encoding; times in seconds, angles in radians, lengths in mm."""
+
+    trajectory: str
+    matrix: tuple[int, int, int]  # encoded: readout, phase, partitions
+    fov_mm: tuple[float, float, float]  # encoded
+    kept_mm: tuple[float, float, float]  # of the images that are wanted
+    centre: int | None  # phase-encoding step of the zero frequency
+    calibration: str  # how calibration lines were measured: "embedded", "separate" ...
+    times: dict[str, list[float]]  # by contrast, see `times`
+    repetition: float | None
+
+
+def parse_header(text: bytes | str, origin: str) -> Header:
+    """Read the XML; sequenceParameters hold milliseconds and degrees.
+
+    Raises:
+        ValueError: not XML, or without an encoding.
+    """
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(f"{origin}: its ISMRMRD header is no XML ({error})") from error
+    encoding = root.find("{*}encoding")
+    if encoding is None:
+        raise ValueError(f"{origin}: its ISMRMRD header has no <encoding>")
+
+    def size(path: str) -> tuple[float, float, float]:
+        found = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
+        if None in found:
+            raise ValueError(f"{origin}: its ISMRMRD header has no {path} (x, y, z)")
+        x, y, z = (float(value) for value in found if value is not None)
+        return x, y, z
+
+    def values(name: str, unit: float) -> list[float]:
+        found = root.findall(_any(f"sequenceParameters/{name}"))
+        return [float(e.text or "nan") * unit for e in found]
+
+    matrix = [int(n) for n in size("encodedSpace/matrixSize")]
+    times = {
+        "t2": values("TE", 1e-3),
+        "t1": values("TI", 1e-3),
+        "vfa": values("flipAngle_deg", math.pi / 180),
+    }
+    limits = "encodingLimits/kspace_encoding_step_1/center"
+    centre = encoding.findtext(_any(limits))
+    mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
+    repetition = values("TR", 1e-3)
+    return Header(
+        trajectory=encoding.findtext(_any("trajectory")) or "",
+        matrix=(matrix[0], matrix[1], matrix[2]),
+        fov_mm=size("encodedSpace/fieldOfView_mm"),
+        kept_mm=size("reconSpace/fieldOfView_mm"),
+        centre=None if centre is None else int(centre),
+        calibration=mode or "",
+        times={name: found for name, found in times.items() if found},
+        repetition=repetition[0] if repetition else None,
+    )
+
+
+def kept_rows(header: Header, rows: int) -> int:
+    """Rows of the image without readout oversampling."""
+    return min(rows, round(rows * header.kept_mm[0] / header.fov_mm[0]))
+
+
+def crop_readout(
+    kspace: Complex[np.ndarray, "*B R W"], *, rows: int
+) -> Complex[np.ndarray, "*B H W"]:
+    """Cut the image to its `rows` central rows: removes readout oversampling.
+
+    Both transforms are orthonormal, so the noise of a sample keeps its variance.
+    """
+    size = kspace.shape[-2]
+    if rows == size:
+        return kspace
+    image = np.fft.fftshift(
+        np.fft.ifft(np.fft.ifftshift(kspace, -2), axis=-2, norm="ortho"), -2
+    )
+    first = size // 2 - rows // 2
+    image = image[..., first : first + rows, :]
+    return np.fft.fftshift(
+        np.fft.fft(np.fft.ifftshift(image, -2), axis=-2, norm="ortho"), -2
+    )
+
+
+def _any(path: str) -> str:
+    """The path in whatever namespace."""
+    return "/".join("{*}" + step for step in path.split("/"))

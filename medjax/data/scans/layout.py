@@ -1,0 +1,253 @@
+"""Our own layout of a scan, the same in .npz and HDF5, and plain .npy k-space.
+
+========  ==========================================================================
+kspace    [Z, E, C, H, W] complex, or [E, C, H, W] for one slice: centred, phase
+          encoding along W, exact zeros where not sampled
+images    [Z, E, H, W] or [E, H, W] real, in the place of kspace
+te | ti   [E] echo or inversion times in seconds; fa: flip angles in radians
+sens      [Z, C, H, W] or [C, H, W] complex, sum_c |S_c|^2 = 1; may be left out
+mask      the axes of kspace, 1 standing for all; or [E, H or 1, W] or [W] for every
+          slice; may be left out: the zeros are it
+noise     [C, N] complex samples without signal; may be left out
+voxel_mm  [3] along H, W and between slices;  affine [4, 4] to RAS mm;  tr  s
+========  ==========================================================================
+
+A slice is read without the rest of the volume. Compressed .npz (np.savez_compressed) is
+unpacked from its start for each: HDF5 serves large volumes better.
+"""
+
+import contextlib
+import math
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from medjax.data.scans.scan import (
+    Scan,
+    ScanSlice,
+    centred_affine,
+    check_voxel,
+    make_scan,
+    reading,
+    require,
+)
+from medjax.data.scans.times import choose_times
+
+TIMES = {"te": "t2", "ti": "t1", "fa": "vfa"}
+
+
+def open_layout(
+    path: Path,
+    *,
+    times: Sequence[float] | None,
+    contrast: str | None,
+    voxel_mm: Sequence[float] | None,
+) -> Scan:
+    """Open a file of the layout above; .npy holds k-space alone, so give its times.
+
+    Raises:
+        ValueError: not the layout; names the file, what was expected and found.
+    """
+    with reading(path), _arrays(path) as arrays:
+        kind = next((k for k in ("kspace", "images") if k in arrays), None)
+        if kind is None:
+            raise ValueError(
+                f"{path}: holds {sorted(arrays)}; expected 'kspace' [Z, E, C, H, W] or "
+                "'images' [Z, E, H, W], and 'te' or 'ti' in seconds"
+            )
+        axes = "ZECHW" if kind == "kspace" else "ZEHW"
+        size = tuple(arrays[kind].shape)
+        if len(size) not in (len(axes), len(axes) - 1):
+            raise ValueError(
+                f"{path}: {kind} {size}; expected axes [{', '.join(axes)}] or, one "
+                f"slice, [{', '.join(axes[1:])}]"
+            )
+        volume = len(size) == len(axes)
+        known = {
+            c: np.ravel(arrays[k][()]).tolist() for k, c in TIMES.items() if k in arrays
+        }
+        count = size[1 if volume else 0]
+        _hint_axes(path, kind, axes[-len(size) :], size, known, times)
+        contrast, series = choose_times(
+            known, path.name, count=count, times=times, contrast=contrast
+        )
+        if voxel_mm is None:
+            found = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
+            voxel_mm = np.ravel(found).tolist()
+        affine = np.asarray(arrays["affine"][()]) if "affine" in arrays else None
+        repetition = float(arrays["tr"][()]) if "tr" in arrays else None
+        for key in ("sens", "mask"):
+            if key in arrays:
+                _check_side(path, key, arrays[key].shape, size, volume)
+    if affine is not None and affine.shape != (4, 4):
+        raise ValueError(f"{path}: affine {affine.shape}; expected [4, 4]")
+    if not len(voxel_mm):
+        columns = np.eye(3) if affine is None else affine[:3, :3]
+        voxel_mm = np.linalg.norm(columns, axis=0).tolist()
+    voxel = check_voxel(voxel_mm, path.name)
+    slices = size[0] if volume else 1
+    shape = (size[-2], size[-1])
+    return make_scan(
+        Scan(
+            path=path,
+            kind=kind,
+            contrast=contrast,
+            times=series,
+            num_slices=slices,
+            shape=shape,
+            voxel_mm=voxel,
+            affine=centred_affine(voxel, (*shape, slices))
+            if affine is None
+            else affine,
+            read=lambda index: _read(path, index),
+            repetition=repetition,
+        )
+    )
+
+
+def _read(path: Path, index: int) -> ScanSlice:
+    with _arrays(path) as arrays:
+
+        def part(key: str, axes: int) -> np.ndarray | None:
+            """The array, or its slice where it has an axis of slices as well."""
+            if key not in arrays:
+                return None
+            array = arrays[key]
+            if len(array.shape) <= axes:
+                return array[()]
+            return array[index if array.shape[0] > 1 else 0]
+
+        if "kspace" not in arrays:
+            return ScanSlice(images=part("images", 3))
+        mask = part("mask", 4)
+        if mask is not None and mask.ndim < 4:  # [W] or [E, H, W]: all coils
+            mask = mask.reshape(-1, 1, *mask.shape[-2:]) if mask.ndim == 3 else mask
+            mask = mask[None, None, None] if mask.ndim == 1 else mask
+        return ScanSlice(
+            kspace=part("kspace", 4),
+            mask=mask,
+            sens=part("sens", 3),
+            noise=part("noise", 2),
+        )
+
+
+def _check_side(
+    path: Path, key: str, found: tuple[int, ...], size: tuple[int, ...], volume: bool
+) -> None:
+    """Slices of `sens` and `mask` against those of k-space; the rest slice by slice."""
+    axes = {"sens": 3, "mask": 4}[key]
+    extra = len(found) == axes + 1
+    if len(found) > axes + 1 or (
+        extra and (not volume or found[0] not in (1, size[0]))
+    ):
+        raise ValueError(
+            f"{path}: {key} {found} beside k-space {size}; expected {axes} axes for "
+            "all slices, or the slices' axis first"
+        )
+
+
+def _hint_axes(
+    path: Path,
+    kind: str,
+    axes: str,
+    size: tuple[int, ...],
+    known: Mapping[str, Sequence[float]],
+    times: Sequence[float] | None,
+) -> None:
+    """Say so where the number of times is the length of another axis than E."""
+    counts = {len(times)} if times is not None else {len(v) for v in known.values()}
+    count = size[axes.index("E")]
+    others = [name for name, n in zip(axes, size, strict=True) if n in counts]
+    if counts and count not in counts and others:
+        raise ValueError(
+            f"{path}: {kind} {size} read as [{', '.join(axes)}] has E = {count}, but "
+            f"there are {max(counts)} times, as many as axis {others[0]} has; expected "
+            "the axes in that order, np.moveaxis them"
+        )
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The file's arrays by name, each with `shape`, read by `[index]` or `[()]`."""
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            yield {
+                name.removesuffix(".npy"): _Member(archive, name, path)
+                for name in archive.namelist()
+            }
+    elif path.suffix == ".npy":
+        with path.open("rb") as stream:
+            _header(stream, path.name, path)
+        yield {"kspace": _mapped(path)}
+    else:
+        with require("h5py", path).File(path) as file:
+            yield file
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:  # its length: the header was read before
+        raise OSError(error) from error
+
+
+class _Member:
+    """One array of an .npz, whose slice costs the memory of a slice."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, path: Path) -> None:
+        self._archive, self._info = archive, archive.getinfo(name)
+        self._named = (name, path)
+        with self._open() as stream:
+            self.shape, self._fortran, self._dtype = _header(stream, *self._named)
+
+    def _open(self) -> IO[bytes]:
+        """The member's bytes; what is not compressed is read in place."""
+        if self._info.compress_type != zipfile.ZIP_STORED:
+            return self._archive.open(self._info)
+        stream = self._named[1].open("rb")
+        stream.seek(self._info.header_offset + 26)
+        lengths = struct.unpack("<HH", stream.read(4))  # of name and extra field
+        stream.seek(sum(lengths), 1)
+        return stream
+
+    def __getitem__(self, index: int | tuple[()]) -> np.ndarray:
+        with self._open() as stream:
+            _header(stream, *self._named)
+            shape = self.shape
+            whole = index == () or self._fortran  # then a slice is scattered
+            if not whole:
+                shape = shape[1:]
+                stream.seek(self._size(shape) * index, 1)
+            data = stream.read(self._size(shape))
+        if len(data) < self._size(shape):
+            raise EOFError(f"{self._named[0]} ends early")
+        order = "F" if self._fortran else "C"
+        array = np.frombuffer(data, self._dtype).reshape(shape, order=order)
+        return array if not whole or index == () else array[index]
+
+    def _size(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape) * self._dtype.itemsize
+
+
+def _header(
+    stream: IO[bytes], name: str, path: Path
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type of an array; never what was pickled."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        shape, fortran, dtype = read[np.lib.format.read_magic(stream)](stream)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {name} is no NumPy array ({error})") from error
+    if dtype.hasobject:
+        raise ValueError(
+            f"{path}: {name} is a pickled Python object, which is never unpickled: it "
+            "can run code. Write its arrays with np.savez(path, kspace=..., te=...)"
+        )
+    return shape, fortran, dtype

@@ -1,0 +1,205 @@
+"""Parameter maps as NIfTI files with BIDS sidecars, written as slices come.
+
+T2map.nii.gz and T2map.json, likewise T2sigma, M0map, residual, rsquared and status:
+float32 (the status uint8) on the scan's own grid, times in seconds as BIDS has them.
+A voxel without a result is NaN; `status` says why.
+"""
+
+import contextlib
+import gzip
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Num
+
+from medjax import __version__
+from medjax.data.scans.scan import Scan
+
+# File name -> (unit, description).
+MAPS = {
+    "T2map": ("s", "transverse relaxation time T2"),
+    "T2sigma": ("s", "standard deviation of T2"),
+    "T1map": ("s", "longitudinal relaxation time T1"),
+    "T1sigma": ("s", "standard deviation of T1"),
+    "M0map": ("arbitrary", "signal amplitude, in units of the reconstructed images"),
+    "M0sigma": ("arbitrary", "standard deviation of M0map"),
+    "residual": ("arbitrary", "root mean square of the fit's residuals"),
+    "rsquared": ("1", "coefficient of determination of the fit"),
+    "status": ("1", "what became of the voxel's fit"),
+}
+TIMES = {
+    "t2": ("EchoTime", 1.0),
+    "t1": ("InversionTime", 1.0),
+    "vfa": ("FlipAngle", 180 / math.pi),
+}
+WriteSlice = Callable[[Mapping[str, Num[np.ndarray, "H W"]]], None]
+
+
+@contextlib.contextmanager
+def map_writer(
+    folder: str | os.PathLike[str],
+    scan: Scan,
+    *,
+    names: tuple[str, ...],
+    sidecar: Mapping[str, Any],
+    levels: Mapping[int, str],
+    prefix: str = "",
+    overwrite: bool = False,
+) -> Iterator[WriteSlice]:
+    """A function that takes the maps of slice 0, 1, ... of a scan, one at a time.
+
+    The files appear under their names, all together, when the last slice is in; before
+    that, and after an error, what lay in the folder is as it was. Memory: a slice.
+
+    Args:
+        folder: made if it does not exist.
+        scan: whose grid, times and number of slices the maps have.
+        names: of the maps, see `MAPS`.
+        sidecar: further fields for every JSON, such as EstimationAlgorithm.
+        levels: what the numbers of `status` mean.
+        prefix: before every file's name, such as "sub-01_".
+        overwrite: replace files of another run.
+
+    Raises:
+        ValueError: unknown names, a slice that does not fit, slices missing at the end.
+        FileExistsError: the files exist, and `overwrite` is not set.
+    """
+    unknown = [name for name in names if name not in MAPS]
+    if unknown or not names:
+        raise ValueError(f"maps {unknown or names}: expected some of {list(MAPS)}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{prefix}{name}.nii.gz" for name in names}
+    texts = {name: folder / f"{prefix}{name}.json" for name in names}
+    there = [p for p in [*files.values(), *texts.values()] if p.exists()]
+    if there and not overwrite:
+        raise FileExistsError(
+            f"{there[0]} exists, as do {len(there) - 1} more of the files to write; "
+            "choose another folder, or say that they may be overwritten"
+        )
+    streams: dict[str, IO[bytes]] = {}
+    written = 0
+    with contextlib.ExitStack() as stack:
+        for name, path in files.items():
+            streams[name] = stack.enter_context(_compressed(_temporary(path), stack))
+            streams[name].write(_header(name, scan))
+
+        def write(maps: Mapping[str, Num[np.ndarray, "H W"]]) -> None:
+            nonlocal written
+            if set(maps) != set(names) or written == scan.num_slices:
+                raise ValueError(
+                    f"{folder}, slice {written}: maps {sorted(maps)}; expected "
+                    f"{sorted(names)} for each of {scan.num_slices} slices"
+                )
+            for name, values in maps.items():
+                if np.shape(values) != scan.shape:
+                    raise ValueError(
+                        f"{folder}, slice {written}: {name} {np.shape(values)}; "
+                        f"expected {scan.shape}"
+                    )
+                streams[name].write(
+                    np.asarray(values).astype(_dtype(name)).tobytes(order="F")
+                )
+            written += 1
+
+        yield write
+        if written != scan.num_slices:
+            raise ValueError(
+                f"{folder}: {written} slices written; expected {scan.num_slices}. No "
+                "map was stored"
+            )
+        for stream in streams.values():
+            stream.close()
+        for name, path in texts.items():
+            text = json.dumps(_sidecar(name, scan, sidecar, levels), indent=2) + "\n"
+            stack.callback(_temporary(path).unlink, missing_ok=True)
+            _temporary(path).write_text(text, encoding="utf-8")
+        for path in [*files.values(), *texts.values()]:
+            _temporary(path).replace(path)
+
+
+def write_maps(
+    folder: str | os.PathLike[str],
+    scan: Scan,
+    maps: Mapping[str, Num[np.ndarray, "H W Z"]],
+    *,
+    sidecar: Mapping[str, Any],
+    levels: Mapping[int, str],
+    prefix: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Whole volumes at once; see `map_writer`."""
+    for name, values in maps.items():
+        if np.shape(values) != (*scan.shape, scan.num_slices):
+            raise ValueError(
+                f"{name} {np.shape(values)}; expected [H, W, Z] = "
+                f"{(*scan.shape, scan.num_slices)}"
+            )
+    with map_writer(
+        folder,
+        scan,
+        names=tuple(maps),
+        sidecar=sidecar,
+        levels=levels,
+        prefix=prefix,
+        overwrite=overwrite,
+    ) as write:
+        for z in range(scan.num_slices):
+            write({name: values[..., z] for name, values in maps.items()})
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _compressed(path: Path, stack: contextlib.ExitStack) -> IO[bytes]:
+    """The same bytes for the same maps: no name and no time inside."""
+    stack.callback(path.unlink, missing_ok=True)
+    raw = stack.enter_context(path.open("wb"))
+    return gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)  # type: ignore
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(np.uint8 if name == "status" else np.float32)
+
+
+def _header(name: str, scan: Scan) -> bytes:
+    """NIfTI-1 header and its empty extension, in front of the data."""
+    import nibabel
+
+    header = nibabel.Nifti1Header(endianness="<")
+    header.set_data_dtype(_dtype(name))
+    header.set_data_shape((*scan.shape, scan.num_slices))
+    header.set_sform(scan.affine, code="scanner")
+    header.set_qform(scan.affine, code="scanner")
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(1, 0)
+    header["descrip"] = f"medjax {name} [{MAPS[name][0]}]".encode()
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    return header.binaryblock + b"\0" * 4
+
+
+def _sidecar(
+    name: str, scan: Scan, more: Mapping[str, Any], levels: Mapping[int, str]
+) -> dict[str, Any]:
+    unit, description = MAPS[name]
+    key, factor = TIMES[scan.contrast]
+    found = {
+        "Description": description,
+        "Units": unit,
+        key: [round(float(t) * factor, 9) for t in scan.times],
+        "GeneratedBy": [{"Name": "medjax", "Version": __version__}],
+        "Sources": [scan.path.name],
+        **more,
+    }
+    if scan.repetition is not None:
+        found["RepetitionTime"] = scan.repetition
+    if name == "status":
+        found["Levels"] = {str(code): text for code, text in levels.items()}
+    return found

@@ -1,0 +1,189 @@
+"""A scan as it is read, one checked slice after the other.
+
+Each format's reader gives what it finds of a slice; `make_scan` wraps it so that what
+leaves has one form, or one error that names file and slice. k-space is centred (the
+zero frequency at H // 2, W // 2), phase encoding runs along W, and the zero-filled
+points of undersampled data are exact zeros: where a file has no mask, they are it.
+"""
+
+import contextlib
+import importlib
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float
+
+from medjax.mri.checks import check_acquisition, sampled_points
+
+
+class ScanSlice(NamedTuple):
+    """One slice; None is what the file does not hold."""
+
+    kspace: Complex[np.ndarray, "E C H W"] | None = None  # 0 where not sampled
+    mask: Bool[np.ndarray, "E H W"] | None = None  # or [E 1 W], whole lines
+    sens: Complex[np.ndarray, "C H W"] | None = None
+    noise: Complex[np.ndarray, "C N"] | None = None  # samples without signal
+    images: Float[np.ndarray, "E H W"] | None = None
+
+
+class Scan(NamedTuple):
+    """A volume on disk. Images and maps of it are [H, W, slice] under `affine`."""
+
+    path: Path
+    kind: str  # "kspace" or "images"
+    contrast: str  # what `times` are: see `times.CONTRASTS`
+    times: Float[np.ndarray, "E"]  # s; flip angles in radians
+    num_slices: int
+    shape: tuple[int, int]  # H, W
+    voxel_mm: tuple[float, float, float]  # along H, along W, between slices
+    affine: Float[np.ndarray, "4 4"]  # (row, column, slice) -> RAS mm
+    read: Callable[[int], ScanSlice]  # only the slice's own data enter memory
+    repetition: float | None = None  # s, where the file says
+
+
+def make_scan(scan: Scan) -> Scan:
+    """The scan with `read` checked: index, shapes, numbers, masks, coils."""
+
+    def read(index: int) -> ScanSlice:
+        if not 0 <= index < scan.num_slices:
+            raise IndexError(
+                f"{scan.path}: slice {index}; expected 0 to {scan.num_slices - 1}"
+            )
+        with reading(scan.path):
+            found = scan.read(index)
+        origin = f"{scan.path.name}, slice {index}"
+        return check_slice(found, origin, echoes=len(scan.times), shape=scan.shape)
+
+    return scan._replace(read=read)
+
+
+def check_slice(
+    found: ScanSlice, origin: str, *, echoes: int, shape: tuple[int, int]
+) -> ScanSlice:
+    """What a reader found, in single precision, its mask as [E, H, W] or [E, 1, W].
+
+    A reader may give the mask as [E or 1, C or 1, H or 1, W]; without one it is where
+    k-space is not 0. k-space outside the mask is set to 0.
+
+    Raises:
+        ValueError: wrong axes, complex images, or see `mri.checks.check_acquisition`.
+    """
+    if found.images is not None:
+        return ScanSlice(images=_images(found.images, origin, (echoes, *shape)))
+    kspace, sens, mask = np.asarray(found.kspace), found.sens, None
+    if kspace.ndim != 4 or (kspace.shape[0], *kspace.shape[2:]) != (echoes, *shape):
+        raise ValueError(
+            f"{origin}: k-space {kspace.shape}; expected [E, C, H, W] with E = "
+            f"{echoes} times, H, W = {shape}"
+        )
+    if found.mask is not None:
+        mask = _without_coils(np.asarray(found.mask), origin, kspace.shape)
+        kspace = kspace * mask[:, None]
+    try:
+        check_acquisition(kspace, mask, sens)
+        mask = sampled_points(kspace) if mask is None else mask
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from error
+    coils, noise = kspace.shape[1], found.noise
+    if noise is not None and (noise.ndim != 2 or len(noise) != coils):
+        raise ValueError(
+            f"{origin}: noise {noise.shape}; expected [C, N] with C = {coils}"
+        )
+    return ScanSlice(
+        kspace=kspace.astype(np.complex64),
+        mask=mask,
+        sens=None if sens is None else sens.astype(np.complex64),
+        noise=None if noise is None else noise.astype(np.complex64),
+    )
+
+
+def _images(images: np.ndarray, origin: str, shape: tuple[int, ...]) -> np.ndarray:
+    images = np.asarray(images)
+    if images.shape != shape:
+        raise ValueError(f"{origin}: images {images.shape}; expected E, H, W = {shape}")
+    if np.iscomplexobj(images):
+        raise ValueError(
+            f"{origin}: images are complex; expected magnitudes, or real signed values "
+            "after an inversion. Take np.abs, or hand in k-space"
+        )
+    for e, image in enumerate(images):
+        if not np.any(np.isfinite(image) & (image != 0)):
+            raise ValueError(
+                f"{origin}: the image of phase {e} of {len(images)} is empty; take the "
+                "phase and its time out"
+            )
+    return images.astype(np.float32)  # NaN in a voxel is the fit's to report
+
+
+def _without_coils(
+    mask: np.ndarray, origin: str, shape: tuple[int, ...]
+) -> Bool[np.ndarray, "E H W"]:
+    """A reader's mask without its axis of coils; [E, 1, W] for whole lines."""
+    fits = mask.ndim == 4 and all(
+        n in (1, size) for n, size in zip(mask.shape, shape, strict=True)
+    )
+    if not fits or not np.isin(mask, (0, 1)).all():
+        raise ValueError(
+            f"{origin}: mask {mask.shape}; expected 0 and 1 (or booleans) as [E, C, H, "
+            f"W] = {shape}, an axis of 1 standing for all"
+        )
+    differs = np.argwhere((mask != mask[:, :1]).any((2, 3)))
+    if len(differs):
+        e, c = differs[0].tolist()
+        raise ValueError(
+            f"{origin}: the mask differs between coils, in contrast {e} coil {c} from "
+            "the first; expected one mask for all coils"
+        )
+    mask = mask[:, 0].astype(bool)
+    if (mask == mask[:, :1]).all():
+        mask = mask[:, :1]
+    return np.broadcast_to(mask, (shape[0], mask.shape[1], shape[3])).copy()
+
+
+def centred_affine(
+    voxel_mm: Sequence[float], size: tuple[int, int, int]
+) -> Float[np.ndarray, "4 4"]:
+    """Axes along RAS, the volume's centre (index size // 2) at the origin."""
+    affine = np.diag([*voxel_mm, 1.0])
+    affine[:3, 3] = [-v * (n // 2) for v, n in zip(voxel_mm, size, strict=True)]
+    return affine
+
+
+def check_voxel(voxel_mm: Sequence[float], origin: str) -> tuple[float, float, float]:
+    """Three positive sizes in mm; metres (below 0.02) are refused.
+
+    Raises:
+        ValueError: anything else.
+    """
+    sizes = [float(v) for v in voxel_mm]
+    if len(sizes) != 3 or not all(math.isfinite(v) and 0.02 < v < 500 for v in sizes):
+        raise ValueError(f"{origin}: voxel_mm {sizes}; expected three sizes in mm")
+    return sizes[0], sizes[1], sizes[2]
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what libraries raise on a damaged file into one error that names it."""
+    try:
+        yield
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}); the file is cut short or damaged: copy "
+            "or export it again"
+        ) from error
+
+
+def require(name: str, path: Path) -> ModuleType:
+    """Import a format's package, or say how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f'{path}: reading it needs {name}; pip install "medjax[mri]"'
+        ) from error
