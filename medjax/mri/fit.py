@@ -1,0 +1,289 @@
+"""Per-voxel fits of relaxation models, with error bars and a status for each voxel."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact, Int
+
+from medjax.mri.polarity import restore_sign, search_polarity
+from medjax.mri.samples import FitStatus, Samples, prepare_samples
+from medjax.mri.signal import SignalModel, Times, check_times
+from medjax.mri.start import log_linear_rate, refine_rate, search_rate
+from medjax.mri.varpro import (
+    Solution,
+    Weighted,
+    add,
+    dot,
+    invert,
+    newton_move,
+    parameters_and_errors,
+    solve,
+    square_root,
+)
+
+
+class FitResult(NamedTuple):
+    """Maps of a fit. Sigma of a complex parameter is that of its modulus."""
+
+    params: dict[str, Inexact[Array, "*N"]]
+    sigma: dict[str, Float[Array, "*N"]]  # sd of each parameter, in its unit
+    residual: Float[Array, "*N"]  # RMS over contrasts, in the unit of the image
+    r_squared: Float[Array, "*N"]  # 1 - weighted cost / that of a constant; NaN for one
+    status: Int[Array, "*N"]  # FitStatus
+
+
+def fit_map(
+    images: Inexact[Array, "E *N"],
+    times: Times,
+    *,
+    model: SignalModel,
+    weights: Float[Array, "E *#N"] | None = None,
+    noise: str = "estimated",
+    magnitude: bool = False,
+    bounds: tuple[float, float] | None = None,
+    skip: Sequence[int] = (),
+    start: str = "grid",
+    points: int = 24,
+    iterations: int = 4,
+) -> FitResult:
+    """Weighted least squares of a signal model in every voxel, by variable projection.
+
+        minimise over a, R   sum_e w_e |y_e - sum_k a_k phi_k(t_e, R)|^2
+
+    The amplitudes are eliminated in closed form (see `varpro`), log R is found on a
+    grid and by Newton's method: the global minimum within the bounds. Sigma is the
+    delta method on (J^T W J)^-1. Compiled, once for a shape and options. Differentiable
+    by images, times and weights through the implicit function theorem: a last Newton
+    step carries the derivative, the search none. Computed in float32 at least.
+
+    Args:
+        images: real and signed, complex (complex amplitudes, one real rate), or
+            magnitudes.
+        times: [E] seconds (flip angles: radians), or [E, *N] where voxels differ.
+        model: of `signal`: `signal.T2`, `signal.signal_model("t1_ir3")`, ...
+        weights: [E] or [E, *N]; None = equal. A sample of weight 0 is not read: it may
+            be NaN.
+        noise: "estimated" scales sigma by the residual, with E - P degrees of freedom;
+            weights are relative. "known" takes weights as inverse variances (of the
+            real and of the imaginary part), and sigma is absolute.
+        magnitude: the images are absolute values. For inversion recovery every null
+            index is tried. The Rician floor is not modelled; t2_offset absorbs some.
+        bounds: of the time constant [s]; None = `model.bounds`.
+        skip: contrasts to leave out, (0,) for the first of a spin-echo train.
+        start: "grid" (global), or "log-linear" for t2 and t2star.
+        points: of the grid.
+        iterations: Newton steps. 4 reach rounding error from the grid; the status says
+            where they did not.
+
+    Raises:
+        ValueError: times in another unit, negative or too few; shapes, dtypes or
+            options that do not fit.
+
+    Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
+    use on inversion recovery, there on a grid alone, without weights and errors.
+    """
+    images, times, weights = _check(images, times, weights, model, skip)
+    low, high = bounds or model.bounds
+    if not 0 < low < high or low >= model.bounds[1]:
+        raise ValueError(
+            f"bounds of {model.time_constant}: expected 0 < low < high in seconds, "
+            f"found ({low}, {high})"
+        )
+    if magnitude and jnp.iscomplexobj(images):
+        raise ValueError(
+            "magnitude=True, but the images are complex: pass their jnp.abs"
+        )
+    if noise not in ("estimated", "known"):
+        raise ValueError(f"noise {noise!r}: expected 'estimated' or 'known'")
+    if noise == "known" and weights is None:
+        raise ValueError(
+            "noise 'known' needs weights: inverse variances of the samples"
+        )
+    if start not in ("grid", "log-linear"):
+        raise ValueError(f"start {start!r}: expected 'grid' or 'log-linear'")
+    if start == "log-linear" and not model.exponential:
+        raise ValueError(f"start 'log-linear': log S of {model.name} is no line")
+    if points < 8 or iterations < 0:
+        raise ValueError("expected at least 8 points and no negative iterations")
+    return _fit(
+        images,
+        times,
+        weights,
+        (low, high),
+        model=model,
+        known=noise == "known",
+        magnitude=magnitude,
+        grid=start == "grid",
+        points=points,
+        iterations=iterations,
+    )
+
+
+def _check(
+    images: Array,
+    times: Times,
+    weights: Array | None,
+    model: SignalModel,
+    skip: Sequence[int],
+) -> tuple[Array, Array, Array | None]:
+    """Arrays of one real dtype, float32 at least, without what is skipped."""
+    images = jnp.asarray(images)
+    if not jnp.issubdtype(images.dtype, jnp.inexact):
+        raise ValueError(
+            f"images: expected floating point or complex, found {images.dtype}; "
+            "use images.astype(float)"
+        )
+    if not isinstance(times, jax.core.Tracer):
+        times = np.asarray(times, float)
+    shape = times.shape
+    if shape and (images.ndim == 0 or len(images) != shape[0]):
+        last = images.ndim > 1 and images.shape[-1] == shape[0]
+        way = "; contrasts are last: use jnp.moveaxis(images, -1, 0)" if last else ""
+        raise ValueError(
+            f"images: expected {shape[0]} contrasts, as many as times, on the first "
+            f"axis; found shape {images.shape}{way}"
+        )
+    if any(not 0 <= e < len(images) for e in skip):
+        raise ValueError(f"skip: expected 0 to {len(images) - 1}, found {tuple(skip)}")
+    dtype = images.real.dtype if jnp.finfo(images.dtype).bits >= 32 else jnp.float32
+    shapes = {"times": shape}
+    if weights is not None:
+        weights = jnp.asarray(weights).astype(dtype)
+        shapes["weights"] = weights.shape
+    for name, found in shapes.items():
+        if found not in (images.shape[:1], images.shape):
+            raise ValueError(
+                f"{name}: expected {images.shape[:1]} or {images.shape}, found {found}"
+            )
+    if skip:
+        keep = np.array([e for e in range(len(images)) if e not in skip], np.int32)
+        images, times = images[keep], times[keep]
+        weights = None if weights is None else weights[keep]
+    check_times(times, model=model)
+    return images, jnp.asarray(times).astype(dtype), weights
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "known", "magnitude", "grid", "points", "iterations"),
+)
+def _fit(
+    images: Inexact[Array, "E *N"],
+    times: Float[Array, "E *#N"],
+    weights: Float[Array, "E *#N"] | None,
+    bounds: tuple[float, float],
+    *,
+    model: SignalModel,
+    known: bool,
+    magnitude: bool,
+    grid: bool,
+    points: int,
+    iterations: int,
+) -> FitResult:
+    low, high = (jnp.asarray(b).astype(times.dtype) for b in bounds)
+    limits = (-jnp.log(high), -jnp.log(low))
+    samples = prepare_samples(
+        images, times, weights, limits, model=model, magnitude=magnitude
+    )
+    data, fixed = samples.data, jax.lax.stop_gradient(samples.data)
+    width = limits[1] - limits[0]
+    # The minimum lies between the neighbours of the grid's best point.
+    radius = 1.5 * width / (points - 1) if grid else width
+    if magnitude and model.crosses_zero:
+        u, negative = search_polarity(
+            model, fixed, limits, points=points, radius=radius, iterations=iterations
+        )
+        data = restore_sign(data, negative)
+    else:
+        if grid:
+            u = search_rate(model, fixed, limits, points=points)
+        else:
+            u = log_linear_rate(fixed, limits)
+        u = refine_rate(model, fixed, u, limits, radius=radius, iterations=iterations)
+    # The step that carries the derivative: -g / g', with u and g' constant, is the
+    # implicit function theorem at a root of g, whatever search has found u.
+    move = newton_move(model, u, data)
+    slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
+    below = (u + move <= limits[0]) & (u <= limits[0] + slack)
+    above = (u + move >= limits[1]) & (u >= limits[1] - slack)
+    # Newton squares the error: what is left after a step of sqrt(eps) is eps.
+    done = jnp.abs(move) < slack
+    u = jnp.clip(u + move, *limits)
+    solution = solve(model, u, data)
+    if magnitude and model.crosses_zero:
+        # The sign of the whole curve is lost too: it is the one that rises.
+        (amplitudes,) = solution.amplitudes
+        sign = jnp.where(amplitudes[-1] < 0, -1, 1).astype(u.dtype)
+        solution = solution._replace(amplitudes=[[sign * a for a in amplitudes]])
+
+    status = jnp.where(done, FitStatus.CONVERGED, FitStatus.NOT_CONVERGED)
+    status = jnp.where(below | above, FitStatus.AT_BOUND, status)
+    status = jnp.where(solution.determined, status, FitStatus.UNDETERMINED)
+    exact = (status == FitStatus.CONVERGED) & (samples.freedom == 0)
+    status = jnp.where(exact, FitStatus.EXACT, status)
+    status = jnp.where(samples.status == 0, status, samples.status)
+    return _result(model, u, samples, data, solution, status, known)
+
+
+def _result(
+    model: SignalModel,
+    u: Array,
+    samples: Samples,
+    data: Weighted,
+    solution: Solution,
+    status: Array,
+    known: bool,
+) -> FitResult:
+    scale = samples.scale
+    values, errors = parameters_and_errors(model, u, solution)
+    good = status <= FitStatus.AT_BOUND
+    cost = square_root(sum(dot(left, left) for left in solution.residuals))
+    if known:
+        sure = status <= FitStatus.EXACT
+        sd = 1 / (samples.root_scale * scale)
+    else:
+        sure = status == FitStatus.CONVERGED
+        sd = cost / jnp.sqrt(jnp.maximum(samples.freedom, 1).astype(scale.dtype))
+    params, sigma = {}, {}
+    for name, unit, value, error in zip(
+        model.parameters, model.units, values, errors, strict=True
+    ):
+        factor = scale if unit == "image" else jnp.ones_like(scale)
+        params[name] = jnp.where(good, value * factor.astype(value.dtype), jnp.nan)
+        sigma[name] = jnp.where(sure, error * sd * factor, jnp.nan)
+    residual = scale * _rms(data, solution, samples.count)
+    share = _inverse_spread(data)
+    return FitResult(
+        params,
+        sigma,
+        jnp.where(good, residual, jnp.nan),
+        jnp.where(good & (share > 0), 1 - cost**2 * share, jnp.nan),
+        status.astype(jnp.int8),
+    )
+
+
+def _rms(data: Weighted, solution: Solution, count: Array) -> Array:
+    """Root mean square over contrasts of the residual, without its weights."""
+    plain = [invert(root, root > 0) for root in data.roots]
+    square = sum(
+        dot(left, [p**2 * x for p, x in zip(plain, left, strict=True)])
+        for left in solution.residuals
+    )
+    return square_root(square / jnp.maximum(count, 1).astype(square.dtype))
+
+
+def _inverse_spread(data: Weighted) -> Array:
+    """1 / weighted cost of a constant; 0 where the samples are one."""
+    total = dot(data.roots, data.roots)
+    square = whole = jnp.zeros_like(data.channels[0][0])
+    for channel in data.channels:
+        mean = dot(data.roots, channel) * invert(total, total > 0)
+        centred = add(channel, -mean, data.roots)
+        square = square + dot(centred, centred)
+        whole = whole + dot(channel, channel)
+    floor = (8 * jnp.finfo(whole.dtype).eps) ** 2 * whole
+    return invert(square, square > floor)

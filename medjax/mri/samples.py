@@ -1,0 +1,105 @@
+"""Samples as a fit takes them: scaled, weighted, and judged voxel by voxel."""
+
+import enum
+import functools
+import operator
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Inexact, Int
+
+from medjax.mri.signal import SignalModel
+from medjax.mri.start import Bounds
+from medjax.mri.varpro import Column, Weighted
+
+
+class FitStatus(enum.IntEnum):
+    """What became of a voxel; from NOT_CONVERGED on its maps hold NaN."""
+
+    CONVERGED = 0
+    EXACT = 1  # as many samples as parameters: nothing is left to judge the fit by
+    AT_BOUND = 2  # the time constant is the bound, sigma is NaN
+    NOT_CONVERGED = 3
+    UNDETERMINED = 4  # the samples do not determine the rate: a constant, equal times
+    TOO_FEW = 5  # fewer samples with a weight than parameters
+    NO_SIGNAL = 6  # all samples are zero
+    INVALID = 7  # NaN, Inf or a negative number where there must be none
+
+
+class Samples(NamedTuple):
+    """Scaled to largest sample 1 and largest weight 1: float32 has room then."""
+
+    data: Weighted
+    scale: Float[Array, "*N"]
+    root_scale: Float[Array, "*#N"]  # root of the largest weight
+    freedom: Int[Array, "*#N"]  # samples less parameters, complex ones count twice
+    count: Int[Array, "*#N"]
+    status: Int[Array, "*N"]  # by the samples alone; 0 = can be fitted
+
+
+def prepare_samples(
+    images: Inexact[Array, "E *N"],
+    times: Float[Array, "E *#N"],
+    weights: Float[Array, "E *#N"] | None,
+    limits: Bounds,
+    *,
+    model: SignalModel,
+    magnitude: bool,
+) -> Samples:
+    """Split complex samples, leave out those of weight 0, scale the rest.
+
+    A voxel that cannot be fitted gets a curve that can, for NaN to be written over it
+    afterwards: nothing non-finite arises, so derivatives stay finite everywhere.
+    """
+    dtype = times.dtype
+    parts = [images.real, images.imag] if jnp.iscomplexobj(images) else [images]
+    channels = [list(part.astype(dtype)) for part in parts]
+    weights = list(jnp.ones((len(images),), dtype) if weights is None else weights)
+    finite = [(w >= 0) & (w < jnp.inf) for w in weights]
+    used = [ok & (w > 0) for ok, w in zip(finite, weights, strict=True)]
+    # NaN and Inf pass through maximum.
+    sizes = [_maximum(map(jnp.abs, part)) for part in zip(*channels, strict=True)]
+    scale = _maximum(_where(used, sizes))
+    valid = _all(finite) & (scale < jnp.inf)
+    if magnitude:
+        valid = valid & _all([y >= 0 for y in _where(used, channels[0])])
+    count = sum(on.astype(jnp.int32) for on in used)
+    unknowns = len(channels) * (len(model.parameters) - 1) + 1
+    freedom = len(channels) * count - unknowns
+    status = jnp.where(scale == 0, FitStatus.NO_SIGNAL, 0)
+    status = jnp.where(freedom < 0, FitStatus.TOO_FEW, status)
+    status = jnp.where(valid, status, FitStatus.INVALID)
+    good = status == 0
+    # No derivative: what comes out does not depend on how it is scaled.
+    scale = jax.lax.stop_gradient(jnp.where(good, scale, 1))
+    largest = jax.lax.stop_gradient(_maximum(_where(used, weights)))
+    largest = jnp.where(largest > 0, largest, 1)
+    roots = [
+        jnp.where(on, jnp.sqrt(jnp.where(on, w, 1) / largest), 0)
+        for on, w in zip(used, weights, strict=True)
+    ]
+    middle = jnp.exp((limits[0] + limits[1]) / 2)
+    curve = [sum(model.basis(middle, t, *model.constants)) for t in times]
+
+    def weighted(channel: Column) -> Column:
+        return [
+            root * jnp.where(on, jnp.where(good, y / scale, s), 0)
+            for root, on, y, s in zip(roots, used, channel, curve, strict=True)
+        ]
+
+    data = Weighted([weighted(channel) for channel in channels], roots, list(times))
+    return Samples(data, scale, jnp.sqrt(largest), freedom, count, status)
+
+
+def _where(used: list[Bool[Array, "*#N"]], values: Column) -> Column:
+    return [jnp.where(on, v, 0) for on, v in zip(used, values, strict=True)]
+
+
+def _maximum(values: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.maximum, values)
+
+
+def _all(values: Iterable[Array]) -> Array:
+    return functools.reduce(operator.and_, values)

@@ -1,0 +1,293 @@
+"""Signal models of quantitative MRI: linear in amplitudes, non-linear in one rate.
+
+    S(t) = sum_k a_k phi_k(t, R),   R = 1 / T
+
+===========  ======================================================  ==================
+model        S(t)                                                    parameters
+===========  ======================================================  ==================
+t2, t2star   s0 exp(-t/T)                                            s0, t2 (t2star)
+t2_offset    s0 exp(-t/T) + offset                                   s0, t2, offset
+t1_ir        s0 (1 - 2 exp(-t/T1))                                   s0, t1
+t1_ir3       s0 (1 - 2 efficiency exp(-t/T1))                        s0, t1, efficiency
+t1_sr        s0 (1 - exp(-t/T1))                                     s0, t1
+t1_vfa       s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1)     s0, t1
+===========  ======================================================  ==================
+
+Times are seconds, flip angles a radians, s0 and offset have the unit of the image. A
+pulse that inverts fully has efficiency 1. With t1_ir3 s0 and the efficiency also absorb
+an incomplete recovery: for a repetition time TR, s0 (1 - 2 e exp(-t/T1) + exp(-TR/T1))
+has the same shape. t1_vfa is the spoiled gradient echo (Ernst), without T2*.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+Times = Float[Array | np.ndarray, "E *#N"] | Sequence[float]
+Value = Inexact[Array, "*#N"] | float
+Amplitudes = tuple[Inexact[Array, "*N"], ...]
+
+
+class SignalModel(NamedTuple):
+    """What fits, bounds and simulations need to know of a model; hashable."""
+
+    name: str
+    parameters: tuple[str, ...]
+    units: tuple[str, ...]  # one a parameter: "image", "s" or "1"
+    # (rate, time, *constants) -> (phi_1, ...), elementwise; d/dR comes from jax.jvp
+    basis: Callable[..., tuple[Array, ...]]
+    to_parameters: Callable[[Amplitudes, Array], tuple[Array, ...]]
+    from_parameters: Callable[..., tuple[Amplitudes, Array]]  # (*values)
+    bounds: tuple[float, float]  # of the time constant [s], where the caller sets none
+    longest: float  # a time above it is in another unit
+    crosses_zero: bool = False  # absolute values hide a sign
+    exponential: bool = False  # log S is a line
+    constants: tuple[float, ...] = ()
+
+    @property
+    def time_constant(self) -> str:
+        """The parameter that is 1 / R."""
+        return self.parameters[self.units.index("s")]
+
+
+def _decay(rate, time):
+    return (jnp.exp(-time * rate),)
+
+
+def _offset_recovery(rate, time):
+    # Not (1, exp): those are parallel to the last digits where t R is small.
+    recovered = -jnp.expm1(-time * rate)
+    return jnp.ones_like(recovered), recovered
+
+
+def _inversion(rate, time):
+    return (1 - 2 * jnp.exp(-time * rate),)
+
+
+def _recovery(rate, time):
+    return (-jnp.expm1(-time * rate),)
+
+
+def _ernst(rate, angle, repetition_time):
+    recovered = -jnp.expm1(-repetition_time * rate)  # 1 - E without cancellation
+    turned = 2 * jnp.sin(angle / 2) ** 2  # 1 - cos(a), likewise
+    return (jnp.sin(angle) * recovered / (turned + jnp.cos(angle) * recovered),)
+
+
+def _one(amplitudes, rate):
+    return amplitudes[0], 1 / rate
+
+
+def _offset(amplitudes, rate):
+    first, recovered = amplitudes
+    return -recovered, 1 / rate, first + recovered
+
+
+def _efficiency(amplitudes, rate):
+    first, recovered = amplitudes
+    s0 = first + recovered
+    return s0, 1 / rate, jnp.real(recovered / (2 * s0))
+
+
+def _from_efficiency(s0, t1, efficiency):
+    recovered = 2 * efficiency.astype(s0.dtype) * s0
+    return (s0 - recovered, recovered), 1 / t1
+
+
+T2 = SignalModel(
+    name="t2",
+    parameters=("s0", "t2"),
+    units=("image", "s"),
+    basis=_decay,
+    to_parameters=_one,
+    from_parameters=lambda s0, t2: ((s0,), 1 / t2),
+    bounds=(1e-3, 10.0),
+    longest=5.0,
+    exponential=True,
+)
+T2STAR = T2._replace(
+    name="t2star", parameters=("s0", "t2star"), bounds=(1e-4, 10.0), longest=1.0
+)
+T2_OFFSET = T2._replace(
+    name="t2_offset",
+    parameters=("s0", "t2", "offset"),
+    units=("image", "s", "image"),
+    basis=_offset_recovery,
+    to_parameters=_offset,
+    from_parameters=lambda s0, t2, offset: ((s0 + offset, -s0), 1 / t2),
+    exponential=False,
+)
+T1_IR = SignalModel(
+    name="t1_ir",
+    parameters=("s0", "t1"),
+    units=("image", "s"),
+    basis=_inversion,
+    to_parameters=_one,
+    from_parameters=lambda s0, t1: ((s0,), 1 / t1),
+    bounds=(1e-2, 20.0),
+    longest=60.0,
+    crosses_zero=True,
+)
+T1_IR3 = T1_IR._replace(
+    name="t1_ir3",
+    parameters=("s0", "t1", "efficiency"),
+    units=("image", "s", "1"),
+    basis=_offset_recovery,
+    to_parameters=_efficiency,
+    from_parameters=_from_efficiency,
+)
+T1_SR = T1_IR._replace(name="t1_sr", basis=_recovery, crosses_zero=False)
+
+MODELS = {m.name: m for m in (T2, T2STAR, T2_OFFSET, T1_IR, T1_IR3, T1_SR)}
+
+
+def vfa_model(repetition_time: float) -> SignalModel:
+    """The model t1_vfa at a repetition time [s].
+
+    Raises:
+        ValueError: a repetition time that is not positive, or not in seconds.
+    """
+    if not 0 < repetition_time <= 10:
+        raise ValueError(
+            f"repetition time {repetition_time}: expected seconds, above 0 and at most "
+            "10; divide milliseconds by 1000"
+        )
+    return T1_SR._replace(
+        name="t1_vfa",
+        basis=_ernst,
+        longest=math.pi,
+        constants=(float(repetition_time),),
+    )
+
+
+def signal_model(name: str, *, repetition_time: float | None = None) -> SignalModel:
+    """A model by its name; t1_vfa alone takes a repetition time [s].
+
+    Raises:
+        ValueError: an unknown name, a repetition time missing or without a use.
+    """
+    known = [*MODELS, "t1_vfa"]
+    if name not in known:
+        raise ValueError(f"model {name!r}: expected one of {', '.join(known)}")
+    if (repetition_time is None) == (name == "t1_vfa"):
+        verb = "needs" if repetition_time is None else "has no"
+        raise ValueError(f"model {name} {verb} repetition_time")
+    return MODELS[name] if repetition_time is None else vfa_model(repetition_time)
+
+
+def signal(
+    model: SignalModel, parameters: dict[str, Value], times: Times
+) -> Inexact[Array, "E *N"]:
+    """S(t) of any model, in the dtype of the parameters.
+
+    Args:
+        model: which one.
+        parameters: by name, scalars or [*N]; s0 and offset may be complex.
+        times: [E], or [E, *N] where voxels differ (actual flip angles, say).
+
+    Raises:
+        ValueError: a parameter is missing or not one of the model's.
+    """
+    if set(parameters) != set(model.parameters):
+        raise ValueError(
+            f"model {model.name} has the parameters {', '.join(model.parameters)}; "
+            f"found {', '.join(parameters)}"
+        )
+    values = [jnp.asarray(parameters[name]) for name in model.parameters]
+    shape = jnp.broadcast_shapes(*(v.shape for v in values))
+    values = [jnp.broadcast_to(v, shape) for v in values]
+    amplitudes, rate = model.from_parameters(*values)
+    times = jnp.asarray(times).astype(rate.dtype)
+    if times.ndim == 1:
+        times = times.reshape((-1,) + (1,) * len(shape))
+    basis = model.basis(rate[None], times, *model.constants)
+    pairs = zip(amplitudes, basis, strict=True)
+    return sum(a[None] * phi.astype(a.dtype) for a, phi in pairs)
+
+
+def signal_t2(
+    s0: Value, t2: Value, times: Times, *, offset: Value | None = None
+) -> Inexact[Array, "E *N"]:
+    """s0 exp(-t/T2) + offset, for T2* as well.
+
+    >>> [round(float(x), 3) for x in signal_t2(1.0, 0.08, [0.0, 0.08])]
+    [1.0, 0.368]
+    """
+    if offset is None:
+        return signal(T2, {"s0": s0, "t2": t2}, times)
+    return signal(T2_OFFSET, {"s0": s0, "t2": t2, "offset": offset}, times)
+
+
+def signal_t1_ir(
+    s0: Value, t1: Value, times: Times, *, efficiency: Value | None = None
+) -> Inexact[Array, "E *N"]:
+    """s0 (1 - 2 efficiency exp(-t/T1)): inversion recovery; efficiency None is 1."""
+    if efficiency is None:
+        return signal(T1_IR, {"s0": s0, "t1": t1}, times)
+    return signal(T1_IR3, {"s0": s0, "t1": t1, "efficiency": efficiency}, times)
+
+
+def signal_saturation_recovery(
+    s0: Value, t1: Value, times: Times
+) -> Inexact[Array, "E *N"]:
+    """s0 (1 - exp(-t/T1))."""
+    return signal(T1_SR, {"s0": s0, "t1": t1}, times)
+
+
+def signal_vfa(
+    s0: Value, t1: Value, angles: Times, *, repetition_time: float
+) -> Inexact[Array, "E *N"]:
+    """s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1): spoiled gradient echo.
+
+    Flip angles [rad]; with a B1 map, the actual ones, [E, *N].
+    """
+    return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)
+
+
+def check_times(times: Times, *, model: SignalModel, count: int | None = None) -> None:
+    """Refuse times that cannot be the model's: unit, sign, number.
+
+    What is traced has no values to check; its shape is.
+
+    Args:
+        times: [E] or [E, *N], seconds, or radians for t1_vfa.
+        model: which one.
+        count: contrasts the images have.
+
+    Raises:
+        ValueError: with what was expected, what was found and the way out.
+    """
+    angles = model.name == "t1_vfa"
+    what, unit = ("flip angles", "radians") if angles else ("times", "seconds")
+    traced = isinstance(times, jax.core.Tracer)
+    values = times if traced else np.asarray(times, float)
+    found = values.shape
+    if not found:
+        raise ValueError(f"{what}: expected one a contrast, found a scalar")
+    if count is not None and found[0] != count:
+        raise ValueError(f"{what}: expected {count}, one a contrast; found {found[0]}")
+    if traced:
+        return
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise ValueError(
+            f"{what}: expected finite {unit}, none negative; found {values.tolist()}"
+        )
+    if values.max() > model.longest:
+        small = (
+            "degrees: use numpy.deg2rad" if angles else "milliseconds: divide by 1000"
+        )
+        raise ValueError(
+            f"{what}: expected {unit}, at most {model.longest:.3g} for {model.name}; "
+            f"found {values.max():.6g}, which looks like {small}"
+        )
+    different = len(np.unique(values, axis=0))
+    if different < len(model.parameters):
+        raise ValueError(
+            f"{what}: {model.name} has {len(model.parameters)} parameters and needs as "
+            f"many different {what}; found {different}"
+        )

@@ -1,0 +1,250 @@
+"""Variable projection on one rate, elementwise over voxels.
+
+For given R the best amplitudes a are a linear least-squares problem, so the weighted
+cost |W (y - sum_k a_k phi_k(R))|^2 is a function of u = log R alone (Golub and Pereyra
+1973). With orthogonal columns q_k of W phi_k it needs no linear solver: a model has one
+or two amplitudes. The columns are made by modified Gram-Schmidt, whose triangular
+factor is as good as Householder's; normal equations, which square the condition number,
+are never formed.
+
+Contrasts are lists, not an axis: everything is then elementwise over voxels, whatever
+their shape, which XLA fuses into one vectorised loop without temporaries, and which
+shards without communication. Complex data are two real channels that share the rate.
+"""
+
+import operator
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from medjax.mri.signal import SignalModel
+
+_FLAT = 1e-30  # a curvature of no curvature; samples are scaled to 1
+
+Column = list[Array]  # E arrays, each a scalar or [*N]
+
+
+class Weighted(NamedTuple):
+    """Samples times the root of their weight, and what the basis is made from."""
+
+    channels: list[Column]  # real, or real and imaginary part
+    roots: Column  # root of the weight, 0 = not used
+    times: Column
+
+
+class Triangular(NamedTuple):
+    """Columns = q r, q orthogonal, r unit upper triangular."""
+
+    columns: list[Column]
+    inverse: list[Array]  # 1 / |q_k|^2, and 0 for a column that takes no part
+    upper: dict[tuple[int, int], Array]  # r[j, k], j < k
+
+
+def dot(x: Column, y: Column) -> Array:
+    """Sum over contrasts."""
+    return reduce(operator.add, (a * b for a, b in zip(x, y, strict=True)))
+
+
+def add(x: Column, factor: Array, y: Column) -> Column:
+    """x + factor * y."""
+    return [a + factor * b for a, b in zip(x, y, strict=True)]
+
+
+def invert(x: Array, positive: Array) -> Array:
+    """1 / x where `positive`, else 0.
+
+    A quotient is not made twice by XLA, a select with all that it needs is: hence no
+    `where` outside.
+    """
+    return 1 / jnp.where(positive, x, jnp.inf)
+
+
+def square_root(x: Array) -> Array:
+    """Square root that has a finite derivative at 0."""
+    return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
+def weighted_basis(
+    model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted
+) -> tuple[list[Column], list[Column]]:
+    """W phi_k and its derivative by log R, one column an amplitude."""
+
+    def at(time, root):
+        def values(u):
+            return model.basis(jnp.exp(u), time, *model.constants)
+
+        value, slope = jax.jvp(values, (log_rate,), (jnp.ones_like(log_rate),))
+        return [root * v for v in value], [root * s for s in slope]
+
+    pairs = [at(t, r) for t, r in zip(data.times, data.roots, strict=True)]
+    values, slopes = zip(*pairs, strict=True)
+    return [list(x) for x in zip(*values, strict=True)], [
+        list(x) for x in zip(*slopes, strict=True)
+    ]
+
+
+def orthogonalise(columns: Sequence[Column]) -> Triangular:
+    """Modified Gram-Schmidt; a column of which only rounding is left takes no part."""
+    done: list[Column] = []
+    inverse, upper = [], {}
+    for k, column in enumerate(columns):
+        whole = dot(column, column)
+        for j, q in enumerate(done):
+            upper[j, k] = dot(q, column) * inverse[j]
+            column = add(column, -upper[j, k], q)
+        left = dot(column, column) if done else whole
+        floor = (8 * jnp.finfo(whole.dtype).eps) ** 2 * whole
+        inverse.append(invert(left, left > floor))
+        done.append(column)
+    return Triangular(done, inverse, upper)
+
+
+def project(basis: Triangular, column: Column) -> tuple[list[Array], Column]:
+    """Coefficients of a column on q, and what is left of it."""
+    coefficients = []
+    for q, inverse in zip(basis.columns, basis.inverse, strict=True):
+        coefficients.append(dot(q, column) * inverse)
+        column = add(column, -coefficients[-1], q)
+    return coefficients, column
+
+
+def back_substitute(basis: Triangular, rhs: Sequence[Array]) -> list[Array]:
+    """Solve r x = rhs."""
+    x = list(rhs)
+    for k in reversed(range(len(x))):
+        for j in range(k):
+            x[j] = x[j] - basis.upper[j, k] * x[k]
+    return x
+
+
+def combine(coefficients: Sequence[Array], columns: Sequence[Column]) -> Column:
+    """Sum of coefficients times columns."""
+    return [dot(list(coefficients), list(row)) for row in zip(*columns, strict=True)]
+
+
+def newton_move(
+    model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted
+) -> Float[Array, "*N"]:
+    """-g / c of half the cost; where it is not convex (c <= 0) huge, and downhill.
+
+    With the residual r and the slope d = sum_k a_k W phi_k' the gradient by log R is
+    g = -<d, r>: the derivative of the amplitudes drops out because r is orthogonal to
+    the basis. Its own derivative c is the exact curvature, so Newton's method converges
+    quadratically at any noise, where Gauss-Newton is linear in it. c has no derivative
+    here: a step from a root of g then carries exactly the derivative of the root.
+
+    The quotient is all that callers need; with more results XLA would repeat the sums.
+    """
+
+    def gradient(u):
+        columns, slopes = weighted_basis(model, u, data)
+        basis = orthogonalise(columns)
+        plain = exact = jnp.zeros_like(u)
+        for channel in data.channels:
+            coefficients, residual = project(basis, channel)
+            slope = combine(back_substitute(basis, coefficients), slopes)
+            plain = plain - dot(slope, residual)
+            # The same number: what of the slope lies in the basis meets only the
+            # rounding errors of r, which would be the larger part of a flat minimum.
+            exact = exact - dot(project(basis, slope)[1], residual)
+        return plain, exact
+
+    _, curvature, exact = jax.jvp(
+        gradient, (log_rate,), (jnp.ones_like(log_rate),), has_aux=True
+    )
+    curvature = jax.lax.stop_gradient(curvature)
+    return -exact / jnp.maximum(curvature, _FLAT)
+
+
+def explained(
+    model: SignalModel, log_rate: Float[Array, "*#N"], data: Weighted
+) -> Float[Array, "*N"]:
+    """Part of |W y|^2 that the basis explains: the cost is |W y|^2 minus this."""
+    basis = orthogonalise(weighted_basis(model, log_rate, data)[0])
+    return reduce(
+        operator.add,
+        (
+            dot(q, channel) ** 2 * inverse
+            for channel in data.channels
+            for q, inverse in zip(basis.columns, basis.inverse, strict=True)
+        ),
+    )
+
+
+class Solution(NamedTuple):
+    """Everything at one rate, for samples of unit noise."""
+
+    amplitudes: list[list[Array]]  # [channel][k]
+    residuals: list[Column]
+    errors: list[tuple[list[list[Array]], Array]]  # columns of R^-1: (d a, d log R)
+    determined: Array  # whether the samples determine log R
+
+
+def solve(model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted) -> Solution:
+    """Amplitudes, residuals and the inverse triangular factor of the Jacobian.
+
+    The Jacobian's columns are q_k in each channel and d = W sum_k a_k phi_k', of which
+    the part orthogonal to q counts. Its covariance for unit noise is R^-1 R^-T: each
+    column of R^-1 is a direction of the parameters with independent, unit errors.
+    """
+    columns, slopes = weighted_basis(model, log_rate, data)
+    basis = orthogonalise(columns)
+    amplitudes, residuals, tilts = [], [], []
+    energy = reference = jnp.zeros_like(log_rate)
+    for channel in data.channels:
+        coefficients, residual = project(basis, channel)
+        amplitudes.append(back_substitute(basis, coefficients))
+        residuals.append(residual)
+        slope = combine(amplitudes[-1], slopes)
+        tilt, left = project(basis, slope)
+        tilts.append(tilt)
+        energy = energy + dot(left, left)
+        reference = reference + dot(slope, slope) + dot(channel, channel)
+    # Below this the rate is rounding error: a constant fitted with an offset, say.
+    floor = (10 * jnp.finfo(log_rate.dtype).eps) ** 2 * reference
+    inverse = invert(energy, energy > floor)
+    step = square_root(inverse)
+    zero = jnp.zeros_like(log_rate)
+    still = [[zero] * len(columns) for _ in data.channels]
+    errors = []
+    for c in range(len(data.channels)):
+        for k, square in enumerate(basis.inverse):
+            unit = [zero] * len(columns)
+            unit[k] = square_root(square) + zero
+            moved = [*still]
+            moved[c] = back_substitute(basis, unit)
+            errors.append((moved, zero))
+    moved = [back_substitute(basis, [-step * t for t in tilt]) for tilt in tilts]
+    errors.append((moved, step))
+    return Solution(amplitudes, residuals, errors, inverse > 0)
+
+
+def parameters_and_errors(
+    model: SignalModel, log_rate: Float[Array, "*N"], solution: Solution
+) -> tuple[list[Array], list[Array]]:
+    """Values of the model's parameters and their sd for unit noise (delta method).
+
+    The sd of a complex parameter is that of its modulus.
+    """
+
+    def join(channels):
+        if len(channels) == 1:
+            return tuple(channels[0])
+        return tuple(jax.lax.complex(re, im) for re, im in zip(*channels, strict=True))
+
+    def values(amplitudes, u):
+        return model.to_parameters(amplitudes, jnp.exp(u))
+
+    def real(amplitudes, u):
+        return [jnp.abs(v) if jnp.iscomplexobj(v) else v for v in values(amplitudes, u)]
+
+    point = (join(solution.amplitudes), log_rate)
+    variances = [jnp.zeros_like(log_rate)] * len(model.parameters)
+    for moved, step in solution.errors:
+        change = jax.jvp(real, point, (join(moved), step))[1]
+        variances = [v + x**2 for v, x in zip(variances, change, strict=True)]
+    return list(values(*point)), [square_root(v) for v in variances]
