@@ -135,6 +135,51 @@ def test_puq_s_paper_preset_is_the_authors_code():
     assert (found.fit.passes, found.fit.width, found.fit.layers) == (100, 64, 5)
 
 
+@pytest.mark.parametrize(
+    "arg",
+    [
+        *(f"{part}={x}" for part in ("prompt", "policy") for x in ("on", "off")),
+        *(f"recite={x}" for x in ("negative", "none", "positive")),
+        *(f"parts={x},grade=exact" for x in ("all", "none")),
+        *(f"task={x}" for x in ("ct_organ", "mr_structure_plane", "ct_lung")),
+        *(f"mfrs={x}" for x in ("tenth", "gaussian")),
+        "data=/some/retinamnist.npz,model=/some/folder,preset=vlm_r1",
+        "method=sft,parts=none",
+        "smoke,task=shapes",
+    ],
+)
+def test_vrft_aug_variants(arg):
+    get_config("vrft_aug", arg).lock()
+
+
+@pytest.mark.parametrize(
+    "arg", ["task=mr_lung", "recite=yes", "grade=half", "mfrs=half", "parts=some"]
+)
+def test_vrft_aug_names_the_choices(arg):
+    name, value = arg.split("=")
+    with pytest.raises(ValueError, match=f"{name}.*{value}.*expected one of"):
+        get_config("vrft_aug", arg)
+
+
+def test_vrft_aug_parts_are_switches():
+    def parts(arg):
+        config = get_config("vrft_aug", arg)
+        weights = config.train.grpo.reward_weights
+        used = {name for name, weight in weights.items() if weight}
+        return config.data.prompt_knowledge, config.localisation.use, used
+
+    everything = {"grade", "format", "recitation"}
+    assert parts("") == (True, True, everything)
+    assert parts("parts=none") == (False, False, {"accuracy", "format"})
+    assert parts("parts=none,prompt=on")[0]
+    assert parts("parts=none,grade=fuzzy")[2] == {"grade", "format"}
+    # without grades accuracy stays, and MR localisation is for MR tasks
+    organs = parts("task=ct_organ")
+    assert organs == (True, False, {"accuracy", "format", "recitation"})
+    with pytest.raises(ValueError, match="task='mr_level' and data='x.npz'"):
+        get_config("vrft_aug", "task=mr_level,data=x.npz")
+
+
 def test_every_logical_axis_of_the_policy_has_a_rule():
     import jax
     from jax.sharding import PartitionSpec
@@ -157,8 +202,9 @@ def test_mistakes_of_the_command_line():
 
 
 @pytest.mark.slow
-def test_smoke_trains_resumes_and_evaluates(tmp_path):
-    command = ("--config=configs/medloc.py:smoke", f"--workdir={tmp_path}")
+@pytest.mark.parametrize("name", ["medloc", "vrft_aug"])
+def test_smoke_trains_resumes_and_evaluates(tmp_path, name):
+    command = (f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}")
     first = run(*command, timeout=900)
     assert first.returncode == 0, first.stderr
     for stage in ("warm_start", "grpo"):

@@ -156,6 +156,7 @@ def _rows(task: ClassTask, answered: Answered) -> Iterator[dict[str, Any]]:
         yield {
             "sample_id": record.sample_id,
             "picture": record.slice_id,
+            "group": record.group,
             "query": record.query,
             "question": record.question,
             "target": record.name,

@@ -115,6 +115,7 @@ def test_a_line_for_each_question(scored):
     assert rows[2] | {"query": ""} == {
         "sample_id": 2,
         "picture": "picture 2",
+        "group": "slice 1",
         "query": "",
         "question": "size",
         "target": "large",
