@@ -34,7 +34,8 @@ FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 FORKS = """
 import gc, json, os, resource, runpy, sys
 import matplotlib.pyplot, optax.contrib, transformers
-import medjax.recipes.medloc, medjax.report.page, medjax.report.curves
+import medjax.recipes.medloc, medjax.recipes.vrft_aug
+import medjax.report.page, medjax.report.curves, medjax.report.class_figures
 from transformers import AutoTokenizer, Qwen2Tokenizer
 from tokenizers.trainers import BpeTrainer
 gc.freeze()
@@ -291,6 +292,49 @@ def test_a_users_own_boxes_and_a_python_reward(run, tmp_path):
     assert evaluated["n"] == 2  # a fifth of six images, rounded up
 
 
+LABELS = "configs/vrft_aug.py:smoke,policy=off"
+
+
+def test_classes_are_trained_resumed_and_evaluated(run, tmp_path):
+    workdir = tmp_path / "run"
+    done = run(f"--workdir={workdir}", config=LABELS)
+    assert done.code == 0, done.err
+    table = (workdir / "grpo/eval/4/tables.txt").read_text()
+    for name in ("grpo", "warm_start", "majority class", "linear probe"):
+        assert f"\n{name} " in table
+    metrics = rows(workdir / "grpo/metrics.jsonl")
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
+    assert {"reward_grade", "reward_recitation_tied", "hit_rate"} <= set(metrics[0])
+    page = (workdir / "grpo/report.html").read_text()
+    assert "confusion matrix" in page and "data:image/png" in page
+    again = run(f"--workdir={workdir}", config=LABELS)
+    assert again.code == 0 and "compiling" not in again.err, again.err
+    assert rows(workdir / "grpo/metrics.jsonl") == metrics
+    where = ("--mode=eval", f"--checkpoint={workdir}", f"--workdir={tmp_path}/eval")
+    done = run(*where, config=LABELS)
+    assert done.code == 0, done.err
+    found = rows(tmp_path / "eval/grpo/eval/4/answers.jsonl")
+    assert found == rows(workdir / "grpo/eval/4/answers.jsonl")
+    done = run(f"--workdir={workdir}", config=f"{LABELS},prompt=off")
+    assert_one_message(done, "belongs to another run", "data.words.knowledge")
+
+
+@pytest.mark.parametrize(
+    ("argument", "pieces"),
+    [
+        ("--config.data.source=mr_lung", ["'mr_lung'", "expected one of ct_organ"]),
+        ("--config.data.descriptions=shapes", ["shapes.json", "no description of"]),
+        ("--config.data.source=shapes", ["grade=exact"]),
+        ("--config.prompt.answer=number", ["'number'", "letter", "grade"]),
+    ],
+    ids=lambda x: x.split(".")[-1] if isinstance(x, str) else "",
+)
+def test_mistakes_about_classes_get_one_message(run, tmp_path, argument, pieces):
+    done = run(argument, f"--workdir={tmp_path}/run", config=LABELS)
+    assert_one_message(done, *pieces)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "piece"),
     [
@@ -389,3 +433,41 @@ def test_a_step_that_is_not_finite_stops_the_run(run, tmp_path):
         "--config.warm_start.optim.muon_lr=1e30",
     )
     assert_one_message(done, "is not finite", "Nothing of it was saved")
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "pieces"),
+    [
+        ("configs/puq.py:smoke", (), ("predict", "--input")),
+        (CONFIG, ("--input=scan.npz",), ("predict", "puq")),
+        ("configs/puq.py:smoke", ("--input=nowhere.h5",), ("nowhere.h5", "no such")),
+    ],
+)
+def test_predictions_without_a_scan_get_one_message(
+    run, tmp_path, config, arguments, pieces
+):
+    done = run("--mode=predict", f"--workdir={tmp_path}", *arguments, config=config)
+    assert_one_message(done, *pieces)
+
+
+def test_maps_of_a_scan_from_the_command_line(run, tmp_path):
+    times = np.array([0.01, 0.04, 0.08, 0.12])
+    rng = np.random.default_rng(0)
+    smooth = np.hypot(*np.mgrid[-1:1:24j, -1:1:24j]) < 0.8
+    images = smooth * np.exp(-times / 0.08)[:, None, None]
+    coils = 1 + 0.5 * rng.normal(size=(3, 1, 1)) * np.mgrid[-1:1:24j, -1:1:24j][0]
+    kspace = np.fft.fftshift(
+        np.fft.fft2(np.fft.ifftshift(images[:, None] * coils, axes=(-2, -1))),
+        axes=(-2, -1),
+    ).astype(np.complex64)
+    np.savez(tmp_path / "disc.npz", kspace=kspace, te=times)
+    done = run(
+        "--mode=predict",
+        f"--input={tmp_path}/disc.npz",
+        "--config.predict.method=zero-filled",  # nothing is missing
+        f"--workdir={tmp_path}",
+        config="configs/puq.py:smoke",
+    )
+    assert done.code == 0, done.err
+    assert "80.0 ms" in done.out and "failed: 0" in done.out
+    assert (tmp_path / "predict/disc/T2map.nii.gz").exists()

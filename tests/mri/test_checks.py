@@ -115,3 +115,10 @@ def test_a_batch_names_the_slice_too():
     mask[1, 0] = False
     with pytest.raises(ValueError, match=r"contrast \(1, 0\) has no samples"):
         check_acquisition(kspace, mask, sens)
+
+
+def test_single_zeros_among_measured_values_are_no_mask():
+    kspace, mask, _ = acquisition()
+    column = np.flatnonzero(mask[1, 0])[2]
+    kspace[1, 0, 5, column] = 0
+    np.testing.assert_array_equal(sampled_points(kspace), mask)
