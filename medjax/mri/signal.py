@@ -183,7 +183,7 @@ def signal_model(name: str, *, repetition_time: float | None = None) -> SignalMo
 def signal(
     model: SignalModel, parameters: dict[str, Value], times: Times
 ) -> Inexact[Array, "E *N"]:
-    """S(t) of any model, in the dtype of the parameters.
+    """S(t) of any model, in the dtype of the parameters that are arrays.
 
     Args:
         model: which one.
@@ -198,7 +198,12 @@ def signal(
             f"model {model.name} has the parameters {', '.join(model.parameters)}; "
             f"found {', '.join(parameters)}"
         )
-    values = [jnp.asarray(parameters[name]) for name in model.parameters]
+    given = [parameters[name] for name in model.parameters]
+    arrays = [jnp.asarray(v) for v in given if not isinstance(v, int | float)]
+    dtype = jnp.result_type(*(a.real for a in arrays)) if arrays else float
+    values = [
+        jnp.asarray(v, dtype if isinstance(v, int | float) else None) for v in given
+    ]
     shape = jnp.broadcast_shapes(*(v.shape for v in values))
     values = [jnp.broadcast_to(v, shape) for v in values]
     amplitudes, rate = model.from_parameters(*values)
