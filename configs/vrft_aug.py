@@ -4,10 +4,10 @@
 
 On two CPU cores, in about ten minutes: fetches the template brain and its atlas
 (12 MB), trains a tiny Qwen2.5-VL to box brain structures (supervised, then by GRPO
-under MedLoc-R1's threshold), then to grade how high in the head an MR slice was taken: a
-short supervised warm start on noisy grades, then GRPO with all four parts of VRFT-Aug.
-Evaluates on slices held out; writes tables, figures and `report.html` into the workdir.
-The same command goes on where a stopped run ended.
+under MedLoc-R1's threshold), then to grade how high in the head an MR slice was taken:
+a short supervised warm start on noisy grades, then GRPO with all four parts of
+VRFT-Aug. Evaluates on slices held out; writes tables, figures and `report.html` into
+the workdir. The same command goes on where a stopped run ended.
 
 Variants, after a colon and joined by commas. The parts, each alone or with others:
 
@@ -134,8 +134,14 @@ def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
 def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
     system = "You are a helpful assistant." if model else ""
-    # answer: letter, name or grade; empty: grades of ordinal classes, else letters
-    return ConfigDict({"system": system, "answer": "", "instruct": bool(model)})
+    return ConfigDict(
+        {
+            "system": system,
+            "answer": "",  # letter, name, grade; empty: grade where ordinal, or letter
+            "instruct": bool(model),
+            "room": 1024 if model else 512,  # tokens of a question, knowledge included
+        }
+    )
 
 
 def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDict:
@@ -178,9 +184,11 @@ def get_localisation(use: bool, model: str) -> ConfigDict:
     config = ConfigDict({"use": use})
     for name in ("data", "prompt", "warm_start", "train", "evaluation"):
         config[name] = first[name]
-    config.warm_start.steps = 250
-    config.train.grpo.steps = 60
     config.evaluation.limit = 200
+    if not model:
+        config.warm_start.steps = 250
+        config.train.grpo.steps = 60
+        config.data.update({"size": (56, 56), "min_side": 7})
     return config
 
 

@@ -59,8 +59,8 @@ def load_label_parts(
         source: a built-in task (see `data.class_tasks`), a MedMNIST .npz, or a CSV file
             or the folder that holds one.
         seed: of a split that is drawn.
-        size: (height, width) of a built-in task's pictures; `field`, `margin`, `least`,
-            `shift`, `scale`, `mirror` and `test_draws` are the rest of its `PictureLook`.
+        size: (height, width) of a built-in task's pictures; the options up to
+            `test_draws` are the rest of its `PictureLook`.
         field: mm along the shorter side, of a crop at least.
         margin: of a crop, times the structure's longer side.
         least: of a structure's usual box: smaller pieces of it are not shown.

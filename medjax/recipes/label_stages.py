@@ -11,6 +11,7 @@ import numpy as np
 from medjax.data.batches import Encoding
 from medjax.data.chat import Style
 from medjax.data.class_batches import eval_label_batches, train_label_batches
+from medjax.data.knowledge import check_question_length
 from medjax.data.labels import Wording, check_task, class_answers, wording_texts
 from medjax.data.layout import shown_size
 from medjax.data.prompts import plan_buckets
@@ -52,6 +53,7 @@ def label_setup(
     policy: Policy,
     style: Style,
     *,
+    room: int,
     ramps: bool,
     probe: Mapping[str, Any],
     evaluation: Mapping[str, Any],
@@ -64,6 +66,7 @@ def label_setup(
         found: pictures and words.
         policy: to train.
         style: of prompts and answers.
+        room: tokens that a question may have, knowledge included.
         ramps: see `add_ramps`.
         probe: options of `probe_answers`.
         evaluation: `every`, `limit`, `batch`, `questions`, and the bootstrap's.
@@ -72,6 +75,9 @@ def label_setup(
     """
     wording, parts = found.wording, found.parts
     labels = label_tables(check_task(wording.task, style.answer))
+    check_question_length(
+        policy.tokenizer, wording, parts.train.planes, style=style, length=room
+    )
     sizes = [
         shown_size(size, policy.geometry)
         for part in (parts.train, parts.test)

@@ -42,7 +42,7 @@ def stages(
         workdir: of the run.
         policy: options of `open_policy`.
         prompt: `system`, `answer` (empty: grades of ordinal classes, else letters) and
-            `instruct`: say how to answer.
+            `instruct`: say how to answer; `room`: most tokens of a question.
         data: options of `load_label_parts`; `ramps` and `probe`.
         localisation: `use`, and the sections of a `medloc` run that differ: `data`,
             `prompt`, `warm_start`, `train`, `evaluation`.
@@ -69,6 +69,7 @@ def stages(
         found,
         made,
         style,
+        room=prompt["room"],
         ramps=data["ramps"],
         probe=data["probe"],
         evaluation=evaluation,

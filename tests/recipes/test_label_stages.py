@@ -13,9 +13,9 @@ from tests.recipes.smoke import WHERE
 from tests.recipes.smoke_labels import label_options, label_sections
 
 
-def make(arg=""):
+def make(arg="", **changes):
     found = load_label_parts(seed=0, **label_options(arg))
-    sections = label_sections(arg)
+    sections = label_sections(arg, **changes)
     style = make_label_style(sections["prompt"], found)
     _, finish = open_policy(sections["policy"])
     policy = finish(*label_words(found, style), style=style)
@@ -23,6 +23,7 @@ def make(arg=""):
         found,
         policy,
         style,
+        room=sections["prompt"]["room"],
         ramps=False,
         probe=sections["data"]["probe"],
         evaluation=sections["evaluation"],
@@ -108,6 +109,11 @@ def test_classes_without_an_order_have_no_near_grades():
         label_stage("grpo", setup, options, found, before={})
 
 
+def test_knowledge_that_does_not_fit_is_named(graded):
+    with pytest.raises(ValueError, match=r"of them descriptions .*room for 40; short"):
+        make(prompt__room=40)
+
+
 def test_a_ground_truth_without_reasoning_is_found(graded):
     found, setup, options = graded
     silent = found._replace(wording=found.wording._replace(reasons=("",) * 5))
@@ -115,6 +121,7 @@ def test_a_ground_truth_without_reasoning_is_found(graded):
         silent,
         setup.policy,
         setup.encoding.style,
+        room=512,
         ramps=False,
         probe={},
         evaluation=setup.evaluation,
