@@ -35,6 +35,7 @@ SCALES = {
     "vfa": Scale("T1", 3000.0, 300.0, 300.0, "inferno"),
 }
 _SIGMA, _ERROR = "magma", "RdBu_r"
+COLUMNS = 5  # of a comparison sheet; more methods go below
 # One hue for each state of a fit (Okabe and Ito), the first of them for success.
 _STATES = (
     "#009E73 #56B4E9 #F0E442 #E69F00 #D55E00 #CC79A7 #222222 #999999 #0072B2".split()
@@ -108,19 +109,28 @@ def comparison_sheet(
             f"maps of {wrong or 'no methods'}; expected some of {reference.shape}"
         )
     scale = SCALES[contrast]
-    figure, axes = _figure(2, 1 + len(estimates), title)
+    shown = [("reference", reference), *estimates.items()]
+    columns = min(len(shown), COLUMNS)
+    bands = -(-len(shown) // columns)
+    figure, axes = _figure(2 * bands, columns, title)
     look = {"roi": roi, "turns": turns}
     above, below = (0, scale.largest), (-scale.error, scale.error)
-    for column, (name, image) in enumerate(
-        {"reference": reference, **estimates}.items()
-    ):
-        bars = (scale.label, "error") if column == len(estimates) else (None, None)
+    for n in range(bands * columns):
+        band, column = divmod(n, columns)
+        value, error = axes[2 * band][column], axes[2 * band + 1][column]
+        if n >= len(shown):
+            value.set_axis_off()
+        if n >= len(shown) or not n:
+            error.set_axis_off()
+        if n >= len(shown):
+            continue
+        name, image = shown[n]
+        last = column == columns - 1 or n == len(shown) - 1
+        bars = (scale.label, "error") if last else (None, None)
         label = f"{name}\n{notes.get(name, '')}" if notes else name
-        _panel(axes[0][column], image, label, above, scale.colours, **look, bar=bars[0])
-        if column:
-            error = image - reference
-            _panel(axes[1][column], error, "", below, _ERROR, **look, bar=bars[1])
-    axes[1][0].set_axis_off()
+        _panel(value, image, label, above, scale.colours, **look, bar=bars[0])
+        if n:
+            _panel(error, image - reference, "", below, _ERROR, **look, bar=bars[1])
     return figure
 
 
@@ -144,10 +154,10 @@ def calibration_figure(
     figure = Figure(figsize=(8.4, 4.0), dpi=130, layout="constrained")
     errors, coverage = figure.subplots(1, 2)
     values = []
-    for (name, (sigma, error, nominal, observed)), colour in zip(
+    for (name, (sigma, error, nominal, observed)), style in zip(
         curves.items(), _cycle(len(curves)), strict=True
     ):
-        style = {"color": colour, "marker": "o", "markersize": 3.5, "label": name}
+        style = {"marker": "o", "markersize": 3.5, "label": name} | style
         errors.plot(1e3 * np.asarray(sigma), 1e3 * np.asarray(error), **style)
         coverage.plot(nominal, observed, **style)
         values += [1e3 * np.asarray(sigma), 1e3 * np.asarray(error)]
@@ -251,6 +261,11 @@ def _states(
     )
 
 
-def _cycle(count: int) -> list[str]:
+def _cycle(count: int) -> list[dict[str, str]]:
+    """Colours, then the same ones dashed."""
     order = [8, 4, 0, 3, 5, 1, 7, 6]
-    return [_STATES[order[n % len(order)]] for n in range(count)]
+    size = len(order)
+    return [
+        {"color": _STATES[order[n % size]], "linestyle": ("-", "--")[n // size % 2]}
+        for n in range(count)
+    ]
