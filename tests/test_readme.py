@@ -18,7 +18,8 @@ def test_code_prints_what_its_comments_say():
     names = {}
     with contextlib.redirect_stdout(said):
         exec(compile(code, "README.md", "exec"), names)
-    expected = re.findall(r"^print\(.*?\)  # (\[[^\]]*\])", code, flags=re.MULTILINE)
+    comment = r"^print\(.*?\)  # (\[[^\]]*\]|[\d.]+)"
+    expected = re.findall(comment, code, flags=re.MULTILINE)
     assert said.getvalue().split("\n")[:-1] == expected
     assert names["rewards"].tolist() == [[1.0, 1.0, 0.0]]
 
