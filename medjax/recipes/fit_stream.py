@@ -1,7 +1,6 @@
-"""Fit a volume slab by slab: bounded memory, one compilation, progress."""
+"""Fit a volume slab by slab: bounded memory, one compilation."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -11,78 +10,64 @@ from jaxtyping import Float, Inexact, Shaped
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.signal import SignalModel, Times
 
-# Samples and the grid's scores of so many voxels stay in a processor's caches.
-BLOCK = 32768
-
 
 def fit_slabs(
     slabs: Iterable[Inexact[np.ndarray, "E *N"]],
     times: Times,
     *,
     model: SignalModel,
-    weights: Iterable[Float[np.ndarray, "E *N"]] | None = None,
-    block: int = BLOCK,
-    on_voxels: Callable[[int], None] | None = None,
+    weights: Iterable[Float[np.ndarray, "E *N"]] | Float[np.ndarray, "E"] | None = None,
+    block: int = 32768,
     **options: Any,
 ) -> Iterator[FitResult]:
-    """`fit_map` of each slab, in order, as NumPy arrays.
+    """`fit_map` of each slab, in order, as NumPy arrays of the slab's shape.
 
-    Voxels go through one compiled program in blocks of `block`, the last one padded
-    with zeros: memory does not grow with the volume, and slabs may differ in size.
-    While a block is computed, the next one is copied.
+    Voxels go through one compiled program in blocks, the last one padded with zeros:
+    memory does not grow with the volume, and slabs may differ in size. The caller
+    counts what it takes from here: that is the progress.
 
     Args:
-        slabs: such as slices read from a file one by one.
+        slabs: such as slices, read from a file when they are asked for.
         times: [E].
         model: of `mri.signal`.
-        weights: an array [E, *N] for each slab; None = as `options` say.
-        block: voxels a call.
-        on_voxels: told the number of voxels done, after each block.
+        weights: an array for each slab, or one [E] for all.
+        block: voxels a call; samples and grid of 32,768 stay in a processor's caches.
         options: of `fit_map`.
 
     Raises:
-        ValueError: what `fit_map` raises; `weights` that end before the slabs.
+        ValueError: what `fit_map` raises, and weights for more or fewer slabs.
     """
-    done = 0
-    pairs = ((s, None) for s in slabs)
-    if weights is not None:
+    shared = weights is None or isinstance(weights, np.ndarray)
+    pairs = ((slab, weights) for slab in slabs)
+    if not shared:
         pairs = zip(slabs, weights, strict=True)
     for slab, weight in pairs:
-        shape = slab.shape[1:]
         flat = np.reshape(slab, (len(slab), -1))
-        count = flat.shape[1]
-        flat_weight = None if weight is None else np.reshape(weight, flat.shape)
-        parts: list[FitResult] = []
-        running: deque[tuple[FitResult, int]] = deque()
+        if not shared:
+            weight = np.reshape(weight, flat.shape)
+        parts, last = [], None
+        for first in range(0, flat.shape[1], block):
+            part = slice(first, first + block)
+            result = fit_map(
+                _pad(flat[:, part], block),
+                times,
+                model=model,
+                weights=weight if shared else _pad(weight[:, part], block),
+                **options,
+            )
+            if last is not None:  # copied while this block is computed
+                parts.append(jax.tree.map(np.asarray, last))
+            last = result
+        parts.append(jax.tree.map(np.asarray, last))
+        shape = slab.shape[1:]
 
-        def finish(
-            running: deque[tuple[FitResult, int]] = running,
-            parts: list[FitResult] = parts,
-        ) -> int:
-            result, size = running.popleft()
-            parts.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
-            return size
+        def join(
+            *xs: np.ndarray, size: int = flat.shape[1], shape: tuple[int, ...] = shape
+        ) -> np.ndarray:
+            return np.concatenate(xs)[:size].reshape(shape)
 
-        for first in range(0, count, block):
-            chunk = flat[:, first : first + block]
-            given = dict(options)
-            if flat_weight is not None:
-                given["weights"] = _pad(flat_weight[:, first : first + block], block)
-            result = fit_map(_pad(chunk, block), times, model=model, **given)
-            running.append((result, chunk.shape[1]))
-            if len(running) == 2:
-                done += finish()
-                if on_voxels is not None:
-                    on_voxels(done)
-        while running:
-            done += finish()
-            if on_voxels is not None:
-                on_voxels(done)
-        yield jax.tree.map(
-            lambda *xs, shape=shape: np.concatenate(xs).reshape(shape), *parts
-        )
+        yield jax.tree.map(join, *parts)
 
 
 def _pad(x: Shaped[np.ndarray, "E N"], size: int) -> Shaped[np.ndarray, "E M"]:
-    missing = size - x.shape[1]
-    return np.pad(x, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(x)
+    return np.pad(x, ((0, 0), (0, size - x.shape[1])))
