@@ -189,4 +189,8 @@ def _scoring(setup: Setup, name: str, *, limit: int) -> dict[str, Any]:
         level=evaluation["level"],
         seed=evaluation["seed"],
     )
-    return {"eval_batches": batches, "score": score}
+    people, slices = evaluation["subjects"], len(setup.population.template.slices)
+    rows = people * slices * len(setup.acquisition.accelerations)
+    total = -(-min(rows, limit or rows) // evaluation["batch"])
+    total += bool(final and evaluation["invivo"])
+    return {"eval_batches": batches, "eval_total": total, "score": score}

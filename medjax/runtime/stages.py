@@ -34,6 +34,7 @@ class Stage(NamedTuple):
     check: Callable[[], None] | None = None  # before it trains; raises what is wrong
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
+    eval_total: int = 0  # batches of an evaluation, for its ETA; 0 where not known
     evaluate_every: int = 0
     evaluate_first: bool = False  # before the first step too
 
@@ -138,6 +139,7 @@ def _evaluation(
             rules=rules,
             seed=seed,
             name=f"{stage.name} eval",
+            total=stage.eval_total,
         )
         return score(results, folder / "eval" / str(jax.device_get(state.step)))
 

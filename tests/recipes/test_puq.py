@@ -40,6 +40,8 @@ def test_validation_and_test_subjects_are_others():
         for stage in (first, second)
     )
     assert chosen and tested and not chosen & tested
+    for stage in (first, second):
+        assert len(list(stage.eval_batches())) == stage.eval_total
 
 
 def save_measured(path, times):
