@@ -33,6 +33,7 @@ from medjax.types import Key, QmriBatch
 
 CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
 ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
+FULL = "fully sampled, coils combined"
 FITS = ("plain", "weighted", "puq")
 Slab = Callable[[QmriBatch, Key], FitResult]
 
@@ -57,7 +58,8 @@ def make_plan(
     """Choose, or take what `options` ask for.
 
     Images are fitted as they are. k-space goes through the classical method that is
-    named; else through the checkpoint's network; else through the default method.
+    named; else through the checkpoint's network; else, where the first slice is fully
+    sampled, through the adjoint alone; else through the default method.
 
     Raises:
         ValueError: an unknown method or fit, a checkpoint whose times differ.
@@ -69,7 +71,12 @@ def make_plan(
         compute = _network(quantity, checkpoint, data, network, fit, options)
         name = f"network of {checkpoint}, {options['fit']} {quantity.model.name} fit"
         return Plan(name, compute)
-    name, methods = options["method"] or options["default"], options["methods"]
+    name, methods = options["method"], options["methods"]
+    if not name:  # nothing is missing in fully sampled k-space
+        sampled = scan.read(0).mask
+        name = FULL if sampled is None or sampled.all() else options["default"]
+    if name == FULL:
+        methods = {FULL: {"kind": "zero_filled"}}
     if name not in methods:
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"

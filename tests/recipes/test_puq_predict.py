@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medjax.mri.fit import FitStatus, fit_map
+from medjax.mri.sense import sense_forward
 from medjax.mri.signal import signal_model
 from medjax.recipes.puq_predict import Seen, predict, summarise
 from medjax.sharding import make_mesh
@@ -75,6 +76,18 @@ def test_a_method_can_be_named_and_an_unknown_one_is_refused(scan, tmp_path):
     assert "zero-filled" in (folder / "T2map.json").read_text()
     with pytest.raises(ValueError, match="'GRAPPA': expected one of .*CG-SENSE"):
         run(path, tmp_path, method="GRAPPA")
+
+
+def test_fully_sampled_kspace_is_only_combined(tmp_path, capsys):
+    kspace, target, sens, roi = toy_slices(limit=1)
+    full = sense_forward(target.astype(np.complex64), sens)
+    run(save_scan(tmp_path / "full.npz", kspace=full, sens=sens), tmp_path)
+    assert "fully sampled" in capsys.readouterr().out
+    fit = fit_map(np.moveaxis(target, 1, 0), TIMES, model=T2, bounds=(0.01, 2.0))
+    truth = np.asarray(fit.params["t2"])
+    found = load(tmp_path / "predict" / "full", "T2map")
+    wrong = np.abs(found - truth)[roi & (truth < 0.2)]
+    assert np.median(wrong) < 1e-5
 
 
 def test_maps_of_an_earlier_run_stay(scan, tmp_path):
