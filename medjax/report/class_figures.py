@@ -118,6 +118,7 @@ def _draw(axis: "Axes", answer: Answer) -> None:
     plain = {"parse_math": False}
     axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG, **plain)
     words = " ".join(answer.text.split())
+    words = "".join(c if c.isprintable() else "\ufffd" for c in words)
     lines = textwrap.wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
     axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3, **plain)
 

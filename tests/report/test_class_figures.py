@@ -39,7 +39,7 @@ def test_answers_of_all_classes_take_turns():
 
 
 def test_whatever_a_policy_wrote_is_drawn():
-    odd = "$x^ \\frac \ufffd\n" * 40
+    odd = "$x^ \\frac \ufffd\x06\n" * 40
     assert png_bytes(answer_sheet([answer("base", "low", odd)], count=6))
     with pytest.raises(ValueError, match="no answers"):
         answer_sheet([], count=6)
