@@ -155,8 +155,8 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "field": field,  # mm
             "margin": margin,  # of a crop, times the structure's longer side
             "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
-            "shift": 0.12,  # of a side, and
-            "scale": (0.85, 1.18),  # what pictures are moved by
+            "shift": 0.1,  # of a side, and
+            "scale": (0.9, 1.11),  # what pictures are moved by
             "mirror": False,
             "test_draws": 4,  # pictures of each test slice
             "balance": True,  # training pictures of all classes equally often
