@@ -102,7 +102,7 @@ def unrolled_reconstruction(
         return solve(adjoint + strength * z, z, strength, iterations), extra
 
     x = adjoint
-    if start_iterations:
+    if start_iterations and damping is not None:
         x = solve(adjoint, jnp.zeros_like(adjoint), damping[0], start_iterations)
     body = jax.checkpoint(stage) if remat else stage
     x, extras = jax.lax.scan(body, x, (weights, damping), unroll=unroll)

@@ -35,14 +35,14 @@ CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
 ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
 FULL = "fully sampled, coils combined"
 FITS = ("plain", "weighted", "puq")
-Slab = Callable[[QmriBatch, Key], FitResult]
+Compute = Callable[[QmriBatch, Key], FitResult]
 
 
 class Plan(NamedTuple):
     """How a scan becomes maps."""
 
     name: str  # of the reconstruction and fit, for people and sidecars
-    compute: Slab  # compiled; the slab's slices are the batch
+    compute: Compute  # compiled; the slab's slices are the batch
 
 
 def make_plan(
@@ -84,13 +84,13 @@ def make_plan(
     basis = partial(make_basis, scan.contrast, quantity.times)
     reconstruct = make_classical({name: methods[name]}, basis)[name]
 
-    def compute(batch: QmriBatch, key: Key) -> FitResult:
+    def classical(batch: QmriBatch, key: Key) -> FitResult:
         scale = image_scale(batch.kspace, batch.sens)
         kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
         images = scale * reconstruct(batch._replace(kspace=kspace), key)
         return fit_images(quantity, images)
 
-    return Plan(f"{name}, {quantity.model.name} fit", jax.jit(compute))
+    return Plan(f"{name}, {quantity.model.name} fit", jax.jit(classical))
 
 
 def prepare_slice(found: ScanSlice, *, positive: int | None) -> ScanSlice:
@@ -134,15 +134,16 @@ def make_slab(slices: Sequence[ScanSlice], first: int, size: int) -> QmriBatch:
     valid = np.arange(size) < len(slices)
     ids = np.arange(first, first + size, dtype=np.int32)
     if slices[0].images is not None:
-        images = np.stack([row.images for row in rows])
+        images = np.stack([np.asarray(row.images) for row in rows])
         blank = np.zeros((size, 1, 1, *images.shape[-2:]), np.complex64)
         roi = np.ones((size, *images.shape[-2:]), bool)
         mask = np.ones((size, 1, 1, 1), bool)
         return QmriBatch(blank, mask, blank[:, 0], images, roi, valid, ids)
     kspace, sens = (np.stack([getattr(r, k) for r in rows]) for k in ("kspace", "sens"))
     shape = (size, kspace.shape[1], *kspace.shape[-2:])
-    full = (len(rows[0].mask), max(len(r.mask[0]) for r in rows), shape[-1])
-    mask = np.stack([np.broadcast_to(r.mask, full) for r in rows])
+    masks = [np.asarray(row.mask) for row in rows]
+    full = (shape[1], max(mask.shape[1] for mask in masks), shape[-1])
+    mask = np.stack([np.broadcast_to(mask, full) for mask in masks])
     target = np.zeros(shape, np.float32)  # nobody knows
     roi = (np.abs(sens) > 0).any(axis=1)
     return QmriBatch(kspace, mask, sens, target, roi, valid, ids)
@@ -168,7 +169,7 @@ def _network(
     network: Mapping[str, Any],
     fit: Mapping[str, Any],
     options: Mapping[str, Any],
-) -> Slab:
+) -> Compute:
     if options["fit"] not in FITS:
         raise ValueError(
             f"predict.fit {options['fit']!r}: expected one of {', '.join(FITS)}"

@@ -141,7 +141,7 @@ def _model(scan: Scan, name: str) -> SignalModel:
     return signal_model(name or MODELS[scan.contrast])
 
 
-def _names(model: SignalModel) -> dict[str, Callable[[FitResult], np.ndarray]]:
+def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.maps`) -> what of a fit goes there."""
     constant = model.time_constant
     kind = "T1" if constant == "t1" else "T2"
@@ -170,8 +170,8 @@ def _bright(maps: FitResult) -> Bool[np.ndarray, "H W"]:
 
 def _seen(maps: FitResult, model: SignalModel, bright: np.ndarray) -> Seen:
     name = model.time_constant
-    arrays = (maps.params[name], maps.sigma[name], maps.status)
-    return Seen(*map(np.asarray, arrays), bright)
+    value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
+    return Seen(value, sigma, np.asarray(maps.status), bright)
 
 
 def _finish(

@@ -1,7 +1,7 @@
 """From images and their uncertainty to T1 or T2 maps with error bars."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,8 @@ def regressed_map(
 
     def value(mean):
         inputs, usable = regressor_inputs(mean, std, normalisation=normalisation)
-        found = longest * regressor.apply({"params": params}, inputs[kind])
+        fraction: Any = regressor.apply({"params": params}, inputs[kind])
+        found = longest * fraction
         return found.sum(), (found, usable)
 
     slopes, (found, usable) = jax.grad(value, has_aux=True)(mean)
