@@ -69,8 +69,10 @@ def open_policy(
         how = {name: rest[name] for name in ("dtype", "param_dtype", "remat")}
         made = pretrained_policy(path, **bounds, **how)
 
-        def ready(texts: Sequence[str], answers: Sequence[str], **_: Style) -> Policy:
-            del texts, answers
+        def ready(
+            texts: Sequence[str], answers: Sequence[str], *, style: Style
+        ) -> Policy:
+            del texts, answers, style
             return made
 
         return made.geometry, ready
