@@ -320,8 +320,9 @@ def print_table(table):
 
 def cell_name(task, method, seed):
     """Its folder."""
-    plain = "".join(c if c.isalnum() else "_" for c in method)
-    return f"{task}-{plain}-{seed}".replace("___", "_")
+    words = method.replace("-", "minus" if method.endswith("-") else "")
+    words = words.replace("+ ", "with ").replace("+", "plus")
+    return f"{task}-{'_'.join(words.replace(',', '').split())}-{seed}"
 
 
 def write_json(path, document):

@@ -139,7 +139,9 @@ def make_score(
             write_evaluation(folder, _rows(task, answered), tables)
             _write_page(folder, stage, tables, task, answered)
         found = scores(ours, **kind)
+        truth = np.array([record.label for record in records])
         return found | {
+            "ranked accuracy": float(np.mean(answered.predictions["ranked"] == truth)),
             "format": float(np.mean(values["well_formed"])),
             "think_words": float(np.mean(values["think_words"])),
             "n": len(records),
@@ -162,6 +164,7 @@ def _rows(task: ClassTask, answered: Answered) -> Iterator[dict[str, Any]]:
             "target": record.name,
             "answer": task.classes[label] if label >= 0 else None,
             "label": label,
+            "ranked": int(answered.predictions["ranked"][n]),
             "length": int(values["length"][n]),
             "recitation": round(float(values["recitation"][n]), 6),
             "text": answered.texts[n],
@@ -171,7 +174,11 @@ def _rows(task: ClassTask, answered: Answered) -> Iterator[dict[str, Any]]:
 def _earlier(
     before: Mapping[str, Path], records: Sequence[LabelRecord]
 ) -> dict[str, LabelAnswers]:
-    """The answers of earlier stages that were asked the same questions."""
+    """The answers of earlier stages that were asked the same questions.
+
+    Where fewer than half of them could be read, the classes that the policy held for
+    most likely have a row too: so a policy is tested that was not taught to answer.
+    """
     asked = [(record.sample_id, record.name) for record in records]
     found = {}
     for name, folder in before.items():
@@ -183,6 +190,9 @@ def _earlier(
                 length=[row["length"] for row in rows],
                 overlap=[row["recitation"] for row in rows],
             )
+            if np.mean(found[name].predicted >= 0) < 0.5:
+                ranked = np.array([row["ranked"] for row in rows])
+                found[f"{name}, most likely"] = make_answers(ranked, records)
     return found
 
 

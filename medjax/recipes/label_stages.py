@@ -14,7 +14,7 @@ from medjax.data.class_batches import eval_label_batches, train_label_batches
 from medjax.data.knowledge import check_question_length
 from medjax.data.labels import Wording, check_task, class_answers, wording_texts
 from medjax.data.layout import shown_size
-from medjax.data.prompts import plan_buckets
+from medjax.data.prompts import answer_rows, plan_buckets
 from medjax.data.tokenizer import parse_tables
 from medjax.recipes.label_data import LabelParts
 from medjax.recipes.label_score import label_baselines, make_score
@@ -95,6 +95,12 @@ def label_setup(
         multiple=_MULTIPLE,
     )
     tables = parse_tables(policy.tokenizer, policy.config.vocab)
+    written, written_mask = answer_rows(
+        policy.tokenizer,
+        answers,
+        origins=wording.task.classes,
+        lengths=buckets.answer,
+    )
 
     def eval_batches(parts: Parts, encoding: Encoding, **how: Any) -> Any:
         return eval_label_batches(parts.test, wording, encoding, **how)
@@ -109,7 +115,11 @@ def label_setup(
         train_batches=train_batches,
         eval_batches=eval_batches,
         make_evaluate=partial(
-            make_evaluate, labels=labels, references=found.references
+            make_evaluate,
+            labels=labels,
+            references=found.references,
+            answers=written,
+            answers_mask=written_mask,
         ),
         make_score=partial(
             make_score,

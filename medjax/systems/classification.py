@@ -5,22 +5,30 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.policy import (
+    Prefill,
+    completion_logps,
+    encode_images,
+    prefill,
+)
 from medjax.rl.label_rewards import label_format_reward
 from medjax.rl.labels import LabelTables, parse_labels
 from medjax.rl.parse import ParseTables
 from medjax.rl.recitation import recitation_reward
 from medjax.rl.recitation_tables import RecitationTables
-from medjax.systems.rollout import sample_prompt
-from medjax.types import Key, LabelBatch, TrainState
+from medjax.systems.rollout import sample
+from medjax.types import Key, LabelBatch, Params, TrainState
 
 
 class Predictions(NamedTuple):
     """Greedy answers to N prompts."""
 
     label: Int[Array, "N"]  # class index, -1 = none was read
+    ranked: Int[Array, "N"]  # the class whose written answer is most likely
     tokens: Int[Array, "N T"]
     mask: Bool[Array, "N T"]
 
@@ -31,12 +39,17 @@ def make_evaluate(
     *,
     labels: LabelTables,
     references: RecitationTables,
+    answers: Int[np.ndarray, "C T"],
+    answers_mask: Bool[np.ndarray, "C T"],
     max_tokens: int,
     stop_tokens: Sequence[int],
     pad: int,
     max_words: int | None = None,
 ) -> Callable[[TrainState, LabelBatch, Key], tuple[Predictions, dict[str, Array]]]:
     """The evaluation of a policy that names classes: one greedy answer a prompt.
+
+    Beside it the classes' answers are ranked by their mean log-probability a token:
+    what a policy knows that does not write such answers, as before it was taught to.
 
     Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
     overlap of the reasoning with the descriptions of all classes, 0 without words),
@@ -47,6 +60,8 @@ def make_evaluate(
         tables: of its vocabulary.
         labels: to read answers.
         references: what the reasoning is compared with.
+        answers: how each class is answered, stop token included, to be ranked.
+        answers_mask: of them.
         max_tokens: T of an answer.
         stop_tokens: end it.
         pad: fills it up.
@@ -56,10 +71,12 @@ def make_evaluate(
     def evaluate(
         state: TrainState, batch: LabelBatch, key: Key
     ) -> tuple[Predictions, dict[str, Array]]:
-        rollout = sample_prompt(
+        features = encode_images(config, state.params, batch.prompt.images)
+        prefilled = prefill(config, state.params, batch.prompt, features)
+        rollout = sample(
             config,
             state.params,
-            batch.prompt,
+            prefilled,
             batch.sample_id,
             key,
             group=1,
@@ -82,9 +99,27 @@ def make_evaluate(
             "think_words": parsed.think_words,
             "valid": batch.valid,
         }
-        return Predictions(parsed.label, tokens, mask), metrics
+        ranked = rank_answers(config, state.params, prefilled, answers, answers_mask)
+        return Predictions(parsed.label, ranked, tokens, mask), metrics
 
     return evaluate
+
+
+def rank_answers(
+    config: Qwen25VLConfig,
+    params: Params,
+    prefilled: Prefill,
+    answers: Int[Array | np.ndarray, "C T"],
+    mask: Bool[Array | np.ndarray, "C T"],
+) -> Int[Array, "N"]:
+    """The class whose answer has the highest mean log-probability a token."""
+    shape = (prefilled.next_position.shape[0], *answers.shape)
+    tokens = jnp.broadcast_to(jnp.asarray(answers), shape)
+    counted = jnp.broadcast_to(jnp.asarray(mask), shape)
+    logp, _ = completion_logps(config, params, prefilled, tokens, counted)
+    total = jnp.sum(jnp.where(counted, logp, 0), axis=-1)
+    mean = total / jnp.sum(counted, axis=-1, dtype=jnp.int32).astype(total.dtype)
+    return jnp.argmax(mean, axis=-1).astype(jnp.int32)
 
 
 def check_answers(

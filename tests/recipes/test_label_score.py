@@ -59,15 +59,15 @@ def tokenizer():
     return train_tokenizer([TEXT], 300)
 
 
-def results(tokenizer, records=RECORDS):
+def results(tokenizer, records=RECORDS, said=SAID):
     """Two batches of three answers and one row that fills the batch."""
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     tokens = np.tile(np.array(ids, np.int32), (4, 1))
     for half in range(2):
         rows = slice(3 * half, 3 * half + 3)
-        label = np.append(SAID[rows], 2)
+        label = np.append(said[rows], 2)
         metrics = {
-            "right": np.append(SAID[rows] == TRUE[rows], True),
+            "right": np.append(said[rows] == TRUE[rows], True),
             "parsed": label >= 0,
             "well_formed": label >= 0,
             "length": np.full(4, 7 + half),
@@ -75,7 +75,8 @@ def results(tokenizer, records=RECORDS):
             "think_words": np.full(4, 2),
             "valid": VALID,
         }
-        found = Predictions(label, tokens, np.ones(tokens.shape, bool))
+        ranked = np.append(TRUE[rows], 0)
+        found = Predictions(label, ranked, tokens, np.ones(tokens.shape, bool))
         yield found, metrics, records[rows]
 
 
@@ -103,6 +104,7 @@ def test_numbers_are_those_of_the_valid_rows(scored):
     assert values["parsed"] == values["format"] == pytest.approx(5 / 6)
     # 1 off, 1 off, and the unread one as far off as can be
     assert values["grade error"] == pytest.approx((1 + 1 + 2) / 6)
+    assert values["ranked accuracy"] == 1.0
     assert values["overlap"] == pytest.approx(0.25)
     assert (values["n"], values["length"], values["think_words"]) == (6, 7.5, 2)
 
@@ -121,6 +123,7 @@ def test_a_line_for_each_question(scored):
         "target": "large",
         "answer": "small",
         "label": 1,
+        "ranked": 2,
         "length": 7,
         "recitation": 0.25,
         "text": TEXT,
@@ -163,6 +166,17 @@ def test_earlier_stages_that_were_asked_the_same_are_compared(
     folder = tmp_path / "other" / "eval" / "3"
     make(tokenizer, before=before)(results(tokenizer, other), folder)
     assert "warm start" not in (folder / "tables.txt").read_text()
+
+
+def test_a_policy_that_writes_no_answers_is_judged_by_likelihood(tokenizer, tmp_path):
+    silent = results(tokenizer, said=np.full(6, -1, np.int32))
+    make(tokenizer, "first")(silent, tmp_path / "first" / "eval" / "0")
+    before = {"zero-shot": tmp_path / "first" / "eval" / "0"}
+    folder = tmp_path / "grpo" / "eval" / "3"
+    make(tokenizer, before=before)(results(tokenizer), folder)
+    rows = (folder / "tables.txt").read_text().splitlines()[3:6]
+    assert rows[1].split()[:3] == ["zero-shot", "6", "0.000"]
+    assert rows[2].startswith("zero-shot, most likely") and " 1.000 " in rows[2]
 
 
 def test_answers_stand_beside_what_they_are_grouped_by():

@@ -20,6 +20,7 @@ from tests.tiny_labels import (
     tiny_label_tables,
     tiny_labels,
     token_texts,
+    written_answers,
 )
 
 CONFIG, TABLES = tiny_config(), tiny_label_tables()
@@ -31,7 +32,7 @@ AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 TOKENS = {"max_tokens": 3, "stop_tokens": [STOP], "pad": PAD}
 READING = {"labels": LABELS, "references": REFERENCES, "max_words": 24}
-EVALUATE = make_evaluate(CONFIG, TABLES, **READING, **TOKENS)
+EVALUATE = make_evaluate(CONFIG, TABLES, **READING, **TOKENS, **written_answers())
 
 
 def build(**changes):
