@@ -210,8 +210,8 @@ def _fit(
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)
-    # Newton squares the error: what is left after a step of sqrt(eps) is eps.
-    done = jnp.abs(move) < slack
+    # Newton squares the error: what is left after such a step is eps^0.8.
+    done = jnp.abs(move) < jnp.finfo(u.dtype).eps ** 0.4
     u = jnp.clip(u + move, *limits)
     solution = solve(model, u, data)
     if magnitude and model.crosses_zero:
