@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int
 
 from medjax.mri.polarity import restore_sign, search_polarity
@@ -137,9 +138,8 @@ def _check(
             f"images: expected floating point or complex, found {images.dtype}; "
             "use images.astype(float)"
         )
-    if not isinstance(times, jax.core.Tracer):
-        times = np.asarray(times, float)
-    shape = times.shape
+    given: Any = times if isinstance(times, Tracer) else np.asarray(times, float)
+    shape = given.shape
     if shape and (images.ndim == 0 or len(images) != shape[0]):
         last = images.ndim > 1 and images.shape[-1] == shape[0]
         way = "; contrasts are last: use jnp.moveaxis(images, -1, 0)" if last else ""
@@ -161,10 +161,10 @@ def _check(
             )
     if skip:
         keep = np.array([e for e in range(len(images)) if e not in skip], np.int32)
-        images, times = images[keep], times[keep]
+        images, given = images[keep], given[keep]
         weights = None if weights is None else weights[keep]
-    check_times(times, model=model)
-    return images, jnp.asarray(times).astype(dtype), weights
+    check_times(given, model=model)
+    return images, jnp.asarray(given).astype(dtype), weights
 
 
 @functools.partial(
@@ -269,10 +269,10 @@ def _result(
 def _rms(data: Weighted, solution: Solution, count: Array) -> Array:
     """Root mean square over contrasts of the residual, without its weights."""
     plain = [invert(root, root > 0) for root in data.roots]
-    square = sum(
-        dot(left, [p**2 * x for p, x in zip(plain, left, strict=True)])
-        for left in solution.residuals
-    )
+    square = jnp.zeros_like(solution.residuals[0][0])
+    for left in solution.residuals:
+        bare = [p * x for p, x in zip(plain, left, strict=True)]
+        square = square + dot(bare, bare)
     return square_root(square / jnp.maximum(count, 1).astype(square.dtype))
 
 

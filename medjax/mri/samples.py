@@ -56,9 +56,9 @@ def prepare_samples(
     dtype = times.dtype
     parts = [images.real, images.imag] if jnp.iscomplexobj(images) else [images]
     channels = [list(part.astype(dtype)) for part in parts]
-    weights = list(jnp.ones((len(images),), dtype) if weights is None else weights)
-    finite = [(w >= 0) & (w < jnp.inf) for w in weights]
-    used = [ok & (w > 0) for ok, w in zip(finite, weights, strict=True)]
+    given = list(jnp.ones((len(images),), dtype) if weights is None else weights)
+    finite = [(w >= 0) & (w < jnp.inf) for w in given]
+    used = [ok & (w > 0) for ok, w in zip(finite, given, strict=True)]
     # NaN and Inf pass through maximum.
     sizes = [_maximum(map(jnp.abs, part)) for part in zip(*channels, strict=True)]
     scale = _maximum(_where(used, sizes))
@@ -74,11 +74,11 @@ def prepare_samples(
     good = status == 0
     # No derivative: what comes out does not depend on how it is scaled.
     scale = jax.lax.stop_gradient(jnp.where(good, scale, 1))
-    largest = jax.lax.stop_gradient(_maximum(_where(used, weights)))
+    largest = jax.lax.stop_gradient(_maximum(_where(used, given)))
     largest = jnp.where(largest > 0, largest, 1)
     roots = [
         jnp.where(on, jnp.sqrt(jnp.where(on, w, 1) / largest), 0)
-        for on, w in zip(used, weights, strict=True)
+        for on, w in zip(used, given, strict=True)
     ]
     middle = jnp.exp((limits[0] + limits[1]) / 2)
     curve = [sum(model.basis(middle, t, *model.constants)) for t in times]

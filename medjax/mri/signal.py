@@ -19,13 +19,15 @@ an incomplete recovery: for a repetition time TR, s0 (1 - 2 e exp(-t/T1) + exp(-
 has the same shape. t1_vfa is the spoiled gradient echo (Ernst), without T2*.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact
 
 Times = Float[Array | np.ndarray, "E *#N"] | Sequence[float]
@@ -212,7 +214,8 @@ def signal(
         times = times.reshape((-1,) + (1,) * len(shape))
     basis = model.basis(rate[None], times, *model.constants)
     pairs = zip(amplitudes, basis, strict=True)
-    return sum(a[None] * phi.astype(a.dtype) for a, phi in pairs)
+    terms = [a[None] * phi.astype(a.dtype) for a, phi in pairs]
+    return functools.reduce(operator.add, terms)
 
 
 def signal_t2(
@@ -269,8 +272,8 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
     """
     angles = model.name == "t1_vfa"
     what, unit = ("flip angles", "radians") if angles else ("times", "seconds")
-    traced = isinstance(times, jax.core.Tracer)
-    values = times if traced else np.asarray(times, float)
+    traced = isinstance(times, Tracer)
+    values: Any = times if traced else np.asarray(times, float)
     found = values.shape
     if not found:
         raise ValueError(f"{what}: expected one a contrast, found a scalar")

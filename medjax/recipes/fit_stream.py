@@ -1,5 +1,6 @@
 """Fit a volume slab by slab: bounded memory, one compilation."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -38,22 +39,18 @@ def fit_slabs(
         ValueError: what `fit_map` raises, and weights for more or fewer slabs.
     """
     shared = weights is None or isinstance(weights, np.ndarray)
-    pairs = ((slab, weights) for slab in slabs)
-    if not shared:
-        pairs = zip(slabs, weights, strict=True)
-    for slab, weight in pairs:
+    each = itertools.repeat(weights) if shared else weights
+    for slab, weight in zip(slabs, each, strict=not shared):
         flat = np.reshape(slab, (len(slab), -1))
-        if not shared:
-            weight = np.reshape(weight, flat.shape)
         parts, last = [], None
         for first in range(0, flat.shape[1], block):
             part = slice(first, first + block)
+            if not shared:
+                given = _pad(np.reshape(weight, flat.shape)[:, part], block)
+            else:
+                given = weight
             result = fit_map(
-                _pad(flat[:, part], block),
-                times,
-                model=model,
-                weights=weight if shared else _pad(weight[:, part], block),
-                **options,
+                _pad(flat[:, part], block), times, model=model, weights=given, **options
             )
             if last is not None:  # copied while this block is computed
                 parts.append(jax.tree.map(np.asarray, last))
