@@ -1,6 +1,5 @@
 """What grounding stages share: the setup, the identity, the self-test, evaluation."""
 
-
 import pytest
 
 from medjax.data.chat import special_tokens
