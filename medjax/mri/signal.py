@@ -13,15 +13,13 @@ t1_sr        s0 (1 - exp(-t/T1))                                     s0, t1
 t1_vfa       s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1)     s0, t1
 ===========  ======================================================  ==================
 
-Times are seconds, flip angles a radians, s0 and offset have the unit of the image. A
-pulse that inverts fully has efficiency 1. With t1_ir3 s0 and the efficiency also absorb
-an incomplete recovery: for a repetition time TR, s0 (1 - 2 e exp(-t/T1) + exp(-TR/T1))
-has the same shape. t1_vfa is the spoiled gradient echo (Ernst), without T2*.
+Times are seconds, flip angles a radians, s0 and offset in the unit of the image. A full
+inversion has efficiency 1; with a repetition time TR, 1 - 2 e exp(-t/T1) + exp(-TR/T1)
+has the shape of t1_ir3 as well. t1_vfa is the spoiled gradient echo, without T2*.
 """
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -113,7 +111,7 @@ T2 = SignalModel(
     exponential=True,
 )
 T2STAR = T2._replace(
-    name="t2star", parameters=("s0", "t2star"), bounds=(1e-4, 10.0), longest=1.0
+    name="t2star", parameters=("s0", "t2star"), bounds=(1e-4, 10), longest=1
 )
 T2_OFFSET = T2._replace(
     name="t2_offset",
@@ -156,8 +154,8 @@ def vfa_model(repetition_time: float) -> SignalModel:
     """
     if not 0 < repetition_time <= 10:
         raise ValueError(
-            f"repetition time {repetition_time}: expected seconds, above 0 and at most "
-            "10; divide milliseconds by 1000"
+            f"repetition time {repetition_time}: expected 0 to 10 seconds; divide "
+            "milliseconds by 1000"
         )
     return T1_SR._replace(
         name="t1_vfa",
@@ -188,7 +186,7 @@ def signal(
     """S(t) of any model, in the dtype of the parameters that are arrays.
 
     Args:
-        model: which one.
+        model: one of this module.
         parameters: by name, scalars or [*N]; s0 and offset may be complex.
         times: [E], or [E, *N] where voxels differ (actual flip angles, say).
 
@@ -213,9 +211,10 @@ def signal(
     if times.ndim == 1:
         times = times.reshape((-1,) + (1,) * len(shape))
     basis = model.basis(rate[None], times, *model.constants)
-    pairs = zip(amplitudes, basis, strict=True)
-    terms = [a[None] * phi.astype(a.dtype) for a, phi in pairs]
-    return functools.reduce(operator.add, terms)
+    terms = (
+        a[None] * phi.astype(a.dtype) for a, phi in zip(amplitudes, basis, strict=True)
+    )
+    return functools.reduce(jnp.add, terms)
 
 
 def signal_t2(
@@ -250,17 +249,14 @@ def signal_saturation_recovery(
 def signal_vfa(
     s0: Value, t1: Value, angles: Times, *, repetition_time: float
 ) -> Inexact[Array, "E *N"]:
-    """s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1): spoiled gradient echo.
-
-    Flip angles [rad]; with a B1 map, the actual ones, [E, *N].
-    """
+    """Ernst's signal at flip angles [rad]; with a B1 map the actual ones, [E, *N]."""
     return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)
 
 
 def check_times(times: Times, *, model: SignalModel, count: int | None = None) -> None:
     """Refuse times that cannot be the model's: unit, sign, number.
 
-    What is traced has no values to check; its shape is.
+    What is traced has no values to check.
 
     Args:
         times: [E] or [E, *N], seconds, or radians for t1_vfa.
@@ -293,9 +289,9 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
             f"{what}: expected {unit}, at most {model.longest:.3g} for {model.name}; "
             f"found {values.max():.6g}, which looks like {small}"
         )
-    different = len(np.unique(values, axis=0))
-    if different < len(model.parameters):
+    different, needed = len(np.unique(values, axis=0)), len(model.parameters)
+    if different < needed:
         raise ValueError(
-            f"{what}: {model.name} has {len(model.parameters)} parameters and needs as "
-            f"many different {what}; found {different}"
+            f"{what}: {model.name} has {needed} parameters and needs as many different "
+            f"{what}; found {different}"
         )
