@@ -153,7 +153,8 @@ def _check_samples(mask: np.ndarray, sampled: np.ndarray) -> None:
 def _check_centred(kspace: np.ndarray) -> None:
     """The largest energy of an image with a smooth phase is near the centre."""
     *lead, height, width = kspace.shape
-    power = np.abs(kspace) ** 2
+    size = np.abs(kspace)
+    power = (size / size.max()) ** 2  # of any unit, without overflow
     peak = np.unravel_index(
         power.sum(axis=tuple(range(len(lead)))).argmax(), (height, width)
     )

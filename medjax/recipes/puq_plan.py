@@ -1,6 +1,7 @@
 """What `predict` computes of one slab of slices: k-space or images to fitted maps."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,16 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from medjax.data.scans.formats import Scan, ScanSlice
+from medjax.data.qmri.simulate import make_protocol
+from medjax.data.scans.formats import Scan
 from medjax.models.denoiser import Regressor
-from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.masks import calibration_size
-from medjax.mri.noise import mix_coils, noise_covariance, whitening_matrix
-from medjax.mri.phase import smooth_phase
-from medjax.mri.sense import normalize_sensitivities
 from medjax.recipes.puq_methods import make_classical
 from medjax.recipes.puq_setup import make_basis, make_design
 from medjax.runtime.checkpoint import restore_params
@@ -31,8 +27,6 @@ from medjax.systems.quantification import (
 from medjax.systems.reconstructor import image_scale
 from medjax.types import Key, QmriBatch
 
-CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
-ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
 FULL = "fully sampled, coils combined"
 FITS = ("plain", "weighted", "puq")
 Compute = Callable[[QmriBatch, Key], FitResult]
@@ -62,13 +56,16 @@ def make_plan(
     sampled, through the adjoint alone; else through the default method.
 
     Raises:
-        ValueError: an unknown method or fit, a checkpoint whose times differ.
+        ValueError: an unknown method or fit, a subspace of another contrast, a
+            checkpoint whose contrast or times differ.
     """
     if scan.kind == "images":
         plain = partial(_fit_pictures, quantity, magnitude=options["magnitude"])
         return Plan(f"images as they are, {quantity.model.name} fit", jax.jit(plain))
     if checkpoint and not options["method"]:
-        compute = _network(quantity, checkpoint, data, network, fit, options)
+        folder = _checkpoints(checkpoint)
+        _check_trained(scan, folder, data)
+        compute = _network(quantity, folder, scan.contrast, network, fit, options)
         name = f"network of {checkpoint}, {options['fit']} {quantity.model.name} fit"
         return Plan(name, compute)
     name, methods = options["method"], options["methods"]
@@ -81,6 +78,7 @@ def make_plan(
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
         )
+    _check_subspace(scan, name, methods, data["contrast"])
     basis = partial(make_basis, scan.contrast, quantity.times)
     reconstruct = make_classical({name: methods[name]}, basis)[name]
 
@@ -93,60 +91,50 @@ def make_plan(
     return Plan(f"{name}, {quantity.model.name} fit", jax.jit(classical))
 
 
-def prepare_slice(found: ScanSlice, *, positive: int | None) -> ScanSlice:
-    """White coils, sensitivities, and the object's phase inside them: real images.
+def _check_subspace(
+    scan: Scan, name: str, methods: Mapping[str, Mapping[str, Any]], contrast: str
+) -> None:
+    """The range of a subspace's time constants is that of the config's contrast."""
 
-    Args:
-        found: of the scan.
-        positive: contrast that has no negative signal; None where no contrast has.
-    """
-    if found.kspace is None:
+    def rank(options: Mapping[str, Any]) -> int:
+        return options.get("subspace", {}).get("rank", 0)
+
+    if not rank(methods[name]) or scan.contrast == contrast:
+        return
+    others = ", ".join(n for n, options in methods.items() if not rank(options))
+    way = f"choose a config with contrast={scan.contrast}, or "
+    raise ValueError(
+        f"{scan.path}: a {scan.contrast} scan, but the subspace of {name!r} is one of "
+        f"{contrast}; {'' if scan.contrast == 'vfa' else way}name a predict.method "
+        f"without a subspace: {others}"
+    )
+
+
+def _checkpoints(checkpoint: str) -> Path:
+    """Of a run's last stage, or of the stage named."""
+    folder = Path(checkpoint)
+    folders = [folder / "checkpoints", folder / "fit" / "checkpoints"]
+    for found in filter(Path.is_dir, folders):
         return found
-    kspace, sens = jnp.asarray(found.kspace), found.sens
-    if found.noise is not None:
-        whitening = whitening_matrix(noise_covariance(jnp.asarray(found.noise)))
-        kspace = mix_coils(kspace, whitening)
-        if sens is not None:
-            sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
-    size = kspace.shape[-2:]
-    block = calibration_size(found.mask, size=size, limit=CALIBRATION)
-    if sens is None:
-        if min(block) < KERNEL:
-            raise ValueError(
-                f"the fully sampled centre is {block[0]} x {block[1]}; estimating "
-                f"sensitivities needs at least {KERNEL} x {KERNEL}. Give them in the "
-                "file"
-            )
-        sens = _espirit(kspace, block)
-    phase = smooth_phase(kspace, sens, width=min(block), contrast=positive)
-    sens = sens * jax.lax.complex(jnp.cos(phase), jnp.sin(phase))
-    return found._replace(kspace=np.asarray(kspace), sens=np.asarray(sens))
+    raise FileNotFoundError(
+        f"{checkpoint}: no checkpoints; expected the folder of a run, with fit/ in it"
+    )
 
 
-@partial(jax.jit, static_argnums=1)
-def _espirit(kspace: Array, block: tuple[int, int]) -> Array:
-    return estimate_sensitivities(kspace, calibration=block, **ESPIRIT)
-
-
-def make_slab(slices: Sequence[ScanSlice], first: int, size: int) -> QmriBatch:
-    """Slices as a batch of a fixed size, the last one repeated to fill it."""
-    rows = [*slices, *[slices[-1]] * (size - len(slices))]
-    valid = np.arange(size) < len(slices)
-    ids = np.arange(first, first + size, dtype=np.int32)
-    if slices[0].images is not None:
-        images = np.stack([np.asarray(row.images) for row in rows])
-        blank = np.zeros((size, 1, 1, *images.shape[-2:]), np.complex64)
-        roi = np.ones((size, *images.shape[-2:]), bool)
-        mask = np.ones((size, 1, 1, 1), bool)
-        return QmriBatch(blank, mask, blank[:, 0], images, roi, valid, ids)
-    kspace, sens = (np.stack([getattr(r, k) for r in rows]) for k in ("kspace", "sens"))
-    shape = (size, kspace.shape[1], *kspace.shape[-2:])
-    masks = [np.asarray(row.mask) for row in rows]
-    full = (shape[1], max(mask.shape[1] for mask in masks), shape[-1])
-    mask = np.stack([np.broadcast_to(mask, full) for mask in masks])
-    target = np.zeros(shape, np.float32)  # nobody knows
-    roi = (np.abs(sens) > 0).any(axis=1)
-    return QmriBatch(kspace, mask, sens, target, roi, valid, ids)
+def _check_trained(scan: Scan, folder: Path, data: Mapping[str, Any]) -> None:
+    """A network knows one contrast at one series of times: its manifest's."""
+    manifest = folder.parent / "manifest.json"
+    if manifest.exists():
+        data = json.loads(manifest.read_text("utf-8"))[-1]["config"]["data"]
+    times = make_protocol(data["contrast"], tuple(data["times"]) or None).times
+    if scan.contrast == data["contrast"] and len(times) == len(scan.times):
+        if np.allclose(times, scan.times, rtol=0, atol=1e-6):
+            return
+    raise ValueError(
+        f"{scan.path}: {scan.contrast} at {scan.times.tolist()} s, but the network of "
+        f"{folder.parent} was trained for {data['contrast']} at {list(times)} s; train "
+        "one with data.times, or leave the checkpoint out"
+    )
 
 
 def _fit_pictures(
@@ -164,8 +152,8 @@ def _fit_pictures(
 
 def _network(
     quantity: Quantity,
-    checkpoint: str,
-    data: Mapping[str, Any],
+    folder: Path,
+    contrast: str,
     network: Mapping[str, Any],
     fit: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -174,15 +162,13 @@ def _network(
         raise ValueError(
             f"predict.fit {options['fit']!r}: expected one of {', '.join(FITS)}"
         )
-    design, basis = make_design(network, data["contrast"], quantity.times)
+    design, basis = make_design(network, contrast, quantity.times)
     regressor = Regressor(fit["width"], fit["layers"])
     contrasts = len(quantity.times)
     abstract = jax.eval_shape(
         lambda key: init_params(design, regressor, contrasts, key), jax.random.key(0)
     )
-    folder = Path(checkpoint)
-    folders = [folder / "checkpoints", folder / "fit" / "checkpoints"]
-    params = restore_params(next(filter(Path.is_dir, folders), folders[-1]), abstract)
+    params = restore_params(folder, abstract)
     basis = None if basis is None else jnp.asarray(basis)
     moments = {"passes": options["passes"], "chunk": options["chunk"], "basis": basis}
 

@@ -1,40 +1,27 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
-from medjax.data.scans.formats import Scan, open_scan
+from medjax.data.scans.formats import Scan, ScanSlice, open_scan
 from medjax.data.scans.maps import map_writer
-from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.fit import FitResult
 from medjax.mri.signal import SignalModel, check_times, signal_model
-from medjax.recipes.puq_plan import make_plan, make_slab, prepare_slice
+from medjax.recipes.puq_plan import make_plan
 from medjax.recipes.puq_setup import MODELS
-from medjax.recipes.scoring import NOTE
+from medjax.recipes.puq_slices import image_unit, make_slab, prepare_slice
+from medjax.recipes.puq_summary import LEVELS, say, see, write_summary
 from medjax.runtime.progress import progress
-from medjax.runtime.writer import write_atomic
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.quantification import Quantity
 
-FAINT = 0.1  # of a slice's bright voxels: fainter ones are not in the summary
-FIGURES = 6  # slices shown
-LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
-FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
-
-
-class Seen(NamedTuple):
-    """What the summary and the figures need of one slice."""
-
-    value: Float[np.ndarray, "H W"]  # s
-    sigma: Float[np.ndarray, "H W"]  # s
-    status: Int[np.ndarray, "H W"]
-    bright: Bool[np.ndarray, "H W"]
+CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1",)}  # by contrast: of its models
 
 
 def predict(
@@ -79,6 +66,7 @@ def predict(
     )
     model = _model(scan, predict["model"])
     check_times(scan.times, model=model, count=len(scan.times))
+    _check_sign(scan, model, magnitude=predict["magnitude"])
     ours = scan.contrast == data["contrast"]
     low, high = fit["bounds"] if ours else model.bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
@@ -86,10 +74,11 @@ def predict(
         scan, quantity, checkpoint, data=data, network=network, fit=fit, options=predict
     )
     folder = workdir / "predict" / Path(paths[0]).name.split(".")[0]
-    _say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
-    _say(f"{_describe(scan)}; {plan.name}")
+    say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
+    say(f"{_describe(scan)}; {plan.name}")
     compute = _placed(plan.compute, mesh, rules, jax.random.key(seed))
-    # the last contrast of a recovery is positive everywhere
+    # The last contrast of a recovery is positive wherever T1 < TI / log 2. The sign of
+    # longer ones turns in all contrasts together, which changes s0 alone.
     positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
     names = _names(model)
     seen = []
@@ -101,30 +90,65 @@ def predict(
         levels=LEVELS,
         overwrite=predict["overwrite"],
     ) as write:
-        for maps, bright in _slices(scan, compute, positive, predict["slab"]):
+        slab = min(predict["slab"], scan.num_slices)
+        slab += -slab % mesh.size
+        for maps in _slices(scan, compute, model, positive, slab):
             write({name: pick(maps) for name, pick in names.items()})
-            seen.append(_seen(maps, model, bright))
-    _finish(seen, scan, model, plan.name, folder)
+            seen.append(see(maps, model))
+    write_summary(seen, scan, model, plan.name, folder)
 
 
 def _slices(
-    scan: Scan, compute: Callable[..., FitResult], positive: int | None, slab: int
-) -> Iterator[tuple[FitResult, np.ndarray]]:
+    scan: Scan,
+    compute: Callable[..., FitResult],
+    model: SignalModel,
+    positive: int | None,
+    slab: int,
+) -> Iterator[FitResult]:
     """Fitted slices in order; what is in memory is a slab."""
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
         for first in range(0, scan.num_slices, slab):
             indices = range(first, min(first + slab, scan.num_slices))
-            found = [prepare_slice(scan.read(i), positive=positive) for i in indices]
+            found, units = zip(
+                *(_read(scan, i, positive) for i in indices), strict=True
+            )
             batch = make_slab(found, first, slab)
             if first:
                 fitted = jax.device_get(compute(batch))
             else:
                 with report.busy(f"compiling for slabs of {slab}"):
                     fitted = jax.device_get(compute(batch))
-            for row in range(len(indices)):
+            for row, unit in enumerate(units):
                 maps = jax.tree.map(lambda x, row=row: x[row], fitted)
-                yield maps, _bright(maps)
+                yield _in_unit(maps, model, unit)
             report.step(indices[-1] + 1, {})
+
+
+def _read(
+    scan: Scan, index: int, positive: int | None
+) -> tuple[ScanSlice, Float[np.ndarray, "..."]]:
+    """A slice ready to be reconstructed, and the unit of its images."""
+    found = scan.read(index)
+    try:
+        prepared = prepare_slice(found, positive=positive)
+    except ValueError as error:
+        raise ValueError(f"{scan.path.name}, slice {index}: {error}") from error
+    return prepared, image_unit(found, prepared)
+
+
+def _in_unit(
+    maps: FitResult, model: SignalModel, unit: Float[np.ndarray, "..."]
+) -> FitResult:
+    """Amplitudes and the residual in the unit of the file's images."""
+    factors = {
+        name: unit if of == "image" else np.ones((), np.float32)
+        for name, of in zip(model.parameters, model.units, strict=True)
+    }
+    return maps._replace(
+        params={name: x * factors[name] for name, x in maps.params.items()},
+        sigma={name: x * factors[name] for name, x in maps.sigma.items()},
+        residual=maps.residual * unit,
+    )
 
 
 def _placed(compute, mesh: Mesh, rules: Rules, key) -> Callable[..., FitResult]:
@@ -137,8 +161,40 @@ def _placed(compute, mesh: Mesh, rules: Rules, key) -> Callable[..., FitResult]:
 def _model(scan: Scan, name: str) -> SignalModel:
     """The model asked for, or the contrast's."""
     if scan.contrast == "vfa":
-        return signal_model("t1_vfa", repetition_time=scan.repetition)
-    return signal_model(name or MODELS[scan.contrast])
+        if scan.repetition is None:
+            raise ValueError(
+                f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
+                "the file, or RepetitionTime in its sidecar, in seconds"
+            )
+        if name in ("", "t1_vfa"):
+            return signal_model("t1_vfa", repetition_time=scan.repetition)
+    model = signal_model(name or MODELS[scan.contrast])
+    if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
+        raise ValueError(
+            f"{scan.path}: predict.model {name!r} is none of a {scan.contrast} scan"
+        )
+    return model
+
+
+def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
+    """Signed and absolute images after an inversion, told by the middle slice."""
+    if scan.kind == "kspace":
+        if magnitude:
+            raise ValueError(
+                f"{scan.path}: predict.magnitude is of images; k-space has its signs"
+            )
+        return
+    if not model.crosses_zero:
+        return
+    images = np.asarray(scan.read(scan.num_slices // 2).images)
+    signed = bool((images < 0).any())
+    if magnitude == signed and images.any():
+        found = "with" if signed else "without"
+        raise ValueError(
+            f"{scan.path}: images {found} negative values, predict.magnitude is "
+            f"{magnitude}; say --config.predict.magnitude={not magnitude} to "
+            + ("fit them as they are" if signed else "look for the sign")
+        )
 
 
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
@@ -156,82 +212,6 @@ def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     }
 
 
-def _bright(maps: FitResult) -> Bool[np.ndarray, "H W"]:
-    """Where there is an object: s0 above a tenth of the bright voxels'."""
-    s0 = np.abs(maps.params["s0"])
-    known = s0[np.isfinite(s0)]
-    if not known.size:
-        return np.zeros(s0.shape, bool)
-    # what could not be fitted is counted wherever it lies among signal
-    return ~np.isfinite(s0) & (maps.status != FitStatus.NO_SIGNAL) | (
-        s0 > FAINT * np.quantile(known, 0.99)
-    )
-
-
-def _seen(maps: FitResult, model: SignalModel, bright: np.ndarray) -> Seen:
-    name = model.time_constant
-    value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
-    return Seen(value, sigma, np.asarray(maps.status), bright)
-
-
-def _finish(
-    seen: Sequence[Seen], scan: Scan, model: SignalModel, how: str, folder: Path
-) -> None:
-    """Figures, summary.json, and the summary for a person."""
-    from medjax.report.maps import map_figure, write_png
-
-    chosen = np.unique(np.linspace(0, len(seen) - 1, FIGURES).round().astype(int))
-    for z in chosen.tolist():
-        figure = map_figure(
-            seen[z].value,
-            seen[z].sigma,
-            seen[z].status,
-            contrast=scan.contrast,
-            levels=LEVELS,
-            roi=seen[z].bright,
-            title=f"{scan.path.name}, slice {z}: {how}",
-        )
-        write_png(folder / "figures" / f"slice_{z:03d}.png", figure)
-    summary = summarise(seen, model)
-    write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    _say(
-        f"{model.time_constant} in {summary['voxels']} voxels with signal: median "
-        f"{summary['median_ms']:.1f} ms, quartiles {summary['quartiles_ms'][0]:.1f} to "
-        f"{summary['quartiles_ms'][1]:.1f} ms, median sigma "
-        f"{summary['median_sigma_ms']:.2f} ms"
-    )
-    _say(
-        f"at a bound: {100 * summary['share_at_bounds']:.2f} %, failed: "
-        f"{summary['failed']} voxels"
-    )
-    _say(f"maps, figures and summary.json: {folder}\n{NOTE}")
-
-
-def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
-    """Numbers over the voxels with signal; NaN only where there is none."""
-    value, sigma, status = (
-        np.concatenate([getattr(one, name)[one.bright] for one in seen])
-        for name in ("value", "sigma", "status")
-    )
-    times = 1e3 * value[np.isfinite(value)]
-    errors = 1e3 * sigma[np.isfinite(sigma)]
-
-    def quantile(x: np.ndarray, q: float) -> float:
-        return float(np.quantile(x, q)) if x.size else float("nan")
-
-    count = int(status.size)
-    return {
-        "parameter": model.time_constant,
-        "voxels": count,
-        "median_ms": quantile(times, 0.5),
-        "quartiles_ms": [quantile(times, 0.25), quantile(times, 0.75)],
-        "median_sigma_ms": quantile(errors, 0.5),
-        "share_at_bounds": float(np.mean(status == FitStatus.AT_BOUND)) if count else 0,
-        "failed": int((status >= FAILED).sum()),
-        "status": {LEVELS[c]: int((status == c).sum()) for c in LEVELS},
-    }
-
-
 def _describe(scan: Scan) -> str:
     """`8 TE from 0 to 125 ms`."""
     if scan.contrast == "vfa":
@@ -242,7 +222,3 @@ def _describe(scan: Scan) -> str:
     name = {"t2": "TE", "t1": "TI"}[scan.contrast]
     times = 1e3 * scan.times
     return f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201

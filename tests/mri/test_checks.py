@@ -30,6 +30,12 @@ def test_good_data_pass_and_imply_their_mask(lead, lines):
     np.testing.assert_array_equal(sampled_points(kspace), mask)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_unit_does_not_matter(scale):
+    kspace, mask, _ = acquisition()
+    check_acquisition((scale * kspace).astype("complex64"), mask)
+
+
 def test_outside_the_object_sensitivities_may_be_zero():
     kspace, mask, sens = acquisition()
     sens[:, :3] = 0

@@ -10,7 +10,7 @@ import pytest
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
 from medjax.mri.signal import signal_model
-from medjax.recipes.puq_predict import Seen, predict, summarise
+from medjax.recipes.puq_predict import predict
 from medjax.sharding import make_mesh
 from tests.data.qmri.toy_head import ACQUISITION
 from tests.recipes.puq_smoke import save_scan, sections, toy_slices
@@ -163,13 +163,48 @@ def test_a_checkpoint_that_is_none_is_named(scan, tmp_path):
         run(path, tmp_path, checkpoint=str(tmp_path / "nowhere"))
 
 
-def test_a_summary_counts_what_has_signal():
-    value = np.array([[0.1, 0.2], [np.nan, 0.5]])
-    sigma = np.array([[0.01, np.nan], [np.nan, 0.03]])
-    status = np.array([[0, FitStatus.AT_BOUND], [FitStatus.NOT_CONVERGED, 0]])
-    bright = np.array([[True, True], [True, False]])
-    found = summarise([Seen(value, sigma, status, bright)], T2)
-    assert found["voxels"] == 3 and found["failed"] == 1
-    assert found["median_ms"] == pytest.approx(150)
-    assert found["median_sigma_ms"] == pytest.approx(10)
-    assert found["share_at_bounds"] == pytest.approx(1 / 3)
+def test_signed_and_absolute_inversion_recovery_are_told_apart(tmp_path):
+    times = [0.05, 0.2, 0.5, 1.0, 2.0, 4.0]
+    signed = np.ones((4, 3, 2, 1)) * (1 - 2 * np.exp(-np.array(times)))
+    signed = signed.astype(np.float32)
+    path = save_images(tmp_path / "abs.nii.gz", abs(signed), "InversionTime", times)
+    with pytest.raises(ValueError, match="without negative values.*magnitude=True"):
+        run(path, tmp_path)
+    path = save_images(tmp_path / "signed.nii.gz", signed, "InversionTime", times)
+    with pytest.raises(ValueError, match="with negative values.*magnitude=False"):
+        run(path, tmp_path, magnitude=True)
+    run(path, tmp_path)
+    found = nibabel.load(tmp_path / "predict" / "signed" / "T1map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, 1, rtol=1e-3)
+
+
+def test_slices_outside_the_head_are_empty_maps(tmp_path):
+    times = [0.01, 0.03, 0.05, 0.08]
+    images = np.ones((4, 5, 3, 1)) * np.exp(-np.array(times) / 0.1)
+    images[:, :, 0] = images[:, :, 2] = 0
+    path = save_images(tmp_path / "a.nii.gz", images.astype("f4"), "EchoTime", times)
+    run(path, tmp_path)
+    found = load(tmp_path / "predict" / "a", "T2map")
+    np.testing.assert_allclose(found[1], 0.1, rtol=1e-4)
+    assert np.isnan(found[[0, 2]]).all()
+
+
+def test_models_and_options_of_another_contrast_are_refused(scan, tmp_path):
+    path, *_ = scan
+    with pytest.raises(ValueError, match="'t1_ir' is none of a t2 scan"):
+        run(path, tmp_path, model="t1_ir")
+    with pytest.raises(ValueError, match="magnitude is of images"):
+        run(path, tmp_path, magnitude=True)
+    kspace, *_ = toy_slices(limit=1)
+    other = tmp_path / "angles.npz"
+    np.savez(other, kspace=kspace, fa=TIMES + 0.05)
+    with pytest.raises(ValueError, match="flip angles without a repetition time"):
+        run(other, tmp_path)
+
+
+def test_errors_name_the_slice(scan, tmp_path):
+    kspace, *_ = toy_slices(limit=1)
+    noise = np.zeros((kspace.shape[2], 50), np.complex64)
+    path = save_scan(tmp_path / "quiet.npz", kspace=kspace, noise=noise)
+    with pytest.raises(ValueError, match="quiet.npz, slice 0: noise"):
+        run(path, tmp_path)

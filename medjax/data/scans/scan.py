@@ -91,6 +91,8 @@ def check_slice(
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     coils, noise = kspace.shape[1], found.noise
+    if noise is not None and not np.isfinite(noise).all():
+        raise ValueError(f"{origin}: noise holds NaN or Inf; leave those samples out")
     if noise is not None and (noise.ndim != 2 or len(noise) != coils):
         raise ValueError(
             f"{origin}: noise {noise.shape}; expected [C, N] with C = {coils}"
@@ -112,8 +114,9 @@ def _images(images: np.ndarray, origin: str, shape: tuple[int, ...]) -> np.ndarr
             f"{origin}: images are complex; expected magnitudes, or real signed values "
             "after an inversion. Take np.abs, or hand in k-space"
         )
-    for e, image in enumerate(images):
-        if not np.any(np.isfinite(image) & (image != 0)):
+    filled = (np.isfinite(images) & (images != 0)).any((1, 2))
+    for e in np.flatnonzero(~filled).tolist():
+        if filled.any():  # a slice outside the head is empty in all of them
             raise ValueError(
                 f"{origin}: the image of phase {e} of {len(images)} is empty; take the "
                 "phase and its time out"

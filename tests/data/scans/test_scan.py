@@ -77,6 +77,7 @@ COIL[1, 2, 0, 6] = 0
         ({"sens": np.ones((4, 8, 12), complex)}, r"sum_c \|S_c\|\^2 = 1"),
         ({"sens": np.ones((3, 8, 12), complex)}, r"expected sens.*\(4, 8, 12\)"),
         ({"noise": np.ones((3, 99), complex)}, r"noise \(3, 99\).*C = 4"),
+        ({"noise": np.full((4, 9), np.nan)}, "noise holds NaN or Inf"),
         ({"images": np.ones((3, 8, 12), complex)}, "expected magnitudes"),
         ({"images": np.ones((2, 8, 12))}, r"E, H, W = \(3, 8, 12\)"),
         ({"images": np.ones((3, 8, 12)) * [[[0]], [[1]], [[1]]]}, "phase 0 of 3 is em"),
@@ -91,6 +92,10 @@ def test_nan_in_an_image_is_left_to_the_fit():
     images = np.ones((3, 8, 12))
     images[:, 0] = np.nan
     assert np.isnan(check(images=images).images[:, 0]).all()
+
+
+def test_a_slice_outside_the_object_may_be_empty():
+    assert not check(images=np.zeros((3, 8, 12))).images.any()
 
 
 def test_indices_and_damage(tmp_path):

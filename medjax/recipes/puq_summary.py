@@ -1,0 +1,115 @@
+"""What a prediction tells: a summary for a person, summary.json and figures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from medjax.data.scans.formats import Scan
+from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.signal import SignalModel
+from medjax.recipes.scoring import NOTE
+from medjax.runtime.writer import write_atomic
+
+FAINT = 0.1  # of a slice's bright voxels: fainter ones are not in the summary
+FIGURES = 6  # slices shown
+LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
+FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
+
+
+class Seen(NamedTuple):
+    """What the summary and the figures need of one slice."""
+
+    value: Float[np.ndarray, "H W"]  # s
+    sigma: Float[np.ndarray, "H W"]  # s
+    status: Int[np.ndarray, "H W"]
+    bright: Bool[np.ndarray, "H W"]
+
+
+def bright_voxels(maps: FitResult) -> Bool[np.ndarray, "H W"]:
+    """Where there is an object: s0 above a tenth of the bright voxels'."""
+    s0 = np.abs(maps.params["s0"])
+    known = s0[np.isfinite(s0)]
+    if not known.size:
+        return np.zeros(s0.shape, bool)
+    # what could not be fitted is counted wherever it lies among signal
+    return ~np.isfinite(s0) & (maps.status != FitStatus.NO_SIGNAL) | (
+        s0 > FAINT * np.quantile(known, 0.99)
+    )
+
+
+def see(maps: FitResult, model: SignalModel) -> Seen:
+    """What is kept of a slice."""
+    name = model.time_constant
+    value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
+    return Seen(value, sigma, np.asarray(maps.status), bright_voxels(maps))
+
+
+def write_summary(
+    seen: Sequence[Seen], scan: Scan, model: SignalModel, how: str, folder: Path
+) -> None:
+    """Figures, summary.json, and the summary for a person."""
+    from medjax.report.maps import map_figure, write_png
+
+    chosen = np.unique(np.linspace(0, len(seen) - 1, FIGURES).round().astype(int))
+    for z in chosen.tolist():
+        figure = map_figure(
+            seen[z].value,
+            seen[z].sigma,
+            seen[z].status,
+            contrast=scan.contrast,
+            levels=LEVELS,
+            roi=seen[z].bright,
+            title=f"{scan.path.name}, slice {z}: {how}",
+        )
+        write_png(folder / "figures" / f"slice_{z:03d}.png", figure)
+    summary = summarise(seen, model)
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    sigma = summary["median_sigma_ms"]
+    if summary["median_ms"] is None:
+        say(f"no voxel could be fitted: {folder}\n{NOTE}")
+        return
+    say(
+        f"{model.time_constant} in {summary['voxels']} voxels with signal: median "
+        f"{summary['median_ms']:.1f} ms, quartiles {summary['quartiles_ms'][0]:.1f} to "
+        f"{summary['quartiles_ms'][1]:.1f} ms, median sigma "
+        + ("unknown" if sigma is None else f"{sigma:.2f} ms")
+    )
+    say(
+        f"at a bound: {100 * summary['share_at_bounds']:.2f} %, failed: "
+        f"{summary['failed']} voxels"
+    )
+    say(f"maps, figures and summary.json: {folder}\n{NOTE}")
+
+
+def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
+    """Numbers over the voxels with signal; None where there is none."""
+    value, sigma, status = (
+        np.concatenate([getattr(one, name)[one.bright] for one in seen])
+        for name in ("value", "sigma", "status")
+    )
+    times = 1e3 * value[np.isfinite(value)]
+    errors = 1e3 * sigma[np.isfinite(sigma)]
+
+    def quantile(x: np.ndarray, q: float) -> float | None:
+        return float(np.quantile(x, q)) if x.size else None
+
+    count = int(status.size)
+    return {
+        "parameter": model.time_constant,
+        "voxels": count,
+        "median_ms": quantile(times, 0.5),
+        "quartiles_ms": [quantile(times, 0.25), quantile(times, 0.75)],
+        "median_sigma_ms": quantile(errors, 0.5),
+        "share_at_bounds": float(np.mean(status == FitStatus.AT_BOUND)) if count else 0,
+        "failed": int((status >= FAILED).sum()),
+        "status": {LEVELS[c]: int((status == c).sum()) for c in LEVELS},
+    }
+
+
+def say(text: str) -> None:
+    """To the person at the terminal."""
+    print(text, flush=True)  # noqa: T201
