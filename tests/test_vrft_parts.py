@@ -29,7 +29,7 @@ def test_every_cell_has_a_config_and_a_folder(method):
     graded = study.METHODS[method][1]
     for task in ("mr_level",) if graded else ("mr_level", "ct_lung", "mr_structure"):
         config = study.cell_config(task, method, 1, study.SIZES)
-        assert config["seed"] == 1 and config["policy"]["width"] == 64
+        assert config["seed"] == 1 and config["train"]["grpo"]["batch"] == 8
         assert config["train"]["grpo"]["steps"] == config["train"]["sft"]["steps"]
     names = {study.cell_name("mr_level", name, 0) for name in study.METHODS}
     assert len(names) == len(study.METHODS)

@@ -1,16 +1,22 @@
 """What stages about classes share: the setup, the rewards, the self-test."""
 
+import jax
 import numpy as np
 import pytest
 
 from medjax.data.chat import special_tokens
+from medjax.data.labels import check_task
 from medjax.recipes.label_data import load_label_parts
 from medjax.recipes.label_stages import label_setup, label_stage, label_words
 from medjax.recipes.policy import open_policy
 from medjax.recipes.policy_stages import scoring, supervised_stage, training_batches
 from medjax.recipes.vrft_aug import make_label_style
+from medjax.rl.label_rewards import fuzzy_grade_reward, grade_table, label_reward
+from medjax.rl.labels import label_tables, parse_labels
 from tests.recipes.smoke import WHERE
 from tests.recipes.smoke_labels import label_options, label_sections
+
+PARSE = jax.jit(parse_labels)
 
 
 def make(arg="", **changes):
@@ -130,3 +136,34 @@ def test_a_ground_truth_without_reasoning_is_found(graded):
     stage = label_stage("grpo", bare, options, silent, before={})
     with pytest.raises(ValueError, match=r"(?s)self-test: .*after 0 words"):
         stage.check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("1", 1),
+        (" small ", 1),
+        ("1 or 2", -1),
+        ("12", -1),
+        ("klein", -1),
+        ("小", -1),
+        ("1.0", -1),
+        ("7", -1),
+        ("", -1),
+    ],
+)
+def test_what_is_no_grade_earns_nothing(graded, answer, label):
+    """Through the run's own tokenizer and tables, as its completions are read."""
+    found, setup, _ = graded
+    forms = check_task(found.wording.task, setup.encoding.style.answer)
+    text = f"<think>small</think><answer>{answer}</answer>"
+    tokens = np.full((1, 40), special_tokens(setup.policy.tokenizer).pad, np.int32)
+    ids = setup.policy.tokenizer.encode(text, add_special_tokens=False)
+    tokens[0, : len(ids)] = ids
+    mask = np.arange(40)[None] < len(ids)
+    read = PARSE(tokens, mask, setup.tables, label_tables(forms))
+    assert int(read.label[0]) == label
+    target = np.ones(1, np.int32)
+    assert float(label_reward(read.label, target)[0]) == (label == 1)
+    near = fuzzy_grade_reward(read.label, target, grade_table("gaussian", 5))
+    assert float(near[0]) == (label == 1)
