@@ -62,10 +62,13 @@ class WorkerError(Exception):
 class Worker:
     """A process of `puq_peers/worker.py` that does tasks on request."""
 
-    def __init__(self, library, python, problem, folder, env):
+    def __init__(self, library, python, problem, folder, env, threads=None):
+        script = [python, HERE / "puq_peers" / "worker.py", library, problem, folder]
+        if threads:  # cores, for XLA, which reads no variable
+            script = ["taskset", "-c", f"0-{threads - 1}", *script]
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [python, HERE / "puq_peers" / "worker.py", library, problem, folder],
+            script,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -100,10 +103,13 @@ class Worker:
         raise WorkerError(f"{self.library} ended with status {code}:\n{last}")
 
 
-def worker_env(pages):
+def worker_env(pages, threads=None):
     ours = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
     env = {name: value for name, value in os.environ.items() if name not in ours}
     env |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(HERE.parent)}
+    if threads:
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        env |= dict.fromkeys(names, str(threads))
     return env | ({"GLIBC_TUNABLES": HUGE_PAGES} if pages == "huge" else {})
 
 
@@ -259,7 +265,7 @@ def install_mrpro(environment):
         subprocess.run([*pip, *packages.split()], check=True)
 
 
-def start(libraries, pages, environment, folder):
+def start(libraries, pages, environment, folder, threads):
     """Workers of what is there; what is not is said and skipped."""
     workers = []
     for size in pages:
@@ -271,9 +277,9 @@ def start(libraries, pages, environment, folder):
             if missing or not pathlib.Path(python).exists():
                 print(f"{library}: skipped, not installed")
                 continue
-            env, problem = worker_env(size), folder / "problem.npz"
+            env, problem = worker_env(size, threads), folder / "problem.npz"
             try:
-                worker = Worker(library, python, problem, folder, env)
+                worker = Worker(library, python, problem, folder, env, threads)
                 workers.append((worker, size))
             except WorkerError as error:
                 if library == "medjax":
@@ -291,6 +297,7 @@ def main(argv=None):
     parser.add_argument("--only", nargs="+", choices=LIBRARIES, default=[*LIBRARIES])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[*TASKS])
     parser.add_argument("--rounds", type=int, default=15, help="timed calls of each")
+    parser.add_argument("--threads", type=int, help="cores for each [all]")
     sizes = ["huge", "small"] if sys.platform == "linux" else ["small"]
     parser.add_argument("--pages", nargs="+", choices=sizes, default=sizes)
     parser.add_argument(
@@ -306,7 +313,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         truth, maker = make_problem(folder)
-        workers = start(args.only, args.pages, peers / "mrpro", folder)
+        workers = start(args.only, args.pages, peers / "mrpro", folder, args.threads)
         try:
             rows = measure(
                 workers, args.tasks, rounds=args.rounds, folder=folder, truth=truth
@@ -321,6 +328,7 @@ def main(argv=None):
         "machine": before,
         "load_after": os.getloadavg(),
         "phantom": maker,
+        "threads": args.threads,
         "huge_pages": f"GLIBC_TUNABLES={HUGE_PAGES}",
         "rows": rows,
     }
