@@ -64,7 +64,7 @@ def make_plan(
         return Plan(f"images as they are, {quantity.model.name} fit", jax.jit(plain))
     if checkpoint and not options["method"]:
         folder = _checkpoints(checkpoint)
-        _check_trained(scan, folder, data)
+        _check_trained(scan, folder, data, fit=options["fit"])
         compute = _network(quantity, folder, scan.contrast, network, fit, options)
         name = f"network of {checkpoint}, {options['fit']} {quantity.model.name} fit"
         return Plan(name, compute)
@@ -121,18 +121,27 @@ def _checkpoints(checkpoint: str) -> Path:
     )
 
 
-def _check_trained(scan: Scan, folder: Path, data: Mapping[str, Any]) -> None:
-    """A network knows one contrast at one series of times: its manifest's."""
+def _check_trained(
+    scan: Scan, folder: Path, data: Mapping[str, Any], *, fit: str
+) -> None:
+    """What a network knows is in its manifest: one contrast at one series of times."""
     manifest = folder.parent / "manifest.json"
     if manifest.exists():
-        data = json.loads(manifest.read_text("utf-8"))[-1]["config"]["data"]
+        start = json.loads(manifest.read_text("utf-8"))[-1]
+        data = start["config"]["data"]
+        if start["stage"] == "reconstruction" and fit != "plain":
+            raise ValueError(
+                f"{folder.parent}: the stage that trains for predict.fit {fit!r} comes "
+                "after this one; name the run's folder, or say predict.fit=plain"
+            )
     times = make_protocol(data["contrast"], tuple(data["times"]) or None).times
     if scan.contrast == data["contrast"] and len(times) == len(scan.times):
         if np.allclose(times, scan.times, rtol=0, atol=1e-6):
             return
+    found, expected = (", ".join(f"{t:.6g}" for t in x) for x in (scan.times, times))
     raise ValueError(
-        f"{scan.path}: {scan.contrast} at {scan.times.tolist()} s, but the network of "
-        f"{folder.parent} was trained for {data['contrast']} at {list(times)} s; train "
+        f"{scan.path}: {scan.contrast} at {found} s, but the network of "
+        f"{folder.parent} was trained for {data['contrast']} at {expected} s; train "
         "one with data.times, or leave the checkpoint out"
     )
 

@@ -58,6 +58,8 @@ def predict(
         FileExistsError: maps are there already.
     """
     del unused
+    if predict["slab"] < 1:
+        raise ValueError(f"predict.slab {predict['slab']}: expected at least 1 slice")
     paths = [part.strip() for part in source.split(",")]
     scan = open_scan(
         paths[0] if len(paths) == 1 else paths,

@@ -52,7 +52,21 @@ def test_a_network_of_other_times_is_refused(kspace, tmp_path, contrast, times):
     trained = tmp_path / "run" / "fit"
     (trained / "checkpoints").mkdir(parents=True)
     data = {"contrast": contrast, "times": times}
-    (trained / "manifest.json").write_text(json.dumps([{"config": {"data": data}}]))
+    start = {"stage": "fit", "config": {"data": data}}
+    (trained / "manifest.json").write_text(json.dumps([start]))
     for folder in (trained, trained.parent):
         with pytest.raises(ValueError, match=f"trained for {contrast} .*data.times"):
             plan(tmp_path / "a.npz", kspace, checkpoint=str(folder))
+
+
+def test_a_fit_that_was_not_trained_is_refused(kspace, tmp_path):
+    trained = tmp_path / "reconstruction"
+    (trained / "checkpoints").mkdir(parents=True)
+    data = {"contrast": "t2", "times": [0.05, 0.1, 0.3, 1.0]}
+    start = {"stage": "reconstruction", "config": {"data": data}}
+    (trained / "manifest.json").write_text(json.dumps([start]))
+    for fit in ("weighted", "puq"):
+        with pytest.raises(ValueError, match="name the run's folder.*fit=plain"):
+            plan(tmp_path / "a.npz", kspace, checkpoint=str(trained), fit=fit)
+    with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
+        plan(tmp_path / "a.npz", kspace, checkpoint=str(trained), fit="plain")

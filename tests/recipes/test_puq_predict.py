@@ -193,6 +193,8 @@ def test_models_and_options_of_another_contrast_are_refused(scan, tmp_path):
     path, *_ = scan
     with pytest.raises(ValueError, match="'t1_ir' is none of a t2 scan"):
         run(path, tmp_path, model="t1_ir")
+    with pytest.raises(ValueError, match="slab 0: expected at least 1"):
+        run(path, tmp_path, slab=0)
     with pytest.raises(ValueError, match="magnitude is of images"):
         run(path, tmp_path, magnitude=True)
     kspace, *_ = toy_slices(limit=1)

@@ -80,7 +80,7 @@ def map_writer(
     if there and not overwrite:
         raise FileExistsError(
             f"{there[0]} exists, as do {len(there) - 1} more of the files to write; "
-            "choose another folder, or say that they may be overwritten"
+            "choose another folder, or set overwrite"
         )
     streams: dict[str, IO[bytes]] = {}
     written = 0
