@@ -50,6 +50,7 @@ WITHOUT = ("majority class", "linear probe")  # no policy, the same for every se
 EARLIER = ("warm start", "zero-shot")
 SIZES = {
     "warm_start.steps": 120,
+    "warm_start.noise": 0.3,
     "train.grpo.steps": 150,
     "train.grpo.batch": 8,
     "train.sft.steps": 150,

@@ -86,12 +86,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data or task, task, parts, arg.model)
     config.localisation = get_localisation(parts.policy == "on", arg.model)
-    config.warm_start = get_supervised(steps=120, noise=0.3)
+    config.warm_start = get_supervised(steps=60, noise=0.5)
     config.train = ConfigDict(
         {
             "method": common.choose("method", arg.method, ("grpo", "sft")),
             "grpo": get_grpo(parts, common.choose("mfrs", arg.mfrs, RULES)),
-            "sft": get_supervised(steps=200, noise=0.0),
+            "sft": get_supervised(steps=300, noise=0.0),
         }
     )
     config.evaluation = get_evaluation()
@@ -209,7 +209,7 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     del config.python_rewards
     fuzzy = parts.grade == "fuzzy"
     delta = {"negative": -0.5, "none": 0.0, "positive": 0.5}[parts.recite]
-    config.update({"steps": 200, "batch": 16, "questions": 1})
+    config.update({"steps": 300, "batch": 16, "questions": 1})
     config.reward_weights = ConfigDict(
         {
             "accuracy": 0.0 if fuzzy else 1.0,
