@@ -19,8 +19,8 @@ T2 = signal_model("t2")
 TIMES = np.array(ACQUISITION.protocol.times)
 
 
-def run(path, workdir, *, checkpoint=None, **changes):
-    mesh = make_mesh({"data": 1}, jax.devices()[:1])
+def run(path, workdir, *, checkpoint=None, devices=1, **changes):
+    mesh = make_mesh({"data": devices}, jax.devices()[:devices])
     predict(
         str(path),
         checkpoint=checkpoint,
@@ -187,6 +187,16 @@ def test_slices_outside_the_head_are_empty_maps(tmp_path):
     found = load(tmp_path / "predict" / "a", "T2map")
     np.testing.assert_allclose(found[1], 0.1, rtol=1e-4)
     assert np.isnan(found[[0, 2]]).all()
+
+
+def test_a_slab_fills_the_devices(tmp_path):
+    times = [0.01, 0.03, 0.05, 0.08]
+    t2 = np.linspace(0.05, 0.2, 60, dtype=np.float32).reshape(4, 5, 3)
+    images = np.exp(-np.array(times, np.float32) / t2[..., None])
+    path = save_images(tmp_path / "a.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, devices=2, slab=1)
+    found = nibabel.load(tmp_path / "predict" / "a" / "T2map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, t2, rtol=1e-4)
 
 
 def test_models_and_options_of_another_contrast_are_refused(scan, tmp_path):
