@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,22 +25,14 @@ from medjax.data.queries import MR
 from medjax.data.records import Row, load_rows, row_views, split_rows
 from medjax.data.splits import Look, atlas_views
 from medjax.data.synthetic import synthetic_views
-from medjax.data.views import Views
 from medjax.evals.grounding import Answers
+from medjax.recipes.policy_stages import Parts
 from medjax.rl.boxes import box_iou
 
 SOURCES = ("mr_aal", "ct_organs", "synthetic")
 # What the no-image baselines remember: so many moved pictures of a slice, and fewer
 # where that makes more than so many pictures in all.
 _MEMORY_DRAWS, _MEMORY = 8, 4000
-
-
-class Parts(NamedTuple):
-    """Training and test views, and what a resumed run must find unchanged."""
-
-    train: Views
-    test: Views
-    identity: Mapping[str, Any]
 
 
 def load_parts(

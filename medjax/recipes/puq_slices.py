@@ -42,10 +42,11 @@ def prepare_slice(found: ScanSlice, *, positive: int | None) -> ScanSlice:
         if sens is not None:
             sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
     size = kspace.shape[-2:]
-    middle = np.asarray(found.mask)[..., found.mask.shape[-2] // 2, size[1] // 2]
+    mask = np.asarray(found.mask)
+    middle = mask[..., mask.shape[-2] // 2, size[1] // 2]
     block = (0, 0)
     if middle.all():
-        block = calibration_size(found.mask, size=size, limit=CALIBRATION)
+        block = calibration_size(mask, size=size, limit=CALIBRATION)
     if sens is None:
         if min(block) < KERNEL:
             raise ValueError(
@@ -100,7 +101,7 @@ def make_slab(slices: Sequence[ScanSlice], first: int, size: int) -> QmriBatch:
 def _covariance(noise: Complex[np.ndarray, "C N"]) -> Complex[Array, "C C"]:
     covariance = noise_covariance(jnp.asarray(noise))
     if not jnp.isfinite(jnp.linalg.cholesky(covariance)).all():
-        power = np.diagonal(covariance).real
+        power = np.real(np.diagonal(covariance))
         raise ValueError(
             f"noise: the coils' covariance is singular, their variances are "
             f"{power.min():.3g} to {power.max():.3g}; expected samples of every coil, "

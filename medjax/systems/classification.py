@@ -153,7 +153,7 @@ def check_answers(
     if not wrong.any():
         return
     rows = [
-        f"  {names[i]}: {classes[batch.label[i]]!r}, read "
+        f"  {names[i]}: {classes[int(batch.label[i])]!r}, read "
         f"{classes[parsed.label[i]] if parsed.parsed[i] else 'no label'!r} after "
         f"{parsed.think_words[i]} words of reasoning, format "
         f"{'right' if parsed.well_formed[i] else 'wrong'}"

@@ -115,10 +115,15 @@ def build(
             metrics=metrics,
         )
 
-    def host(
-        batch: Any, rollout: Rollout, step: Array, carry: MedlocCarry
-    ) -> dict[str, Any]:
-        return host_rewards(batch, rollout, step, carry.threshold)
+    def with_threshold(asked: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+        """A host reward sees the threshold alone of the carry."""
+
+        def host(
+            batch: Any, rollout: Rollout, step: Array, carry: MedlocCarry
+        ) -> dict[str, Any]:
+            return asked(batch, rollout, step, carry.threshold)
+
+        return host
 
     return exploration.build(
         config,
@@ -127,6 +132,6 @@ def build(
         start,
         score,
         reward_weights=reward_weights,
-        host_rewards=None if host_rewards is None else host,
+        host_rewards=host_rewards and with_threshold(host_rewards),
         **step,
     )
