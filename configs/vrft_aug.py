@@ -26,6 +26,7 @@ and the rest:
     mfrs=sixteenth | tenth | power | gaussian | quartic   what a near grade earns
     method=grpo | sft                                     sft: supervised, equal steps
     preset=demo | paper | vlm_r1    beta, temperature, learning rate; paper with a model
+    python_reward=FILE.py:NAME      one of yours beside the others
     model=PATH                      a Hugging Face Qwen2.5-VL folder
     seed=0
     smoke                           seconds, on drawn shapes unless data=PATH
@@ -69,6 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
         mfrs="sixteenth",
         method="grpo",
         preset="",
+        python_reward="",
         model="",
         seed=0,
         smoke=False,
@@ -94,6 +96,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "sft": get_supervised(steps=300, noise=0.0),
         }
     )
+    if arg.python_reward:
+        name = arg.python_reward.rpartition(":")[2]
+        config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})
     config.evaluation = get_evaluation()
     set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
     if arg.model:
@@ -206,7 +211,6 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     config = medloc.get_grpo("fixed", "piecewise")
     for name in ("reward", "fixed_tau", "schedule", "schedule_changes", "entries"):
         del config[name]
-    del config.python_rewards
     fuzzy = parts.grade == "fuzzy"
     delta = {"negative": -0.5, "none": 0.0, "positive": 0.5}[parts.recite]
     config.update({"steps": 300, "batch": 16, "questions": 1})

@@ -10,7 +10,11 @@ import numpy as np
 
 from medjax.data.batches import Encoding
 from medjax.data.chat import Style
-from medjax.data.class_batches import eval_label_batches, train_label_batches
+from medjax.data.class_batches import (
+    eval_label_batches,
+    find_label_records,
+    train_label_batches,
+)
 from medjax.data.knowledge import check_question_length
 from medjax.data.labels import Wording, check_task, class_answers, wording_texts
 from medjax.data.layout import shown_size
@@ -20,6 +24,11 @@ from medjax.recipes.label_data import LabelParts
 from medjax.recipes.label_score import label_baselines, make_score
 from medjax.recipes.policy import Policy
 from medjax.recipes.policy_stages import Kind, Parts, Setup, exploration_stage
+from medjax.recipes.python_rewards import (
+    label_columns,
+    load_reward,
+    make_host_rewards,
+)
 from medjax.rl.label_rewards import check_grade_table, grade_table
 from medjax.rl.labels import LabelTables, label_tables
 from medjax.runtime.stages import Stage
@@ -163,16 +172,29 @@ def label_stage(
         else check_grade_table(rule, count)
     )
     labels = label_tables(check_task(task, setup.encoding.style.answer))
+    functions = {
+        name: load_reward(where) for name, where in options["python_rewards"].items()
+    }
+    host_rewards = None
+    if functions:
+        asked = setup.encoding._replace(questions=options["questions"])
+        records = find_label_records(
+            setup.parts.train, found.wording, asked, seed=setup.seed + 1
+        )
+        host_rewards = make_host_rewards(
+            functions, setup.policy.tokenizer, records, label_columns
+        )
     build = partial(
         vrft_aug.build,
         labels=labels,
         references=found.references,
         grade_table=table,
-        reward_weights=weighted,
+        reward_weights=dict.fromkeys(functions, 1.0) | weighted,
         min_words=options["min_words"],
         require_label=options["require_label"],
         without_words=options["without_words"],
         leak_label=options["leak_label"],
+        host_rewards=host_rewards,
     )
     check = partial(
         self_test,

@@ -8,7 +8,11 @@ from typing import Any
 from medjax.data.pipeline import find_records
 from medjax.recipes.grounding_stages import make_setup, self_test
 from medjax.recipes.policy_stages import Setup, exploration_stage, supervised_stage
-from medjax.recipes.python_rewards import load_reward, make_host_rewards
+from medjax.recipes.python_rewards import (
+    box_columns,
+    load_reward,
+    make_host_rewards,
+)
 from medjax.rl import schedules
 from medjax.runtime.stages import Stage
 from medjax.systems import medloc
@@ -97,7 +101,9 @@ def grpo_stage(
     if functions:
         asked = setup.encoding._replace(questions=options["questions"])
         records = find_records(setup.parts.train, asked, seed=setup.seed + 1)
-        host_rewards = make_host_rewards(functions, setup.policy.tokenizer, records)
+        host_rewards = make_host_rewards(
+            functions, setup.policy.tokenizer, records, box_columns
+        )
     build = partial(
         medloc.build,
         accuracy=options["reward"],

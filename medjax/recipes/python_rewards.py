@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from medjax.data.class_batches import LabelRecord
 from medjax.data.pipeline import Record
 from medjax.rl.threshold import ThresholdState
-from medjax.types import GroundingBatch, Rollout
+from medjax.types import GroundingBatch, LabelBatch, Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,18 +40,47 @@ def load_reward(where: str) -> Reward:
     return function
 
 
+def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Of boxes; `target` is one in pixels of the picture as shown."""
+    return {
+        "query": [r.query for r in records],
+        "structure": [r.structure for r in records],
+        "target": [r.box.tolist() for r in records],
+        "slice_id": [r.slice_id for r in records],
+        "plane": [r.plane for r in records],
+    }
+
+
+def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
+    """Of classes; `target` is the true one's name, `label` its index."""
+    return {
+        "query": [r.query for r in records],
+        "question": [r.question for r in records],
+        "target": [r.name for r in records],
+        "label": [r.label for r in records],
+        "slice_id": [r.slice_id for r in records],
+        "plane": [r.plane for r in records],
+    }
+
+
 def make_host_rewards(
     functions: Mapping[str, Reward],
     tokenizer: "PreTrainedTokenizerBase",
-    find_records: Callable[[Sequence[int]], list[Record]],
+    find_records: Callable[[Sequence[int]], list[Any]],
+    describe: Callable[[Sequence[Any]], dict[str, list[Any]]],
 ) -> Callable[..., dict[str, Float[np.ndarray, "N G"]]]:
-    """What `medloc.build(host_rewards=...)` takes, of functions as for TRL.
+    """What `build(host_rewards=...)` of a system takes, of functions as for TRL.
 
     A function gets keywords, those it does not use by **columns. Lists with one entry a
-    completion: `completions` (text without special tokens), `query`, `structure`,
-    `target` (box in pixels of the picture as shown), `slice_id`, `plane`, and what the
-    data's own `columns` hold; numbers: `step` and `tau`. It returns a number a
-    completion, or None where it cannot score one.
+    completion: `completions` (text without special tokens), those of `describe`, and
+    what the data's own `columns` hold; numbers: `step` and, of boxes, `tau`. It returns
+    a number a completion, or None where it cannot score one.
+
+    Args:
+        functions: by name.
+        tokenizer: to write completions down.
+        find_records: what a batch's sample ids stand for.
+        describe: the columns of records.
 
     Raises:
         ValueError: several processes (each sees its own part only), or a function that
@@ -60,10 +90,10 @@ def make_host_rewards(
         raise ValueError("rewards in Python need a single process; write them in jax")
 
     def host_rewards(
-        batch: GroundingBatch,
+        batch: GroundingBatch | LabelBatch,
         rollout: Rollout,
         step: Int[Array, ""],
-        threshold: ThresholdState,
+        carry: Any,
     ) -> dict[str, Float[np.ndarray, "N G"]]:
         prompts, group, length = rollout.tokens.shape
         rows = zip(
@@ -78,16 +108,12 @@ def make_host_rewards(
         records = [
             r for r in find_records(batch.sample_id.tolist()) for _ in range(group)
         ]
-        columns: dict[str, Any] = {
-            "query": [r.query for r in records],
-            "structure": [r.structure for r in records],
-            "target": [r.box.tolist() for r in records],
-            "slice_id": [r.slice_id for r in records],
-            "plane": [r.plane for r in records],
-        }
+        columns: dict[str, Any] = dict(describe(records))
         own = dict.fromkeys(name for r in records for name in r.columns)
         columns |= {name: [r.columns.get(name) for r in records] for name in own}
-        columns |= {"step": int(step), "tau": float(threshold.tau)}
+        columns |= {"step": int(step)}
+        if isinstance(carry, ThresholdState):
+            columns |= {"tau": float(carry.tau)}
         found = {}
         for name, function in functions.items():
             values = list(function(completions=texts, **columns))

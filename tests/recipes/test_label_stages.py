@@ -89,6 +89,18 @@ def test_the_stages_systems_have_the_same_parameters(graded):
     second.check()
 
 
+def test_a_python_reward_splits_the_step(graded, tmp_path):
+    found, setup, options = graded
+    file = tmp_path / "mine.py"
+    file.write_text("def short(completions, **_):\n    return [1] * len(completions)\n")
+    mine = {"python_rewards": {"short": f"{file}:short"}}
+    stage = label_stage("grpo", setup, options | mine, found, before={})
+    assert stage.system.prepare is not None
+    with pytest.raises(FileNotFoundError, match="gone.py"):
+        mine = {"python_rewards": {"short": "gone.py:short"}}
+        label_stage("grpo", setup, options | mine, found, before={})
+
+
 def test_grade_rules_fit_the_task(graded):
     found, setup, options = graded
 

@@ -6,12 +6,18 @@ import pytest
 
 from medjax.data.batches import Encoding
 from medjax.data.chat import Style, corpus, longest_answers, sample_answers
+from medjax.data.class_batches import LabelRecord
 from medjax.data.layout import Geometry
 from medjax.data.pipeline import find_records, train_batches
 from medjax.data.prompts import plan_buckets
 from medjax.data.synthetic import synthetic_views
 from medjax.data.tokenizer import ANSWER_TAGS, train_tokenizer
-from medjax.recipes.python_rewards import load_reward, make_host_rewards
+from medjax.recipes.python_rewards import (
+    box_columns,
+    label_columns,
+    load_reward,
+    make_host_rewards,
+)
 from medjax.rl.schedules import piecewise_schedule
 from medjax.rl.threshold import init_threshold
 from medjax.types import Rollout
@@ -91,6 +97,7 @@ def test_functions_get_texts_and_columns(views, encoding, batch):
         {"says": says_structure},
         encoding.tokenizer,
         find_records(views, encoding, seed=5),
+        box_columns,
     )
     threshold = jax.device_get(init_threshold(piecewise_schedule()))
     found = rewards(batch, rollout_of(batch), np.int32(7), threshold)
@@ -102,11 +109,30 @@ def test_functions_get_texts_and_columns(views, encoding, batch):
     assert len(seen["query"]) == len(batch.boxes) * GROUP
 
 
+def test_classes_have_columns_of_their_own():
+    record = LabelRecord(
+        sample_id=3,
+        image=np.zeros((2, 2, 3), np.uint8),
+        query="How large?",
+        question="size",
+        label=2,
+        name="large",
+        slice_id="axial 3",
+        group="axial 3",
+        plane="axial",
+        columns={},
+    )
+    found = label_columns([record, record])
+    assert found["target"] == ["large"] * 2 and found["label"] == [2] * 2
+    assert {len(column) for column in found.values()} == {2}
+
+
 def test_a_wrong_count_is_named(views, encoding, batch):
     rewards = make_host_rewards(
         {"short": lambda completions, **_: completions[:-1] and [1.0]},
         encoding.tokenizer,
         find_records(views, encoding, seed=5),
+        box_columns,
     )
     threshold = jax.device_get(init_threshold(piecewise_schedule()))
     with pytest.raises(ValueError, match="'short' gave 1 numbers for 24 completions"):
