@@ -223,6 +223,8 @@ def get_predict(contrast: str) -> ConfigDict:
         {
             "contrast": "",  # t2, t1 or vfa, where the file leaves it open
             "times": (),  # s (vfa: radians), in place of the file's
+            "sens": "",  # BART's sensitivities, for a .cfl
+            "voxel_mm": (),  # along rows, columns and slices, where the file lacks them
             "model": "",  # such as t2_offset or t1_ir3; empty: t2 or t1_ir
             "magnitude": False,  # images have lost their sign: t1_ir looks for it
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's

@@ -58,7 +58,7 @@ def make_classical(
     methods: Mapping[str, Mapping[str, Any]],
     make_basis: Callable[[Mapping[str, Any]], Float[np.ndarray, "E K"]],
 ) -> dict[str, Classical]:
-    """Functions (batch, key) -> real images by a table's names.
+    """Reconstructions to real images, by a table's names.
 
     Args:
         methods: name -> options: `kind` (of `METHODS`), `subspace` (see `make_basis`;
@@ -72,12 +72,12 @@ def make_classical(
 
 
 def _classical(options, make_basis) -> Classical:
-    kind, subspace = options["kind"], options.get("subspace")
+    kind, rank = options["kind"], options.get("subspace", {}).get("rank", 0)
     how = {k: x for k, x in options.items() if k not in ("kind", "subspace")}
-    if subspace and subspace["rank"]:
-        how["basis"] = jnp.asarray(make_basis(subspace))
+    if rank:
+        how["basis"] = jnp.asarray(make_basis(options["subspace"]))
 
     def images(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
         return jnp.real(METHODS[kind](batch, key, {"constraint": "real"} | how))
 
-    return images
+    return Classical(images, rank or None)

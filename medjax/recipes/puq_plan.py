@@ -80,13 +80,13 @@ def make_plan(
         )
     _check_subspace(scan, name, methods, data["contrast"])
     basis = partial(make_basis, scan.contrast, quantity.times)
-    reconstruct = make_classical({name: methods[name]}, basis)[name]
+    chosen = make_classical({name: methods[name]}, basis)[name]
 
     def classical(batch: QmriBatch, key: Key) -> FitResult:
         scale = image_scale(batch.kspace, batch.sens)
         kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
-        images = scale * reconstruct(batch._replace(kspace=kspace), key)
-        return fit_images(quantity, images)
+        images = scale * chosen.reconstruct(batch._replace(kspace=kspace), key)
+        return fit_images(quantity, images, rank=chosen.rank)
 
     return Plan(f"{name}, {quantity.model.name} fit", jax.jit(classical))
 
@@ -184,7 +184,8 @@ def _network(
     def compute(batch: QmriBatch, key: Key, params: Any = params) -> FitResult:
         mean, std = image_moments(design, params["network"], batch, key, **moments)
         if options["fit"] == "plain":
-            return fit_images(quantity, mean)
+            rank = None if basis is None else design.channels
+            return fit_images(quantity, mean, rank=rank)
         variance = guided_variance(mean, std, params["misfit"])
         fitted = fit_images(quantity, mean, variance=variance)
         if options["fit"] == "weighted":

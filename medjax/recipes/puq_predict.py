@@ -65,6 +65,8 @@ def predict(
         paths[0] if len(paths) == 1 else paths,
         times=tuple(predict["times"]) or None,
         contrast=predict["contrast"] or None,
+        sens=predict["sens"] or None,
+        voxel_mm=tuple(predict["voxel_mm"]) or None,
     )
     model = _model(scan, predict["model"])
     check_times(scan.times, model=model, count=len(scan.times))

@@ -18,7 +18,7 @@ from medjax.systems.reconstructor import Design
 from medjax.types import Key, Params, QmriBatch, System, TrainState
 
 NORMALISATIONS = ("first", "largest")
-FAINT = 1e-3  # of the batch's largest mean: fainter voxels teach the regressors nothing
+FAINT = 1e-3  # of the slice's largest: fainter voxels teach the regressors nothing
 
 
 def regressor_inputs(
@@ -28,7 +28,7 @@ def regressor_inputs(
 
     The reference is m_1 ("first", the authors' for T2) or the m of the largest
     magnitude ("largest": m_1 of an inversion recovery may be 0). Voxels whose
-    reference is below 1e-3 of the largest are left out (their inputs are 0).
+    reference is below 1e-3 of the slice's largest are left out (their inputs are 0).
 
     Raises:
         ValueError: an unknown normalisation.
@@ -42,7 +42,8 @@ def regressor_inputs(
         reference = mean[:, 0]
     else:
         reference = jnp.max(jnp.abs(mean), axis=1)
-    usable = jnp.abs(reference) > FAINT * jnp.max(jnp.abs(reference))
+    brightest = jnp.max(jnp.abs(reference), axis=(1, 2), keepdims=True)
+    usable = jnp.abs(reference) > FAINT * brightest
     divisor = jnp.where(usable, reference, jnp.inf)[:, None]
     plain = jnp.moveaxis(mean / divisor, 1, -1)
     guided = jnp.concatenate([plain, jnp.moveaxis(std / divisor, 1, -1)], axis=-1)
@@ -70,7 +71,8 @@ def build(
     Each step takes the moments of a batch of slices once and makes several optimiser
     steps on random voxels of it. The target is the unweighted fit of the noiseless,
     fully sampled images, as the authors' reference is. With it the signal model's
-    misfit is learned, in units of s0: the root mean square over all voxels seen.
+    misfit is learned, relative to a voxel's largest contrast: the root mean square over
+    all voxels seen.
 
     Args:
         design: of the network.
@@ -78,7 +80,7 @@ def build(
             "plain" means alone (the authors' ablation).
         optimizer: for the regressors.
         evaluate: as `System.evaluate`.
-        fit: images -> (time constant [B H W] in s, s0, model's signal [B E H W], ok).
+        fit: images -> (time constant [B H W] in s, model's images [B E H W], fitted).
         contrasts: E.
         basis: of a subspace.
         passes: with dropout.
@@ -119,7 +121,7 @@ def build(
             passes=passes,
             chunk=chunk,
         )
-        reference, amplitude, model, ok = fit(batch.target)
+        reference, model, ok = fit(batch.target)
         inputs, usable = regressor_inputs(mean, std, normalisation=normalisation)
         counts = (usable & ok & batch.roi & batch.valid[:, None, None]).reshape(-1)
         inputs = {k: x.reshape(-1, x.shape[-1]) for k, x in inputs.items()}
@@ -147,7 +149,7 @@ def build(
 
         judged = ok & batch.roi & batch.valid[:, None, None]
         misfit = _misfit(
-            state.params["misfit"], batch.target - model, amplitude, judged, state.step
+            state.params["misfit"], batch.target, model, judged, state.step
         )
         metrics = {
             "loss": losses["guided"] + losses["plain"],
@@ -166,14 +168,14 @@ def build(
 
 def _misfit(
     misfit: Float[Array, "E"],
-    residual: Float[Array, "B E H W"],
-    amplitude: Float[Array, "B H W"],
+    images: Float[Array, "B E H W"],
+    model: Float[Array, "B E H W"],
     judged: Bool[Array, "B H W"],
     step: Array,
 ) -> Float[Array, "E"]:
-    """The running root mean square, over steps, of residual / |s0| at each contrast."""
-    scale = jnp.where(judged, jnp.abs(amplitude), 1)
-    squares = jnp.square(residual / scale[:, None])
+    """The running root mean square, over steps, of (x - model) / max |x|."""
+    scale = jnp.where(judged, jnp.max(jnp.abs(images), axis=1), 1)
+    squares = jnp.square((images - model) / scale[:, None])
     here = jnp.stack([masked_mean(x, judged) for x in jnp.moveaxis(squares, 1, 0)])
     before = jnp.square(misfit)
     return jnp.sqrt(before + (here - before) / (step + 1).astype(before.dtype))

@@ -16,7 +16,6 @@ from medjax.systems.puq import image_moments, image_nrmse
 from medjax.systems.reconstructor import Design, reconstruct
 from medjax.types import Key, Params, QmriBatch, TrainState
 
-Classical = Callable[[QmriBatch, Key], Float[Array, "B E H W"]]
 ROUNDING = 1e-3  # of the largest contrast: no sample is trusted beyond this
 # Rows of a table that a network makes; the other ones are the caller's `classical`.
 UNROLLED, WEIGHTED = "unrolled", "unrolled, weighted fit"
@@ -32,6 +31,13 @@ class Maps(NamedTuple):
     sigma: dict[str, Float[Array, "B H W"]]
     mean: Float[Array, "B E H W"]  # of the passes with dropout
     std: Float[Array, "B E H W"]
+
+
+class Classical(NamedTuple):
+    """A reconstruction without a network."""
+
+    reconstruct: Callable[[QmriBatch, Key], Float[Array, "B E H W"]]
+    rank: int | None  # K of the subspace its images lie in; None = all contrasts
 
 
 class Quantity(NamedTuple):
@@ -52,13 +58,25 @@ def fit_images(
     images: Float[Array, "B E H W"],
     *,
     variance: Float[Array, "B E H W"] | None = None,
+    rank: int | None = None,
 ) -> FitResult:
-    """`fit_map` of a batch; with variances, weighted by their inverse."""
+    """`fit_map` of a batch; with variances, weighted by their inverse.
+
+    Without them sigma comes from the residual. Images of a subspace leave K - P degrees
+    of freedom to it and not the E - P that a fit counts with, P the model's parameters:
+    sigma is sqrt((E - P) / (K - P)) times as large, and unknown (NaN) where K = P.
+    """
     times = np.array(quantity.times, images.dtype)
     how = {"model": quantity.model, "bounds": quantity.bounds}
     first = jnp.moveaxis(images, 1, 0)
     if variance is None:
-        return fit_map(first, times, **how)
+        fit = fit_map(first, times, **how)
+        if rank is None:
+            return fit
+        fitted = len(quantity.model.parameters)
+        free = max(rank - fitted, 0)
+        factor = ((len(times) - fitted) / free) ** 0.5 if free else float("nan")
+        return fit._replace(sigma={k: factor * x for k, x in fit.sigma.items()})
     weights = 1 / jnp.moveaxis(variance, 1, 0)
     return fit_map(first, times, weights=weights, noise="known", **how)
 
@@ -67,16 +85,15 @@ def reference_fit(
     quantity: Quantity, images: Float[Array, "B E H W"]
 ) -> tuple[
     Float[Array, "B H W"],
-    Float[Array, "B H W"],
     Float[Array, "B E H W"],
     Bool[Array, "B H W"],
 ]:
-    """What `guided_fit` learns from: (time constant, s0, model's images, fitted)."""
+    """What `guided_fit` learns from: (time constant, the model's images, fitted)."""
     result = fit_images(quantity, images)
     ok = jnp.isfinite(result.params[quantity.model.time_constant])
     params = {name: jnp.where(ok, x, 1) for name, x in result.params.items()}
     images = jnp.moveaxis(signal(quantity.model, params, quantity.times), 0, 1)
-    return params[quantity.model.time_constant], params["s0"], images, ok
+    return params[quantity.model.time_constant], images, ok
 
 
 def guided_variance(
@@ -163,7 +180,9 @@ def make_evaluate(
         state: TrainState, batch: QmriBatch, key: Key
     ) -> tuple[Maps, dict[str, Array]]:
         params, name = state.params, quantity.model.time_constant
-        images = {method: f(batch, key) for method, f in classical.items()}
+        images = {m: found.reconstruct(batch, key) for m, found in classical.items()}
+        ranks = {m: found.rank for m, found in classical.items()}
+        ranks[UNROLLED] = None if basis is None else design.channels
         if guided:
             mean, std = image_moments(
                 design,
@@ -181,7 +200,7 @@ def make_evaluate(
             )
             std = jnp.zeros_like(mean)
         images[UNROLLED] = mean
-        fits = {method: fit_images(quantity, x) for method, x in images.items()}
+        fits = {m: fit_images(quantity, x, rank=ranks[m]) for m, x in images.items()}
         maps = {method: fit.params[name] for method, fit in fits.items()}
         sigma = {method: fit.sigma[name] for method, fit in fits.items()}
         if guided:

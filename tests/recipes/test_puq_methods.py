@@ -34,7 +34,9 @@ def test_methods_are_the_library_s_with_real_images():
     made = make_classical(OPTIONS, make_basis)
     assert list(made) == ["z", "b", "a"] and asked == [{"rank": 2}]
     run = jax.jit(
-        lambda batch: {k: f(batch, jax.random.key(0)) for k, f in made.items()}
+        lambda batch: {
+            k: found.reconstruct(batch, jax.random.key(0)) for k, found in made.items()
+        }
     )
     images = run(batch)
     plain = cg_sense(
@@ -46,6 +48,11 @@ def test_methods_are_the_library_s_with_real_images():
         constraint="real",
     )
     np.testing.assert_allclose(images["b"], plain, atol=1e-5)
+    assert {k: found.rank for k, found in made.items()} == {
+        "z": None,
+        "b": None,
+        "a": 2,
+    }
     assert all(jnp.isrealobj(x) for x in images.values())
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from medjax.mri.signal import signal
+from medjax.mri.subspace import exponential_basis
 from medjax.systems import quantification
 from medjax.systems.puq import init_params
 from medjax.systems.quantification import (
+    Classical,
     fit_images,
     guided_variance,
     make_evaluate,
@@ -40,16 +42,15 @@ def decay(t2):
 def test_a_decay_s_reference_is_itself():
     t2 = jnp.linspace(0.03, 0.5, 24, dtype=jnp.float32).reshape(1, 4, 6)
     images = decay(t2)
-    found, s0, model, ok = reference_fit(QUANTITY, images)
+    found, model, ok = reference_fit(QUANTITY, images)
     np.testing.assert_allclose(found, t2, rtol=1e-4)
-    np.testing.assert_allclose(s0, 1, rtol=1e-5)
     np.testing.assert_allclose(model, images, atol=1e-5)
     assert ok.all()
 
 
 def test_what_cannot_be_fitted_is_marked():
     images = decay(jnp.full((1, 1, 2), 0.1, jnp.float32)).at[..., 1].set(0)
-    _, _, model, ok = reference_fit(QUANTITY, images)
+    _, model, ok = reference_fit(QUANTITY, images)
     assert ok.tolist() == [[[True, False]]]
     assert jnp.isfinite(model).all()
 
@@ -92,8 +93,28 @@ def test_sigma_of_a_regressed_map_is_first_order_propagation(batch, params):
     assert jnp.isfinite(value[batch.roi[:1]]).all()
 
 
+def test_sigma_of_images_in_a_subspace_covers_the_truth():
+    """Noise in K of E dimensions: the residual's degrees of freedom are K - P."""
+    rng = np.random.default_rng(0)
+    times = np.linspace(0.0, 0.14, 8)
+    quantity = QUANTITY._replace(times=tuple(times.tolist()))
+    basis = exponential_basis(times, rank=4, low=0.03, high=2.5, atoms=200)
+    truth = np.exp(-times / 0.08)
+    noise = 0.01 * rng.normal(size=(8, 60, 60))
+    images = np.einsum(
+        "ek,fk,fxy->exy", basis, basis, truth[:, None, None] + noise
+    ).astype(np.float32)[None]
+    fit = fit_images(quantity, jnp.asarray(images), rank=4)
+    wrong = np.asarray(fit.params["t2"]) - 0.08
+    # the deviation over voxels, against the mean variance that fits claim
+    claimed = np.sqrt(np.mean(np.asarray(fit.sigma["t2"]) ** 2))
+    assert claimed == pytest.approx(wrong.std(), rel=0.1)
+    unknown = fit_images(quantity, jnp.asarray(images), rank=2)
+    assert np.isnan(unknown.sigma["t2"]).all()
+
+
 def evaluate_with(params, batch, guided):
-    classical = {"target": lambda batch, key: batch.target}
+    classical = {"target": Classical(lambda batch, key: batch.target, None)}
     evaluate = make_evaluate(
         DESIGN,
         REGRESSOR,
