@@ -2,7 +2,7 @@
 
     python run.py --config=configs/vrft_aug.py
 
-On two CPU cores, in about ten minutes: fetches the template brain and its atlas
+On two CPU cores, in eight to eleven minutes: fetches the template brain and its atlas
 (12 MB), trains a tiny Qwen2.5-VL to box brain structures (supervised, then by GRPO
 under MedLoc-R1's threshold), then to grade how high in the head an MR slice was taken:
 a short supervised warm start on noisy grades, then GRPO with all four parts of
