@@ -209,7 +209,7 @@ def test_killed_and_resumed_equals_the_unbroken_run(trained, run, tmp_path):
     killed = run(*SMALL, f"--workdir={parts}", until=fifth_step)
     assert killed.code == -signal.SIGKILL, killed.err
     assert not (parts / "grpo/eval.jsonl").read_text()
-    # the checkpoint of step 3 is written beside the steps after it: it may be unfinished
+    # the checkpoint of step 3 is written beside later steps: it may be unfinished
     saved = (parts / "grpo/checkpoints/3").is_dir()
     resumed = run(*SMALL, f"--workdir={parts}")
     assert resumed.code == 0, resumed.err
