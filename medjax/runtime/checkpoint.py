@@ -157,6 +157,8 @@ def _explain(manager: ocp.CheckpointManager, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        # the save's other writes would report themselves when they are collected
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         steps = ", ".join(str(step) for step in sorted(manager.all_steps(read=True)))
         raise CheckpointError(
             f"the checkpoint of {what} could not be written to {manager.directory}: "
