@@ -24,11 +24,12 @@ import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+sys.path.insert(0, str(HERE))
+from peers.process import HUGE_PAGES, Worker, WorkerError, worker_env  # noqa: E402
+
 WORKLOAD = {
     "vocab": 512,
     "width": 128,
@@ -52,59 +53,10 @@ PEERS = {
 }
 
 
-class WorkerError(Exception):
-    """A worker ended before its time; the message holds what it last wrote."""
-
-
-class Worker:
+def start_worker(name, python, workload, env):
     """A process of `benchmarks/peers/` that takes steps on request."""
-
-    def __init__(self, name, python, workload, env):
-        self._errors = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [python, HERE / "peers" / f"grpo_{name}.py", json.dumps(workload)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=env,
-        )
-        self.name = name
-        self.versions = self._read()
-
-    def step(self):
-        """Take one step; its seconds, CPU seconds and numbers to check it by."""
-        with contextlib.suppress(BrokenPipeError):  # _read says why
-            self._process.stdin.write("step\n")
-            self._process.stdin.flush()
-        return self._read()
-
-    def close(self):
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def _read(self):
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        code = self._process.wait()
-        self._errors.seek(0)
-        last = self._errors.read()[-2000:]
-        self.close()
-        raise WorkerError(f"{self.name} ended with status {code}:\n{last}")
-
-
-def worker_env(pages="small"):
-    """The same for all: CPU, no compilation cache, flags of ours left out."""
-    ours = ("PYTHONPATH", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
-    env = {name: value for name, value in os.environ.items() if name not in ours}
-    env["JAX_PLATFORMS"] = "cpu"
-    if pages == "huge":
-        env["GLIBC_TUNABLES"] = HUGE_PAGES
-    return env
+    script = HERE / "peers" / f"grpo_{name}.py"
+    return Worker(name, [python, script, json.dumps(workload)], env)
 
 
 def peer_python(folder, name):
@@ -129,8 +81,8 @@ def start(name, python, pages, workload):
         env["PYTHONPATH"] = str(HERE.parent)
     print(f"  {name}, {pages} pages: first step", file=sys.stderr)
     try:
-        worker = Worker(name, python, workload, env)
-        return worker, worker.step()
+        worker = start_worker(name, python, workload, env)
+        return worker, worker.do("step")
     except WorkerError as error:
         if name == "medjax":
             raise
@@ -149,11 +101,11 @@ def measure(pythons, workload, *, pages, steps, warm):
                     worker, first = started
                     workers.append(worker)
                     row = {"library": name, "pages": size, "first": first, "steps": []}
-                    rows.append(row | {"versions": worker.versions})
+                    rows.append(row | {"versions": worker.about})
         for index in range(warm + steps):
             print(f"  round {index + 1}/{warm + steps}", end="\r", file=sys.stderr)
             for worker, row in zip(workers, rows, strict=True):
-                taken = worker.step()
+                taken = worker.do("step")
                 time.sleep(0.05)  # let spinning threads of the one before settle
                 if index >= warm:
                     row["steps"].append(taken)

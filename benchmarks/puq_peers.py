@@ -41,7 +41,9 @@ import time
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+sys.path.insert(0, str(HERE))
+from peers.process import HUGE_PAGES, Worker, WorkerError, worker_env  # noqa: E402
+
 TASKS = ("cg", "cg8", "wavelet", "espirit", "fit")
 LIBRARIES = ("medjax", "bart", "sigpy", "mrpro", "scipy", "lm")
 BUDGET = 40.0  # seconds that one library may take for the rounds of one task
@@ -55,62 +57,16 @@ MRPRO = (
 )
 
 
-class WorkerError(Exception):
-    """A worker ended before its time; the message holds what it last wrote."""
-
-
-class Worker:
+def start_worker(library, python, problem, folder, env, threads=None):
     """A process of `puq_peers/worker.py` that does tasks on request."""
-
-    def __init__(self, library, python, problem, folder, env, threads=None):
-        script = [python, HERE / "puq_peers" / "worker.py", library, problem, folder]
-        if threads:  # cores, for XLA, which reads no variable
-            script = ["taskset", "-c", f"0-{threads - 1}", *script]
-        self._errors = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            script,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=env,
-        )
-        self.library = library
-        self.versions = self._read()
-        self.tasks = self.versions.pop("tasks")
-
-    def do(self, command):
-        with contextlib.suppress(BrokenPipeError):  # _read says why
-            self._process.stdin.write(f"{command}\n")
-            self._process.stdin.flush()
-        return self._read()
-
-    def close(self):
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def _read(self):
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        code = self._process.wait()
-        self._errors.seek(0)
-        last = self._errors.read()[-1500:]
-        self.close()
-        raise WorkerError(f"{self.library} ended with status {code}:\n{last}")
-
-
-def worker_env(pages, threads=None):
-    ours = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
-    env = {name: value for name, value in os.environ.items() if name not in ours}
-    env |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(HERE.parent)}
+    command = [python, HERE / "puq_peers" / "worker.py", library, problem, folder]
+    env = env | {"PYTHONPATH": str(HERE.parent)}
     if threads:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         env |= dict.fromkeys(names, str(threads))
-    return env | ({"GLIBC_TUNABLES": HUGE_PAGES} if pages == "huge" else {})
+        # XLA, which reads no variable, by its cores
+        command = ["taskset", "-c", f"0-{threads - 1}", *command]
+    return Worker(library, command, env)
 
 
 # ---- the problem
@@ -199,16 +155,17 @@ def measure(workers, tasks, *, rounds, folder, truth):
     for task in tasks:
         running = []
         for worker, pages in workers:
-            if task not in worker.tasks:
+            if task not in worker.about["tasks"]:
                 continue
-            print(f"  {task}: {worker.library}, {pages} pages", file=sys.stderr)
-            row = {"task": task, "library": worker.library, "pages": pages, "calls": []}
+            print(f"  {task}: {worker.name}, {pages} pages", file=sys.stderr)
+            row = {"task": task, "library": worker.name, "pages": pages, "calls": []}
             row["first"] = worker.do(f"prepare {task}")
-            found = np.load(folder / f"{worker.library}-{task}.npy")
+            found = np.load(folder / f"{worker.name}-{task}.npy")
             row["error"] = {
                 k: float(v) for k, v in error_of(task, found, truth).items()
             }
-            running.append((worker, row | {"versions": worker.versions}))
+            row["versions"] = {k: v for k, v in worker.about.items() if k != "tasks"}
+            running.append((worker, row))
         for _ in range(rounds):
             for worker, row in running:
                 spent = sum(call["seconds"] for call in row["calls"])
@@ -277,9 +234,9 @@ def start(libraries, pages, environment, folder, threads):
             if missing or not pathlib.Path(python).exists():
                 print(f"{library}: skipped, not installed")
                 continue
-            env, problem = worker_env(size, threads), folder / "problem.npz"
+            env, problem = worker_env(size), folder / "problem.npz"
             try:
-                worker = Worker(library, python, problem, folder, env, threads)
+                worker = start_worker(library, python, problem, folder, env, threads)
                 workers.append((worker, size))
             except WorkerError as error:
                 if library == "medjax":

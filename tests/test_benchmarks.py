@@ -30,10 +30,10 @@ def test_our_worker_takes_steps(grpo_step):
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     workload = grpo_step.WORKLOAD | sizes
-    worker = grpo_step.Worker("medjax", sys.executable, workload, env)
-    first, second = worker.step(), worker.step()
+    worker = grpo_step.start_worker("medjax", sys.executable, workload, env)
+    first, second = worker.do("step"), worker.do("step")
     worker.close()
-    assert "jax" in worker.versions
+    assert "jax" in worker.about
     assert 0 < second["seconds"] < first["seconds"]  # compiled once
     assert first["length"] == second["length"] == 4
     assert first["kl"] == pytest.approx(0, abs=1e-6)  # still the reference
@@ -43,7 +43,7 @@ def test_our_worker_takes_steps(grpo_step):
 
 def test_worker_that_ends_says_why(grpo_step):
     with pytest.raises(grpo_step.WorkerError, match=r"(?s)absent ended.*grpo_absent"):
-        grpo_step.Worker("absent", sys.executable, {}, grpo_step.worker_env())
+        grpo_step.start_worker("absent", sys.executable, {}, grpo_step.worker_env())
 
 
 def test_absent_peers_are_skipped_by_name(grpo_step, tmp_path, capsys):

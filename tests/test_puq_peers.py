@@ -36,10 +36,10 @@ def problem(peers, tmp_path, monkeypatch):
 def test_our_worker_does_every_task(peers, problem):
     truth, folder = problem
     problem_file = folder / "problem.npz"
-    worker = peers.Worker(
+    worker = peers.start_worker(
         "medjax", sys.executable, problem_file, folder, peers.worker_env("small")
     )
-    assert set(worker.tasks) == set(peers.TASKS) and "jax" in worker.versions
+    assert set(worker.about["tasks"]) == set(peers.TASKS) and "jax" in worker.about
     pairs = [(worker, "small")]
     rows = peers.measure(pairs, peers.TASKS, rounds=1, folder=folder, truth=truth)
     worker.close()
@@ -71,9 +71,9 @@ def test_errors_do_not_depend_on_scale_or_phase(peers, problem):
 
 
 def test_worker_that_ends_says_why(peers, tmp_path):
-    env = peers.worker_env("small")
+    env, absent = peers.worker_env("small"), tmp_path / "absent.npz"
     with pytest.raises(peers.WorkerError, match=r"(?s)medjax ended.*absent.npz"):
-        peers.Worker("medjax", sys.executable, tmp_path / "absent.npz", tmp_path, env)
+        peers.start_worker("medjax", sys.executable, absent, tmp_path, env)
 
 
 def test_what_is_not_installed_is_skipped_by_name(peers, tmp_path, monkeypatch, capsys):

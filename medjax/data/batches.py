@@ -71,6 +71,31 @@ def stream(
     )
 
 
+def find_drawn(
+    draw: Callable[[int], Asked], questions: int
+) -> Callable[[Sequence[int]], list[Any]]:
+    """A function from training sample ids to their records, for rewards in Python.
+
+    A batch holds arrays only; the rest of a sample is drawn again from its index.
+
+    Args:
+        draw: index -> what the stream drew there.
+        questions: Q.
+    """
+
+    def find(sample_ids: Sequence[int]) -> list[Any]:
+        drawn: dict[int, Asked] = {}
+        found = []
+        for sample_id in sample_ids:
+            index, question = divmod(int(sample_id), questions)
+            if index not in drawn:
+                drawn[index] = draw(index)
+            found.append(drawn[index].records[question])
+        return found
+
+    return find
+
+
 def choose(
     count: int, wanted: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "wanted"]:

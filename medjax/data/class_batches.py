@@ -18,6 +18,7 @@ from medjax.data.batches import (
     choose,
     encode_rows,
     evaluation_order,
+    find_drawn,
     gather,
     rows_of,
     shuffled,
@@ -92,22 +93,13 @@ def train_label_batches(
 def find_label_records(
     pictures: Pictures, wording: Wording, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[LabelRecord]]:
-    """A function from training sample ids to their records, for rewards in Python."""
+    """A function from training sample ids to their records; see `find_drawn`."""
     order = shuffled(pictures.count, seed)
 
-    def find(sample_ids: Sequence[int]) -> list[LabelRecord]:
-        drawn: dict[int, Asked] = {}
-        found = []
-        for sample_id in sample_ids:
-            index, question = divmod(int(sample_id), encoding.questions)
-            if index not in drawn:
-                drawn[index] = _draw(
-                    pictures, order[index], index, wording, encoding, seed, 0.0
-                )
-            found.append(drawn[index].records[question])
-        return found
+    def draw(index: int) -> Asked:
+        return _draw(pictures, order[index], index, wording, encoding, seed, 0.0)
 
-    return find
+    return find_drawn(draw, encoding.questions)
 
 
 def eval_label_batches(

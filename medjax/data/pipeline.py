@@ -19,6 +19,7 @@ from medjax.data.batches import (
     choose,
     encode_rows,
     evaluation_order,
+    find_drawn,
     gather,
     rows_of,
     shuffled,
@@ -89,25 +90,14 @@ def train_batches(
 def find_records(
     views: Views, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[Record]]:
-    """A function from training sample ids to their records, for rewards in Python.
-
-    A batch holds arrays only; the rest of a sample is drawn again from (seed, index).
-    """
+    """A function from training sample ids to their records; see `find_drawn`."""
     order = shuffled(views.count, seed)
 
-    def find(sample_ids: Sequence[int]) -> list[Record]:
-        drawn: dict[int, Asked] = {}
-        found = []
-        for sample_id in sample_ids:
-            index, question = divmod(int(sample_id), encoding.questions)
-            if index not in drawn:
-                rng = np.random.default_rng((seed, index))
-                view = views.view(order[index], rng)
-                drawn[index] = ask(view, index, rng, encoding, None)
-            found.append(drawn[index].records[question])
-        return found
+    def draw(index: int) -> Asked:
+        rng = np.random.default_rng((seed, index))
+        return ask(views.view(order[index], rng), index, rng, encoding, None)
 
-    return find
+    return find_drawn(draw, encoding.questions)
 
 
 def eval_batches(
