@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medjax.recipes.puq import stages
+from medjax.runtime import checkpoint
 from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 from tests.recipes.puq_smoke import WHERE, sections
@@ -143,3 +144,28 @@ def test_masks_are_the_config_s():
     mask = next(iter(first.source)).mask
     assert mask.shape[1:] == (8, 32, 32)  # points, no lines
     assert 0.1 < mask.mean() < 0.25  # about a sixth
+
+
+def test_a_broken_run_goes_on_bitwise(ran, tmp_path):
+    """Stopped by a fault after the checkpoint of step 3, then started again."""
+    whole = ran[0]
+    found = sections(
+        evaluation__invivo=str(whole / "slice.npz"), train__evaluate_every=3
+    )
+    first, _ = stages(seed=0, workdir=tmp_path, **found)
+    how = {"seed": 0, "workdir": tmp_path, "keep": 2, "on_nonfinite": "stop"}
+    how |= {"checkpoint_every": 3, "facts": {}, **MESH}
+
+    def fault(results, folder):
+        raise OSError(f"no room for {folder}")
+
+    with pytest.raises(OSError, match="no room for .*eval/3"):
+        run_stages([first._replace(score=fault)], **how)
+    state = run_stages([first], **how)
+    stored = jax.tree.leaves(state.params)
+    again = checkpoint.restore_params(
+        whole / "reconstruction" / "checkpoints",
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state.params),
+    )
+    for mine, other in zip(stored, jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(mine, other)
