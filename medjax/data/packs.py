@@ -83,7 +83,8 @@ PACKS = (
 )
 
 _WAY_OUT = (
-    "Without the pack: data=synthetic, as in --config=configs/medloc.py:data=synthetic"
+    "Without the pack: drawn data, as in --config=configs/medloc.py:data=synthetic, "
+    "puq.py:data=synthetic or vrft_aug.py:policy=off,task=shapes"
 )
 
 

@@ -15,7 +15,7 @@ SCALE_QUANTILE = 0.99  # of |A^H y| becomes 1: one bright pixel decides nothing
 
 
 class Design(NamedTuple):
-    """What an unrolled network is made of; hashable but for `basis`."""
+    """What an unrolled network is made of."""
 
     channels: int  # complex images it sees: E, or K of a subspace
     width: int
