@@ -181,7 +181,7 @@ def _network(
     basis = None if basis is None else jnp.asarray(basis)
     moments = {"passes": options["passes"], "chunk": options["chunk"], "basis": basis}
 
-    def compute(batch: QmriBatch, key: Key, params: Any = params) -> FitResult:
+    def compute(batch: QmriBatch, key: Key, params: Any) -> FitResult:
         mean, std = image_moments(design, params["network"], batch, key, **moments)
         if options["fit"] == "plain":
             rank = None if basis is None else design.channels
@@ -204,4 +204,4 @@ def _network(
             params=fitted.params | {name: value}, sigma=fitted.sigma | {name: sigma}
         )
 
-    return jax.jit(compute)
+    return partial(jax.jit(compute), params=params)

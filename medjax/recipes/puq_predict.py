@@ -77,7 +77,7 @@ def predict(
     plan = make_plan(
         scan, quantity, checkpoint, data=data, network=network, fit=fit, options=predict
     )
-    folder = workdir / "predict" / Path(paths[0]).name.split(".")[0]
+    folder = workdir / "predict" / _title(Path(paths[0]))
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
     compute = _placed(plan.compute, mesh, rules, jax.random.key(seed))
@@ -100,6 +100,12 @@ def predict(
             write({name: pick(maps) for name, pick in names.items()})
             seen.append(see(maps, model))
     write_summary(seen, scan, model, plan.name, folder)
+
+
+def _title(path: Path) -> str:
+    """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
+    name = path.name.removesuffix(".gz")
+    return path.name if path.is_dir() else Path(name).stem
 
 
 def _slices(
@@ -204,7 +210,7 @@ def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.maps`) -> what of a fit goes there."""
     constant = model.time_constant
-    kind = "T1" if constant == "t1" else "T2"
+    kind = constant.replace("t", "T", 1)
     return {
         f"{kind}map": lambda maps: maps.params[constant],
         f"{kind}sigma": lambda maps: maps.sigma[constant],

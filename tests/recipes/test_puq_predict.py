@@ -142,6 +142,18 @@ def test_magnitude_inversion_recovery_finds_the_sign(tmp_path):
     np.testing.assert_allclose(found, t1, rtol=1e-3)
 
 
+def test_a_t2star_map_has_its_own_name_and_names_keep_their_dots(tmp_path):
+    t2 = np.linspace(0.02, 0.08, 24, dtype=np.float32).reshape(4, 3, 2)
+    times = [0.005, 0.01, 0.02, 0.04]
+    images = 500 * np.exp(-np.array(times, np.float32) / t2[..., None])
+    path = save_images(tmp_path / "gre.v1.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, model="t2star")
+    folder = tmp_path / "predict" / "gre.v1"
+    found = nibabel.load(folder / "T2starmap.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, t2, rtol=1e-3)
+    assert not (folder / "T2map.nii.gz").exists()
+
+
 def test_too_small_a_centre_for_sensitivities_says_what_to_do(tmp_path):
     kspace, *_ = toy_slices(center_fraction=0.1, limit=1)
     path = save_scan(tmp_path / "thin.npz", kspace=kspace)

@@ -24,6 +24,8 @@ from medjax.data.scans.scan import Scan
 MAPS = {
     "T2map": ("s", "transverse relaxation time T2"),
     "T2sigma": ("s", "standard deviation of T2"),
+    "T2starmap": ("s", "observed transverse relaxation time T2*"),
+    "T2starsigma": ("s", "standard deviation of T2*"),
     "T1map": ("s", "longitudinal relaxation time T1"),
     "T1sigma": ("s", "standard deviation of T1"),
     "M0map": ("arbitrary", "signal amplitude, in units of the reconstructed images"),
