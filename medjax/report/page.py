@@ -26,7 +26,12 @@ CAPTIONS = {
     "overlays": "Best, median and worst answers of the evaluation.",
     "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
     "deviation and the IoU margin at once; the table has the numbers of each.",
-    "curves": "Faint: each step; strong: running mean; dotted: raises of tau.",
+    "curves": "Faint: each step; strong: running mean; dotted, if any: raises of tau.",
+    "maps_median": "The slice of median error in tissue: each method's map over its "
+    "signed error.",
+    "maps_worst": "The slice of the largest error.",
+    "maps_in_vivo": "The measured slice.",
+    "calibration": "Left: errors by sigma; right: how many voxels lie in an interval.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
 _STYLE = """
