@@ -4,6 +4,8 @@ import difflib
 
 from ml_collections import ConfigDict
 
+TESTED = ("test", "val")  # parts to evaluate on; val: to choose settings by
+
 
 def parse_arg(arg: str, **defaults: str | int | float | bool) -> ConfigDict:
     """`"reward=fixed,smoke"` against typed defaults; a bare word turns a switch on.

@@ -18,6 +18,7 @@ Variants, after a colon and joined by commas:
     data=mr_aal | synthetic | PATH                    PATH: your JSONL, see the README
     model=PATH                                        a Hugging Face Qwen2.5-VL folder
     split=moved | slices | side | structure           of the MR slices
+    test=test | val                                   val: slices to choose settings by
     python_reward=FILE.py:NAME                        one of yours beside the others
     seed=0
     smoke                                             seconds, on drawn shapes or PATH
@@ -54,6 +55,7 @@ def get_config(arg: str = "") -> ConfigDict:
         data="mr_aal",
         model="",
         split="moved",
+        test="test",
         python_reward="",
         seed=0,
         smoke=False,
@@ -67,6 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.policy = get_policy(arg.model)
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data, arg.split, arg.model)
+    config.data.test = common.choose("test", arg.test, common.TESTED)
     config.warm_start = get_supervised(steps=800, loose=(1.1, 1.7))
     config.train = ConfigDict(
         {
@@ -158,6 +161,7 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "scale": (0.8, 1.25),  # what `moved` pictures are moved by
             "phrasings": 2,
             "mirror": split != "side",
+            "test": "test",
             "test_share": 0.2,
             # tells a policy without pretraining where it looks, see `add_ramps`
             "ramps": not model and source == "mr_aal",

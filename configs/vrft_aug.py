@@ -25,6 +25,7 @@ and the rest:
     data=PATH               instead of a task: MedMNIST .npz, or a folder with a CSV
     mfrs=sixteenth | tenth | power | gaussian | quartic   what a near grade earns
     method=grpo | sft                                     sft: supervised, equal steps
+    test=test | val         val: pictures to choose settings by, none of the test's
     preset=demo | paper | vlm_r1    beta, temperature, learning rate; paper with a model
     python_reward=FILE.py:NAME      one of yours beside the others
     model=PATH                      a Hugging Face Qwen2.5-VL folder
@@ -69,6 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
         data="",
         mfrs="sixteenth",
         method="grpo",
+        test="test",
         preset="",
         python_reward="",
         model="",
@@ -87,7 +89,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.policy.vocab = 768  # descriptions are read by words, not letters
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data or task, task, parts, arg.model)
-    config.localisation = get_localisation(parts.policy == "on", arg.model)
+    config.data.test = common.choose("test", arg.test, common.TESTED)
+    config.localisation = get_localisation(parts.policy == "on", arg.model, arg.test)
     config.warm_start = get_supervised(steps=60, noise=0.5)
     config.train = ConfigDict(
         {
@@ -167,7 +170,7 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "balance": True,  # training pictures of all classes equally often
             "classes": "",  # JSON file of a user's class names
             "question": "",  # about a user's images
-            "test": "test",  # or val, of a MedMNIST file
+            "test": "test",  # or val
             "test_share": 0.2,  # of the patients in a CSV file without splits
             "descriptions": "",  # a JSON file; empty: the task's own
             "prompt_knowledge": parts.prompt == "on",
@@ -183,9 +186,9 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
     return config
 
 
-def get_localisation(use: bool, model: str) -> ConfigDict:
+def get_localisation(use: bool, model: str, test: str) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
-    first = medloc.get_config(f"model={model}" if model else "")
+    first = medloc.get_config(f"model={model},test={test}")
     config = ConfigDict({"use": use})
     for name in ("data", "prompt", "warm_start", "train", "evaluation"):
         config[name] = first[name]
@@ -225,7 +228,9 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     config.grade_rule = rule
     config.min_words = 1  # of the reasoning, for the format's reward
     config.require_label = True  # likewise
-    config.without_words = 1.0 if delta < 0 else 0.0  # silence is no way out
+    # Where reciting costs, neither silence nor a word repeated is a way out.
+    config.min_different = 3 if delta < 0 else 1
+    config.without_words = 1.0 if delta < 0 else 0.0
     config.leak_label = False  # recite the right class alone: LEAKS the label
     return config
 

@@ -145,6 +145,7 @@ def test_puq_s_paper_preset_is_the_authors_code():
         *(f"mfrs={x}" for x in ("tenth", "gaussian")),
         "data=/some/retinamnist.npz,model=/some/folder,preset=vlm_r1",
         "method=sft,parts=none",
+        "test=val",
         "smoke,task=shapes",
     ],
 )
@@ -153,7 +154,8 @@ def test_vrft_aug_variants(arg):
 
 
 @pytest.mark.parametrize(
-    "arg", ["task=mr_lung", "recite=yes", "grade=half", "mfrs=half", "parts=some"]
+    "arg",
+    ["task=mr_lung", "recite=yes", "grade=half", "mfrs=half", "parts=some", "test=all"],
 )
 def test_vrft_aug_names_the_choices(arg):
     name, value = arg.split("=")
@@ -176,6 +178,8 @@ def test_vrft_aug_parts_are_switches():
     # without grades accuracy stays, and MR localisation is for MR tasks
     organs = parts("task=ct_organ")
     assert organs == (True, False, {"accuracy", "format", "recitation"})
+    tuned = get_config("vrft_aug", "test=val")
+    assert tuned.data.test == tuned.localisation.data.test == "val"
     with pytest.raises(ValueError, match="task='mr_level' and data='x.npz'"):
         get_config("vrft_aug", "task=mr_level,data=x.npz")
 

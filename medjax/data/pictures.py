@@ -49,6 +49,7 @@ class PictureLook(NamedTuple):
     scale: tuple[float, float]  # and made larger by a factor between these
     mirror: bool = False  # training pictures flipped half of the time
     test_draws: int = 1  # pictures of each test slice
+    tested: str = "test"  # or "val", see `split_slices`
 
 
 def crop_pictures(
@@ -72,7 +73,8 @@ def crop_pictures(
     label_of = np.array([members.get(name, -1) for name in atlas.names])
     label = label_of[atlas.structure]
     kept = label >= 0
-    kept &= split_slices(atlas.position)[atlas.slice_of] == _part_index(part)
+    parts = split_slices(atlas.position, tested=look.tested)
+    kept &= parts[atlas.slice_of] == _part_index(part)
     kept &= _box_shares(atlas) >= look.least
     pairs = np.flatnonzero(kept)
     if not len(pairs):
@@ -119,7 +121,8 @@ def grade_pictures(
         part: "train" or "test".
         look: how slices are shown.
     """
-    rows = np.flatnonzero(split_slices(position) == _part_index(part))
+    parts = split_slices(position, tested=look.tested)
+    rows = np.flatnonzero(parts == _part_index(part))
     if not len(rows):
         raise ValueError(f"{part}: no slice of {len(position)} is in it")
 

@@ -36,6 +36,7 @@ from medjax.data.views import (
 
 SPLITS = ("slices", "moved", "side", "structure")
 PARTS = ("train", "test")
+TESTED = ("test", "val")  # what a part "test" may be; see `split_slices`
 BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropped
 _DRAWS = 8  # tries for a moved picture that still shows a structure whole
 
@@ -50,24 +51,40 @@ class Look(NamedTuple):
     mirror: bool = False  # training pictures flipped half of the time
     shift: float = 0.12  # of the `moved` split: at most so much of a side, both ways
     scale: tuple[float, float] = (0.8, 1.25)  # of the `moved` split: how much larger
+    tested: str = "test"  # see `split_slices`
 
 
-def split_slices(position: Int[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
+def split_slices(
+    position: Int[np.ndarray, "M"], *, tested: str = "test"
+) -> Int[np.ndarray, "M"]:
     """0 train, 1 test, -1 dropped, by the slice's index across its plane.
 
     Blocks of 8 slices, every fourth is test; 2 slices on each side of a border between
     train and test are dropped.
+
+    Args:
+        position: index of each slice.
+        tested: "test", or "val" to choose settings by: the second of each four blocks
+            is tested instead, and the fourth is dropped, so that nothing is learnt from
+            it or chosen by it.
     """
-    block = position // BLOCK
-    within = position % BLOCK
-    test = block % EVERY == EVERY - 1
-    before = (block + 1) % EVERY == EVERY - 1
-    after = block % EVERY == 0
-    low, high = within < GAP, within >= BLOCK - GAP
-    dropped = np.where(test, low | high, (after & low) | (before & high))
-    # The first block of all has no test block before it.
-    dropped &= ~(after & low & (block == 0))
-    return np.where(dropped, -1, test.astype(np.int32)).astype(np.int32)
+    if tested not in TESTED:
+        raise ValueError(f"tested={tested!r}: expected one of {TESTED}")
+    block, within = position // BLOCK, position % BLOCK
+    part = _block_parts(block, tested)
+    # The first block of all has no block before it.
+    before = np.where(block > 0, _block_parts(block - 1, tested), part)
+    border = (within < GAP) & (before != part)
+    border |= (within >= BLOCK - GAP) & (_block_parts(block + 1, tested) != part)
+    return np.where(border, -1, part).astype(np.int32)
+
+
+def _block_parts(block: Int[np.ndarray, "M"], tested: str) -> Int[np.ndarray, "M"]:
+    """Part of whole blocks, coded as in `split_slices`."""
+    turn = block % EVERY
+    if tested == "test":
+        return np.where(turn == EVERY - 1, 1, 0)
+    return np.where(turn == EVERY - 1, -1, np.where(turn == 1, 1, 0))
 
 
 def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, "S"]:
@@ -150,7 +167,7 @@ def atlas_views(
     asked = held if test and held.any() else ~held
     asked_names = tuple(n for n, ok in zip(names, asked, strict=True) if ok)
     wanted = np.isin(np.array(atlas.names), asked_names)[atlas.structure]
-    kept = split_slices(atlas.position) == int(test)
+    kept = split_slices(atlas.position, tested=look.tested) == int(test)
     if split == "side" and test:
         kept &= atlas.plane != PLANES.index("sagittal")  # it shows one side only
     pairs_of: dict[int, list[int]] = {}

@@ -15,7 +15,7 @@ SHAPES = ("disc", "square", "triangle", "cross")
 NAMES = tuple(f"{tone} {shape}" for tone, _ in TONES for shape in SHAPES)
 SIZES = ("tiny", "small", "medium", "large", "huge")
 PLANE, MODALITY = "synthetic", "generated"
-_PARTS = ("train", "test")
+_PARTS = ("train", "test", "val")
 
 
 def synthetic_views(

@@ -48,6 +48,7 @@ def load_parts(
     scale: Sequence[float],
     phrasings: int,
     mirror: bool,
+    test: str,
     test_share: float,
     geometry: Geometry,
 ) -> Parts:
@@ -69,6 +70,8 @@ def load_parts(
         phrasings: ways of asking in use.
         mirror: flip half of the training pictures of a brain, exchanging the sides'
             names; a chest is never flipped.
+        test: part to test on, "test", or "val" of a built-in source, to choose settings
+            by.
         test_share: of the patients (or images) of a user's data.
         geometry: how images are cut, for a user's data.
     """
@@ -76,7 +79,7 @@ def load_parts(
     if source == "synthetic":
         views = [
             synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
-            for part, n in (("train", 2048), ("test", 64))
+            for part, n in (("train", 2048), (test, 64))
         ]
         return Parts(views[0], views[1], {"source": source, "size": list(shown)})
     if source in ("mr_aal", "ct_organs"):
@@ -86,7 +89,7 @@ def load_parts(
         atlas = load_atlas() if brain else load_ct()
         span = (float(scale[0]), float(scale[1]))
         flip = mirror and brain
-        look = Look(shown, field, min_side, phrasings, flip, shift, span)
+        look = Look(shown, field, min_side, phrasings, flip, shift, span, test)
         options = {"names": chosen, "modality": MR if brain else CT, "seed": seed}
         options |= {"split": split}
         views = [
@@ -103,6 +106,11 @@ def load_parts(
         raise FileNotFoundError(
             f"data source {source!r}: expected one of {', '.join(SOURCES)}, or the "
             "path of a JSONL file or of a folder with one"
+        )
+    if test != "test":
+        raise ValueError(
+            f"test={test!r} of {source}: boxes in a file have the parts train and test "
+            "only; give a file without the lines that are kept for the test"
         )
     rows = load_rows(source, geometry)
     views = [

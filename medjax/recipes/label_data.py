@@ -72,7 +72,7 @@ def load_label_parts(
         classes: JSON file of a user's class names; empty: those that are known.
         ordinal: a user's classes are grades; None: as is known of the set.
         question: about a user's images; empty: a general one.
-        test: part of a MedMNIST file to test on.
+        test: part to test on, "test", or "val" to choose settings by.
         test_share: of the patients (or images) of a CSV file without splits.
         descriptions: a built-in name or JSON file; empty: the task's own, or
             descriptions.json beside the data.
@@ -97,6 +97,7 @@ def load_label_parts(
             scale=span,
             mirror=mirror,
             test_draws=test_draws,
+            tested=test,
         )
         found = built_in_task(source, look)
     elif path.suffix == ".npz":
@@ -107,6 +108,7 @@ def load_label_parts(
             classes=names,
             ordinal=bool(ordinal),
             question=question or None,
+            test=test,
             test_share=test_share,
             seed=seed,
         )

@@ -192,6 +192,7 @@ def label_stage(
         reward_weights=dict.fromkeys(functions, 1.0) | weighted,
         min_words=options["min_words"],
         require_label=options["require_label"],
+        min_different=options["min_different"],
         without_words=options["without_words"],
         leak_label=options["leak_label"],
         host_rewards=host_rewards,

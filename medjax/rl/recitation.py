@@ -5,17 +5,22 @@ references' words, so that each word gets its index, or -1 if no reference has i
 hash, no collision. An n-gram gets the index of the pair (its first n - 1 words' index,
 last word) in a sorted table. Sorting a row's indices then shows which of them exceed
 the reference's count. Memory is a few arrays of [rows, words] whatever the references.
+
+Only `count_different` goes by a hash, as it also compares words that no reference has:
+of 2^32 pairs of different words one counts as a repetition.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from medjax.rl import words as word
 from medjax.rl.parse import ParseTables, fold_bytes
 from medjax.rl.recitation_tables import RecitationTables
+
+_BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 
 
 class Words(NamedTuple):
@@ -23,6 +28,7 @@ class Words(NamedTuple):
 
     index: Int[Array, "*N W"]  # among the references' words; -1 = of none, or no word
     count: Int[Array, "*N"]
+    key: UInt32[Array, "*N W"]  # FNV-1a hash of a word's bytes, 0 = no word
 
 
 def recitation_reward(
@@ -35,6 +41,7 @@ def recitation_reward(
     target: Int[Array, "*N"] | None = None,
     leak_label: bool = False,
     max_words: int | None = None,
+    min_different: int = 1,
     without_words: float = 0.0,
 ) -> Float[Array, "*N"]:
     """Smoothed sentence BLEU-4, in [0, 1], of each reasoning against the descriptions.
@@ -54,19 +61,25 @@ def recitation_reward(
             another, a second accuracy reward in disguise. For ablations.
         max_words: read the first words only, T by default, which no text exceeds whose
             tokens hold a word each.
-        without_words: what a reasoning without words gets, or a missing one. 0 is its
-            BLEU. With a negative weight that is the best there is: 1 makes silence cost
-            as much as reciting all, beside `label_format_reward`.
+        min_different: fewest different words of a reasoning. Under a negative weight a
+            policy learns to repeat one word, which is close to no description.
+        without_words: what a reasoning of fewer different words gets, or a missing one.
+            0 is the BLEU of silence. With a negative weight that is the best there is:
+            1 makes silence cost as much as reciting all.
     """
     if leak_label and target is None:
         raise ValueError("leak_label needs the target classes")
+    if min_different < 1:
+        raise ValueError(f"min_different {min_different}: expected at least 1")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
     score = bleu(words, references, target if leak_label else None)
-    return jnp.where(words.count > 0, score, jnp.float32(without_words))
+    said = count_different(words) >= min_different
+    return jnp.where(said, score, jnp.float32(without_words))
 
 
 class _Reader(NamedTuple):
     state: Array  # of the trie
+    key: Array  # hash of the word so far
     in_word: Array
     words: Words
 
@@ -87,11 +100,11 @@ def read_words(
     columns, kinds, transitions, found = map(jnp.asarray, references[:4])
 
     def end_word(reader: _Reader, ends: Array) -> Words:
-        index, count = reader.words
+        index, count, key = reader.words
         keeps = ends & (count < width)
         put = jnp.where(keeps, count, width)
-        index = _put(index, put, found[reader.state])
-        return Words(index, count + keeps.astype(jnp.int32))
+        index, key = _put(index, put, found[reader.state]), _put(key, put, reader.key)
+        return Words(index, count + keeps.astype(jnp.int32), key)
 
     def step(reader: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:
         kind = kinds[byte]
@@ -99,17 +112,33 @@ def read_words(
         starts = inside & (~reader.in_word | (kind == word.INITIAL))
         ends = reader.in_word & (starts | ~inside)
         state = transitions[jnp.where(starts, 0, reader.state), columns[byte]]
+        small = jnp.where((byte >= ord("A")) & (byte <= ord("Z")), byte + 32, byte)
+        key = jnp.where(starts, jnp.uint32(_BASIS), reader.key)
+        key = (key ^ small.astype(jnp.uint32)) * jnp.uint32(_PRIME)
         return _Reader(
             jnp.where(reading, state, reader.state),
+            jnp.where(reading, key, reader.key),
             jnp.where(reading, inside, reader.in_word),
             end_word(reader, reading & ends),
         )
 
     zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
     index = jnp.full((*zero.shape, width), -1, jnp.int32)
-    reader = _Reader(zero, zero > 0, Words(index, zero))
+    key = jnp.zeros(index.shape, jnp.uint32)
+    reader = _Reader(zero, key[..., 0], zero > 0, Words(index, zero, key))
     reader = fold_bytes(step, reader, tokens, mask, tables, limit=span[..., 1])
     return end_word(reader, reader.in_word)
+
+
+def count_different(words: Words) -> Int[Array, "*N"]:
+    """How many different words each row has, capitals and small letters being one."""
+    place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
+    key = jnp.where(place < words.count[..., None], words.key, 0)
+    ordered = jnp.sort(key, axis=-1)
+    first = jnp.concatenate(
+        [ordered[..., :1] > 0, ordered[..., 1:] != ordered[..., :-1]], axis=-1
+    )
+    return jnp.sum(first, axis=-1, dtype=jnp.int32)
 
 
 def bleu(

@@ -49,10 +49,20 @@ def sentence_bleu(
 
 
 def recitation_score(
-    reasoning: str | bytes, references: Sequence[str], *, max_words: int | None = None
+    reasoning: str | bytes,
+    references: Sequence[str],
+    *,
+    max_words: int | None = None,
+    min_different: int = 1,
+    without_words: float = 0.0,
 ) -> float:
-    """How much of the references the first `max_words` words of a reasoning recite."""
+    """How much of the references the first `max_words` words of a reasoning recite.
+
+    `without_words` where fewer than `min_different` of these words are different.
+    """
     words = split_words(reasoning)[:max_words]
+    if len(set(words)) < min_different:
+        return without_words
     return sentence_bleu(words, [split_words(text) for text in references])
 
 

@@ -55,6 +55,7 @@ def build(
     reward_weights: Mapping[str, float],
     min_words: int,
     require_label: bool,
+    min_different: int,
     without_words: float,
     leak_label: bool = False,
     max_words: int | None = None,
@@ -75,7 +76,8 @@ def build(
             A reward of weight 0 is reported and teaches nothing.
         min_words: see `label_format_reward`; so is `require_label`.
         require_label: the format asks for a readable answer.
-        without_words: see `recitation_reward`; so are the next two.
+        min_different: see `recitation_reward`; so are the next three.
+        without_words: what a reasoning of fewer words gets.
         leak_label: hold the reasoning against the right class's description alone.
         max_words: of the reasoning that are read.
         host_rewards: rewards in Python, see `exploration.build`.
@@ -101,6 +103,7 @@ def build(
             target=target,
             leak_label=leak_label,
             max_words=max_words,
+            min_different=min_different,
             without_words=without_words,
         )
         earned = {

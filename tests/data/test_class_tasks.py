@@ -25,6 +25,15 @@ def test_drawn_tasks(name):
     assert one.image.shape == (56, 56, 3) and not np.array_equal(one.image, two.image)
 
 
+def test_drawn_validation_pictures_are_others():
+    final, tuned = (
+        built_in_task("shapes", LOOK._replace(tested=tested)).test
+        for tested in ("test", "val")
+    )
+    one, two = (p.picture(3, np.random.default_rng(0)) for p in (final, tuned))
+    assert not np.array_equal(one.image, two.image)
+
+
 @pytest.mark.parametrize("name", [n for n in TASKS if not n.startswith("shape")])
 def test_tasks_on_packs(name):
     look = LOOK if TASKS[name].ordinal is False else LOOK._replace(test_draws=2)

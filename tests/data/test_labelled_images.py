@@ -69,6 +69,20 @@ def test_a_stated_split_and_other_columns(folder):
     assert parts.task.questions[0].phrasings == ("What is it?",)
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_validation_part_leaves_the_test_alone(folder, stated):
+    lines = [f"{line},{'test' if n >= 8 else 'train'}" for n, line in enumerate(LINES)]
+    header = HEADER + ",split" if stated else HEADER
+    write(folder, lines if stated else LINES, header)
+    final, tuned = load(folder), load(folder, test="val")
+    assert groups(tuned.train) and groups(tuned.test)
+    assert not groups(tuned.train) & groups(tuned.test)
+    assert groups(tuned.train) | groups(tuned.test) == groups(final.train)
+    assert tuned.identity != final.identity
+    with pytest.raises(ValueError, match="test='all': expected one of"):
+        load(folder, test="all")
+
+
 def test_pictures_without_patients_are_their_own_groups(folder):
     write(folder, [line.rpartition(",")[0] for line in LINES], "image,label")
     rows = read_label_rows(folder)

@@ -66,6 +66,27 @@ def test_parts_share_no_slice_and_keep_their_distance(atlas):
             assert f"{plane} {int(position) + near}" not in slices[0]
 
 
+@pytest.mark.parametrize("kind", ["crops", "grades"])
+def test_settings_are_chosen_without_the_test(atlas, kind):
+    plane, position = np.zeros(60, np.int32), np.arange(60, dtype=np.int32)
+
+    def shown(part, tested):
+        look = LOOK._replace(tested=tested, field=80.0)
+        pictures = (
+            crops(atlas, part, tested=tested)
+            if kind == "crops"
+            else grade_pictures(atlas, plane, plane, position, part=part, look=look)
+        )
+        return {
+            pictures.picture(n, np.random.default_rng(0)).group
+            for n in range(pictures.count)
+        }
+
+    train, chosen_on = shown("train", "val"), shown("test", "val")
+    assert train and chosen_on and not train & chosen_on
+    assert train | chosen_on < shown("train", "test")
+
+
 def test_small_ends_of_structures_are_left_out(atlas):
     assert crops(atlas, least=0.8).count < crops(atlas, least=0.3).count
     assert crops(atlas, least=0.3).count < crops(atlas).count

@@ -32,9 +32,21 @@ def test_blocks_and_gaps():
     )  # fmt: skip
 
 
-def test_train_and_test_are_at_least_five_slices_apart():
+def test_the_validation_part_leaves_the_test_alone():
+    part = split_slices(np.arange(64), tested="val")
+    quarter = [0] * 6 + [-1] * 4 + [1] * 4 + [-1] * 4 + [0] * 4 + [-1] * 2 + [-1] * 8
+    assert part.tolist() == quarter + [-1] * 2 + [0] * 4 + quarter[6:]
+    final = split_slices(np.arange(64))
+    assert not np.any((part >= 0) & (final == 1))
+    assert np.all(final[part >= 0] == 0)  # what was trained or chosen on is trained on
+    with pytest.raises(ValueError, match="tested='all': expected one of"):
+        split_slices(np.arange(64), tested="all")
+
+
+@pytest.mark.parametrize("tested", ["test", "val"])
+def test_train_and_test_are_at_least_five_slices_apart(tested):
     positions = np.arange(233)
-    part = split_slices(positions)
+    part = split_slices(positions, tested=tested)
     train, test = positions[part == 0], positions[part == 1]
     assert np.abs(train[:, None] - test).min() == 5
 

@@ -34,6 +34,7 @@ def load(source, **changes):
         "scale": [0.9, 1.1],
         "phrasings": 2,
         "mirror": True,
+        "test": "test",
         "test_share": 0.5,
         "geometry": GEOMETRY,
     }
@@ -75,6 +76,23 @@ def test_synthetic_needs_nothing():
     assert parts.identity == {"source": "synthetic", "size": [56, 56]}
     assert parts.train.sizes == ((56, 56),)
     assert set(parts.test.names) == set(parts.train.names)
+
+
+def test_the_validation_part(toy_atlas, folder):
+    """Of drawn shapes other ones, of slices others than the test's; files have none."""
+    drawn = load("synthetic", test="val")
+    assert "val" in drawn.test.view(0, np.random.default_rng(0)).origin
+    final, tuned = load("mr_aal"), load("mr_aal", test="val")
+
+    def shown(views):
+        count = range(views.count)
+        return {views.view(n, np.random.default_rng(0)).position for n in count}
+
+    assert shown(tuned.test) and tuned.train.count < final.train.count
+    assert not shown(tuned.test) & (shown(tuned.train) | shown(final.test))
+    assert tuned.identity != final.identity
+    with pytest.raises(ValueError, match="test='val' of .*the parts train and test"):
+        load(str(folder), test="val")
 
 
 def test_unknown_source_lists_what_there_is():

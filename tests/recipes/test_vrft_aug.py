@@ -59,6 +59,7 @@ def test_weights_of_the_rewards(arg, weights, monkeypatch):
     assert seen["reward_weights"] == weights
     # silence must not be the way out of a negative weight
     assert seen["without_words"] == (1.0 if arg == "recite=negative" else 0.0)
+    assert seen["min_different"] == (3 if arg == "recite=negative" else 1)
     assert seen["leak_label"] is False
 
 

@@ -13,7 +13,13 @@ from medjax.data.tokenizer import ANSWER_TAGS, parse_tables, train_tokenizer
 from medjax.rl.label_text import label_forms, parse_label_text
 from medjax.rl.labels import label_tables, parse_labels
 from medjax.rl.parse import build_tables
-from medjax.rl.recitation import Words, bleu, read_words, recitation_reward
+from medjax.rl.recitation import (
+    Words,
+    bleu,
+    count_different,
+    read_words,
+    recitation_reward,
+)
 from medjax.rl.recitation_tables import recitation_tables
 from medjax.rl.recitation_text import recitation_score
 from medjax.rl.rewards import combine_rewards
@@ -43,7 +49,9 @@ def small():
     return Vocabulary(parse_tables(tokenizer, 512), 12)
 
 
-@functools.partial(jax.jit, static_argnames=("leak_label", "max_words"))
+@functools.partial(
+    jax.jit, static_argnames=("leak_label", "max_words", "min_different")
+)
 def reward_of(tokens, mask, tables, references, target=None, **options):
     think = parse_labels(tokens, mask, tables, LABELS).think
     return recitation_reward(
@@ -136,11 +144,47 @@ def test_words_as_the_host_splits_them(small):
     words = jax.device_get(words)
     known = {w for text in ORGANS for w in split_words(text)}
     known = {w: n for n, w in enumerate(sorted(known))}
-    for row, count, text in zip(*words, texts, strict=True):
+    for row, count, text in zip(words.index, words.count, texts, strict=True):
         expected = [known.get(w, -1) for w in split_words(reasoning(text))]
         assert int(count) == len(expected) <= len(row)
         np.testing.assert_array_equal(row[: len(expected)], expected)
         assert np.all(row[len(expected) :] == -1)
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_different_words_as_the_host_counts_them(small, limit):
+    """Random texts, and a pool so small that most words are said again."""
+    rng = random.Random(11)
+    pool = ["a", "A", "ab", "b", "é", "É", "wall", "Wall", "wal", "l2", "2", "髄膜"]
+    texts = texts_of(rng, 256, ORGANS)
+    for _ in range(256):
+        said = rng.choice(" -,.").join(rng.choices(pool, k=rng.randrange(9)))
+        texts.append(f"<think>{said}</think><answer>1</answer>".encode())
+    tokens, mask = small.pad([small.split(text, rng) for text in texts])
+    spans = np.array([parse_label_text(text, FORMS).think for text in texts])
+    read = jax.jit(read_words, static_argnames="max_words")
+    words = read(tokens, mask, spans, small.tables, TABLES["whole"], max_words=limit)
+    expected = [len(set(split_words(reasoning(text))[:limit])) for text in texts]
+    np.testing.assert_array_equal(count_different(words), expected)
+    assert len(set(expected)) > 5
+
+
+def test_a_repeated_word_is_no_reasoning(small):
+    rng = random.Random(12)
+    texts = texts_of(rng, 256, ORGANS)
+    texts += [
+        f"<think>{said}</think><answer>1</answer>".encode()
+        for said in ("wall", "wall wall Wall WALL", "thin wall", "thin grey wall")
+    ]
+    tokens, mask = small.pad([small.split(text, rng) for text in texts])
+    options = {"min_different": 3, "without_words": 1.0}
+    found = reward_of(tokens, mask, small.tables, TABLES["whole"], **options)
+    expected = [recitation_score(reasoning(t), ORGANS, **options) for t in texts]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_array_equal(found[-4:-1], 1)
+    assert found[-1] < 1
+    with pytest.raises(ValueError, match="min_different 0"):
+        reward_of(tokens, mask, small.tables, TABLES["whole"], min_different=0)
 
 
 def test_the_first_words_are_read(single):
@@ -260,6 +304,7 @@ def test_memory_does_not_grow_with_the_references():
     words = [f"w{n}" for n in range(500)]
     tables = recitation_tables([" ".join(rng.choices(words, k=200)) for _ in range(10)])
     rows, width = 64, 1024
-    read = Words(jnp.zeros((rows, width), jnp.int32), jnp.zeros(rows, jnp.int32))
+    index, key = (jnp.zeros((rows, width), kind) for kind in (jnp.int32, jnp.uint32))
+    read = Words(index, jnp.zeros(rows, jnp.int32), key)
     compiled = jax.jit(bleu).lower(read, tables).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 16 * 4 * rows * width

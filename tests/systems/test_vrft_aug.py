@@ -41,6 +41,7 @@ def build(**changes):
         "reward_weights": WEIGHTS,
         "min_words": 1,
         "require_label": True,
+        "min_different": 3,
         "without_words": 1.0,
         "group": GROUP,
         "sampling": {"temperature": 1.0},
