@@ -12,9 +12,10 @@ the workdir. The same command goes on where a stopped run ended.
 Variants, after a colon and joined by commas. The parts, each alone or with others:
 
     prompt=on | off                       descriptions of the classes in the question
-    policy=on | off                       localisation first; MR tasks gain by it
+    policy=on | off                       localisation first, in the same volume
     recite=negative | none | positive     weight of reciting the descriptions
-    grade=fuzzy | exact                   near grades earn something, or nothing
+    grade=auto | fuzzy | exact | both     near grades earn something: where the classes
+                                          are grades, always, never; beside exact ones
     parts=all | none                      what the four are where they are not named
 
 and the rest:
@@ -68,7 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
         grade="",
         task="",
         data="",
-        mfrs="sixteenth",
+        mfrs="",
         method="grpo",
         test="test",
         preset="",
@@ -90,12 +91,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data or task, task, parts, arg.model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
-    config.localisation = get_localisation(parts.policy == "on", arg.model, arg.test)
+    config.localisation = get_localisation(parts.policy == "on", task, arg)
     config.warm_start = get_supervised(steps=60, noise=0.5)
     config.train = ConfigDict(
         {
             "method": common.choose("method", arg.method, ("grpo", "sft")),
-            "grpo": get_grpo(parts, common.choose("mfrs", arg.mfrs, RULES)),
+            "grpo": get_grpo(parts, get_rule(arg.mfrs, parts.grade)),
             "sft": get_supervised(steps=300, noise=0.0),
         }
     )
@@ -124,19 +125,25 @@ def get_task(task: str, data: str, smoke: bool) -> str:
 def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
     """Which of the four parts are in use."""
     everything = common.choose("parts", arg.parts, ("all", "none")) == "all"
-    graded = task in ORDINAL
-    located = task.startswith("mr") or (arg.smoke and not arg.data)
+    located = get_volume(task) and not arg.model
     options = {  # name: (on, off, other choices)
         "prompt": ("on", "off"),
-        "policy": ("on" if located and not arg.model else "off", "off", "on"),
+        "policy": ("on" if located else "off", "off", "on"),
         "recite": ("negative", "none", "positive"),
-        "grade": ("fuzzy" if graded else "exact", "exact", "fuzzy"),
+        "grade": ("auto", "exact", "fuzzy", "both"),
     }
     found = ConfigDict()
     for name, choices in options.items():
         value = arg[name] or choices[0 if everything else 1]
         found[name] = common.choose(name, value, tuple(dict.fromkeys(choices)))
     return found
+
+
+def get_rule(rule: str, grade: str) -> str:
+    """What near grades earn; a rule that would not be used is refused."""
+    if rule and grade == "exact":
+        raise ValueError(f"mfrs={rule} and grade=exact: near grades earn nothing")
+    return common.choose("mfrs", rule or "sixteenth", RULES)
 
 
 def get_prompt(model: str) -> ConfigDict:
@@ -186,17 +193,31 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
     return config
 
 
-def get_localisation(use: bool, model: str, test: str) -> ConfigDict:
+def get_volume(task: str) -> str:
+    """Where a built-in task's pictures come from, as a source of boxes; "": nowhere."""
+    volumes = {"mr_": "mr_aal", "ct_": "ct_organs", "sha": "synthetic"}
+    return volumes.get(task[:3], "")
+
+
+def get_localisation(use: bool, task: str, arg: ConfigDict) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
-    first = medloc.get_config(f"model={model},test={test}")
-    config = ConfigDict({"use": use})
+    source = get_volume(task) or "mr_aal"
+    first = medloc.get_config(f"model={arg.model},test={arg.test},data={source}")
+    # A tiny policy gets the words of boxes whether or not it learns them, so that runs
+    # with and without localisation start from the same policy.
+    config = ConfigDict({"use": use, "words": use or bool(get_volume(task))})
     for name in ("data", "prompt", "warm_start", "train", "evaluation"):
         config[name] = first[name]
     config.evaluation.limit = 200
-    if not model:
+    if source == "ct_organs":
+        with config.data.ignore_type():
+            config.data.structures = "all"
+        config.data.field = 380.0  # mm
+    if not arg.model:
         config.warm_start.steps = 250
         config.train.grpo.steps = 60
         config.data.update({"size": (56, 56), "min_side": 7})
+        config.data.ramps = source != "synthetic"
     return config
 
 
@@ -214,18 +235,19 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     config = medloc.get_grpo("fixed", "piecewise")
     for name in ("reward", "fixed_tau", "schedule", "schedule_changes", "entries"):
         del config[name]
-    fuzzy = parts.grade == "fuzzy"
     delta = {"negative": -0.5, "none": 0.0, "positive": 0.5}[parts.recite]
     config.update({"steps": 300, "batch": 16, "questions": 1})
     config.reward_weights = ConfigDict(
         {
-            "accuracy": 0.0 if fuzzy else 1.0,
-            "grade": 1.0 if fuzzy else 0.0,  # takes the place of accuracy
+            "accuracy": 1.0,
+            "grade": 1.0,
             "format": 1.0,
             "recitation": delta,
         }
     )
+    config.grade = parts.grade  # fuzzy: "grade" takes the place of "accuracy"
     config.grade_rule = rule
+    config.grade_table = ()  # your own, such as (1, 0.5, 0.1), for differences 0, 1, 2
     config.min_words = 1  # of the reasoning, for the format's reward
     config.require_label = True  # likewise
     # Where reciting costs, neither silence nor a word repeated is a way out.

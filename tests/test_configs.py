@@ -167,17 +167,22 @@ def test_vrft_aug_parts_are_switches():
     def parts(arg):
         config = get_config("vrft_aug", arg)
         weights = config.train.grpo.reward_weights
-        used = {name for name, weight in weights.items() if weight}
-        return config.data.prompt_knowledge, config.localisation.use, used
+        first = config.localisation
+        knows = config.data.prompt_knowledge
+        return knows, first.use, config.train.grpo.grade, weights.recitation
 
-    everything = {"grade", "format", "recitation"}
-    assert parts("") == (True, True, everything)
-    assert parts("parts=none") == (False, False, {"accuracy", "format"})
+    assert parts("") == (True, True, "auto", -0.5)
+    assert parts("parts=none") == (False, False, "exact", 0.0)
     assert parts("parts=none,prompt=on")[0]
-    assert parts("parts=none,grade=fuzzy")[2] == {"grade", "format"}
-    # without grades accuracy stays, and MR localisation is for MR tasks
-    organs = parts("task=ct_organ")
-    assert organs == (True, False, {"accuracy", "format", "recitation"})
+    assert parts("parts=none,grade=fuzzy")[2] == "fuzzy"
+    # a user's grades are found where the data is read
+    assert parts("data=retinamnist_224.npz,model=Qwen") == (True, False, "auto", -0.5)
+    for task, source in (("ct_organ", "ct_organs"), ("mr_plane", "mr_aal")):
+        first = get_config("vrft_aug", f"task={task}").localisation
+        assert first.use and first.words and first.data.source == source
+    assert not get_config("vrft_aug", "data=x.npz").localisation.words
+    with pytest.raises(ValueError, match="mfrs=tenth and grade=exact"):
+        parts("grade=exact,mfrs=tenth")
     tuned = get_config("vrft_aug", "test=val")
     assert tuned.data.test == tuned.localisation.data.test == "val"
     with pytest.raises(ValueError, match="task='mr_level' and data='x.npz'"):

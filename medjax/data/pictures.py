@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from medjax.data.atlas import PLANES, Atlas, slice_centre, slice_image
-from medjax.data.splits import PARTS, split_slices
+from medjax.data.splits import BLOCK, PARTS, split_slices
 from medjax.data.views import Frame, centred_frame, frame_image
 
 
@@ -23,7 +23,7 @@ class Picture(NamedTuple):
 
     image: UInt8[np.ndarray, "h w 3"]
     origin: str  # what an error or a report calls it: "axial 93", "a.csv, line 3"
-    group: str  # pictures of one group (a slice, a patient) are resampled together
+    group: str  # pictures of one group (a patient, a block of slices) count as one
     plane: str = ""
     columns: Mapping[str, Any] = {}  # more about it, for Python rewards
 
@@ -201,7 +201,8 @@ def _drawn(
             grey = grey[:, ::-1]
         name = f"{plane} {position}"
         image = np.repeat(grey[..., None], 3, axis=-1)
-        return Picture(image, name, name, plane)
+        # Neighbours are near copies: a score's interval has to resample blocks.
+        return Picture(image, name, f"{plane} block {position // BLOCK}", plane)
 
     labels = np.repeat(labels, draws, axis=0).astype(np.int32)
     return Pictures(len(labels), picture, labels, (look.size,), PLANES)

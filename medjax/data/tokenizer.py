@@ -5,6 +5,7 @@ token of its own. transformers is imported where it is used.
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -271,3 +272,9 @@ def _byte_letters() -> dict[int, str]:
     others = sorted(set(range(256)) - set(printable))
     letters = {byte: chr(byte) for byte in printable}
     return letters | {byte: chr(256 + at) for at, byte in enumerate(others)}
+
+
+def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """A sum of the vocabulary, added tokens included: which text each id is."""
+    said = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

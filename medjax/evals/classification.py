@@ -1,9 +1,10 @@
 """Scores of predicted classes and grades, with intervals, as tables.
 
-N answers about C classes, in S groups (slices, patients). Every score but an answer's
-length and overlap is a function of the counts [C, C + 1] of true class and answer, the
-last column being answers that could not be read: they are wrong, and of grades as
-wrong as can be. Answers of one group are not independent: intervals resample groups.
+N answers about C classes, in S groups (patients, blocks of slices). Every score but an
+answer's length and overlap is a function of the counts [C, C + 1] of true class and
+answer, the last column being answers that could not be read: they are wrong, and of
+grades as wrong as can be. Answers of one group are not independent: intervals resample
+groups.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from medjax.evals.tables import Interval, Table, draw_groups, interval_cell
+from medjax.evals.tables import (
+    Interval,
+    Table,
+    draw_groups,
+    group_intervals,
+    interval_cell,
+)
 
 UNREAD = "unread"
 
@@ -22,7 +29,7 @@ class LabelAnswers(NamedTuple):
 
     label: Int[np.ndarray, "N"]  # true class
     predicted: Int[np.ndarray, "N"]  # class, or -1 = none could be read
-    group: Shaped[np.ndarray, "N"]  # slice or patient
+    group: Shaped[np.ndarray, "N"]  # patient, or block of slices
     question: Shaped[np.ndarray, "N"]  # name of what was asked
     length: Float[np.ndarray, "N"]  # tokens; NaN = not a text
     overlap: Float[np.ndarray, "N"]  # of the reasoning with the knowledge, 0-1; or NaN
@@ -176,26 +183,43 @@ def summary_table(
     num_samples: int,
     level: float,
     seed: int,
+    against: str | None = None,
 ) -> Table:
-    """One row a contender (the policy, its warm start, the baselines)."""
+    """One row a contender (the policy, its warm start, the baselines).
+
+    All contenders answered the same questions in the same order. Beside the scores is
+    the difference of each one's accuracy to that of `against`, with an interval of its
+    own: it is narrower than those of the two where both find the same pictures hard.
+    """
     rows, header = [], ()
+    how = {"num_samples": num_samples, "level": level, "seed": seed}
     for name, answers in results.items():
         found = bootstrap(
             answers,
             num_classes=num_classes,
             ordinal=ordinal,
-            num_samples=num_samples,
-            level=level,
-            seed=seed,
+            **how,
         )
         header = tuple(found)
         cells = [
             interval_cell(value, digits=1 if metric == "length" else 3)
             for metric, value in found.items()
         ]
+        if against is not None:
+            gained = _right(answers) - _right(results[against])
+            columns = {"gain": gained if name != against else gained + np.nan}
+            gain = group_intervals(columns, answers.group, **how)["gain"]
+            cells.insert(1, interval_cell(gain, digits=3))
+            header = (header[0], f"minus {against}", *header[1:])
         rows.append((name, str(len(answers.label)), *cells))
-    title = f"all answers, {100 * level:g} % intervals over slices or patients"
+    title = (
+        f"all answers, {100 * level:g} % intervals over patients or blocks of slices"
+    )
     return Table(title, ("", "n", *header), tuple(rows))
+
+
+def _right(answers: LabelAnswers) -> Float[np.ndarray, "N"]:
+    return (answers.predicted == answers.label).astype(np.float64)
 
 
 def confusion_table(

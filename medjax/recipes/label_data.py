@@ -14,7 +14,7 @@ from medjax.data.knowledge import (
 from medjax.data.labelled_images import load_labelled_images
 from medjax.data.labels import ClassTask, Wording
 from medjax.data.medmnist import load_class_names, load_medmnist
-from medjax.data.pictures import PictureLook, balance_pictures
+from medjax.data.pictures import PictureLook, Pictures, balance_pictures
 from medjax.recipes.policy_stages import Parts
 from medjax.rl.recitation_tables import RecitationTables, recitation_tables
 
@@ -25,7 +25,9 @@ class LabelParts(NamedTuple):
     """Pictures and the words that a task is put into."""
 
     parts: Parts  # of `Pictures`
+    known: Pictures  # the training part as it is, before classes are balanced
     wording: Wording
+    told: Wording  # the same with the descriptions, whether or not the prompt has them
     references: RecitationTables  # what reciting is measured against
 
 
@@ -138,7 +140,13 @@ def load_label_parts(
     identity = dict(found.identity) | {"balance": balance, "descriptions": texts}
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
-    return LabelParts(Parts(train, found.test, identity), wording, references)
+    return LabelParts(
+        parts=Parts(train, found.test, identity),
+        known=found.train,
+        wording=wording,
+        told=wording._replace(knowledge=texts) if where else wording,
+        references=references,
+    )
 
 
 def _find_descriptions(task: ClassTask, path: Path, named: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from medjax.data.class_batches import LabelRecord
 from medjax.data.labels import ClassTask, Wording
@@ -112,10 +113,13 @@ def make_score(
     """
     task = wording.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
+    options = {question.name: question.options for question in task.questions}
 
     def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
         answered = collect(results, tokenizer)
         values, records = answered.values, answered.records
+        offered = [options[record.question] for record in records]
+        ranked = most_likely(answered.predictions["class_logp"], offered)
         ours = make_answers(
             answered.predictions["label"],
             records,
@@ -132,16 +136,17 @@ def make_score(
                     num_samples=num_samples,
                     level=level,
                     seed=seed,
+                    against=next((x for x in before if x in contenders), None),
                 ),
                 *_confusion_tables(task, stage, ours),
                 *_balance_tables(task, train, test),
             ]
-            write_evaluation(folder, _rows(task, answered), tables)
+            write_evaluation(folder, _rows(task, answered, ranked), tables)
             _write_page(folder, stage, tables, task, answered)
         found = scores(ours, **kind)
         truth = np.array([record.label for record in records])
         return found | {
-            "ranked accuracy": float(np.mean(answered.predictions["ranked"] == truth)),
+            "ranked accuracy": float(np.mean(ranked == truth)),
             "format": float(np.mean(values["well_formed"])),
             "think_words": float(np.mean(values["think_words"])),
             "n": len(records),
@@ -150,7 +155,18 @@ def make_score(
     return score
 
 
-def _rows(task: ClassTask, answered: Answered) -> Iterator[dict[str, Any]]:
+def most_likely(
+    logp: Float[np.ndarray, "N C"], offered: Sequence[Sequence[int]]
+) -> Int[np.ndarray, "N"]:
+    """The most likely class of those that each question offers."""
+    chosen = [row[list(n)].argmax() for row, n in zip(logp, offered, strict=True)]
+    found = [n[at] for at, n in zip(chosen, offered, strict=True)]
+    return np.array(found, np.int32)
+
+
+def _rows(
+    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "N"]
+) -> Iterator[dict[str, Any]]:
     """A line a question."""
     predicted, values = answered.predictions["label"], answered.values
     for n, record in enumerate(answered.records):
@@ -164,7 +180,7 @@ def _rows(task: ClassTask, answered: Answered) -> Iterator[dict[str, Any]]:
             "target": record.name,
             "answer": task.classes[label] if label >= 0 else None,
             "label": label,
-            "ranked": int(answered.predictions["ranked"][n]),
+            "ranked": int(ranked[n]),
             "length": int(values["length"][n]),
             "recitation": round(float(values["recitation"][n]), 6),
             "text": answered.texts[n],
@@ -199,7 +215,7 @@ def _earlier(
 def _confusion_tables(
     task: ClassTask, stage: str, answers: LabelAnswers
 ) -> Iterator[Table]:
-    """One a question, of the classes that it may be answered by."""
+    """One a question; an answer may be a class that it does not offer."""
     for name, part in by_question(answers).items():
         title = f"{stage}, question {name}: confusion matrix"
         yield confusion_table(part, task.classes, title=title)

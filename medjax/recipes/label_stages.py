@@ -7,6 +7,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Bool, Int
 
 from medjax.data.batches import Encoding
 from medjax.data.chat import Style
@@ -22,6 +23,7 @@ from medjax.data.prompts import answer_rows, plan_buckets
 from medjax.data.tokenizer import parse_tables
 from medjax.recipes.label_data import LabelParts
 from medjax.recipes.label_score import label_baselines, make_score
+from medjax.recipes.label_weights import grade_rewards, reward_weights
 from medjax.recipes.policy import Policy
 from medjax.recipes.policy_stages import Kind, Parts, Setup, exploration_stage
 from medjax.recipes.python_rewards import (
@@ -29,7 +31,6 @@ from medjax.recipes.python_rewards import (
     load_reward,
     make_host_rewards,
 )
-from medjax.rl.label_rewards import check_grade_table, grade_table
 from medjax.rl.labels import LabelTables, label_tables
 from medjax.runtime.stages import Stage
 from medjax.systems import vrft_aug
@@ -37,7 +38,10 @@ from medjax.systems.classification import check_answers, make_evaluate
 
 _MULTIPLE = 4  # token counts are rounded up to this
 _CHECKED = 16  # pictures that the self-test looks at
-SHOW = ("hit_rate", "reward", "reward_std", "recitation", "kl", "entropy", "length")
+SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length")
+_REWARD_OPTIONS = (  # of `vrft_aug.build`, as they are
+    *("min_words", "require_label", "min_different", "without_words", "leak_label"),
+)
 
 
 def label_words(
@@ -52,8 +56,12 @@ def label_words(
 def label_corpus(
     found: LabelParts, style: Style
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`label_words` twice: a tokenizer learns no word that occurs only once."""
-    texts, answers = label_words(found, style)
+    """What a tiny policy's words are made of, twice: none is learnt that occurs once.
+
+    The descriptions are there with and without knowledge in the prompt, so that runs
+    with and without it have the same policy.
+    """
+    texts, answers = label_words(found._replace(wording=found.told), style)
     return texts * 2, answers * 2
 
 
@@ -104,12 +112,16 @@ def label_setup(
         multiple=_MULTIPLE,
     )
     tables = parse_tables(policy.tokenizer, policy.config.vocab)
-    written, written_mask = answer_rows(
+    rows = partial(
+        answer_rows,
         policy.tokenizer,
-        answers,
         origins=wording.task.classes,
         lengths=buckets.answer,
     )
+    plain = class_answers(
+        wording._replace(reasons=("",) * len(answers)), answer=style.answer
+    )
+    weighed, weighed_mask = rows(plain)
 
     def eval_batches(parts: Parts, encoding: Encoding, **how: Any) -> Any:
         return eval_label_batches(parts.test, wording, encoding, **how)
@@ -127,17 +139,23 @@ def label_setup(
             make_evaluate,
             labels=labels,
             references=found.references,
-            answers=written,
-            answers_mask=written_mask,
+            answers=weighed,
+            answers_mask=weighed_mask,
         ),
         make_score=partial(
             make_score,
             wording,
-            parts.train,
+            found.known,
             parts.test,
-            label_baselines(wording.task, parts.train, seed=seed, probe=probe),
+            label_baselines(wording.task, found.known, seed=seed, probe=probe),
         ),
-        check=partial(self_test, labels=labels, wording=wording, min_words=1),
+        check=partial(
+            self_test,
+            labels=labels,
+            wording=wording,
+            written=rows(answers),
+            min_words=1,
+        ),
     )
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
     return Setup(parts, policy, encoding, tables, evaluation, seed, workdir, kind)
@@ -154,23 +172,9 @@ def label_stage(
     """GRPO with the rewards of `systems.vrft_aug`; the options are those of its build.
 
     Raises:
-        ValueError: a grade rule where classes are not ordinal, a table that does not
-            fit.
+        ValueError: see `reward_weights` and `grade_rewards`.
     """
     task = found.wording.task
-    count = len(task.classes)
-    rule = options["grade_rule"]
-    weighted = {name: w for name, w in options["reward_weights"].items() if w}
-    if "grade" in weighted and not task.ordinal:
-        raise ValueError(
-            f"task {task.name}: its classes are not grades, so none is nearer to the "
-            "right one than another; choose grade=exact"
-        )
-    table = (
-        grade_table(rule, count)
-        if isinstance(rule, str)
-        else check_grade_table(rule, count)
-    )
     labels = label_tables(check_task(task, setup.encoding.style.answer))
     functions = {
         name: load_reward(where) for name, where in options["python_rewards"].items()
@@ -188,42 +192,51 @@ def label_stage(
         vrft_aug.build,
         labels=labels,
         references=found.references,
-        grade_table=table,
-        reward_weights=dict.fromkeys(functions, 1.0) | weighted,
-        min_words=options["min_words"],
-        require_label=options["require_label"],
-        min_different=options["min_different"],
-        without_words=options["without_words"],
-        leak_label=options["leak_label"],
+        grade_table=grade_rewards(
+            options["grade_table"], options["grade_rule"], classes=len(task.classes)
+        ),
+        reward_weights=reward_weights(
+            options["reward_weights"],
+            tuple(functions),
+            grade=options["grade"],
+            task=task,
+        ),
         host_rewards=host_rewards,
+        **{name: options[name] for name in _REWARD_OPTIONS},
     )
-    check = partial(
-        self_test,
-        setup,
-        labels=labels,
-        wording=found.wording,
-        min_words=options["min_words"],
-    )
+    check = partial(setup.kind.check, setup, min_words=options["min_words"])
     return exploration_stage(
         name, setup, options, build, before=before, show=SHOW, check=check
     )
 
 
 def self_test(
-    setup: Setup, *, labels: LabelTables, wording: Wording, min_words: int
+    setup: Setup,
+    *,
+    labels: LabelTables,
+    wording: Wording,
+    written: tuple[Int[np.ndarray, "C T"], Bool[np.ndarray, "C T"]],
+    min_words: int,
 ) -> None:
-    """Raise unless ground truth, written as the policy should, earns reward 1."""
+    """Raise unless ground truth, written as the policy should, earns reward 1.
+
+    Shown of the first pictures of the test, and of every class: `written`.
+    """
     first = setup.kind.eval_batches(
         setup.parts, setup.encoding, batch=_CHECKED, seed=0, limit=None
     )
     batch, records = next(iter(first))
     named = iter(record.slice_id for record in records)
     names = [next(named) if ok else "" for ok in np.asarray(batch.valid)]
-    check_answers(
-        batch,
-        setup.tables,
-        labels,
-        min_words=min_words,
-        names=names,
-        classes=wording.task.classes,
+    classes = wording.task.classes
+    how = {"min_words": min_words, "classes": classes}
+    check_answers(batch, setup.tables, labels, names=names, **how)
+    tokens, mask = written
+    each = batch._replace(
+        answer=tokens,
+        answer_mask=mask,
+        label=np.arange(len(classes), dtype=np.int32),
+        valid=np.ones(len(classes), bool),
     )
+    names = [f"class {name}" for name in classes]
+    check_answers(each, setup.tables, labels, names=names, **how)

@@ -11,7 +11,8 @@ import jax
 
 from medjax.data.batches import Encoding
 from medjax.data.chat import special_tokens
-from medjax.data.tokenizer import stop_ids
+from medjax.data.knowledge import check_same_wording
+from medjax.data.tokenizer import stop_ids, tokenizer_digest
 from medjax.recipes.policy import Policy
 from medjax.rl.parse import ParseTables
 from medjax.runtime.stages import Stage
@@ -42,7 +43,7 @@ class Kind(NamedTuple):
     make_score: Callable[
         ..., Any
     ]  # (stage, tokenizer, *, num_samples, level, seed, before)
-    check: Callable[["Setup"], None]  # ground truth earns reward 1, or raise
+    check: Callable[..., None]  # (setup): ground truth earns reward 1, or raise
 
 
 class Setup(NamedTuple):
@@ -154,6 +155,7 @@ def stage_fields(
         "source": training_batches(setup, options, seed=seed),
         "steps": options["steps"],
         "identity": identity(setup, options),
+        "accepts": partial(check_trained_alike, setup),
         "check": partial(setup.kind.check, setup),
         **scoring(setup, name, before=before),
     }
@@ -223,6 +225,30 @@ def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
         "data": dict(setup.parts.identity),
         "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
         "prompt": setup.encoding.style._asdict(),
+        "tokenizer": tokenizer_digest(setup.policy.tokenizer),
         "policy": {k: x for k, x in policy.items() if k not in _SCHEDULING},
         "options": dict(options),
     }
+
+
+def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
+    """Raise ValueError where a policy was trained with other words or other images.
+
+    Args:
+        setup: what it is about to be evaluated with.
+        stored: the identity it was trained with, see `identity`; another task's words
+            may be others.
+    """
+    ours = identity(setup, {})
+    for what, mine, theirs in (
+        ("tokenizer", ours["tokenizer"], stored.get("tokenizer")),
+        ("ramps", ours["images"]["ramps"], stored["images"]["ramps"]),
+    ):
+        if mine != theirs:
+            raise ValueError(
+                f"the checkpoint was trained with another {what} ({theirs}, here "
+                f"{mine}): name the config that it was trained with"
+            )
+    tasks = [about["data"].get("task") for about in (ours, stored)]
+    if tasks[0] == tasks[1] and "words" in ours["data"]:
+        check_same_wording(stored["data"]["words"], ours["data"]["words"])

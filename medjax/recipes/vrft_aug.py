@@ -45,22 +45,23 @@ def stages(
             `instruct`: say how to answer; `room`: most tokens of a question.
         data: options of `load_label_parts`; `ramps` and `probe`.
         localisation: `use`, and the sections of a `medloc` run that differ: `data`,
-            `prompt`, `warm_start`, `train`, `evaluation`.
+            `prompt`, `warm_start`, `train`, `evaluation`. `words`: a tiny policy gets
+            the words of boxes also where they are not used.
         warm_start: supervised training on answers before; `steps` 0 leaves it out.
         train: `method` "grpo" or "sft", and its options.
         evaluation: see `label_setup`.
     """
     medloc.check_method(train["method"])
     first = localisation if localisation["use"] else None
+    worded = localisation["use"] or (localisation["words"] and not policy["path"])
     geometry, finish = open_policy(policy)
     label_options = {k: x for k, x in data.items() if k not in ("ramps", "probe")}
     found = load_label_parts(seed=seed, **label_options)
     style = make_label_style(prompt, found)
     texts, answers = label_corpus(found, style)
-    boxes = None
-    if first is not None:
-        boxes = load_grounding(first["data"], geometry, seed=seed)
-        box_style = make_style(first["prompt"])
+    boxes, box_style = None, make_style(localisation["prompt"])
+    if worded:
+        boxes = load_grounding(localisation["data"], geometry, seed=seed)
         more_texts, more_answers = grounding_words(boxes, box_style)
         texts, answers = (*texts, *more_texts), (*answers, *more_answers)
     made = finish(texts, answers, style=style)
@@ -76,7 +77,7 @@ def stages(
         **where,
     )
     chain = []
-    if first is not None:
+    if first is not None and boxes is not None:
         box_setup = grounding_setup(
             boxes,
             made,

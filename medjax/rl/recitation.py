@@ -73,6 +73,13 @@ def recitation_reward(
         raise ValueError(f"min_different {min_different}: expected at least 1")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
     score = bleu(words, references, target if leak_label else None)
+    return without_silence(score, words, min_different, without_words)
+
+
+def without_silence(
+    score: Float[Array, "*N"], words: Words, min_different: int, without_words: float
+) -> Float[Array, "*N"]:
+    """The scores of rows with so many different words, `without_words` of others."""
     said = count_different(words) >= min_different
     return jnp.where(said, score, jnp.float32(without_words))
 

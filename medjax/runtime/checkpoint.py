@@ -242,6 +242,16 @@ def is_finished(
         return True
 
 
+def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
+    """What the newest checkpoint in `folder` was trained with; {} without one."""
+    with _manager(folder, read_only=True) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return {}
+        part = ocp.args.Composite(about=ocp.args.JsonRestore())
+        return manager.restore(step, args=part)["about"]["identity"]
+
+
 def newest_step(folder: str | os.PathLike) -> int | None:
     """Steps done at the newest checkpoint in `folder`; None without one."""
     with _manager(folder, read_only=True) as manager:

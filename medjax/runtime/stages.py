@@ -32,6 +32,8 @@ class Stage(NamedTuple):
     show: Sequence[str] = ("loss",)  # metrics on the progress line
     start: Callable[[Any], Params] | None = None  # of a first stage; see `loop.train`
     check: Callable[[], None] | None = None  # before it trains; raises what is wrong
+    # given the identity that a checkpoint to be evaluated was trained with; likewise
+    accepts: Callable[[Mapping[str, Any]], None] | None = None
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
     eval_total: int = 0  # batches of an evaluation, for its ETA; 0 where not known
@@ -186,6 +188,8 @@ def evaluate_checkpoint(
     folders = (path / "checkpoints", path / stage.name / "checkpoints")
     found = [folder for folder in folders if folder.is_dir()]
     if found:
+        if stage.accepts is not None:
+            stage.accepts(checkpoint.stored_identity(found[0]))
         params = checkpoint.restore_params(found[0], abstract.params)
         step = checkpoint.newest_step(found[0])
     else:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.policy import (
@@ -28,7 +28,7 @@ class Predictions(NamedTuple):
     """Greedy answers to N prompts."""
 
     label: Int[Array, "N"]  # class index, -1 = none was read
-    ranked: Int[Array, "N"]  # the class whose written answer is most likely
+    class_logp: Float[Array, "N C"]  # log-probability of each class's answer
     tokens: Int[Array, "N T"]
     mask: Bool[Array, "N T"]
 
@@ -48,8 +48,8 @@ def make_evaluate(
 ) -> Callable[[TrainState, LabelBatch, Key], tuple[Predictions, dict[str, Array]]]:
     """The evaluation of a policy that names classes: one greedy answer a prompt.
 
-    Beside it the classes' answers are ranked by their mean log-probability a token:
-    what a policy knows that does not write such answers, as before it was taught to.
+    Beside it every class's answer has its log-probability: what a policy knows that
+    does not write such answers, as before it was taught to.
 
     Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
     overlap of the reasoning with the descriptions of all classes, 0 without words),
@@ -60,7 +60,8 @@ def make_evaluate(
         tables: of its vocabulary.
         labels: to read answers.
         references: what the reasoning is compared with.
-        answers: how each class is answered, stop token included, to be ranked.
+        answers: how each class is answered, stop token included, to be weighed: alike
+            but for the label, so that the words around it decide nothing.
         answers_mask: of them.
         max_tokens: T of an answer.
         stop_tokens: end it.
@@ -99,27 +100,31 @@ def make_evaluate(
             "think_words": parsed.think_words,
             "valid": batch.valid,
         }
-        ranked = rank_answers(config, state.params, prefilled, answers, answers_mask)
-        return Predictions(parsed.label, ranked, tokens, mask), metrics
+        logp = answer_logps(config, state.params, prefilled, answers, answers_mask)
+        return Predictions(parsed.label, logp, tokens, mask), metrics
 
     return evaluate
 
 
-def rank_answers(
+def answer_logps(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
     answers: Int[Array | np.ndarray, "C T"],
     mask: Bool[Array | np.ndarray, "C T"],
-) -> Int[Array, "N"]:
-    """The class whose answer has the highest mean log-probability a token."""
-    shape = (prefilled.next_position.shape[0], *answers.shape)
-    tokens = jnp.broadcast_to(jnp.asarray(answers), shape)
-    counted = jnp.broadcast_to(jnp.asarray(mask), shape)
-    logp, _ = completion_logps(config, params, prefilled, tokens, counted)
-    total = jnp.sum(jnp.where(counted, logp, 0), axis=-1)
-    mean = total / jnp.sum(counted, axis=-1, dtype=jnp.int32).astype(total.dtype)
-    return jnp.argmax(mean, axis=-1).astype(jnp.int32)
+) -> Float[Array, "N C"]:
+    """log pi(answer | prompt) of C answers to N prompts, one answer after the other.
+
+    Memory holds the scores of one answer a prompt: [N, T, V].
+    """
+    rows = prefilled.next_position.shape[0]
+
+    def total(answer: tuple[Array, Array]) -> Float[Array, "N"]:
+        tokens, counted = (jnp.broadcast_to(x, (rows, 1, *x.shape)) for x in answer)
+        logp, _ = completion_logps(config, params, prefilled, tokens, counted)
+        return jnp.sum(jnp.where(counted, logp, 0), axis=(-2, -1))
+
+    return jax.lax.map(total, (jnp.asarray(answers), jnp.asarray(mask))).T
 
 
 def check_answers(

@@ -27,7 +27,7 @@ from medjax.rl.label_rewards import (
 )
 from medjax.rl.labels import LabelTables, parse_labels
 from medjax.rl.parse import ParseTables
-from medjax.rl.recitation import recitation_reward
+from medjax.rl.recitation import bleu, read_words, without_silence
 from medjax.rl.recitation_tables import RecitationTables
 from medjax.rl.reductions import masked_mean
 from medjax.systems import exploration
@@ -77,7 +77,8 @@ def build(
         min_words: see `label_format_reward`; so is `require_label`.
         require_label: the format asks for a readable answer.
         min_different: see `recitation_reward`; so are the next three.
-        without_words: what a reasoning of fewer words gets.
+        without_words: of a reasoning of fewer different words. The metric `overlap` is
+            the recitation before it is put in.
         leak_label: hold the reasoning against the right class's description alone.
         max_words: of the reasoning that are read.
         host_rewards: rewards in Python, see `exploration.build`.
@@ -94,32 +95,25 @@ def build(
         tokens, mask = rollout.tokens, rollout.mask
         parsed = parse_labels(tokens, mask, tables, labels)
         target = jnp.broadcast_to(batch.label[:, None], parsed.label.shape)
-        recitation = recitation_reward(
-            tokens,
-            mask,
-            parsed.think,
-            tables,
-            references,
-            target=target,
-            leak_label=leak_label,
-            max_words=max_words,
-            min_different=min_different,
-            without_words=without_words,
+        words = read_words(
+            tokens, mask, parsed.think, tables, references, max_words=max_words
         )
+        overlap = bleu(words, references)
+        recited = bleu(words, references, target) if leak_label else overlap
         earned = {
             "accuracy": label_reward(parsed.label, target),
             "grade": fuzzy_grade_reward(parsed.label, target, grade_table),
             "format": label_format_reward(
                 parsed, min_words=min_words, require_label=require_label
             ),
-            "recitation": recitation,
+            "recitation": without_silence(recited, words, min_different, without_words),
         }
         return Scored(
             rewards={k: x for k, x in earned.items() if k in reward_weights},
             hits=parsed.label == target,
             parsed=parsed.parsed,
             aux=carry,
-            metrics=_describe(batch, parsed.parsed, parsed.think_words, recitation),
+            metrics=_describe(batch, parsed.think_words, overlap),
         )
 
     return exploration.build(
@@ -135,10 +129,10 @@ def build(
 
 
 def _describe(
-    batch: LabelBatch, parsed: Array, words: Array, recitation: Array
+    batch: LabelBatch, words: Array, overlap: Array
 ) -> dict[str, Float[Array, ""]]:
-    counts = jnp.broadcast_to(batch.valid[:, None], parsed.shape)
+    counts = jnp.broadcast_to(batch.valid[:, None], words.shape)
     return {
         "think_words": masked_mean(words.astype(jnp.float32), counts),
-        "recitation": masked_mean(recitation, counts),
+        "overlap": masked_mean(overlap, counts),
     }

@@ -34,7 +34,9 @@ def test_a_crop_is_centred_on_its_structure(atlas):
         picture = pictures.picture(index, np.random.default_rng(0))
         label, plane = pictures.labels[index]
         assert picture.plane == PLANES[plane - 3]
-        assert picture.origin == picture.group and picture.plane in picture.group
+        position = int(picture.origin.split()[1])
+        assert picture.origin == f"{picture.plane} {position}"
+        assert picture.group == f"{picture.plane} block {position // 8}"
         grey = picture.image[18:22, 18:22].astype(int)
         assert (picture.image == picture.image[..., :1]).all()
         # either side's tone, which is brighter than the brain's 90
@@ -56,7 +58,7 @@ def test_a_crop_shows_its_margin(atlas):
 def test_parts_share_no_slice_and_keep_their_distance(atlas):
     train, test = crops(atlas), crops(atlas, "test")
     slices = [
-        {p.picture(n, np.random.default_rng(0)).group for n in range(p.count)}
+        {p.picture(n, np.random.default_rng(0)).origin for n in range(p.count)}
         for p in (train, test)
     ]
     assert not slices[0] & slices[1]
@@ -78,7 +80,7 @@ def test_settings_are_chosen_without_the_test(atlas, kind):
             else grade_pictures(atlas, plane, plane, position, part=part, look=look)
         )
         return {
-            pictures.picture(n, np.random.default_rng(0)).group
+            pictures.picture(n, np.random.default_rng(0)).origin
             for n in range(pictures.count)
         }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.pictures import class_counts
 from medjax.recipes.label_data import load_label_parts
 from medjax.rl.words import split_words
 from tests.recipes.smoke_labels import label_options
@@ -63,6 +64,26 @@ def test_classes_are_shown_equally_often(folder):
     found = load(f"data={folder}", test_share=0.4)
     counts = np.bincount(found.parts.train.labels[:, 0])
     assert counts[0] == counts[1]
+
+
+def test_what_is_known_is_not_balanced(folder):
+    """Six training pictures of one class and two of the other: reports have to say so,
+    and the majority is the first.
+    """
+    lines = ["image,label,split"]
+    for n in range(12):
+        name = "solid" if n % 4 else "cyst"
+        lines.append(f"{n}.png,{name},{'train' if n < 8 else 'test'}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    found = load(f"data={folder}")
+    assert class_counts(found.known, 2).tolist() == [2, 6]
+    assert class_counts(found.parts.train, 2).tolist() == [6, 6]
+
+
+def test_the_policys_words_are_the_same_whatever_the_prompt():
+    told, bare = load("prompt=on"), load("prompt=off")
+    assert told.told.knowledge == bare.told.knowledge == told.wording.knowledge
+    assert bare.wording.knowledge is None
 
 
 def test_a_users_folder_with_its_descriptions_beside(folder):

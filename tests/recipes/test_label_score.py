@@ -9,7 +9,12 @@ from medjax.data.class_batches import LabelRecord
 from medjax.data.labels import ClassQuestion, ClassTask, Wording
 from medjax.data.pictures import Picture, Pictures
 from medjax.data.tokenizer import train_tokenizer
-from medjax.recipes.label_score import label_baselines, make_answers, make_score
+from medjax.recipes.label_score import (
+    label_baselines,
+    make_answers,
+    make_score,
+    most_likely,
+)
 from medjax.systems.classification import Predictions
 
 TEXT = "<think>thin slit</think><answer>1</answer>"
@@ -75,8 +80,8 @@ def results(tokenizer, records=RECORDS, said=SAID):
             "think_words": np.full(4, 2),
             "valid": VALID,
         }
-        ranked = np.append(TRUE[rows], 0)
-        found = Predictions(label, ranked, tokens, np.ones(tokens.shape, bool))
+        logp = np.log(np.eye(3)[np.append(TRUE[rows], 0)] + 0.1).astype(np.float32)
+        found = Predictions(label, logp, tokens, np.ones(tokens.shape, bool))
         yield found, metrics, records[rows]
 
 
@@ -161,7 +166,11 @@ def test_earlier_stages_that_were_asked_the_same_are_compared(
     rows = (folder / "tables.txt").read_text().splitlines()[3:7]
     names = [row[: row.index("  ")] for row in rows]
     assert names == ["grpo", "warm start", "majority class", "linear probe"]
-    assert rows[0].split()[2:] == rows[1].split()[3:]
+    # the same answers: no difference; the majority class is right as often by chance
+    assert rows[0].split()[5:8] == ["0.000", "[0.000,", "0.000]"]
+    assert rows[1].split()[6] == "-"
+    assert rows[0].split()[2:5] == rows[1].split()[3:6]
+    assert "minus warm start" in (folder / "tables.txt").read_text()
     other = [r._replace(sample_id=r.sample_id + 1) for r in RECORDS]
     folder = tmp_path / "other" / "eval" / "3"
     make(tokenizer, before=before)(results(tokenizer, other), folder)
@@ -177,6 +186,12 @@ def test_a_policy_that_writes_no_answers_is_judged_by_likelihood(tokenizer, tmp_
     rows = (folder / "tables.txt").read_text().splitlines()[3:6]
     assert rows[1].split()[:3] == ["zero-shot", "6", "0.000"]
     assert rows[2].startswith("zero-shot, most likely") and " 1.000 " in rows[2]
+
+
+def test_only_what_a_question_offers_is_most_likely():
+    logp = np.log(np.array([[0.5, 0.2, 0.3], [0.5, 0.2, 0.3], [0.1, 0.8, 0.1]]))
+    found = most_likely(logp, [(0, 1, 2), (1, 2), (2, 0)])
+    assert found.tolist() == [0, 2, 2] and found.dtype == np.int32
 
 
 def test_answers_stand_beside_what_they_are_grouped_by():

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from medjax.data.chat import special_tokens
 from medjax.data.labels import check_task
@@ -13,6 +14,7 @@ from medjax.recipes.policy_stages import scoring, supervised_stage, training_bat
 from medjax.recipes.vrft_aug import make_label_style
 from medjax.rl.label_rewards import fuzzy_grade_reward, grade_table, label_reward
 from medjax.rl.labels import label_tables, parse_labels
+from medjax.systems.classification import Predictions
 from tests.recipes.smoke import WHERE
 from tests.recipes.smoke_labels import label_options, label_sections
 
@@ -69,6 +71,36 @@ def test_noisy_answers_leave_the_labels_true(graded):
     setup.kind.check(setup)
 
 
+def test_baselines_know_the_training_part_as_it_is(tmp_path):
+    """Six pictures of one class and two of the other, balanced for training."""
+    lines = ["image,label,split"]
+    for n in range(12):
+        pixels = np.full((56, 56, 3), 20 * n, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+        name = "solid" if n % 4 else "cyst"
+        lines.append(f"{n}.png,{name},{'train' if n < 8 else 'test'}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    found, setup, _ = make(f"data={tmp_path},prompt=off,recite=none")
+    assert setup.parts.train.count == 12
+    stage = supervised_stage("sft", setup, label_sections()["warm_start"], before={})
+    (batch, records), *_ = stage.eval_batches()
+    tokens = np.full((len(batch.valid), 2), 0, np.int32)
+    nothing = Predictions(
+        np.full(len(tokens), -1, np.int32),
+        np.zeros((len(tokens), 2), np.float32),
+        tokens,
+        np.zeros(tokens.shape, bool),
+    )
+    zero = np.zeros(len(tokens))
+    names = ("right", "parsed", "well_formed", "length", "recitation", "think_words")
+    values = dict.fromkeys(names, zero) | {"valid": batch.valid}
+    stage.score([(nothing, values, records)], tmp_path / "sft" / "eval" / "1")
+    text = (tmp_path / "sft" / "eval" / "1" / "tables.txt").read_text()
+    assert "largest by smallest in train: 3.0" in text
+    (majority,) = (line for line in text.splitlines() if line.startswith("majority"))
+    assert " 0.750 " in majority  # 3 of the 4 test pictures are solid
+
+
 def test_evaluation_asks_every_question_once(graded):
     _, setup, _ = graded
     fields = scoring(setup, "grpo", before={})
@@ -107,13 +139,13 @@ def test_grade_rules_fit_the_task(graded):
     def stage(**changes):
         return label_stage("grpo", setup, options | changes, found, before={})
 
-    stage(grade_rule=[1, 0.5, 0.1])
+    stage(grade_table=(1, 0.5, 0.1))
     with pytest.raises(ValueError, match="'half'.*sixteenth"):
         stage(grade_rule="half")
     with pytest.raises(ValueError, match="do not rise"):
-        stage(grade_rule=[1, 0.1, 0.5])
+        stage(grade_table=(1, 0.1, 0.5))
     with pytest.raises(ValueError, match="1 to 5"):
-        stage(grade_rule=[1, 0.5, 0.4, 0.3, 0.2, 0.1])
+        stage(grade_table=(1, 0.5, 0.4, 0.3, 0.2, 0.1))
     with pytest.raises(ValueError, match="max_tokens=3 is too short"):
         stage(max_tokens=3)
 
@@ -121,10 +153,8 @@ def test_grade_rules_fit_the_task(graded):
 def test_classes_without_an_order_have_no_near_grades():
     found, setup, options = make("task=shapes")
     label_stage("grpo", setup, options, found, before={})
-    weights = options["reward_weights"] | {"grade": 1.0}
     with pytest.raises(ValueError, match=r"shapes: its classes are not .*grade=exact"):
-        options = options | {"reward_weights": weights}
-        label_stage("grpo", setup, options, found, before={})
+        label_stage("grpo", setup, options | {"grade": "fuzzy"}, found, before={})
 
 
 def test_knowledge_that_does_not_fit_is_named(graded):
@@ -146,6 +176,7 @@ def test_a_ground_truth_without_reasoning_is_found(graded):
         **WHERE,
     )
     stage = label_stage("grpo", bare, options, silent, before={})
+    setup.kind.check(setup)
     with pytest.raises(ValueError, match=r"(?s)self-test: .*after 0 words"):
         stage.check()
 
@@ -179,3 +210,27 @@ def test_what_is_no_grade_earns_nothing(graded, answer, label):
     assert float(label_reward(read.label, target)[0]) == (label == 1)
     near = fuzzy_grade_reward(read.label, target, grade_table("gaussian", 5))
     assert float(near[0]) == (label == 1)
+
+
+def test_a_class_that_the_first_pictures_do_not_show_is_checked_too(graded):
+    """A reasoning without words of one class alone, whatever the first pictures are."""
+    found, setup, _ = graded
+    rows = next(
+        iter(setup.kind.eval_batches(setup.parts, setup.encoding, batch=16, seed=0))
+    )
+    unseen = next(n for n in range(5) if n not in rows[0].label[:1])
+    reasons = list(found.wording.reasons)
+    reasons[unseen] = "."
+    bare = label_setup(
+        found._replace(wording=found.wording._replace(reasons=tuple(reasons))),
+        setup.policy,
+        setup.encoding.style,
+        room=512,
+        ramps=False,
+        probe={},
+        evaluation=setup.evaluation,
+        **WHERE,
+    )
+    name = found.wording.task.classes[unseen]
+    with pytest.raises(ValueError, match=rf"(?s)self-test: .*{name}'.*after 0 words"):
+        bare.kind.check(bare)

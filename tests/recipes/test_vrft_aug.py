@@ -1,5 +1,7 @@
 """The stages that `configs/vrft_aug.py` asks for, and what it may not ask for."""
 
+import json
+
 import pytest
 
 from medjax.data.chat import Style
@@ -43,9 +45,9 @@ def test_parts_are_left_out_one_by_one():
 @pytest.mark.parametrize(
     ("arg", "weights"),
     [
-        ("recite=negative", {"grade": 1.0, "format": 1.0, "recitation": -0.5}),
-        ("recite=positive", {"grade": 1.0, "format": 1.0, "recitation": 0.5}),
-        ("parts=none", {"accuracy": 1.0, "format": 1.0}),
+        ("recite=negative", (0.0, 1.0, 1.0, -0.5)),
+        ("recite=positive", (0.0, 1.0, 1.0, 0.5)),
+        ("parts=none", (1.0, 0.0, 1.0, 0.0)),
     ],
 )
 def test_weights_of_the_rewards(arg, weights, monkeypatch):
@@ -56,11 +58,35 @@ def test_weights_of_the_rewards(arg, weights, monkeypatch):
 
     monkeypatch.setattr(vrft_aug, "build", build)
     stages(**WHERE, **label_sections(f"policy=off,{arg}"))
-    assert seen["reward_weights"] == weights
+    names = ("accuracy", "grade", "format", "recitation")
+    assert seen["reward_weights"] == dict(zip(names, weights, strict=True))
     # silence must not be the way out of a negative weight
     assert seen["without_words"] == (1.0 if arg == "recite=negative" else 0.0)
     assert seen["min_different"] == (3 if arg == "recite=negative" else 1)
     assert seen["leak_label"] is False
+
+
+def test_the_policy_is_the_same_whatever_the_parts():
+    """Runs with and without a part differ in it alone."""
+    found = [
+        stages(**WHERE, **label_sections(arg))[-1].identity
+        for arg in ("", "policy=off", "prompt=off", "parts=none")
+    ]
+    assert len({one["tokenizer"] for one in found}) == 1
+
+
+def test_a_checkpoint_is_tested_with_the_words_it_was_trained_with():
+    told, bare, boxes = (
+        stages(**WHERE, **label_sections(arg))
+        for arg in ("policy=off", "policy=off,prompt=off", "")
+    )
+    told[-1].accepts(json.loads(json.dumps(told[0].identity)))
+    told[-1].accepts(json.loads(json.dumps(boxes[0].identity)))  # another task's
+    with pytest.raises(ValueError, match="differ in their knowledge"):
+        told[-1].accepts(json.loads(json.dumps(bare[-1].identity)))
+    other = told[-1].identity | {"tokenizer": "0123"}
+    with pytest.raises(ValueError, match="another tokenizer .0123, here"):
+        told[-1].accepts(other)
 
 
 def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):

@@ -149,6 +149,27 @@ def test_evaluating_a_workdir_a_stage_folder_or_weights(tmp_path):
         )
 
 
+def test_a_checkpoint_that_a_stage_does_not_accept_is_not_evaluated(tmp_path):
+    stages = two_stages()
+    run(stages, tmp_path / "run")
+    seen = []
+
+    def accepts(identity):
+        seen.append(identity)
+        raise ValueError("trained with other words")
+
+    with pytest.raises(ValueError, match="other words"):
+        evaluate_checkpoint(
+            stages[-1]._replace(accepts=accepts),
+            tmp_path / "run",
+            load=lambda *_: {},
+            mesh=make_mesh(toy.MESH),
+            workdir=tmp_path / "eval",
+            **RUN,
+        )
+    assert seen == [{"rate": 1, "seed": 0}]
+
+
 def test_a_stage_is_checked_before_it_trains(tmp_path):
     def check():
         raise ValueError("self-test")

@@ -202,7 +202,7 @@ def test_what_is_not_weighted_is_not_a_reward():
     state = jax.eval_shape(system.init, jax.random.key(0))
     key = jax.random.key(0)
     _, metrics = jax.eval_shape(system.update, state, tiny_labels(contexts=2), key)
-    assert "reward_accuracy" in metrics and "recitation" in metrics
+    assert "reward_accuracy" in metrics and "overlap" in metrics
     assert "reward_grade" not in metrics and "reward_recitation" not in metrics
     with pytest.raises(ValueError, match="'acuracy'.*named alike"):
         wrong = build(reward_weights={"acuracy": 1.0})
