@@ -28,6 +28,7 @@ Maps of your own file, with a trained network or without any training:
     python run.py --config=configs/puq.py --mode=predict --input=scan.h5 \
         --checkpoint=workdir/puq
 
+The checkpoint's manifest says what its network is: no variant has to be repeated.
 Every number below can be set on its own: `--config.data.coils=4`.
 """
 
@@ -234,7 +235,20 @@ def get_predict(contrast: str) -> ConfigDict:
             "passes": 20,
             "chunk": 2,
             "slab": 4,  # slices in memory
-            "overwrite": False,
+            "overwrite": False,  # maps of an earlier run, and what else it wrote
+            "usual": get_usual(),
+        }
+    )
+
+
+def get_usual() -> ConfigDict:
+    """Parts of a network where nobody asks for any: a checkpoint's own replace them."""
+    fit = get_fit("t2")
+    return ConfigDict(
+        {
+            "data": {"contrast": "t2"},
+            "network": get_network("subspace", "t2"),
+            "fit": {k: fit[k] for k in ("bounds", "normalisation", "width", "layers")},
         }
     )
 

@@ -1,9 +1,7 @@
 """What `predict` computes of one slab of slices: k-space or images to fitted maps."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.data.qmri.simulate import make_protocol
-from medjax.data.scans.formats import Scan
+from medjax.data.scans.formats import Scan, first_filled
 from medjax.models.denoiser import Regressor
 from medjax.mri.fit import FitResult, fit_map
 from medjax.recipes.puq_methods import make_classical
 from medjax.recipes.puq_setup import make_basis, make_design
+from medjax.recipes.puq_trained import Trained
 from medjax.runtime.checkpoint import restore_params
 from medjax.systems.puq import image_moments, init_params
 from medjax.systems.quantification import (
@@ -42,35 +41,40 @@ class Plan(NamedTuple):
 def make_plan(
     scan: Scan,
     quantity: Quantity,
-    checkpoint: str | None,
+    trained: Trained | None,
     *,
-    data: Mapping[str, Any],
-    network: Mapping[str, Any],
-    fit: Mapping[str, Any],
+    contrast: str,
     options: Mapping[str, Any],
 ) -> Plan:
     """Choose, or take what `options` ask for.
 
-    Images are fitted as they are. k-space goes through the classical method that is
-    named; else through the checkpoint's network; else, where the first slice is fully
-    sampled, through the adjoint alone; else through the default method.
+    Images are fitted as they are. k-space goes through the network, where there is one;
+    else through the classical method that is named; else, where the first slice with
+    signal is fully sampled, through the adjoint alone; else through the default method.
+
+    Args:
+        scan: to be read.
+        quantity: to be fitted.
+        trained: from `find_trained`.
+        contrast: whose range the subspaces of the methods have.
+        options: `predict` of the config.
 
     Raises:
-        ValueError: an unknown method or fit, a subspace of another contrast, a
-            checkpoint whose contrast or times differ.
+        ValueError: a scan that is 0, an unknown method or fit, a subspace of another
+            contrast, a network whose contrast or times differ.
     """
+    first = first_filled(scan)
     if scan.kind == "images":
         plain = partial(_fit_pictures, quantity, magnitude=options["magnitude"])
         return Plan(f"images as they are, {quantity.model.name} fit", jax.jit(plain))
-    if checkpoint and not options["method"]:
-        folder = _checkpoints(checkpoint)
-        _check_trained(scan, folder, data, fit=options["fit"])
-        compute = _network(quantity, folder, scan.contrast, network, fit, options)
-        name = f"network of {checkpoint}, {options['fit']} {quantity.model.name} fit"
-        return Plan(name, compute)
+    if trained is not None:
+        _check_trained(scan, trained, fit=options["fit"])
+        name = f"network of {trained.folder.parent}"
+        name = f"{name}, {options['fit']} {quantity.model.name} fit"
+        return Plan(name, _network(quantity, trained, scan.contrast, options))
     name, methods = options["method"], options["methods"]
     if not name:  # nothing is missing in fully sampled k-space
-        sampled = scan.read(0).mask
+        sampled = first.mask
         name = FULL if sampled is None or sampled.all() else options["default"]
     if name == FULL:
         methods = {FULL: {"kind": "zero_filled"}}
@@ -78,7 +82,7 @@ def make_plan(
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
         )
-    _check_subspace(scan, name, methods, data["contrast"])
+    _check_subspace(scan, name, methods, contrast)
     basis = partial(make_basis, scan.contrast, quantity.times)
     chosen = make_classical({name: methods[name]}, basis)[name]
 
@@ -110,30 +114,14 @@ def _check_subspace(
     )
 
 
-def _checkpoints(checkpoint: str) -> Path:
-    """Of a run's last stage, or of the stage named."""
-    folder = Path(checkpoint)
-    folders = [folder / "checkpoints", folder / "fit" / "checkpoints"]
-    for found in filter(Path.is_dir, folders):
-        return found
-    raise FileNotFoundError(
-        f"{checkpoint}: no checkpoints; expected the folder of a run, with fit/ in it"
-    )
-
-
-def _check_trained(
-    scan: Scan, folder: Path, data: Mapping[str, Any], *, fit: str
-) -> None:
-    """What a network knows is in its manifest: one contrast at one series of times."""
-    manifest = folder.parent / "manifest.json"
-    if manifest.exists():
-        start = json.loads(manifest.read_text("utf-8"))[-1]
-        data = start["config"]["data"]
-        if start["stage"] == "reconstruction" and fit != "plain":
-            raise ValueError(
-                f"{folder.parent}: the stage that trains for predict.fit {fit!r} comes "
-                "after this one; name the run's folder, or say predict.fit=plain"
-            )
+def _check_trained(scan: Scan, trained: Trained, *, fit: str) -> None:
+    """A network knows one contrast at one series of times."""
+    data, where = trained.data, trained.folder.parent
+    if trained.stage == "reconstruction" and fit != "plain":
+        raise ValueError(
+            f"{where}: the stage that trains for predict.fit {fit!r} comes after this "
+            "one; name the run's folder, or say predict.fit=plain"
+        )
     times = make_protocol(data["contrast"], tuple(data["times"]) or None).times
     if scan.contrast == data["contrast"] and len(times) == len(scan.times):
         if np.allclose(times, scan.times, rtol=0, atol=1e-6):
@@ -141,7 +129,7 @@ def _check_trained(
     found, expected = (", ".join(f"{t:.6g}" for t in x) for x in (scan.times, times))
     raise ValueError(
         f"{scan.path}: {scan.contrast} at {found} s, but the network of "
-        f"{folder.parent} was trained for {data['contrast']} at {expected} s; train "
+        f"{where} was trained for {data['contrast']} at {expected} s; train "
         "one with data.times, or leave the checkpoint out"
     )
 
@@ -160,24 +148,20 @@ def _fit_pictures(
 
 
 def _network(
-    quantity: Quantity,
-    folder: Path,
-    contrast: str,
-    network: Mapping[str, Any],
-    fit: Mapping[str, Any],
-    options: Mapping[str, Any],
+    quantity: Quantity, trained: Trained, contrast: str, options: Mapping[str, Any]
 ) -> Compute:
     if options["fit"] not in FITS:
         raise ValueError(
             f"predict.fit {options['fit']!r}: expected one of {', '.join(FITS)}"
         )
-    design, basis = make_design(network, contrast, quantity.times)
+    fit = trained.fit
+    design, basis = make_design(trained.network, contrast, quantity.times)
     regressor = Regressor(fit["width"], fit["layers"])
     contrasts = len(quantity.times)
     abstract = jax.eval_shape(
         lambda key: init_params(design, regressor, contrasts, key), jax.random.key(0)
     )
-    params = restore_params(folder, abstract)
+    params = restore_params(trained.folder, abstract)
     basis = None if basis is None else jnp.asarray(basis)
     moments = {"passes": options["passes"], "chunk": options["chunk"], "basis": basis}
 

@@ -1,23 +1,23 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
 
-from medjax.data.scans.formats import Scan, ScanSlice, open_scan
+from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.maps import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signal import SignalModel, check_times, signal_model
+from medjax.recipes.puq_files import SUMMARY
+from medjax.recipes.puq_maps import fitted_slices
 from medjax.recipes.puq_plan import make_plan
 from medjax.recipes.puq_setup import MODELS
-from medjax.recipes.puq_slices import image_unit, make_slab, prepare_slice
 from medjax.recipes.puq_summary import LEVELS, say, see, write_summary
-from medjax.runtime.progress import progress
+from medjax.recipes.puq_trained import find_trained
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.quantification import Quantity
 
@@ -42,20 +42,20 @@ def predict(
 
     Args:
         source: path of the scan, or several joined by commas; see `data.scans.formats`.
-        checkpoint: a run's folder, for its network.
+        checkpoint: a run's folder, for its network; see `find_trained`.
         workdir: of the output.
         seed: of random shifts and dropout.
         mesh: devices; the slices of a slab are spread over them.
         rules: logical axis -> mesh axes.
-        data: `contrast` of the config's network and bounds.
-        network: the checkpoint's.
+        data: `contrast` of the config's bounds and subspaces.
+        network: see `find_trained`.
         fit: `bounds`, and the regressors' shape.
         predict: see the config.
         unused: of training.
 
     Raises:
         ValueError: a scan or option that does not fit; says what would.
-        FileExistsError: maps are there already.
+        FileExistsError: maps or their summary are there already.
     """
     del unused
     if predict["slab"] < 1:
@@ -71,12 +71,18 @@ def predict(
     model = _model(scan, predict["model"])
     check_times(scan.times, model=model, count=len(scan.times))
     _check_sign(scan, model, magnitude=predict["magnitude"])
+    contrast, trained = data["contrast"], None
+    if checkpoint and scan.kind == "kspace" and not predict["method"]:
+        config = {"data": data, "network": network, "fit": fit}
+        usual, use = predict["usual"], predict["fit"]
+        trained, other = find_trained(checkpoint, config, usual=usual, use=use)
+        data, fit = trained.data, trained.fit
+        if other:
+            say(f"{checkpoint}: as its manifest says, {'; '.join(other)}")
     ours = scan.contrast == data["contrast"]
     low, high = fit["bounds"] if ours else model.bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
-    plan = make_plan(
-        scan, quantity, checkpoint, data=data, network=network, fit=fit, options=predict
-    )
+    plan = make_plan(scan, quantity, trained, contrast=contrast, options=predict)
     folder = workdir / "predict" / _title(Path(paths[0]))
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
@@ -86,79 +92,27 @@ def predict(
     positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
     names = _names(model)
     seen = []
-    with map_writer(
-        folder,
-        scan,
-        names=tuple(names),
-        sidecar={"EstimationAlgorithm": plan.name},
-        levels=LEVELS,
-        overwrite=predict["overwrite"],
-    ) as write:
+    how = {"levels": LEVELS, "overwrite": predict["overwrite"]}
+    how |= {"names": tuple(names), "sidecar": {"EstimationAlgorithm": plan.name}}
+    with map_writer(folder, scan, **how) as write:
+        if (folder / SUMMARY).exists() and not predict["overwrite"]:
+            raise FileExistsError(
+                f"{folder / SUMMARY} exists; choose another workdir, or set "
+                "predict.overwrite"
+            )
         slab = min(predict["slab"], scan.num_slices)
         slab += -slab % mesh.size
-        for maps in _slices(scan, compute, model, positive, slab):
+        for maps in fitted_slices(scan, compute, model, positive, slab):
             write({name: pick(maps) for name, pick in names.items()})
             seen.append(see(maps, model))
-    write_summary(seen, scan, model, plan.name, folder)
+    files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
+    write_summary(seen, scan, model, plan.name, folder, maps=files)
 
 
 def _title(path: Path) -> str:
     """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
     name = path.name.removesuffix(".gz")
     return path.name if path.is_dir() else Path(name).stem
-
-
-def _slices(
-    scan: Scan,
-    compute: Callable[..., FitResult],
-    model: SignalModel,
-    positive: int | None,
-    slab: int,
-) -> Iterator[FitResult]:
-    """Fitted slices in order; what is in memory is a slab."""
-    with progress("maps", first=0, total=scan.num_slices, show=()) as report:
-        for first in range(0, scan.num_slices, slab):
-            indices = range(first, min(first + slab, scan.num_slices))
-            found, units = zip(
-                *(_read(scan, i, positive) for i in indices), strict=True
-            )
-            batch = make_slab(found, first, slab)
-            if first:
-                fitted = jax.device_get(compute(batch))
-            else:
-                with report.busy(f"compiling for slabs of {slab}"):
-                    fitted = jax.device_get(compute(batch))
-            for row, unit in enumerate(units):
-                maps = jax.tree.map(lambda x, row=row: x[row], fitted)
-                yield _in_unit(maps, model, unit)
-            report.step(indices[-1] + 1, {})
-
-
-def _read(
-    scan: Scan, index: int, positive: int | None
-) -> tuple[ScanSlice, Float[np.ndarray, "..."]]:
-    """A slice ready to be reconstructed, and the unit of its images."""
-    found = scan.read(index)
-    try:
-        prepared = prepare_slice(found, positive=positive)
-    except ValueError as error:
-        raise ValueError(f"{scan.path.name}, slice {index}: {error}") from error
-    return prepared, image_unit(found, prepared)
-
-
-def _in_unit(
-    maps: FitResult, model: SignalModel, unit: Float[np.ndarray, "..."]
-) -> FitResult:
-    """Amplitudes and the residual in the unit of the file's images."""
-    factors = {
-        name: unit if of == "image" else np.ones((), np.float32)
-        for name, of in zip(model.parameters, model.units, strict=True)
-    }
-    return maps._replace(
-        params={name: x * factors[name] for name, x in maps.params.items()},
-        sigma={name: x * factors[name] for name, x in maps.sigma.items()},
-        residual=maps.residual * unit,
-    )
 
 
 def _placed(compute, mesh: Mesh, rules: Rules, key) -> Callable[..., FitResult]:
@@ -187,7 +141,10 @@ def _model(scan: Scan, name: str) -> SignalModel:
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
-    """Signed and absolute images after an inversion, told by the middle slice."""
+    """Signed and absolute images after an inversion, told by the middle slice.
+
+    That one shows most of an object; where it is empty, the first that is not.
+    """
     if scan.kind == "kspace":
         if magnitude:
             raise ValueError(
@@ -196,9 +153,10 @@ def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
         return
     if not model.crosses_zero:
         return
-    images = np.asarray(scan.read(scan.num_slices // 2).images)
-    signed = bool((images < 0).any())
-    if magnitude == signed and images.any():
+    middle = scan.read(scan.num_slices // 2)
+    images = (first_filled(scan) if middle.empty else middle).images
+    signed = bool((np.asarray(images) < 0).any())
+    if magnitude == signed:
         found = "with" if signed else "without"
         raise ValueError(
             f"{scan.path}: images {found} negative values, predict.magnitude is "

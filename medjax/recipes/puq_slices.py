@@ -1,6 +1,6 @@
 """A scan's slices made ready: white coils, sensitivities, phase; and slabs of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -77,12 +77,18 @@ def image_unit(found: ScanSlice, prepared: ScanSlice) -> Float[np.ndarray, "H W"
     return np.asarray(root_sum_of_squares(mix_coils(prepared.sens, lower)))
 
 
-def make_slab(slices: Sequence[ScanSlice], first: int, size: int) -> QmriBatch:
-    """Slices as a batch of a fixed size, the last one repeated to fill it."""
-    rows = [*slices, *[slices[-1]] * (size - len(slices))]
+def make_slab(slices: Mapping[int, ScanSlice], size: int) -> QmriBatch:
+    """Slices as a batch of a fixed size, the last one repeated to fill it.
+
+    Args:
+        slices: by their index in the scan, which is what a slice draws by.
+        size: of the batch.
+    """
+    order = [*slices, *[list(slices)[-1]] * (size - len(slices))]
+    rows = [slices[index] for index in order]
     valid = np.arange(size) < len(slices)
-    ids = np.arange(first, first + size, dtype=np.int32)
-    if slices[0].images is not None:
+    ids = np.array(order, np.int32)
+    if rows[0].images is not None:
         images = np.stack([np.asarray(row.images) for row in rows])
         blank = np.zeros((size, 1, 1, *images.shape[-2:]), np.complex64)
         roi = np.ones((size, *images.shape[-2:]), bool)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.signal import SignalModel
+from medjax.recipes.puq_files import SUMMARY, clear_stale, digests, earlier_files
 from medjax.recipes.scoring import NOTE
 from medjax.runtime.writer import write_atomic
 
@@ -49,13 +50,33 @@ def see(maps: FitResult, model: SignalModel) -> Seen:
 
 
 def write_summary(
-    seen: Sequence[Seen], scan: Scan, model: SignalModel, how: str, folder: Path
+    seen: Sequence[Seen],
+    scan: Scan,
+    model: SignalModel,
+    how: str,
+    folder: Path,
+    *,
+    maps: Sequence[str],
 ) -> None:
-    """Figures, summary.json, and the summary for a person."""
+    """Figures, summary.json, and the summary for a person.
+
+    Files of an earlier prediction that this one did not write go, see `puq_files`.
+
+    Args:
+        seen: every slice.
+        scan: where they come from.
+        model: of the fit.
+        how: reconstruction and fit, in words.
+        folder: of the prediction.
+        maps: names of the files that hold them, in `folder`.
+    """
     from medjax.report.maps import map_figure, write_png
 
-    chosen = np.unique(np.linspace(0, len(seen) - 1, FIGURES).round().astype(int))
-    for z in chosen.tolist():
+    empty = empty_slices(seen)
+    filled = [z for z in range(len(seen)) if z not in empty] or [0]
+    chosen = np.linspace(0, len(filled) - 1, FIGURES).round().astype(int)
+    figures = {f"figures/slice_{filled[n]:03d}.png": filled[n] for n in chosen.tolist()}
+    for name, z in figures.items():
         figure = map_figure(
             seen[z].value,
             seen[z].sigma,
@@ -65,9 +86,21 @@ def write_summary(
             roi=seen[z].bright,
             title=f"{scan.path.name}, slice {z}: {how}",
         )
-        write_png(folder / "figures" / f"slice_{z:03d}.png", figure)
-    summary = summarise(seen, model)
-    write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_png(folder / name, figure)
+    names = [*maps, *figures]
+    changed = clear_stale(folder, earlier_files(folder), names)
+    summary: dict[str, Any] = summarise(seen, model) | {"files": digests(folder, names)}
+    write_atomic(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    if changed:
+        say(
+            "of an earlier prediction, but changed since, so not removed: "
+            + ", ".join(changed)
+        )
+    if empty:
+        say(
+            f"slices without signal: {ranges(empty)}; k-space, images or sensitivities "
+            "are 0 there, maps are NaN"
+        )
     sigma = summary["median_sigma_ms"]
     if summary["median_ms"] is None:
         say(f"no voxel could be fitted: {folder}\n{NOTE}")
@@ -107,7 +140,25 @@ def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
         "share_at_bounds": float(np.mean(status == FitStatus.AT_BOUND)) if count else 0,
         "failed": int((status >= FAILED).sum()),
         "status": {LEVELS[c]: int((status == c).sum()) for c in LEVELS},
+        "slices_without_signal": empty_slices(seen),
     }
+
+
+def empty_slices(seen: Sequence[Seen]) -> list[int]:
+    """Indices of slices where no voxel has a signal."""
+    nothing = FitStatus.NO_SIGNAL
+    return [z for z, one in enumerate(seen) if (one.status == nothing).all()]
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """`[0, 1, 2, 7]` -> `0 to 2, 7`."""
+    parts: list[list[int]] = []
+    for n in indices:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
 
 
 def say(text: str) -> None:

@@ -1,13 +1,12 @@
 """What is chosen for a scan, and what is refused because it does not belong to it."""
 
-import json
-
 import numpy as np
 import pytest
 
 from medjax.data.scans.formats import open_scan
 from medjax.mri.signal import signal_model
 from medjax.recipes.puq_plan import FULL, make_plan
+from medjax.recipes.puq_trained import Trained
 from medjax.systems.quantification import Quantity
 from tests.recipes.puq_smoke import sections, toy_slices
 
@@ -17,14 +16,14 @@ def kspace():
     return toy_slices(limit=1)[0]
 
 
-def plan(path, kspace, key="te", checkpoint=None, **changes):
+def plan(path, kspace, key="te", trained=None, **changes):
     times = np.array([0.05, 0.1, 0.3, 1.0])
     np.savez(path, kspace=kspace, tr=0.02, **{key: times})
     scan = open_scan(path)
     quantity = Quantity(signal_model("t2"), tuple(times.tolist()), (0.01, 2.0))
     found = sections(**{f"predict__{k}": v for k, v in changes.items()})
-    parts = {name: found[name] for name in ("data", "network", "fit")}
-    return make_plan(scan, quantity, checkpoint, options=found["predict"], **parts)
+    how = {"contrast": found["data"]["contrast"], "options": found["predict"]}
+    return make_plan(scan, quantity, trained, **how)
 
 
 def test_the_method_is_the_default_the_named_or_none(kspace, tmp_path):
@@ -45,28 +44,42 @@ def test_a_subspace_of_another_contrast_is_refused(kspace, tmp_path, key, way):
     plan(tmp_path / "a.npz", kspace, key, method="CG-SENSE")
 
 
+def network_of(folder, contrast="t2", times=(0.05, 0.1, 0.3, 1.0), stage="fit"):
+    found = sections()
+    (folder / "checkpoints").mkdir()
+    data = {"contrast": contrast, "times": times}
+    network, fit = found["network"], found["fit"]
+    return Trained(folder / "checkpoints", stage, data, network, fit)
+
+
 @pytest.mark.parametrize(
     ("contrast", "times"), [("t1", [0.05, 0.1, 0.3, 1.0]), ("t2", [0.05, 0.1, 0.3])]
 )
 def test_a_network_of_other_times_is_refused(kspace, tmp_path, contrast, times):
-    trained = tmp_path / "run" / "fit"
-    (trained / "checkpoints").mkdir(parents=True)
-    data = {"contrast": contrast, "times": times}
-    start = {"stage": "fit", "config": {"data": data}}
-    (trained / "manifest.json").write_text(json.dumps([start]))
-    for folder in (trained, trained.parent):
-        with pytest.raises(ValueError, match=f"trained for {contrast} .*data.times"):
-            plan(tmp_path / "a.npz", kspace, checkpoint=str(folder))
+    trained = network_of(tmp_path, contrast, times)
+    with pytest.raises(ValueError, match=f"trained for {contrast} .*data.times"):
+        plan(tmp_path / "a.npz", kspace, trained=trained)
 
 
 def test_a_fit_that_was_not_trained_is_refused(kspace, tmp_path):
-    trained = tmp_path / "reconstruction"
-    (trained / "checkpoints").mkdir(parents=True)
-    data = {"contrast": "t2", "times": [0.05, 0.1, 0.3, 1.0]}
-    start = {"stage": "reconstruction", "config": {"data": data}}
-    (trained / "manifest.json").write_text(json.dumps([start]))
+    trained = network_of(tmp_path, stage="reconstruction")
     for fit in ("weighted", "puq"):
         with pytest.raises(ValueError, match="name the run's folder.*fit=plain"):
-            plan(tmp_path / "a.npz", kspace, checkpoint=str(trained), fit=fit)
+            plan(tmp_path / "a.npz", kspace, trained=trained, fit=fit)
     with pytest.raises(FileNotFoundError, match="no finished checkpoint"):
-        plan(tmp_path / "a.npz", kspace, checkpoint=str(trained), fit="plain")
+        plan(tmp_path / "a.npz", kspace, trained=trained, fit="plain")
+
+
+def test_an_unknown_fit_is_refused(kspace, tmp_path):
+    with pytest.raises(ValueError, match="'ols': expected one of plain, weighted, puq"):
+        plan(tmp_path / "a.npz", kspace, trained=network_of(tmp_path), fit="ols")
+
+
+def test_the_first_slice_with_signal_decides(kspace, tmp_path):
+    full = np.where(kspace == 0, 1, kspace)
+    for measured, name in ((kspace, "subspace + wavelet"), (full, FULL)):
+        stack = np.concatenate([np.zeros_like(measured), measured])
+        assert plan(tmp_path / "a.npz", stack).name == f"{name}, t2 fit"
+    for method in ("", "CG-SENSE"):
+        with pytest.raises(ValueError, match=r"a.npz: k-space .* is 0 everywhere"):
+            plan(tmp_path / "a.npz", 0 * stack, method=method)

@@ -11,7 +11,11 @@ from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
 from medjax.mri.signal import signal_model
 from medjax.recipes.puq_predict import predict
+from medjax.recipes.puq_setup import make_setup
+from medjax.runtime.checkpoint import open_checkpoints, save
 from medjax.sharding import make_mesh
+from medjax.systems.puq import init_params
+from medjax.types import TrainState
 from tests.data.qmri.toy_head import ACQUISITION
 from tests.recipes.puq_smoke import save_scan, sections, toy_slices
 
@@ -19,7 +23,7 @@ T2 = signal_model("t2")
 TIMES = np.array(ACQUISITION.protocol.times)
 
 
-def run(path, workdir, *, checkpoint=None, devices=1, **changes):
+def run(path, workdir, *, checkpoint=None, devices=1, arg="", more=None, **changes):
     mesh = make_mesh({"data": devices}, jax.devices()[:devices])
     predict(
         str(path),
@@ -28,8 +32,14 @@ def run(path, workdir, *, checkpoint=None, devices=1, **changes):
         seed=0,
         mesh=mesh,
         rules={"batch": ("data",)},
-        **sections(**{f"predict__{k}": v for k, v in changes.items()}),
+        **sections(
+            arg, **{f"predict__{k}": v for k, v in changes.items()}, **(more or {})
+        ),
     )
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
 
 
 def load(folder, name):
@@ -99,6 +109,57 @@ def test_maps_of_an_earlier_run_stay(scan, tmp_path):
     assert (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes() == before
     run(path, tmp_path, method="CG-SENSE", overwrite=True)
     assert (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes() != before
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_an_earlier_run_wrote_goes_with_it_and_nothing_else(tmp_path, capsys):
+    times = [0.005, 0.01, 0.02, 0.04]
+    decay = 500 * np.exp(-np.array(times) / 0.03)
+    path, folder = tmp_path / "gre.nii.gz", tmp_path / "predict" / "gre"
+
+    def save(slices, last=1):
+        images = np.ones((4, 3, slices, 1)) * decay
+        images[:, :, -1, 0] *= last
+        save_images(path, images.astype(np.float32), "EchoTime", times)
+
+    save(5)
+    run(path, tmp_path, model="t2star")
+    assert {"T2starmap.nii.gz", "figures/slice_004.png"} <= files(folder)
+    assert files(folder) == {*summary(folder)["files"], "summary.json"}
+    for name in ("notes.txt", "figures/slice_009.png", "T2map_smooth.nii.gz"):
+        (folder / name).write_text("mine")
+    (folder / "figures" / "slice_003.png").write_text("annotated")
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+    save(2, last=0)
+    with pytest.raises(FileExistsError):
+        run(path, tmp_path)
+    with pytest.raises(ValueError, match="slice 1: the image of phase 0 .* is empty"):
+        run(path, tmp_path, overwrite=True, slab=1)
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before
+    capsys.readouterr()
+    save(2)
+    run(path, tmp_path, overwrite=True)
+    ours = {*summary(folder)["files"], "summary.json"}
+    assert {"T2map.nii.gz", "figures/slice_000.png", "figures/slice_001.png"} < ours
+    kept = {"notes.txt", "figures/slice_009.png", "T2map_smooth.nii.gz"}
+    assert files(folder) == ours | kept | {"figures/slice_003.png"}
+    for name in (*kept, "figures/slice_003.png"):
+        assert (folder / name).read_bytes() == before[name]
+    assert "changed since, so not removed: figures/slice_003" in capsys.readouterr().out
+
+
+def test_a_summary_alone_is_not_overwritten(tmp_path):
+    images = np.ones((4, 3, 2, 3), np.float32) * [3, 2, 1]
+    path = save_images(tmp_path / "a.nii.gz", images, "EchoTime", [0.01, 0.03, 0.05])
+    folder = tmp_path / "predict" / "a"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("mine")
+    with pytest.raises(FileExistsError, match="summary.json exists; .*overwrite"):
+        run(path, tmp_path)
+    assert files(folder) == {"summary.json"}
 
 
 def save_images(path, images, key, times):
@@ -199,6 +260,113 @@ def test_slices_outside_the_head_are_empty_maps(tmp_path):
     found = load(tmp_path / "predict" / "a", "T2map")
     np.testing.assert_allclose(found[1], 0.1, rtol=1e-4)
     assert np.isnan(found[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("where", [0, 1, 3])
+def test_an_empty_slice_of_kspace_leaves_the_others_alone(
+    scan, tmp_path, capsys, where
+):
+    path, *_ = scan
+    with np.load(path) as arrays:
+        kspace = arrays["kspace"]
+    stack = np.insert(kspace, where, 0, axis=0)
+    run(path, tmp_path)
+    capsys.readouterr()
+    run(save_scan(tmp_path / "stack.npz", kspace=stack), tmp_path)
+    assert f"slices without signal: {where};" in capsys.readouterr().out
+    plain, folder = tmp_path / "predict" / "head", tmp_path / "predict" / "stack"
+    for name in ("T2map", "T2sigma", "M0map", "residual", "rsquared", "status"):
+        found = load(folder, name)
+        others = np.delete(found, where, axis=0)
+        np.testing.assert_allclose(others, load(plain, name), rtol=1e-5)
+        empty = FitStatus.NO_SIGNAL if name == "status" else np.nan
+        np.testing.assert_array_equal(found[where], np.full((32, 32), empty))
+    assert summary(folder)["slices_without_signal"] == [where]
+    assert summary(folder)["voxels"] == summary(plain)["voxels"]
+    figures = {p.name for p in (folder / "figures").iterdir()}
+    assert figures == {f"slice_{z:03d}.png" for z in range(4) if z != where}
+
+
+def test_a_slice_beside_the_given_sensitivities_is_empty(tmp_path):
+    kspace, _, sens, _ = toy_slices(limit=2)
+    sens[1] = 0
+    path = save_scan(tmp_path / "a.npz", kspace=kspace, sens=sens)
+    run(path, tmp_path, method="CG-SENSE")
+    assert summary(tmp_path / "predict" / "a")["slices_without_signal"] == [1]
+
+
+def test_a_file_of_zeros_is_refused(tmp_path):
+    kspace, *_ = toy_slices(limit=2)
+    path = save_scan(tmp_path / "nothing.npz", kspace=0 * kspace)
+    with pytest.raises(ValueError, match=r"nothing.npz: k-space .*all of 2 slices"):
+        run(path, tmp_path)
+    images = np.zeros((4, 3, 2, 3), np.float32)
+    path = save_images(tmp_path / "black.nii.gz", images, "EchoTime", [0.01, 0.03, 0.1])
+    with pytest.raises(ValueError, match=r"black.nii.gz: images are 0 everywhere"):
+        run(path, tmp_path)
+    assert not (tmp_path / "predict").exists()
+
+
+def test_the_sign_is_looked_for_where_there_is_signal(tmp_path):
+    times = [0.05, 0.2, 0.5, 1.0, 2.0, 4.0]
+    images = np.ones((4, 3, 3, 1)) * np.abs(1 - 2 * np.exp(-np.array(times)))
+    images[:, :, 1] = 0
+    images = images.astype(np.float32)
+    path = save_images(tmp_path / "ir.nii.gz", images, "InversionTime", times)
+    with pytest.raises(ValueError, match="without negative values.*magnitude=True"):
+        run(path, tmp_path)
+
+
+def save_run(workdir, arg, **changes):
+    """A run's folder as `run_stages` leaves it, its network untrained."""
+    found = sections(arg, **changes)
+    names = ("data", "network", "fit", "evaluation")
+    setup = make_setup(seed=0, workdir=workdir, **{n: found[n] for n in names})
+    key = jax.random.key(0)
+    params = init_params(setup.design, setup.regressor, len(TIMES), key)
+    state = TrainState(params, (), np.int32(1))
+    about = {"root": key, "position": "{}", "identity": {}, "counters": {}}
+    with open_checkpoints(workdir / "fit" / "checkpoints", keep=1) as manager:
+        save(manager, 1, state, **about)
+    start = {"stage": "fit", "config": found}
+    (workdir / "fit" / "manifest.json").write_text(json.dumps([start]))
+    return str(workdir)
+
+
+@pytest.mark.parametrize("fit", ["plain", "puq"])
+def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
+    """Whatever the config has where nobody asked, maps are those of the trained one."""
+    path, *_ = scan
+    more = {"data__times": TIMES.tolist(), "network__dropout": 0.3}
+    checkpoint = save_run(tmp_path / "run", "form=puq", **more)
+    how = {"checkpoint": checkpoint, "fit": fit, "passes": 3}
+    run(path, tmp_path / "repeated", arg="form=puq", more=more, **how)
+    assert "manifest" not in capsys.readouterr().out
+    run(path, tmp_path / "plain", **how)
+    said = capsys.readouterr().out
+    assert "as its manifest says, network.consistency 'hard', not 'cg'" in said
+    assert "network.dropout 0.3, not 0.1" in said
+    for name in ("T2map", "T2sigma", "status"):
+        one, other = (
+            load(tmp_path / x / "predict/head", name) for x in ("repeated", "plain")
+        )
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"network.stages 7 \(trained: 5\)"):
+        run(path, tmp_path / "asked", more={"network__stages": 7}, **how)
+    run(path, tmp_path / "asked", more={"network__stages": 7}, **how, method="CG-SENSE")
+
+
+def test_empty_slices_beside_a_network(scan, tmp_path):
+    path, *_ = scan
+    with np.load(path) as arrays:
+        kspace = arrays["kspace"]
+    checkpoint = save_run(tmp_path / "run", "", data__times=TIMES.tolist())
+    stack = np.concatenate([kspace, 0 * kspace[:1]])
+    run(path, tmp_path, checkpoint=checkpoint)
+    run(save_scan(tmp_path / "z.npz", kspace=stack), tmp_path, checkpoint=checkpoint)
+    one, more = (load(tmp_path / "predict" / x, "T2map") for x in ("head", "z"))
+    np.testing.assert_allclose(more[:3], one, rtol=1e-5)
+    assert np.isnan(more[3]).all()
 
 
 def test_a_slab_fills_the_devices(tmp_path):

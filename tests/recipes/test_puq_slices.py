@@ -53,12 +53,12 @@ def test_estimated_coils_make_real_positive_first_contrasts():
 
 def test_slabs_have_one_size():
     found, _, _ = slices()
-    slab = make_slab(found[:1], 4, 3)
-    assert slab.kspace.shape[0] == 3 and slab.valid.tolist() == [True, False, False]
-    assert slab.sample_id.tolist() == [4, 5, 6]
+    slab = make_slab({4: found[1], 6: found[0]}, 3)
+    assert slab.kspace.shape[0] == 3 and slab.valid.tolist() == [True, True, False]
+    assert slab.sample_id.tolist() == [4, 6, 6]
     np.testing.assert_array_equal(slab.kspace[2], found[0].kspace)
     pictures = [ScanSlice(images=np.ones((4, 6, 5), np.float32))] * 2
-    slab = make_slab(pictures, 0, 2)
+    slab = make_slab(dict(enumerate(pictures)), 2)
     assert slab.target.shape == (2, 4, 6, 5)
 
 
@@ -66,7 +66,7 @@ def test_masks_of_lines_and_points_share_a_slab():
     found, _, _ = slices()
     points = np.broadcast_to(found[1].mask, (4, 32, 32)).copy()
     mixed = [found[0], found[1]._replace(mask=points)]
-    assert make_slab(mixed, 0, 2).mask.shape == (2, 4, 32, 32)
+    assert make_slab(dict(enumerate(mixed)), 2).mask.shape == (2, 4, 32, 32)
 
 
 def test_whitened_images_have_a_known_unit():

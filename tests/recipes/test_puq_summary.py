@@ -7,7 +7,8 @@ import pytest
 
 from medjax.mri.fit import FitStatus
 from medjax.mri.signal import signal_model
-from medjax.recipes.puq_summary import Seen, summarise
+from medjax.recipes.puq_maps import empty_maps
+from medjax.recipes.puq_summary import Seen, empty_slices, ranges, see, summarise
 
 T2 = signal_model("t2")
 
@@ -30,3 +31,16 @@ def test_a_summary_of_nothing_is_json():
     found = summarise([Seen(nothing, nothing, status, np.zeros((2, 2), bool))], T2)
     assert found["voxels"] == 0 and found["median_ms"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_slices_without_signal_are_named():
+    one = np.ones((2, 2))
+    status = np.array([[FitStatus.NO_SIGNAL, 0], [0, 0]])
+    filled = Seen(one, one, status, one > 0)
+    nothing = see(empty_maps(T2, (2, 2)), T2)
+    seen = [nothing, nothing, filled, nothing]
+    assert empty_slices(seen) == [0, 1, 3]
+    found = summarise(seen, T2)
+    assert found["slices_without_signal"] == [0, 1, 3] and found["voxels"] == 4
+    assert ranges([0, 1, 3]) == "0 to 1, 3"
+    assert ranges([2]) == "2" and ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"

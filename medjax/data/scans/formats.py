@@ -21,9 +21,9 @@ from medjax.data.scans.fastmri import open_fastmri
 from medjax.data.scans.ismrmrd import open_ismrmrd
 from medjax.data.scans.layout import TIMES, open_layout
 from medjax.data.scans.nifti import open_nifti
-from medjax.data.scans.scan import Scan, ScanSlice, reading, require
+from medjax.data.scans.scan import Scan, ScanSlice, first_filled, reading, require
 
-__all__ = ["Scan", "ScanSlice", "open_scan"]
+__all__ = ["Scan", "ScanSlice", "first_filled", "open_scan"]
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".mrd")
 _KINDS = {

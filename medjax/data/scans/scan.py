@@ -31,6 +31,13 @@ class ScanSlice(NamedTuple):
     noise: Complex[np.ndarray, "C N"] | None = None  # samples without signal
     images: Float[np.ndarray, "E H W"] | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Nothing to see: all zeros, or outside the given sensitivities' object."""
+        data = self.images if self.kspace is None else self.kspace
+        hidden = self.sens is not None and not self.sens.any()
+        return hidden or data is None or not data.any()
+
 
 class Scan(NamedTuple):
     """A volume on disk. Images and maps of it are [H, W, slice] under `affine`."""
@@ -63,13 +70,31 @@ def make_scan(scan: Scan) -> Scan:
     return scan._replace(read=read)
 
 
+def first_filled(scan: Scan) -> ScanSlice:
+    """The first slice that is not empty; a stack's ends often are.
+
+    Raises:
+        ValueError: all of them are.
+    """
+    for index in range(scan.num_slices):
+        found = scan.read(index)
+        if not found.empty:
+            return found
+    what = "images are" if scan.kind == "images" else "k-space (or sens) is"
+    raise ValueError(
+        f"{scan.path}: {what} 0 everywhere, in all of {scan.num_slices} slices; "
+        "expected measured values in one at least. Export the file again"
+    )
+
+
 def check_slice(
     found: ScanSlice, origin: str, *, echoes: int, shape: tuple[int, int]
 ) -> ScanSlice:
     """What a reader found, in single precision, its mask as [E, H, W] or [E, 1, W].
 
     A reader may give the mask as [E or 1, C or 1, H or 1, W]; without one it is where
-    k-space is not 0. k-space outside the mask is set to 0.
+    k-space is not 0. k-space outside the mask is set to 0. An empty slice passes: no
+    mask and no sensitivities can be told from it.
 
     Raises:
         ValueError: wrong axes, complex images, or see `mri.checks.check_acquisition`.
@@ -81,6 +106,11 @@ def check_slice(
         raise ValueError(
             f"{origin}: k-space {kspace.shape}; expected [E, C, H, W] with E = "
             f"{echoes} times, H, W = {shape}"
+        )
+    if found.empty:
+        return ScanSlice(
+            kspace=np.zeros(kspace.shape, np.complex64),
+            mask=np.zeros((echoes, 1, shape[1]), bool),
         )
     if found.mask is not None:
         mask = _without_coils(np.asarray(found.mask), origin, kspace.shape)

@@ -73,7 +73,6 @@ COIL[1, 2, 0, 6] = 0
         ({"mask": np.full((1, 1, 1, 12), 2)}, "expected 0 and 1"),
         ({"mask": np.ones((1, 1, 1, 11))}, r"mask \(1, 1, 1, 11\); expected"),
         ({"mask": np.ones((3, 1, 12))}, "mask"),
-        ({"sens": np.zeros((4, 8, 12), complex)}, "sens is 0 everywhere"),
         ({"sens": np.ones((4, 8, 12), complex)}, r"sum_c \|S_c\|\^2 = 1"),
         ({"sens": np.ones((3, 8, 12), complex)}, r"expected sens.*\(4, 8, 12\)"),
         ({"noise": np.ones((3, 99), complex)}, r"noise \(3, 99\).*C = 4"),
@@ -94,8 +93,38 @@ def test_nan_in_an_image_is_left_to_the_fit():
     assert np.isnan(check(images=images).images[:, 0]).all()
 
 
-def test_a_slice_outside_the_object_may_be_empty():
-    assert not check(images=np.zeros((3, 8, 12))).images.any()
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"images": np.zeros((3, 8, 12))},
+        {"kspace": np.zeros((3, 4, 8, 12), complex)},
+        {"kspace": np.zeros((3, 4, 8, 12), complex), "mask": np.ones((3, 1, 1, 12))},
+        {"kspace": np.zeros((3, 4, 8, 12)), "sens": np.zeros((4, 8, 12))},
+        {"sens": np.zeros((4, 8, 12), complex)},  # noise beside the object
+    ],
+)
+def test_a_slice_outside_the_object_may_be_empty(parts):
+    found = check(**parts)
+    assert found.empty and not check().empty
+    if "images" in parts:
+        assert not found.images.any()
+        return
+    assert found.kspace.shape == (3, 4, 8, 12) and found.kspace.dtype == np.complex64
+    assert not found.kspace.any() and not found.mask.any()
+    assert found.mask.shape == (3, 1, 12) and found.sens is None
+
+
+def test_the_first_slice_with_signal(tmp_path):
+    images = np.zeros((4, 3, 8, 12))
+    images[2:] = [[[[5.0]]], [[[6.0]]]]
+    size = ("images", "t2", np.ones(3), 4, (8, 12), (1, 1, 1), None)
+    scan = Scan(tmp_path / "a.h5", *size, lambda i: ScanSlice(images=images[i]))
+    assert (scan_slice.first_filled(scan).images == 5).all()
+    images[:] = 0
+    with pytest.raises(ValueError, match=r"a.h5: images are 0 .*4 slices; expected"):
+        scan_slice.first_filled(scan)
+    images[1, 0, 0, 0] = np.nan  # is the fit's to report
+    assert np.isnan(scan_slice.first_filled(scan).images).any()
 
 
 def test_indices_and_damage(tmp_path):
