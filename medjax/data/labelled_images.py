@@ -12,9 +12,11 @@ other columns say is handed to rewards written in Python.
 import csv
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +61,7 @@ def load_labelled_images(
         path: of the file or its folder.
         classes: names in the order of their indices; None: those that occur, sorted.
             Of an ordinal task they name the grades 0, 1, ..., and without them the
-            grades are all from the lowest to the highest that occur.
+            grades are all from the lowest to the highest that occur, without gaps.
         ordinal: labels are grades.
         question: how to ask; None: a general phrasing.
         test: "test", or "val" to choose settings by: a share of what is left for
@@ -80,7 +82,11 @@ def load_labelled_images(
     asked = ClassQuestion("class", (question,), tuple(range(len(names))))
     root = Path(path) if Path(path).is_dir() else Path(path).parent
     said = [
-        (os.path.relpath(row.image, root), row.size, row.label, row.patient, row.split)
+        (
+            os.path.relpath(row.image, root),
+            zlib.crc32(row.image.read_bytes()),
+            *(row.label, row.patient, row.split),
+        )
         for row in rows
     ]
     return TaskParts(
@@ -229,6 +235,8 @@ def _classes(
                     "whole numbers as labels of an ordinal task"
                 )
             grades.append(int(row.label))
+        if classes is None:
+            _check_gaps(rows, grades)
         first = 0 if classes is not None else min(grades)
         names = (
             tuple(classes)
@@ -247,6 +255,20 @@ def _classes(
         if not 0 <= label < len(names):
             raise ValueError(f"{row.origin}: label {row.label!r} is outside {known}")
     return names, labels, first
+
+
+def _check_gaps(rows: Sequence[LabelRow], grades: Sequence[int]) -> None:
+    """Every grade in between occurs: one that is mistyped would make many classes."""
+    known = sorted(set(grades))
+    for low, high in itertools.pairwise(known):
+        if high - low > 1:
+            near, far = (rows[grades.index(grade)] for grade in (low, high))
+            raise ValueError(
+                f"{far.origin}: grade {high}, and {low} in {near.origin}; expected "
+                f"every grade from {known[0]} to {known[-1]}, found none of {low + 1}. "
+                "Correct the one that is mistyped; if grades have no pictures, name "
+                "all from 0 in a JSON file, data.classes"
+            )
 
 
 def _pictures(

