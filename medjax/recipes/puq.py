@@ -120,6 +120,7 @@ def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
         "data": {**setup.data, "pack": pack},
         "times": list(setup.quantity.times),
         "network": design,
+        "subspace": dict(setup.subspace),
         "bounds": list(setup.quantity.bounds),
         "regressor": [setup.regressor.width, setup.regressor.layers],
         "options": dict(options),

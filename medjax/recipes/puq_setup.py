@@ -33,6 +33,7 @@ class Setup(NamedTuple):
     quantity: Quantity
     design: Design
     basis: Float[np.ndarray, "E K"] | None
+    subspace: Mapping[str, Any]  # the options that the basis was made with
     regressor: Regressor
     fit: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -75,6 +76,7 @@ def make_setup(
         quantity=make_quantity(data["contrast"], protocol.times, fit["bounds"]),
         design=design,
         basis=basis,
+        subspace=network["subspace"],
         regressor=Regressor(fit["width"], fit["layers"]),
         fit=fit,
         data=data,

@@ -235,10 +235,10 @@ def is_finished(
         return False
     with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()
-        if step is None or step < steps:
+        if step is None:
             return False
         _about(manager, step, identity)
-        return True
+        return step >= steps
 
 
 def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:

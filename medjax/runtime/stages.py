@@ -72,7 +72,9 @@ def run_stages(
     state: TrainState
     for stage in stages:
         folder = pathlib.Path(workdir) / stage.name
-        if stage is stages[-1] or not _is_finished(stage, folder, seed=seed):
+        # Asked of the last stage too: a config that may not go on leaves no trace.
+        finished = _is_finished(stage, folder, seed=seed)
+        if stage is stages[-1] or not finished:
             if stage.check is not None:
                 stage.check()
             write_manifest(folder, stage=stage.name, **facts)

@@ -8,6 +8,7 @@ import pytest
 
 from medjax.recipes.puq import stages
 from medjax.runtime import checkpoint
+from medjax.runtime.naming import differences
 from medjax.runtime.stages import evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 from tests.recipes.puq_smoke import WHERE, sections
@@ -32,6 +33,14 @@ def test_reconstruction_then_fit():
     one, two = (next(iter(stage.source)) for stage in (first, second))
     assert one.kspace.shape == two.kspace.shape == (2, 8, 3, 32, 32)
     assert not np.array_equal(one.kspace, two.kspace)  # other draws
+
+
+def test_a_network_in_another_subspace_is_another_run():
+    chosen = sections()
+    before = json.loads(json.dumps(stages(**WHERE, **chosen)[0].identity))
+    chosen["network"]["subspace"]["high"] *= 2
+    lines = differences(before, stages(**WHERE, **chosen)[0].identity)
+    assert len(lines) == 1 and lines[0].startswith("subspace.high: ")
 
 
 def test_validation_and_test_subjects_are_others():

@@ -102,6 +102,18 @@ def test_a_finished_stage_of_another_config_is_refused(tmp_path):
         )
 
 
+def test_a_refused_start_leaves_no_record(tmp_path):
+    """Of an unfinished last stage as of a finished first one."""
+    stages = two_stages(steps=(4, 5))
+    run(stages, tmp_path)
+    manifests = [tmp_path / name / "manifest.json" for name in ("warm_start", "grpo")]
+    before = [path.read_text() for path in manifests]
+    longer = stages[1]._replace(identity={"rate": 2}, steps=9)
+    with pytest.raises(CheckpointError, match="rate: the checkpoint has 1"):
+        run([stages[0], longer], tmp_path)
+    assert [path.read_text() for path in manifests] == before
+
+
 def test_scores_are_the_callers_and_get_a_folder(tmp_path):
     seen = []
 
