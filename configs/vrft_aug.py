@@ -140,7 +140,7 @@ def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
 
 
 def get_rule(rule: str, grade: str) -> str:
-    """What near grades earn; a rule that would not be used is refused."""
+    """What near grades earn. Where classes are not grades nothing comes of it."""
     if rule and grade == "exact":
         raise ValueError(f"mfrs={rule} and grade=exact: near grades earn nothing")
     return common.choose("mfrs", rule or "sixteenth", RULES)

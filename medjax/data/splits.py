@@ -148,7 +148,8 @@ def atlas_views(
 
     Raises:
         ValueError: an unknown split, part or structure, or nothing left to ask for;
-            `mirror` with the `side` split, which it would give away.
+            `mirror` with the `side` split, which it would give away; a validation part
+            of `side` or `structure`, which would ask for what the test holds back.
     """
     if split not in SPLITS or part not in PARTS:
         raise ValueError(
@@ -158,6 +159,11 @@ def atlas_views(
         raise ValueError(
             "mirror=True shows a left structure as a right one, which the `side` split "
             "holds back: set mirror=False"
+        )
+    if look.tested != "test" and split in ("side", "structure"):
+        raise ValueError(
+            f"test={look.tested!r} and split={split!r}: settings would be chosen by "
+            "the very structures that the test holds back; choose by split='moved'"
         )
     if split == "structure":
         unions = {s.name for s in UNIONS}

@@ -81,7 +81,8 @@ def load_parts(
             synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
             for part, n in (("train", 2048), (test, 64))
         ]
-        return Parts(views[0], views[1], {"source": source, "size": list(shown)})
+        identity = {"source": source, "size": list(shown), "test": test}
+        return Parts(views[0], views[1], identity)
     if source in ("mr_aal", "ct_organs"):
         brain = source == "mr_aal"
         names = structures if isinstance(structures, str) else tuple(structures)

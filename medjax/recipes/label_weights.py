@@ -54,7 +54,7 @@ def reward_weights(
 def grade_rewards(
     table: Sequence[float], rule: str, *, classes: int
 ) -> tuple[float, ...]:
-    """The table of a config, or if it is empty that of the rule.
+    """What near grades earn: the table of a config, or if it is empty the rule's.
 
     Raises:
         ValueError: see `check_grade_table` and `grade_table`.

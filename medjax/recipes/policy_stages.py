@@ -236,8 +236,8 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
 
     Args:
         setup: what it is about to be evaluated with.
-        stored: the identity it was trained with, see `identity`; another task's words
-            may be others.
+        stored: the identity it was trained with, see `identity`; the words of another
+            task, or of other classes, may differ.
     """
     ours = identity(setup, {})
     for what, mine, theirs in (
@@ -249,6 +249,6 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
                 f"the checkpoint was trained with another {what} ({theirs}, here "
                 f"{mine}): name the config that it was trained with"
             )
-    tasks = [about["data"].get("task") for about in (ours, stored)]
-    if tasks[0] == tasks[1] and "words" in ours["data"]:
-        check_same_wording(stored["data"]["words"], ours["data"]["words"])
+    mine, theirs = (about["data"].get("words") for about in (ours, stored))
+    if mine and theirs and mine["classes"] == theirs["classes"]:
+        check_same_wording(theirs, mine)

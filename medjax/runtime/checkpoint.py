@@ -242,11 +242,11 @@ def is_finished(
 
 
 def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
-    """What the newest checkpoint in `folder` was trained with; {} without one."""
+    """What the newest checkpoint in `folder` was trained with; it must have one."""
     with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
-            return {}
+            raise FileNotFoundError(f"no finished checkpoint in {folder}")
         part = ocp.args.Composite(about=ocp.args.JsonRestore())
         return manager.restore(step, args=part)["about"]["identity"]
 

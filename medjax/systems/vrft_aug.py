@@ -27,7 +27,7 @@ from medjax.rl.label_rewards import (
 )
 from medjax.rl.labels import LabelTables, parse_labels
 from medjax.rl.parse import ParseTables
-from medjax.rl.recitation import bleu, read_words, without_silence
+from medjax.rl.recitation import bleu, read_words, score_words
 from medjax.rl.recitation_tables import RecitationTables
 from medjax.rl.reductions import masked_mean
 from medjax.systems import exploration
@@ -78,7 +78,7 @@ def build(
         require_label: the format asks for a readable answer.
         min_different: see `recitation_reward`; so are the next three.
         without_words: of a reasoning of fewer different words. The metric `overlap` is
-            the recitation before it is put in.
+            the BLEU against all classes, silence being 0.
         leak_label: hold the reasoning against the right class's description alone.
         max_words: of the reasoning that are read.
         host_rewards: rewards in Python, see `exploration.build`.
@@ -98,22 +98,27 @@ def build(
         words = read_words(
             tokens, mask, parsed.think, tables, references, max_words=max_words
         )
-        overlap = bleu(words, references)
-        recited = bleu(words, references, target) if leak_label else overlap
         earned = {
             "accuracy": label_reward(parsed.label, target),
             "grade": fuzzy_grade_reward(parsed.label, target, grade_table),
             "format": label_format_reward(
                 parsed, min_words=min_words, require_label=require_label
             ),
-            "recitation": without_silence(recited, words, min_different, without_words),
+            "recitation": score_words(
+                words,
+                references,
+                target=target,
+                leak_label=leak_label,
+                min_different=min_different,
+                without_words=without_words,
+            ),
         }
         return Scored(
             rewards={k: x for k, x in earned.items() if k in reward_weights},
             hits=parsed.label == target,
             parsed=parsed.parsed,
             aux=carry,
-            metrics=_describe(batch, parsed.think_words, overlap),
+            metrics=_describe(batch, parsed.think_words, bleu(words, references)),
         )
 
     return exploration.build(

@@ -73,7 +73,7 @@ def rows_of(folder):
 def test_synthetic_needs_nothing():
     parts = load("synthetic")
     assert parts.test.count == 64 and parts.train.count > parts.test.count
-    assert parts.identity == {"source": "synthetic", "size": [56, 56]}
+    assert parts.identity == {"source": "synthetic", "size": [56, 56], "test": "test"}
     assert parts.train.sizes == ((56, 56),)
     assert set(parts.test.names) == set(parts.train.names)
 
@@ -82,6 +82,7 @@ def test_the_validation_part(toy_atlas, folder):
     """Of drawn shapes other ones, of slices others than the test's; files have none."""
     drawn = load("synthetic", test="val")
     assert "val" in drawn.test.view(0, np.random.default_rng(0)).origin
+    assert drawn.identity != load("synthetic").identity
     final, tuned = load("mr_aal"), load("mr_aal", test="val")
 
     def shown(views):
@@ -91,6 +92,9 @@ def test_the_validation_part(toy_atlas, folder):
     assert shown(tuned.test) and tuned.train.count < final.train.count
     assert not shown(tuned.test) & (shown(tuned.train) | shown(final.test))
     assert tuned.identity != final.identity
+    for split in ("side", "structure"):
+        with pytest.raises(ValueError, match=f"test='val' and split='{split}'"):
+            load("mr_aal", split=split, mirror=False, test="val")
     with pytest.raises(ValueError, match="test='val' of .*the parts train and test"):
         load(str(folder), test="val")
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from medjax.data.chat import special_tokens
 from medjax.data.labels import check_task
+from medjax.recipes import label_stages
 from medjax.recipes.label_data import load_label_parts
 from medjax.recipes.label_stages import label_setup, label_stage, label_words
 from medjax.recipes.policy import open_policy
@@ -99,6 +100,21 @@ def test_baselines_know_the_training_part_as_it_is(tmp_path):
     assert "largest by smallest in train: 3.0" in text
     (majority,) = (line for line in text.splitlines() if line.startswith("majority"))
     assert " 0.750 " in majority  # 3 of the 4 test pictures are solid
+
+
+def test_classes_are_weighed_by_their_label_alone(monkeypatch):
+    """The reasonings of supervised answers differ, and would weigh more than labels."""
+    seen = {}
+    monkeypatch.setattr(
+        label_stages, "make_evaluate", lambda *_, **options: seen.update(options)
+    )
+    _, setup, _ = make()
+    supervised_stage("sft", setup, label_sections()["warm_start"], before={})
+    texts = [
+        setup.policy.tokenizer.decode(row[mask][:-1])
+        for row, mask in zip(seen["answers"], seen["answers_mask"], strict=True)
+    ]
+    assert texts == [f"<think></think><answer>{n}</answer>" for n in range(5)]
 
 
 def test_evaluation_asks_every_question_once(graded):

@@ -84,6 +84,8 @@ def test_a_checkpoint_is_tested_with_the_words_it_was_trained_with():
     told[-1].accepts(json.loads(json.dumps(boxes[0].identity)))  # another task's
     with pytest.raises(ValueError, match="differ in their knowledge"):
         told[-1].accepts(json.loads(json.dumps(bare[-1].identity)))
+    classes = {"words": told[-1].identity["data"]["words"] | {"classes": "others"}}
+    told[-1].accepts(told[-1].identity | {"data": classes})
     other = told[-1].identity | {"tokenizer": "0123"}
     with pytest.raises(ValueError, match="another tokenizer .0123, here"):
         told[-1].accepts(other)
