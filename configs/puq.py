@@ -236,18 +236,21 @@ def get_predict(contrast: str) -> ConfigDict:
             "chunk": 2,
             "slab": 4,  # slices in memory
             "overwrite": False,  # maps of an earlier run, and what else it wrote
-            "usual": get_usual(),
+            "usual": get_usual(contrast),
         }
     )
 
 
-def get_usual() -> ConfigDict:
-    """Parts of a network where nobody asks for any: a checkpoint's own replace them."""
-    fit = get_fit("t2")
+def get_usual(contrast: str) -> ConfigDict:
+    """Parts of a network where nobody asks for any: a checkpoint's own replace them.
+
+    Who asks for `contrast` has not asked for what follows from it.
+    """
+    fit = get_fit(contrast)
     return ConfigDict(
         {
-            "data": {"contrast": "t2"},
-            "network": get_network("subspace", "t2"),
+            "data": {"contrast": "t2"},  # without any argument
+            "network": get_network("subspace", contrast),
             "fit": {k: fit[k] for k in ("bounds", "normalisation", "width", "layers")},
         }
     )

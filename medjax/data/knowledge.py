@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medjax.data.chat import Style, encode, prompt_text
+from medjax.data.json_files import read_json
 from medjax.data.labels import Wording, wording_texts
 
 if TYPE_CHECKING:
@@ -96,42 +97,6 @@ def load_descriptions(
                 f"{text!r}; expected texts that tell the classes apart"
             )
     return Descriptions(texts, tuple(content.get("sources", ())), text_digest(texts))
-
-
-def read_json(path: Path, *, expected: str) -> Any:  # noqa: ANN401
-    """The content of a JSON file in UTF-8, no key given twice in an object.
-
-    Args:
-        path: of the file.
-        expected: what an error says that the file should hold.
-
-    Raises:
-        ValueError: anything else; the message names the file.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for n, key in enumerate(keys) if key in keys[:n]), None)
-        if twice is not None:
-            raise ValueError(
-                f"{path}: key {twice!r} is there twice; expected {expected}, each key "
-                "once: take one out"
-            )
-        return dict(pairs)
-
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not text in UTF-8 ({error}); expected {expected}: save it as "
-            "UTF-8"
-        ) from error
-    if not text.strip():
-        raise ValueError(f"{path}: the file is empty; expected {expected}")
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); expected {expected}") from error
 
 
 def text_digest(texts: Sequence[str]) -> str:

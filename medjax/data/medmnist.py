@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from medjax.data.class_tasks import TaskParts
-from medjax.data.knowledge import read_json
+from medjax.data.json_files import read_json
 from medjax.data.labels import ClassQuestion, ClassTask
 from medjax.data.pictures import Picture, Pictures
 

@@ -53,7 +53,7 @@ def probe_answers(
 
     Classes count equally, however many pictures they have (see `fit_probe`), so the
     training part is given as it is. At most 20,000 rows are fitted on: of a larger
-    part, pictures are chosen at random.
+    part, pictures are chosen for each question, see `choose_pictures`.
 
     Args:
         task: whose questions are asked; one probe each.
@@ -66,7 +66,9 @@ def probe_answers(
         seed: of the draws and the choice.
     """
     draws = draws if _draws_differ(train, draws, seed) else 1
-    index = choose_pictures(train.count, most=max(_MOST // draws, 1), seed=seed)
+    most = max(_MOST // draws, 1)
+    chosen = [choose_pictures(x, most=most, seed=seed) for x in train.labels.T]
+    index = np.unique(np.concatenate(chosen))  # a picture is looked at once
     pixels = np.stack(
         [
             picture_pixels(_shown(train, n, draw, seed), side)
@@ -84,19 +86,31 @@ def probe_answers(
             n for n, record in enumerate(records) if record.question == question.name
         ]
         if rows:
-            labels = np.tile(train.labels[index, m], draws)
+            fitted = np.tile(np.isin(index, chosen[m]), draws)
+            labels = np.tile(train.labels[chosen[m], m], draws)
             probe = fit_probe(
-                pixels, labels, num_classes=len(task.classes), penalty=penalty
+                pixels[fitted], labels, num_classes=len(task.classes), penalty=penalty
             )
             answers[rows] = probe_classes(probe, asked[rows])
     return answers
 
 
-def choose_pictures(count: int, *, most: int, seed: int) -> Int[np.ndarray, "n"]:
-    """Indices of all pictures, or of `most` chosen at random, rising."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+def choose_pictures(
+    labels: Int[np.ndarray, "count"], *, most: int, seed: int
+) -> Int[np.ndarray, "n"]:
+    """Indices of all pictures, or of `most` chosen at random, rising.
+
+    Of those, classes get equally many, since they weigh equally; what a class does not
+    have goes to the others.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    mixed = np.random.default_rng(seed).permutation(len(labels))
+    mixed = mixed[np.argsort(labels[mixed], kind="stable")]
+    _, first = np.unique(labels[mixed], return_index=True)
+    # every class's first picture, then every class's second, until there are enough
+    rank = np.arange(len(labels)) - np.repeat(first, np.diff([*first, len(labels)]))
+    return np.sort(mixed[np.argsort(rank, kind="stable")[:most]])
 
 
 def picture_pixels(

@@ -26,7 +26,7 @@ def synthetic_views(
     Args:
         count: views.
         size: (height, width) in pixels.
-        part: "train" or "test"; equal generators give different pictures.
+        part: "train", "val" or "test"; equal generators give different pictures.
         num_phrasings: ways of asking.
     """
     _check(size, part)
@@ -64,7 +64,7 @@ def shape_pictures(
     Args:
         count: pictures; kinds and sizes are equally frequent.
         size: (height, width) in pixels.
-        part: "train" or "test"; equal generators give different pictures.
+        part: "train", "val" or "test"; equal generators give different pictures.
         ask_size: the class is one of `SIZES`, else one of `NAMES`.
     """
     _check(size, part)

@@ -1,7 +1,7 @@
 """What a prediction tells: a summary for a person, summary.json and figures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,8 @@ def write_summary(
     """Figures, summary.json, and the summary for a person.
 
     Files of an earlier prediction that this one did not write go, see `puq_files`.
+    Until they are gone summary.json lists them, and each new file as soon as it is
+    there: a later prediction knows what one that ended halfway has left.
 
     Args:
         seen: every slice.
@@ -72,6 +74,9 @@ def write_summary(
     """
     from medjax.report.maps import map_figure, write_png
 
+    summary = summarise(seen, model)
+    files = earlier_files(folder) | digests(folder, maps)
+    _write(folder, summary, files)
     empty = empty_slices(seen)
     filled = [z for z in range(len(seen)) if z not in empty] or [0]
     chosen = np.linspace(0, len(filled) - 1, FIGURES).round().astype(int)
@@ -87,10 +92,11 @@ def write_summary(
             title=f"{scan.path.name}, slice {z}: {how}",
         )
         write_png(folder / name, figure)
-    names = [*maps, *figures]
-    changed = clear_stale(folder, earlier_files(folder), names)
-    summary: dict[str, Any] = summarise(seen, model) | {"files": digests(folder, names)}
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        files |= digests(folder, [name])
+        _write(folder, summary, files)
+    ours = [*maps, *figures]
+    changed = clear_stale(folder, files, ours)
+    _write(folder, summary, {name: files[name] for name in ours})
     if changed:
         say(
             "of an earlier prediction, but changed since, so not removed: "
@@ -116,6 +122,11 @@ def write_summary(
         f"{summary['failed']} voxels"
     )
     say(f"maps, figures and summary.json: {folder}\n{NOTE}")
+
+
+def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    text = json.dumps({**summary, "files": files}, indent=2)
+    write_atomic(folder / SUMMARY, text + "\n")
 
 
 def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:

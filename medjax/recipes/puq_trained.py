@@ -5,10 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medjax.data.json_files import read_json
+
 # What a network is and how its images are read: these of a config's sections.
 SECTIONS = ("data", "network", "fit")
 DATA, FIT = ("contrast",), ("bounds", "normalisation", "width", "layers")
 SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
+STARTS = (
+    "a list of the run's starts, each with its stage and config: copy the file again "
+    "from where the network was trained, or train it again"
+)
 Sections = Mapping[str, Mapping[str, Any]]
 
 
@@ -34,7 +40,8 @@ def find_trained(
     Args:
         checkpoint: a run's folder, or that of one of its stages.
         config: `SECTIONS` of this run.
-        usual: the same (of data and fit: `DATA` and `FIT`) without any argument.
+        usual: the same (of data and fit: `DATA` and `FIT`) where nobody asked: the
+            contrast without any argument, and the rest as it is for `config`'s.
         use: `predict.fit`.
 
     Returns:
@@ -43,17 +50,20 @@ def find_trained(
     Raises:
         FileNotFoundError: no checkpoints there, or no manifest beside them.
         ValueError: a value asked for that is not the network's; a manifest that does
-            not tell what the network is.
+            not tell what the network is: of another run or version, or damaged.
     """
     folder = _checkpoints(checkpoint)
     manifest = folder.parent / "manifest.json"
     stage, found = _start(manifest)
     mine, plain, theirs = (_defining(x) for x in (config, usual, found))
-    if mine.keys() != theirs.keys():
+    odd = mine.keys() ^ theirs.keys()
+    if "times" not in found["data"]:  # a scan's are held against them
+        odd.add("data.times")
+    if odd:
         raise ValueError(
-            f"{manifest}: of another version of medjax, which names a network's parts "
-            f"otherwise: {', '.join(sorted(mine.keys() ^ theirs.keys()))}. Train it "
-            "again, or predict with the version that trained it"
+            f"{manifest}: of another version of medjax, or damaged: it names a "
+            f"network's parts otherwise: {', '.join(sorted(odd))}. Train it again, or "
+            "predict with the version that trained it"
         )
     fit = {name: found["fit"][name] for name in FIT}
     if use != "puq" and mine["fit.bounds"] != plain["fit.bounds"]:
@@ -90,9 +100,15 @@ def _start(manifest: Path) -> tuple[str, Sections]:
             f"{manifest}: no such file, but it says what the network is made of; copy "
             "it along with the checkpoints"
         )
-    starts = json.loads(manifest.read_text("utf-8"))
-    *others, last = [start.get("config", {}) for start in starts]
-    if not all(set(SECTIONS) <= config.keys() for config in (*others, last)):
+    starts = read_json(manifest, expected=STARTS)
+    if not isinstance(starts, list) or not starts or not all(map(_is_start, starts)):
+        raise ValueError(
+            f"{manifest}: of another version of medjax, or damaged: found "
+            f"{str(starts)[:60]!r}, expected {STARTS}"
+        )
+    *others, last = [start["config"] for start in starts]
+    read = [config.get(name) for config in (*others, last) for name in SECTIONS]
+    if not all(isinstance(section, Mapping) for section in read):
         raise ValueError(
             f"{manifest}: of a run of {last.get('system')!r}; expected one of 'puq' "
             f"and its config with {', '.join(SECTIONS)}"
@@ -101,7 +117,7 @@ def _start(manifest: Path) -> tuple[str, Sections]:
     for config in others:
         old = _defining(config)
         differing = [n for n in sorted(new | old) if new.get(n) != old.get(n)]
-        if differing:  # a start is on record even where its training was refused
+        if differing:  # one may have been killed before its first checkpoint
             n = differing[0]
             raise ValueError(
                 f"{manifest}: {n} is {old.get(n)!r} at one start of the run and "
@@ -111,10 +127,19 @@ def _start(manifest: Path) -> tuple[str, Sections]:
     return starts[-1]["stage"], last
 
 
+def _is_start(record: object) -> bool:
+    if not isinstance(record, Mapping):
+        return False
+    stage, config = record.get("stage"), record.get("config")
+    return isinstance(stage, str) and isinstance(config, Mapping)
+
+
 def _defining(config: Sections) -> dict[str, Any]:
-    """What must agree, by dotted names, as JSON has it."""
-    flat = {f"data.{name}": config["data"][name] for name in DATA}
-    flat |= {f"fit.{name}": config["fit"].get(name) for name in FIT}
+    """What must agree, by dotted names, as JSON has it; without what is not there."""
+    flat = {}
+    for section, names in (("data", DATA), ("fit", FIT)):
+        there = [name for name in names if name in config[section]]
+        flat |= {f"{section}.{name}": config[section][name] for name in there}
     for name, value in config["network"].items():
         inside = value if isinstance(value, Mapping) else {"": value}
         flat |= {f"network.{name}.{k}".rstrip("."): x for k, x in inside.items()}

@@ -19,7 +19,7 @@ PANELS = (
     ("iou", "mean IoU of the samples"),
     ("hit_rate", "hit rate"),
     ("parse_rate", "share of answers read"),
-    ("recitation", "recitation overlap"),
+    ("overlap", "recitation overlap"),
     ("reward_std", "reward std in a group"),
     ("entropy", "entropy [nat / token]"),
     ("kl", "KL to the reference [nat / token]"),

@@ -168,9 +168,54 @@ def test_large_parts_are_sampled(records, monkeypatch):
     found = probe_answers(TASK, train, records, **options)
     assert [len(labels) for labels in fitted] == [40, 40]
     assert found.tolist() == [r.label for r in records]  # rows still have their labels
-    chosen = choose_pictures(60, most=20, seed=0)
-    assert len(set(chosen)) == 20 and (np.diff(chosen) > 0).all()
-    assert choose_pictures(20, most=20, seed=0).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "expected"),
+    [
+        ((1000, 30, 0, 8), 60, [26, 26, 0, 8]),
+        ((1000, 30, 500), 60, [20, 20, 20]),
+        ((50, 50), 20, [10, 10]),
+        ((3, 2), 5, [3, 2]),
+        ((9,), 4, [4]),
+    ],
+)
+def test_classes_are_chosen_from_equally(counts, most, expected):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    chosen = choose_pictures(labels, most=most, seed=0)
+    assert (np.diff(chosen) > 0).all()
+    assert np.bincount(labels[chosen], minlength=len(counts)).tolist() == expected
+    assert np.array_equal(chosen, choose_pictures(labels, most=most, seed=0))
+    if most < len(labels):
+        other = choose_pictures(labels, most=most, seed=1)
+        assert not np.array_equal(chosen, other)
+
+
+def test_each_question_has_its_own_choice(records, monkeypatch):
+    """Classes that are rare in one question are not lost to another's."""
+    monkeypatch.setattr("medjax.data.probe._MOST", 12)
+    fitted = []
+    monkeypatch.setattr(
+        "medjax.data.probe.fit_probe",
+        lambda x, y, **how: fitted.append((x, y)) or fit_probe(x, y, **how),
+    )
+    index = np.arange(200)
+    tone, side = np.minimum(index // 90, 2), 3 + (index < 6)
+
+    def picture(n, rng):
+        image = np.full((28, 28, 3), 20 * tone[n] + 100 * (side[n] == 4), np.uint8)
+        return Picture(image, f"toy {n}", f"toy {n}")
+
+    labels = np.stack([tone, side], axis=-1).astype(np.int32)
+    train = Pictures(200, picture, labels, ((28, 28),))
+    probe_answers(TASK, train, records, side=2, draws=1, penalty=1e-3, seed=0)
+    (x, tones), (z, sides) = fitted
+    assert np.bincount(tones).tolist() == [4, 4, 4]
+    assert np.bincount(sides)[3:].tolist() == [6, 6]
+    seen = np.round(255 * x[:, 0]).astype(int) % 100 // 20
+    assert np.array_equal(seen, tones)  # each row is its label's picture
+    assert np.array_equal(np.round(255 * z[:, 0]) >= 100, sides == 4)
 
 
 def test_even_pictures_do_not_divide_by_zero():

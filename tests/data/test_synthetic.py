@@ -32,7 +32,8 @@ def test_equal_draws_are_equal_and_parts_differ():
     first, again = draw(make(), 2), draw(make(), 2)
     np.testing.assert_array_equal(first.images[0], again.images[0])
     assert first.names == again.names
-    for other in (draw(make("test"), 2), draw(make(), 2, seed=1)):
+    others = (make("test"), 0), (make("val"), 0), (make(), 1)
+    for other in (draw(views, 2, seed) for views, seed in others):
         assert not np.array_equal(first.images[0], other.images[0])
 
 

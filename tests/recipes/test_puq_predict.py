@@ -12,6 +12,7 @@ from medjax.mri.sense import sense_forward
 from medjax.mri.signal import signal_model
 from medjax.recipes.puq_predict import predict
 from medjax.recipes.puq_setup import make_setup
+from medjax.report.maps import write_png
 from medjax.runtime.checkpoint import open_checkpoints, save
 from medjax.sharding import make_mesh
 from medjax.systems.puq import init_params
@@ -149,6 +150,39 @@ def test_what_an_earlier_run_wrote_goes_with_it_and_nothing_else(tmp_path, capsy
     for name in (*kept, "figures/slice_003.png"):
         assert (folder / name).read_bytes() == before[name]
     assert "changed since, so not removed: figures/slice_003" in capsys.readouterr().out
+
+
+def test_what_a_run_that_ended_halfway_left_goes_with_the_next(tmp_path, monkeypatch):
+    times = [0.005, 0.01, 0.02, 0.04]
+    decay = 500 * np.exp(-np.array(times) / 0.03)
+    path, folder = tmp_path / "gre.nii.gz", tmp_path / "predict" / "gre"
+
+    def save(slices):
+        images = (np.ones((4, 3, slices, 1)) * decay).astype(np.float32)
+        save_images(path, images, "EchoTime", times)
+
+    save(3)
+    run(path, tmp_path, model="t2star")
+    save(5)
+    drawn = []
+
+    def dies(path, figure):
+        if len(drawn) == 4:
+            raise OSError("no room")
+        drawn.append(write_png(path, figure))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medjax.report.maps.write_png", dies)
+        with pytest.raises(OSError, match="no room"):
+            run(path, tmp_path, overwrite=True)
+    left = files(folder)
+    assert {"T2map.nii.gz", "T2starmap.nii.gz", "figures/slice_003.png"} < left
+    assert left == {*summary(folder)["files"], "summary.json"}
+    assert summary(folder)["voxels"] == 60
+    save(1)
+    run(path, tmp_path, overwrite=True)
+    assert files(folder) == {*summary(folder)["files"], "summary.json"}
+    assert not {"T2starmap.nii.gz", "figures/slice_003.png"} & files(folder)
 
 
 def test_a_summary_alone_is_not_overwritten(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from medjax.recipes import label_stages, medloc
 from medjax.report import curves
 from medjax.report.series import Raise, Series
 
@@ -30,6 +31,12 @@ def test_one_panel_a_metric_and_a_score():
     scores = {"mIoU": Series(np.array([0, 200]), np.array([0.3, 0.5]))}
     figure = curves.training_curves(metrics("loss", "iou"), evals=scores, raises=RAISES)
     assert titles(figure) == ["mean IoU of the samples", "loss", "mIoU, held out"]
+
+
+@pytest.mark.parametrize("recipe", [label_stages, medloc])
+def test_what_the_progress_line_shows_has_a_panel(recipe):
+    elsewhere = {"tau"}  # in `threshold_path`
+    assert set(recipe.SHOW) <= {name for name, _ in curves.PANELS} | elsewhere
 
 
 def test_curves_break_at_a_raise():
