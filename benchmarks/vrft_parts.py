@@ -20,16 +20,20 @@ What the paper says, as far as it is public, and what the table can say to it:
     the parts were never run together                   "all parts"
 
 "+ fuzzy" has two rows because the paper does not say what a grade that is off by one
-earns: 0.25 or 0.5. "all parts" is three of them where classes are no grades.
+earns: 0.25 or 0.5. "all parts" is three of them where classes are no grades, and where
+a task has no volume to localise in (nuclei_size): there is no "+ localisation" either.
 
 Warm starts differ where prompts or the stages before differ, so each row has two
 differences: to plain V-RFT, and to the warm start of its own cell. The row "warm start"
 is plain V-RFT's. "zero-shot" is the policy that knows boxes only, which cannot write a
 class: counted is the class that it holds most likely.
 
-Intervals (95 %) resample seeds and the test's slices, crossed: a draw has the same
-slices for all of its seeds. Differences are paired: the same questions of the same seed
-for both. With three seeds they say little about other seeds.
+Intervals (95 %) resample seeds and the test's groups, crossed: a draw has the same
+groups for all of its seeds. A group is a block of neighbouring slices of a plane, or
+one nucleus or drawn shape. Differences are paired: the same questions of the same seed
+for both; where fewer seeds have both, their number is before it. With three seeds they
+say little about other seeds, and few groups make them too narrow: a test has few
+blocks, and those of different planes cross in the one volume.
 """
 
 import argparse
@@ -47,6 +51,7 @@ from study.cells import (  # noqa: E402
     SIZES,
     cell_config,
     cell_name,
+    commits_of,
     methods_of,
     read_cell,
     run_cell,
@@ -89,11 +94,11 @@ def run_study(out, tasks, methods, seeds, *, minutes=0.0, smoke=False):
         )
 
 
-def commits(out, tasks, seeds, *, smoke):
-    """Of the code that the finished cells were made with."""
+def cell_commits(out, tasks, seeds, *, smoke):
+    """Finished cell -> commits of the code that its stages were made with."""
     cells = [find_cells(out, task, seeds, smoke=smoke) for task in tasks]
     records = [x for found in cells for seeds in found.values() for x in seeds.values()]
-    return sorted({str(record["commit"]) for _, record in records})
+    return {folder.name: commits_of(folder) for folder, _ in records}
 
 
 def parse_args(argv):
@@ -123,12 +128,14 @@ def main(argv=None):
         run_study(methods=args.methods, minutes=args.minutes, **cells)
     table = make_table(**cells)
     print_table(table)
+    made = cell_commits(**cells)
     options = sys.argv[1:] if argv is None else argv
     document = {
         "command": " ".join(["python", "benchmarks/vrft_parts.py", *options]),
         "sizes": "smoke" if args.smoke else SIZES,
         "methods": {name: argument for name, (argument, _) in METHODS.items()},
-        "commits": commits(**cells),
+        "commits": sorted({commit for found in made.values() for commit in found}),
+        "cells": made,
         "cores": os.cpu_count(),
         "jax": jax.__version__,
         "table": table,

@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from medjax.data.class_tasks import TASKS
@@ -26,11 +27,11 @@ CLASSES = TASKS["shape_size"].classes
 
 
 def rows(right, pictures=6):
-    """Answers about slices of two pictures each; the first `right` are right."""
+    """Answers about groups of two pictures each; the first `right` are right."""
     return [
         {
             "sample_id": n,
-            "group": f"slice {n // 2}",
+            "group": f"axial block {n // 2}",
             "target": CLASSES[1],
             "answer": CLASSES[1] if n < right else None,
             "label": 1 if n < right else -1,
@@ -58,7 +59,8 @@ def make_cell(out, method, seed, *, end, warm, zero=None, scores=None):
         write_lines(path, rows(zero))
     steps = [{"step": 2, "kappa": -1.0}, {"step": 4} | (scores or {})]
     write_lines(folder / last / "eval.jsonl", steps)
-    cells.write_json(folder / last / "manifest.json", [{"git": "0"}, {"git": "1"}])
+    cells.write_json(folder / last / "manifest.json", [{"git": "b"}, {"git": "a"}])
+    cells.write_json(folder / "warm_start" / "manifest.json", [{"git": "c"}])
     record = cells.measured(folder, last, config) | {"seconds": 1.0}
     cells.write_json(folder / "cell.json", record)
     return folder
@@ -90,12 +92,22 @@ def test_parts_differ_from_plain_in_nothing_else():
     assert changed <= {"grade", "grade_rule", "reward_weights"}
 
 
-def test_tasks_without_grades_have_no_fuzzy_rows():
-    assert set(cells.METHODS) - set(cells.methods_of("mr_structure")) == {
-        "+ fuzzy, 0.25",
-        "+ fuzzy, 0.5",
-    }
-    assert cells.methods_of("ct_lung") == [*cells.METHODS]
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_has_the_methods_that_fit_it(task):
+    without = set() if TASKS[task].ordinal else {"+ fuzzy, 0.25", "+ fuzzy, 0.5"}
+    without |= {cells.LOCATED} if task == "nuclei_size" else set()
+    methods = cells.methods_of(task)
+    assert methods == [name for name in cells.METHODS if name not in without]
+    # the same words in the tokenizer of them all
+    configs = [cells.cell_config(task, name, 0) for name in methods]
+    found = [config["localisation"] for config in configs]
+    assert len({first["use"] or first["words"] for first in found}) == 1
+    assert any(first["use"] for first in found) == (task != "nuclei_size")
+
+
+def test_a_task_without_a_volume_has_a_table():
+    found = {name: {} for name in cells.methods_of("nuclei_size")}
+    assert tables.policy_rows("nuclei_size", found) == {}
 
 
 def test_intervals_hold_the_mean_and_differences_are_paired():
@@ -111,6 +123,109 @@ def test_intervals_hold_the_mean_and_differences_are_paired():
     assert gain["seeds"] == pytest.approx(dict.fromkeys((0, 1, 2), 1 / 6))
     assert gain["low"] >= 0
     assert tables.summarise(runs, {7: rows(1)}, samples=10) is None
+    assert found["groups"] == gain["groups"] == 3
+
+
+def test_one_group_and_one_seed_have_no_width():
+    found = tables.summarise({0: rows(1, pictures=2)}, samples=20)
+    assert (found["low"], found["high"], found["groups"]) == (0.5, 0.5, 1)
+
+
+BLOCKS = "dabbcacadbbbabdbeb"  # the group of each question: of 1 to 8, in no order
+
+
+def random_runs(seeds, *, name):
+    """Seed -> answers, right or wrong at random, in groups of unequal size."""
+    rng = np.random.default_rng(name)
+    return {
+        seed: [
+            row | {"group": block, "answer": CLASSES[int(right)]}
+            for row, block, right in zip(
+                rows(0, pictures=len(BLOCKS)),
+                BLOCKS,
+                rng.random(len(BLOCKS)) < rng.uniform(0.3, 0.8),
+                strict=True,
+            )
+        ]
+        for seed in seeds
+    }
+
+
+def loop_over_draws(runs, other, samples):
+    """(mean, low, high) as `summarise` has them, answer by answer."""
+    groups = sorted(set(BLOCKS))
+    seeds = sorted(runs) if other is None else sorted(set(runs) & set(other))
+
+    def gain(seed, n):
+        right = runs[seed][n]["answer"] == runs[seed][n]["target"]
+        if other is None:
+            return int(right)
+        return int(right) - (other[seed][n]["answer"] == other[seed][n]["target"])
+
+    def mean(drawn_seeds, drawn_groups):
+        total = asked = 0
+        for seed in drawn_seeds:
+            for group in drawn_groups:
+                for n, block in enumerate(BLOCKS):
+                    if block == group:
+                        total += gain(seed, n)
+                        asked += 1
+        return total / asked
+
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(samples):
+        drawn_seeds = [seeds[n] for n in rng.integers(len(seeds), size=len(seeds))]
+        times = rng.multinomial(len(groups), [1 / len(groups)] * len(groups))
+        drawn = [x for x, many in zip(groups, times, strict=True) for _ in range(many)]
+        draws.append(mean(drawn_seeds, drawn))
+    ends = []
+    for share in (0.025, 0.975):
+        at = share * (samples - 1)
+        below, above = sorted(draws)[int(at)], sorted(draws)[int(at) + 1]
+        ends.append(below + (at - int(at)) * (above - below))
+    each = {seed: mean([seed], groups) for seed in seeds}
+    return (mean(seeds, groups), *ends), each
+
+
+def test_intervals_are_those_of_plain_loops(monkeypatch):
+    plain, warm = random_runs((0, 1, 2), name=1), random_runs((0, 1, 2, 3), name=2)
+    own, end = random_runs((0, 2, 3), name=3), random_runs((0, 2, 3), name=5)
+    runs = {
+        (cells.PLAIN, "end"): plain,
+        (cells.PLAIN, "warm start"): {seed: warm[seed] for seed in plain},
+        ("+ prompt", "end"): end,
+        ("+ prompt", "warm start"): own,
+    }
+    found = {
+        method: {seed: (method, {"scores": {}}) for seed in runs[method, "end"]}
+        for method in (cells.PLAIN, "+ prompt")
+    }
+    summarise = tables.summarise
+    monkeypatch.setattr(
+        tables, "summarise", lambda *args: summarise(*args, samples=200)
+    )
+    monkeypatch.setattr(
+        tables,
+        "answers_of",
+        lambda of, which: {s: runs[name, which][s] for s, (name, _) in of.items()},
+    )
+    table = tables.policy_rows("shape_size", found)
+    for name, key, one, other in (
+        (cells.PLAIN, "accuracy", plain, None),
+        ("+ prompt", "accuracy", end, None),
+        ("+ prompt", "difference", end, plain),
+        ("+ prompt", "own difference", end, own),
+    ):
+        got = table[name][key]
+        expected, each = loop_over_draws(one, other, 200)
+        assert (got["mean"], got["low"], got["high"]) == pytest.approx(expected)
+        assert got["seeds"] == pytest.approx(each)
+        assert got["groups"] == len(set(BLOCKS)) == 5
+        if other is not None:  # what the test is worth
+            assert got["low"] < 0 < got["high"]
+            assert min(each.values()) < 0 < max(each.values())
+    assert table["+ prompt"]["difference"]["seeds"].keys() == {0, 2}
 
 
 @pytest.mark.parametrize(
@@ -172,11 +287,37 @@ def test_baselines_know_the_training_part_as_it_is(monkeypatch):
     assert {row["answer"] for row in answers["linear probe"]} == {CLASSES[1]}
 
 
-def test_a_cell_without_answers_says_so(tmp_path):
-    folder = make_cell(tmp_path, cells.PLAIN, 0, end=3, warm=2)
-    (folder / "grpo" / "eval" / "4" / "answers.jsonl").unlink()
-    with pytest.raises(FileNotFoundError, match=r"answers.jsonl.*remove the cell"):
-        tables.make_table(tmp_path, ["shape_size"], [0], smoke=True)
+@pytest.mark.parametrize("which", ["end", "warm start", "zero-shot"])
+def test_a_cell_without_answers_says_so(tmp_path, which):
+    folder = make_cell(tmp_path, cells.LOCATED, 0, end=3, warm=2, zero=1)
+    record = json.loads((folder / "cell.json").read_text())
+    place = folder / record["answers"][which]
+    for file in place.rglob("answers.jsonl"):
+        file.unlink()
+    message = f"{place}: expected answers.jsonl .* remove the cell {folder} and run"
+    found = tables.find_cells(tmp_path, "shape_size", [0], smoke=True)
+    with pytest.raises(FileNotFoundError, match=message.replace("+", r"\+")):
+        tables.answers_of(found[cells.LOCATED], which)
+
+
+def test_commits_are_those_of_every_start_of_every_stage(tmp_path):
+    folders = [
+        make_cell(tmp_path, name, 0, end=3, warm=2, zero=1)
+        for name in (cells.PLAIN, cells.LOCATED)
+    ]
+    cells.write_json(folders[1] / "boxes_grpo" / "manifest.json", [{"git": "a+"}])
+    cells.write_json(folders[1] / "grpo" / "manifest.json", [{"git": "d"}])
+    unfinished = tmp_path / cells.cell_name("shape_size", "+ prompt", 0)
+    cells.write_json(unfinished / "warm_start" / "manifest.json", [{"git": "x"}])
+    options = ["--table", "--smoke", "--tasks", "shape_size", "--out", str(tmp_path)]
+    command.main(options)
+    document = json.loads((tmp_path / "vrft_parts.json").read_text())
+    of_each = (["a", "b", "c"], ["a+", "c", "d"])
+    names = (folder.name for folder in folders)
+    assert document["cells"] == dict(zip(names, of_each, strict=True))
+    assert document["commits"] == ["a", "a+", "b", "c", "d"]
+    # what a cell records is as ever
+    assert json.loads((folders[0] / "cell.json").read_text())["commit"] == "a"
 
 
 def test_a_finished_cell_is_not_run_again(tmp_path):
@@ -317,7 +458,9 @@ def test_a_table_of_nothing_has_its_folder_made(tmp_path, capsys):
 
 def test_the_table_shows_what_there_is(capsys):
     score = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": {0: 0.5, 1: 0.5}}
-    gains = {"difference": score | {"mean": -0.01}, "own difference": score}
+    score |= {"groups": 7}
+    fewer = {"mean": -0.01, "seeds": {0: 0.5}}
+    gains = {"difference": score | fewer, "own difference": score}
     table = {
         "mr_level": {
             "majority class": {"accuracy": score},
@@ -327,9 +470,11 @@ def test_the_table_shows_what_there_is(capsys):
     }
     tables.print_table(json.loads(json.dumps(table)))
     lines = capsys.readouterr().out.splitlines()
-    assert "mr_level" in lines and len({len(line) for line in lines[2:]}) == 1
-    assert any("-0.010 [" in line and "+0.500 [" in line for line in lines)
-    assert sum("0.500 [0.400, 0.600]" in line for line in lines) == 3
+    assert lines[1:3] == ["", "mr_level"]
+    assert len({len(line) for line in lines[3:]}) == 1
+    assert any(" 1: -0.010 [" in line and "  +0.500 [" in line for line in lines)
+    assert sum(" 7    0.500 [0.400, 0.600]" in line for line in lines) == 3
+    assert sum(" 2      7    0.500" in line for line in lines) == 2  # of a policy
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """Cells of the study: a run of `configs/vrft_aug.py` each, kept in a folder of its own.
 
 A cell's folder has one folder a stage, as `run.py` leaves them, and cell.json: the
-whole config from the start on, and what was measured once it is finished.
+whole config from the start on, and what was measured once it is finished. Its
+"commit" is that of the last start only; `commits_of` has all.
 """
 
 import json
 import shutil
 import time
 
-from configs.vrft_aug import get_config
+from configs.vrft_aug import get_config, get_volume
+from medjax.data.class_tasks import TASKS
 from medjax.recipes.vrft_aug import stages
 from medjax.runtime.naming import differences
 from medjax.runtime.stages import run_stages
@@ -17,7 +19,6 @@ from medjax.sharding import make_mesh
 
 PLAIN = "V-RFT"
 LOCATED = "+ localisation"
-GRADED = ("mr_level", "mr_ventricle", "ct_lung", "shape_size")
 METHODS = {  # row: (argument of the config, for graded tasks only)
     "SFT, equal updates": ("parts=none,method=sft", False),
     PLAIN: ("parts=none", False),
@@ -52,15 +53,26 @@ class StaleCellError(ValueError):
 
 
 def methods_of(task):
-    """The methods that a task can have."""
+    """The methods that a task can have.
+
+    Without a volume there is nothing to localise in: boxes of another one would bring
+    words into the tokenizer that the task's other cells do not have.
+    """
     return [
-        name for name, (_, graded) in METHODS.items() if task in GRADED or not graded
+        name
+        for name, (_, graded) in METHODS.items()
+        if (TASKS[task].ordinal or not graded) and (get_volume(task) or name != LOCATED)
     ]
 
 
 def cell_config(task, method, seed, *, smoke=False):
-    """The config of a cell as JSON has it; `smoke`: as small as the config allows."""
+    """The config of a cell as JSON has it; `smoke`: as small as the config allows.
+
+    "all parts" of a task without a volume has no localisation, see `methods_of`.
+    """
     argument = f"task={task},{METHODS[method][0]},seed={seed}"
+    if not get_volume(task):
+        argument = argument.replace("policy=on", "policy=off")
     config = get_config(argument + (",smoke" if smoke else ""))
     if not smoke:
         with config.ignore_type():
@@ -141,6 +153,16 @@ def measured(folder, last, config):
         "scores": last_row(folder / last / "eval.jsonl"),
         "commit": starts[-1]["git"],
     }
+
+
+def commits_of(folder):
+    """Commits of the code of a cell: of every start of every stage, sorted.
+
+    Stages that were copied, or finished before a stop, can be of another commit.
+    """
+    files = folder.glob("*/manifest.json")
+    starts = [x for file in files for x in json.loads(file.read_text("utf-8"))]
+    return sorted({str(start["git"]) for start in starts})
 
 
 def share_stages(folder, siblings, config):

@@ -20,6 +20,10 @@ from medjax.recipes.scoring import earlier_rows
 WITHOUT = ("majority class", "linear probe")  # no policy, the same for every seed
 EARLIER = ("warm start", "zero-shot")
 SCORES = ("balanced accuracy", "kappa", "grade error", "parsed", "overlap", "length")
+LEGEND = (
+    "seeds and groups: how many; in brackets: 95 % over both; "
+    '"2:" before a difference: over 2 seeds only'
+)
 # name of a score in a row: (head of its column, width)
 SHOWN = {
     "kappa": ("kappa", 6),
@@ -63,8 +67,9 @@ def policy_rows(task, cells):
     """
     end = {method: answers_of(cells[method], "end") for method in cells}
     own = {method: answers_of(cells[method], "warm start") for method in cells}
-    first = answers_of(cells[LOCATED], "zero-shot")
-    earlier = (own[PLAIN], {seed: most_likely(task, x) for seed, x in first.items()})
+    first = answers_of(cells.get(LOCATED, {}), "zero-shot")
+    zero = {seed: ranked_as_answers(task, x) for seed, x in first.items()}
+    earlier = (own[PLAIN], zero)
     rows = {
         name: {"accuracy": summarise(runs)}
         for name, runs in zip(EARLIER, earlier, strict=True)
@@ -86,23 +91,23 @@ def policy_rows(task, cells):
 def answers_of(cells, which):
     """Seed -> rows of the answers that the cells' records call `which`."""
     return {
-        seed: read_answers(folder / record["answers"][which])
+        seed: read_answers(folder, record["answers"][which])
         for seed, (folder, record) in cells.items()
     }
 
 
-def read_answers(folder):
-    """Rows of an evaluation folder's last answers."""
-    rows = list(earlier_rows(folder))
+def read_answers(cell, place):
+    """Rows of the last answers in an evaluation's folder, `place` in that of a cell."""
+    rows = list(earlier_rows(cell / place))
     if not rows:
         raise FileNotFoundError(
-            f"{folder}: expected answers.jsonl there or in a folder named by a step; "
-            f"remove the cell {folder.parents[1]} and run it again"
+            f"{cell / place}: expected answers.jsonl there or in a folder named by a "
+            f"step; remove the cell {cell} and run it again"
         )
     return rows
 
 
-def most_likely(task, rows):
+def ranked_as_answers(task, rows):
     """The rows with the class that the policy holds most likely as the answer.
 
     A policy that knows boxes only writes boxes: none of its answers names a class.
@@ -164,8 +169,14 @@ def test_records(about, test, *, seed, limit):
 def summarise(runs, other=None, *, samples=2000):
     """Share of right answers over seeds, or its paired difference, with an interval.
 
-    The bootstrap resamples seeds and slices, which are crossed: a draw has the same
-    slices for all of its seeds.
+    The bootstrap resamples seeds and groups, which are crossed: a draw has the same
+    groups for all of its seeds. A group is a block of neighbouring slices of one plane;
+    without slices it is all pictures of one nucleus, or a drawn shape.
+
+    A percentile interval over few blocks, or few seeds, is too narrow. Blocks count as
+    independent but are not where they are of several planes: the planes of one volume
+    cross. A single group adds no width, nor does a single seed: one of each gives an
+    interval of width 0.
 
     Args:
         runs: rows of answers by seed, the same questions for all.
@@ -173,7 +184,8 @@ def summarise(runs, other=None, *, samples=2000):
         samples: of the bootstrap.
 
     Returns:
-        mean, low, high (95 %), and seeds: the value of each; None without a seed.
+        mean, low, high (95 %), groups: how many, and seeds: the value of each; None
+        without a seed.
 
     Raises:
         ValueError: rows of different questions.
@@ -189,7 +201,9 @@ def summarise(runs, other=None, *, samples=2000):
         )
     names, member = np.unique([row["group"] for row in first], return_inverse=True)
     size = np.bincount(member)
-    sums = np.stack([np.bincount(member, weights=row) for row in value])  # [seeds, S]
+    sums = np.stack(
+        [np.bincount(member, weights=row) for row in value]
+    )  # [seeds, groups]
     rng = np.random.default_rng(0)
     draws = []
     for _ in range(samples):
@@ -201,6 +215,7 @@ def summarise(runs, other=None, *, samples=2000):
         "mean": float(value.mean()),
         "low": float(low),
         "high": float(high),
+        "groups": len(names),
         "seeds": {s: float(v) for s, v in zip(seeds, value.mean(axis=1), strict=True)},
     }
 
@@ -232,25 +247,29 @@ def mean_scores(records):
 
 
 def print_table(table):
-    """One block a task."""
+    """One part a task."""
     heads = " ".join(f"{head:>{width}}" for head, width in SHOWN.values())
-    gains = f"{'minus V-RFT':>24}  {'minus own warm start':>24}"
+    gains = f"{'minus V-RFT':>27}  {'minus own warm start':>27}"
+    print(LEGEND)
     for task, rows in table.items():
         print(f"\n{task}")
-        print(f"{'':20} {'seeds':>5}  {'accuracy':>22}  {gains}  {heads}")
+        print(f"{'':20} {'seeds':>5} {'groups':>6}  {'accuracy':>22}  {gains}  {heads}")
         for name, row in rows.items():
             print(table_line(name, row))
 
 
 def table_line(name, row):
     """A row as text, "-" where a number is missing."""
+    score = row["accuracy"]
 
     def gain(value):
         if value is None:
             return "-"
-        return f"{value['mean']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"
+        paired = len(value["seeds"])
+        count = "" if paired == len(score["seeds"]) else f"{paired}: "
+        low, high = value["low"], value["high"]
+        return f"{count}{value['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
-    score = row["accuracy"]
     text = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
     count = "" if name in WITHOUT else str(len(score["seeds"]))
     tail = " ".join(
@@ -258,5 +277,6 @@ def table_line(name, row):
         for key, (_, width) in SHOWN.items()
     )
     gains = (gain(row.get(key)) for key in ("difference", "own difference"))
-    columns = "  ".join(f"{x:>24}" for x in gains)
-    return f"{name:20} {count:>5}  {text:>22}  {columns}  {tail}"
+    columns = "  ".join(f"{x:>27}" for x in gains)
+    sizes = f"{count:>5} {score['groups']:>6}"
+    return f"{name:20} {sizes}  {text:>22}  {columns}  {tail}"
