@@ -2,7 +2,7 @@
 
     python run.py --config=configs/vrft_aug.py
 
-On two CPU cores, in about six minutes: fetches a labelled chest CT (35 MB), trains a
+On two CPU cores, in about five minutes: fetches a labelled chest CT (35 MB), trains a
 tiny Qwen2.5-VL to box its organs (supervised, then by GRPO under MedLoc-R1's
 threshold), then to grade how much lung a slice shows: a short supervised warm start on
 noisy grades, then GRPO with all four parts of VRFT-Aug. Evaluates on slices held out;
