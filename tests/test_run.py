@@ -319,6 +319,8 @@ def test_classes_are_trained_resumed_and_evaluated(run, tmp_path):
     assert found == rows(workdir / "grpo/eval/4/answers.jsonl")
     done = run(f"--workdir={workdir}", config=f"{LABELS},prompt=off")
     assert_one_message(done, "belongs to another run", "data.words.knowledge")
+    done = run(*where, config=f"{LABELS},prompt=off")
+    assert_one_message(done, "differ in their knowledge", "trained with")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_classes_are_trained_resumed_and_evaluated(run, tmp_path):
     [
         ("--config.data.source=mr_lung", ["'mr_lung'", "expected one of ct_organ"]),
         ("--config.data.descriptions=shapes", ["shapes.json", "no description of"]),
-        ("--config.data.source=shapes", ["grade=exact"]),
+        ("--config.train.grpo.grade=half", ["grade='half'", "one of auto, fuzzy"]),
         ("--config.prompt.answer=number", ["'number'", "letter", "grade"]),
     ],
     ids=lambda x: x.split(".")[-1] if isinstance(x, str) else "",
