@@ -134,11 +134,11 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def final(workdir):
+def final(workdir, step=STEPS):
     """Every array of grpo's last checkpoint, by name."""
     with checkpoint.open_checkpoints(workdir / "grpo/checkpoints", keep=2) as manager:
         restore = ocp.args.Composite(state=ocp.args.PyTreeRestore())
-        return manager.restore(STEPS, args=restore)["state"]
+        return manager.restore(step, args=restore)["state"]
 
 
 def assert_one_message(done, *pieces):
@@ -321,6 +321,33 @@ def test_classes_are_trained_resumed_and_evaluated(run, tmp_path):
     assert_one_message(done, "belongs to another run", "data.words.knowledge")
     done = run(*where, config=f"{LABELS},prompt=off")
     assert_one_message(done, "differ in their knowledge", "trained with")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")  # orbax: one host
+def test_a_chain_killed_in_its_second_stage_equals_the_unbroken_one(run, tmp_path):
+    """Boxes first, then classes, in one command; every stage's numbers are the same."""
+    config = "configs/vrft_aug.py:smoke"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = run(f"--workdir={whole}", config=config)
+    assert done.code == 0, done.err
+    metrics = parts / "boxes_grpo/metrics.jsonl"
+
+    def second_step():
+        return metrics.exists() and metrics.read_text().count("\n") >= 2
+
+    killed = run(f"--workdir={parts}", config=config, until=second_step)
+    assert killed.code == -signal.SIGKILL, killed.err
+    assert not (parts / "warm_start").exists()
+    resumed = run(f"--workdir={parts}", config=config)
+    assert resumed.code == 0, resumed.err
+    left, right = final(whole, step=4), final(parts, step=4)
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    for stage in ("boxes_warm_start", "boxes_grpo", "warm_start", "grpo"):
+        for name in ("metrics.jsonl", "eval.jsonl"):
+            assert rows(parts / stage / name) == rows(whole / stage / name)
 
 
 @pytest.mark.parametrize(

@@ -67,34 +67,25 @@ def recitation_reward(
             0 is the BLEU of silence. With a negative weight that is the best there is:
             1 makes silence cost as much as reciting all.
     """
+    if leak_label and target is None:
+        raise ValueError("leak_label needs the target classes")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
-    return score_words(
-        words,
-        references,
-        target=target,
-        leak_label=leak_label,
-        min_different=min_different,
-        without_words=without_words,
-    )
+    leaked = target if leak_label else None
+    return score_words(words, references, leaked, min_different, without_words)
 
 
 def score_words(
     words: Words,
     references: RecitationTables,
-    *,
     target: Int[Array, "*N"] | None,
-    leak_label: bool,
     min_different: int,
     without_words: float,
 ) -> Float[Array, "*N"]:
-    """`recitation_reward` of words that were read."""
-    if leak_label and target is None:
-        raise ValueError("leak_label needs the target classes")
+    """`recitation_reward` of words that were read; `target` leaks the label."""
     if min_different < 1:
         raise ValueError(f"min_different {min_different}: expected at least 1")
-    score = bleu(words, references, target if leak_label else None)
     said = count_different(words) >= min_different
-    return jnp.where(said, score, jnp.float32(without_words))
+    return jnp.where(said, bleu(words, references, target), jnp.float32(without_words))
 
 
 class _Reader(NamedTuple):

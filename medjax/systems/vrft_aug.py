@@ -98,6 +98,7 @@ def build(
         words = read_words(
             tokens, mask, parsed.think, tables, references, max_words=max_words
         )
+        leaked = target if leak_label else None
         earned = {
             "accuracy": label_reward(parsed.label, target),
             "grade": fuzzy_grade_reward(parsed.label, target, grade_table),
@@ -105,12 +106,7 @@ def build(
                 parsed, min_words=min_words, require_label=require_label
             ),
             "recitation": score_words(
-                words,
-                references,
-                target=target,
-                leak_label=leak_label,
-                min_different=min_different,
-                without_words=without_words,
+                words, references, leaked, min_different, without_words
             ),
         }
         return Scored(

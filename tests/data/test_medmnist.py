@@ -46,11 +46,12 @@ def test_every_single_label_set(tmp_path, name):
     assert picture.group == f"{name}.npz test 2"
 
 
-def test_sizes_parts_and_names(tmp_path):
-    path = tmp_path / "organamnist_64.npz"
-    make(path, side=64)
+@pytest.mark.parametrize("side", [64, 128, 224])
+def test_sizes_parts_and_names(tmp_path, side):
+    path = tmp_path / f"organamnist_{side}.npz"
+    make(path, side=side)
     parts = load_medmnist(path, test="val")
-    assert parts.train.sizes == ((64, 64),) and parts.test.count == 5
+    assert parts.train.sizes == ((side, side),) and parts.test.count == 5
     assert parts.task.name == "organamnist" and parts.identity["test"] == "val"
     assert class_counts(parts.train, 11).tolist() == [3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0]
     mine = load_medmnist(path, classes=("a", "b", "c", "d"), ordinal=True)

@@ -41,6 +41,16 @@ def make(arg="", **changes):
     return found, setup, sections["train"]["grpo"]
 
 
+def with_reasons(found, setup, reasons):
+    """The same run with other reasonings in its supervised answers."""
+    other = found._replace(wording=found.wording._replace(reasons=reasons))
+    where = {"room": 512, "ramps": False, "probe": {}, **WHERE}
+    style, evaluation = setup.encoding.style, setup.evaluation
+    return other, label_setup(
+        other, setup.policy, style, evaluation=evaluation, **where
+    )
+
+
 @pytest.fixture(scope="module")
 def graded():
     return make()
@@ -180,17 +190,7 @@ def test_knowledge_that_does_not_fit_is_named(graded):
 
 def test_a_ground_truth_without_reasoning_is_found(graded):
     found, setup, options = graded
-    silent = found._replace(wording=found.wording._replace(reasons=("",) * 5))
-    bare = label_setup(
-        silent,
-        setup.policy,
-        setup.encoding.style,
-        room=512,
-        ramps=False,
-        probe={},
-        evaluation=setup.evaluation,
-        **WHERE,
-    )
+    silent, bare = with_reasons(found, setup, ("",) * 5)
     stage = label_stage("grpo", bare, options, silent, before={})
     setup.kind.check(setup)
     with pytest.raises(ValueError, match=r"(?s)self-test: .*after 0 words"):
@@ -237,16 +237,7 @@ def test_a_class_that_the_first_pictures_do_not_show_is_checked_too(graded):
     unseen = next(n for n in range(5) if n not in rows[0].label[:1])
     reasons = list(found.wording.reasons)
     reasons[unseen] = "."
-    bare = label_setup(
-        found._replace(wording=found.wording._replace(reasons=tuple(reasons))),
-        setup.policy,
-        setup.encoding.style,
-        room=512,
-        ramps=False,
-        probe={},
-        evaluation=setup.evaluation,
-        **WHERE,
-    )
+    _, bare = with_reasons(found, setup, tuple(reasons))
     name = found.wording.task.classes[unseen]
     with pytest.raises(ValueError, match=rf"(?s)self-test: .*{name}'.*after 0 words"):
         bare.kind.check(bare)
