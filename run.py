@@ -20,8 +20,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from medjax.recipes import medloc, puq, puq_predict, vrft_aug
-from medjax.recipes.policy import load_params
+from medjax.recipes import medloc, puq, vrft_aug
+from medjax.recipes.policy.opening import load_params
+from medjax.recipes.qmri import predict as puq_predict
 from medjax.runtime.checkpoint import CheckpointError
 from medjax.runtime.loop import NonFiniteStep
 from medjax.runtime.stages import evaluate_checkpoint, run_stages

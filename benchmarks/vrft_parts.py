@@ -59,7 +59,7 @@ from study.cells import (  # noqa: E402
 )
 from study.table import find_cells, make_table, print_table  # noqa: E402
 
-from medjax.data.class_tasks import TASKS  # noqa: E402
+from medjax.data.classes.built_in import TASKS  # noqa: E402
 
 
 def run_study(out, tasks, methods, seeds, *, minutes=0.0, smoke=False):

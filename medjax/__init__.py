@@ -26,13 +26,13 @@ from medjax.rl.advantages import group_advantages
 from medjax.rl.boxes import box_iou, convert_boxes, generalized_box_iou, smart_resize
 from medjax.rl.grpo import grpo_loss
 from medjax.rl.label_rewards import fuzzy_grade_reward, label_reward
-from medjax.rl.labels import parse_labels
-from medjax.rl.parse import parse_completions
-from medjax.rl.recitation import recitation_reward
 from medjax.rl.rewards import combine_rewards, format_reward, threshold_reward
 from medjax.rl.schedules import ThresholdSchedule, piecewise_schedule
+from medjax.rl.text.boxes import parse_completions
+from medjax.rl.text.labels import parse_labels
+from medjax.rl.text.recitation import recitation_reward
 from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
-from medjax.systems.rollout import sample
+from medjax.systems.policy.qwen25vl import sample
 from medjax.types import Rollout, System, TrainState
 
 __version__ = "0.1.0"

@@ -22,8 +22,8 @@ from PIL import Image
 
 from configs.medloc import get_config
 from medjax.models.qwen25vl.policy import init_params
-from medjax.recipes.grounding_stages import make_setup
-from medjax.recipes.policy import save_policy
+from medjax.recipes.boxes.task import make_setup
+from medjax.recipes.policy.opening import save_policy
 from medjax.runtime import checkpoint
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ FORKS = """
 import gc, json, os, resource, runpy, sys
 import matplotlib.pyplot, optax.contrib, transformers
 import medjax.recipes.medloc, medjax.recipes.vrft_aug
-import medjax.report.page, medjax.report.curves, medjax.report.class_figures
+import medjax.report.page, medjax.report.curves, medjax.report.classes
 from transformers import AutoTokenizer, Qwen2Tokenizer
 from tokenizers.trainers import BpeTrainer
 gc.freeze()

@@ -11,7 +11,7 @@ import numpy as np
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.policy import init_params
-from medjax.rl.parse import build_tables
+from medjax.rl.text.boxes import build_tables
 from medjax.types import GroundingBatch, Images, Prompt, Segment
 
 ANSWERS, STOP, PAD, VOCAB = 48, 60, 61, 64

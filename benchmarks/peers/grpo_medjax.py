@@ -13,8 +13,8 @@ from protocol import Channel, prompt_tokens
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.policy import encode_images, init_params, prefill
 from medjax.rl.advantages import group_advantages
-from medjax.systems.learner import policy_step
-from medjax.systems.rollout import sample
+from medjax.systems.policy.learner import policy_step
+from medjax.systems.policy.qwen25vl import sample
 from medjax.types import Images, Prompt, Segment, TrainState
 
 QUESTION = 1  # tokens of the prompt that form its second segment

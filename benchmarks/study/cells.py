@@ -10,7 +10,7 @@ import shutil
 import time
 
 from configs.vrft_aug import get_config, get_volume
-from medjax.data.class_tasks import TASKS
+from medjax.data.classes.built_in import TASKS
 from medjax.recipes.vrft_aug import stages
 from medjax.runtime.naming import differences
 from medjax.runtime.stages import run_stages

@@ -11,11 +11,11 @@ from study.cells import (
 )
 
 from medjax.data.batches import STRIDE, evaluation_order
-from medjax.data.class_batches import LabelRecord
-from medjax.data.class_tasks import TASKS
-from medjax.data.probe import majority_answers, probe_answers
-from medjax.recipes.label_data import load_label_parts
-from medjax.recipes.scoring import earlier_rows
+from medjax.data.classes.batches import LabelRecord
+from medjax.data.classes.built_in import TASKS
+from medjax.data.classes.probe import majority_answers, probe_answers
+from medjax.data.classes.sources import load_label_parts
+from medjax.recipes.policy.scoring import earlier_rows
 
 WITHOUT = ("majority class", "linear probe")  # no policy, the same for every seed
 EARLIER = ("warm start", "zero-shot")

@@ -4,22 +4,30 @@ Everything is a function of (seed, index): a draw does not depend on the batch's
 on the number of hosts, or on what was drawn before.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grain
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from medjax.data.chat import Style
-from medjax.data.layout import Geometry
-from medjax.data.prompts import Buckets, answer_rows, build_prompt
+from medjax.data.prompting.chat import Style
+from medjax.data.prompting.layout import Geometry
+from medjax.data.prompting.prompts import Buckets, answer_rows, build_prompt
 from medjax.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STRIDE = 1 << 10  # more questions than there are about one picture of an evaluation
+
+
+class Parts(NamedTuple):
+    """Training and test part, and what a resumed run must find unchanged."""
+
+    train: Any
+    test: Any
+    identity: Mapping[str, Any]
 
 
 class Encoding(NamedTuple):

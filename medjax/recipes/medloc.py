@@ -5,14 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medjax.data.pipeline import find_records
-from medjax.recipes.grounding_stages import make_setup, self_test
-from medjax.recipes.policy_stages import Setup, exploration_stage, supervised_stage
-from medjax.recipes.python_rewards import (
+from medjax.data.boxes.batches import find_records
+from medjax.recipes.boxes.task import make_setup, self_test
+from medjax.recipes.policy.python_rewards import (
     box_columns,
     load_reward,
     make_host_rewards,
 )
+from medjax.recipes.policy.stages import Setup, exploration_stage, supervised_stage
 from medjax.rl import schedules
 from medjax.runtime.stages import Stage
 from medjax.systems import medloc

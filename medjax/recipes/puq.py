@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from medjax.data.packs import find_pack
 from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
-from medjax.recipes.puq_methods import in_order, make_classical
-from medjax.recipes.puq_score import make_score
-from medjax.recipes.puq_setup import Setup, make_basis, make_setup, measured_batch
+from medjax.data.volumes.packs import find_pack
+from medjax.recipes.qmri.methods import in_order, make_classical
+from medjax.recipes.qmri.score import make_score
+from medjax.recipes.qmri.setup import Setup, make_basis, make_setup, measured_batch
 from medjax.runtime.stages import Stage
-from medjax.systems import guided_fit, puq
 from medjax.systems.optimizer import make_optimizer
-from medjax.systems.quantification import make_evaluate, methods_of, reference_fit
+from medjax.systems.puq import guided_fit, reconstruction
+from medjax.systems.puq.maps import make_evaluate, methods_of, reference_fit
 from medjax.types import QmriBatch
 
 _SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
@@ -61,7 +61,7 @@ def stages(
 
 def reconstruction_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
     """Train the network by its images' squared error."""
-    system = puq.build(
+    system = reconstruction.build(
         setup.design,
         setup.regressor,
         make_optimizer(steps=options["steps"], **options["optim"]),

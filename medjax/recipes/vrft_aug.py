@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medjax.data.chat import Style
-from medjax.data.labels import label_instruction
+from medjax.data.classes.sources import LabelParts, load_label_parts
+from medjax.data.classes.tasks import label_instruction
+from medjax.data.prompting.chat import Style
 from medjax.recipes import medloc
-from medjax.recipes.grounding_stages import (
+from medjax.recipes.boxes.task import (
     grounding_setup,
     grounding_words,
     load_grounding,
     make_style,
 )
-from medjax.recipes.label_data import LabelParts, load_label_parts
-from medjax.recipes.label_stages import label_corpus, label_setup, label_stage
-from medjax.recipes.policy import open_policy
-from medjax.recipes.policy_stages import Setup, supervised_stage
+from medjax.recipes.classes.task import label_corpus, label_setup, label_stage
+from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.stages import Setup, supervised_stage
 from medjax.runtime.stages import Stage
 
 BOXES = "boxes_"  # before the names of the localisation stages

@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from medjax.report.boxes import Overlay, contact_sheet
 from medjax.report.curves import signal_stack, threshold_path, training_curves
-from medjax.report.overlays import Overlay, contact_sheet
 from medjax.report.series import find_raises, read_metrics
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from medjax import metrics
+from medjax import masked
 from medjax.runtime import checkpoint, loop
 from medjax.runtime.naming import check_params
 from medjax.runtime.program import abstract_state
@@ -153,12 +153,12 @@ def _evaluation(
 def mean_scores(results: Results, folder: pathlib.Path) -> dict[str, float]:
     """The mean of each per-example metric over all examples; writes nothing."""
     del folder
-    means: dict[str, metrics.Mean] = {}
+    means: dict[str, masked.Mean] = {}
     for _, values, _ in results:
         for name, value in values.items():
-            part = metrics.mean_of(value, np.ones(value.shape, bool))
-            means[name] = metrics.merge(means[name], part) if name in means else part
-    return {name: float(metrics.compute(mean)) for name, mean in means.items()}
+            part = masked.mean_of(value, np.ones(value.shape, bool))
+            means[name] = masked.merge(means[name], part) if name in means else part
+    return {name: float(masked.compute(mean)) for name, mean in means.items()}
 
 
 def evaluate_checkpoint(

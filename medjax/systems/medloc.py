@@ -13,7 +13,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.rl.parse import ParseTables
 from medjax.rl.reductions import masked_mean
 from medjax.rl.rewards import (
     format_reward,
@@ -23,10 +22,11 @@ from medjax.rl.rewards import (
     threshold_reward,
 )
 from medjax.rl.schedules import ThresholdSchedule
+from medjax.rl.text.boxes import ParseTables
 from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
-from medjax.systems import exploration
-from medjax.systems.exploration import Scored
-from medjax.systems.grounding import Judged, judge
+from medjax.systems.policy import exploration
+from medjax.systems.policy.boxes import Judged, judge
+from medjax.systems.policy.exploration import Scored
 from medjax.types import GroundingBatch, Params, Rollout, System
 
 ACCURACY = ("curriculum", "fixed", "raw_iou", "progress")

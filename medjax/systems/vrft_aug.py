@@ -25,13 +25,13 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
-from medjax.rl.labels import LabelTables, parse_labels
-from medjax.rl.parse import ParseTables
-from medjax.rl.recitation import bleu, read_words, score_words
-from medjax.rl.recitation_tables import RecitationTables
 from medjax.rl.reductions import masked_mean
-from medjax.systems import exploration
-from medjax.systems.exploration import Scored
+from medjax.rl.text.boxes import ParseTables
+from medjax.rl.text.labels import LabelTables, parse_labels
+from medjax.rl.text.recitation import bleu, read_words, score_words
+from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.systems.policy import exploration
+from medjax.systems.policy.exploration import Scored
 from medjax.types import LabelBatch, Params, Rollout, System
 
 REWARDS = ("accuracy", "grade", "format", "recitation")

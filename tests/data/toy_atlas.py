@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from medjax.data.anatomy import STRUCTURES, UNIONS
-from medjax.data.atlas import build_atlas
-from medjax.data.layout import Geometry
-from medjax.data.splits import Look
+from medjax.data.boxes.slices import Look
+from medjax.data.prompting.layout import Geometry
+from medjax.data.volumes.anatomy import STRUCTURES, UNIONS
+from medjax.data.volumes.atlas import build_atlas
 
 SHAPE = (72, 80, 68)  # x to the right, y to the front, z upwards
 # AAL name without side: centre (for the right side), radii, in voxels.

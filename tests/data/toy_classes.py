@@ -3,18 +3,18 @@
 import numpy as np
 
 from medjax.data.batches import Encoding
-from medjax.data.chat import Style, corpus
-from medjax.data.labels import (
+from medjax.data.classes.pictures import Picture, Pictures
+from medjax.data.classes.tasks import (
     ClassQuestion,
     ClassTask,
     Wording,
     class_answers,
     wording_texts,
 )
-from medjax.data.layout import Geometry
-from medjax.data.pictures import Picture, Pictures
-from medjax.data.prompts import plan_buckets
-from medjax.data.tokenizer import ANSWER_TAGS, train_tokenizer
+from medjax.data.prompting.chat import Style, corpus
+from medjax.data.prompting.layout import Geometry
+from medjax.data.prompting.prompts import plan_buckets
+from medjax.data.prompting.tokenizer import ANSWER_TAGS, train_tokenizer
 
 GEOMETRY = Geometry(
     patch=7, merge=2, temporal=2, window=28, min_pixels=14 * 14, max_pixels=56 * 56

@@ -1,6 +1,6 @@
 """Completions that answer with labels, for the parsers' fuzz tests."""
 
-from medjax.rl.label_text import label_forms, option_letters
+from medjax.rl.text.label_text import label_forms, option_letters
 from tests.oracles.completions import mutate
 
 NAMES = (

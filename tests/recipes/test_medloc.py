@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medjax.recipes.grounding_stages import make_setup
+from medjax.recipes.boxes.task import make_setup
 from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
-from medjax.recipes.policy import save_policy
+from medjax.recipes.policy.opening import save_policy
 from tests.recipes.smoke import WHERE, sections, setup_sections
 from tests.tiny import tiny_params
 

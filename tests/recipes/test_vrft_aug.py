@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from medjax.data.chat import Style
-from medjax.recipes.policy import open_policy, save_policy
+from medjax.data.prompting.chat import Style
+from medjax.recipes.policy.opening import open_policy, save_policy
 from medjax.recipes.vrft_aug import stages
 from medjax.systems import vrft_aug
 from tests.recipes.smoke import WHERE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medjax.report import page
-from medjax.report.overlays import Overlay
+from medjax.report.boxes import Overlay
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TABLE = ("all <answers>", ("", "n", "mIoU"), (("policy", "10", "0.5"),))

@@ -13,7 +13,7 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
-from medjax.rl.label_text import ParsedLabels, parse_label_text
+from medjax.rl.text.label_text import ParsedLabels, parse_label_text
 from tests.oracles.label_completions import ORGANS
 
 # The specification's table of readings, d = 0 ... 4.

@@ -13,12 +13,6 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
-from medjax.rl.label_text import label_forms, option_letters, parse_label_text
-from medjax.rl.labels import label_tables, parse_labels
-from medjax.rl.parse import build_tables
-from medjax.rl.recitation import recitation_reward
-from medjax.rl.recitation_tables import recitation_tables
-from medjax.rl.recitation_text import recitation_score
 from medjax.rl.rewards import (
     combine_rewards,
     format_reward,
@@ -27,6 +21,12 @@ from medjax.rl.rewards import (
 )
 from medjax.rl.schedules import piecewise_schedule
 from medjax.rl.signal import group_signal, reward_signal
+from medjax.rl.text.boxes import build_tables
+from medjax.rl.text.label_text import label_forms, option_letters, parse_label_text
+from medjax.rl.text.labels import label_tables, parse_labels
+from medjax.rl.text.recitation import recitation_reward
+from medjax.rl.text.recitation_tables import recitation_tables
+from medjax.rl.text.recitation_text import recitation_score
 from medjax.rl.threshold import init_threshold, update_threshold
 
 SCHEDULE = piecewise_schedule()._replace(window=4)

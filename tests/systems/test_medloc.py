@@ -5,11 +5,11 @@ import numpy as np
 import optax
 import pytest
 
-from medjax.rl.parse_text import parse_text
 from medjax.rl.schedules import piecewise_schedule
+from medjax.rl.text.box_text import parse_text
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import medloc
-from medjax.systems.grounding import make_evaluate
+from medjax.systems.policy.boxes import make_evaluate
 from tests.oracles.box_loops import iou
 from tests.tiny import (
     PAD,

@@ -6,11 +6,11 @@ import optax
 import pytest
 
 from medjax.rl.label_rewards import grade_table
-from medjax.rl.label_text import parse_label_text
-from medjax.rl.recitation_text import recitation_score
+from medjax.rl.text.label_text import parse_label_text
+from medjax.rl.text.recitation_text import recitation_score
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
-from medjax.systems.classification import make_evaluate
+from medjax.systems.policy.classes import make_evaluate
 from tests.tiny import PAD, STOP, pick_contexts, tiny_config
 from tests.tiny_labels import (
     FORMS,

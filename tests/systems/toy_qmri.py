@@ -8,10 +8,10 @@ from medjax.data.qmri.batches import eval_batches
 from medjax.models.denoiser import Regressor
 from medjax.mri.signal import signal_model
 from medjax.mri.subspace import exponential_basis
-from medjax.systems import puq
 from medjax.systems.optimizer import make_optimizer
-from medjax.systems.quantification import Quantity
-from medjax.systems.reconstructor import Design
+from medjax.systems.puq import reconstruction
+from medjax.systems.puq.maps import Quantity
+from medjax.systems.puq.network import Design
 from tests.data.qmri.toy_head import ACQUISITION, POPULATION
 
 TIMES = ACQUISITION.protocol.times
@@ -35,7 +35,9 @@ def toy_batch():
 
 def toy_system(design=DESIGN, basis=None, evaluate=None):
     optimizer = make_optimizer(lr=1e-2, steps=20)
-    return puq.build(design, REGRESSOR, optimizer, evaluate, contrasts=E, basis=basis)
+    return reconstruction.build(
+        design, REGRESSOR, optimizer, evaluate, contrasts=E, basis=basis
+    )
 
 
 def changed(before, after):

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from medjax.data.atlas import brain_mask
-from medjax.data.derived import derived
-from medjax.data.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.atlas import brain_mask
+from medjax.data.volumes.derived import derived
+from medjax.data.volumes.packs import fetch_pack, find_pack, say
 
 SOURCES = ("brains", "synthetic")
 MAPS = ("gm", "wm", "csf", "outside")  # the last axis of `Template.maps`

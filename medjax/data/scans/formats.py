@@ -16,10 +16,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from medjax.data.scans.arrays import TIMES, open_layout
 from medjax.data.scans.cfl import open_cfl
 from medjax.data.scans.fastmri import open_fastmri
 from medjax.data.scans.ismrmrd import open_ismrmrd
-from medjax.data.scans.layout import TIMES, open_layout
 from medjax.data.scans.nifti import open_nifti
 from medjax.data.scans.scan import Scan, ScanSlice, first_filled, reading, require
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from medjax.data import layout
+from medjax.data.prompting import layout
 from medjax.models.qwen25vl.weights import load_qwen25vl
 from tests.models.qwen25vl.measure import (
     digest,

@@ -1,0 +1,1 @@
+"""Boxes in pictures: views of volumes, drawn shapes, users' files, batches."""

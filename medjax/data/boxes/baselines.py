@@ -1,0 +1,96 @@
+"""Answers that never see the image: what a policy must beat to have looked.
+
+Both know the training boxes, the structure asked for and the plane; `nearest_box` also
+knows which slice it is asked about.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from medjax.data.boxes.batches import Record
+from medjax.data.boxes.views import Views
+from medjax.data.prompting.layout import Geometry, shown_size
+from medjax.rl.boxes import convert_boxes
+
+
+class Targets(NamedTuple):
+    """Boxes and what they were asked by, without images."""
+
+    structure: Shaped[np.ndarray, "n"]  # names
+    plane: Shaped[np.ndarray, "n"]
+    position: Int[np.ndarray, "n"]  # of the slice across its plane
+    boxes: Float[np.ndarray, "n 4"]  # pixels of the shown image
+
+
+def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> Targets:
+    """All targets of `draws` draws of every view: the training part's memory.
+
+    A view that is the same at every draw is taken once, and its images are not read.
+    """
+    rows = []
+    for index in range(views.count):
+        for draw in range(1 if views.outline else draws):
+            if views.outline:
+                view = views.outline(index)
+            else:
+                view = views.view(index, np.random.default_rng((seed, index, draw)))
+            size = view.images[-1].shape[:2]
+            boxes = convert_boxes(
+                view.boxes,
+                "original",
+                "resized",
+                size=size,
+                resized=shown_size(size, geometry),
+            )
+            rows += [
+                (name, view.plane, view.position, box)
+                for name, box in zip(view.names, boxes, strict=True)
+            ]
+    return _targets(rows)
+
+
+def record_targets(records: Sequence[Record]) -> Targets:
+    """The targets of an evaluation, in the order of its records."""
+    return _targets([(r.structure, r.plane, r.position, r.box) for r in records])
+
+
+def mean_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
+    """The mean training box of each structure and plane; unseen ones get zeros."""
+    answers = np.zeros_like(test.boxes)
+    for rows, known in _matches(train, test):
+        answers[rows] = train.boxes[known].mean(axis=0)
+    return answers
+
+
+def nearest_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
+    """The mean box of the structure in the nearest training slice of the plane."""
+    answers = np.zeros_like(test.boxes)
+    for rows, known in _matches(train, test):
+        for row in rows:
+            away = np.abs(train.position[known] - test.position[row])
+            answers[row] = train.boxes[known[away == away.min()]].mean(axis=0)
+    return answers
+
+
+def _matches(train: Targets, test: Targets):  # noqa: ANN202
+    """Rows of `test` and of `train` that share structure and plane, both non-empty."""
+    for name, plane in sorted(set(zip(test.structure, test.plane, strict=True))):
+        rows, known = (
+            np.flatnonzero((t.structure == name) & (t.plane == plane))
+            for t in (test, train)
+        )
+        if len(known):
+            yield rows, known
+
+
+def _targets(rows: Sequence[tuple[str, str, int, Float[np.ndarray, "4"]]]) -> Targets:
+    names, planes, positions, boxes = zip(*rows, strict=True)
+    return Targets(
+        structure=np.array(names),
+        plane=np.array(planes),
+        position=np.array(positions, np.int32),
+        boxes=np.stack(boxes).astype(np.float32),
+    )

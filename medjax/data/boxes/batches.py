@@ -1,0 +1,212 @@
+"""Views to batches: endless for training, every question once for evaluation.
+
+Everything is a function of (seed, index): a draw does not depend on the batch's size,
+on the number of hosts, or on what was drawn before.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from medjax.data.batches import (
+    STRIDE,
+    Asked,
+    Encoding,
+    choose,
+    encode_rows,
+    evaluation_order,
+    find_drawn,
+    gather,
+    rows_of,
+    shuffled,
+    stream,
+)
+from medjax.data.boxes.views import View, Views, add_ramps, loosen_box
+from medjax.data.prompting.chat import answer_text
+from medjax.data.prompting.layout import resize_image
+from medjax.rl.boxes import convert_boxes
+from medjax.types import GroundingBatch
+
+
+class Record(NamedTuple):
+    """One question of an evaluation, as a report shows it."""
+
+    sample_id: int
+    image: UInt8[np.ndarray, "h w 3"]  # as shown to the policy
+    query: str
+    structure: str
+    box: Float[np.ndarray, "4"]  # pixels of `image`
+    slice_id: str  # pictures of one slice are resampled together
+    area_fraction: float  # of the image
+    plane: str
+    position: int  # of the slice across its plane
+    columns: Mapping[str, Any]  # what else the data says about it
+
+
+def train_batches(
+    views: Views,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    loose: tuple[float, float] | None,
+    process_index: int,
+    process_count: int,
+) -> grain.IterDataset:
+    """An endless stream of `GroundingBatch` of NumPy arrays, `batch` contexts each.
+
+    Its iterator has `get_state` and `set_state`. Views come in a new order each epoch;
+    host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and question.
+
+    Args:
+        views: the training part.
+        encoding: how they become arrays.
+        batch: B, on this host.
+        seed: of order, views and questions.
+        loose: (low, high) factor by which boxes of the supervised answers are enlarged,
+            as coarse labels are; the rewards' targets stay tight. None: tight answers.
+        process_index: this host.
+        process_count: hosts.
+    """
+
+    def draw(index: int, view: int) -> Asked:
+        rng = np.random.default_rng((seed, index))
+        return ask(views.view(view, rng), index, rng, encoding, loose)
+
+    return stream(
+        shuffled(views.count, seed),
+        draw,
+        partial(collate, encoding=encoding),
+        batch=batch,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def find_records(
+    views: Views, encoding: Encoding, *, seed: int
+) -> Callable[[Sequence[int]], list[Record]]:
+    """A function from training sample ids to their records; see `find_drawn`."""
+    order = shuffled(views.count, seed)
+
+    def draw(index: int) -> Asked:
+        rng = np.random.default_rng((seed, index))
+        return ask(views.view(order[index], rng), index, rng, encoding, None)
+
+    return find_drawn(draw, encoding.questions)
+
+
+def eval_batches(
+    views: Views,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    limit: int | None = None,
+) -> Iterator[tuple[GroundingBatch, list[Record]]]:
+    """Every question of every view, once, with the records of the valid rows in order.
+
+    A view is drawn from (seed, its index), so a moved test is the same each time. Rows
+    that only fill the last batch, or the last questions of a view, are not valid. With
+    `limit` views come in a fixed random order and end after so many questions.
+    """
+
+    def everything() -> Iterator[Asked]:
+        left = limit
+        for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
+            view = views.view(index, np.random.default_rng((seed, index)))
+            for asked in _ask_all(view, index, encoding, left):
+                yield asked
+                left = None if left is None else left - sum(asked.valid)
+            if left == 0:
+                return
+
+    return gather(everything(), partial(collate, encoding=encoding), batch=batch)
+
+
+def ask(
+    view: View,
+    index: int,
+    rng: np.random.Generator,
+    encoding: Encoding,
+    loose: tuple[float, float] | None,
+) -> Asked:
+    """Choose Q structures of a view, without repetition while there are enough."""
+    wanted = encoding.questions
+    chosen = choose(len(view.names), wanted, rng)
+    ids = range(index * wanted, (index + 1) * wanted)
+    phrasing = [int(rng.integers(len(view.questions[m]))) for m in chosen]
+    asked = _asked(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
+    if loose is None:
+        return asked
+    answers = tuple(
+        answer_text(
+            loosen_box(r.box, r.image.shape[:2], rng, factors=loose),
+            r.structure,
+            style=encoding.style.answer,
+        )
+        for r in asked.records
+    )
+    return asked._replace(answers=answers)
+
+
+def collate(asked: Sequence[Asked], encoding: Encoding) -> GroundingBatch:
+    """B views of Q questions each as one batch; N = B * Q."""
+    rows = encode_rows(asked, encoding)
+    boxes = [record.box for one in asked for record in one.records]
+    return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())
+
+
+def _ask_all(
+    view: View, index: int, encoding: Encoding, left: int | None
+) -> Iterator[Asked]:
+    """All structures of a view in rows of Q, the last row filled with its last one."""
+    for chosen, valid in rows_of(len(view.names), encoding.questions, left):
+        phrasing = [(index + m) % len(view.questions[m]) for m in chosen]
+        ids = [index * STRIDE + m for m in chosen]
+        yield _asked(view, chosen, phrasing, ids, encoding, valid)
+
+
+def _asked(
+    view: View,
+    chosen: list[int],
+    phrasing: list[int],
+    ids: list[int],
+    encoding: Encoding,
+    valid: int,
+) -> Asked:
+    images = tuple(resize_image(image, encoding.geometry) for image in view.images)
+    shown, size = images[-1], view.images[-1].shape[:2]
+    boxes = np.asarray(
+        convert_boxes(
+            view.boxes, "original", "resized", size=size, resized=shown.shape[:2]
+        )
+    )
+    sides = boxes[:, 2:] - boxes[:, :2]
+    fractions = np.prod(sides, axis=-1) / (shown.shape[0] * shown.shape[1])
+    records = tuple(
+        Record(
+            sample_id=sample_id,
+            image=shown,
+            query=view.questions[m][p],
+            structure=view.names[m],
+            box=boxes[m],
+            slice_id=view.origin,
+            area_fraction=float(fractions[m]),
+            plane=view.plane,
+            position=view.position,
+            columns=view.columns[m] if view.columns else {},
+        )
+        for m, p, sample_id in zip(chosen, phrasing, ids, strict=True)
+    )
+    answers = tuple(
+        answer_text(r.box, r.structure, style=encoding.style.answer) for r in records
+    )
+    flags = tuple(i < valid for i in range(len(chosen)))
+    if encoding.ramps:
+        images = tuple(add_ramps(image) for image in images)
+    return Asked(images, records, answers, flags)

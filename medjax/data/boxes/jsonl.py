@@ -1,0 +1,292 @@
+r"""A user's own images and boxes: a JSONL file, one question a line.
+
+    {"image": "scan1.png", "query": "Find the nodule.", "box": [10, 20, 60, 80],
+     "frame": "original", "label": "nodule", "patient": "p017"}
+
+`image` is a path from the file's folder (or a list of paths, the box lying in the
+last), `frame` says what `box` is measured in (see `rl.boxes.FRAMES`) and has no
+default, since a wrong guess costs overlap in silence. `label` and `patient` may be left
+out; parts are split by patient where it is given, else by image. `columns`, an object,
+is handed to rewards written in Python. PNG or JPEG, 8 or 16 bits.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medjax.data.boxes.views import View, Views
+from medjax.data.prompting.layout import Geometry, shown_size
+from medjax.rl.boxes import FRAMES, convert_boxes
+
+_KEYS = ("image", "query", "box", "frame")
+_OPTIONAL = ("label", "patient", "columns")
+_ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
+_ORIENTATION = 0x0112
+NO_LABEL = "target"
+
+
+class Row(NamedTuple):
+    """One line, checked; `box` in pixels of the last image as it came."""
+
+    origin: str  # "records.jsonl, line 3"
+    images: tuple[Path, ...]
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of each
+    query: str
+    box: tuple[float, float, float, float]
+    label: str
+    patient: str | None
+    columns: Mapping[str, Any]  # for rewards in Python
+
+
+def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
+    """Read and check a JSONL file, or a folder that holds one.
+
+    Raises:
+        FileNotFoundError: no such file, or an image is missing.
+        ValueError: anything else wrong with a line or its image; the message names the
+            file and line, what was found, what was expected and the way out.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("*.jsonl"))
+        if len(files) != 1:
+            raise ValueError(
+                f"{path}: expected one .jsonl file in the folder, found {len(files)}; "
+                "name the file itself"
+            )
+        path = files[0]
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such file; expected a .jsonl file or a folder with one"
+        )
+    rows: list[Row] = []
+    sizes: dict[Path, tuple[int, int]] = {}  # each image is opened once
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        origin = f"{path.name}, line {number}"
+        entry = _entry(line, origin)
+        listed = entry["image"]
+        listed = listed if isinstance(listed, list) else [listed]
+        images = tuple(path.parent / str(name) for name in listed)
+        for image in images:
+            if image not in sizes:
+                sizes[image] = image_size(image, origin)
+        box = _box(entry, origin, sizes[images[-1]], geometry)
+        rows.append(
+            Row(
+                origin=origin,
+                images=images,
+                sizes=tuple(sizes[image] for image in images),
+                query=str(entry["query"]),
+                box=box,
+                label=str(entry.get("label", NO_LABEL)),
+                patient=str(entry["patient"]) if "patient" in entry else None,
+                columns=entry.get("columns", {}),
+            )
+        )
+    if not rows:
+        raise ValueError(f"{path}: no lines; expected one JSON object a line")
+    return rows
+
+
+def split_rows(
+    rows: Sequence[Row], *, part: str, test_share: float, seed: int
+) -> list[Row]:
+    """The rows of "train" or "test", no patient (or else no image) being in both.
+
+    Groups are ordered by a hash of their name and the seed; the first `test_share` of
+    them are the test.
+    """
+    if part not in ("train", "test"):
+        raise ValueError(f"part={part!r}: expected 'train' or 'test'")
+    without = [row.origin for row in rows if row.patient is None]
+    if without and len(without) != len(rows):
+        raise ValueError(
+            f"{without[0]}: no patient, but other lines name theirs; give all lines a "
+            "patient or none, or one patient's images could be in both parts"
+        )
+    keys = [str(row.images[-1] if without else row.patient) for row in rows]
+    test = test_groups(keys, test_share=test_share, seed=seed)
+    return [
+        row
+        for row, key in zip(rows, keys, strict=True)
+        if (key in test) == (part == "test")
+    ]
+
+
+def test_groups(keys: Sequence[str], *, test_share: float, seed: int) -> set[str]:
+    """The patients (or images) to test on: the first by a hash of name and seed."""
+
+    def rank(key: str) -> str:
+        return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+    groups = sorted(set(keys), key=rank)
+    test = set(groups[: math.ceil(test_share * len(groups))])
+    if not 0 < len(test) < len(groups):
+        raise ValueError(
+            f"{len(groups)} patients or images and test_share={test_share} leave "
+            "nothing to train or to test on; expected at least one of each"
+        )
+    return test
+
+
+def row_views(rows: Sequence[Row]) -> Views:
+    """Views of a user's images: all questions about the same images are one view."""
+    groups: dict[tuple[Path, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.images, []).append(row)
+    grouped = list(groups.values())
+
+    def outline(index: int) -> View:
+        mine = grouped[index]
+        black = np.zeros((), np.uint8)
+        return View(
+            images=tuple(np.broadcast_to(black, (*n, 3)) for n in mine[0].sizes),
+            names=tuple(row.label for row in mine),
+            boxes=np.array([row.box for row in mine], np.float32),
+            questions=tuple((row.query,) for row in mine),
+            origin=mine[0].origin,
+            plane="",
+            position=0,
+            columns=tuple(row.columns for row in mine),
+        )
+
+    def view(index: int, rng: np.random.Generator) -> View:
+        del rng  # nothing is drawn
+        first = grouped[index][0]
+        images = tuple(read_image(path, first.origin) for path in first.images)
+        return outline(index)._replace(images=images)
+
+    return Views(
+        count=len(grouped),
+        view=view,
+        names=tuple(dict.fromkeys(row.label for row in rows)),
+        texts=tuple(dict.fromkeys(row.query for row in rows)),
+        sizes=tuple(sorted({size for row in rows for size in row.sizes})),
+        slots=max(len(row.images) for row in rows),
+        outline=outline,
+    )
+
+
+def read_image(path: Path, origin: str) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as RGB; 16-bit greys are stretched from their own minimum to maximum."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened) if _orientation(opened) else opened
+            if image.mode.startswith(("I", "F")):
+                image = Image.fromarray(_stretch(np.asarray(image, np.float64)))
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _unreadable(path, origin, error) from error
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation, where it stands before the pixels; nothing is decoded."""
+    return image.getexif().get(_ORIENTATION) if "exif" in image.info else None
+
+
+def _stretch(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    low, high = grey.min(), grey.max()
+    return np.round((grey - low) * (255 / max(high - low, 1))).astype(np.uint8)
+
+
+def _unreadable(path: Path, origin: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{origin}: cannot read {path} ({error}); expected a whole PNG or JPEG. Mend "
+        "the file or take out its lines"
+    )
+
+
+def _entry(line: str, origin: str) -> dict:
+    """The line's object, its keys checked."""
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{origin}: not JSON ({error}); expected one object a line, such as "
+            '{"image": "a.png", "query": "Find ...", "box": [x1, y1, x2, y2], '
+            '"frame": "original"}'
+        ) from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"{origin}: expected a JSON object, found {entry!r}")
+    missing = [key for key in _KEYS if key not in entry]
+    unknown = [key for key in entry if key not in (*_KEYS, *_OPTIONAL)]
+    if missing == ["frame"] and not unknown:
+        raise ValueError(
+            f"{origin}: 'frame' is not declared; say what the box is measured in, one "
+            f"of {FRAMES}"
+        )
+    if missing or unknown or not entry["image"]:
+        raise ValueError(
+            f"{origin}: missing keys {missing}, unknown keys {unknown}; expected "
+            f"{_KEYS} and perhaps {_OPTIONAL}, none of them empty"
+        )
+    if not isinstance(entry.get("columns", {}), dict):
+        raise ValueError(
+            f"{origin}: columns {entry['columns']!r}; expected an object, whose fields "
+            "go to the rewards in Python"
+        )
+    if entry["frame"] not in FRAMES:
+        raise ValueError(
+            f"{origin}: frame {entry['frame']!r}; expected one of {FRAMES}"
+        )
+    return entry
+
+
+def image_size(path: Path, origin: str) -> tuple[int, int]:
+    """(height, width) as shown, without decoding the pixels."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{origin}: no image {path}; expected a path from the file's own folder"
+        )
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = _orientation(image) in _ROTATED
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _unreadable(path, origin, error) from error
+    return (width, height) if turned else (height, width)
+
+
+def _box(
+    entry: dict, origin: str, size: tuple[int, int], geometry: Geometry
+) -> tuple[float, float, float, float]:
+    box, frame = entry["box"], entry["frame"]
+    numbers = isinstance(box, list) and len(box) == 4
+    if not numbers or not all(
+        type(x) in (int, float) and math.isfinite(x) for x in box
+    ):
+        raise ValueError(
+            f"{origin}: box {box!r}; expected four numbers [x1, y1, x2, y2]"
+        )
+    height, width = size
+    shown = shown_size(size, geometry)
+    given = np.array(box, np.float64)
+    pixels = convert_boxes(given, frame, "original", size=size, resized=shown)
+    seen = convert_boxes(given, frame, "resized", size=size, resized=shown)
+    x1, y1, x2, y2 = pixels.tolist()
+    slack = 1e-3  # of a pixel: what rounding in another frame may add
+    outside = min(x1, y1) < -slack or x2 > width + slack or y2 > height + slack
+    if outside or x2 <= x1 or y2 <= y1:
+        fault = "leaves the image" if outside else "is empty"
+        raise ValueError(
+            f"{origin}: box {box} in frame {frame!r} {fault} of {height} x {width} "
+            "(height x width) pixels; expected 0 <= x1 < x2 <= width and "
+            "0 <= y1 < y2 <= height. Clip it, take the line out, or correct 'frame'"
+        )
+    if np.diff(np.round(seen).reshape(2, 2), axis=0).min() < 1:
+        raise ValueError(
+            f"{origin}: box {box} in frame {frame!r} is below one pixel of the image "
+            f"as shown, {shown[0]} x {shown[1]}; raise max_pixels or take the line out"
+        )
+    return x1, y1, x2, y2

@@ -1,0 +1,281 @@
+"""Splits of an atlas's slices, and the views they give.
+
+==========  ==============================================================
+slices      blocks of neighbouring slices; near copies never cross over
+moved       the same blocks, each picture shifted and scaled at random, so
+            that no box can be answered from memory; the headline
+side        half of the paired structures are trained on one side only and
+            tested on the other: is the word "left" used?
+structure   a tenth of the structures is never trained
+==========  ==============================================================
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from medjax.data.boxes.queries import MR, phrasings
+from medjax.data.boxes.views import (
+    Frame,
+    View,
+    Views,
+    centred_frame,
+    frame_box,
+    frame_image,
+    mirror_boxes,
+)
+from medjax.data.volumes.anatomy import UNIONS, other_side, select_structures
+from medjax.data.volumes.atlas import (
+    PLANES,
+    Atlas,
+    piece_mask,
+    slice_centre,
+    slice_image,
+)
+
+SPLITS = ("slices", "moved", "side", "structure")
+PARTS = ("train", "test")
+TESTED = ("test", "val")  # what a part "test" may be; see `split_slices`
+BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropped
+_DRAWS = 8  # tries for a moved picture that still shows a structure whole
+
+
+class Look(NamedTuple):
+    """How slices are shown."""
+
+    size: tuple[int, int]  # (height, width) in pixels
+    field: float  # mm along the shorter side
+    min_side: int  # pixels of the shown picture; smaller boxes are not asked for
+    phrasings: int  # how many ways of asking are in use
+    mirror: bool = False  # training pictures flipped half of the time
+    shift: float = 0.12  # of the `moved` split: at most so much of a side, both ways
+    scale: tuple[float, float] = (0.8, 1.25)  # of the `moved` split: how much larger
+    tested: str = "test"  # see `split_slices`
+
+
+def split_slices(
+    position: Int[np.ndarray, "M"], *, tested: str = "test"
+) -> Int[np.ndarray, "M"]:
+    """0 train, 1 test, -1 dropped, by the slice's index across its plane.
+
+    Blocks of 8 slices, every fourth is test; 2 slices on each side of a border between
+    train and test are dropped.
+
+    Args:
+        position: index of each slice.
+        tested: "test", or "val" to choose settings by: the second of each four blocks
+            is tested instead, and the fourth is dropped, so that nothing is learnt from
+            it or chosen by it.
+    """
+    if tested not in TESTED:
+        raise ValueError(f"tested={tested!r}: expected one of {TESTED}")
+    block, within = position // BLOCK, position % BLOCK
+    part = _block_parts(block, tested)
+    # The first block of all has no block before it.
+    before = np.where(block > 0, _block_parts(block - 1, tested), part)
+    border = (within < GAP) & (before != part)
+    border |= (within >= BLOCK - GAP) & (_block_parts(block + 1, tested) != part)
+    return np.where(border, -1, part).astype(np.int32)
+
+
+def _block_parts(block: Int[np.ndarray, "M"], tested: str) -> Int[np.ndarray, "M"]:
+    """Part of whole blocks, coded as in `split_slices`."""
+    turn = block % EVERY
+    if tested == "test":
+        return np.where(turn == EVERY - 1, 1, 0)
+    return np.where(turn == EVERY - 1, -1, np.where(turn == 1, 1, 0))
+
+
+def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, "S"]:
+    """Which structures `split` keeps from training.
+
+    `side`: one side of every pair, half of them left. `structure`: a tenth, both sides;
+    unions, which would show their members, are left to training neither.
+    """
+    held = np.zeros(len(names), bool)
+    rng = np.random.default_rng((seed, SPLITS.index(split)))
+    bases = sorted({min(name, other_side(name)) for name in names})
+    if split == "side":
+        pairs = [name for name in bases if other_side(name) != name]
+        flip = rng.permutation(len(pairs)) < len(pairs) // 2
+        tested = {other_side(n) if f else n for n, f in zip(pairs, flip, strict=True)}
+        held = np.array([name in tested for name in names])
+    elif split == "structure":
+        unions = {s.name for s in UNIONS}
+        single = [name for name in bases if name not in unions]
+        chosen = rng.permutation(len(single))[: max(1, len(single) // 10)]
+        tested = {single[i] for i in chosen} | {other_side(single[i]) for i in chosen}
+        held = np.array([name in tested for name in names])
+    return held
+
+
+def mr_views(
+    atlas: Atlas,
+    *,
+    split: str,
+    part: str,
+    structures: str | tuple[str, ...],
+    look: Look,
+    seed: int,
+) -> Views:
+    """The views of one part of one split of the MR x AAL slices; see `atlas_views`."""
+    return atlas_views(
+        atlas,
+        names=select_structures(structures),
+        modality=MR,
+        split=split,
+        part=part,
+        look=look,
+        seed=seed,
+    )
+
+
+def atlas_views(
+    atlas: Atlas,
+    *,
+    names: tuple[str, ...],
+    modality: str,
+    split: str,
+    part: str,
+    look: Look,
+    seed: int,
+) -> Views:
+    """The views of one part of one split, asking for the structures `names`.
+
+    A `moved` view of the test part is drawn from the generator it is given, as in
+    training; evaluation gives each index a generator of its own, so the test is fixed.
+
+    Raises:
+        ValueError: an unknown split, part or structure, or nothing left to ask for;
+            `mirror` with the `side` split, which it would give away; a validation part
+            of `side` or `structure`, which would ask for what the test holds back.
+    """
+    if split not in SPLITS or part not in PARTS:
+        raise ValueError(
+            f"split={split!r}, part={part!r}: expected one of {SPLITS} and of {PARTS}"
+        )
+    if look.mirror and split == "side":
+        raise ValueError(
+            "mirror=True shows a left structure as a right one, which the `side` split "
+            "holds back: set mirror=False"
+        )
+    if look.tested != "test" and split in ("side", "structure"):
+        raise ValueError(
+            f"test={look.tested!r} and split={split!r}: settings would be chosen by "
+            "the very structures that the test holds back; choose by split='moved'"
+        )
+    if split == "structure":
+        unions = {s.name for s in UNIONS}
+        names = tuple(name for name in names if name not in unions)
+    held = held_out(names, split, seed)
+    test = part == "test"
+    asked = held if test and held.any() else ~held
+    asked_names = tuple(n for n, ok in zip(names, asked, strict=True) if ok)
+    wanted = np.isin(np.array(atlas.names), asked_names)[atlas.structure]
+    kept = split_slices(atlas.position, tested=look.tested) == int(test)
+    if split == "side" and test:
+        kept &= atlas.plane != PLANES.index("sagittal")  # it shows one side only
+    pairs_of: dict[int, list[int]] = {}
+    for pair in np.flatnonzero(wanted & kept[atlas.slice_of]).tolist():
+        pairs_of.setdefault(int(atlas.slice_of[pair]), []).append(pair)
+    still = {
+        m: _shown(atlas, pairs, _frame(atlas, m, look, (0.0, 0.0), 1.0), look)
+        for m, pairs in pairs_of.items()
+    }
+    slices = [m for m, shown in still.items() if shown.pairs]
+    if not slices:
+        raise ValueError(
+            f"split {split!r}, {part}: no structure of {names} has sides of "
+            f"{look.min_side} pixels at {look.size}; lower min_side or enlarge size"
+        )
+
+    def view(index: int, rng: np.random.Generator) -> View:
+        chosen = slices[index]
+        shown = still[chosen]
+        if split == "moved":
+            for _ in range(_DRAWS):
+                shift = tuple(rng.uniform(-look.shift, look.shift, 2).tolist())
+                scale = float(np.exp(rng.uniform(*np.log(look.scale))))
+                frame = _frame(atlas, chosen, look, shift, scale)
+                moved = _shown(atlas, pairs_of[chosen], frame, look)
+                if moved.pairs:
+                    shown = moved
+                    break
+        flip = look.mirror and not test and bool(rng.random() < 0.5)
+        return _view(atlas, chosen, shown, look, flip, modality)
+
+    return Views(
+        count=len(slices),
+        view=view,
+        names=asked_names,
+        texts=tuple(
+            text
+            for name in asked_names
+            for plane in PLANES
+            for text in phrasings(
+                name, plane=plane, modality=modality, count=look.phrasings
+            )
+        ),
+        sizes=(look.size,),
+    )
+
+
+def _frame(
+    atlas: Atlas, index: int, look: Look, shift: tuple[float, ...], scale: float
+) -> Frame:
+    plane = PLANES[atlas.plane[index]]
+    centre = slice_centre(atlas.volume.shape, atlas.centre, plane)
+    x, y = shift
+    return centred_frame(
+        centre,
+        field=look.field / atlas.spacing,
+        size=look.size,
+        shift=(x, y),
+        scale=scale,
+    )
+
+
+class _Shown(NamedTuple):
+    """A frame, and (structure, box in it) of what can be asked for."""
+
+    frame: Frame
+    pairs: list[tuple[int, tuple[int, int, int, int]]]
+
+
+def _shown(atlas: Atlas, pairs: list[int], frame: Frame, look: Look) -> _Shown:
+    """The pairs that are wholly inside the frame and large enough."""
+    shown = []
+    for pair in pairs:
+        x1, y1, x2, y2 = atlas.boxes[pair].tolist()
+        box = frame_box((x1, y1, x2, y2), piece_mask(atlas, pair), frame)
+        if box and min(box[2] - box[0], box[3] - box[1]) >= look.min_side:
+            shown.append((int(atlas.structure[pair]), box))
+    return _Shown(frame, shown)
+
+
+def _view(
+    atlas: Atlas, index: int, shown: _Shown, look: Look, flip: bool, modality: str
+) -> View:
+    plane, position = PLANES[atlas.plane[index]], int(atlas.position[index])
+    grey = frame_image(slice_image(atlas.volume, plane, position), shown.frame)
+    names = tuple(atlas.names[s] for s, _ in shown.pairs)
+    boxes = np.array([box for _, box in shown.pairs], np.float32)
+    if flip:
+        # The mirrored brain. In a sagittal slice its picture is the same one, and only
+        # the names change sides.
+        names = tuple(other_side(name) for name in names)
+        if plane != "sagittal":
+            grey, boxes = grey[:, ::-1], mirror_boxes(boxes, grey.shape[1])
+    return View(
+        images=(np.repeat(grey[..., None], 3, axis=-1),),
+        names=names,
+        boxes=boxes,
+        questions=tuple(
+            phrasings(name, plane=plane, modality=modality, count=look.phrasings)
+            for name in names
+        ),
+        origin=f"{plane} {position}" + (" mirrored" if flip else ""),
+        plane=plane,
+        position=position,
+    )

@@ -1,0 +1,1 @@
+"""Classes and grades of pictures: tasks, users' files, words, batches."""

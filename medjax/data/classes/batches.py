@@ -1,0 +1,241 @@
+"""Pictures with classes to batches: endless for training, each once for evaluation.
+
+As `data.pipeline` for boxes; what both share is `data.batches`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import UInt8
+
+from medjax.data.batches import (
+    STRIDE,
+    Asked,
+    Encoding,
+    choose,
+    encode_rows,
+    evaluation_order,
+    find_drawn,
+    gather,
+    rows_of,
+    shuffled,
+    stream,
+)
+from medjax.data.boxes.views import add_ramps
+from medjax.data.classes.pictures import Picture, Pictures
+from medjax.data.classes.tasks import (
+    Wording,
+    answer_labels,
+    label_answer,
+    question_texts,
+)
+from medjax.data.prompting.layout import resize_image
+from medjax.types import LabelBatch
+
+
+class LabelRecord(NamedTuple):
+    """One question about one picture, as a report shows it."""
+
+    sample_id: int
+    image: UInt8[np.ndarray, "h w 3"]  # as shown to the policy
+    query: str
+    question: str  # name of the task's question
+    label: int  # index of the true class
+    name: str  # of the true class
+    slice_id: str  # what the picture is called
+    group: str  # pictures of one group are resampled together
+    plane: str
+    columns: Mapping[str, Any]  # what else the data says about it
+
+
+def train_label_batches(
+    pictures: Pictures,
+    wording: Wording,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    noise: float,
+    process_index: int,
+    process_count: int,
+) -> grain.IterDataset:
+    """An endless stream of `LabelBatch` of NumPy arrays, `batch` pictures each.
+
+    Its iterator has `get_state` and `set_state`. Pictures come in a new order each
+    epoch; host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and
+    question. A picture's questions are asked without repetition while there are enough,
+    then again in phrasings drawn anew.
+
+    Args:
+        pictures: the training part.
+        wording: how the task is put into words.
+        encoding: how pictures become arrays; its style's `answer` is one of
+            `labels.ANSWERS`.
+        batch: B, on this host.
+        seed: of order, pictures and phrasings.
+        noise: share of the supervised answers that are of another class, as coarse
+            labels are: of an ordinal task a neighbouring grade. `label` stays true.
+        process_index: this host.
+        process_count: hosts.
+    """
+
+    def draw(index: int, picture: int) -> Asked:
+        return _draw(pictures, picture, index, wording, encoding, seed, noise)
+
+    return stream(
+        shuffled(pictures.count, seed),
+        draw,
+        partial(collate, encoding=encoding),
+        batch=batch,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def find_label_records(
+    pictures: Pictures, wording: Wording, encoding: Encoding, *, seed: int
+) -> Callable[[Sequence[int]], list[LabelRecord]]:
+    """A function from training sample ids to their records; see `find_drawn`."""
+    order = shuffled(pictures.count, seed)
+
+    def draw(index: int) -> Asked:
+        return _draw(pictures, order[index], index, wording, encoding, seed, 0.0)
+
+    return find_drawn(draw, encoding.questions)
+
+
+def eval_label_batches(
+    pictures: Pictures,
+    wording: Wording,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    limit: int | None = None,
+) -> Iterator[tuple[LabelBatch, list[LabelRecord]]]:
+    """Every question of every picture, once, with the records of the valid rows.
+
+    A picture is drawn from (seed, its index), so a moved test is the same each time.
+    Rows that only fill the last batch, or the last questions of a picture, are not
+    valid. With `limit` pictures come in a fixed random order and end after so many
+    questions.
+    """
+    count = len(wording.task.questions)
+
+    def everything() -> Iterator[Asked]:
+        left = limit
+        for index in evaluation_order(pictures.count, seed=seed, limit=limit).tolist():
+            picture = pictures.picture(index, np.random.default_rng((seed, index)))
+            for chosen, valid in rows_of(count, encoding.questions, left):
+                yield _asked(
+                    picture,
+                    pictures.labels[index].tolist(),
+                    chosen,
+                    [(index + m) % wording.phrasings for m in chosen],
+                    [index * STRIDE + m for m in chosen],
+                    wording,
+                    encoding,
+                    valid,
+                )
+                left = None if left is None else left - valid
+            if left == 0:
+                return
+
+    return gather(everything(), partial(collate, encoding=encoding), batch=batch)
+
+
+def collate(asked: Sequence[Asked], encoding: Encoding) -> LabelBatch:
+    """B pictures of Q questions each as one batch; N = B * Q."""
+    rows = encode_rows(asked, encoding)
+    labels = [record.label for one in asked for record in one.records]
+    return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())
+
+
+def _draw(
+    pictures: Pictures,
+    which: int,
+    index: int,
+    wording: Wording,
+    encoding: Encoding,
+    seed: int,
+    noise: float,
+) -> Asked:
+    rng = np.random.default_rng((seed, index))
+    picture = pictures.picture(which, rng)
+    wanted = encoding.questions
+    chosen = choose(len(wording.task.questions), wanted, rng).tolist()
+    phrasing = rng.integers(wording.phrasings, size=wanted).tolist()
+    ids = list(range(index * wanted, (index + 1) * wanted))
+    labels = pictures.labels[which].tolist()
+    asked = _asked(
+        picture, labels, chosen, phrasing, ids, wording, encoding, len(chosen)
+    )
+    # Drawn last, and also where they are not used: noise changes nothing but answers.
+    draws = rng.random((wanted, 2))
+    if not noise:
+        return asked
+    said = [
+        _mistake(record.label, wording, m, share) if turned < noise else record.label
+        for record, m, (turned, share) in zip(
+            asked.records, chosen, draws.tolist(), strict=True
+        )
+    ]
+    return asked._replace(answers=_answers(said, wording, encoding))
+
+
+def _mistake(label: int, wording: Wording, question: int, share: float) -> int:
+    """Another option: of an ordinal task a neighbour, else any; chosen by `share`."""
+    others = [n for n in wording.task.questions[question].options if n != label]
+    if wording.task.ordinal:
+        nearest = min(abs(n - label) for n in others)
+        others = [n for n in others if abs(n - label) == nearest]
+    return others[int(share * len(others))]
+
+
+def _answers(
+    labels: Sequence[int], wording: Wording, encoding: Encoding
+) -> tuple[str, ...]:
+    called = answer_labels(wording.task, encoding.style.answer)
+    return tuple(label_answer(wording.reasons[n], called[n]) for n in labels)
+
+
+def _asked(
+    picture: Picture,
+    labels: Sequence[int],
+    chosen: Sequence[int],
+    phrasing: Sequence[int],
+    ids: Sequence[int],
+    wording: Wording,
+    encoding: Encoding,
+    valid: int,
+) -> Asked:
+    task, shown = wording.task, resize_image(picture.image, encoding.geometry)
+    records = []
+    for m, p, sample_id in zip(chosen, phrasing, ids, strict=True):
+        texts = question_texts(
+            wording, m, plane=picture.plane, answer=encoding.style.answer
+        )
+        records.append(
+            LabelRecord(
+                sample_id=sample_id,
+                image=shown,
+                query=texts[p],
+                question=task.questions[m].name,
+                label=labels[m],
+                name=task.classes[labels[m]],
+                slice_id=picture.origin,
+                group=picture.group,
+                plane=picture.plane,
+                columns=picture.columns,
+            )
+        )
+    image = add_ramps(shown) if encoding.ramps else shown
+    return Asked(
+        images=(image,),
+        records=tuple(records),
+        answers=_answers([record.label for record in records], wording, encoding),
+        valid=tuple(n < valid for n in range(len(chosen))),
+    )

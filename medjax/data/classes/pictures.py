@@ -1,0 +1,219 @@
+"""Pictures with classes: crops round structures, whole slices with a measured grade.
+
+Every source of classification data (an atlas, a user's folder, a MedMNIST file) is a
+`Pictures`: a count, what is known beforehand, and a pure function of (index,
+generator). Slices are split by blocks, see `splits.split_slices`: neighbouring slices
+are near copies. A volume is one subject, and its three planes cross: a test slice
+shares a line of voxels with training slices of other planes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from medjax.data.boxes.slices import BLOCK, PARTS, split_slices
+from medjax.data.boxes.views import Frame, centred_frame, frame_image
+from medjax.data.volumes.atlas import PLANES, Atlas, slice_centre, slice_image
+
+
+class Picture(NamedTuple):
+    """One image, and the class that answers each of a task's questions."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    origin: str  # what an error or a report calls it: "axial 93", "a.csv, line 3"
+    group: str  # pictures of one group (a patient, a block of slices) count as one
+    plane: str = ""
+    columns: Mapping[str, Any] = {}  # more about it, for Python rewards
+
+
+class Pictures(NamedTuple):
+    """A source of pictures, and what a run must know about all of them beforehand."""
+
+    count: int
+    picture: Callable[[int, np.random.Generator], Picture]  # index < count
+    labels: Int[np.ndarray, "count M"]  # class of each of the task's M questions
+    sizes: tuple[tuple[int, int], ...]  # every (height, width) of an image
+    planes: tuple[str, ...] = ("",)  # every plane that a question may name
+
+
+class PictureLook(NamedTuple):
+    """How parts of a volume are shown."""
+
+    size: tuple[int, int]  # (height, width) in pixels
+    field: float  # mm along the shorter side; of a crop at least
+    margin: float  # of a crop, times the structure's longer side
+    least: float  # of a structure's usual box in a plane: smaller ones are not shown
+    shift: float  # pictures are moved by at most so much of a side, both ways
+    scale: tuple[float, float]  # and made larger by a factor between these
+    mirror: bool = False  # training pictures flipped half of the time
+    test_draws: int = 1  # pictures of each test slice
+    tested: str = "test"  # or "val", see `split_slices`
+
+
+def crop_pictures(
+    atlas: Atlas, members: Mapping[str, int], *, part: str, look: PictureLook
+) -> Pictures:
+    """Square crops round structures, one view a (slice, structure) pair.
+
+    The class of the first question is the structure's, that of a second one the plane.
+    A draw moves and scales the crop at random; evaluation gives each index a generator
+    of its own, so the test is fixed.
+
+    Args:
+        atlas: slices and structures.
+        members: class index of each structure's name; others are not shown. Several
+            may share a class, such as both sides of a pair.
+        part: "train" or "test".
+        look: how crops are shown. `least` leaves out the last slices at a structure's
+            ends, which show hardly anything of it; `mirror` is for classes without
+            sides.
+    """
+    label_of = np.array([members.get(name, -1) for name in atlas.names])
+    label = label_of[atlas.structure]
+    kept = label >= 0
+    parts = split_slices(atlas.position, tested=look.tested)
+    kept &= parts[atlas.slice_of] == _part_index(part)
+    kept &= _box_shares(atlas) >= look.least
+    pairs = np.flatnonzero(kept)
+    if not len(pairs):
+        raise ValueError(
+            f"{part}: none of the structures {sorted(members)} is seen in a slice of it"
+        )
+
+    def place(index: int) -> tuple[int, tuple[float, float], float]:
+        x1, y1, x2, y2 = atlas.boxes[pairs[index]].tolist()
+        side = look.margin * max(x2 - x1, y2 - y1)
+        centre = ((x1 + x2) / 2, (y1 + y2) / 2)
+        return (
+            int(atlas.slice_of[pairs[index]]),
+            centre,
+            max(look.field / atlas.spacing, side),
+        )
+
+    plane = len(set(members.values())) + atlas.plane[atlas.slice_of[pairs]]
+    return _drawn(
+        atlas,
+        place,
+        np.stack([label[pairs], plane], axis=-1).astype(np.int32),
+        part=part,
+        look=look,
+    )
+
+
+def grade_pictures(
+    atlas: Atlas,
+    grades: Int[np.ndarray, "n"],
+    plane: Int[np.ndarray, "n"],
+    position: Int[np.ndarray, "n"],
+    *,
+    part: str,
+    look: PictureLook,
+) -> Pictures:
+    """Whole slices with a grade of each, moved and scaled at random at every draw.
+
+    Args:
+        atlas: the volume.
+        grades: class index of n slices.
+        plane: of each, index into `PLANES`.
+        position: of each, across its plane.
+        part: "train" or "test".
+        look: how slices are shown.
+    """
+    parts = split_slices(position, tested=look.tested)
+    rows = np.flatnonzero(parts == _part_index(part))
+    if not len(rows):
+        raise ValueError(f"{part}: no slice of {len(position)} is in it")
+
+    def place(index: int) -> tuple[int, tuple[float, float], float]:
+        row = rows[index]
+        name = PLANES[plane[row]]
+        centre = slice_centre(atlas.volume.shape, atlas.centre, name)
+        return int(row), centre, look.field / atlas.spacing
+
+    whole = atlas._replace(plane=plane, position=position)
+    return _drawn(whole, place, grades[rows][:, None], part=part, look=look)
+
+
+def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:
+    """Each class as often as the largest one: the others' pictures are repeated.
+
+    Only the first pictures of a class are repeated once more than others.
+    """
+    labels = pictures.labels[:, question]
+    counts = np.bincount(labels)
+    index = np.concatenate(
+        [
+            np.resize(np.flatnonzero(labels == label), counts.max())
+            for label in np.flatnonzero(counts)
+        ]
+    )
+    return pictures._replace(
+        count=len(index),
+        picture=lambda n, rng: pictures.picture(int(index[n]), rng),
+        labels=pictures.labels[index],
+    )
+
+
+def class_counts(
+    pictures: Pictures, num_classes: int, question: int = 0
+) -> Int[np.ndarray, "C"]:
+    """How many pictures each class has."""
+    return np.bincount(pictures.labels[:, question], minlength=num_classes)
+
+
+def _box_shares(atlas: Atlas) -> Float[np.ndarray, "R"]:
+    """Area of each pair's box, by the median of the structure's in that plane."""
+    area = np.prod(atlas.boxes[:, 2:] - atlas.boxes[:, :2], axis=1)
+    kind = atlas.structure * len(PLANES) + atlas.plane[atlas.slice_of]
+    medians = np.ones(len(atlas.names) * len(PLANES), np.float64)
+    for n in np.unique(kind):
+        medians[n] = np.median(area[kind == n])
+    return area / medians[kind]
+
+
+def _part_index(part: str) -> int:
+    if part not in PARTS:
+        raise ValueError(f"part={part!r}: expected one of {PARTS}")
+    return PARTS.index(part)
+
+
+def _drawn(
+    atlas: Atlas,
+    place: Callable[[int], tuple[int, tuple[float, float], float]],
+    labels: Int[np.ndarray, "n M"],
+    *,
+    part: str,
+    look: PictureLook,
+) -> Pictures:
+    """Pictures of places (slice, centre, field in voxels), moved at every draw."""
+    test = part == "test"
+    draws = look.test_draws if test else 1
+
+    def picture(index: int, rng: np.random.Generator) -> Picture:
+        which, centre, field = place(index // draws)
+        plane, position = PLANES[atlas.plane[which]], int(atlas.position[which])
+        frame = _moved(centre, field, look, rng)
+        grey = frame_image(slice_image(atlas.volume, plane, position), frame)
+        flip = look.mirror and not test and plane != "sagittal"
+        if flip and rng.random() < 0.5:
+            grey = grey[:, ::-1]
+        name = f"{plane} {position}"
+        image = np.repeat(grey[..., None], 3, axis=-1)
+        # Neighbours are near copies: a score's interval has to resample blocks.
+        return Picture(image, name, f"{plane} block {position // BLOCK}", plane)
+
+    labels = np.repeat(labels, draws, axis=0).astype(np.int32)
+    return Pictures(len(labels), picture, labels, (look.size,), PLANES)
+
+
+def _moved(
+    centre: tuple[float, float],
+    field: float,
+    look: PictureLook,
+    rng: np.random.Generator,
+) -> Frame:
+    x, y = rng.uniform(-look.shift, look.shift, 2).tolist()
+    scale = float(np.exp(rng.uniform(*np.log(look.scale))))
+    return centred_frame(centre, field=field, size=look.size, shift=(x, y), scale=scale)

@@ -1,0 +1,180 @@
+"""Classification and grading tasks in words: classes, questions, answers.
+
+A task has C classes, known by their index. A question is asked in several phrasings,
+lists its options, and may be followed by what is known of each class (VRFT-Aug's prompt
+augmentation). An answer names a class by letter, name or grade:
+
+    <think>a rounded muscular organ</think><answer>B</answer>
+
+Several questions about one picture, such as its plane and its structure, are one task
+whose questions have options of their own; indices and letters are the whole task's, so
+an answer to one is never taken for an answer to another.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from medjax.rl.text.label_text import LabelForms, label_forms, option_letters
+
+ANSWERS = ("letter", "name", "grade")
+_WAYS = {
+    "letter": "the letter of the right option",
+    "name": "the name of the right option",
+    "grade": "the grade, a whole number,",
+}
+_PLANE = "{plane}"  # in a phrasing
+
+
+class ClassQuestion(NamedTuple):
+    """One thing to ask about a picture."""
+
+    name: str  # "plane"
+    phrasings: tuple[str, ...]  # the shortest first; "{plane}" stands for the plane
+    options: tuple[int, ...]  # indices of the classes that can be right
+
+
+class ClassTask(NamedTuple):
+    """C classes and the questions they answer."""
+
+    name: str  # that of its file of descriptions, if it is built in
+    classes: tuple[str, ...]
+    questions: tuple[ClassQuestion, ...]
+    ordinal: bool = False  # classes are grades, rising with their index
+    first_grade: int = 0  # grade of class 0
+
+
+class Wording(NamedTuple):
+    """How a task is put into words; train and test share one."""
+
+    task: ClassTask
+    knowledge: tuple[str, ...] | None  # of each class, told after the question
+    reasons: tuple[str, ...]  # of each class, the reasoning of supervised answers
+    phrasings: int  # how many of each question are in use
+
+
+def check_task(task: ClassTask, answer: str) -> LabelForms:
+    """What counts as an answer (see `rl.label_text`); an unusable task raises.
+
+    Raises:
+        ValueError: fewer than two classes, two of the same name or form, no questions,
+            options that are no classes; grades of classes that are not ordinal.
+    """
+    count = len(task.classes)
+    if answer not in ANSWERS:
+        raise ValueError(f"answer style {answer!r}: expected one of {ANSWERS}")
+    if answer == "grade" and not task.ordinal:
+        raise ValueError(
+            f"task {task.name}: its classes are not ordinal, so they have no grades; "
+            "answer by letter or name"
+        )
+    if count < 2:
+        raise ValueError(f"task {task.name}: {count} classes; expected two or more")
+    if not task.questions:
+        raise ValueError(f"task {task.name}: no questions")
+    for question in task.questions:
+        wrong = [n for n in question.options if not 0 <= n < count]
+        if wrong or len(set(question.options)) < 2 or not question.phrasings:
+            raise ValueError(
+                f"task {task.name}, question {question.name}: options "
+                f"{question.options} of {count} classes in {len(question.phrasings)} "
+                "phrasings; expected two or more different classes and one phrasing"
+            )
+    try:
+        return label_forms(
+            task.classes,
+            letters=option_letters(count) if answer == "letter" else None,
+            grades=task_grades(task) if answer == "grade" else None,
+        )
+    except ValueError as error:
+        raise ValueError(f"task {task.name}: {error}") from error
+
+
+def task_grades(task: ClassTask) -> tuple[int, ...]:
+    """The grade of each class of an ordinal task."""
+    return tuple(range(task.first_grade, task.first_grade + len(task.classes)))
+
+
+def answer_labels(task: ClassTask, answer: str) -> tuple[str, ...]:
+    """What each class is called in an answer: its letter, name or grade."""
+    if answer == "letter":
+        return option_letters(len(task.classes))
+    if answer == "grade":
+        return tuple(map(str, task_grades(task)))
+    return task.classes
+
+
+def question_texts(
+    wording: Wording, asked: int, *, plane: str, answer: str
+) -> tuple[str, ...]:
+    """Every way to ask a question: phrasing, options and knowledge.
+
+    Args:
+        wording: of the task.
+        asked: index of the question.
+        plane: of the picture.
+        answer: one of `ANSWERS`.
+    """
+    task = wording.task
+    question = task.questions[asked]
+    if not 1 <= wording.phrasings <= len(question.phrasings):
+        raise ValueError(
+            f"{wording.phrasings} phrasings: {task.name} has 1 to "
+            f"{len(question.phrasings)} of its question {question.name}"
+        )
+    labels = answer_labels(task, answer)
+    named = [
+        name if labels[n] == name else f"{labels[n]} {name}"
+        for n, name in enumerate(task.classes)
+    ]
+    named = [named[n] for n in question.options]
+    between = "; " if any("," in name for name in named) else ", "
+    rest = f" {'Grades' if answer == 'grade' else 'Options'}: {between.join(named)}."
+    if wording.knowledge is not None:
+        told = [wording.knowledge[n] for n in question.options]
+        rest += "".join(
+            f" {name}: {text.rstrip('.')}."
+            for name, text in zip(named, told, strict=True)
+        )
+    return tuple(
+        text.replace(_PLANE, plane) + rest
+        for text in question.phrasings[: wording.phrasings]
+    )
+
+
+def wording_texts(
+    wording: Wording, planes: Sequence[str], *, answer: str
+) -> tuple[str, ...]:
+    """Every question of a task, once."""
+    texts = (
+        text
+        for asked in range(len(wording.task.questions))
+        for plane in planes
+        for text in question_texts(wording, asked, plane=plane, answer=answer)
+    )
+    return tuple(dict.fromkeys(texts))
+
+
+def label_answer(reason: str, label: str) -> str:
+    """The supervised answer.
+
+    >>> label_answer("a round organ", "B")
+    '<think>a round organ</think><answer>B</answer>'
+    """
+    return f"<think>{reason}</think><answer>{label}</answer>"
+
+
+def class_answers(wording: Wording, *, answer: str) -> tuple[str, ...]:
+    """The supervised answer of each class: for a tokenizer, for lengths."""
+    labels = answer_labels(wording.task, answer)
+    return tuple(map(label_answer, wording.reasons, labels))
+
+
+def label_instruction(answer: str) -> str:
+    """What a pretrained policy is told about the form of its answer."""
+    if answer not in ANSWERS:
+        raise ValueError(f"answer style {answer!r}: expected one of {ANSWERS}")
+    return (
+        " First reason about what the image shows between <think> and </think>, then "
+        f"give {_WAYS[answer]} alone between <answer> and </answer>, like this: "
+        f"<think>reasoning</think><answer>{answer}</answer>"
+    )

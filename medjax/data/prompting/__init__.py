@@ -1,0 +1,1 @@
+"""Prompts as a base model reads them: tokens, chat, patches."""

@@ -1,0 +1,148 @@
+"""The words of a prompt and its answer: Qwen2.5-VL's chat template, and their tokens.
+
+The text is cut after the last `<|vision_end|>` (without images: after the system turn)
+into the context and the question, so that several questions share one context. The cut
+lies beside a special token, where a tokenizer cuts in any case: the two halves give the
+tokens of the whole.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SYSTEM = "You are a helpful assistant."
+INSTRUCTION = (
+    " First reason about what the image shows between <think> and </think>, then give "
+    "the box as JSON in pixels of the image between <answer> and </answer>, like this: "
+    '<think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]'
+    "</answer>"
+)
+ANSWERS = ("list", "object")
+_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+
+
+class Style(NamedTuple):
+    """The words around a question, and the form of its answer."""
+
+    system: str | None  # None: no system turn
+    suffix: str  # follows every question
+    answer: str  # of boxes one of ANSWERS, "object" being the shorter
+
+
+class Tokens(NamedTuple):
+    """Ids of the special tokens that prompts are made of."""
+
+    image_pad: int
+    stop: int  # <|im_end|>
+    pad: int
+
+
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
+    """Ids of the special tokens; a tokenizer without one of them is an error."""
+    names = ("<|image_pad|>", "<|im_end|>", "<|endoftext|>")
+    needed = (*names, "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
+    # Not get_vocab(), which copies 150,000 entries at each call.
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in needed}
+    missing = [  # an unknown token gives None, or the unknown token's id
+        token
+        for token, i in ids.items()
+        if not isinstance(i, int) or tokenizer.convert_ids_to_tokens(i) != token
+    ]
+    if missing:
+        raise ValueError(
+            f"tokenizer without {', '.join(missing)}: expected one of the Qwen2.5-VL "
+            "family, or one that medjax.data.prompting.tokenizer.train_tokenizer made"
+        )
+    return Tokens(*(ids[name] for name in names))
+
+
+def prompt_text(
+    questions: Sequence[str], *, images: int, style: Style
+) -> tuple[str, list[str]]:
+    """The context's text and that of each question, one `<|image_pad|>` an image."""
+    system, user = "", "<|im_start|>user\n"
+    if style.system is not None:
+        system = f"<|im_start|>system\n{style.system}<|im_end|>"
+        user = "\n" + user
+    if images:
+        context, start = system + user + _IMAGE * images, ""
+    elif system:
+        context, start = system, user
+    else:
+        context, start = "<|im_start|>", "user\n"
+    end = f"{style.suffix}<|im_end|>\n<|im_start|>assistant\n"
+    return context, [start + question + end for question in questions]
+
+
+def answer_text(
+    box: Sequence[float] | Float[np.ndarray, "4"], name: str, *, style: str
+) -> str:
+    """The supervised answer, with corners in whole pixels of the shown image.
+
+    >>> answer_text((1, 2, 30, 40), "left insula", style="object")
+    '<think>left insula</think><answer>{"bbox_2d": [1, 2, 30, 40]}</answer>'
+    """
+    corners = ", ".join(str(round(float(x))) for x in box)
+    if style == "object":
+        answer = f'{{"bbox_2d": [{corners}]}}'
+    elif style == "list":
+        answer = f'[{{"bbox_2d": [{corners}], "label": {json.dumps(name)}}}]'
+    else:
+        raise ValueError(f"answer style {style!r}: expected one of {ANSWERS}")
+    return f"<think>{name}</think><answer>{answer}</answer>"
+
+
+def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
+    """An answer about each structure, with numbers of one to three digits."""
+    return tuple(
+        answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style)
+        for i, name in enumerate(names)
+    )
+
+
+def longest_answers(
+    names: Sequence[str], *, sizes: Sequence[tuple[int, int]], style: str
+) -> tuple[str, ...]:
+    """The longest right answer about each structure in images shown at `sizes`."""
+    height, width = (max(size[a] for size in sizes) for a in (0, 1))
+    box = (width, height, width, height)
+    return tuple(answer_text(box, name, style=style) for name in names)
+
+
+def corpus(
+    texts: Sequence[str], answers: Sequence[str], style: Style
+) -> tuple[str, ...]:
+    """All text that a run's tokenizer will meet: questions, answers, template."""
+    context, questions = prompt_text(tuple(texts), images=1, style=style)
+    return (context, *questions, *answers)
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of a text, nothing added."""
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) -> int:
+    """Tokens of the longest of `answers`, stop token included.
+
+    The bound on generation must not be below it: no answer could earn a reward.
+    """
+    return 1 + max(len(encode(tokenizer, text)) for text in answers)
+
+
+def check_answer_length(
+    tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], *, length: int
+) -> None:
+    """Raise ValueError if `length` new tokens cannot hold each of `answers`."""
+    needed = answer_length(tokenizer, answers)
+    if length < needed:
+        raise ValueError(
+            f"answers may have {length} tokens, but one in the asked format takes up "
+            f"to {needed}: raise the length to at least {needed}"
+        )

@@ -1,0 +1,280 @@
+"""Tokenizers in Qwen2.5-VL's form: load one, train a small one, tabulate its bytes.
+
+All are byte-level BPEs with NFC and Qwen's pre-tokenizer, which keeps each digit a
+token of its own. transformers is imported where it is used.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medjax.rl.text.boxes import ParseTables, build_tables
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)  # published order; ids follow the vocabulary's (151643 on)
+ADDED_TOKENS = (
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+)  # after those; text to a decoder that skips special tokens
+ANSWER_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+REQUIRED_TOKENS = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+)
+STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+QWEN_RANKS = 151_643
+
+# The published template's text for text and images (no tools, no numbered pictures).
+_CHAT_TEMPLATE = (
+    "{%- if messages[0]['role'] != 'system' -%}"
+    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{%- if message['content'] is string -%}{{ message['content'] }}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part['type'] == 'text' -%}{{ part['text'] }}"
+    "{%- else -%}{{ '<|vision_start|><|' + part['type'] + '_pad|><|vision_end|>' }}"
+    "{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{ '<|im_end|>\\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
+)
+
+
+def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
+    """Load a Hugging Face folder (or hub name) and check that it can serve the policy.
+
+    Raises:
+        ValueError: transformers reads no tokenizer there, or tokens that prompts need
+            are not in it; the message lists them.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path}: no tokenizer can be read here ({type(error).__name__}: {error}); "
+            "expected a folder with tokenizer.json, or vocab.json and merges.txt"
+        ) from error
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in REQUIRED_TOKENS if token not in vocabulary]
+    if missing:
+        raise ValueError(
+            f"{path}: the tokenizer has {len(vocabulary)} tokens and none for "
+            f"{', '.join(missing)}; expected Qwen2.5-VL's or one of train_tokenizer "
+            "(is tokenizer.json in the folder?)"
+        )
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> None:
+    """Write a folder that `load_tokenizer` and any transformers program reads."""
+    tokenizer.save_pretrained(str(path))
+
+
+def train_tokenizer(
+    corpus: Iterable[str], vocab_size: int, *, extra_tokens: Sequence[str] = ()
+) -> "PreTrainedTokenizerBase":
+    """Train a small tokenizer; the same corpus gives the same one.
+
+    Args:
+        corpus: texts to learn merges from, in any order.
+        vocab_size: most ids in all: 256 bytes, merges, 22 added tokens, `extra_tokens`.
+        extra_tokens: further texts to hold as one token, such as ANSWER_TAGS, which
+            makes a tiny policy's answers shorter. They are not special.
+    """
+    from tokenizers.trainers import BpeTrainer
+
+    added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
+    room = vocab_size - len(added)
+    if room < 256:
+        raise ValueError(
+            f"vocab_size {vocab_size} leaves {room} ids for the 256 bytes beside "
+            f"{len(added)} added tokens; it must be {256 + len(added)} or more"
+        )
+    backend: Any = _assemble({}, [], ()).backend_tokenizer
+    cut = re.compile("|".join(map(re.escape, added)))
+    backend.train_from_iterator(
+        # Added tokens are cut out of a text before the merges see it.
+        (piece for text in corpus for piece in cut.split(text)),
+        BpeTrainer(
+            vocab_size=room,
+            min_frequency=2,
+            show_progress=False,
+            initial_alphabet=sorted(_byte_letters().values()),
+        ),
+    )
+    model = json.loads(backend.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    return _assemble(model["vocab"], merges, added)
+
+
+def qwen_tokenizer(
+    ranks_path: str | Path, *, extra_tokens: Sequence[str] = ()
+) -> "PreTrainedTokenizerBase":
+    """Build Qwen's own tokenizer from its tiktoken file of ranks (a few seconds).
+
+    The file is `qwen.tiktoken`, 151,643 lines of base64 token and rank. Ids are the
+    published ones, 151643-151664 for the added tokens; `extra_tokens` follow.
+
+    Raises:
+        ValueError: the file is damaged, cut short, or of another vocabulary.
+    """
+    ranks = _read_ranks(Path(ranks_path))
+    letters = _byte_letters()
+
+    def spell(data: bytes) -> str:
+        return "".join(letters[byte] for byte in data)
+
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) > 1:
+            parts = _split_token(token, rank, ranks)
+            if len(parts) != 2:
+                raise ValueError(
+                    f"{ranks_path}: rank {rank} ({token!r}) is no merge of two tokens "
+                    "of lower rank, so this is no byte-level BPE"
+                )
+            merges.append((spell(parts[0]), spell(parts[1])))
+    vocabulary = {spell(token): rank for token, rank in ranks.items()}
+    added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
+    return _assemble(vocabulary, merges, added)
+
+
+def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
+    """Tables with which `parse_completions` reads this tokenizer's ids.
+
+    A token's bytes are those that decode() with skip_special_tokens writes: none for
+    special tokens, nor for ids between the tokenizer's length and `vocab_size`, the
+    rows of the policy's embedding.
+    """
+    if vocab_size < len(tokenizer):
+        raise ValueError(
+            f"vocab_size {vocab_size} is below the tokenizer's {len(tokenizer)} ids"
+        )
+    values = {letter: byte for byte, letter in _byte_letters().items()}
+    added = tokenizer.added_tokens_decoder
+    token_bytes = [b""] * vocab_size
+    for text, index in tokenizer.get_vocab().items():
+        if index in added:
+            special = added[index].special or index in tokenizer.all_special_ids
+            token_bytes[index] = b"" if special else text.encode()
+        elif set(text) <= values.keys():
+            token_bytes[index] = bytes(values[letter] for letter in text)
+        else:
+            raise ValueError(
+                f"token {index} ({text!r}) is not spelt in byte-level letters; "
+                "only byte-level BPE tokenizers (Qwen, GPT-2, Llama 3) are read"
+            )
+    return build_tables(token_bytes)
+
+
+def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """Ids that end a completion, <|im_end|> first (Qwen2.5-VL's own pair)."""
+    vocabulary = tokenizer.get_vocab()
+    return tuple(vocabulary[token] for token in STOP_TOKENS if token in vocabulary)
+
+
+def _assemble(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    added: Sequence[str],
+) -> "PreTrainedTokenizerBase":
+    from transformers import AddedToken, Qwen2Tokenizer
+
+    qwen: Any = Qwen2Tokenizer  # its annotations do not know what it takes
+    tokenizer = qwen(
+        vocab=vocabulary,
+        merges=merges,
+        unk_token=None,
+        eos_token=None,
+        pad_token=None,
+        padding_side="left",
+        chat_template=_CHAT_TEMPLATE,
+    )
+    if added:
+        tokenizer.add_tokens(
+            [
+                AddedToken(text, special=text in SPECIAL_TOKENS, normalized=False)
+                for text in added
+            ]
+        )
+        tokenizer.eos_token, tokenizer.pad_token = STOP_TOKENS
+    return tokenizer
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    ranks = {}
+    for number, line in enumerate(path.read_bytes().splitlines()):
+        token, _, rank = line.partition(b" ")
+        if rank != b"%d" % number or not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", token):
+            raise ValueError(
+                f"{path}, line {number + 1}: expected 'BASE64 {number}', "
+                f"found {line[:60]!r}"
+            )
+        ranks[base64.b64decode(token)] = number
+    if len(ranks) != QWEN_RANKS:
+        raise ValueError(f"{path}: {len(ranks)} tokens, Qwen's file has {QWEN_RANKS}")
+    return ranks
+
+
+def _split_token(token: bytes, limit: int, ranks: dict[bytes, int]) -> list[bytes]:
+    """Merge a token's bytes by ranks below `limit`: the two parts it was made from."""
+    parts = [token[at : at + 1] for at in range(len(token))]
+    while len(parts) > 2:
+        pairs = [
+            ranks.get(left + right, limit)
+            for left, right in zip(parts[:-1], parts[1:], strict=True)
+        ]
+        best = min(pairs)
+        if best >= limit:
+            break
+        at = pairs.index(best)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+def _byte_letters() -> dict[int, str]:
+    """The letter that byte-level BPE files write for each byte (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = sorted(set(range(256)) - set(printable))
+    letters = {byte: chr(byte) for byte in printable}
+    return letters | {byte: chr(256 + at) for at, byte in enumerate(others)}
+
+
+def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """A sum of the vocabulary, added tokens included: which text each id is."""
+    said = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Volumes that installed packages carry: packs, atlases, frames, splits."""

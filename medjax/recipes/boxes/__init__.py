@@ -1,0 +1,1 @@
+"""Boxes: the task of a run, and how its answers are scored."""

@@ -1,0 +1,185 @@
+"""Score an evaluation of boxes: tables, answers to keep, and the report's page."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from medjax.data.batches import Parts
+from medjax.data.boxes.baselines import (
+    Targets,
+    mean_box,
+    nearest_box,
+    record_targets,
+    view_targets,
+)
+from medjax.data.boxes.batches import Record
+from medjax.data.prompting.layout import Geometry
+from medjax.evals.boxes import (
+    Answers,
+    breakdown_tables,
+    scores,
+    summary_table,
+)
+from medjax.recipes.policy.scoring import (
+    NOTE,
+    Answered,
+    collect,
+    earlier_rows,
+    write_evaluation,
+)
+from medjax.rl.boxes import box_iou
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What the no-image baselines remember: so many moved pictures of a slice, and fewer
+# where that makes more than so many pictures in all.
+_MEMORY_DRAWS, _MEMORY = 8, 4000
+
+
+def make_score(
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    baselines: Callable[[Sequence[Record]], dict[str, Answers]],
+    *,
+    num_samples: int,
+    level: float,
+    seed: int,
+    before: Mapping[str, Path],
+) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
+    """A function that scores a stage's results and writes them into a folder.
+
+    The folder gets answers.jsonl (a line a question) and the tables as text; the
+    stage's folder above it gets `report.html` and its figures. Process 0 writes.
+
+    Args:
+        stage: its name in the tables.
+        tokenizer: to write answers down.
+        baselines: what contenders without an image score on the same records.
+        num_samples: of the bootstrap.
+        level: of its intervals.
+        seed: of it.
+        before: earlier evaluations, for rows of their own; see `earlier_rows`.
+    """
+
+    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
+        answered = collect(results, tokenizer)
+        values, records = answered.values, answered.records
+        ours = make_answers(values["iou"], values["parsed"], records)
+        if jax.process_index() == 0:
+            contenders = {stage: ours}
+            contenders |= _earlier(before, records) | baselines(records)
+            tables = [
+                summary_table(
+                    contenders, num_samples=num_samples, level=level, seed=seed
+                ),
+                *breakdown_tables(contenders),
+            ]
+            write_evaluation(folder, _rows(answered), tables)
+            _write_page(folder, stage, tables, answered)
+        return scores(ours) | {
+            "format": float(np.mean(values["well_formed"])),
+            "length": float(np.mean(values["length"])),
+            "n": len(records),
+        }
+
+    return score
+
+
+def no_image_answers(
+    parts: Parts, geometry: Geometry, records: Sequence[Record], *, seed: int
+) -> dict[str, Answers]:
+    """What the two baselines that see no image score on the records.
+
+    "mean box": of the structure in that plane; "nearest slice": its mean box in the
+    nearest training slice, which knows where the slice lies.
+    """
+    draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
+    memory = view_targets(parts.train, geometry, seed=seed, draws=draws)
+    asked = record_targets(records)
+    guesses = {
+        "no image: mean box": mean_box(memory, asked),
+        "no image: nearest slice": nearest_box(memory, asked),
+    }
+    return {
+        name: make_answers(_iou(boxes, asked), np.ones(len(boxes), bool), records)
+        for name, boxes in guesses.items()
+    }
+
+
+def make_answers(
+    iou: np.ndarray, parsed: np.ndarray, records: Sequence[Record]
+) -> Answers:
+    """Scores beside what they are grouped by."""
+    return Answers(
+        iou=np.asarray(iou, np.float64),
+        parsed=np.asarray(parsed, bool),
+        structure=np.array([r.structure for r in records]),
+        slice_id=np.array([r.slice_id for r in records]),
+        area=np.array([r.area_fraction for r in records]),
+    )
+
+
+def _iou(boxes: np.ndarray, asked: Targets) -> np.ndarray:
+    return np.asarray(box_iou(boxes.astype(np.float32), asked.boxes))
+
+
+def _rows(answered: Answered) -> Iterator[dict[str, Any]]:
+    """A line a question; boxes in pixels of the picture as it was shown."""
+    boxes, values = answered.predictions["boxes"], answered.values
+    for n, record in enumerate(answered.records):
+        parsed = bool(values["parsed"][n])
+        yield {
+            "sample_id": record.sample_id,
+            "slice": record.slice_id,
+            "query": record.query,
+            "structure": record.structure,
+            "target": [round(float(x), 2) for x in record.box],
+            "box": [round(float(x), 2) for x in boxes[n]] if parsed else None,
+            "iou": round(float(values["iou"][n]), 6),
+            "text": answered.texts[n],
+        }
+
+
+def _earlier(
+    before: Mapping[str, Path], records: Sequence[Record]
+) -> dict[str, Answers]:
+    """The answers of earlier stages that were asked the same questions."""
+    asked = [(record.sample_id, record.structure) for record in records]
+    found = {}
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row["structure"]) for row in rows] == asked:
+            iou = np.array([row["iou"] for row in rows])
+            parsed = np.array([row["box"] is not None for row in rows])
+            found[name] = make_answers(iou, parsed, records)
+    return found
+
+
+def _write_page(
+    folder: Path, stage: str, tables: Sequence[Any], answered: Answered
+) -> None:
+    from medjax.report.boxes import Overlay
+    from medjax.report.page import write_report
+
+    boxes, values = answered.predictions["boxes"], answered.values
+    overlays = [
+        Overlay(
+            image=record.image,
+            query=record.query,
+            truth=record.box,
+            box=boxes[n] if values["parsed"][n] else None,
+            iou=float(values["iou"][n]),
+        )
+        for n, record in enumerate(answered.records)
+    ]
+    write_report(
+        folder.parents[1],
+        title=f"{stage}, step {folder.name}",
+        tables=tables,
+        answers=overlays,
+        note=NOTE,
+    )

@@ -1,0 +1,1 @@
+"""Classes: the task of a run, its rewards, and how answers are scored."""

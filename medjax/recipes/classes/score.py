@@ -1,0 +1,269 @@
+"""Score an evaluation of classes: tables, answers to keep, and the report's page."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from medjax.data.classes.batches import LabelRecord
+from medjax.data.classes.pictures import Pictures, class_counts
+from medjax.data.classes.probe import majority_answers, probe_answers
+from medjax.data.classes.tasks import ClassTask, Wording
+from medjax.evals.classes import (
+    LabelAnswers,
+    balance_table,
+    by_question,
+    confusion_table,
+    scores,
+    summary_table,
+)
+from medjax.evals.tables import Table
+from medjax.recipes.policy.scoring import (
+    NOTE,
+    Answered,
+    collect,
+    earlier_rows,
+    write_evaluation,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Baselines = Callable[[Sequence[LabelRecord]], dict[str, LabelAnswers]]
+
+
+def label_baselines(
+    task: ClassTask, train: Pictures, *, seed: int, probe: Mapping[str, Any]
+) -> Baselines:
+    """The majority class and a linear probe on pixels, asked the same; kept once known.
+
+    Args:
+        task: whose questions are asked.
+        train: what they know.
+        seed: of the probe's draws.
+        probe: the other options of `probe_answers`.
+    """
+    memory: dict[str, dict[str, LabelAnswers]] = {}
+
+    def answers(records: Sequence[LabelRecord]) -> dict[str, LabelAnswers]:
+        if "found" not in memory:
+            guesses = {
+                "majority class": majority_answers(task, train, records),
+                "linear probe": probe_answers(task, train, records, seed=seed, **probe),
+            }
+            memory["found"] = {
+                name: make_answers(guess, records) for name, guess in guesses.items()
+            }
+        return memory["found"]
+
+    return answers
+
+
+def make_answers(
+    predicted: np.ndarray,
+    records: Sequence[LabelRecord],
+    *,
+    length: Sequence[float] | None = None,
+    overlap: Sequence[float] | None = None,
+) -> LabelAnswers:
+    """Answers beside what they are grouped by; `length` and `overlap` are of texts."""
+    unknown = np.full(len(records), np.nan)
+    return LabelAnswers(
+        label=np.array([record.label for record in records], np.int32),
+        predicted=np.asarray(predicted, np.int32),
+        group=np.array([record.group for record in records]),
+        question=np.array([record.question for record in records]),
+        length=unknown if length is None else np.asarray(length, np.float64),
+        overlap=unknown if overlap is None else np.asarray(overlap, np.float64),
+    )
+
+
+def make_score(
+    wording: Wording,
+    train: Pictures,
+    test: Pictures,
+    baselines: Baselines,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    num_samples: int,
+    level: float,
+    seed: int,
+    before: Mapping[str, Path],
+) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
+    """A function that scores a stage's results and writes them into a folder.
+
+    The folder gets answers.jsonl (a line a question) and the tables as text; the
+    stage's folder above it gets `report.html` and its figures. Process 0 writes.
+
+    Args:
+        wording: of the task.
+        train: training part, for the balance of the classes.
+        test: test part.
+        baselines: what contenders without a language model answer.
+        stage: its name in the tables.
+        tokenizer: to write answers down.
+        num_samples: of the bootstrap.
+        level: of its intervals.
+        seed: of it.
+        before: earlier evaluations, for rows of their own; see `earlier_rows`.
+    """
+    task = wording.task
+    kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
+    options = {question.name: question.options for question in task.questions}
+
+    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
+        answered = collect(results, tokenizer)
+        values, records = answered.values, answered.records
+        offered = [options[record.question] for record in records]
+        ranked = most_likely(answered.predictions["class_logp"], offered)
+        ours = make_answers(
+            answered.predictions["label"],
+            records,
+            length=values["length"],
+            overlap=values["recitation"],
+        )
+        if jax.process_index() == 0:
+            contenders = {stage: ours}
+            contenders |= _earlier(before, records) | baselines(records)
+            tables = [
+                summary_table(
+                    contenders,
+                    **kind,
+                    num_samples=num_samples,
+                    level=level,
+                    seed=seed,
+                    against=next((x for x in before if x in contenders), None),
+                ),
+                *_confusion_tables(task, stage, ours),
+                *_balance_tables(task, train, test),
+            ]
+            write_evaluation(folder, _rows(task, answered, ranked), tables)
+            _write_page(folder, stage, tables, task, answered)
+        found = scores(ours, **kind)
+        truth = np.array([record.label for record in records])
+        return found | {
+            "ranked accuracy": float(np.mean(ranked == truth)),
+            "format": float(np.mean(values["well_formed"])),
+            "think_words": float(np.mean(values["think_words"])),
+            "n": len(records),
+        }
+
+    return score
+
+
+def most_likely(
+    logp: Float[np.ndarray, "N C"], offered: Sequence[Sequence[int]]
+) -> Int[np.ndarray, "N"]:
+    """The most likely class of those that each question offers."""
+    chosen = [row[list(n)].argmax() for row, n in zip(logp, offered, strict=True)]
+    found = [n[at] for at, n in zip(chosen, offered, strict=True)]
+    return np.array(found, np.int32)
+
+
+def _rows(
+    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "N"]
+) -> Iterator[dict[str, Any]]:
+    """A line a question."""
+    predicted, values = answered.predictions["label"], answered.values
+    for n, record in enumerate(answered.records):
+        label = int(predicted[n])
+        yield {
+            "sample_id": record.sample_id,
+            "picture": record.slice_id,
+            "group": record.group,
+            "query": record.query,
+            "question": record.question,
+            "target": record.name,
+            "answer": task.classes[label] if label >= 0 else None,
+            "label": label,
+            "ranked": int(ranked[n]),
+            "length": int(values["length"][n]),
+            "recitation": round(float(values["recitation"][n]), 6),
+            "text": answered.texts[n],
+        }
+
+
+def _earlier(
+    before: Mapping[str, Path], records: Sequence[LabelRecord]
+) -> dict[str, LabelAnswers]:
+    """The answers of earlier stages that were asked the same questions.
+
+    Where fewer than half of them could be read, the classes that the policy held for
+    most likely have a row too: so a policy is tested that was not taught to answer.
+    """
+    asked = [(record.sample_id, record.name) for record in records]
+    found = {}
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row.get("target")) for row in rows] == asked:
+            found[name] = make_answers(
+                np.array([row["label"] for row in rows]),
+                records,
+                length=[row["length"] for row in rows],
+                overlap=[row["recitation"] for row in rows],
+            )
+            if np.mean(found[name].predicted >= 0) < 0.5:
+                ranked = np.array([row["ranked"] for row in rows])
+                found[f"{name}, most likely"] = make_answers(ranked, records)
+    return found
+
+
+def _confusion_tables(
+    task: ClassTask, stage: str, answers: LabelAnswers
+) -> Iterator[Table]:
+    """One a question; an answer may be a class that it does not offer."""
+    for name, part in by_question(answers).items():
+        title = f"{stage}, question {name}: confusion matrix"
+        yield confusion_table(part, task.classes, title=title)
+
+
+def _balance_tables(
+    task: ClassTask, train: Pictures, test: Pictures
+) -> Iterator[Table]:
+    """How many pictures of each class the parts have, one table a question."""
+    for m, question in enumerate(task.questions):
+        parts = {
+            name: class_counts(pictures, len(task.classes), m)[list(question.options)]
+            for name, pictures in (("train", train), ("test", test))
+        }
+        yield balance_table([task.classes[n] for n in question.options], parts)
+
+
+def _write_page(
+    folder: Path,
+    stage: str,
+    tables: Sequence[Any],
+    task: ClassTask,
+    answered: Answered,
+) -> None:
+    from medjax.report.classes import Answer, answer_sheet, confusion_figure
+    from medjax.report.page import write_report
+
+    predicted = answered.predictions["label"]
+    answers = [
+        Answer(
+            image=record.image,
+            truth=record.name,
+            said=task.classes[label] if label >= 0 else None,
+            text=text,
+        )
+        for record, label, text in zip(
+            answered.records, predicted, answered.texts, strict=True
+        )
+    ]
+    labels = np.array([record.label for record in answered.records])
+    figures = {
+        "answers": answer_sheet(answers, count=6),
+        "confusion": confusion_figure(labels, predicted, task.classes),
+    }
+    write_report(
+        folder.parents[1],
+        title=f"{stage}, step {folder.name}",
+        tables=tables,
+        figures=figures,
+        note=NOTE,
+    )

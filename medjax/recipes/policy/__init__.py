@@ -1,0 +1,1 @@
+"""What runs that train a policy share: its opening, its stages, scoring."""

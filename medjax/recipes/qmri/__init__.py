@@ -1,0 +1,1 @@
+"""Quantitative MRI: methods, training, scoring, prediction from scans."""

@@ -1,0 +1,1 @@
+"""Completions read on the device, each reader beside its host definition."""

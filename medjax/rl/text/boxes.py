@@ -1,0 +1,179 @@
+"""Read boxes from sampled tokens on the device; `rl/parse_text.py` says what is read.
+
+Tokens become bytes through a table of the vocabulary, bytes drive the automaton of
+`box_automaton.py`, and four registers collect the numbers. Everything is integer work
+on arrays of the leading shape, so it runs under jit and vmap and on sharded rows.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Int, UInt8
+
+from medjax.rl.text import box_automaton
+from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
+
+
+class ParseTables(NamedTuple):
+    """A vocabulary's bytes and the automaton; made by `data.tokenizer.parse_tables`."""
+
+    vocab_bytes: UInt8[Array | np.ndarray, "bytes"]  # every token's, one after another
+    vocab_start: Int[Array | np.ndarray, "V"]  # a token's first byte in vocab_bytes
+    vocab_length: Int[Array | np.ndarray, "V"]  # 0 = writes nothing, as special tokens
+    transitions: Int[Array | np.ndarray, "S 256"]
+    outputs: Int[Array | np.ndarray, "S"]
+
+
+class _Reader(NamedTuple):
+    """Where the automaton stands in a row; every array has the leading shape."""
+
+    state: Array
+    mantissa: Array  # [..., 4] digits of the four numbers
+    decimals: Array  # [..., 4] how many of the digits stand behind the point
+    negative: Array  # [..., 4]
+    num_answers: Array
+
+
+def build_tables(token_bytes: list[bytes]) -> ParseTables:
+    """Tables for a vocabulary given as each token's bytes, `b""` for special tokens."""
+    lengths = np.array([len(data) for data in token_bytes], np.int32)
+    # One byte more, so that an empty token at the end has an address too.
+    flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
+    starts = np.cumsum(lengths, dtype=np.int32) - lengths
+    return ParseTables(flat, starts, lengths, *box_automaton.build_automaton())
+
+
+def fold_bytes(
+    step: Callable[[Any, Array, Array, Array], Any],
+    carry: Any,
+    tokens: Int[Array, "*N T"],
+    mask: Bool[Array, "*N T"],
+    tables: ParseTables,
+    *,
+    limit: Int[Array, "*N"] | None = None,
+) -> Any:
+    """Fold `step` over the bytes of completions, one byte of every row per turn.
+
+    The loop is as long as the longest row has bytes: one reduction over all rows, and
+    no other traffic between devices.
+
+    Args:
+        step: (carry, byte, at, reading) -> carry. The three are of the leading shape:
+            a byte 0-255 (int32), its place in its row's text, and whether there is
+            one at this turn. A row without one must not change: it is read out, or at
+            a token that writes nothing.
+        carry: any tree of arrays.
+        tokens: token ids below V, with any leading axes, or none.
+        mask: 1 = a token of the completion; others are not read.
+        tables: as made for the same vocabulary.
+        limit: read this many bytes of a row at most.
+    """
+    if tokens.shape != mask.shape:
+        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
+    data, address, length = map(jnp.asarray, tables[:3])
+    place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
+    count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
+    size = jnp.where(mask, length[tokens], 0)
+    start = address[tokens]
+    turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
+    if limit is not None:
+        before = jnp.cumsum(size, axis=-1, dtype=jnp.int32) - size
+        turns = jnp.where(before < limit[..., None], turns, 0)
+
+    def read_byte(
+        _: Array, reader: tuple[Any, Array, Array, Array]
+    ) -> tuple[Any, Array, Array, Array]:
+        carry, token, offset, at = reader
+        index = jnp.minimum(token, tokens.shape[-1] - 1)
+        here = _pick(size, index)
+        reading = (token < count) & (offset < here)
+        if limit is not None:
+            reading &= at < limit
+        byte = data[_pick(start, index) + offset].astype(jnp.int32)
+        leaves = offset + 1 >= here
+        return (
+            step(carry, byte, at, reading),
+            token + leaves.astype(jnp.int32),
+            jnp.where(leaves, 0, offset + 1),
+            at + reading.astype(jnp.int32),
+        )
+
+    zero = jnp.zeros_like(count)
+    most = jnp.max(jnp.sum(turns, axis=-1, dtype=jnp.int32))
+    return lax.fori_loop(0, most, read_byte, (carry, zero, zero, zero))[0]
+
+
+def parse_completions(
+    tokens: Int[Array, "*N T"], mask: Bool[Array, "*N T"], tables: ParseTables
+) -> Parsed:
+    """Parse completions as `parse_text` does the bytes of their tokens.
+
+    Whole numbers equal the host's everywhere; decimals do where float32 division is
+    correctly rounded (CPU), and within two units in the last place elsewhere.
+
+    Args:
+        tokens: token ids below V, with any leading axes, or none.
+        mask: 1 = a token of the completion; others are not read. The stop token may
+            be in it, as special tokens write nothing.
+        tables: as made for the same vocabulary.
+    """
+    transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
+
+    def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:
+        state = transitions[reader.state, byte].astype(jnp.int32)
+        state = jnp.where(reading, state, reader.state)
+        before, output = outputs[reader.state], outputs[state]
+        closes = (before & ~output & box_automaton.INSIDE) > 0
+        action = jnp.where(reading, output % box_automaton.SLOT, box_automaton.IDLE)
+        slot = output // box_automaton.SLOT % 4
+        return _Reader(
+            state,
+            *_update_numbers(reader, action, slot, byte - ord("0")),
+            reader.num_answers + (reading & closes).astype(jnp.int32),
+        )
+
+    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
+    zeros = jnp.zeros((*zero.shape, 4), jnp.int32)
+    reader = _Reader(zero, zeros, zeros, zeros > 0, zero)
+    reader = fold_bytes(step, reader, tokens, mask, tables)
+
+    output = outputs[reader.state]
+    box_found = (output & box_automaton.HAS_BOX) > 0
+    powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
+    boxes = reader.mantissa.astype(jnp.float32) / powers[reader.decimals]
+    boxes = jnp.where(reader.negative, -boxes, boxes)
+    return Parsed(
+        boxes=jnp.where(box_found[..., None], boxes, jnp.float32(0)),
+        box_found=box_found,
+        format=(output & box_automaton.IN_FORMAT) > 0,
+        num_answers=reader.num_answers,
+    )
+
+
+def _pick(rows: Array, at: Array) -> Array:
+    """rows[..., at] for a row's own `at`."""
+    return jnp.take_along_axis(rows, at[..., None], axis=-1, mode="clip")[..., 0]
+
+
+def _update_numbers(
+    reader: _Reader, action: Array, slot: Array, digit: Array
+) -> tuple[Array, Array, Array]:
+    mine = jnp.stack([slot == number for number in range(4)], axis=-1)
+    action, digit = action[..., None], digit[..., None]
+    reset = mine & (action == box_automaton.RESET)
+    whole = mine & (action == box_automaton.WHOLE)
+    room = reader.mantissa < LIMIT // 10
+    fraction = mine & (action == box_automaton.FRACTION) & room
+    fraction &= reader.decimals < DECIMALS
+    longer = reader.mantissa * 10 + digit
+    mantissa = jnp.where(fraction | (whole & room), longer, reader.mantissa)
+    mantissa = jnp.where(whole & ~room, LIMIT, mantissa)
+    negative = reader.negative | (mine & (action == box_automaton.SIGN))
+    return (
+        jnp.where(reset, 0, mantissa),
+        jnp.where(reset, 0, reader.decimals + fraction.astype(jnp.int32)),
+        negative & ~reset,
+    )

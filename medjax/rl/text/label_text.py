@@ -1,0 +1,196 @@
+r"""Read a completion's label on the host: what `rl/labels.py` is tested against.
+
+- The *answer* is what stands in the last of the blocks `<answer>..</answer>`, found
+  from left to right, each as short as can be: they do not nest, and a block without
+  its closing tag is none. Boxes are read from the first block, labels from the last:
+  there is one only where the format is right, and VLM-R1 reads choices so.
+- The answer is a *label* if, without ASCII's white space at its ends and case-folded
+  (Unicode's full folding), it is exactly one of
+    - the name of a class;
+    - its grade in plain decimals, "2", "10" or "-1"; not "+2", "02", "2.0", "two";
+    - its letter as "B", "(B)", "B.", "B)" or "B:", all but the first also followed by
+      the name or grade of the same class, "B. liver".
+  Everything else is no label: several letters or names, a letter and the name of
+  another class, a sentence, another language, nothing, bytes that are no UTF-8.
+- The *reasoning* is what stands between the first `<think>` and the first `</think>`
+  after it, whatever surrounds it.
+- A text is *well formed* if without surrounding white space it is
+  `<think>..</think>`, optional white space, `<answer>..</answer>`, and each of the four
+  tags occurs once. Whether the answer is a label, and how long the reasoning is, is not
+  asked here (`label_format_reward` does).
+
+Positions are in bytes of the text.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from medjax.rl.text.box_text import TAGS
+from medjax.rl.text.words import encode, split_words
+
+SPACE = " \t\n\v\f\r"
+CLOSERS = ".):"  # what may follow an option's letter
+
+_ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
+_THINK = re.compile(rb"<think>(.*?)</think>", re.DOTALL)
+_FORMAT = re.compile(rb"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+_OPTION = re.compile(
+    rf"(?:\((?P<a>.)\)|(?P<b>.)[{CLOSERS}])[{SPACE}]*(?P<rest>.*)", re.DOTALL
+)
+
+
+class LabelForms(NamedTuple):
+    """How the C classes may be answered, case-folded; made by `label_forms`."""
+
+    texts: tuple[tuple[str, ...], ...]  # name and grade of each class
+    letters: tuple[str, ...]  # one a class, or none at all
+
+
+class ParsedLabels(NamedTuple):
+    """What completions say; spans are (first byte, byte after the last)."""
+
+    label: Int[Array | np.ndarray, "*N"]  # class index, -1 = none was read
+    parsed: Bool[Array | np.ndarray, "*N"]  # there is a label
+    well_formed: Bool[Array | np.ndarray, "*N"]  # think, answer, and nothing else
+    num_answers: Int[Array | np.ndarray, "*N"]  # closed answer blocks
+    think: Int[Array | np.ndarray, "*N 2"]  # span of the reasoning, (0, 0) = none
+    think_words: Int[Array | np.ndarray, "*N"]  # words in it, see `rl/words.py`
+    answer: Int[Array | np.ndarray, "*N 2"]  # span of the last answer, (0, 0) = none
+
+
+def option_letters(count: int) -> tuple[str, ...]:
+    """The letters A, B, C, ... of `count` options."""
+    if not 1 <= count <= 26:
+        raise ValueError(
+            f"{count} options: letters serve 1 to 26, answer by name instead"
+        )
+    return tuple(chr(ord("A") + n) for n in range(count))
+
+
+def label_forms(
+    names: Sequence[str],
+    *,
+    letters: Sequence[str] | None,
+    grades: Sequence[int] | None,
+) -> LabelForms:
+    """What counts as an answer for each class.
+
+    Args:
+        names: of the C classes, in the order of their indices.
+        letters: of the options, one ASCII letter a class; see `option_letters`.
+        grades: of ordinal classes, consecutive and rising, so that grades differ by as
+            much as indices do.
+
+    Raises:
+        ValueError: no classes; a name that is empty or holds a tag; letters or grades
+            of another number or kind; an answer that two classes share after folding.
+    """
+    if isinstance(names, str) or not names:
+        raise ValueError(f"names {names!r}: expected a list of one or more class names")
+    for name in names:
+        if not isinstance(name, str) or any("\ud800" <= c < "\ue000" for c in name):
+            raise ValueError(f"class name {name!r} is no Unicode text")
+    folded = [name.strip(SPACE).casefold() for name in names]
+    for name, text in zip(names, folded, strict=True):
+        tags = [tag.decode() for tag in TAGS if tag.decode() in text]
+        if not text or tags:
+            what = f"holds {tags[0]}" if tags else "is empty"
+            raise ValueError(f"class name {name!r} {what}: no answer could match it")
+    texts = [(text,) for text in folded]
+    if grades is not None:
+        _check_grades(grades, len(names))
+        texts = [
+            (text,) if text == str(grade) else (text, str(int(grade)))
+            for text, grade in zip(folded, grades, strict=True)
+        ]
+    options = () if letters is None else _fold_letters(letters, len(names))
+    forms = LabelForms(tuple(texts), options)
+    _check_ambiguity(forms, names)
+    return forms
+
+
+def read_label(answer: str | bytes, forms: LabelForms) -> int:
+    """The class that an answer's text names, or -1."""
+    try:
+        text = encode(answer).decode().strip(SPACE).casefold()
+    except UnicodeDecodeError:
+        return -1
+    for label, texts in enumerate(forms.texts):
+        if text in texts:
+            return label
+    return _read_option(text, forms)
+
+
+def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
+    """Parse one completion, special tokens left out; fields have no leading axis."""
+    data = encode(text)
+    answers = list(_ANSWER.finditer(data))
+    think = _THINK.search(data)
+    label = read_label(answers[-1].group(1), forms) if answers else -1
+    tags_once = all(data.count(tag) == 1 for tag in TAGS)
+    return ParsedLabels(
+        label=np.array(label, np.int32),
+        parsed=np.array(label >= 0),
+        well_formed=np.array(bool(tags_once and _FORMAT.fullmatch(data))),
+        num_answers=np.array(len(answers), np.int32),
+        think=np.array(think.span(1) if think else (0, 0), np.int32),
+        think_words=np.array(
+            len(split_words(think.group(1))) if think else 0, np.int32
+        ),
+        answer=np.array(answers[-1].span(1) if answers else (0, 0), np.int32),
+    )
+
+
+def _read_option(text: str, forms: LabelForms) -> int:
+    if text in forms.letters:
+        return forms.letters.index(text)
+    match = _OPTION.fullmatch(text)
+    letter = match and (match["a"] or match["b"])
+    if not match or letter not in forms.letters:
+        return -1
+    label = forms.letters.index(letter)
+    return label if match["rest"] in ("", *forms.texts[label]) else -1
+
+
+def _check_grades(grades: Sequence[int], count: int) -> None:
+    odd = [
+        grade
+        for grade in grades
+        if isinstance(grade, bool) or not isinstance(grade, int | np.integer)
+    ]
+    if odd:
+        raise ValueError(f"grade {odd[0]!r} is not an integer")
+    if len(grades) != count or list(grades) != [grades[0] + n for n in range(count)]:
+        raise ValueError(
+            f"grades {list(grades)}: expected {count} consecutive rising integers, one "
+            "a class"
+        )
+
+
+def _fold_letters(letters: Sequence[str], count: int) -> tuple[str, ...]:
+    folded = tuple(letter.casefold() for letter in letters)
+    fit = all(len(x) == 1 and x.isascii() and x.isalpha() for x in folded)
+    if not fit or len(folded) != count or len(set(folded)) != count:
+        raise ValueError(
+            f"letters {list(letters)}: expected {count} different ASCII letters, one a "
+            "class"
+        )
+    return folded
+
+
+def _check_ambiguity(forms: LabelForms, names: Sequence[str]) -> None:
+    owners: dict[str, int] = {}
+    for label, texts in enumerate(forms.texts):
+        for text in texts:
+            other = owners.setdefault(text, label)
+            other = _read_option(text, forms) if other == label else other
+            if other not in (-1, label):
+                raise ValueError(
+                    f"the answer {text!r} would name two classes, {other} "
+                    f"({names[other]!r}) and {label} ({names[label]!r}): rename one, "
+                    "or leave the letters or grades out"
+                )

@@ -1,0 +1,133 @@
+"""Read labels from sampled tokens on the device; `rl/label_text.py` says what is read.
+
+Bytes come from the loop of `rl/parse.py` and drive the two automata of
+`rl/label_automaton.py`. All is integer work on arrays of the leading shape.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt8
+
+from medjax.rl.text import label_automaton, words
+from medjax.rl.text.boxes import ParseTables, fold_bytes
+from medjax.rl.text.label_automaton import IN_ANSWER, IN_THINK, WELL_FORMED
+from medjax.rl.text.label_text import LabelForms, ParsedLabels
+
+
+class LabelTables(NamedTuple):
+    """The classes' automata; made by `label_tables`."""
+
+    frame: Int[Array | np.ndarray, "F 256"]
+    flags: Int[Array | np.ndarray, "F"]
+    columns: UInt8[Array | np.ndarray, "256"]
+    transitions: Int[Array | np.ndarray, "S columns"]
+    labels: Int[Array | np.ndarray, "S"]
+    word_kinds: UInt8[Array | np.ndarray, "256"]
+
+
+class _Place(NamedTuple):
+    """What is remembered at a `<`, which may turn out to start a closing tag."""
+
+    at: Array
+    answer: Array  # state of the answer's automaton before it
+    words: Array  # of the reasoning before it
+
+
+class _Reader(NamedTuple):
+    """Where a row stands; every array has the leading shape."""
+
+    frame: Array
+    answer: Array  # state since the last <answer>
+    words: Array  # started since the last byte that was outside the reasoning
+    in_word: Array
+    mark: _Place
+    think_opened: Array  # first byte after <think>
+    answer_opened: Array
+    read: ParsedLabels
+
+
+def label_tables(forms: LabelForms) -> LabelTables:
+    """Tables for `parse_labels`, NumPy; the same whatever the vocabulary of tokens."""
+    frame = label_automaton.build_frame()
+    reader = label_automaton.build_reader(forms)
+    return LabelTables(*frame, *reader, words.KINDS)
+
+
+def parse_labels(
+    tokens: Int[Array, "*N T"],
+    mask: Bool[Array, "*N T"],
+    tables: ParseTables,
+    labels: LabelTables,
+) -> ParsedLabels:
+    """Parse completions as `parse_label_text` does the bytes of their tokens.
+
+    Args:
+        tokens: token ids below V, with any leading axes, or none.
+        mask: 1 = a token of the completion; others are not read. The stop token may
+            be in it, as special tokens write nothing.
+        tables: of the vocabulary.
+        labels: of the classes.
+    """
+    labels = LabelTables(*map(jnp.asarray, labels))
+
+    def step(old: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:
+        frame = labels.frame[old.frame, byte].astype(jnp.int32)
+        was, now = labels.flags[old.frame], labels.flags[frame]
+        opens, closes = now & ~was, was & ~now
+        kind = labels.word_kinds[byte]
+        in_word = kind > words.BREAK
+        starts = in_word & (~old.in_word | (kind == words.INITIAL))
+        at_tag = byte == ord("<")
+        new = _Reader(
+            frame,
+            jnp.where(
+                (opens & IN_ANSWER) > 0,
+                0,
+                labels.transitions[old.answer, labels.columns[byte]],
+            ),
+            jnp.where((was & IN_THINK) > 0, old.words + starts.astype(jnp.int32), 0),
+            in_word,
+            _choose(at_tag, _Place(at, old.answer, old.words), old.mark),
+            jnp.where((opens & IN_THINK) > 0, at + 1, old.think_opened),
+            jnp.where((opens & IN_ANSWER) > 0, at + 1, old.answer_opened),
+            _close(old, labels.labels, closes),
+        )
+        return _choose(reading, new, old)
+
+    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
+    none = jnp.zeros(zero.shape, bool)
+    span = jnp.zeros((*zero.shape, 2), jnp.int32)
+    nothing = ParsedLabels(zero - 1, none, none, zero, span, zero, span)
+    place = _Place(zero, zero, zero)
+    reader = _Reader(zero, zero, zero, none, place, zero, zero, nothing)
+    reader = fold_bytes(step, reader, tokens, mask, tables)
+    right = (labels.flags[reader.frame] & WELL_FORMED) > 0
+    return reader.read._replace(parsed=reader.read.label >= 0, well_formed=right)
+
+
+def _close(reader: _Reader, label_of: Array, closes: Array) -> ParsedLabels:
+    """What is known once a closing tag is read: the block ended before its `<`."""
+    read, mark = reader.read, reader.mark
+    answered, thought = (closes & IN_ANSWER) > 0, (closes & IN_THINK) > 0
+    answer = jnp.stack([reader.answer_opened, mark.at], axis=-1)
+    think = jnp.stack([reader.think_opened, mark.at], axis=-1)
+    return read._replace(
+        label=jnp.where(answered, label_of[mark.answer], read.label),
+        num_answers=read.num_answers + answered.astype(jnp.int32),
+        answer=jnp.where(answered[..., None], answer, read.answer),
+        think=jnp.where(thought[..., None], think, read.think),
+        think_words=jnp.where(thought, mark.words, read.think_words),
+    )
+
+
+def _choose(condition: Array, new: Any, old: Any) -> Any:
+    """Leaf by leaf; a leaf may have one axis more than the condition."""
+
+    def choose(a: Array, b: Array) -> Array:
+        wide = condition[..., None] if a.ndim > condition.ndim else condition
+        return jnp.where(wide, a, b)
+
+    return jax.tree.map(choose, new, old)

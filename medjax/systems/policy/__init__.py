@@ -1,0 +1,1 @@
+"""Systems that train a policy: what boxes and classes share."""

@@ -1,0 +1,131 @@
+"""What every grounding system shares: reading boxes, judging them, evaluation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.rl.rewards import parsed_iou
+from medjax.rl.text.boxes import ParseTables, parse_completions
+from medjax.systems.policy.qwen25vl import sample_prompt
+from medjax.types import GroundingBatch, Key, TrainState
+
+
+class Judged(NamedTuple):
+    """What completions say about their targets; a leading shape of [N] or [N, G]."""
+
+    boxes: Float[Array, "*N 4"]  # resized pixels, zeros where none was found
+    iou: Float[Array, "*N"]  # 0 where no box was found
+    parsed: Bool[Array, "*N"]
+    well_formed: Bool[Array, "*N"]  # think and answer blocks as asked for
+
+
+class Predictions(NamedTuple):
+    """Greedy answers to N prompts."""
+
+    boxes: Float[Array, "N 4"]
+    tokens: Int[Array, "N T"]
+    mask: Bool[Array, "N T"]
+
+
+def judge(
+    tokens: Int[Array, "*N T"],
+    mask: Bool[Array, "*N T"],
+    targets: Float[Array, "*N 4"],
+    tables: ParseTables,
+) -> Judged:
+    """Read each completion's box and hold it against its target."""
+    parsed = parse_completions(tokens, mask, tables)
+    iou = parsed_iou(parsed.boxes, parsed.box_found, targets)
+    return Judged(parsed.boxes, iou, parsed.box_found, parsed.format)
+
+
+def make_evaluate(
+    config: Qwen25VLConfig,
+    tables: ParseTables,
+    *,
+    max_tokens: int,
+    stop_tokens: Sequence[int],
+    pad: int,
+) -> Callable[[TrainState, GroundingBatch, Key], tuple[Predictions, dict[str, Array]]]:
+    """The evaluation of a grounding policy: one greedy answer a prompt.
+
+    Per example: `iou` (0 without a box), `parsed`, `well_formed`, `length` in tokens,
+    and `valid`, 0 for rows that only fill a batch.
+    """
+
+    def evaluate(
+        state: TrainState, batch: GroundingBatch, key: Key
+    ) -> tuple[Predictions, dict[str, Array]]:
+        rollout = sample_prompt(
+            config,
+            state.params,
+            batch.prompt,
+            batch.sample_id,
+            key,
+            group=1,
+            max_tokens=max_tokens,
+            stop_tokens=stop_tokens,
+            pad=pad,
+            temperature=0.0,
+        )
+        tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+        judged = judge(tokens, mask, batch.boxes, tables)
+        metrics = {
+            "iou": judged.iou,
+            "parsed": judged.parsed,
+            "well_formed": judged.well_formed,
+            "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+            "valid": batch.valid,
+        }
+        return Predictions(judged.boxes, tokens, mask), metrics
+
+    return evaluate
+
+
+def check_answers(
+    batch: GroundingBatch, tables: ParseTables, *, tau: float, names: Sequence[Any]
+) -> None:
+    """Show that the ground truth, written in the prompt's frame, earns reward 1.
+
+    The supervised answers of a batch go through the parser and the reward that the
+    completions will go through. Run before training: a wrong coordinate frame, a
+    parser that does not know the tokenizer or an answer cut by the token limit are
+    found here and not as a reward that stays 0.
+
+    Args:
+        batch: with tight boxes as answers (no loosened ones).
+        tables: of the policy's vocabulary.
+        tau: the strictest threshold of the run.
+        names: one a row, for the message.
+
+    Raises:
+        ValueError: the first rows whose ground truth does not earn reward 1, with what
+            was read from them.
+    """
+    judged = jax.device_get(
+        jax.jit(judge)(
+            jnp.asarray(batch.answer),
+            jnp.asarray(batch.answer_mask),
+            jnp.asarray(batch.boxes),
+            tables,
+        )
+    )
+    wrong = batch.valid & ~(judged.well_formed & (judged.iou >= tau - 1e-6))
+    if not wrong.any():
+        return
+    rows = [
+        f"  {names[i]}: target {batch.boxes[i].tolist()}, read "
+        f"{judged.boxes[i].tolist() if judged.parsed[i] else 'no box'}, IoU "
+        f"{judged.iou[i]:.3f}, format {'right' if judged.well_formed[i] else 'wrong'}"
+        for i in wrong.nonzero()[0][:5]
+    ]
+    raise ValueError(
+        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
+        f"earn reward 1 at tau {tau:g}:\n" + "\n".join(rows) + "\nIs the box frame the "
+        "prompt's (resized pixels), are answers within the token limit, and boxes "
+        "large enough for corners in whole pixels?"
+    )

@@ -1,0 +1,171 @@
+"""What every system about classes shares: reading labels, evaluation, the self-test."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.policy import (
+    Prefill,
+    completion_logps,
+    encode_images,
+    prefill,
+)
+from medjax.rl.label_rewards import label_format_reward
+from medjax.rl.text.boxes import ParseTables
+from medjax.rl.text.labels import LabelTables, parse_labels
+from medjax.rl.text.recitation import recitation_reward
+from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.systems.policy.qwen25vl import sample
+from medjax.types import Key, LabelBatch, Params, TrainState
+
+
+class Predictions(NamedTuple):
+    """Greedy answers to N prompts."""
+
+    label: Int[Array, "N"]  # class index, -1 = none was read
+    class_logp: Float[Array, "N C"]  # log-probability of each class's answer
+    tokens: Int[Array, "N T"]
+    mask: Bool[Array, "N T"]
+
+
+def make_evaluate(
+    config: Qwen25VLConfig,
+    tables: ParseTables,
+    *,
+    labels: LabelTables,
+    references: RecitationTables,
+    answers: Int[np.ndarray, "C T"],
+    answers_mask: Bool[np.ndarray, "C T"],
+    max_tokens: int,
+    stop_tokens: Sequence[int],
+    pad: int,
+    max_words: int | None = None,
+) -> Callable[[TrainState, LabelBatch, Key], tuple[Predictions, dict[str, Array]]]:
+    """The evaluation of a policy that names classes: one greedy answer a prompt.
+
+    Beside it every class's answer has its log-probability: what a policy knows that
+    does not write such answers, as before it was taught to.
+
+    Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
+    overlap of the reasoning with the descriptions of all classes, 0 without words),
+    `think_words`, and `valid`, 0 for rows that only fill a batch.
+
+    Args:
+        config: the policy's sizes.
+        tables: of its vocabulary.
+        labels: to read answers.
+        references: what the reasoning is compared with.
+        answers: how each class is answered, stop token included, to be weighed: alike
+            but for the label, so that the words around it decide nothing.
+        answers_mask: of them.
+        max_tokens: T of an answer.
+        stop_tokens: end it.
+        pad: fills it up.
+        max_words: see `recitation_reward`.
+    """
+
+    def evaluate(
+        state: TrainState, batch: LabelBatch, key: Key
+    ) -> tuple[Predictions, dict[str, Array]]:
+        features = encode_images(config, state.params, batch.prompt.images)
+        prefilled = prefill(config, state.params, batch.prompt, features)
+        rollout = sample(
+            config,
+            state.params,
+            prefilled,
+            batch.sample_id,
+            key,
+            group=1,
+            max_tokens=max_tokens,
+            stop_tokens=stop_tokens,
+            pad=pad,
+            temperature=0.0,
+        )
+        tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+        parsed = parse_labels(tokens, mask, tables, labels)
+        overlap = recitation_reward(
+            tokens, mask, parsed.think, tables, references, max_words=max_words
+        )
+        metrics = {
+            "right": parsed.label == batch.label,
+            "parsed": parsed.parsed,
+            "well_formed": parsed.well_formed,
+            "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+            "recitation": overlap,
+            "think_words": parsed.think_words,
+            "valid": batch.valid,
+        }
+        logp = answer_logps(config, state.params, prefilled, answers, answers_mask)
+        return Predictions(parsed.label, logp, tokens, mask), metrics
+
+    return evaluate
+
+
+def answer_logps(
+    config: Qwen25VLConfig,
+    params: Params,
+    prefilled: Prefill,
+    answers: Int[Array | np.ndarray, "C T"],
+    mask: Bool[Array | np.ndarray, "C T"],
+) -> Float[Array, "N C"]:
+    """log pi(answer | prompt) of C answers to N prompts, one answer after the other.
+
+    Memory holds the scores of one answer a prompt: [N, T, V].
+    """
+    rows = prefilled.next_position.shape[0]
+
+    def total(answer: tuple[Array, Array]) -> Float[Array, "N"]:
+        tokens, counted = (jnp.broadcast_to(x, (rows, 1, *x.shape)) for x in answer)
+        logp, _ = completion_logps(config, params, prefilled, tokens, counted)
+        return jnp.sum(jnp.where(counted, logp, 0), axis=(-2, -1))
+
+    return jax.lax.map(total, (jnp.asarray(answers), jnp.asarray(mask))).T
+
+
+def check_answers(
+    batch: LabelBatch,
+    tables: ParseTables,
+    labels: LabelTables,
+    *,
+    min_words: int,
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> None:
+    """Show that the ground truth, written as the policy should, earns reward 1.
+
+    Args:
+        batch: with the right answers.
+        tables: of the policy's vocabulary.
+        labels: to read answers.
+        min_words: that the format asks of the reasoning.
+        names: one a row, for the message.
+        classes: their names, for the message.
+
+    Raises:
+        ValueError: the first rows whose ground truth does not earn reward 1, with what
+            was read from them.
+    """
+    tokens, mask = jnp.asarray(batch.answer), jnp.asarray(batch.answer_mask)
+    parsed = jax.jit(parse_labels)(tokens, mask, tables, labels)
+    right = label_format_reward(parsed, min_words=min_words, require_label=True) > 0
+    parsed, right = jax.device_get((parsed, right))
+    wrong = batch.valid & ~(right & (parsed.label == batch.label))
+    if not wrong.any():
+        return
+    rows = [
+        f"  {names[i]}: {classes[int(batch.label[i])]!r}, read "
+        f"{classes[parsed.label[i]] if parsed.parsed[i] else 'no label'!r} after "
+        f"{parsed.think_words[i]} words of reasoning, format "
+        f"{'right' if parsed.well_formed[i] else 'wrong'}"
+        for i in wrong.nonzero()[0][:5]
+    ]
+    raise ValueError(
+        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
+        f"earn reward 1:\n" + "\n".join(rows) + "\nAre answers within the token limit, "
+        f"and does the reasoning have {min_words} words at least?"
+    )

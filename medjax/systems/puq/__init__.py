@@ -1,0 +1,1 @@
+"""PUQ: the unrolled network, its training, the guided fit."""

@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.data.boxes.jsonl import load_rows, read_image, row_views, split_rows
+from medjax.data.prompting.layout import Geometry
+
+GEOMETRY = Geometry(
+    patch=7, merge=2, temporal=2, window=28, min_pixels=14 * 14, max_pixels=56 * 56
+)
+GOOD = {
+    "image": "a.png",
+    "query": "Find the nodule.",
+    "box": [10, 20, 60, 80],
+    "frame": "original",
+    "label": "nodule",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (120, 100), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "b.jpg", quality=95)
+    deep = (grey.astype(np.uint16) * 10 + 500).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    return tmp_path
+
+
+def write(folder, *lines):
+    text = "\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines)
+    (folder / "records.jsonl").write_text(text)
+    return folder / "records.jsonl"
+
+
+def test_file_and_folder_are_the_same(folder):
+    path = write(folder, GOOD, "", {**GOOD, "image": "b.jpg"})
+    rows = load_rows(path, GEOMETRY)
+    assert rows == load_rows(folder, GEOMETRY)
+    assert [row.origin for row in rows] == [
+        "records.jsonl, line 1",
+        "records.jsonl, line 3",
+    ]
+    assert rows[0].sizes == ((120, 100),) and rows[0].box == (10, 20, 60, 80)
+
+
+@pytest.mark.parametrize(
+    ("frame", "box"),
+    [
+        ("original", [25, 60, 50, 90]),
+        ("unit", [0.25, 0.5, 0.5, 0.75]),
+        ("thousand", [250, 500, 500, 750]),
+        ("resized", [10.5, 28, 21, 42]),  # 120 x 100 is shown as 56 x 42
+    ],
+)
+def test_frames_are_brought_to_original_pixels(folder, frame, box):
+    (row,) = load_rows(write(folder, {**GOOD, "box": box, "frame": frame}), GEOMETRY)
+    np.testing.assert_allclose(row.box, [25, 60, 50, 90])
+
+
+def test_questions_about_one_image_are_one_view(folder):
+    other = {**GOOD, "query": "Where is the vessel?", "label": "vessel"}
+    path = write(folder, GOOD, {**GOOD, "image": "b.jpg"}, other)
+    views = row_views(load_rows(path, GEOMETRY))
+    assert views.count == 2 and views.names == ("nodule", "vessel")
+    view = views.view(0, np.random.default_rng(0))
+    assert view.names == ("nodule", "vessel") and view.boxes.shape == (2, 4)
+    assert view.questions == (("Find the nodule.",), ("Where is the vessel?",))
+    assert view.images[0].shape == (120, 100, 3)
+
+
+def test_outline_is_the_view_without_reading_its_images(folder):
+    views = row_views(load_rows(write(folder, GOOD), GEOMETRY))
+    view = views.view(0, np.random.default_rng(0))
+    (folder / "a.png").unlink()
+    outline = views.outline(0)
+    assert outline.images[0].shape == view.images[0].shape
+    np.testing.assert_array_equal(outline.boxes, view.boxes)
+    assert outline[1:2] + outline[3:] == view[1:2] + view[3:]
+
+
+def test_several_images_of_a_question(folder):
+    row = {**GOOD, "image": ["b.jpg", "a.png"]}
+    views = row_views(load_rows(write(folder, row), GEOMETRY))
+    view = views.view(0, np.random.default_rng(0))
+    assert views.slots == 2 and len(view.images) == 2
+
+
+def test_deep_greys_are_stretched_and_rotation_tags_obeyed(folder):
+    image = read_image(folder / "deep.png", "x")
+    assert image.dtype == np.uint8 and image.min() == 0 and image.max() == 255
+    plain = read_image(folder / "a.png", "x").astype(int)
+    low, high = plain.min(), plain.max()
+    expected = (plain - low) * 255 / (high - low)
+    np.testing.assert_allclose(image, expected, atol=0.51)  # rounding
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(plain.astype(np.uint8)).save(folder / "turned.png", exif=exif)
+    (row,) = load_rows(write(folder, {**GOOD, "image": "turned.png"}), GEOMETRY)
+    assert row.sizes == ((100, 120),)
+    assert read_image(folder / "turned.png", "x").shape == (100, 120, 3)
+
+
+def without(key):
+    return {k: v for k, v in GOOD.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ('{"image": ', ValueError, "not JSON.*expected one object"),
+        ("[1, 2]", ValueError, "expected a JSON object"),
+        (without("frame"), ValueError, "'frame' is not declared.*original"),
+        (without("query"), ValueError, r"missing keys \['query'\]"),
+        ({**GOOD, "lable": "x"}, ValueError, r"unknown keys \['lable'\]"),
+        ({**GOOD, "frame": "pixels"}, ValueError, "frame 'pixels'.*one of"),
+        ({**GOOD, "image": "none.png"}, FileNotFoundError, r"no image .*none\.png"),
+        ({**GOOD, "image": "broken.png"}, ValueError, r"cannot read .*broken\.png"),
+        ({**GOOD, "box": [1, 2, 3]}, ValueError, "expected four numbers"),
+        ({**GOOD, "box": "1 2 3 4"}, ValueError, "expected four numbers"),
+        ({**GOOD, "box": [1, 2, float("nan"), 4]}, ValueError, "expected four numbers"),
+        ({**GOOD, "box": [1, 2, True, 4]}, ValueError, "expected four numbers"),
+        (
+            {**GOOD, "box": [10, 20, 101, 80]},
+            ValueError,
+            "leaves the image of 120 x 100",
+        ),
+        ({**GOOD, "box": [-1, 20, 60, 80]}, ValueError, "leaves the image"),
+        ({**GOOD, "box": [60, 20, 60, 80]}, ValueError, "is empty.*Clip it"),
+        ({**GOOD, "box": [60, 80, 10, 20]}, ValueError, "is empty"),
+        ({**GOOD, "box": [10, 20, 10.2, 80]}, ValueError, "below one pixel.*56 x 42"),
+    ],
+)
+def test_faults_name_the_line_and_the_way_out(folder, line, error, message):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    path = write(folder, GOOD, line)
+    with pytest.raises(error, match=message) as raised:
+        load_rows(path, GEOMETRY)
+    assert "records.jsonl, line 2" in str(raised.value)
+
+
+def test_truncated_image_is_named(folder):
+    whole = (folder / "b.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    rows = load_rows(write(folder, {**GOOD, "image": "cut.jpg"}), GEOMETRY)
+    with pytest.raises(ValueError, match=r"line 1: cannot read .*cut\.jpg"):
+        row_views(rows).view(0, np.random.default_rng(0))
+
+
+def test_missing_and_ambiguous_files(folder):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_rows(folder / "nowhere.jsonl", GEOMETRY)
+    with pytest.raises(ValueError, match="found 0"):
+        load_rows(folder, GEOMETRY)
+    with pytest.raises(ValueError, match="no lines"):
+        load_rows(write(folder, "", ""), GEOMETRY)
+    (folder / "more.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="found 2.*name the file"):
+        load_rows(folder, GEOMETRY)
+
+
+def patients(folder, count):
+    lines = [{**GOOD, "patient": f"p{n % count}"} for n in range(4 * count)]
+    return load_rows(write(folder, *lines), GEOMETRY)
+
+
+def test_patients_are_not_in_both_parts(folder):
+    rows = patients(folder, 10)
+    parts = [
+        split_rows(rows, part=part, test_share=0.3, seed=1)
+        for part in ("train", "test")
+    ]
+    train, test = ({row.patient for row in part} for part in parts)
+    assert len(train) == 7 and len(test) == 3 and not train & test
+    assert len(parts[0]) + len(parts[1]) == len(rows)
+    again = split_rows(rows[::-1], part="test", test_share=0.3, seed=1)
+    assert {row.patient for row in again} == test
+
+
+def test_split_by_image_where_there_are_no_patients(folder):
+    rows = load_rows(write(folder, GOOD, {**GOOD, "image": "b.jpg"}), GEOMETRY)
+    train, test = (
+        split_rows(rows, part=part, test_share=0.5, seed=0)
+        for part in ("train", "test")
+    )
+    assert len(train) == len(test) == 1 and train[0].images != test[0].images
+
+
+def test_impossible_splits(folder):
+    with pytest.raises(ValueError, match="1 patients or images"):
+        split_rows(patients(folder, 1), part="test", test_share=0.2, seed=0)
+    with pytest.raises(ValueError, match="expected 'train' or 'test'"):
+        split_rows(patients(folder, 2), part="dev", test_share=0.2, seed=0)
+    rows = load_rows(write(folder, {**GOOD, "patient": "p"}, GOOD), GEOMETRY)
+    with pytest.raises(ValueError, match="line 2: no patient, but other lines"):
+        split_rows(rows, part="test", test_share=0.2, seed=0)

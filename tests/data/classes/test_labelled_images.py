@@ -1,0 +1,220 @@
+"""A user's pictures with a CSV of labels: read, split, and every bad line refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.data.classes.labelled_images import (
+    load_labelled_images,
+    read_label_rows,
+    split_label_rows,
+)
+
+HEADER = "image,label,patient"
+LINES = [f"p{n}.png,{'nodule' if n % 2 else 'clear'},q{n // 2}" for n in range(12)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for n in range(12):
+        size = (20, 16) if n else (24, 16)
+        Image.new("L", size, 20 * n).save(tmp_path / f"p{n}.png")
+    write(tmp_path, LINES)
+    return tmp_path
+
+
+def write(folder, lines, header=HEADER, name="labels.csv"):
+    (folder / name).write_text("\n".join([header, *lines]) + "\n")
+
+
+def load(path, **changes):
+    options = {"classes": None, "ordinal": False, "question": None}
+    options |= {"test_share": 0.3, "seed": 0}
+    return load_labelled_images(path, **(options | changes))
+
+
+def groups(pictures):
+    return {
+        pictures.picture(n, np.random.default_rng(0)).group
+        for n in range(pictures.count)
+    }
+
+
+def test_classes_pictures_and_parts(folder):
+    parts = load(folder)
+    assert parts.task.classes == ("clear", "nodule") and not parts.task.ordinal
+    assert parts.train.count == 8 and parts.test.count == 4  # ceil(0.3 * 6) patients
+    assert not groups(parts.train) & groups(parts.test)
+    for pictures in (parts.train, parts.test):
+        for n in range(pictures.count):
+            picture = pictures.picture(n, np.random.default_rng(0))
+            grey = int(picture.image[0, 0, 0]) // 20
+            assert pictures.labels[n, 0] == grey % 2
+            assert picture.group == f"q{grey // 2}"
+            assert picture.origin == f"labels.csv, line {grey + 2}"
+    assert set(parts.train.sizes) | set(parts.test.sizes) == {(16, 20), (16, 24)}
+    assert parts.identity == load(folder / "labels.csv").identity
+    assert parts.identity != load(folder, seed=1).identity
+
+
+def test_a_stated_split_and_other_columns(folder):
+    lines = [
+        f"{line},{'test' if n >= 8 else 'train'},{n}" for n, line in enumerate(LINES)
+    ]
+    write(folder, lines, HEADER + ",split,age")
+    parts = load(folder, question="What is it?")
+    assert parts.train.count == 8 and parts.test.count == 4
+    picture = parts.test.picture(0, np.random.default_rng(0))
+    assert picture.columns == {"age": "8"}
+    assert parts.task.questions[0].phrasings == ("What is it?",)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_validation_part_leaves_the_test_alone(folder, stated):
+    lines = [f"{line},{'test' if n >= 8 else 'train'}" for n, line in enumerate(LINES)]
+    header = HEADER + ",split" if stated else HEADER
+    write(folder, lines if stated else LINES, header)
+    final, tuned = load(folder), load(folder, test="val")
+    assert groups(tuned.train) and groups(tuned.test)
+    assert not groups(tuned.train) & groups(tuned.test)
+    assert groups(tuned.train) | groups(tuned.test) == groups(final.train)
+    assert tuned.identity != final.identity
+    with pytest.raises(ValueError, match="test='all': expected one of"):
+        load(folder, test="all")
+
+
+def test_pictures_without_patients_are_their_own_groups(folder):
+    write(folder, [line.rpartition(",")[0] for line in LINES], "image,label")
+    rows = read_label_rows(folder)
+    train, test = split_label_rows(rows, test_share=0.25, seed=0)
+    assert len(test) == 3 and sorted(train + test) == list(range(12))
+
+
+def test_grades(folder):
+    lines = [f"p{n}.png,{1 + n % 4},q{n}" for n in range(12)]
+    write(folder, lines)
+    task = load(folder, ordinal=True).task
+    assert task.classes == ("1", "2", "3", "4") and task.first_grade == 1
+    assert task.ordinal and task.questions[0].phrasings == ("Which grade is this?",)
+    names = ("none", "mild", "moderate", "severe", "dead")
+    named = load(folder, ordinal=True, classes=names)
+    assert named.task.first_grade == 0 and named.task.classes == names
+    assert set(named.train.labels.ravel()) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("grades", "message"),
+    [
+        ("123141234121", None),
+        ((1, 2, 3, 20231), "line 5: grade 20231, and 3 in labels.csv, line 4; .* of 4"),
+        ((1, 2, -3, 0), r"line 5: grade 0, and -3 in labels.csv, line 4; .* of -2"),
+        ((0, 1, 3, 1), "line 4: grade 3, and 1 in labels.csv, line 3; .* of 2"),
+    ],
+)
+def test_grades_without_gaps(folder, grades, message):
+    """A mistyped grade would make as many classes as it is away from the others."""
+    write(folder, [f"p{n}.png,{grade},q{n}" for n, grade in enumerate(grades)])
+    if message is None:
+        assert load(folder, ordinal=True).task.classes == ("1", "2", "3", "4")
+        return
+    with pytest.raises(ValueError, match=f"{message}.*data.classes"):
+        load(folder, ordinal=True)
+    if grades[-1] == 1:  # the way out
+        named = load(folder, ordinal=True, classes=("a", "b", "c", "d"))
+        assert named.task.classes == ("a", "b", "c", "d")
+
+
+def test_a_replaced_picture_changes_the_identity(folder):
+    before = load(folder).identity
+    Image.new("L", (20, 16), 200).save(folder / "p3.png")  # as large as it was
+    after = load(folder).identity
+    assert after != before
+    Image.new("L", (20, 16), 60).save(folder / "p3.png")
+    assert load(folder).identity == before
+
+
+def test_own_order_of_classes(folder):
+    parts = load(folder, classes=("nodule", "clear", "other"))
+    assert parts.task.classes == ("nodule", "clear", "other")
+    assert set(parts.train.labels.ravel()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "message"),
+    [
+        ("p1.png,2.5,q", {"ordinal": True}, "line 2: grade '2.5' is not an integer"),
+        ("p1.png,two,q", {"ordinal": True}, "line 2: grade 'two' is not an integer"),
+        (
+            "p1.png,7,q",
+            {"ordinal": True, "classes": ("a", "b")},
+            "line 2: label '7' is outside the grades 0 to 1",
+        ),
+        (
+            "p1.png,cyst,q",
+            {"classes": ("clear", "nodule")},
+            "line 2: label 'cyst' is outside the classes clear, nodule",
+        ),
+        ("p1.png,,q", {}, "line 2: label is empty"),
+        ("p1.png,x", {}, "line 2: fewer cells"),
+        ("p1.png,x,q,z", {}, "line 2: more cells"),
+        ('p1.png,"x,q', {}, "not CSV in UTF-8"),
+        ("labels.csv,x,q", {}, "line 2: cannot read"),
+    ],
+)
+def test_bad_lines_are_named(folder, line, options, message):
+    write(folder, [line, *(() if "ordinal" in options else LINES[2:])])
+    with pytest.raises(ValueError, match=f"labels.csv, {message}|{message}"):
+        load(folder, **options)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("image,class,patient", r"columns \['image', 'class', 'patient'\]"),
+        ("image,label,label", "each once"),
+        ("image, label,patient", "without blanks"),
+        ("image,label,", "without blanks"),
+        ("image,label,Patient", "column 'Patient'; is it meant to be 'patient'"),
+        ("image,label,spilt", "column 'spilt'; is it meant to be 'split'"),
+    ],
+)
+def test_bad_headers(folder, header, message):
+    write(folder, LINES, header)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_bad_files(folder):
+    with pytest.raises(FileNotFoundError, match=r"no such file; expected a \.csv"):
+        load(folder / "no.csv")
+    write(folder, [])
+    with pytest.raises(ValueError, match="no lines below the header"):
+        load(folder)
+    write(folder, [*LINES, "gone.png,x,q"])
+    with pytest.raises(FileNotFoundError, match=r"line 14: no image .*gone\.png"):
+        load(folder)
+    write(folder, [*LINES, "./p3.png,clear,q9"])
+    with pytest.raises(ValueError, match=r"line 14: p3\.png is also in .*line 5"):
+        load(folder)
+    write(folder, LINES, name="more.csv")
+    with pytest.raises(
+        ValueError, match="expected one .csv file in the folder, found 2"
+    ):
+        load(folder)
+
+
+def test_bad_splits(folder):
+    header = HEADER + ",split"
+    write(folder, [f"{line},train" for line in LINES], header)
+    with pytest.raises(ValueError, match="all lines are 'train'"):
+        load(folder)
+    write(folder, [f"{LINES[0]},valid"], header)
+    with pytest.raises(ValueError, match="line 2: split 'valid'"):
+        load(folder)
+    lines = [f"{line},{'test' if n == 1 else 'train'}" for n, line in enumerate(LINES)]
+    write(folder, lines, header)
+    with pytest.raises(ValueError, match="line 3: patient q0 is in test, and in train"):
+        load(folder)
+    write(folder, LINES[:2])
+    with pytest.raises(ValueError, match="leave nothing to train or to test on"):
+        load(folder)

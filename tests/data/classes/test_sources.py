@@ -1,0 +1,137 @@
+"""Tasks by name, a user's own pictures, and the words about them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.data.classes.pictures import class_counts
+from medjax.data.classes.sources import load_label_parts
+from medjax.rl.text.words import split_words
+from tests.recipes.smoke_labels import label_options
+
+
+def load(arg="", **changes):
+    return load_label_parts(seed=0, **(label_options(arg) | changes))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve pictures of two classes from six patients, and their descriptions."""
+    rng = np.random.default_rng(0)
+    lines = ["image,label,patient"]
+    for n in range(12):
+        pixels = rng.integers(0, 255, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+        lines.append(f"{n}.png,{('cyst', 'solid')[n % 2]},p{n // 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    describe(tmp_path, {"cyst": "dark, sharp border", "solid": "grey, uneven border"})
+    return tmp_path
+
+
+def describe(folder, classes):
+    text = json.dumps({"task": "lesions", "sources": [], "classes": classes})
+    (folder / "descriptions.json").write_text(text)
+
+
+def test_a_built_in_task_with_its_words():
+    found = load("task=shapes")
+    assert found.wording.task.name == "shapes" and not found.wording.task.ordinal
+    assert found.wording.knowledge is not None
+    assert all(len(reason.split()) <= 5 for reason in found.wording.reasons)
+    assert found.parts.train.sizes == ((56, 56),)
+    json.dumps(found.parts.identity)  # goes into a checkpoint
+
+
+def test_knowledge_is_in_the_prompt_only_where_it_is_wanted():
+    found = load("task=shapes,prompt=off")
+    assert found.wording.knowledge is None
+    # the reasons and what is recited stay the descriptions'
+    assert found.wording.reasons == load("task=shapes").wording.reasons
+    assert found.parts.identity != load("task=shapes").parts.identity
+
+
+def test_every_clause_is_a_reference_of_its_class():
+    found = load("task=shapes,prompt=off")
+    lengths, owners = found.references.lengths, found.references.owners
+    # "darker than the ground, round with an even curved edge"
+    assert lengths[owners == 0].tolist() == [10, 4, 6]
+    assert split_words("a round, even edge") == [b"a", b"round", b"even", b"edge"]
+
+
+def test_classes_are_shown_equally_often(folder):
+    found = load(f"data={folder}", test_share=0.4)
+    counts = np.bincount(found.parts.train.labels[:, 0])
+    assert counts[0] == counts[1]
+
+
+def test_what_is_known_is_not_balanced(folder):
+    """Six training pictures of one class and two of the other: reports have to say so,
+    and the majority is the first.
+    """
+    lines = ["image,label,split"]
+    for n in range(12):
+        name = "solid" if n % 4 else "cyst"
+        lines.append(f"{n}.png,{name},{'train' if n < 8 else 'test'}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    found = load(f"data={folder}")
+    assert class_counts(found.known, 2).tolist() == [2, 6]
+    assert class_counts(found.parts.train, 2).tolist() == [6, 6]
+
+
+def test_the_policys_words_are_the_same_whatever_the_prompt():
+    told, bare = load("prompt=on"), load("prompt=off")
+    assert told.told.knowledge == bare.told.knowledge == told.wording.knowledge
+    assert bare.wording.knowledge is None
+
+
+def test_a_users_folder_with_its_descriptions_beside(folder):
+    found = load(f"data={folder}")
+    assert found.wording.task.classes == ("cyst", "solid")
+    assert found.wording.knowledge == ("dark, sharp border", "grey, uneven border")
+    groups = [
+        {part.picture(n, np.random.default_rng(0)).group for n in range(part.count)}
+        for part in (found.parts.train, found.parts.test)
+    ]
+    assert not groups[0] & groups[1]
+
+
+def test_missing_descriptions_say_what_needs_them(folder):
+    (folder / "descriptions.json").unlink()
+    with pytest.raises(FileNotFoundError, match="the prompt needs; write descriptions"):
+        load(f"data={folder}")
+    with pytest.raises(FileNotFoundError, match="which the recitation needs"):
+        load(f"data={folder},prompt=off")
+    found = load(f"data={folder},parts=none")
+    assert found.wording.reasons == ("cyst", "solid")
+
+
+def test_a_class_without_a_description_is_named(folder):
+    describe(folder, {"cyst": "dark"})
+    with pytest.raises(ValueError, match=r"no description of \['solid'\]"):
+        load(f"data={folder}")
+    (folder / "descriptions.json").write_text("")
+    with pytest.raises(ValueError, match="the file is empty"):
+        load(f"data={folder}")
+
+
+def test_unknown_sources_list_what_there_is():
+    with pytest.raises(FileNotFoundError, match="'mr_lung': expected one of ct_organ"):
+        load(source="mr_lung")
+
+
+def test_a_medmnist_file(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 20), ("val", 5), ("test", 10)):
+        arrays[f"{part}_images"] = rng.integers(0, 255, (count, 28, 28, 3), np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 5)[:, None]
+    np.savez(tmp_path / "retinamnist.npz", **arrays)
+    found = load(f"data={tmp_path}/retinamnist.npz")
+    assert found.wording.task.ordinal and len(found.wording.task.classes) == 5
+    assert (found.parts.train.count, found.parts.test.count) == (20, 10)
+    del arrays["val_labels"]
+    np.savez(tmp_path / "retinamnist.npz", **arrays)
+    with pytest.raises(ValueError, match="no val_labels"):
+        load(f"data={tmp_path}/retinamnist.npz")

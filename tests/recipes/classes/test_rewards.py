@@ -1,0 +1,58 @@
+"""The rewards that a config of `vrft_aug` chooses, and their weights."""
+
+import pytest
+
+from medjax.data.classes.tasks import ClassQuestion, ClassTask
+from medjax.recipes.classes.rewards import grade_rewards, reward_weights
+
+WEIGHTS = {"accuracy": 0.7, "grade": 0.9, "format": 0.5, "recitation": -0.5}
+CLASSES = ("none", "small", "large")
+NAMED = ClassTask("organ", CLASSES, (ClassQuestion("organ", ("Which?",), (0, 1, 2)),))
+GRADED = NAMED._replace(name="size", ordinal=True)
+
+
+def weigh(task, grade, functions=(), **changes):
+    return reward_weights(WEIGHTS | changes, functions, grade=grade, task=task)
+
+
+@pytest.mark.parametrize(
+    ("task", "grade", "accuracy", "near"),
+    [
+        (GRADED, "auto", 0.0, 0.9),
+        (GRADED, "fuzzy", 0.0, 0.9),
+        (GRADED, "exact", 0.7, 0.0),
+        (GRADED, "both", 0.7, 0.9),
+        (NAMED, "auto", 0.7, None),
+        (NAMED, "exact", 0.7, None),
+    ],
+)
+def test_near_grades_take_the_place_of_accuracy(task, grade, accuracy, near):
+    found = weigh(task, grade)
+    assert found["accuracy"] == accuracy and found.get("grade") == near
+    assert (found["format"], found["recitation"]) == (0.5, -0.5)
+
+
+def test_rewards_in_python_have_weight_1_unless_given():
+    found = weigh(NAMED, "auto", functions=("short", "polite"), short=0.0)
+    assert (found["short"], found["polite"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "grade", "changes", "message"),
+    [
+        (NAMED, "fuzzy", {}, "organ: its classes are not grades.*grade=exact"),
+        (NAMED, "both", {}, "organ: its classes are not grades"),
+        (GRADED, "half", {}, "grade='half': expected one of auto, fuzzy"),
+        (GRADED, "auto", {"acuracy": 1.0}, "no reward acuracy; expected some of acc"),
+    ],
+)
+def test_what_is_refused(task, grade, changes, message):
+    with pytest.raises(ValueError, match=message):
+        weigh(task, grade, **changes)
+
+
+def test_a_table_comes_before_the_rule():
+    assert grade_rewards((), "sixteenth", classes=5) == (1, 0.25, 0.0625, 0, 0)
+    assert grade_rewards((1, 0.5), "sixteenth", classes=5) == (1, 0.5, 0, 0, 0)
+    with pytest.raises(ValueError, match="1 to 2"):
+        grade_rewards((1, 0.5, 0.1), "sixteenth", classes=2)

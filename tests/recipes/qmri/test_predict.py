@@ -1,0 +1,436 @@
+"""From a file to maps: what a person runs on a scan of their own."""
+
+import json
+
+import jax
+import nibabel
+import numpy as np
+import pytest
+
+from medjax.mri.fit import FitStatus, fit_map
+from medjax.mri.sense import sense_forward
+from medjax.mri.signal import signal_model
+from medjax.recipes.qmri.predict import predict
+from medjax.recipes.qmri.setup import make_setup
+from medjax.report.qmri import write_png
+from medjax.runtime.checkpoint import open_checkpoints, save
+from medjax.sharding import make_mesh
+from medjax.systems.puq.reconstruction import init_params
+from medjax.types import TrainState
+from tests.data.qmri.toy_head import ACQUISITION
+from tests.recipes.puq_smoke import save_scan, sections, toy_slices
+
+T2 = signal_model("t2")
+TIMES = np.array(ACQUISITION.protocol.times)
+
+
+def run(path, workdir, *, checkpoint=None, devices=1, arg="", more=None, **changes):
+    mesh = make_mesh({"data": devices}, jax.devices()[:devices])
+    predict(
+        str(path),
+        checkpoint=checkpoint,
+        workdir=workdir,
+        seed=0,
+        mesh=mesh,
+        rules={"batch": ("data",)},
+        **sections(
+            arg, **{f"predict__{k}": v for k, v in changes.items()}, **(more or {})
+        ),
+    )
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def load(folder, name):
+    return np.moveaxis(nibabel.load(folder / f"{name}.nii.gz").get_fdata(), -1, 0)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """Three slices with an object phase and without sensitivities."""
+    kspace, target, _, roi = toy_slices(phase=0.7)
+    path = save_scan(tmp_path_factory.mktemp("scan") / "head.npz", kspace=kspace)
+    truth = fit_map(np.moveaxis(target, 1, 0), TIMES, model=T2, bounds=(0.01, 2.0))
+    return path, np.asarray(truth.params["t2"]), roi
+
+
+def test_maps_of_undersampled_kspace(scan, tmp_path, capsys):
+    path, truth, roi = scan
+    method = "predict__methods__subspace + wavelet__iterations"
+    changes = {method.removeprefix("predict__"): 60}
+    run(path, tmp_path, **changes)
+    folder = tmp_path / "predict" / "head"
+    found = load(folder, "T2map")
+    tissue = roi & (truth < 0.2)
+    # a quarter of the lines of 32 x 32 pixels, SNR 60
+    error = np.median(np.abs(found - truth)[tissue] / truth[tissue])
+    assert error < 0.15
+    assert nibabel.load(folder / "T2map.nii.gz").header.get_zooms() == (6.5, 6.5, 8.0)
+    sidecar = json.loads((folder / "T2map.json").read_text())
+    assert sidecar["Units"] == "s" and sidecar["EchoTime"] == TIMES.tolist()
+    assert "subspace + wavelet" in sidecar["EstimationAlgorithm"]
+    assert len(list((folder / "figures").glob("slice_*.png"))) == 3
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["voxels"] > 500
+    assert summary["failed"] < 0.01 * summary["voxels"]
+    said = capsys.readouterr().out
+    assert "3 slices, 32 x 32" in said and "4 TE, 0 to 120 ms" in said
+    assert f"{summary['median_ms']:.1f} ms" in said and "not a medical device" in said
+
+
+def test_a_method_can_be_named_and_an_unknown_one_is_refused(scan, tmp_path):
+    path, *_ = scan
+    run(path, tmp_path, method="zero-filled")
+    folder = tmp_path / "predict" / "head"
+    assert "zero-filled" in (folder / "T2map.json").read_text()
+    with pytest.raises(ValueError, match="'GRAPPA': expected one of .*CG-SENSE"):
+        run(path, tmp_path, method="GRAPPA")
+
+
+def test_fully_sampled_kspace_is_only_combined(tmp_path, capsys):
+    kspace, target, sens, roi = toy_slices(limit=1)
+    full = sense_forward(target.astype(np.complex64), sens)
+    run(save_scan(tmp_path / "full.npz", kspace=full, sens=sens), tmp_path)
+    assert "fully sampled" in capsys.readouterr().out
+    fit = fit_map(np.moveaxis(target, 1, 0), TIMES, model=T2, bounds=(0.01, 2.0))
+    truth = np.asarray(fit.params["t2"])
+    found = load(tmp_path / "predict" / "full", "T2map")
+    wrong = np.abs(found - truth)[roi & (truth < 0.2)]
+    assert np.median(wrong) < 1e-5
+
+
+def test_maps_of_an_earlier_run_stay(scan, tmp_path):
+    path, *_ = scan
+    run(path, tmp_path, method="zero-filled")
+    before = (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes()
+    with pytest.raises(FileExistsError, match="T2map.nii.gz exists"):
+        run(path, tmp_path, method="CG-SENSE")
+    assert (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes() == before
+    run(path, tmp_path, method="CG-SENSE", overwrite=True)
+    assert (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes() != before
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_an_earlier_run_wrote_goes_with_it_and_nothing_else(tmp_path, capsys):
+    times = [0.005, 0.01, 0.02, 0.04]
+    decay = 500 * np.exp(-np.array(times) / 0.03)
+    path, folder = tmp_path / "gre.nii.gz", tmp_path / "predict" / "gre"
+
+    def save(slices, last=1):
+        images = np.ones((4, 3, slices, 1)) * decay
+        images[:, :, -1, 0] *= last
+        save_images(path, images.astype(np.float32), "EchoTime", times)
+
+    save(5)
+    run(path, tmp_path, model="t2star")
+    assert {"T2starmap.nii.gz", "figures/slice_004.png"} <= files(folder)
+    assert files(folder) == {*summary(folder)["files"], "summary.json"}
+    for name in ("notes.txt", "figures/slice_009.png", "T2map_smooth.nii.gz"):
+        (folder / name).write_text("mine")
+    (folder / "figures" / "slice_003.png").write_text("annotated")
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+    save(2, last=0)
+    with pytest.raises(FileExistsError):
+        run(path, tmp_path)
+    with pytest.raises(ValueError, match="slice 1: the image of phase 0 .* is empty"):
+        run(path, tmp_path, overwrite=True, slab=1)
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before
+    capsys.readouterr()
+    save(2)
+    run(path, tmp_path, overwrite=True)
+    ours = {*summary(folder)["files"], "summary.json"}
+    assert {"T2map.nii.gz", "figures/slice_000.png", "figures/slice_001.png"} < ours
+    kept = {"notes.txt", "figures/slice_009.png", "T2map_smooth.nii.gz"}
+    assert files(folder) == ours | kept | {"figures/slice_003.png"}
+    for name in (*kept, "figures/slice_003.png"):
+        assert (folder / name).read_bytes() == before[name]
+    assert "changed since, so not removed: figures/slice_003" in capsys.readouterr().out
+
+
+def test_what_a_run_that_ended_halfway_left_goes_with_the_next(tmp_path, monkeypatch):
+    times = [0.005, 0.01, 0.02, 0.04]
+    decay = 500 * np.exp(-np.array(times) / 0.03)
+    path, folder = tmp_path / "gre.nii.gz", tmp_path / "predict" / "gre"
+
+    def save(slices):
+        images = (np.ones((4, 3, slices, 1)) * decay).astype(np.float32)
+        save_images(path, images, "EchoTime", times)
+
+    save(3)
+    run(path, tmp_path, model="t2star")
+    save(5)
+    drawn = []
+
+    def dies(path, figure):
+        if len(drawn) == 4:
+            raise OSError("no room")
+        drawn.append(write_png(path, figure))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medjax.report.qmri.write_png", dies)
+        with pytest.raises(OSError, match="no room"):
+            run(path, tmp_path, overwrite=True)
+    left = files(folder)
+    assert {"T2map.nii.gz", "T2starmap.nii.gz", "figures/slice_003.png"} < left
+    assert left == {*summary(folder)["files"], "summary.json"}
+    assert summary(folder)["voxels"] == 60
+    save(1)
+    run(path, tmp_path, overwrite=True)
+    assert files(folder) == {*summary(folder)["files"], "summary.json"}
+    assert not {"T2starmap.nii.gz", "figures/slice_003.png"} & files(folder)
+
+
+def test_a_summary_alone_is_not_overwritten(tmp_path):
+    images = np.ones((4, 3, 2, 3), np.float32) * [3, 2, 1]
+    path = save_images(tmp_path / "a.nii.gz", images, "EchoTime", [0.01, 0.03, 0.05])
+    folder = tmp_path / "predict" / "a"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("mine")
+    with pytest.raises(FileExistsError, match="summary.json exists; .*overwrite"):
+        run(path, tmp_path)
+    assert files(folder) == {"summary.json"}
+
+
+def save_images(path, images, key, times):
+    image = nibabel.Nifti1Image(images, np.diag([2.0, 2.0, 3.0, 1.0]))
+    nibabel.save(image, path)
+    sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    sidecar.write_text(json.dumps({key: list(times)}))
+    return path
+
+
+def test_images_are_fitted_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    t2 = rng.uniform(0.04, 0.2, (6, 5, 5)).astype(np.float32)
+    times = [0.01, 0.03, 0.05, 0.08, 0.12]
+    images = 800 * np.exp(-np.array(times, np.float32) / t2[..., None])
+    images[2, 3, 1] = 0
+    images[1, 1, 4, 2] = np.nan
+    path = save_images(tmp_path / "mese.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, slab=2)
+    folder = tmp_path / "predict" / "mese"
+    found = nibabel.load(folder / "T2map.nii.gz").get_fdata()
+    status = nibabel.load(folder / "status.nii.gz").get_fdata()
+    good = np.ones(t2.shape, bool)
+    good[2, 3, 1] = good[1, 1, 4] = False
+    np.testing.assert_allclose(found[good], t2[good], rtol=1e-4)
+    assert (
+        status[2, 3, 1] == FitStatus.NO_SIGNAL and status[1, 1, 4] == FitStatus.INVALID
+    )
+    assert np.isnan(found[~good]).all()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"]["invalid"] == summary["failed"] == 1
+
+
+def test_magnitude_inversion_recovery_finds_the_sign(tmp_path):
+    t1 = np.linspace(0.4, 2.0, 24, dtype=np.float32).reshape(4, 3, 2)
+    times = [0.05, 0.2, 0.5, 1.0, 2.0, 4.0]
+    images = np.abs(1 - 2 * np.exp(-np.array(times, np.float32) / t1[..., None]))
+    path = save_images(tmp_path / "ir.nii.gz", images, "InversionTime", times)
+    run(path, tmp_path, magnitude=True)
+    found = nibabel.load(tmp_path / "predict" / "ir" / "T1map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, t1, rtol=1e-3)
+
+
+def test_a_t2star_map_has_its_own_name_and_names_keep_their_dots(tmp_path):
+    t2 = np.linspace(0.02, 0.08, 24, dtype=np.float32).reshape(4, 3, 2)
+    times = [0.005, 0.01, 0.02, 0.04]
+    images = 500 * np.exp(-np.array(times, np.float32) / t2[..., None])
+    path = save_images(tmp_path / "gre.v1.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, model="t2star")
+    folder = tmp_path / "predict" / "gre.v1"
+    found = nibabel.load(folder / "T2starmap.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, t2, rtol=1e-3)
+    assert not (folder / "T2map.nii.gz").exists()
+
+
+def test_too_small_a_centre_for_sensitivities_says_what_to_do(tmp_path):
+    kspace, *_ = toy_slices(center_fraction=0.1, limit=1)
+    path = save_scan(tmp_path / "thin.npz", kspace=kspace)
+    with pytest.raises(ValueError, match="fully sampled centre is .* Give them in the"):
+        run(path, tmp_path)
+
+
+def test_times_in_milliseconds_are_refused(tmp_path):
+    kspace, *_ = toy_slices(limit=1)
+    path = tmp_path / "ms.npz"
+    np.savez(path, kspace=kspace, te=1e3 * TIMES)
+    with pytest.raises(ValueError, match="ms.npz.*milliseconds"):
+        run(path, tmp_path)
+
+
+def test_a_checkpoint_that_is_none_is_named(scan, tmp_path):
+    path, *_ = scan
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        run(path, tmp_path, checkpoint=str(tmp_path / "nowhere"))
+
+
+def test_signed_and_absolute_inversion_recovery_are_told_apart(tmp_path):
+    times = [0.05, 0.2, 0.5, 1.0, 2.0, 4.0]
+    signed = np.ones((4, 3, 2, 1)) * (1 - 2 * np.exp(-np.array(times)))
+    signed = signed.astype(np.float32)
+    path = save_images(tmp_path / "abs.nii.gz", abs(signed), "InversionTime", times)
+    with pytest.raises(ValueError, match="without negative values.*magnitude=True"):
+        run(path, tmp_path)
+    path = save_images(tmp_path / "signed.nii.gz", signed, "InversionTime", times)
+    with pytest.raises(ValueError, match="with negative values.*magnitude=False"):
+        run(path, tmp_path, magnitude=True)
+    run(path, tmp_path)
+    found = nibabel.load(tmp_path / "predict" / "signed" / "T1map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, 1, rtol=1e-3)
+
+
+def test_slices_outside_the_head_are_empty_maps(tmp_path):
+    times = [0.01, 0.03, 0.05, 0.08]
+    images = np.ones((4, 5, 3, 1)) * np.exp(-np.array(times) / 0.1)
+    images[:, :, 0] = images[:, :, 2] = 0
+    path = save_images(tmp_path / "a.nii.gz", images.astype("f4"), "EchoTime", times)
+    run(path, tmp_path)
+    found = load(tmp_path / "predict" / "a", "T2map")
+    np.testing.assert_allclose(found[1], 0.1, rtol=1e-4)
+    assert np.isnan(found[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("where", [0, 1, 3])
+def test_an_empty_slice_of_kspace_leaves_the_others_alone(
+    scan, tmp_path, capsys, where
+):
+    path, *_ = scan
+    with np.load(path) as arrays:
+        kspace = arrays["kspace"]
+    stack = np.insert(kspace, where, 0, axis=0)
+    run(path, tmp_path)
+    capsys.readouterr()
+    run(save_scan(tmp_path / "stack.npz", kspace=stack), tmp_path)
+    assert f"slices without signal: {where};" in capsys.readouterr().out
+    plain, folder = tmp_path / "predict" / "head", tmp_path / "predict" / "stack"
+    for name in ("T2map", "T2sigma", "M0map", "residual", "rsquared", "status"):
+        found = load(folder, name)
+        others = np.delete(found, where, axis=0)
+        np.testing.assert_allclose(others, load(plain, name), rtol=1e-5)
+        empty = FitStatus.NO_SIGNAL if name == "status" else np.nan
+        np.testing.assert_array_equal(found[where], np.full((32, 32), empty))
+    assert summary(folder)["slices_without_signal"] == [where]
+    assert summary(folder)["voxels"] == summary(plain)["voxels"]
+    figures = {p.name for p in (folder / "figures").iterdir()}
+    assert figures == {f"slice_{z:03d}.png" for z in range(4) if z != where}
+
+
+def test_a_slice_beside_the_given_sensitivities_is_empty(tmp_path):
+    kspace, _, sens, _ = toy_slices(limit=2)
+    sens[1] = 0
+    path = save_scan(tmp_path / "a.npz", kspace=kspace, sens=sens)
+    run(path, tmp_path, method="CG-SENSE")
+    assert summary(tmp_path / "predict" / "a")["slices_without_signal"] == [1]
+
+
+def test_a_file_of_zeros_is_refused(tmp_path):
+    kspace, *_ = toy_slices(limit=2)
+    path = save_scan(tmp_path / "nothing.npz", kspace=0 * kspace)
+    with pytest.raises(ValueError, match=r"nothing.npz: k-space .*all of 2 slices"):
+        run(path, tmp_path)
+    images = np.zeros((4, 3, 2, 3), np.float32)
+    path = save_images(tmp_path / "black.nii.gz", images, "EchoTime", [0.01, 0.03, 0.1])
+    with pytest.raises(ValueError, match=r"black.nii.gz: images are 0 everywhere"):
+        run(path, tmp_path)
+    assert not (tmp_path / "predict").exists()
+
+
+def test_the_sign_is_looked_for_where_there_is_signal(tmp_path):
+    times = [0.05, 0.2, 0.5, 1.0, 2.0, 4.0]
+    images = np.ones((4, 3, 3, 1)) * np.abs(1 - 2 * np.exp(-np.array(times)))
+    images[:, :, 1] = 0
+    images = images.astype(np.float32)
+    path = save_images(tmp_path / "ir.nii.gz", images, "InversionTime", times)
+    with pytest.raises(ValueError, match="without negative values.*magnitude=True"):
+        run(path, tmp_path)
+
+
+def save_run(workdir, arg, **changes):
+    """A run's folder as `run_stages` leaves it, its network untrained."""
+    found = sections(arg, **changes)
+    names = ("data", "network", "fit", "evaluation")
+    setup = make_setup(seed=0, workdir=workdir, **{n: found[n] for n in names})
+    key = jax.random.key(0)
+    params = init_params(setup.design, setup.regressor, len(TIMES), key)
+    state = TrainState(params, (), np.int32(1))
+    about = {"root": key, "position": "{}", "identity": {}, "counters": {}}
+    with open_checkpoints(workdir / "fit" / "checkpoints", keep=1) as manager:
+        save(manager, 1, state, **about)
+    start = {"stage": "fit", "config": found}
+    (workdir / "fit" / "manifest.json").write_text(json.dumps([start]))
+    return str(workdir)
+
+
+@pytest.mark.parametrize("fit", ["plain", "puq"])
+def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
+    """Whatever the config has where nobody asked, maps are those of the trained one."""
+    path, *_ = scan
+    more = {"data__times": TIMES.tolist(), "network__dropout": 0.3}
+    checkpoint = save_run(tmp_path / "run", "form=puq", **more)
+    how = {"checkpoint": checkpoint, "fit": fit, "passes": 3}
+    run(path, tmp_path / "repeated", arg="form=puq", more=more, **how)
+    assert "manifest" not in capsys.readouterr().out
+    run(path, tmp_path / "plain", **how)
+    said = capsys.readouterr().out
+    assert "as its manifest says, network.consistency 'hard', not 'cg'" in said
+    assert "network.dropout 0.3, not 0.1" in said
+    for name in ("T2map", "T2sigma", "status"):
+        one, other = (
+            load(tmp_path / x / "predict/head", name) for x in ("repeated", "plain")
+        )
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"network.stages 7 \(trained: 5\)"):
+        run(path, tmp_path / "asked", more={"network__stages": 7}, **how)
+    run(path, tmp_path / "asked", more={"network__stages": 7}, **how, method="CG-SENSE")
+
+
+def test_empty_slices_beside_a_network(scan, tmp_path):
+    path, *_ = scan
+    with np.load(path) as arrays:
+        kspace = arrays["kspace"]
+    checkpoint = save_run(tmp_path / "run", "", data__times=TIMES.tolist())
+    stack = np.concatenate([kspace, 0 * kspace[:1]])
+    run(path, tmp_path, checkpoint=checkpoint)
+    run(save_scan(tmp_path / "z.npz", kspace=stack), tmp_path, checkpoint=checkpoint)
+    one, more = (load(tmp_path / "predict" / x, "T2map") for x in ("head", "z"))
+    np.testing.assert_allclose(more[:3], one, rtol=1e-5)
+    assert np.isnan(more[3]).all()
+
+
+def test_a_slab_fills_the_devices(tmp_path):
+    times = [0.01, 0.03, 0.05, 0.08]
+    t2 = np.linspace(0.05, 0.2, 60, dtype=np.float32).reshape(4, 5, 3)
+    images = np.exp(-np.array(times, np.float32) / t2[..., None])
+    path = save_images(tmp_path / "a.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, devices=2, slab=1)
+    found = nibabel.load(tmp_path / "predict" / "a" / "T2map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, t2, rtol=1e-4)
+
+
+def test_models_and_options_of_another_contrast_are_refused(scan, tmp_path):
+    path, *_ = scan
+    with pytest.raises(ValueError, match="'t1_ir' is none of a t2 scan"):
+        run(path, tmp_path, model="t1_ir")
+    with pytest.raises(ValueError, match="slab 0: expected at least 1"):
+        run(path, tmp_path, slab=0)
+    with pytest.raises(ValueError, match="magnitude is of images"):
+        run(path, tmp_path, magnitude=True)
+    kspace, *_ = toy_slices(limit=1)
+    other = tmp_path / "angles.npz"
+    np.savez(other, kspace=kspace, fa=TIMES + 0.05)
+    with pytest.raises(ValueError, match="flip angles without a repetition time"):
+        run(other, tmp_path)
+
+
+def test_errors_name_the_slice(scan, tmp_path):
+    kspace, *_ = toy_slices(limit=1)
+    noise = np.zeros((kspace.shape[2], 50), np.complex64)
+    path = save_scan(tmp_path / "quiet.npz", kspace=kspace, noise=noise)
+    with pytest.raises(ValueError, match="quiet.npz, slice 0: noise"):
+        run(path, tmp_path)

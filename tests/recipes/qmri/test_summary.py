@@ -1,0 +1,46 @@
+"""What a person is told of the maps."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medjax.mri.fit import FitStatus
+from medjax.mri.signal import signal_model
+from medjax.recipes.qmri.slabs import empty_maps
+from medjax.recipes.qmri.summary import Seen, empty_slices, ranges, see, summarise
+
+T2 = signal_model("t2")
+
+
+def test_a_summary_counts_what_has_signal():
+    value = np.array([[0.1, 0.2], [np.nan, 0.5]])
+    sigma = np.array([[0.01, np.nan], [np.nan, 0.03]])
+    status = np.array([[0, FitStatus.AT_BOUND], [FitStatus.NOT_CONVERGED, 0]])
+    bright = np.array([[True, True], [True, False]])
+    found = summarise([Seen(value, sigma, status, bright)], T2)
+    assert found["voxels"] == 3 and found["failed"] == 1
+    assert found["median_ms"] == pytest.approx(150)
+    assert found["median_sigma_ms"] == pytest.approx(10)
+    assert found["share_at_bounds"] == pytest.approx(1 / 3)
+
+
+def test_a_summary_of_nothing_is_json():
+    nothing = np.full((2, 2), np.nan)
+    status = np.full((2, 2), FitStatus.NO_SIGNAL)
+    found = summarise([Seen(nothing, nothing, status, np.zeros((2, 2), bool))], T2)
+    assert found["voxels"] == 0 and found["median_ms"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_slices_without_signal_are_named():
+    one = np.ones((2, 2))
+    status = np.array([[FitStatus.NO_SIGNAL, 0], [0, 0]])
+    filled = Seen(one, one, status, one > 0)
+    nothing = see(empty_maps(T2, (2, 2)), T2)
+    seen = [nothing, nothing, filled, nothing]
+    assert empty_slices(seen) == [0, 1, 3]
+    found = summarise(seen, T2)
+    assert found["slices_without_signal"] == [0, 1, 3] and found["voxels"] == 4
+    assert ranges([0, 1, 3]) == "0 to 1, 3"
+    assert ranges([2]) == "2" and ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"

@@ -1,0 +1,122 @@
+"""Figures of maps: what is drawn, on which scale, and where nothing is."""
+
+import numpy as np
+import pytest
+
+from medjax.report import qmri
+
+LEVELS = {0: "converged", 6: "no signal", 7: "invalid"}
+
+
+def case():
+    """A map in seconds with a failed voxel, its region, and a status."""
+    rng = np.random.default_rng(0)
+    value = rng.uniform(0.05, 0.15, (12, 10))
+    value[3, 4] = np.nan
+    status = np.zeros((12, 10), np.int32)
+    status[3, 4] = 7
+    roi = np.zeros((12, 10), bool)
+    roi[2:-2, 2:-2] = True
+    return value, status, roi
+
+
+def images(figure):
+    return [axis.images[0] for axis in figure.axes if axis.images]
+
+
+def test_a_map_in_milliseconds_on_a_fixed_scale():
+    value, status, roi = case()
+    figure = qmri.map_figure(
+        value, 0.1 * value, status, contrast="t2", levels=LEVELS, roi=roi
+    )
+    first, sigma, states = images(figure)
+    shown = first.get_array()
+    assert shown[5, 5] == pytest.approx(1e3 * value[5, 5])
+    assert first.get_clim() == (0, 200) and sigma.get_clim() == (0, 20)
+    np.testing.assert_array_equal(shown.mask, ~roi | np.isnan(value))
+    assert first.cmap(np.ma.masked)[:3] == (0, 0, 0)
+    assert figure.axes[0].get_title() == "T2"
+    # Two states occur, in two colours, each named with its share.
+    texts = [t.get_text() for t in figure.axes[2].get_legend().get_texts()]
+    assert texts == ["converged 99.2 %", "invalid 0.8 %"]
+    colours = states.get_array().reshape(-1, 3)
+    assert len(np.unique(colours, axis=0)) == 2
+
+
+@pytest.mark.parametrize("contrast", ["t1", "vfa"])
+def test_t1_has_a_scale_of_its_own(contrast):
+    value, _, _ = case()
+    figure = qmri.map_figure(10 * value, None, None, contrast=contrast, levels=LEVELS)
+    (image,) = images(figure)
+    assert image.get_clim() == (0, 3000) and figure.axes[0].get_title() == "T1"
+
+
+def test_quarter_turns():
+    value, status, _ = case()
+    figure = qmri.map_figure(value, None, status, contrast="t2", levels=LEVELS, turns=1)
+    first, states = images(figure)
+    np.testing.assert_array_equal(first.get_array().data, 1e3 * np.rot90(value))
+    assert states.get_array().shape == (10, 12, 3)
+
+
+def test_methods_beside_the_reference():
+    value, _, roi = case()
+    value = np.where(np.isnan(value), 0.1, value)
+    methods = {"wavelet": value + 0.01, "unrolled": value}
+    figure = qmri.comparison_sheet(
+        value, methods, contrast="t2", roi=roi, notes={"wavelet": "NRMSE 0.1"}
+    )
+    drawn = images(figure)
+    assert len(drawn) == 5  # three maps, two errors
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["reference\n", "wavelet\nNRMSE 0.1", "unrolled\n"]
+    errors = [image for image in drawn if image.get_clim() == (-25, 25)]
+    assert len(errors) == 2
+    np.testing.assert_allclose(errors[0].get_array().compressed(), 10)
+    np.testing.assert_allclose(errors[1].get_array().compressed(), 0, atol=1e-12)
+    np.testing.assert_array_equal(errors[0].get_array().mask, ~roi)
+    with pytest.raises(ValueError, match="no methods"):
+        qmri.comparison_sheet(value, {}, contrast="t2", roi=roi)
+    with pytest.raises(ValueError, match=r"\['a'\].*\(12, 10\)"):
+        qmri.comparison_sheet(value, {"a": value.T}, contrast="t2", roi=roi)
+
+
+def test_calibration():
+    levels = np.linspace(0.05, 0.95, 19)
+    sigma = np.array([0.001, 0.01])
+    figure = qmri.calibration_figure(
+        {"a": (sigma, 2 * sigma, levels, levels), "b": (sigma, sigma, levels, levels)}
+    )
+    errors, coverage = figure.axes
+    np.testing.assert_allclose(errors.lines[0].get_xydata(), [[1, 2], [10, 20]])
+    assert errors.get_xlim() == errors.get_ylim() and errors.get_xlim()[1] > 20
+    names = [t.get_text() for t in coverage.get_legend().get_texts()]
+    assert names == ["a", "b"]
+    unknown = np.full(2, np.nan)
+    qmri.calibration_figure({"a": (unknown, unknown, levels, levels)})
+    with pytest.raises(ValueError, match="no curves"):
+        qmri.calibration_figure({})
+
+
+@pytest.mark.parametrize("methods", [1, 4])
+def test_labels_do_not_overlap(methods):
+    value, _, roi = case()
+    names = {f"method number {n}": value for n in range(methods)}
+    notes = {name: "NRMSE 0.3027  SSIM 0.9752" for name in names}
+    figure = qmri.comparison_sheet(
+        value, names, contrast="t2", roi=roi, notes=notes, title="T2 of one subject"
+    )
+    figure.draw_without_rendering()
+    boxes = [a.get_tightbbox() for a in figure.axes if a.axison]
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[i + 1 :])
+    whole = figure.bbox
+    assert all(b.x0 >= whole.x0 and b.x1 <= whole.x1 for b in boxes)
+
+
+def test_png_is_written_whole(tmp_path):
+    value, status, _ = case()
+    figure = qmri.map_figure(value, None, status, contrast="t2", levels=LEVELS)
+    path = qmri.write_png(tmp_path / "new" / "map.png", figure)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in path.parent.iterdir()] == ["map.png"]

@@ -1,0 +1,96 @@
+"""What is left to a system's `score`: its carry, its rewards, its metrics."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from medjax.sharding import make_mesh, to_named_sharding
+from medjax.systems.policy import exploration
+from medjax.systems.policy.exploration import Scored
+from tests.tiny import PAD, STOP, tiny_batch, tiny_config
+
+RULES = dict.fromkeys(
+    "batch layers embed vocab heads kv_heads mlp norm patch".split(), None
+)
+
+
+class Carry(NamedTuple):
+    seen: jax.Array
+    reference: object
+
+
+def score(carry, batch, rollout, step):
+    first = rollout.tokens[..., 0]
+    even = first % 2 == 0
+    rewards = {"even": even.astype(jnp.float32), "small": 1.0 / (1.0 + first)}
+    carry = carry._replace(seen=carry.seen + jnp.sum(even, dtype=jnp.int32))
+    return Scored(rewards, even, first < STOP, carry, {"first": jnp.mean(first * 1.0)})
+
+
+def build(beta=0.0, score=score, **changes):
+    options = {
+        "group": 4,
+        "max_tokens": 3,
+        "stop_tokens": [STOP],
+        "pad": PAD,
+        "sampling": {"temperature": 1.0},
+        "advantages": {"scale": "group"},
+        "loss": {"beta": beta, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"},
+        "reward_weights": {"even": 1.0, "small": 0.5},
+    }
+    return exploration.build(
+        tiny_config(),
+        optax.sgd(0.1),
+        lambda *_: None,
+        lambda reference: Carry(jnp.zeros((), jnp.int32), reference),
+        score,
+        **(options | changes),
+    )
+
+
+def shapes(system, batch=None):
+    """(state before, state after, metrics) without running or compiling anything."""
+    key = jax.random.key(0)
+    before = jax.eval_shape(system.init, key)
+    return before, *jax.eval_shape(system.update, before, batch or tiny_batch(), key)
+
+
+def test_the_carry_and_the_metrics_are_the_systems_own():
+    before, after, metrics = shapes(build())
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert before.aux.reference == ()
+    for name in ("first", "reward_even", "reward_small", "hit_rate", "groups_tied"):
+        assert metrics[name].shape == ()
+    assert "kl" not in metrics
+
+
+def test_a_reference_is_kept_for_beta_only():
+    before, after, metrics = shapes(build(beta=0.1))
+    assert jax.tree.structure(after.aux.reference) == jax.tree.structure(after.params)
+    assert "kl" in metrics
+    mesh = make_mesh({"data": 8})
+    to_named_sharding(
+        build(beta=0.1).axes, mesh, RULES, before
+    )  # raises if they differ
+
+
+def test_weights_and_rewards_are_named_alike():
+    with pytest.raises(ValueError, match="'even', 'small'.*'even'"):
+        shapes(build(reward_weights={"even": 1.0}))
+
+
+def test_host_rewards_see_the_carry_without_its_reference():
+    seen = []
+
+    def host(batch, rollout, step, carry):
+        seen.append((rollout.tokens.shape, int(step), int(carry.seen), carry.reference))
+        return {"host": 0.0 * rollout.tokens[..., 0]}
+
+    system = build(beta=0.1, host_rewards=host)
+    state = jax.jit(system.init)(jax.random.key(0))
+    scored = system.prepare(state, tiny_batch(contexts=2), jax.random.key(1))
+    assert seen == [((4, 4, 3), 0, 0, ())]
+    assert scored.rewards["host"].shape == (4, 4)

@@ -1,0 +1,106 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.systems.optimizer import make_optimizer
+from medjax.systems.puq import guided_fit
+from medjax.systems.puq.maps import reference_fit
+from tests.systems.toy_qmri import (
+    DESIGN,
+    QUANTITY,
+    REGRESSOR,
+    E,
+    changed,
+    toy_batch,
+    toy_system,
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return toy_batch()
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return guided_fit.build(
+        DESIGN,
+        REGRESSOR,
+        make_optimizer(lr=3e-3, steps=400),
+        None,
+        partial(reference_fit, QUANTITY),
+        contrasts=E,
+        basis=None,
+        passes=4,
+        chunk=2,
+        normalisation="first",
+        longest=2.0,
+        minibatches=10,
+        minibatch=128,
+    )
+
+
+def test_learns_from_the_frozen_network(fit, batch):
+    system = toy_system()
+    state = jax.jit(system.init)(jax.random.key(0))
+    update = jax.jit(system.update)
+    for step in range(3):
+        state, _ = update(state, batch, jax.random.key(step))
+    start = jax.jit(fit.init)(jax.random.key(1), state.params)
+    step_fit = jax.jit(fit.update)
+    state, losses = start, []
+    for step in range(8):
+        state, metrics = step_fit(state, batch, jax.random.key(step))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert changed(start.params, state.params) == {
+        "regressors.guided",
+        "regressors.plain",
+        "misfit.",
+    }
+
+
+def test_misfit_is_the_root_mean_square_over_all_steps(fit, batch):
+    """Relative to a voxel's largest contrast, where it can be fitted; NumPy."""
+    state = jax.jit(fit.init)(jax.random.key(1))
+    update = jax.jit(fit.update)
+    squares = []
+    for step, rows in enumerate((batch, batch._replace(valid=jnp.arange(8) < 3))):
+        state, _ = update(state, rows, jax.random.key(step))
+        _, model, ok = jax.tree.map(np.asarray, reference_fit(QUANTITY, rows.target))
+        judged = ok & np.asarray(rows.roi) & np.asarray(rows.valid)[:, None, None]
+        residual = np.moveaxis(np.asarray(rows.target) - model, 1, 0)[:, judged]
+        scale = np.abs(np.asarray(rows.target)).max(axis=1)[judged]
+        squares.append(np.mean((residual / scale) ** 2, axis=1))
+    expected = np.sqrt(np.mean(squares, axis=0))
+    np.testing.assert_allclose(state.params["misfit"], expected, rtol=1e-4)
+    assert (expected > 1e-3).all()  # mixtures of tissues are not mono-exponential
+
+
+def test_regressor_inputs_are_the_authors():
+    mean = jnp.array([2.0, -4.0, 1.0]).reshape(1, 3, 1, 1)
+    std = jnp.array([0.2, 0.4, 0.1]).reshape(1, 3, 1, 1)
+    inputs, usable = guided_fit.regressor_inputs(mean, std, normalisation="first")
+    np.testing.assert_allclose(inputs["plain"][0, 0, 0], [1, -2, 0.5])
+    np.testing.assert_allclose(
+        inputs["guided"][0, 0, 0], [1, -2, 0.5, 0.1, 0.2, 0.05], rtol=1e-6
+    )
+    assert usable.all()
+    largest, _ = guided_fit.regressor_inputs(mean, std, normalisation="largest")
+    np.testing.assert_allclose(largest["plain"][0, 0, 0], [0.5, -1, 0.25])
+
+
+def test_faint_voxels_give_no_inputs_and_no_nan():
+    mean = jnp.array([[1.0, 1e-4], [0.5, 3.0]]).reshape(1, 2, 1, 2)
+    inputs, usable = guided_fit.regressor_inputs(mean, mean, normalisation="first")
+    assert usable.tolist() == [[[True, False]]]
+    np.testing.assert_array_equal(inputs["guided"][0, 0, 1], 0)
+
+
+def test_unknown_normalisation_is_named():
+    one = jnp.ones((1, 2, 1, 1))
+    with pytest.raises(ValueError, match="'second': expected one of first, largest"):
+        guided_fit.regressor_inputs(one, one, normalisation="second")

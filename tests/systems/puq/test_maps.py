@@ -1,0 +1,147 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.mri.signal import signal
+from medjax.mri.subspace import exponential_basis
+from medjax.systems.puq import maps as quantification
+from medjax.systems.puq.maps import (
+    Classical,
+    fit_images,
+    guided_variance,
+    make_evaluate,
+    methods_of,
+    reference_fit,
+    regressed_map,
+)
+from medjax.systems.puq.reconstruction import init_params
+from medjax.types import TrainState
+from tests.systems.toy_qmri import DESIGN, QUANTITY, REGRESSOR, TIMES, E, toy_batch
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return toy_batch()
+
+
+@pytest.fixture(scope="module")
+def params():
+    found = init_params(DESIGN, REGRESSOR, E, jax.random.key(2))
+    # the last norm starts at 0; with a value of its own dropout shows
+    weights = found["network"]["trained"]["weights"]
+    weights["BatchNorm_2"]["scale"] += 0.3
+    return found | {"misfit": jnp.full((E,), 0.02, jnp.float32)}
+
+
+def decay(t2):
+    parameters = {"s0": jnp.ones_like(t2), "t2": t2}
+    return jnp.moveaxis(signal(QUANTITY.model, parameters, TIMES), 0, 1)
+
+
+def test_a_decay_s_reference_is_itself():
+    t2 = jnp.linspace(0.03, 0.5, 24, dtype=jnp.float32).reshape(1, 4, 6)
+    images = decay(t2)
+    found, model, ok = reference_fit(QUANTITY, images)
+    np.testing.assert_allclose(found, t2, rtol=1e-4)
+    np.testing.assert_allclose(model, images, atol=1e-5)
+    assert ok.all()
+
+
+def test_what_cannot_be_fitted_is_marked():
+    images = decay(jnp.full((1, 1, 2), 0.1, jnp.float32)).at[..., 1].set(0)
+    _, model, ok = reference_fit(QUANTITY, images)
+    assert ok.tolist() == [[[True, False]]]
+    assert jnp.isfinite(model).all()
+
+
+def test_variance_adds_the_model_s_misfit_at_the_signal_s_scale():
+    mean = jnp.array([2.0, 1.0]).reshape(1, 2, 1, 1)
+    std = jnp.array([0.3, 0.0]).reshape(1, 2, 1, 1)
+    misfit = jnp.array([0.1, 0.2])
+    found = guided_variance(mean, std, misfit)[0, :, 0, 0]
+    np.testing.assert_allclose(found, [0.3**2 + 0.2**2, 0.4**2], rtol=1e-6)
+
+
+def test_equal_variances_leave_the_fit_alone(batch):
+    images = batch.target[:2]
+    plain = fit_images(QUANTITY, images)
+    same = fit_images(QUANTITY, images, variance=jnp.full_like(images, 1e-4))
+    name = QUANTITY.model.time_constant
+    np.testing.assert_allclose(same.params[name], plain.params[name], rtol=1e-3)
+
+
+def test_sigma_of_a_regressed_map_is_first_order_propagation(batch, params):
+    mean, std = batch.target[:1], 0.01 * jnp.ones_like(batch.target[:1])
+    weights = params["regressors"]["guided"]
+    options = {"normalisation": "largest", "longest": 2.0}
+
+    def at(x):
+        return regressed_map(REGRESSOR, weights, "guided", x, std, **options)
+
+    value, sigma = jax.jit(at)(mean)
+    row, column = np.argwhere(np.asarray(batch.roi[0]))[40]
+    step, total = 1e-3, 0.0
+    for e in range(E):
+        up, down = (
+            at(mean.at[0, e, row, column].add(sign * step))[0][0, row, column]
+            for sign in (1, -1)
+        )
+        total += float(((up - down) / (2 * step) * 0.01) ** 2)
+    # differences of float32 maps near 1 s over 2e-3
+    np.testing.assert_allclose(sigma[0, row, column], total**0.5, rtol=0.02)
+    assert jnp.isfinite(value[batch.roi[:1]]).all()
+
+
+def test_sigma_of_images_in_a_subspace_covers_the_truth():
+    """Noise in K of E dimensions: the residual's degrees of freedom are K - P."""
+    rng = np.random.default_rng(0)
+    times = np.linspace(0.0, 0.14, 8)
+    quantity = QUANTITY._replace(times=tuple(times.tolist()))
+    basis = exponential_basis(times, rank=4, low=0.03, high=2.5, atoms=200)
+    truth = np.exp(-times / 0.08)
+    noise = 0.01 * rng.normal(size=(8, 60, 60))
+    images = np.einsum(
+        "ek,fk,fxy->exy", basis, basis, truth[:, None, None] + noise
+    ).astype(np.float32)[None]
+    fit = fit_images(quantity, jnp.asarray(images), rank=4)
+    wrong = np.asarray(fit.params["t2"]) - 0.08
+    # the deviation over voxels, against the mean variance that fits claim
+    claimed = np.sqrt(np.mean(np.asarray(fit.sigma["t2"]) ** 2))
+    assert claimed == pytest.approx(wrong.std(), rel=0.1)
+    unknown = fit_images(quantity, jnp.asarray(images), rank=2)
+    assert np.isnan(unknown.sigma["t2"]).all()
+
+
+def evaluate_with(params, batch, guided):
+    classical = {"target": Classical(lambda batch, key: batch.target, None)}
+    evaluate = make_evaluate(
+        DESIGN,
+        REGRESSOR,
+        QUANTITY,
+        classical,
+        basis=None,
+        passes=4,
+        chunk=2,
+        normalisation="first",
+        guided=guided,
+    )
+    state = TrainState(params, (), jnp.zeros((), jnp.int32))
+    return jax.jit(evaluate)(state, batch, jax.random.key(0))
+
+
+def test_evaluation_holds_every_method_s_map(batch, params):
+    found, metrics = evaluate_with(params, batch, guided=True)
+    names = methods_of(["target"], guided=True)
+    assert set(found.maps) == set(found.sigma) == set(names)
+    assert names[-1] == quantification.GUIDED
+    np.testing.assert_array_equal(found.maps["target"], found.reference)
+    np.testing.assert_allclose(metrics["image nrmse: target"], 0)
+    assert (metrics["image nrmse: unrolled"] > 0).all()
+    assert (found.std > 0).any()
+
+
+def test_before_the_second_stage_there_is_the_network_s_own_map(batch, params):
+    found, _ = evaluate_with(params, batch, guided=False)
+    assert set(found.maps) == {"target", quantification.UNROLLED}
+    assert not found.std.any()
