@@ -27,12 +27,25 @@ def read_section(record: type[Record], name: str, section: Mapping[str, Any]) ->
         ValueError: An unknown option (with the closest known one), a missing option,
             or a value where a section is expected.
     """
+    return read_sections((record,), name, section)[0]
+
+
+def read_sections(
+    records: Sequence[type[Any]], name: str, section: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """Several records from one section, each option going to the one that has it.
+
+    So a section may hold what all stages of a kind have and what is a system's own.
+
+    Raises:
+        ValueError: As `read_section`.
+    """
     if not isinstance(section, Mapping):
         raise ValueError(
             f'config section "{name}": expected options, found {section!r}'
         )
-    make: Any = record  # a NamedTuple: no type variable can be bound to that
-    known, defaults = make._fields, make._field_defaults
+    known = [option for record in records for option in record._fields]
+    defaults = [option for record in records for option in record._field_defaults]
     unknown = [_unknown(option, known) for option in section if option not in known]
     required = [option for option in known if option not in defaults]
     missing = [f'"{option}"' for option in required if option not in section]
@@ -40,8 +53,27 @@ def read_section(record: type[Record], name: str, section: Mapping[str, Any]) ->
     faults += [f"missing {', '.join(missing)}"] if missing else []
     if faults:
         raise ValueError(f'config section "{name}": {"; ".join(faults)}')
+    return tuple(_fill(record, name, section) for record in records)
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Records as a JSON document: dicts of their fields, all the way down."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return value
+
+
+def _fill(record: type[Any], name: str, section: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(record)
-    return make(**{k: _value(hints[k], f"{name}.{k}", x) for k, x in section.items()})
+    return record(
+        **{
+            field: _value(hints[field], f"{name}.{field}", section[field])
+            for field in record._fields
+            if field in section
+        }
+    )
 
 
 def _unknown(option: str, known: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medjax.recipes.sections import read_section
+from medjax.recipes.sections import plain, read_section, read_sections
 
 
 class Inner(NamedTuple):
@@ -73,3 +73,22 @@ def test_what_does_not_belong_is_named(section, message):
     with pytest.raises(ValueError) as error:
         read_section(Outer, "train", section)
     assert str(error.value) == message
+
+
+class Other(NamedTuple):
+    loose: tuple[float, ...]
+
+
+def test_one_section_may_fill_several_records():
+    section = OUTER | {"loose": [1, 2]}
+    outer, other = read_sections((Outer, Other), "train", section)
+    assert outer == read_section(Outer, "train", OUTER)
+    assert other == Other((1, 2))
+    with pytest.raises(ValueError, match='no option "losse".*"loose".*missing "loose"'):
+        read_sections((Outer, Other), "train", OUTER | {"losse": (1, 2)})
+
+
+def test_records_are_written_as_a_document():
+    outer = read_section(Outer, "train", OUTER | {"grpo": INNER})
+    expected = {"lr": 0.1, "betas": (0.9, 0.99), "table": {}}
+    assert plain(outer) == expected | {"grpo": INNER | {"weights": {}}}
