@@ -129,6 +129,8 @@ def get_policy(model: str) -> ConfigDict:
             "dtype": "float32",
             "param_dtype": "float32",
             "remat": "none",
+            "freeze_vision": False,  # no gradient into the vision tower
+            "logit_chunk": None,  # positions of an answer scored at a time; None: all
         }
     )
 
@@ -177,7 +179,6 @@ def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
             "batch": 8,  # pictures
             "questions": 6,  # about each
             "loose": loose,
-            "logit_chunk": None,
             "optim": {
                 "lr": 2e-3,  # of norms, biases and the embedding
                 "muon_lr": 1e-2,  # of the kernels
@@ -218,8 +219,6 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             },
             "iterations": 1,
             "accumulate": 1,
-            "freeze_vision": False,
-            "logit_chunk": None,
             "optim": {
                 "lr": 3e-4,
                 "muon_lr": 2e-3,
@@ -258,8 +257,9 @@ def set_pretrained(config: ConfigDict) -> None:
     config.data.size = (448, 448)
     config.train.grpo.update({"max_tokens": 256, "questions": 1})
     config.evaluation.questions = 1
+    with config.policy.ignore_type():
+        config.policy.logit_chunk = 32
     with config.train.ignore_type():
-        config.train.grpo.logit_chunk = config.train.sft.logit_chunk = 32
         config.train.sft.optim.muon_lr = None
     config.train.sft.optim.lr = 1e-5
 

@@ -180,9 +180,9 @@ def completion_logps(
     """Log-probability of each completion token, and the entropy there, in nats.
 
     log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
-    needs it; scores are made at completion positions only. With `chunk` (dividing T)
-    they are made for `chunk` positions at a time, and again in the backward pass:
-    memory holds N G chunk V scores instead of N G T V.
+    needs it; scores are made at completion positions only. With `chunk` they are made
+    for `chunk` positions at a time (the last time for what is left), and again in the
+    backward pass: memory holds N G chunk V scores instead of N G T V.
     """
     rows, group, length = tokens.shape
     flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
@@ -210,12 +210,18 @@ def completion_logps(
     if chunk is None:
         scores = score(hidden, flat)
     else:
-        pieces = (rows * group, length // chunk, chunk)
+        if short := -length % chunk:
+            hidden = jnp.pad(hidden, ((0, 0), (0, short), (0, 0)))
+            flat = jnp.pad(flat, ((0, 0), (0, short)))
+        pieces = (rows * group, -1, chunk)
         chunked = (
-            jnp.moveaxis(hidden.reshape(*pieces, -1), 1, 0),
+            jnp.moveaxis(hidden.reshape(*pieces, hidden.shape[-1]), 1, 0),
             jnp.moveaxis(flat.reshape(pieces), 1, 0),
         )
         scores = jax.lax.map(lambda xs: jax.checkpoint(score)(*xs), chunked)
-        scores = jax.tree.map(lambda s: jnp.moveaxis(s, 0, 1), scores)
+        scores = jax.tree.map(
+            lambda s: jnp.moveaxis(s, 0, 1).reshape(rows * group, -1)[:, :length],
+            scores,
+        )
     logp, entropy = (s.reshape(rows, group, length) for s in scores)
     return logp, entropy
