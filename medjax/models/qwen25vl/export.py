@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.hf_config import config_to_hf
-from medjax.models.qwen25vl.hub_tensors import (
+from medjax.models.qwen25vl.tensor_table import (
     HubTensor,
     hub_tensors,
     nested_name,

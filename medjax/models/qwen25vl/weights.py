@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import (
+from medjax.models.qwen25vl.tensor_table import (
     EMBEDDING,
     HEAD,
     HubTensor,

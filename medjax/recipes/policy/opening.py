@@ -19,7 +19,7 @@ from medjax.data.prompting.tokenizer import (
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import hub_tensors
+from medjax.models.qwen25vl.tensor_table import hub_tensors
 from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
 from medjax.types import Params
 
