@@ -105,8 +105,8 @@ def summary_table(
     """One row a contender (the policy, its warm start, the no-image baselines)."""
     rows = []
     for name, answers in results.items():
-        found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-        cells = (interval_cell(interval, digits=3) for interval in found.values())
+        intervals = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
+        cells = (interval_cell(interval, digits=3) for interval in intervals.values())
         rows.append((name, str(len(answers.iou)), *cells))
     title = f"all answers, {100 * level:g} % intervals over slices"
     return Table(title, ("", "n", *METRICS), tuple(rows))

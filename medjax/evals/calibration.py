@@ -49,8 +49,8 @@ def calibration_error(
     error: Float[np.ndarray, "N"], sigma: Float[np.ndarray, "N"]
 ) -> float:
     """Mean over levels of |observed coverage - nominal|; 0 is calibrated."""
-    found = calibration(error, sigma, bins=1)
-    return float(np.mean(np.abs(found.observed - found.nominal)))
+    curves = calibration(error, sigma, bins=1)
+    return float(np.mean(np.abs(curves.observed - curves.nominal)))
 
 
 def sparsification_error(

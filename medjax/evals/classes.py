@@ -45,12 +45,12 @@ def scores(
 ) -> dict[str, float]:
     """All scores by name; NaN without answers. Length and overlap are means."""
     counts = confusion(answers.label, answers.predicted, num_classes)
-    found = {
+    values = {
         name: float(value) for name, value in count_scores(counts, ordinal).items()
     }
     for name in ("length", "overlap"):
-        found[name] = float(mean_known(np.asarray(getattr(answers, name), np.float64)))
-    return found
+        values[name] = float(mean_known(np.asarray(getattr(answers, name), np.float64)))
+    return values
 
 
 def bootstrap(
@@ -124,23 +124,23 @@ def summary_table(
     own: it is narrower than those of the two where both find the same pictures hard.
     """
     rows, header = [], ()
-    how = {"num_samples": num_samples, "level": level, "seed": seed}
+    resampling = {"num_samples": num_samples, "level": level, "seed": seed}
     for name, answers in results.items():
-        found = bootstrap(
+        intervals = bootstrap(
             answers,
             num_classes=num_classes,
             ordinal=ordinal,
-            **how,
+            **resampling,
         )
-        header = tuple(found)
+        header = tuple(intervals)
         cells = [
             interval_cell(value, digits=1 if metric == "length" else 3)
-            for metric, value in found.items()
+            for metric, value in intervals.items()
         ]
         if against is not None:
             gained = _right(answers) - _right(results[against])
             columns = {"gain": gained if name != against else gained + np.nan}
-            gain = group_intervals(columns, answers.group, **how)["gain"]
+            gain = group_intervals(columns, answers.group, **resampling)["gain"]
             cells.insert(1, interval_cell(gain, digits=3))
             header = (header[0], f"minus {against}", *header[1:])
         rows.append((name, str(len(answers.label)), *cells))

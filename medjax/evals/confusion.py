@@ -96,14 +96,14 @@ def count_scores(
     counts: Shaped[np.ndarray, "... C C+1"], ordinal: bool
 ) -> dict[str, Float[np.ndarray, "..."]]:
     """All of these scores by name; those of grades where classes are `ordinal`."""
-    found = {
+    values = {
         "accuracy": accuracy(counts),
         "balanced accuracy": balanced_accuracy(counts),
         "macro F1": macro_f1(counts),
     }
     if ordinal:
-        found |= {"kappa": quadratic_kappa(counts), "grade error": grade_error(counts)}
-    return found | {"parsed": parse_rate(counts)}
+        values |= {"kappa": quadratic_kappa(counts), "grade error": grade_error(counts)}
+    return values | {"parsed": parse_rate(counts)}
 
 
 def _read_grades(

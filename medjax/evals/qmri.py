@@ -114,9 +114,9 @@ def map_scores(
             finite and positive (ms instead of s included).
     """
     _check(estimate, sigma, reference, roi, limit)
-    found = np.isfinite(estimate)
+    fitted = np.isfinite(estimate)
     reference = np.where(roi, np.clip(reference, 0, limit), 0).astype(np.float64)
-    clipped = np.clip(np.where(roi & found, estimate, 0), 0, limit).astype(np.float64)
+    clipped = np.clip(np.where(roi & fitted, estimate, 0), 0, limit).astype(np.float64)
     error = np.minimum(np.abs(clipped - reference), error_cap)
     tissue, csf = roi & (reference < tissue_below), roi & (reference >= tissue_below)
     relative = error / np.where(roi, reference, 1)
@@ -135,12 +135,12 @@ def map_scores(
         ),
         "csf_ms": 1e3 * mean(error, csf),
         "csf_percent": 100 * mean(relative, csf),
-        "failed": mean(~found, roi),
+        "failed": mean(~fitted, roi),
     }
     if sigma is None:
         names = ("coverage", "tissue_coverage", "spearman", "calibration_error", "ause")
         return scores | dict.fromkeys(names, float("nan"))
-    judged = roi & found & np.isfinite(sigma) & (reference < limit)
+    judged = roi & fitted & np.isfinite(sigma) & (reference < limit)
     e, s = np.abs(estimate[judged] - reference[judged]), sigma[judged]
     covered = np.zeros(roi.shape, bool)
     covered[judged] = e <= 1.96 * s
@@ -150,7 +150,7 @@ def map_scores(
         "spearman": spearman(s, e),
         "calibration_error": calibration_error(e, s),
         "ause": sparsification_error(e, s),
-        "failed": mean(~(found & np.isfinite(sigma)), roi),
+        "failed": mean(~(fitted & np.isfinite(sigma)), roi),
     }
 
 
@@ -190,7 +190,7 @@ def method_table(
             )
     people = len(np.unique(subjects))
     intervals = intervals and people > 1
-    found = {
+    means = {
         name: group_intervals(
             {key: np.array([row[key] for row in rows]) for key in columns},
             np.asarray(subjects),
@@ -203,7 +203,7 @@ def method_table(
     shown = [
         key
         for key in columns
-        if any(not np.isnan(row[key].value) for row in found.values())
+        if any(not np.isnan(row[key].value) for row in means.values())
     ]
     rows = tuple(
         (name,)
@@ -211,7 +211,7 @@ def method_table(
             interval_cell(row[key], digits=COLUMNS[key][1], alone=not intervals)
             for key in shown
         )
-        for name, row in found.items()
+        for name, row in means.items()
     )
     title = f"{title}: slices {len(subjects)}, subjects {people}"
     title += f", {100 * level:g} % intervals over subjects" * intervals

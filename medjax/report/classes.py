@@ -98,11 +98,11 @@ def answer_sheet(answers: Sequence[Answer], *, count: int) -> "Figure":
 
 def _in_turn(answers: Sequence[Answer]) -> list[Answer]:
     """One of each true class, then the second of each, and so on."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     turns = []
     for answer in answers:
-        turns.append(seen.get(answer.truth, 0))
-        seen = seen | {answer.truth: turns[-1] + 1}
+        turns.append(counts.get(answer.truth, 0))
+        counts = counts | {answer.truth: turns[-1] + 1}
     order = np.argsort(turns, kind="stable")
     return [answers[n] for n in order]
 

@@ -129,10 +129,10 @@ def signal_stack(metrics: Metrics) -> "Figure | None":
 
     The parts are those of `rl.signal`; running means. None when the run counted none.
     """
-    found = [(label, c, metrics[name]) for name, label, c in SIGNAL if name in metrics]
-    if not found:
+    parts = [(label, c, metrics[name]) for name, label, c in SIGNAL if name in metrics]
+    if not parts:
         return None
-    labels, colours, counted = zip(*found, strict=True)
+    labels, colours, counted = zip(*parts, strict=True)
     steps = counted[0].step
     counts = np.stack([np.interp(steps, s.step, s.value) for s in counted])
     total = counts.sum(axis=0)

@@ -89,14 +89,14 @@ def write_report(
         for name in ("metrics.jsonl", "eval.jsonl")
     )
     raises = find_raises(metrics)
-    found = {
+    drawn = {
         **(figures or {}),
         "overlays": contact_sheet(answers, count=count) if answers else None,
         "threshold": threshold_path(metrics, raises),
         "curves": training_curves(metrics, evals=evals, raises=raises),
         "signal": signal_stack(metrics),
     }
-    pictures = {name: png_bytes(figure) for name, figure in found.items() if figure}
+    pictures = {name: png_bytes(figure) for name, figure in drawn.items() if figure}
     for name, picture in pictures.items():
         write_file(workdir / "figures" / f"{name}.png", picture)
     path = workdir / "manifest.json"

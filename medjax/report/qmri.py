@@ -161,9 +161,11 @@ def calibration_figure(
         errors.plot(1e3 * np.asarray(sigma), 1e3 * np.asarray(error), **style)
         coverage.plot(nominal, observed, **style)
         values += [1e3 * np.asarray(sigma), 1e3 * np.asarray(error)]
-    seen = np.concatenate(values)
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    ends = (0.8 * seen.min(), 1.25 * seen.max()) if len(seen) else (1.0, 10.0)
+    positive = np.concatenate(values)
+    positive = positive[np.isfinite(positive) & (positive > 0)]
+    ends = (
+        (0.8 * positive.min(), 1.25 * positive.max()) if len(positive) else (1.0, 10.0)
+    )
     line = {"color": "#888888", "linewidth": 1, "linestyle": "--", "zorder": 0}
     errors.plot(ends, ends, **line)
     errors.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
@@ -227,9 +229,9 @@ def _panel(
     if bar is not None:
         extend = "both" if limits[0] < 0 else "max"
         beside = axis.inset_axes((1.03, 0, 0.05, 1))  # as high as the image
-        found = axis.figure.colorbar(shown, cax=beside, extend=extend)
-        found.ax.tick_params(labelsize=7)
-        found.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
+        colorbar = axis.figure.colorbar(shown, cax=beside, extend=extend)
+        colorbar.ax.tick_params(labelsize=7)
+        colorbar.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
 
 
 def _states(

@@ -39,7 +39,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
     Raises:
         ValueError: another line is no such object; names file and line.
     """
-    found: dict[str, list[tuple[int, float]]] = {}
+    pairs_by_name: dict[str, list[tuple[int, float]]] = {}
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
@@ -54,10 +54,10 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
             ) from error
         for name, value in row.items():
             if isinstance(value, int | float):
-                found.setdefault(name, []).append((step, float(value)))
+                pairs_by_name.setdefault(name, []).append((step, float(value)))
     return {
         name: Series(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs]))
-        for name, pairs in found.items()
+        for name, pairs in pairs_by_name.items()
     }
 
 

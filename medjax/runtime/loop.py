@@ -247,15 +247,15 @@ def evaluate(
     run = jax.jit(system.evaluate, out_shardings=whole)
     root = jax.device_put(jax.random.key(seed), whole)
     key = jax.jit(jax.random.fold_in, out_shardings=whole)(root, state.step)
-    seen = set()
+    known = set()
     with progress(name, first=0, total=total, show=()) as report:
         for index, (batch, records) in enumerate(batches):
             placed = shard_tree(batch, batch_sharding(batch, mesh, rules))
             shapes = shapes_of(batch)
             wait = contextlib.nullcontext()
-            if shapes not in seen:
-                seen.add(shapes)
-                wait = report.busy(f"batch shape {len(seen)}: {describe(shapes)}")
+            if shapes not in known:
+                known.add(shapes)
+                wait = report.busy(f"batch shape {len(known)}: {describe(shapes)}")
             with wait, jax.transfer_guard("disallow"):
                 predictions, metrics = jax.device_get(run(state, placed, key))
             report.step(index + 1, {})

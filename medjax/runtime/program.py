@@ -68,8 +68,8 @@ def shapes_of(batch: Any) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
 
 def describe(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> str:
     """The three largest shapes, for a person."""
-    found = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in found[:-4:-1])
+    sizes = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in sizes[:-4:-1])
 
 
 def abstract_state(

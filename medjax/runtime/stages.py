@@ -188,12 +188,12 @@ def evaluate_checkpoint(
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}: no such folder")
     folders = (path / "checkpoints", path / stage.name / "checkpoints")
-    found = [folder for folder in folders if folder.is_dir()]
-    if found:
+    present = [folder for folder in folders if folder.is_dir()]
+    if present:
         if stage.accepts is not None:
-            stage.accepts(checkpoint.stored_identity(found[0]))
-        params = checkpoint.restore_params(found[0], abstract.params)
-        step = checkpoint.newest_step(found[0])
+            stage.accepts(checkpoint.stored_identity(present[0]))
+        params = checkpoint.restore_params(present[0], abstract.params)
+        step = checkpoint.newest_step(present[0])
     else:
         params, step = load(path, shardings.params), 0
         check_params(params, abstract.params, str(path))

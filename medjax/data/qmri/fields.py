@@ -57,10 +57,10 @@ def _along(
     """Four weighted knots around each position: no BLAS, whose threads the step has."""
     first, weights = _weights(positions, spacing, half)
     knots = np.ascontiguousarray(knots)
-    found = weights[:, :1] * knots[:, first]
+    values = weights[:, :1] * knots[:, first]
     for tap in range(1, 4):
-        found += weights[:, tap, None] * knots[:, first + tap]
-    return found
+        values += weights[:, tap, None] * knots[:, first + tap]
+    return values
 
 
 def _weights(

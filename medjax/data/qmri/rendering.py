@@ -129,9 +129,9 @@ def _individual(
     parts /= parts.sum(axis=1, keepdims=True)
     parts[:, 3] = _lesion_share(subject, place[:, *inside]) * parts[:, 1]
     parts[:, 1] -= parts[:, 3]
-    found = np.zeros((len(TISSUES), *place.shape[1:]), np.float32)
-    found[:, *inside] = parts.T
-    return found
+    shares = np.zeros((len(TISSUES), *place.shape[1:]), np.float32)
+    shares[:, *inside] = parts.T
+    return shares
 
 
 def _template_place(

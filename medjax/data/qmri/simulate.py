@@ -171,12 +171,12 @@ def sample_kspace(
         used = lines.any(axis=0)[origin]
         spectrum = np.asarray(fft.fft(images[e] * coils, axis=-1, norm="ortho"))
         spectrum = fft.fft(spectrum[:, :, used], axis=-2, norm="ortho")
-        found = fft.fftshift(spectrum, axes=-2)
+        samples = fft.fftshift(spectrum, axes=-2)
         if noise:
-            parts = rng.standard_normal((*found.shape, 2), np.float32)
-            found = found + np.float32(noise) * parts.view(np.complex64)[..., 0]
+            parts = rng.standard_normal((*samples.shape, 2), np.float32)
+            samples = samples + np.float32(noise) * parts.view(np.complex64)[..., 0]
         columns = origin[used]
-        kspace[e][:, :, columns] = np.where(lines[:, columns], found, 0)
+        kspace[e][:, :, columns] = np.where(lines[:, columns], samples, 0)
     return kspace
 
 

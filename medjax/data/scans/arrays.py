@@ -76,8 +76,8 @@ def open_layout(
             known, path.name, count=count, times=times, contrast=contrast
         )
         if voxel_mm is None:
-            found = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
-            voxel_mm = np.ravel(found).tolist()
+            stored = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
+            voxel_mm = np.ravel(stored).tolist()
         affine = np.asarray(arrays["affine"][()]) if "affine" in arrays else None
         repetition = float(arrays["tr"][()]) if "tr" in arrays else None
         for key in ("sens", "mask"):
@@ -136,16 +136,16 @@ def _read(path: Path, index: int) -> ScanSlice:
 
 
 def _check_side(
-    path: Path, key: str, found: tuple[int, ...], size: tuple[int, ...], volume: bool
+    path: Path, key: str, shape: tuple[int, ...], size: tuple[int, ...], volume: bool
 ) -> None:
     """Slices of `sens` and `mask` against those of k-space; the rest slice by slice."""
     axes = {"sens": 3, "mask": 4}[key]
-    extra = len(found) == axes + 1
-    if len(found) > axes + 1 or (
-        extra and (not volume or found[0] not in (1, size[0]))
+    extra = len(shape) == axes + 1
+    if len(shape) > axes + 1 or (
+        extra and (not volume or shape[0] not in (1, size[0]))
     ):
         raise ValueError(
-            f"{path}: {key} {found} beside k-space {size}; expected {axes} axes for "
+            f"{path}: {key} {shape} beside k-space {size}; expected {axes} axes for "
             "all slices, or the slices' axis first"
         )
 

@@ -45,10 +45,10 @@ def read_cfl(path: Path) -> Complex[np.ndarray, "..."]:
             f"{lines[:3]}"
         )
     shape = tuple(map(int, sizes))
-    expected, found = 8 * math.prod(shape), data.stat().st_size
-    if expected != found:
+    expected, size = 8 * math.prod(shape), data.stat().st_size
+    if expected != size:
         raise ValueError(
-            f"{data}: {found} bytes; expected {expected} for the dimensions {shape} of "
+            f"{data}: {size} bytes; expected {expected} for the dimensions {shape} of "
             f"{header.name}: the file is cut short or the pair does not belong together"
         )
     return np.memmap(data, np.dtype("<c8"), "r", shape=shape, order="F")

@@ -54,15 +54,17 @@ def open_fastmri(
             )
     origin = f"{paths[0].name} and {len(paths) - 1} more"
     names = {n for header in headers if header for n in header.times}
-    found = {
+    candidates = {
         name: [h.times[name][0] for h in headers]
         for name in sorted(names)
         if all(h is not None and len(h.times.get(name, ())) == 1 for h in headers)
     }
     if len(names) > 1:  # what is the same in every file is no series
-        found = {name: values for name, values in found.items() if len(set(values)) > 1}
+        candidates = {
+            name: values for name, values in candidates.items() if len(set(values)) > 1
+        }
     contrast, series = choose_times(
-        found, origin, count=len(paths), times=times, contrast=contrast
+        candidates, origin, count=len(paths), times=times, contrast=contrast
     )
     slices, _, full, width = sizes[0]
     header = headers[0]

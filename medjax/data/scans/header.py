@@ -36,15 +36,15 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         raise ValueError(f"{origin}: its ISMRMRD header has no <encoding>")
 
     def size(path: str) -> tuple[float, float, float]:
-        found = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
-        if None in found:
+        sides = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
+        if None in sides:
             raise ValueError(f"{origin}: its ISMRMRD header has no {path} (x, y, z)")
-        x, y, z = (float(value) for value in found if value is not None)
+        x, y, z = (float(value) for value in sides if value is not None)
         return x, y, z
 
     def values(name: str, unit: float) -> list[float]:
-        found = root.findall(_any(f"sequenceParameters/{name}"))
-        return [float(e.text or "nan") * unit for e in found]
+        elements = root.findall(_any(f"sequenceParameters/{name}"))
+        return [float(e.text or "nan") * unit for e in elements]
 
     matrix = [int(n) for n in size("encodedSpace/matrixSize")]
     times = {
@@ -63,7 +63,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         kept_mm=size("reconSpace/fieldOfView_mm"),
         centre=None if centre is None else int(centre),
         calibration=mode or "",
-        times={name: found for name, found in times.items() if found},
+        times={name: values for name, values in times.items() if values},
         repetition=repetition[0] if repetition else None,
     )
 

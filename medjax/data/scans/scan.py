@@ -63,9 +63,9 @@ def make_scan(scan: Scan) -> Scan:
                 f"{scan.path}: slice {index}; expected 0 to {scan.num_slices - 1}"
             )
         with reading(scan.path):
-            found = scan.read(index)
+            content = scan.read(index)
         origin = f"{scan.path.name}, slice {index}"
-        return check_slice(found, origin, echoes=len(scan.times), shape=scan.shape)
+        return check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
 
     return scan._replace(read=read)
 
@@ -77,9 +77,9 @@ def first_filled(scan: Scan) -> ScanSlice:
         ValueError: all of them are.
     """
     for index in range(scan.num_slices):
-        found = scan.read(index)
-        if not found.empty:
-            return found
+        content = scan.read(index)
+        if not content.empty:
+            return content
     what = "images are" if scan.kind == "images" else "k-space (or sens) is"
     raise ValueError(
         f"{scan.path}: {what} 0 everywhere, in all of {scan.num_slices} slices; "

@@ -192,7 +192,7 @@ def _sidecar(
 ) -> dict[str, Any]:
     unit, description = MAPS[name]
     key, factor = TIMES[scan.contrast]
-    found = {
+    fields = {
         "Description": description,
         "Units": unit,
         key: [round(float(t) * factor, 9) for t in scan.times],
@@ -201,7 +201,7 @@ def _sidecar(
         **more,
     }
     if scan.repetition is not None:
-        found["RepetitionTime"] = scan.repetition
+        fields["RepetitionTime"] = scan.repetition
     if name == "status":
-        found["Levels"] = {str(code): text for code, text in levels.items()}
-    return found
+        fields["Levels"] = {str(code): text for code, text in levels.items()}
+    return fields
