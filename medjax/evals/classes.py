@@ -188,7 +188,7 @@ def confusion_table(
     Args:
         answers: Any number; a score that is not defined shows as "-".
         classes: The name of each class, in the order of their numbers.
-        title: Stands above the table.
+        title: Stands above the table in print.
     """
     counts = confusion(answers.label, answers.predicted, len(classes))
     each = class_scores(counts)

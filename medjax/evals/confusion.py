@@ -32,7 +32,12 @@ def confusion(
 
 
 def accuracy(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, "..."]:
-    """Share of right answers, from 0 to 1; NaN without answers."""
+    """Share of right answers, from 0 to 1; NaN without answers.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
+    """
     right = np.trace(counts, axis1=-2, axis2=-1)
     return ratio(right, counts.sum(axis=(-2, -1)))
 
@@ -40,7 +45,12 @@ def accuracy(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, "..."
 def balanced_accuracy(
     counts: Shaped[np.ndarray, "... C C+1"],
 ) -> Float[np.ndarray, "..."]:
-    """Mean recall of the classes that occur, from 0 to 1; NaN without answers."""
+    """Mean recall of the classes that occur, from 0 to 1; NaN without answers.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
+    """
     return np.asarray(mean_known(class_scores(counts)["recall"]))
 
 
@@ -48,6 +58,10 @@ def macro_f1(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, "..."
     """Mean of 2 TP / (2 TP + FP + FN) over classes that occur or were answered.
 
     From 0 to 1; NaN without answers.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
     """
     return np.asarray(mean_known(class_scores(counts)["F1"]))
 
@@ -59,6 +73,10 @@ def class_scores(
 
     NaN where there is nothing to score: a class that does not occur has no recall, one
     that was not answered no precision, one that is neither no F1.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
     """
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     true, answered = counts.sum(axis=-1), counts[..., :-1].sum(axis=-2)
@@ -76,6 +94,10 @@ def quadratic_kappa(
 
     1 is agreement, 0 what chance gives. An unread answer counts as the grade farthest
     from the true one. NaN where all labels and answers are one grade.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
     """
     grades = _read_grades(counts).astype(np.float64)
     distance = _distance(grades.shape[-1]) ** 2
@@ -89,6 +111,10 @@ def grade_error(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, ".
     """Mean |answered grade - true grade|, from 0 to C - 1; NaN without answers.
 
     An unread answer counts as the grade farthest from the true one.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
     """
     grades = _read_grades(counts)
     wrong = (_distance(grades.shape[-1]) * grades).sum(axis=(-2, -1))
@@ -96,7 +122,12 @@ def grade_error(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, ".
 
 
 def parse_rate(counts: Shaped[np.ndarray, "... C C+1"]) -> Float[np.ndarray, "..."]:
-    """Share of answers that could be read, from 0 to 1; NaN without answers."""
+    """Share of answers that could be read, from 0 to 1; NaN without answers.
+
+    Args:
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices.
+    """
     read = counts[..., :-1].sum(axis=(-2, -1))
     return ratio(read, counts.sum(axis=(-2, -1)))
 
@@ -109,7 +140,7 @@ def cells_of(
     Args:
         label: The true class, from 0 to C - 1, which is not checked.
         predicted: The class answered; below 0 is an answer that could not be read.
-        num_classes: C.
+        num_classes: C, so that there are C (C + 1) cells.
     """
     column = np.where(predicted < 0, num_classes, predicted)
     return label.astype(np.int64) * (num_classes + 1) + column
@@ -121,7 +152,8 @@ def count_scores(
     """All of these scores by name.
 
     Args:
-        counts: One matrix, or many along leading axes, which the scores then have.
+        counts: True classes in rows, answers in columns, unread ones in the last one;
+            leading axes are many such matrices, and those of the scores.
         ordinal: True where classes are grades, in order: "kappa" and "grade error" are
             there too.
     """

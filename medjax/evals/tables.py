@@ -78,7 +78,7 @@ def draw_groups(
         groups: The name or number of each item's group, at least one item; the S
             groups are numbered from 0 on in sorted order.
         num_samples: How many samples are drawn; each draws S groups with replacement.
-        seed: Of the draws.
+        seed: Of the draws; the same seed gives the same ones.
     """
     names, members = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(

@@ -189,7 +189,7 @@ def restore(
     """The newest checkpoint, placed as `abstract` says; None when there is none.
 
     Args:
-        manager: What `open_checkpoints` gives.
+        manager: What `open_checkpoints` gives; every process must call this.
         abstract: ShapeDtypeStructs with shardings, which may be on another mesh than
             the one that the checkpoint was written from.
         root: Any typed key of the kind that was saved; its numbers do not count.

@@ -88,7 +88,8 @@ def abstract_state(
     """A state's ShapeDtypeStructs (with shardings), and its shardings.
 
     Args:
-        system: Its `init` is traced for shapes, not run; its `axes` name the logical axes of each array.
+        system: Its `init` is traced for shapes, not run; its `axes` name the logical
+            axes of each array.
         mesh: The devices that the state is spread over.
         rules: The mesh axes that each logical axis of `system.axes` falls on.
 
@@ -116,7 +117,7 @@ def init_state(
 
     Args:
         system: Its `init` is called as init(key), or init(key, params) with `start`.
-        key: A typed key, consumed.
+        key: A typed key, which is consumed.
         start: Parameters, which are donated, or a function that loads them given the
             tree of their shardings; None draws random ones.
         shardings: Where the state goes, from `abstract_state`.

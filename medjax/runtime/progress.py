@@ -125,7 +125,7 @@ def progress_line(
     """`name 12/400 | tau 0.45 | ... | 1.20 s/step | 340 tokens/s | ETA 3:20`.
 
     Args:
-        name: What runs.
+        name: What the line begins with.
         step: How many steps are done.
         total: How many there are in all; 0 shows "?" and no time left.
         metrics: Of that step; "skipped" and "tokens" are shown without being named.

@@ -36,7 +36,8 @@ def metrics_writer(
 ) -> Iterator[WriteRow]:
     """A function write(step, values) that adds a row to `<folder>/<name>.jsonl`.
 
-    The row is on disk when it returns; its numbers go to TensorBoard too. Only process 0 writes.
+    The row is on disk when it returns; its numbers go to TensorBoard too. Only
+    process 0 writes.
 
     Args:
         folder: Made, with its parents, if it does not exist.

@@ -34,9 +34,14 @@ def invivo_batch(
     so it has their noise and no other. Masks are those of the authors' test: the same
     rule, seed and share of the centre.
 
+    Args:
+        path: An npz file of plain arrays; other keys in it are not read.
+        acceleration: Of the masks, 1 or more: one line in so many is measured.
+
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file; says what was expected and found.
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such a file; the message says what was expected and what
+            it holds.
     """
     try:
         with Path(path).open("rb") as file:

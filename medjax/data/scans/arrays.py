@@ -47,10 +47,21 @@ def open_layout(
     contrast: str | None,
     voxel_mm: Sequence[float] | None,
 ) -> Scan:
-    """Open a file of the layout above; .npy holds k-space alone, so give its times.
+    """Open a file of the layout above.
+
+    Args:
+        path: An existing .npz, HDF5 or .npy file; the last holds k-space alone, so
+            give its times and contrast.
+        times: E of them in s (radians for "vfa"), which win over the file's own; None
+            takes those of the file.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            None where the file leaves no doubt.
+        voxel_mm: Sizes along H, along W and between slices in mm, which win over the
+            file's own; None takes `voxel_mm` of the file, else its affine's, else 1.
 
     Raises:
-        ValueError: not the layout; names the file, what was expected and found.
+        ValueError: It is not the layout; the message names the file, what was expected
+            and what it holds.
     """
     with reading(path), _arrays(path) as arrays:
         kind = next((k for k in ("kspace", "images") if k in arrays), None)

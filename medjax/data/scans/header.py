@@ -11,21 +11,25 @@ from jaxtyping import Complex
 class Header(NamedTuple):
     """The first encoding; times in seconds, angles in radians, lengths in mm."""
 
-    trajectory: str
+    trajectory: str  # "cartesian" and others; "" where the header does not say
     matrix: tuple[int, int, int]  # encoded: readout, phase, partitions
     fov_mm: tuple[float, float, float]  # encoded
     kept_mm: tuple[float, float, float]  # of the images that are wanted
     centre: int | None  # phase-encoding step of the zero frequency
     calibration: str  # how calibration lines were measured: "embedded", "separate" ...
-    times: dict[str, list[float]]  # by contrast, see `times`
-    repetition: float | None
+    times: dict[str, list[float]]  # by contrast: "t2", "t1", "vfa"
+    repetition: float | None  # the first TR
 
 
 def parse_header(text: bytes | str, origin: str) -> Header:
     """Read the XML; sequenceParameters hold milliseconds and degrees.
 
+    Args:
+        text: The XML, in any namespace.
+        origin: What errors call the file.
+
     Raises:
-        ValueError: not XML, or without an encoding.
+        ValueError: It is no XML, or has no encoding with its sizes.
     """
     try:
         root = ET.fromstring(text)
@@ -69,7 +73,12 @@ def parse_header(text: bytes | str, origin: str) -> Header:
 
 
 def kept_rows(header: Header, rows: int) -> int:
-    """Rows of the image without readout oversampling."""
+    """Rows of the image without readout oversampling.
+
+    Args:
+        header: Its fields of view say how much of the image is wanted.
+        rows: With oversampling; never more are kept.
+    """
     return min(rows, round(rows * header.kept_mm[0] / header.fov_mm[0]))
 
 
@@ -79,6 +88,10 @@ def crop_readout(
     """Cut the image to its `rows` central rows: removes readout oversampling.
 
     Both transforms are orthonormal, so the noise of a sample keeps its variance.
+
+    Args:
+        kspace: Centred, in any unit; R rows with oversampling, any leading axes.
+        rows: H, from 1 to R; R returns k-space as it is.
     """
     size = kspace.shape[-2]
     if rows == size:

@@ -31,13 +31,20 @@ def open_nifti(
 ) -> Scan:
     """One four-dimensional file, or a three-dimensional one for each time.
 
-    Times come from the sidecars (NAME.json): the EchoTime, InversionTime or FlipAngle
-    that differs between files, or the list that a four-dimensional file's sidecar
-    gives. Files are taken in the order of `times` if those are given, else by time.
+    Args:
+        paths: One existing four-dimensional file, or E three-dimensional ones of one
+            shape and affine, in the order of `times`, or in any order without them.
+        times: E of them in s (radians for "vfa"). None takes those of the sidecars
+            (NAME.json): the EchoTime, InversionTime or FlipAngle that differs between
+            files, or the list that a four-dimensional file's sidecar gives; images are
+            then sorted by time.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            None where the sidecars leave no doubt.
 
     Raises:
-        ValueError: files that do not belong together, complex or phase images, no
-            times, milliseconds; names the file, what was expected and found.
+        ValueError: Files that do not belong together, complex or phase images, no
+            times, milliseconds; the message names the file, what was expected and what
+            it holds.
     """
     sidecars = [_sidecar(path) for path in paths]
     volumes = [_opened(path) for path in paths]

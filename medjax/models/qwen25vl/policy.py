@@ -35,7 +35,7 @@ def init_params(config: Qwen25VLConfig, key: Key) -> Params:
     Args:
         config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
             `vision` and `text` are the two halves of the tree.
-        key: A typed key, consumed.
+        key: A typed key, which is consumed.
     """
     return nn.unbox(_boxed_params(config, key))
 
@@ -114,7 +114,7 @@ def embed_segment(
     """Token embeddings, with an image feature in place of each image token.
 
     Args:
-        config: Decides the width D.
+        config: Decides the width D and the dtype of the result.
         params: The whole tree; its `text` half is used.
         segment: M rows of L tokens; its `features` say which feature replaces which
             token, and -1 keeps the token's own embedding.
@@ -192,7 +192,7 @@ def prefill(
         params: The whole tree; its `text` half is used.
         prompt: B contexts with N / B questions each, rows of one context consecutive.
             The last column of a question must not be padding.
-        features: `encode_images(config, params, prompt.images)`.
+        features: What `encode_images` makes of `prompt.images`.
     """
     last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
     return Prefill(context, question, last_hidden[:, -1], prompt.next_position)

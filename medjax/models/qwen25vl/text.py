@@ -49,7 +49,7 @@ class DecoderLayer(nn.Module):
             past: This layer's keys and values [M, L, Hkv, d] of each earlier segment,
                 M dividing N; () at the start.
             past_masks: Of the same segments; False for padding.
-            angles: In rad, from `text_angles`.
+            angles: In rad, of the T tokens, from `text_angles`.
             own_mask: True where a token of the segment sees another one of it.
         """
         config = self.config

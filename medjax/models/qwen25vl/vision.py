@@ -34,7 +34,7 @@ class VisionBlock(nn.Module):
             x: M images of P patches in padded window order; P is a multiple of the
                 patches in a window.
             full: Whether this block attends to the whole image.
-            angles: In rad, from `patch_angles`.
+            angles: In rad, of the P patches, from `patch_angles`.
             mask: False for padding, which nothing attends to.
         """
         vision = self.config.vision
