@@ -11,23 +11,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
-from medjax.models.qwen25vl.export import save_qwen25vl
-from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import hub_tensors
-from medjax.models.qwen25vl.policy import (
+from medjax.models.qwen25vl import (
+    Cache,
     Prefill,
+    Qwen25VLConfig,
+    VisionConfig,
     completion_logps,
+    config_from_hf,
     embed_tokens,
     encode_images,
     extend,
+    flatten_params,
+    hub_tensors,
     init_params,
+    load_qwen25vl,
     logits,
     param_axes,
+    save_qwen25vl,
 )
-from medjax.models.qwen25vl.policy import prefill as prefill_prompt
-from medjax.models.qwen25vl.text import Cache
-from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
+from medjax.models.qwen25vl import prefill as prefill_prompt
 from medjax.rl.sampling import rollout_keys, sample_loop
 from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
 
