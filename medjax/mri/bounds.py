@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel, Times, Value, check_times, signal
+from medjax.mri.signals import SignalModel, Times, Value, check_times, signal
 from medjax.mri.varpro import Weighted, parameters_and_errors, solve
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
-from medjax.mri.signal import SignalModel, Times, check_times
+from medjax.mri.signals import SignalModel, Times, check_times
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.varpro import (
     Solution,

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
 from medjax.mri.cg import conjugate_gradient
-from medjax.mri.fista import fista
 from medjax.mri.proximal import low_rank_prox, random_shift, wavelet_prox
+from medjax.mri.proximal_gradient import fista
 from medjax.mri.sense import sense_adjoint, sense_normal
 from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
 from medjax.types import Key

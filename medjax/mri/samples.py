@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.mri.start import Bounds
 from medjax.mri.varpro import Column, Weighted
 

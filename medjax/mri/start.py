@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.mri.varpro import Weighted, add, dot, explained, invert, newton_move
 
 Bounds = tuple[Float[Array, ""], Float[Array, ""]]  # of log R

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 
 _FLAT = 1e-30  # a curvature of no curvature; samples are scaled to 1
 
