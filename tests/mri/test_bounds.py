@@ -80,7 +80,7 @@ def test_bad_arguments():
         cramer_rao_bound(TE * 1000, model=signals.T2, params=params, noise_sd=0.01)
     with pytest.raises(ValueError, match="parameters s0, t2"):
         cramer_rao_bound(TE, model=signals.T2, params={"s0": 1.0}, noise_sd=0.01)
-    with pytest.raises(ValueError, match=r"weights: expected \(8,\)"):
+    with pytest.raises(ValueError, match=r"weights: .* E = 8 .*\(3,\)"):
         cramer_rao_bound(
             TE, model=signals.T2, params=params, noise_sd=0.01, weights=np.ones(3)
         )
