@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import at_least_float32, masked_mean, masked_sum
+from medjax.masked import at_least_float32, masked_mean, masked_sum
 
 
 class GroupStatistics(NamedTuple):

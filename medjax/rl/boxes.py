@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from medjax.rl.reductions import at_least_float32
+from medjax.masked import at_least_float32
 
 FRAMES = ("original", "resized", "unit", "thousand")
 

@@ -4,13 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.masked import at_least_float32, masked_mean
 from medjax.rl import surrogates
-from medjax.rl.reductions import (
-    at_least_float32,
-    loss_denominator,
-    masked_mean,
-    reduce_tokens,
-)
+from medjax.rl.reductions import loss_denominator, reduce_tokens
 
 
 def grpo_loss(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.rl.reductions import at_least_float32
+from medjax.masked import at_least_float32
 from medjax.rl.text.label_text import ParsedLabels
 
 GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import at_least_float32, masked_mean
 from medjax.rl.boxes import box_iou
-from medjax.rl.reductions import at_least_float32, masked_mean
 
 
 def parsed_iou(

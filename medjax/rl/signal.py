@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.masked import masked_mean
 from medjax.rl.advantages import group_statistics
-from medjax.rl.reductions import masked_mean
 
 
 def has_signal(rewards: Float[Array, "B G"], *, floor: float) -> Bool[Array, "B"]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import masked_mean, masked_sum
+from medjax.masked import masked_mean, masked_sum
 
 LogP = Float[Array, "N T"]
 PerSequence = Float[Array, "N 1"]

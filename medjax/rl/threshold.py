@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.rl.reductions import masked_mean
+from medjax.masked import masked_mean
 from medjax.rl.rewards import threshold_reward
 from medjax.rl.schedules import (
     COSINE,

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from medjax.rl.text import words as word
 from medjax.rl.text.boxes import ParseTables, fold_bytes
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 
