@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import NUMBERS, check_arrays
 from medjax.masked import masked_mean, masked_sum
 
 
@@ -10,6 +11,7 @@ def reduce_tokens(
     loss: Float[Array, "N T"], mask: Bool[Array, "N T"], *, reduction: str
 ) -> Float[Array, ""]:
     """Numerator of a reduction: "grpo" adds up means of rows, the others tokens."""
+    check_arrays("reduce_tokens", loss=(loss, "N T", float), mask=(mask, "N T", bool))
     if reduction == "grpo":
         return jnp.sum(masked_mean(loss, mask, axis=-1))
     return masked_sum(loss, mask)
@@ -24,6 +26,7 @@ def loss_denominator(
     token * max_length. Rows without a token do not count, so that rows which only fill
     a batch change nothing; TRL counts them. 0 for an empty batch.
     """
+    check_arrays("loss_denominator", mask=(mask, "N T", NUMBERS))
     mask = mask.astype(bool)
     rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
     if reduction in ("bnpo", "dapo"):
