@@ -16,6 +16,8 @@ from jax.typing import ArrayLike
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
 Axes = tuple[int, ...]
 
+NUMBERS = (float, int, bool)  # whatever becomes a float before it is counted with
+
 
 def check_arrays(
     function: str,
@@ -40,10 +42,11 @@ def check_arrays(
 
             The axes are words with a space between them. A name such as `N` takes its
             size from the first array that has it and asks the others for the same; an
-            integer is that size; `_` is any size; `#T` is 1, or the size that `T` has
-            from an earlier array; `*N` is any number of leading axes, the same ones in
-            every array; `...` is any number of axes that nothing compares. The empty
-            text is a scalar.
+            integer is that size; `_` is any size; `*N` is any number of leading axes,
+            the same ones in every array; `...` is any number of axes that nothing
+            compares. `#T` and `*#N` may also be 1 where the others are not, as arrays
+            of one rank are broadcast; `#T` is held against a `T` before it, if there is
+            one. The empty text is a scalar.
 
             The kind is float, int or complex for any width of it, bool, one dtype such
             as `jnp.uint8`, a tuple of kinds of which one must fit, or None for any.
@@ -80,19 +83,22 @@ def _shape_matcher(words: list[str], sizes: dict[str, tuple[Axes, str]]) -> tupl
     """The shape as `chex.assert_shape` takes it: None any size, ... any axes."""
     matcher = []
     for word in words:
-        name = word.lstrip("*#")
-        if word.startswith("*"):
-            matcher += sizes[name][0] if name in sizes else [...]
-        elif word in ("...", "_"):
-            matcher.append(... if word == "..." else None)
+        name = word.lstrip("*")
+        if name in sizes:
+            known = sizes[name][0]
+            matcher += [_wide(n) for n in known] if name.startswith("#") else known
+        elif name.lstrip("#") in sizes:
+            matcher += [{1, n} for n in sizes[name.lstrip("#")][0]]
         elif word.isdecimal():
             matcher.append(int(word))
-        elif name not in sizes:
-            matcher.append(None)
         else:
-            (size,) = sizes[name][0]
-            matcher.append({1, size} if word.startswith("#") else size)
+            matcher.append(... if word.startswith((".", "*")) else None)
     return tuple(matcher)
+
+
+def _wide(size: int) -> set[int] | None:
+    """What can be broadcast with an axis of this size."""
+    return None if size == 1 else {1, size}
 
 
 def _check_kind(value: ArrayLike, kinds: Kind | tuple[Kind, ...]) -> None:
@@ -116,10 +122,14 @@ def _bind(
     """Remember the size of each axis name that stands here for the first time."""
     before = 0
     for word in words:
-        many = word == "..." or word.startswith("*")
+        many = word.startswith((".", "*"))
         after = before + (len(shape) - len(words) + 1 if many else 1)
-        if word.lstrip("*").isidentifier() and word != "_":
-            sizes.setdefault(word.lstrip("*"), (shape[before:after], name))
+        axis, here = word.lstrip("*"), shape[before:after]
+        if axis.startswith("#") and axis[1:] not in sizes:
+            known, source = sizes.get(axis, (here, name))
+            sizes[axis] = tuple(map(max, known, here)), source
+        elif axis.isidentifier() and axis != "_":
+            sizes.setdefault(axis, (here, name))
         before = after
 
 
@@ -133,9 +143,10 @@ def _expected(
     if kinds != (None,):
         dtypes = [k.__name__ if isinstance(k, type) else str(k) for k in kinds]
         text = f"{' or '.join(dtypes)} of {text}"
-    names = {word.lstrip("*#") for word in words} & set(sizes)
+    names = {word.lstrip("*") for word in words}
+    names |= {name.lstrip("#") for name in names}
     known = [
-        f"{name} = {size if f'*{name}' in words else size[0]} from {source}"
+        f"{name.lstrip('#')} = {size[0] if len(size) == 1 else size} from {source}"
         for name, (size, source) in sizes.items()
         if name in names
     ]

@@ -85,6 +85,24 @@ def test_names_bind_sizes_across_arguments():
         check_arrays("f", x=(LOGP, "N N", float))
 
 
+def test_axes_that_may_be_broadcast():
+    def pair(left, right):
+        x, y = np.zeros((*left, 4)), np.zeros((*right, 4))
+        check_arrays("f", x=(x, "*#N 4", float), y=(y, "*#N 4", float))
+
+    for left, right in ([(), ()], [(8, 1), (1, 9)], [(8,), (1,)], [(0,), (1,)]):
+        pair(left, right)
+        pair(right, left)
+    for left, right in ([(), (1,)], [(8,), (9,)], [(8, 1), (9, 9)], [(8,), (1, 8)]):
+        with pytest.raises(ValueError, match=r"y: expected .*\[\*#N, 4\] with N = "):
+            pair(left, right)
+    check_arrays("f", x=(LOGP, "#N T", float), y=(LOGP[:1], "#N T", float))
+    with pytest.raises(ValueError, match="N = 3 from x; found float32 of shape"):
+        check_arrays("f", x=(LOGP[:, 0], "N", float), y=(LOGP[:2], "#N T", float))
+    with pytest.raises(ValueError, match="N = 1 from x"):  # N itself is no #N
+        check_arrays("f", x=(LOGP[:1, 0], "N", float), y=(LOGP, "#N T", float))
+
+
 def test_left_out_arguments_bind_nothing():
     check(LOGP, None, advantages=(LOGP[:, 0], "N", float))
     check_arrays("f", x=(None, "N", float), y=(LOGP, "T N", float))

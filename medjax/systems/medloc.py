@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from medjax.masked import masked_mean
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.rl.reductions import masked_mean
 from medjax.rl.rewards import (
     format_reward,
     progress_reward,

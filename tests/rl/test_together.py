@@ -25,8 +25,8 @@ from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import label_forms, option_letters, parse_label_text
 from medjax.rl.text.labels import label_tables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
-from medjax.rl.text.recitation_tables import recitation_tables
 from medjax.rl.text.recitation_text import recitation_score
+from medjax.rl.text.reference_tables import recitation_tables
 from medjax.rl.threshold import init_threshold, update_threshold
 
 SCHEDULE = piecewise_schedule()._replace(window=4)

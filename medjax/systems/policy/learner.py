@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import masked_mean
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.policy import completion_logps, encode_images, prefill
 from medjax.rl.grpo import grpo_loss
-from medjax.rl.reductions import loss_denominator, masked_mean
+from medjax.rl.reductions import loss_denominator
 from medjax.types import Params, Prompt, Rollout
 
 

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from medjax.masked import masked_mean
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.policy import (
     completion_logps,
@@ -17,7 +18,6 @@ from medjax.models.qwen25vl.policy import (
     param_axes,
     prefill,
 )
-from medjax.rl.reductions import masked_mean
 from medjax.sharding import optimizer_axes
 from medjax.types import GroundingBatch, Key, Params, System, TrainState
 
