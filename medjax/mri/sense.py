@@ -1,13 +1,12 @@
 """The multi-coil acquisition y[e, c] = M_e F(S_c x_e) and its adjoint.
 
 Source: Pruessmann et al., SENSE, MRM 42 (1999). The coils' maps are the same for every
-contrast; leading dimensions are those of a batch, in which sensitivities or mask may
-have length 1, shared by all images.
+contrast; leading dimensions are those of a batch, as many for all arguments, and one of
+length 1 is shared.
 """
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
 from medjax.checks import check_arrays
@@ -35,7 +34,7 @@ def sense_forward(
     Raises:
         ValueError: shapes or dtypes that do not fit each other.
     """
-    _check("sense_forward", "images", images, "E H W", sens, mask)
+    _check("sense_forward", images, sens, mask)
     return _sampled(fft2c(_coil_images(images, sens)), mask)
 
 
@@ -58,7 +57,12 @@ def sense_adjoint(
     Raises:
         ValueError: shapes or dtypes that do not fit each other.
     """
-    _check("sense_adjoint", "kspace", kspace, "E C H W", sens, mask)
+    check_arrays(
+        "sense_adjoint",
+        kspace=(kspace, "*#B E C H W", complex),
+        sens=(sens, "*#B C H W", complex),
+        mask=(mask, "*#B E #H #W", (bool, int, float)),
+    )
     return combine_coils(ifft2c(_sampled(kspace, mask)), sens)
 
 
@@ -83,7 +87,7 @@ def sense_normal(
     Raises:
         ValueError: shapes or dtypes that do not fit each other.
     """
-    _check("sense_normal", "images", images, "E H W", sens, mask)
+    _check("sense_normal", images, sens, mask)
     axes = () if mask is None else tuple(a for a in (-2, -1) if mask.shape[a] > 1)
     shifted = None if mask is None else jnp.fft.ifftshift(mask, axes)
 
@@ -117,7 +121,11 @@ def combine_coils(
     Raises:
         ValueError: shapes that do not fit each other.
     """
-    _check("combine_coils", "coils", coils, "E C H W", sens)
+    check_arrays(
+        "combine_coils",
+        coils=(coils, "*#B E C H W", complex),
+        sens=(sens, "*#B C H W", complex),
+    )
     return jnp.sum(jnp.conj(sens)[..., None, :, :, :] * coils, axis=-3)
 
 
@@ -204,17 +212,13 @@ def _sampled(
 
 def _check(
     function: str,
-    name: str,
-    array: Inexact[Array, "..."],
-    axes: str,
-    sens: Complex[Array, "*B C H W"],
-    mask: Bool[Array, "*B E #H #W"] | None = None,
+    images: Inexact[Array, "*#B E H W"],
+    sens: Complex[Array, "*#B C H W"],
+    mask: Bool[Array, "*#B E #H #W"] | None,
 ) -> None:
-    lead = range(np.ndim(array) - len(axes.split()))
-    batch, shared = (" ".join(f"{mark}B{i}" for i in lead) for mark in ("", "#"))
     check_arrays(
         function,
-        **{name: (array, f"{batch} {axes}", (float, complex))},
-        sens=(sens, f"{shared} C H W", complex),
-        mask=(mask, f"{shared} E #H #W", (bool, int, float)),
+        images=(images, "*#B E H W", (float, complex)),
+        sens=(sens, "*#B C H W", complex),
+        mask=(mask, "*#B E #H #W", (bool, int, float)),
     )

@@ -84,3 +84,10 @@ def test_bad_arguments():
         cramer_rao_bound(
             TE, model=signals.T2, params=params, noise_sd=0.01, weights=np.ones(3)
         )
+    with pytest.raises(ValueError, match=r"noise_sd: .*N = 2 from signal.* \(2, 1\)"):
+        cramer_rao_bound(
+            TE,
+            model=signals.T2,
+            params={"s0": 1.0, "t2": np.array([0.05, 0.08])},
+            noise_sd=np.ones((2, 1)),
+        )

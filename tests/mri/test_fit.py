@@ -1,5 +1,6 @@
 """Fits against scipy voxel by voxel, their error bars against noise, and bad input."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,7 +199,7 @@ def test_sigma_needs_no_scale_of_weights_unless_noise_is_known():
     model, times, _, images, weights = case("t2")
     one = fit_map(images, times, model=model, weights=weights)
     hundred = fit_map(images, times, model=model, weights=weights * 100.0)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), one, hundred)
+    chex.assert_trees_all_close(one, hundred, rtol=1e-9)
     options = {"model": model, "noise": "known"}
     one = fit_map(images, times, weights=weights, **options)
     hundred = fit_map(images, times, weights=weights * 100.0, **options)
@@ -214,11 +215,9 @@ def test_zero_weight_drops_an_echo_whatever_stands_there():
         spoiled = images.copy()
         spoiled[0] = garbage
         found = fit_map(spoiled, times, model=model, weights=dropped)
-        jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), found, expected
-        )
+        chex.assert_trees_all_close(found, expected, rtol=1e-9)
     found = fit_map(images, times, model=model, weights=weights, skip=(0,))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    chex.assert_trees_all_equal(found, expected)
 
 
 # ---- status
@@ -246,12 +245,10 @@ def test_bad_voxels_have_a_status_and_leave_the_others_alone():
     assert {i: FitStatus(status[i]).name for i in expected} == expected
     rest = [i for i in range(24) if i not in expected]
     same = fit_map(images, times, model=model, weights=np.ones_like(images))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_array_equal(x[..., rest], y[..., rest]),
-        jax.tree.map(np.asarray, found),
-        jax.tree.map(np.asarray, same),
+    chex.assert_trees_all_equal(
+        *(jax.tree.map(lambda x: np.asarray(x)[..., rest], y) for y in (found, same))
     )
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), same, good)
+    chex.assert_trees_all_close(same, good, rtol=1e-9)
     for x in [*found.params.values(), found.residual, found.r_squared]:
         lost = [i for i, name in expected.items() if name not in ("EXACT", "AT_BOUND")]
         assert np.all(np.isnan(np.asarray(x)[lost]))
@@ -352,7 +349,7 @@ def test_log_linear_start_ends_at_the_same_fit():
     model, times, _, images, weights = case("t2")
     grid = fit_map(images, times, model=model, weights=weights)
     line = fit_map(images, times, model=model, weights=weights, start="log-linear")
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-8), grid, line)
+    chex.assert_trees_all_close(grid, line, rtol=1e-8)
 
 
 # ---- inside other code
@@ -399,7 +396,7 @@ def test_sharded_over_voxels_without_communication():
     found = program(spread)
     assert len(found.params["t2"].sharding.device_set) == 8
     alone = fit_map(images, times, model=model)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9), found, alone)
+    chex.assert_trees_all_close(found, alone, rtol=1e-9)
 
 
 def test_one_compilation_for_all_numbers():
@@ -427,8 +424,8 @@ def test_one_compilation_for_all_numbers():
         ({"images": np.ones((4, 5))}, r"jnp.moveaxis\(images, -1, 0\)"),
         ({"images": np.ones((5, 4), int)}, "found int"),
         ({"images": np.ones((5, 4)) * 1j, "magnitude": True}, "images are complex"),
-        ({"weights": np.ones((4, 5))}, r"weights: .*E = 5 .*N = \(4,\) .*\(4, 5\)"),
-        ({"times": np.ones((5, 3))}, r"times: .*E = 5 .*N = \(4,\) .*\(5, 3\)"),
+        ({"weights": np.ones((4, 5))}, r"weights: .*E = 5 .*N = 4 .*\(4, 5\)"),
+        ({"times": np.ones((5, 3))}, r"times: .*E = 5 .*N = 4 .*\(5, 3\)"),
         ({"noise": "known"}, "needs weights"),
         ({"noise": "white"}, "noise 'white'"),
         ({"bounds": (0.2, 0.1)}, "0 < low < high in seconds"),
