@@ -64,7 +64,7 @@ def check_arrays(
             _check_array(value)
             _check_kind(value, kinds)
             chex.assert_shape([value], [_shape_matcher(words, sizes)])
-            _bind(words, np.shape(value), name, sizes)
+            sizes = _bind(words, np.shape(value), name, sizes)
             # again with what this array has set: "N N" asks for a square
             chex.assert_shape([value], [_shape_matcher(words, sizes)])
         except AssertionError:
@@ -118,19 +118,20 @@ def _check_kind(value: ArrayLike, kinds: Kind | tuple[Kind, ...]) -> None:
 
 def _bind(
     words: list[str], shape: Axes, name: str, sizes: dict[str, tuple[Axes, str]]
-) -> None:
-    """Remember the size of each axis name that stands here for the first time."""
-    before = 0
+) -> dict[str, tuple[Axes, str]]:
+    """The sizes, with those of the axis names that stand here for the first time."""
+    bound, before = dict(sizes), 0
     for word in words:
         many = word.startswith((".", "*"))
         after = before + (len(shape) - len(words) + 1 if many else 1)
         axis, here = word.lstrip("*"), shape[before:after]
         if axis.startswith("#") and axis[1:] not in sizes:
             known, source = sizes.get(axis, (here, name))
-            sizes[axis] = tuple(map(max, known, here)), source
+            bound[axis] = tuple(map(max, known, here)), source
         elif axis.isidentifier() and axis != "_":
-            sizes.setdefault(axis, (here, name))
+            bound.setdefault(axis, (here, name))
         before = after
+    return bound
 
 
 def _expected(
