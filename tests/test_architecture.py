@@ -24,10 +24,11 @@ CONFIGS = {
 ARROWS = {
     "types": (),
     "sharding": ("types",),
+    "checks": (),
     "masked": ("types",),
-    "rl": ("types",),
+    "rl": ("types", "checks", "masked"),
     "models": ("types",),
-    "mri": ("types",),
+    "mri": ("types", "checks", "masked"),
     "data": ("types", "rl", "mri"),
     "recipes": (
         "types",

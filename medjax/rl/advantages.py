@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import at_least_float32, masked_mean, masked_sum
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import at_least_float32, masked_mean, masked_sum
 
 
 class GroupStatistics(NamedTuple):
@@ -23,6 +24,7 @@ class GroupStatistics(NamedTuple):
 
 def group_statistics(rewards: Float[Array, "B G"], *, ddof: int = 1) -> GroupStatistics:
     """Statistics of each group; std is 0 for fewer than ddof + 1 scorable rewards."""
+    check_arrays("group_statistics", rewards=(rewards, "B G", NUMBERS))
     rewards = at_least_float32(rewards)
     mean, std, count = _moments(rewards, ~jnp.isnan(rewards), ddof)
     return GroupStatistics(mean, std, count)
@@ -56,6 +58,11 @@ def group_advantages(
     Raises:
         ValueError: unknown scale.
     """
+    check_arrays(
+        "group_advantages",
+        rewards=(rewards, "B G", NUMBERS),
+        valid=(valid, "B", bool),
+    )
     rewards = jax.lax.stop_gradient(at_least_float32(rewards))
     scored = ~jnp.isnan(rewards)
     if valid is not None:
@@ -95,6 +102,12 @@ def gdpo_advantages(
             reward, scale="group", ddof=ddof, eps=eps, floor=floor, valid=valid
         )
 
+    check_arrays(
+        "gdpo_advantages",
+        rewards=(rewards, "K B G", NUMBERS),
+        weights=(jnp.asarray(weights), "K", NUMBERS),
+        valid=(valid, "B", bool),
+    )
     rewards = at_least_float32(rewards)
     weights = jnp.asarray(weights, rewards.dtype)
     total = jnp.einsum("k,kbg->bg", weights, jax.vmap(normalise)(rewards))

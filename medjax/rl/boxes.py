@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from medjax.rl.reductions import at_least_float32
+from medjax.checks import check_arrays
+from medjax.masked import at_least_float32
 
 FRAMES = ("original", "resized", "unit", "thousand")
 
@@ -35,6 +36,7 @@ def box_iou(
     Computed in float32 at least. Unlike VLM-R1, no pixel is added to or taken from an
     end, so a box has IoU 1 with itself in every frame.
     """
+    _check_pairs("box_iou", boxes, targets)
     iou, _, _ = _overlap(boxes, targets)
     return iou
 
@@ -47,6 +49,7 @@ def generalized_box_iou(
     An empty or inverted box gets -1, the infimum, so that it never beats a box that is
     merely in the wrong place. NaN propagates. Computed in float32 at least.
     """
+    _check_pairs("generalized_box_iou", boxes, targets)
     iou, union, empty = _overlap(boxes, targets)
     boxes, targets = at_least_float32(boxes), at_least_float32(targets)
     low = jnp.minimum(boxes[..., :2], targets[..., :2])
@@ -80,6 +83,7 @@ def convert_boxes(
     Raises:
         ValueError: an unknown frame, or a size that a frame needs and nobody gave.
     """
+    check_arrays("convert_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes)
     boxes = _floating(boxes, xp)
     sizes = {"original": size, "resized": resized}
@@ -95,6 +99,7 @@ def clip_boxes(
 
     A box wholly outside becomes empty, which `box_iou` scores 0.
     """
+    check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes)
     boxes = _floating(boxes, xp)
     extent = _extent("original", {"original": size}, boxes, xp)
@@ -138,6 +143,16 @@ def smart_resize(
     return rows * factor, columns * factor
 
 
+def _check_pairs(
+    function: str, boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> None:
+    check_arrays(
+        function,
+        boxes=(boxes, "*#N 4", (float, int)),
+        targets=(targets, "*#N 4", (float, int)),
+    )
+
+
 def _overlap(
     boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
@@ -162,9 +177,6 @@ def _namespace(x: Shaped[Array | np.ndarray, "..."]) -> ModuleType:
 def _floating(
     boxes: Shaped[Array | np.ndarray, "*batch 4"], xp: ModuleType
 ) -> Float[Array | np.ndarray, "*batch 4"]:
-    boxes = xp.asarray(boxes)
-    if boxes.shape[-1:] != (4,):
-        raise ValueError(f"boxes of shape {boxes.shape}: the last axis must hold 4")
     wide = jnp.issubdtype(boxes.dtype, jnp.floating) and boxes.dtype.itemsize >= 4
     return boxes if wide else boxes.astype(xp.float32)
 
@@ -184,13 +196,13 @@ def _extent(
     if size is None:
         raise ValueError(f"frame {frame!r} needs the (height, width) of that image")
     pair = xp.asarray(size).astype(boxes.dtype)
-    if pair.shape[-1:] != (2,):
-        raise ValueError(f"size of shape {pair.shape}: expected (height, width)")
-    if pair.ndim not in (1, boxes.ndim):
-        raise ValueError(
-            f"size of shape {pair.shape} with boxes of shape {boxes.shape}: give one "
-            "(height, width), or one for every box"
-        )
+    # one (height, width), or one for every box
+    axes = "2" if pair.ndim == 1 else "*#N 2"
+    check_arrays(
+        "convert_boxes",
+        boxes=(boxes, "*N 4", float),
+        **{"size" if frame == "original" else frame: (pair, axes, float)},
+    )
     if xp is np and not np.all(pair > 0):
         raise ValueError(f"size {size}: height and width must be positive")
     pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)

@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import at_least_float32, masked_mean
 from medjax.rl import surrogates
-from medjax.rl.reductions import (
-    at_least_float32,
-    loss_denominator,
-    masked_mean,
-    reduce_tokens,
-)
+from medjax.rl.reductions import loss_denominator, reduce_tokens
 
 
 def grpo_loss(
@@ -100,9 +97,23 @@ def grpo_loss(
     Differs from TRL: rows without a token leave the denominator, so that rows which
     only fill a batch change nothing (pass `denominator` for TRL's number).
     """
-    _check_arguments(logp, logp_old, advantages, mask, logp_ref, beta, dual_clip)
-    if weights is not None and surrogate == "vespo" and weights.shape != logp.shape:
-        raise ValueError("vespo multiplies up the token weights itself: pass [N, T]")
+    check_arrays(
+        "grpo_loss",
+        logp=(logp, "N T", float),
+        logp_old=(logp_old, "N T", float),
+        advantages=(advantages, "N", float),
+        mask=(mask, "N T", NUMBERS),
+        logp_ref=(logp_ref, "N T", float),
+        beta=(beta, "", (float, int)),
+        denominator=(denominator, "", (float, int)),
+        # vespo multiplies up the weights of a row's tokens itself
+        weights=(weights, "N T" if surrogate == "vespo" else "N #T", float),
+        logp_sampling=(logp_sampling, "N T", float),
+    )
+    if logp_ref is None and not _is_zero(beta):
+        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip {dual_clip} must be above 1")
     mask = mask.astype(bool)
     rows = jnp.any(mask, axis=-1, keepdims=True)
     dtype = at_least_float32(logp).dtype
@@ -208,27 +219,3 @@ def _ratio_metrics(
 
 def _is_zero(beta: float | Float[Array, ""]) -> bool:
     return isinstance(beta, int | float) and beta == 0
-
-
-def _check_arguments(
-    logp: Float[Array, "N T"],
-    logp_old: Float[Array, "N T"] | None,
-    advantages: Float[Array, "N"],
-    mask: Bool[Array, "N T"],
-    logp_ref: Float[Array, "N T"] | None,
-    beta: float | Float[Array, ""],
-    dual_clip: float | None,
-) -> None:
-    given = {"logp_old": logp_old, "mask": mask, "logp_ref": logp_ref}
-    shapes = {name: x.shape for name, x in given.items() if x is not None}
-    if any(shape != logp.shape for shape in shapes.values()):
-        raise ValueError(f"logp has shape {logp.shape}, but {shapes}")
-    if advantages.shape != logp.shape[:1]:
-        raise ValueError(
-            f"advantages of shape {advantages.shape}: expected one a row of logp, "
-            f"{logp.shape[:1]} (flatten [B, G])"
-        )
-    if logp_ref is None and not _is_zero(beta):
-        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
-    if dual_clip is not None and dual_clip <= 1:
-        raise ValueError(f"dual_clip {dual_clip} must be above 1")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.rl.reductions import at_least_float32
+from medjax.checks import check_arrays
+from medjax.masked import at_least_float32
 from medjax.rl.text.label_text import ParsedLabels
 
 GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
@@ -20,6 +21,7 @@ def label_reward(
     label: Int[Array, "*batch"], target: Int[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
     """1[label = target], 0 where no label was read."""
+    check_arrays("label_reward", label=(label, "*N", int), target=(target, "*N", int))
     return at_least_float32((label == target) & (label >= 0))
 
 
@@ -35,6 +37,12 @@ def fuzzy_grade_reward(
     vmap.
     """
     values = jnp.asarray(table, jnp.float32)
+    check_arrays(
+        "fuzzy_grade_reward",
+        grade=(grade, "*N", int),
+        target=(target, "*N", int),
+        table=(values, "D", float),
+    )
     distance = jnp.abs(grade - target)
     near = (grade >= 0) & (distance < values.shape[0])
     found = jnp.take(values, jnp.minimum(distance, values.shape[0] - 1), mode="clip")

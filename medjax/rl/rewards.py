@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import at_least_float32, masked_mean
 from medjax.rl.boxes import box_iou
-from medjax.rl.reductions import at_least_float32, masked_mean
 
 
 def parsed_iou(
@@ -19,6 +20,12 @@ def parsed_iou(
     targets: Float[Array, "*batch 4"],
 ) -> Float[Array, "*batch"]:
     """IoU of each parsed box with its target; 0 where no box was found."""
+    check_arrays(
+        "parsed_iou",
+        boxes=(boxes, "*N 4", (float, int)),
+        found=(found, "*N", bool),
+        targets=(targets, "*#N 4", (float, int)),
+    )
     return jnp.where(found, box_iou(boxes, targets), 0)
 
 
@@ -31,12 +38,16 @@ def threshold_reward(
     sides are compared in float32, so that an IoU of 0.8 reaches a tau of 0.8 whatever
     their dtypes. A NaN IoU gives NaN.
     """
+    check_arrays(
+        "threshold_reward", iou=(iou, "...", float), tau=(tau, "", (float, int))
+    )
     hit = iou.astype(jnp.float32) >= jnp.asarray(tau, jnp.float32)
     return jnp.where(jnp.isnan(iou), iou, hit.astype(iou.dtype))
 
 
 def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The IoU itself: the Raw-IoU baseline, and VLM-R1 since March 2025."""
+    check_arrays("raw_iou_reward", iou=(iou, "...", float))
     return iou
 
 
@@ -55,6 +66,7 @@ def progress_reward(
     the defaults are V-Triune's. `binary` pays 1 instead of the IoU. V-Triune mixes in a
     completeness term for several boxes; with one box and weight 0 this is what is left.
     """
+    check_arrays("progress_reward", iou=(iou, "...", float), step=(step, "", int))
     tau = progress_threshold(
         step, total_steps=total_steps, boundaries=boundaries, thresholds=thresholds
     )
@@ -70,6 +82,7 @@ def progress_threshold(
     thresholds: tuple[float, ...] = (0.85, 0.95, 0.99),
 ) -> Float[Array, ""]:
     """V-Triune's IoU threshold after `step` of `total_steps`."""
+    check_arrays("progress_threshold", step=(step, "", int))
     if len(thresholds) != len(boundaries) + 1 or total_steps < 1:
         raise ValueError(
             f"{len(thresholds)} thresholds, {len(boundaries)} boundaries, total_steps "
@@ -85,6 +98,7 @@ def progress_threshold(
 
 def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
     """1 where the completion has the asked-for think and answer blocks, else 0."""
+    check_arrays("format_reward", well_formed=(well_formed, "...", bool))
     return at_least_float32(well_formed)
 
 
@@ -108,6 +122,12 @@ def combine_rewards(
             f"rewards {sorted(rewards)} and weights {sorted(weights)} must be named "
             "alike, with at least one"
         )
+    check_arrays(
+        "combine_rewards",
+        **{f"rewards[{name!r}]": (x, "B G", NUMBERS) for name, x in rewards.items()},
+        **{f"weights[{name!r}]": (x, "", NUMBERS) for name, x in weights.items()},
+        valid=(valid, "B", bool),
+    )
     names = sorted(rewards)
     parts = [at_least_float32(rewards[name]) for name in names]
     dtype = max((part.dtype for part in parts), key=lambda d: d.itemsize)

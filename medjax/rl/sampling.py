@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_arrays
 from medjax.types import Key
 
 EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
@@ -43,6 +44,7 @@ def restrict_logits(
     probability reaches `top_p` (Holtzman et al. 2020). Excluded tokens get -1e30.
     `temperature` 0 keeps the most likely token alone (the first of equals).
     """
+    check_arrays("restrict_logits", logits=(logits, "R V", float))
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, found {temperature}")
     if temperature == 0:
@@ -93,6 +95,9 @@ def sample_loop(
     Gumbel-max with the key fold_in(row_keys[r], t): what is drawn for a row does not
     depend on the rows beside it. `row_keys` are consumed.
     """
+    check_arrays(
+        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R", None)
+    )
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
     shape = (rows, max_tokens)
@@ -177,6 +182,7 @@ def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:
     sample id, place, token) and of nothing else: not of the batch's layout, nor of the
     number of devices.
     """
+    check_arrays("rollout_keys", key=(key, "", None), sample_id=(sample_id, "N", int))
     by_sample = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
     place = jnp.arange(group, dtype=jnp.int32)
     by_place = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import masked_mean
 from medjax.rl.advantages import group_statistics
-from medjax.rl.reductions import masked_mean
 
 
 def has_signal(rewards: Float[Array, "B G"], *, floor: float) -> Bool[Array, "B"]:
@@ -42,6 +43,13 @@ def group_signal(
         nothing; and `reward_std`, the mean deviation within a group. Loss 0 with
         `effective` 0 is no error, it says that nothing could be learnt from this step.
     """
+    check_arrays(
+        "group_signal",
+        rewards=(rewards, "B G", NUMBERS),
+        hits=(hits, "B G", bool),
+        parsed=(parsed, "B G", bool),
+        valid=(valid, "B", NUMBERS),
+    )
     rows = jnp.ones(rewards.shape[:1], bool) if valid is None else valid.astype(bool)
     std = group_statistics(rewards).std
     rest = rows
@@ -75,6 +83,11 @@ def reward_signal(
     `floor` (all completions earn the same, or fewer than two could be scored), and
     `NAME_std`, its mean deviation within a group, in units of the unweighted reward.
     """
+    check_arrays(
+        "reward_signal",
+        **{f"rewards[{name!r}]": (x, "B G", NUMBERS) for name, x in rewards.items()},
+        valid=(valid, "B", NUMBERS),
+    )
     report = {}
     for name, reward in rewards.items():
         std = group_statistics(reward).std.astype(jnp.float32)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import masked_mean, masked_sum
+from medjax.checks import check_arrays
+from medjax.masked import masked_mean, masked_sum
 
 LogP = Float[Array, "N T"]
 PerSequence = Float[Array, "N 1"]
@@ -31,6 +32,7 @@ def clip_surrogate(
     For A < 0 the loss is bounded by dual |A| (dual clip; TRL's `delta`, and equal to
     verl's `clip_ratio_c` as long as dual >= 1 + high).
     """
+    _check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     if dual_clip is not None:
         ratio = jnp.minimum(ratio, dual_clip)
@@ -44,6 +46,12 @@ def cispo_surrogate(
 
     The weight is detached and has no lower bound. TRL's `epsilon_high` is 1 + high.
     """
+    _check_rows(
+        "cispo_surrogate",
+        logp=(logp, "N T"),
+        ratio=(ratio, "N #T"),
+        advantages=(advantages, "N 1"),
+    )
     weight = jax.lax.stop_gradient(jnp.minimum(ratio, 1 + clip_high))
     return -weight * advantages * logp
 
@@ -59,6 +67,7 @@ def sapo_surrogate(
 
     Slope 1 at r = 1; tau is one temperature for A > 0 and one for the rest.
     """
+    _check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
     return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
 
@@ -83,6 +92,14 @@ def vespo_surrogate(
     Returns:
         The loss a token, and phi [N, 1].
     """
+    _check_rows(
+        "vespo_surrogate",
+        mask,
+        log_ratio=(log_ratio, "N T"),
+        advantages=(advantages, "N 1"),
+        logp=(logp, "N T"),
+        weights=(weights, "N T"),
+    )
     low = math.log(1e-8)
     log_w = jnp.clip(log_ratio, -20.0, 20.0)
     if weights is not None:
@@ -104,6 +121,7 @@ def kl_estimate(
     "k3": e^d - d - 1 >= 0 (Schulman's; GRPO's). The gradient flows through log pi.
     `clamp` = (a, b) limits d to +-a and the estimate to +-b (verl: 20 and 10).
     """
+    _check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
     d = logp_ref - logp
     if clamp is not None:
         d = jnp.clip(d, -clamp[0], clamp[0])
@@ -145,6 +163,12 @@ def importance_weights(
         low: bound, None = none.
         high: bound, None = none.
     """
+    _check_rows(
+        "importance_weights",
+        mask,
+        logp=(logp, "N T"),
+        logp_sampling=(logp_sampling, "N T"),
+    )
     log_ratio = jnp.where(mask, logp - logp_sampling, 0)
     if level == "sequence":
         log_ratio = masked_sum(log_ratio, mask, axis=-1, keepdims=True)
@@ -172,6 +196,13 @@ def off_policy_keep(
 
     Bad completions that the policy has moved away from since are dropped.
     """
+    _check_rows(
+        "off_policy_keep",
+        mask,
+        logp=(logp, "N T"),
+        logp_sampling=(logp_sampling, "N T"),
+        advantages=(advantages, "N 1"),
+    )
     drift = jax.lax.stop_gradient(logp_sampling - logp)
     drift = masked_mean(drift, mask, axis=-1, keepdims=True)
     # "> threshold drops", so that a NaN drift is kept and reaches the loss.
@@ -182,4 +213,17 @@ def drop_truncated(
     mask: Bool[Array, "N T"], finished: Bool[Array, "N"]
 ) -> Bool[Array, "N T"]:
     """The mask without completions that ran into the length limit (no stop token)."""
+    check_arrays(
+        "drop_truncated", mask=(mask, "N T", bool), finished=(finished, "N", bool)
+    )
     return mask & finished[:, None]
+
+
+def _check_rows(
+    function: str,
+    mask: Bool[Array, "N T"] | None = None,
+    **rows: tuple[Float[Array, "..."] | None, str],
+) -> None:
+    """`check_arrays` of floats, and of the mask that goes with them."""
+    floats = {name: (x, axes, float) for name, (x, axes) in rows.items()}
+    check_arrays(function, **floats, mask=(mask, "N T", bool))

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.rl.reductions import masked_mean
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import masked_mean
 from medjax.rl.rewards import threshold_reward
 from medjax.rl.schedules import (
     COSINE,
@@ -121,6 +122,12 @@ def update_threshold(
         `deviation_allowed` (S), `window_full`, `hit_rate_ok`, `deviation_ok`,
         `margin_ok`, `raised`. Until the window is full, its filled part is described.
     """
+    check_arrays(
+        "update_threshold",
+        tau=(state.tau, "", float),
+        iou=(iou, "B G", float),
+        valid=(valid, "B", NUMBERS),
+    )
     tau = state.tau
     new = _entries(iou.astype(jnp.float32), valid, tau, entries)
     state = _push(state, *new)
@@ -178,6 +185,7 @@ def raise_threshold(
     tau: Float[Array, ""], schedule: ThresholdSchedule
 ) -> Float[Array, ""]:
     """min(tau + delta(tau), target), snapped to the target near it, on a 1e-6 grid."""
+    check_arrays("raise_threshold", tau=(tau, "", float))
     start, target = _float(schedule.start), _float(schedule.target)
     first = _float(schedule.steps[0])
     span = jnp.maximum(target - start, _SLACK)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from medjax.rl.reductions import masked_mean
+from medjax.masked import masked_mean
 from medjax.rl.rewards import (
     format_reward,
     progress_reward,

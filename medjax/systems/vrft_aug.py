@@ -20,16 +20,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from medjax.masked import masked_mean
 from medjax.rl.label_rewards import (
     fuzzy_grade_reward,
     label_format_reward,
     label_reward,
 )
-from medjax.rl.reductions import masked_mean
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import bleu, read_words, score_words
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 from medjax.systems.policy import exploration
 from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
 from medjax.types import (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from medjax.data.classes.tasks import ClassTask
 from medjax.rl.label_rewards import check_grade_table, grade_table
 from medjax.rl.text.labels import LabelTables
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 from medjax.systems.vrft_aug import REWARDS, Rewards
 
 GRADES = ("auto", "fuzzy", "exact", "both")

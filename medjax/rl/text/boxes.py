@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
+from medjax.checks import check_arrays
 from medjax.rl.text import box_automaton
 from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 
@@ -71,8 +72,12 @@ def fold_bytes(
         tables: as made for the same vocabulary.
         limit: read this many bytes of a row at most.
     """
-    if tokens.shape != mask.shape:
-        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
+    check_arrays(
+        "fold_bytes",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        limit=(limit, "*N", int),
+    )
     data, address, length = map(jnp.asarray, tables[:3])
     place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
@@ -120,6 +125,9 @@ def parse_completions(
             be in it, as special tokens write nothing.
         tables: as made for the same vocabulary.
     """
+    check_arrays(
+        "parse_completions", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
+    )
     transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
 
     def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:

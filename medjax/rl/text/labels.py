@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
+from medjax.checks import check_arrays
 from medjax.rl.text import label_automaton, words
 from medjax.rl.text.boxes import ParseTables, fold_bytes
 from medjax.rl.text.label_automaton import IN_ANSWER, IN_THINK, WELL_FORMED
@@ -71,6 +72,9 @@ def parse_labels(
         tables: of the vocabulary.
         labels: of the classes.
     """
+    check_arrays(
+        "parse_labels", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
+    )
     labels = LabelTables(*map(jnp.asarray, labels))
 
     def step(old: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from medjax.checks import check_arrays
 from medjax.rl.text import words as word
 from medjax.rl.text.boxes import ParseTables, fold_bytes
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 
@@ -67,6 +68,13 @@ def recitation_reward(
             0 is the BLEU of silence. With a negative weight that is the best there is:
             1 makes silence cost as much as reciting all.
     """
+    check_arrays(
+        "recitation_reward",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        think=(think, "*N 2", int),
+        target=(target, "*N", int),
+    )
     if leak_label and target is None:
         raise ValueError("leak_label needs the target classes")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
@@ -105,6 +113,12 @@ def read_words(
     max_words: int | None = None,
 ) -> Words:
     """The words that stand in a span of each row's bytes, the first `max_words` (T)."""
+    check_arrays(
+        "read_words",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        span=(span, "*N 2", int),
+    )
     width = tokens.shape[-1] if max_words is None else max_words
     if width < 1:
         raise ValueError(f"max_words {width}: expected at least 1")
@@ -156,6 +170,12 @@ def bleu(
     words: Words, references: RecitationTables, target: Int[Array, "*N"] | None = None
 ) -> Float[Array, "*N"]:
     """BLEU-4 of rows of words against all references, or those of class `target`."""
+    check_arrays(
+        "bleu",
+        index=(words.index, "*N W", int),
+        count=(words.count, "*N", int),
+        target=(target, "*N", int),
+    )
     row = jnp.zeros_like(words.count) if target is None else target + 1
     length = words.count
     product = jnp.ones(length.shape, jnp.float32)

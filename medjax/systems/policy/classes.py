@@ -13,7 +13,7 @@ from medjax.rl.label_rewards import label_format_reward
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 from medjax.types import (
     Decoding,
     EvaluateFn,

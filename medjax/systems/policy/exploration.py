@@ -15,8 +15,8 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import masked_mean
 from medjax.rl.advantages import group_advantages
-from medjax.rl.reductions import masked_mean
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
 from medjax.sharding import optimizer_axes

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import masked_mean
 from medjax.rl.grpo import grpo_loss
-from medjax.rl.reductions import loss_denominator, masked_mean
+from medjax.rl.reductions import loss_denominator
 from medjax.types import Params, PolicyModel, Prompt, Rollout
 
 

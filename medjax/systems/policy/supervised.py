@@ -8,7 +8,7 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from medjax.rl.reductions import masked_mean
+from medjax.masked import masked_mean
 from medjax.sharding import optimizer_axes
 from medjax.types import (
     EvaluateFn,
