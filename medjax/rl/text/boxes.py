@@ -1,4 +1,4 @@
-"""Read boxes from sampled tokens on the device; `rl/parse_text.py` says what is read.
+"""Read boxes from sampled tokens on the device; `box_text.py` says what is read.
 
 Tokens become bytes through a table of the vocabulary, bytes drive the automaton of
 `box_automaton.py`, and four registers collect the numbers. Everything is integer work
@@ -19,7 +19,10 @@ from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 
 
 class ParseTables(NamedTuple):
-    """A vocabulary's bytes and the automaton; made by `data.tokenizer.parse_tables`."""
+    """A vocabulary's bytes and the automaton of boxes; made by `build_tables`.
+
+    `data.prompting.tokenizer.parse_tables` makes them of a tokenizer.
+    """
 
     vocab_bytes: UInt8[Array | np.ndarray, "bytes"]  # every token's, one after another
     vocab_start: Int[Array | np.ndarray, "V"]  # a token's first byte in vocab_bytes
@@ -39,7 +42,13 @@ class _Reader(NamedTuple):
 
 
 def build_tables(token_bytes: list[bytes]) -> ParseTables:
-    """Tables for a vocabulary given as each token's bytes, `b""` for special tokens."""
+    """Tables for a vocabulary, NumPy; put them on the device once.
+
+    Args:
+        token_bytes: What each of the V tokens writes, in the order of their ids; `b""`
+            for special tokens and for ids without a token. A token may be a part of a
+            character.
+    """
     lengths = np.array([len(data) for data in token_bytes], np.int32)
     # One byte more, so that an empty token at the end has an address too.
     flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
@@ -66,11 +75,14 @@ def fold_bytes(
             a byte 0-255 (int32), its place in its row's text, and whether there is
             one at this turn. A row without one must not change: it is read out, or at
             a token that writes nothing.
-        carry: any tree of arrays.
-        tokens: token ids below V, with any leading axes, or none.
-        mask: 1 = a token of the completion; others are not read.
-        tables: as made for the same vocabulary.
-        limit: read this many bytes of a row at most.
+        carry: Where the reading starts: any tree of arrays, as `step` gives back.
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        tables: Those of the vocabulary; the automaton in them is not read.
+        limit: How many bytes to read of each row at most, 0 or more; None reads all.
     """
     check_arrays(
         "fold_bytes",
@@ -117,13 +129,16 @@ def parse_completions(
     """Parse completions as `parse_text` does the bytes of their tokens.
 
     Whole numbers equal the host's everywhere; decimals do where float32 division is
-    correctly rounded (CPU), and within two units in the last place elsewhere.
+    correctly rounded (CPU), and within two units in the last place elsewhere. A text of
+    any bytes is read: a row without a box has zeros for one, and says so.
 
     Args:
-        tokens: token ids below V, with any leading axes, or none.
-        mask: 1 = a token of the completion; others are not read. The stop token may
-            be in it, as special tokens write nothing.
-        tables: as made for the same vocabulary.
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        tables: Those of the same vocabulary.
     """
     check_arrays(
         "parse_completions", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
