@@ -6,7 +6,7 @@ from typing import Any
 
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes import medloc
 from medjax.recipes.boxes.task import (
     grounding_setup,
@@ -132,4 +132,4 @@ def make_label_style(prompt: Mapping[str, Any], found: LabelParts) -> Style:
     task = found.wording.task
     answer = prompt["answer"] or ("grade" if task.ordinal else "letter")
     suffix = label_instruction(answer) if prompt["instruct"] else ""
-    return Style(prompt["system"] or None, suffix, answer)
+    return named_style(system=prompt["system"], suffix=suffix, answer=answer)

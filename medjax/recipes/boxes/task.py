@@ -11,7 +11,12 @@ import numpy as np
 from medjax.data.batches import Encoding, Parts
 from medjax.data.boxes.batches import Record, eval_batches, train_batches
 from medjax.data.boxes.sources import load_parts
-from medjax.data.prompting.chat import Style, longest_answers, sample_answers
+from medjax.data.prompting.chat import (
+    Style,
+    longest_answers,
+    named_style,
+    sample_answers,
+)
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.data.prompting.tokenizer import parse_tables
@@ -42,7 +47,7 @@ def make_setup(
         workdir: of the run, where a stage finds the evaluation of the one before.
         policy: options of `open_policy`.
         data: options of `load_parts`; `ramps`.
-        prompt: `system`, `suffix` (empty: none), `answer`.
+        prompt: options of `named_style`.
         evaluation: `every`, `limit`, `batch`, `questions`, and the bootstrap's.
     """
     style = make_style(prompt)
@@ -61,8 +66,10 @@ def make_setup(
 
 
 def make_style(prompt: Mapping[str, Any]) -> Style:
-    """The words around a question from a config's section; empty is none."""
-    return Style(prompt["system"] or None, prompt["suffix"], prompt["answer"])
+    """The words around a question from a config's section, see `named_style`."""
+    return named_style(
+        system=prompt["system"], suffix=prompt["suffix"], answer=prompt["answer"]
+    )
 
 
 def load_grounding(data: Mapping[str, Any], geometry: Geometry, *, seed: int) -> Parts:
