@@ -139,14 +139,8 @@ def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
     if not model:
         return ConfigDict({"system": "", "suffix": "", "answer": "object"})
-    suffix = (
-        " First reason about what the image shows between <think> and </think>, then "
-        "give the box as JSON in pixels of the image between <answer> and </answer>, "
-        'like this: <think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], '
-        '"label": "name"}]</answer>'
-    )
-    system = "You are a helpful assistant."
-    return ConfigDict({"system": system, "suffix": suffix, "answer": "list"})
+    # auto: the library's words, `medjax.data.prompting.chat`; or write your own
+    return ConfigDict({"system": "auto", "suffix": "auto", "answer": "list"})
 
 
 def get_data(source: str, split: str, model: str) -> ConfigDict:

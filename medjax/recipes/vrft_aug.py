@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from medjax.data.batches import Parts
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes import medloc
 from medjax.recipes.boxes.task import (
     BoxData,
@@ -71,7 +71,7 @@ class LabelData(NamedTuple):
 class LabelPrompt(NamedTuple):
     """The config's section: the words around a question."""
 
-    system: str  # empty: no system turn
+    system: str  # see `named_style`
     answer: str  # letter, name or grade; empty: grade where ordinal, or letter
     instruct: bool  # say how to answer
     room: int  # tokens that a question may have, knowledge included
@@ -195,7 +195,7 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
     task = source.wording.task
     answer = prompt.answer or ("grade" if task.ordinal else "letter")
     suffix = label_instruction(answer) if prompt.instruct else ""
-    return Style(prompt.system or None, suffix, answer)
+    return named_style(system=prompt.system, suffix=suffix, answer=answer)
 
 
 def localisation_chain(

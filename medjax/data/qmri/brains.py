@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from medjax.data.volumes.atlas import brain_mask
+from medjax.data.volumes.atlas import TEMPLATE, brain_mask
 from medjax.data.volumes.derived import derived
-from medjax.data.volumes.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.packs import fetch_pack, say
 
 SOURCES = ("brains", "synthetic")
 MAPS = ("gm", "wm", "csf", "outside")  # the last axis of `Template.maps`
@@ -60,12 +60,12 @@ def load_template(
         return synthetic_template()
 
     def make() -> dict[str, np.ndarray]:
-        members = fetch_pack("nilearn", cache, progress=progress)
+        members = fetch_pack(TEMPLATE, cache, progress=progress)
         progress("MNI152 tissues: preparing the maps, a few seconds")
         template = _from_pack(members)._asdict()
         return {name: np.asarray(value) for name, value in template.items()}
 
-    recipe = (_VERSION, _RIM, find_pack("nilearn").sha256)
+    recipe = (_VERSION, _RIM, TEMPLATE.sha256)
     kept = derived("mni152-tissues", recipe, make, cache=cache)
     return Template(
         **{**kept, "voxel": float(kept["voxel"]), "first": int(kept["first"])}

@@ -11,7 +11,12 @@ import numpy as np
 from medjax.data.batches import Encoding, Parts
 from medjax.data.boxes.batches import Record, eval_batches, find_records, train_batches
 from medjax.data.boxes.sources import load_parts
-from medjax.data.prompting.chat import Style, longest_answers, sample_answers
+from medjax.data.prompting.chat import (
+    Style,
+    longest_answers,
+    named_style,
+    sample_answers,
+)
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, make_score
@@ -50,9 +55,9 @@ class BoxData(NamedTuple):
 
 
 class BoxPrompt(NamedTuple):
-    """The config's section: the words around a question, see `Style`."""
+    """The config's section: options of `named_style`."""
 
-    system: str  # empty: no system turn
+    system: str
     suffix: str
     answer: str
 
@@ -65,7 +70,7 @@ class BoxFlaws(NamedTuple):
 
 def box_style(prompt: BoxPrompt) -> Style:
     """The words around a question."""
-    return Style(prompt.system or None, prompt.suffix, prompt.answer)
+    return named_style(**prompt._asdict())
 
 
 def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
