@@ -1,0 +1,93 @@
+"""Docstrings and signatures as they stand in the source, as reStructuredText.
+
+Our docstrings are written for a terminal: formulas such as `|y - S_c x|^2`, columns
+held by spaces, comments beside the fields of a record. None of it is markup.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):$")
+TABLE = re.compile(r"=+( +=+)+$")
+
+
+class Field(NamedTuple):
+    """One field of a record: `name: annotation = default` and its comment as markup."""
+
+    declaration: str
+    comment: str
+
+
+def restructured(docstring: str) -> str:
+    """reStructuredText that reads like the docstring; Google's sections are kept.
+
+    A paragraph with an indented line or with three spaces in a row was laid out by
+    hand and becomes a literal block. Tables and doctests are markup already.
+    """
+    blocks = re.split(r"\n{2,}", inspect.cleandoc(docstring))
+    section, result = "", []
+    for block in blocks:
+        first = block.split("\n", 1)[0]
+        if SECTION.match(first):
+            section = first
+        elif not first.startswith(" "):
+            section = ""
+        if section == "Returns:" and section == first:
+            # Not left to napoleon: it takes what stands before a colon for a type.
+            text = textwrap.dedent(block.partition("\n")[2])
+            result.append(textwrap.indent(_escaped(text), "   ").strip())
+            result[-1] = f":returns: {result[-1]}"
+        elif section or first.startswith("- "):
+            result.append(_escaped(block))
+        elif TABLE.match(first) or first.startswith(">>>"):
+            result.append(block)
+        elif re.search(r"^ |\S {3,}\S", block, re.MULTILINE):
+            result.append("::\n\n" + textwrap.indent(block, "    "))
+        else:
+            result.append(_escaped(block))
+    return "\n\n".join(result)
+
+
+def signature(function: Any) -> tuple[str, str]:  # noqa: ANN401
+    """Parameters and result of a function, the annotations as they were written."""
+    node = _node(inspect.unwrap(function))
+    result = ast.unparse(node.returns) if node.returns else ""
+    return f"({ast.unparse(node.args)})", result
+
+
+def record_fields(record: type) -> Iterator[Field]:
+    """The fields of a NamedTuple or dataclass; a comment stands beside its field or above it."""
+    source = textwrap.dedent(inspect.getsource(record))
+    lines = source.splitlines()
+    for node in _node(record).body:
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        beside = lines[node.end_lineno - 1][node.end_col_offset :].strip()
+        above = []
+        for line in reversed(lines[: node.lineno - 1]):
+            if not line.strip().startswith("#"):
+                break
+            above.insert(0, line)
+        comment = " ".join(line.strip(" #") for line in [*above, beside])
+        yield Field(ast.unparse(node), _escaped(comment.strip()))
+
+
+def _node(thing: Any) -> Any:  # noqa: ANN401
+    return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
+
+
+def _escaped(text: str) -> str:
+    """Nothing but what stands in backticks is markup; a name there becomes a link."""
+    parts = re.split(r"(`+[^`]+`+)", text)
+    for index, part in enumerate(parts):
+        if index % 2 == 0:
+            part = re.sub(r"([\\*|]|_(?!\w))", r"\\\1", part)
+            after_code = index > 0 and re.match(r"\w", part)
+            parts[index] = "\\ " + part if after_code else part
+        elif not re.fullmatch(r"`[\w.]+`", part):
+            parts[index] = f"``{part.strip('`')}``"
+    return "".join(parts)
