@@ -243,6 +243,14 @@ def classes(path, tree):
             yield node, f"class {node.name}: a NamedTuple and functions serve"
 
 
+def is_stub(function):
+    """A Protocol's method: nothing but a docstring and an ellipsis."""
+    return all(
+        isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+        for n in function.body
+    )
+
+
 def configuration(path, tree):
     for node in ast.walk(tree):
         name = name_of(node) if isinstance(node, ast.Attribute | ast.Call) else ""
@@ -256,7 +264,7 @@ def configuration(path, tree):
     for f in functions(tree):
         kwargs = f.args.kwarg
         names = {n.id for n in ast.walk(f) if isinstance(n, ast.Name)}
-        if kwargs is not None and kwargs.arg not in names:
+        if kwargs is not None and kwargs.arg not in names and not is_stub(f):
             yield f, f"{f.name} swallows **{kwargs.arg}"
 
 
@@ -448,6 +456,11 @@ def test_rule_sees_the_fault(rule, path, text):
         (classes, "medjax/rl/a.py", "@dataclass(frozen=True)\nclass A:\n  x: int"),
         (classes, "medjax/models/a.py", "class Block(nn.Module): ..."),
         (configuration, "medjax/models/a.py", "x = [getattr(config, k) for k in F]"),
+        (
+            configuration,
+            "medjax/rl/a.py",
+            "class F(Protocol):\n  def __call__(self, **columns): ...",
+        ),
         (pure_code, "medjax/models/a.py", "jax.eval_shape(f, jax.random.key(0))"),
         (pure_code, "medjax/rl/a.py", "def f(x):\n  y = {}\n  y['x'] = x"),
         (sharding_names, "medjax/models/a.py", "P('embed', 'mlp')"),
