@@ -29,6 +29,12 @@ def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> 
     """All targets of `draws` draws of every view: the training part's memory.
 
     A view that is the same at every draw is taken once, and its images are not read.
+
+    Args:
+        views: the training part, whose boxes the baselines may know.
+        geometry: how images are shown; boxes are in pixels of the shown image.
+        seed: decides how views are moved, together with the view and the draw.
+        draws: how often each view is looked at.
     """
     rows = []
     for index in range(views.count):
@@ -58,7 +64,10 @@ def record_targets(records: Sequence[Record]) -> Targets:
 
 
 def mean_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
-    """The mean training box of each structure and plane; unseen ones get zeros."""
+    """The mean training box of each structure and plane, in pixels.
+
+    A structure that training does not show in that plane gets zeros.
+    """
     answers = np.zeros_like(test.boxes)
     for rows, known in _matches(train, test):
         answers[rows] = train.boxes[known].mean(axis=0)
@@ -66,7 +75,11 @@ def mean_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
 
 
 def nearest_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
-    """The mean box of the structure in the nearest training slice of the plane."""
+    """The mean box of the structure in the nearest training slice of the plane.
+
+    Two slices equally near count together. A structure that training does not show in
+    that plane gets zeros.
+    """
     answers = np.zeros_like(test.boxes)
     for rows, known in _matches(train, test):
         for row in rows:

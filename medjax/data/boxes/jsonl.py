@@ -200,7 +200,7 @@ def _box(
     shown = shown_size(size, geometry)
     given = np.array(box, np.float64)
     pixels = convert_boxes(given, frame, "original", size=size, resized=shown)
-    seen = convert_boxes(given, frame, "resized", size=size, resized=shown)
+    in_shown = convert_boxes(given, frame, "resized", size=size, resized=shown)
     x1, y1, x2, y2 = pixels.tolist()
     slack = 1e-3  # of a pixel: what rounding in another frame may add
     outside = min(x1, y1) < -slack or x2 > width + slack or y2 > height + slack
@@ -211,7 +211,7 @@ def _box(
             "(height x width) pixels; expected 0 <= x1 < x2 <= width and "
             "0 <= y1 < y2 <= height. Clip it, take the line out, or correct 'frame'"
         )
-    if np.diff(np.round(seen).reshape(2, 2), axis=0).min() < 1:
+    if np.diff(np.round(in_shown).reshape(2, 2), axis=0).min() < 1:
         raise ValueError(
             f"{origin}: box {box} in frame {frame!r} is below one pixel of the image "
             f"as shown, {shown[0]} x {shown[1]}; raise max_pixels or take the line out"

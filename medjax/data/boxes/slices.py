@@ -95,8 +95,8 @@ def atlas_views(
         atlas: slices and structures; those not in `names` are not asked for.
         names: as in the atlas. The split may hold some of them back, see the module.
         modality: what questions call the pictures, such as "CT".
-        split: one of `SPLITS`.
-        part: "train" or "test".
+        split: one of `SPLITS`; the module says what each holds back.
+        part: "train" or "test"; only training pictures are ever mirrored.
         look: how slices are shown. Structures are asked for where they are shown whole,
             and their boxes have sides of `min_side` pixels.
         seed: chooses the structures that `side` and `structure` hold back.

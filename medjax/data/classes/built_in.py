@@ -39,6 +39,7 @@ from medjax.data.volumes.atlas import PLANES
 from medjax.data.volumes.ct import ORGANS
 from medjax.data.volumes.shapes import NAMES
 from medjax.data.volumes.shares import load_lung_shares, load_ventricle_shares
+from medjax.data.volumes.table import VOLUMES
 
 _VERSION = 1  # of what a task shows under its name
 _SHARES = ("none", "small", "medium", "large", "very large")
@@ -125,15 +126,15 @@ def _task(
 _ROWS = (
     BuiltIn(
         _task("ct_organ", ORGAN_NAMES, "organ", _ORGAN),
-        partial(crop_task, volume="ct_organs"),
+        partial(crop_task, volume=VOLUMES["ct_organs"]),
     ),
     BuiltIn(
         _task("mr_structure", STRUCTURE_NAMES, "structure", _STRUCTURE),
-        partial(crop_task, volume="mr_aal"),
+        partial(crop_task, volume=VOLUMES["mr_aal"]),
     ),
     BuiltIn(
         _task("mr_plane", PLANES, "plane", _PLANE),
-        partial(plane_task, volume="mr_aal", shares=load_ventricle_shares),
+        partial(plane_task, volume=VOLUMES["mr_aal"], shares=load_ventricle_shares),
     ),
     BuiltIn(
         ClassTask(
@@ -144,19 +145,19 @@ _ROWS = (
                 _ask("plane", _PLANE, len(PLANES), first=len(STRUCTURE_NAMES)),
             ),
         ),
-        partial(crop_task, volume="mr_aal"),
+        partial(crop_task, volume=VOLUMES["mr_aal"]),
     ),
     BuiltIn(
         _task("mr_ventricle", _SHARES, "ventricle", _VENTRICLE, ordinal=True),
-        partial(grade_task, volume="mr_aal", shares=load_ventricle_shares),
+        partial(grade_task, volume=VOLUMES["mr_aal"], shares=load_ventricle_shares),
     ),
     BuiltIn(
         _task("mr_level", _LEVELS, "level", _LEVEL, ordinal=True),
-        partial(level_task, volume="mr_aal", shares=load_ventricle_shares),
+        partial(level_task, volume=VOLUMES["mr_aal"], shares=load_ventricle_shares),
     ),
     BuiltIn(
         _task("ct_lung", _SHARES, "lung", _LUNG, ordinal=True),
-        partial(grade_task, volume="ct_organs", shares=load_lung_shares),
+        partial(grade_task, volume=VOLUMES["ct_organs"], shares=load_lung_shares),
     ),
     BuiltIn(
         _task("nuclei_size", NUCLEUS_SIZES, "size", _NUCLEUS, ordinal=True),
@@ -171,7 +172,7 @@ _ROWS = (
     ),
 )
 BUILT_IN = {row.task.name: row for row in _ROWS}
-"""The built-in tasks by name; those about a volume name a row of `VOLUMES`."""
+"""The built-in tasks by name; those about a volume take it from `VOLUMES`."""
 
 TASKS = {name: row.task for name, row in BUILT_IN.items()}
 """Their words by name."""
@@ -181,7 +182,7 @@ def built_in_task(name: str, look: PictureLook) -> TaskParts:
     """A built-in task with its pictures; fetches the data packs it needs.
 
     Args:
-        name: one of `TASKS`.
+        name: one of `TASKS`, which the module explains.
         look: how pictures are shown; its `field` is in mm, of nuclei in pixels. What a
             task does not show, such as the margin of a whole slice, is not used.
 

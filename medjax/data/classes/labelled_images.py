@@ -57,16 +57,17 @@ def load_labelled_images(
     """The task that a CSV file, or the one in a folder, states, and its two parts.
 
     Args:
-        path: of the file or its folder.
+        path: the file, or a folder with this one CSV file.
         classes: names in the order of their indices; None: those that occur, sorted.
             Of an ordinal task they name the grades 0, 1, ..., and without them the
             grades are all from the lowest to the highest that occur, without gaps.
-        ordinal: labels are grades.
-        question: how to ask; None: a general phrasing.
+        ordinal: whether labels are grades, whole numbers that rise.
+        question: what is asked about every picture; None takes a general phrasing.
         test: "test", or "val" to choose settings by: a share of what is left for
             training is tested, and the test part is not looked at.
-        test_share: of the patients (or pictures), where the file has no `split`.
-        seed: of that split.
+        test_share: share of the patients (or pictures) to test on, 0 to 1, where the
+            file has no `split`; for "val" also the share of the rest.
+        seed: decides which patients these are.
 
     Raises:
         FileNotFoundError: no such file, or a picture is missing.
@@ -78,9 +79,9 @@ def load_labelled_images(
     kept, tested = split_label_rows(rows, tested=test, **split)
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"
-    asked = ClassQuestion("class", (question,), tuple(range(len(names))))
+    about = ClassQuestion("class", (question,), tuple(range(len(names))))
     root = Path(path) if Path(path).is_dir() else Path(path).parent
-    said = [
+    lines = [
         (
             os.path.relpath(row.image, root),
             zlib.crc32(row.image.read_bytes()),
@@ -89,14 +90,14 @@ def load_labelled_images(
         for row in rows
     ]
     return TaskParts(
-        task=ClassTask("labelled images", names, (asked,), ordinal, first),
+        task=ClassTask("labelled images", names, (about,), ordinal, first),
         train=_pictures(rows, labels, kept),
         test=_pictures(rows, labels, tested),
         identity={
             "task": "labelled images",
             "classes": list(names),
             "rows": len(rows),
-            "sha256": hashlib.sha256(json.dumps(said).encode()).hexdigest(),
+            "sha256": hashlib.sha256(json.dumps(lines).encode()).hexdigest(),
             "test": [len(tested), test, test_share, seed],
         },
     )
@@ -123,7 +124,15 @@ def read_label_rows(path: str | os.PathLike[str]) -> list[LabelRow]:
 def split_label_rows(
     rows: Sequence[LabelRow], *, tested: str = "test", test_share: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Indices of the training and test rows, no patient being in both."""
+    """Indices of the training and test rows, no patient being in both.
+
+    Args:
+        rows: as `read_label_rows` gives them: all with a `split` or none.
+        tested: "test", or "val", which tests a share of the rest and uses nothing of
+            the test part.
+        test_share: share of the patients to test on, 0 to 1; see `groups_to_test`.
+        seed: decides which patients these are.
+    """
     if tested not in TESTED:
         raise ValueError(f"test={tested!r}: expected one of {TESTED}")
     keys = [row.patient or str(row.image) for row in rows]
@@ -137,12 +146,11 @@ def split_label_rows(
             )
     else:
         test = groups_to_test(keys, **share)
-    asked, out = test, set()
+    chosen = test
     if tested == "val":
-        asked = groups_to_test([key for key in keys if key not in test], **share)
-        out = test
-    train = [n for n, key in enumerate(keys) if key not in asked | out]
-    return train, [n for n, key in enumerate(keys) if key in asked]
+        chosen = groups_to_test([key for key in keys if key not in test], **share)
+    train = [n for n, key in enumerate(keys) if key not in chosen | test]
+    return train, [n for n, key in enumerate(keys) if key in chosen]
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:

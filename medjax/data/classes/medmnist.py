@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -101,9 +101,9 @@ def load_medmnist(
 
     Args:
         path: the .npz; the set is known by the file's name.
-        test: "test" or "val".
-        classes: names of the classes; None: those of `SETS`.
-        ordinal: the classes are grades; None: as in `SETS`, else not.
+        test: which official part is tested, "test" or "val".
+        classes: names in the order of the labels; None takes those of `SETS`.
+        ordinal: whether the classes are grades; None: as in `SETS`, else not.
 
     Raises:
         FileNotFoundError: no such file.
@@ -161,19 +161,19 @@ def load_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(content)
 
 
-def _read(path: Path, parts: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+def _read(path: Path, parts: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pictures and labels of the parts, all of PARTS being there."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a MedMNIST .npz")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a MedMNIST .npz (no archive)")
     wanted = [f"{part}_{kind}" for part in PARTS for kind in ("images", "labels")]
-    found: tuple[str, ...] = ()
-    read: dict[str, Any] = {}
+    members: tuple[str, ...] = ()
+    read: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = tuple(arrays.files)
-            if set(wanted) <= set(found):
+            members = tuple(arrays.files)
+            if set(wanted) <= set(members):
                 read = {
                     part: (arrays[f"{part}_images"], arrays[f"{part}_labels"])
                     for part in parts
@@ -181,16 +181,21 @@ def _read(path: Path, parts: Sequence[str]) -> dict[str, tuple[Any, Any]]:
     except (ValueError, zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
         raise ValueError(f"{path}: not a MedMNIST .npz ({error})") from error
     if not read:
-        missing = [name for name in wanted if name not in found]
+        missing = [name for name in wanted if name not in members]
         raise ValueError(
-            f"{path}: no {', '.join(missing)} among {', '.join(found)}; expected the "
+            f"{path}: no {', '.join(missing)} among {', '.join(members)}; expected the "
             "official splits train, val and test, which the published file holds"
         )
     return read
 
 
 def _pictures(
-    path: Path, part: str, images: Any, labels: Any, *, names: tuple[str, ...]
+    path: Path,
+    part: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    names: tuple[str, ...],
 ) -> Pictures:
     flat = _labels(path, part, labels, len(names))
     grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
@@ -212,7 +217,9 @@ def _pictures(
     return Pictures(len(flat), picture, flat[:, None], (images.shape[1:3],))
 
 
-def _labels(path: Path, part: str, labels: Any, count: int) -> Int[np.ndarray, "n"]:
+def _labels(
+    path: Path, part: str, labels: np.ndarray, count: int
+) -> Int[np.ndarray, "n"]:
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"{path}, {part}_labels: {labels.shape[1]} labels a picture (multi-label); "
@@ -222,9 +229,9 @@ def _labels(path: Path, part: str, labels: Any, count: int) -> Int[np.ndarray, "
     whole = np.issubdtype(flat.dtype, np.number) and np.isrealobj(flat)
     wrong = np.flatnonzero(flat != np.round(flat)) if whole else np.arange(1)
     if len(wrong):
-        found = flat[wrong[0]] if len(flat) else "nothing"
+        value = flat[wrong[0]] if len(flat) else "nothing"
         raise ValueError(
-            f"{path}, {part}_labels, row {wrong[0]}: {found} is not an integer"
+            f"{path}, {part}_labels, row {wrong[0]}: {value} is not an integer"
         )
     outside = np.flatnonzero((flat < 0) | (flat >= count))
     if len(outside):
@@ -241,7 +248,7 @@ def _rgb(image: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w 3"]:
 
 def _question(known: MedSet | None, count: int, ordinal: bool) -> ClassQuestion:
     picture = known.picture if known else "picture"
-    asked = (
+    phrasings = (
         ("Which grade is this?", f"Grade this {picture}.")
         if ordinal
         else (
@@ -250,7 +257,7 @@ def _question(known: MedSet | None, count: int, ordinal: bool) -> ClassQuestion:
             f"Classify this {picture}.",
         )
     )
-    return ClassQuestion("class", asked, tuple(range(count)))
+    return ClassQuestion("class", phrasings, tuple(range(count)))
 
 
 def _sums(path: Path) -> dict[str, int]:

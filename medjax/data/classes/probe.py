@@ -56,14 +56,14 @@ def probe_answers(
     part, pictures are chosen for each question, see `choose_pictures`.
 
     Args:
-        task: whose questions are asked; one probe each.
-        train: the training part.
-        records: of an evaluation.
-        side: pixels a side to which pictures are reduced.
-        draws: of each training picture; 1 where the first pictures are the same at
-            every draw, as those in files are.
-        penalty: of the squared weights, see `fit_probe`.
-        seed: of the draws and the choice.
+        task: a probe is fitted for each of its questions.
+        train: the training part, which is drawn from again.
+        records: what is to be answered, in the order of the answers.
+        side: pictures are reduced to so many pixels a side, whatever their shape.
+        draws: how often each training picture is looked at. Once is enough where the
+            first pictures are the same at every draw, as those in files are.
+        penalty: weighs the squared weights, see `fit_probe`; 0 is none.
+        seed: decides the draws, and which pictures of a large part are fitted on.
     """
     draws = draws if _draws_differ(train, draws, seed) else 1
     most = max(_MOST // draws, 1)
@@ -76,10 +76,10 @@ def probe_answers(
             for n in index.tolist()
         ]
     )
-    asked = np.stack([picture_pixels(record.image, side) for record in records])
+    targets = np.stack([picture_pixels(record.image, side) for record in records])
     if (pixels == pixels[..., :1]).all():  # grey: one channel says it all
-        pixels, asked = pixels[..., :1], asked[..., :1]
-    pixels, asked = (x.reshape(len(x), -1) for x in (pixels, asked))
+        pixels, targets = pixels[..., :1], targets[..., :1]
+    pixels, targets = (x.reshape(len(x), -1) for x in (pixels, targets))
     answers = np.zeros(len(records), np.int32)
     for m, question in enumerate(task.questions):
         rows = [
@@ -91,7 +91,7 @@ def probe_answers(
             probe = fit_probe(
                 pixels[fitted], labels, num_classes=len(task.classes), penalty=penalty
             )
-            answers[rows] = probe_classes(probe, asked[rows])
+            answers[rows] = probe_classes(probe, targets[rows])
     return answers
 
 

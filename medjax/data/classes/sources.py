@@ -24,7 +24,7 @@ _BESIDE = "descriptions.json"  # in the folder of a user's data
 class LabelParts(NamedTuple):
     """Pictures and the words that a task is put into."""
 
-    parts: Parts  # of `Pictures`
+    parts: Parts[Pictures]
     known: Pictures  # the training part as it is, before classes are balanced
     wording: Wording
     told: Wording  # the same with the descriptions, whether or not the prompt has them
@@ -58,54 +58,58 @@ def load_label_parts(
     """The pictures of a source, and how its task is put into words.
 
     Args:
-        source: a built-in task (see `data.class_tasks`), a MedMNIST .npz, or a CSV file
-            or the folder that holds one.
-        seed: of a split that is drawn.
-        size: (height, width) of a built-in task's pictures; the options up to
-            `test_draws` are the rest of its `PictureLook`.
-        field: mm along the shorter side, of a crop at least.
-        margin: of a crop, times the structure's longer side.
-        least: of a structure's usual box: smaller pieces of it are not shown.
-        shift: of a side.
-        scale: (low, high).
-        mirror: flip half of the training pictures.
-        test_draws: pictures of each test slice.
+        source: a built-in task (see `built_in`), a MedMNIST .npz, or a CSV file or the
+            folder that holds one.
+        seed: decides a split that is drawn, of a CSV file without splits.
+        size: (height, width) in pixels of a built-in task's pictures. This and what
+            follows up to `test_draws` is the `PictureLook` of a built-in task; pictures
+            in files are taken as they are.
+        field: mm along the shorter side, of a crop at least; of nuclei, pixels.
+        margin: the field of a crop is so many times the structure's longer side.
+        least: structures are not shown where their box has less than this share of
+            its usual area in that plane.
+        shift: every picture moves by at most so much of a side, both ways.
+        scale: (low, high) factor by which it is larger.
+        mirror: flip half of the training pictures; refused where classes have sides.
+        test_draws: how many pictures of each test slice there are.
         balance: show training pictures of all classes equally often.
         classes: JSON file of a user's class names; empty: those that are known.
-        ordinal: a user's classes are grades; None: as is known of the set.
-        question: about a user's images; empty: a general one.
+        ordinal: whether a user's classes are grades; None: as is known of the set.
+        question: what is asked about a CSV file's images; empty: a general phrasing.
         test: part to test on, "test", or "val" to choose settings by.
-        test_share: of the patients (or images) of a CSV file without splits.
+        test_share: share of the patients (or images) of a CSV file without splits to
+            test on, 0 to 1.
         descriptions: a built-in name or JSON file; empty: the task's own, or
             descriptions.json beside the data.
         prompt_knowledge: tell the descriptions in the question.
-        recite: the descriptions are recited for a reward.
-        reason_words: of the description, as the reasoning of supervised answers.
-        phrasings: ways of asking in use.
+        recite: whether the descriptions are recited for a reward, so that they must
+            be there.
+        reason_words: so many words of the description, 1 or more, are the reasoning of
+            supervised answers.
+        phrasings: how many ways of asking are in use, the shortest first.
 
     Raises:
         FileNotFoundError: no such source, or descriptions that are needed.
     """
-    shown, span = (int(size[0]), int(size[1])), (float(scale[0]), float(scale[1]))
     path = Path(source)
     names = load_class_names(classes) if classes else None
     if source in TASKS:
         look = PictureLook(
-            size=shown,
+            size=(int(size[0]), int(size[1])),
             field=field,
             margin=margin,
             least=least,
             shift=shift,
-            scale=span,
+            scale=(float(scale[0]), float(scale[1])),
             mirror=mirror,
             test_draws=test_draws,
             tested=test,
         )
-        found = built_in_task(source, look)
+        made = built_in_task(source, look)
     elif path.suffix == ".npz":
-        found = load_medmnist(path, test=test, classes=names, ordinal=ordinal)
+        made = load_medmnist(path, test=test, classes=names, ordinal=ordinal)
     elif path.exists():
-        found = load_labelled_images(
+        made = load_labelled_images(
             path,
             classes=names,
             ordinal=bool(ordinal),
@@ -120,29 +124,29 @@ def load_label_parts(
             "MedMNIST .npz, of a CSV file or of a folder with one"
         )
     needed = "prompt" if prompt_knowledge else "recitation" if recite else ""
-    where = _find_descriptions(found.task, path, descriptions)
+    where = _find_descriptions(made.task, path, descriptions)
     if not where and needed:
         raise FileNotFoundError(
-            f"task {found.task.name}: no descriptions of its classes, which the "
+            f"task {made.task.name}: no descriptions of its classes, which the "
             f"{needed} needs; write {_BESIDE} beside the data, name a file, or choose "
             "prompt=off,recite=none"
         )
-    texts = found.task.classes
+    texts = made.task.classes
     if where:
-        texts = load_descriptions(where, found.task.classes).texts
+        texts = load_descriptions(where, made.task.classes).texts
     wording = Wording(
-        task=found.task,
+        task=made.task,
         knowledge=texts if prompt_knowledge else None,
         reasons=short_reasons(texts, reason_words),
         phrasings=phrasings,
     )
-    train = balance_pictures(found.train) if balance else found.train
-    identity = dict(found.identity) | {"balance": balance, "descriptions": texts}
+    train = balance_pictures(made.train) if balance else made.train
+    identity = dict(made.identity) | {"balance": balance, "descriptions": texts}
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
     return LabelParts(
-        parts=Parts(train, found.test, identity),
-        known=found.train,
+        parts=Parts(train, made.test, identity),
+        known=made.train,
         wording=wording,
         told=wording._replace(knowledge=texts) if where else wording,
         references=references,

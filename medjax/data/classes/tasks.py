@@ -63,7 +63,7 @@ class Wording(NamedTuple):
 
 
 def check_task(task: ClassTask, answer: str) -> LabelForms:
-    """What counts as an answer (see `rl.label_text`); an unusable task raises.
+    """What counts as an answer (see `rl.text.label_text`); an unusable task raises.
 
     Raises:
         ValueError: fewer than two classes, two of the same name or form, no questions,
@@ -114,18 +114,21 @@ def answer_labels(task: ClassTask, answer: str) -> tuple[str, ...]:
 
 
 def question_texts(
-    wording: Wording, asked: int, *, plane: str, answer: str
+    wording: Wording, index: int, *, plane: str, answer: str
 ) -> tuple[str, ...]:
-    """Every way to ask a question: phrasing, options and knowledge.
+    """Every way to ask one question of a task: phrasing, options and knowledge.
 
     Args:
-        wording: of the task.
-        asked: index of the question.
-        plane: of the picture.
-        answer: one of `ANSWERS`.
+        wording: its `phrasings` says how many ways there are, the shortest first.
+        index: which of the task's questions, from 0.
+        plane: takes the place of "{plane}" in a phrasing; empty where there is none.
+        answer: one of `ANSWERS`: what the options are listed by.
+
+    Raises:
+        ValueError: the question has fewer phrasings than are in use.
     """
     task = wording.task
-    question = task.questions[asked]
+    question = task.questions[index]
     if not 1 <= wording.phrasings <= len(question.phrasings):
         raise ValueError(
             f"{wording.phrasings} phrasings: {task.name} has 1 to "
@@ -157,9 +160,9 @@ def wording_texts(
     """Every question of a task, once."""
     texts = (
         text
-        for asked in range(len(wording.task.questions))
+        for index in range(len(wording.task.questions))
         for plane in planes
-        for text in question_texts(wording, asked, plane=plane, answer=answer)
+        for text in question_texts(wording, index, plane=plane, answer=answer)
     )
     return tuple(dict.fromkeys(texts))
 

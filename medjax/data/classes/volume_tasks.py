@@ -1,8 +1,7 @@
 """Tasks about the slices of a volume: crops round structures, measured grades, planes.
 
-Each function takes a task, how its pictures are shown, and the name of a row of
-`VOLUMES`; the `identity` of what it gives holds the packs' checksums and the grades'
-thresholds.
+Each function takes a task, how its pictures are shown, and a volume; the `identity` of
+what it gives holds the packs' checksums, and of whole slices the grades' thresholds.
 """
 
 from collections.abc import Callable
@@ -16,16 +15,16 @@ from medjax.data.volumes.atlas import PLANES, Atlas
 from medjax.data.volumes.packs import pack_sums
 from medjax.data.volumes.shares import Shares, grade_values
 from medjax.data.volumes.splits import PARTS, part_index, split_slices
-from medjax.data.volumes.table import VOLUMES
+from medjax.data.volumes.table import Volume
 
 
-def crop_task(task: ClassTask, look: PictureLook, *, volume: str) -> TaskParts:
+def crop_task(task: ClassTask, look: PictureLook, *, volume: Volume) -> TaskParts:
     """Crops round structures; a second question of the task asks for the plane.
 
     The options of the first question name the structures. One that the atlas knows by
     its sides only is shown from both.
     """
-    atlas = VOLUMES[volume].load()
+    atlas = volume.load()
     members = {
         name: n
         for n in task.questions[0].options
@@ -38,20 +37,20 @@ def crop_task(task: ClassTask, look: PictureLook, *, volume: str) -> TaskParts:
 
 
 def grade_task(
-    task: ClassTask, look: PictureLook, *, volume: str, shares: Callable[[], Shares]
+    task: ClassTask, look: PictureLook, *, volume: Volume, shares: Callable[[], Shares]
 ) -> TaskParts:
     """Whole slices with grades of what `shares` measures, grade 0 being none of it.
 
     The other grades are quantiles of the training part.
     """
-    return _grade(task, look, volume, VOLUMES[volume].load(), shares(), 0.0)
+    return _grade(task, look, volume, volume.load(), shares(), 0.0)
 
 
 def level_task(
-    task: ClassTask, look: PictureLook, *, volume: str, shares: Callable[[], Shares]
+    task: ClassTask, look: PictureLook, *, volume: Volume, shares: Callable[[], Shares]
 ) -> TaskParts:
     """Axial slices graded by how high they lie; `shares` says which are shown."""
-    atlas, slices = VOLUMES[volume].load(), shares()
+    atlas, slices = volume.load(), shares()
     axial = slices.plane == PLANES.index("axial")
     slices = Shares(*(column[axial] for column in slices))
     levels = slices._replace(share=slices.position / atlas.volume.shape[2])
@@ -59,17 +58,17 @@ def level_task(
 
 
 def plane_task(
-    task: ClassTask, look: PictureLook, *, volume: str, shares: Callable[[], Shares]
+    task: ClassTask, look: PictureLook, *, volume: Volume, shares: Callable[[], Shares]
 ) -> TaskParts:
     """Whole slices whose class is their plane; `shares` says which are shown."""
     slices = shares()
-    return _slices(task, look, volume, VOLUMES[volume].load(), slices, slices.plane, [])
+    return _slices(task, look, volume, volume.load(), slices, slices.plane, [])
 
 
 def _grade(
     task: ClassTask,
     look: PictureLook,
-    volume: str,
+    volume: Volume,
     atlas: Atlas,
     slices: Shares,
     zero: float | None,
@@ -85,7 +84,7 @@ def _grade(
 def _slices(
     task: ClassTask,
     look: PictureLook,
-    volume: str,
+    volume: Volume,
     atlas: Atlas,
     slices: Shares,
     labels: Int[np.ndarray, "n"],
@@ -105,5 +104,5 @@ def _sides(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return (name,) if name in known else (f"left {name}", f"right {name}")
 
 
-def _packs(volume: str) -> dict[str, object]:
-    return {"packs": pack_sums(VOLUMES[volume].packs)}
+def _packs(volume: Volume) -> dict[str, object]:
+    return {"packs": pack_sums(volume.packs)}

@@ -138,7 +138,14 @@ def pack_images(
     windows: int,
     slots: int,
 ) -> Images:
-    """Shown images of B contexts, each padded to `windows` windows, K = `slots`."""
+    """Shown images of B contexts as arrays; slots without an image are masked.
+
+    Args:
+        images: of each context, at most `slots` images as shown, see `resize_image`.
+        geometry: how the vision tower cuts them.
+        windows: W, to which each image is padded; none may have more.
+        slots: K, the images that a context has room for.
+    """
     length = windows * geometry.window_patches
     width = 3 * geometry.temporal * geometry.patch**2
     lead = (len(images), slots, length)
@@ -165,6 +172,14 @@ def mrope_positions(
     A text token takes the counter on all axes and adds 1 to it. An image of (H, W)
     features takes counter + (0, h, w), then adds max(H, W). The next position is that
     of the first generated token; with images it is not the number of tokens.
+
+    Args:
+        tokens: a row with each image token repeated once a feature.
+        grids: (H, W) in features of each image, in the order of the row.
+        image_token: the id that stands for a feature.
+
+    Raises:
+        ValueError: the row has another number of image tokens than the grids.
     """
     positions = np.empty((len(tokens), 3), np.int32)
     image_at = np.flatnonzero(tokens == image_token)

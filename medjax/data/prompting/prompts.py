@@ -64,14 +64,18 @@ def build_prompt(
     """B contexts with Q questions each as one `Prompt` of NumPy arrays.
 
     Args:
-        tokenizer: of the Qwen2.5-VL family.
-        images: shown images (see `resize_image`) of each context.
-        questions: Q of each context.
+        tokenizer: must have the special tokens of the Qwen2.5-VL family.
+        images: of each context its images as shown, see `resize_image`.
+        questions: of each context its Q questions, the same number for all.
         origins: what errors call each context.
-        style: text around the questions.
-        geometry: of the vision tower.
+        style: the words around each question; its `answer` is not read here.
+        geometry: how the vision tower cuts images; it must fit the policy.
         buckets: sizes to pad to; each array takes the smallest that holds the batch.
-        slots: K, image slots of a context.
+        slots: K, the most images that a context has; those left over are masked.
+
+    Raises:
+        ValueError: more images than slots, a size that no bucket holds, or a question
+            with an image token in it; the message names the context.
     """
     ids = special_tokens(tokenizer)
     sizes = [[image.shape[:2] for image in row] for row in images]
@@ -83,7 +87,7 @@ def build_prompt(
     )
     windows = bucket(most, buckets.windows, "windows of an image")
     slot = windows * geometry.window_patches // geometry.merge**2  # F
-    contexts, asked, rows = [], [], []
+    contexts, tails, rows = [], [], []
     for shown, texts, origin in zip(sizes, questions, origins, strict=True):
         text, parts = prompt_text(texts, images=len(shown), style=style)
         tokens = encode(tokenizer, text)
@@ -94,10 +98,10 @@ def build_prompt(
             check_features(int((tokens == ids.image_pad).sum()), 0, origin)
             steps = np.arange(start, start + len(tokens), dtype=np.int32)
             no_image = np.full(len(tokens), -1, np.int32)
-            asked.append(_Row(tokens, np.repeat(steps[:, None], 3, axis=1), no_image))
+            tails.append(_Row(tokens, np.repeat(steps[:, None], 3, axis=1), no_image))
             rows.append(origin)
     context = _segment(contexts, buckets.context, "context", origins, ids.pad)
-    question = _segment(asked, buckets.question, "question", rows, ids.pad)
+    question = _segment(tails, buckets.question, "question", rows, ids.pad)
     packed = pack_images(images, geometry, windows=windows, slots=slots)
     for b, origin in enumerate(origins):
         features = int(packed.mask[b].sum()) // geometry.merge**2
@@ -147,14 +151,14 @@ def plan_buckets(
     """One size each that holds everything, rounded up to `multiple` tokens.
 
     Args:
-        tokenizer: of the policy.
-        texts: every question.
-        answers: the longest right ones.
-        sizes: at which images are shown.
-        style: of prompts.
-        geometry: how images are cut.
-        slots: K, image slots of a context.
-        multiple: tokens.
+        tokenizer: the policy's own, since it decides how many tokens a text has.
+        texts: every question that can be asked, without the style's suffix.
+        answers: those among which the longest right one is; its stop token is added.
+        sizes: every (height, width) at which an image is shown, see `shown_size`.
+        style: the words around each question.
+        geometry: decides how many tokens and windows an image has.
+        slots: K, the most images that a context has.
+        multiple: every number of tokens is rounded up to a multiple of this.
     """
     context, questions = prompt_text(tuple(texts), images=slots, style=style)
     tokens = max(h * w // geometry.factor**2 for h, w in sizes)

