@@ -129,6 +129,8 @@ def get_policy(model: str) -> ConfigDict:
             "dtype": "float32",
             "param_dtype": "float32",
             "remat": "none",
+            "freeze_vision": False,  # no gradient into the vision tower
+            "logit_chunk": None,  # positions of an answer scored at a time; None: all
         }
     )
 
@@ -137,14 +139,8 @@ def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
     if not model:
         return ConfigDict({"system": "", "suffix": "", "answer": "object"})
-    suffix = (
-        " First reason about what the image shows between <think> and </think>, then "
-        "give the box as JSON in pixels of the image between <answer> and </answer>, "
-        'like this: <think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], '
-        '"label": "name"}]</answer>'
-    )
-    system = "You are a helpful assistant."
-    return ConfigDict({"system": system, "suffix": suffix, "answer": "list"})
+    # auto: the library's words, `medjax.data.prompting.chat`; or write your own
+    return ConfigDict({"system": "auto", "suffix": "auto", "answer": "list"})
 
 
 def get_data(source: str, split: str, model: str) -> ConfigDict:
@@ -177,7 +173,6 @@ def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
             "batch": 8,  # pictures
             "questions": 6,  # about each
             "loose": loose,
-            "logit_chunk": None,
             "optim": {
                 "lr": 2e-3,  # of norms, biases and the embedding
                 "muon_lr": 1e-2,  # of the kernels
@@ -218,8 +213,6 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             },
             "iterations": 1,
             "accumulate": 1,
-            "freeze_vision": False,
-            "logit_chunk": None,
             "optim": {
                 "lr": 3e-4,
                 "muon_lr": 2e-3,
@@ -258,8 +251,9 @@ def set_pretrained(config: ConfigDict) -> None:
     config.data.size = (448, 448)
     config.train.grpo.update({"max_tokens": 256, "questions": 1})
     config.evaluation.questions = 1
+    with config.policy.ignore_type():
+        config.policy.logit_chunk = 32
     with config.train.ignore_type():
-        config.train.grpo.logit_chunk = config.train.sft.logit_chunk = 32
         config.train.sft.optim.muon_lr = None
     config.train.sft.optim.lr = 1e-5
 

@@ -148,10 +148,9 @@ def get_rule(rule: str, grade: str) -> str:
 
 def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
-    system = "You are a helpful assistant." if model else ""
     return ConfigDict(
         {
-            "system": system,
+            "system": "auto" if model else "",  # auto: as Qwen's own; or your text
             "answer": "",  # letter, name, grade; empty: grade where ordinal, or letter
             "instruct": bool(model),
             "room": 1024 if model else 512,  # tokens of a question, knowledge included

@@ -1,9 +1,42 @@
-"""A mean that can be taken in parts: batch by batch, or host by host."""
+"""Sums and means of marked elements, also in parts: batch by batch, host by host."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
+
+
+def at_least_float32(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """float64 as it is, everything else as float32: statistics need the digits."""
+    x = jnp.asarray(x)
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def masked_sum(
+    x: Float[Array, "..."],
+    mask: Bool[Array, "..."],
+    *,
+    axis: int | None = None,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
+    """Sum of the marked elements; what stands at the others, NaN or inf, is not read.
+
+    Its gradient there is 0 too, provided x itself was computed from clean numbers.
+    """
+    return jnp.sum(jnp.where(mask, x, 0), axis=axis, keepdims=keepdims)
+
+
+def masked_mean(
+    x: Float[Array, "..."],
+    mask: Bool[Array, "..."],
+    *,
+    axis: int | None = None,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
+    """Mean of the marked elements; 0 where there is none. x and mask of one shape."""
+    count = jnp.sum(mask, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    total = masked_sum(x, mask, axis=axis, keepdims=keepdims)
+    return total / jnp.maximum(count, 1)
 
 
 class Mean(NamedTuple):

@@ -14,18 +14,24 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from medjax.types import Params
 
-# Logical axis -> the mesh axis or axes that divide it; None = held whole everywhere.
+# Logical axis -> the mesh axis or axes that divide it; None: held whole everywhere.
 Rules = Mapping[str, str | Sequence[str] | None]
 
 
 def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of named axes over all devices; one size may be -1, meaning the rest.
+    """A mesh of named axes over all devices.
 
-    `devices` are jax's; None takes all of them. Axis types are Auto: the compiler
-    spreads a computation from the shardings of its inputs and outputs.
+    Axis types are Auto: the compiler spreads a computation from the shardings of its
+    inputs and outputs.
+
+    Args:
+        shape: The number of devices along each named axis, at least 1, in the order
+            in which the devices are laid out. One of them may be -1: that axis takes
+            what the others leave.
+        devices: The jax devices to use, each once; None takes all of `jax.devices()`.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        ValueError: The sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = dict(shape)
@@ -49,8 +55,15 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
 def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> PartitionSpec:
     """The mesh axes of an array's logical axes, in the order of its dimensions.
 
+    Args:
+        axes: One logical name for each leading dimension of the array; None for a
+            dimension that is not divided.
+        rules: The mesh axes that each logical name falls on. They may name more than
+            `axes` does, and are not compared with any mesh here.
+        name: What an error calls the array.
+
     Raises:
-        ValueError: an axis without a rule, or one mesh axis for two dimensions.
+        ValueError: A logical axis has no rule, or two dimensions fall on one mesh axis.
     """
     spec, owner = [], {}
     for logical in axes:
@@ -59,15 +72,15 @@ def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> Partiti
                 f"{name}: no rule for the logical axis {logical!r}; rules name "
                 f"{', '.join(sorted(rules))}"
             )
-        found = _names(rules[logical]) if logical is not None else ()
-        for axis in found:
+        mesh_names = _names(rules[logical]) if logical is not None else ()
+        for axis in mesh_names:
             if axis in owner:
                 raise ValueError(
                     f"{name} with axes {tuple(axes)}: {owner[axis]!r} and {logical!r} "
                     f"both fall on the mesh axis {axis!r}; change the rule of one"
                 )
             owner[axis] = logical
-        spec.append(found or None)
+        spec.append(mesh_names or None)
     return PartitionSpec(*spec)
 
 
@@ -79,26 +92,29 @@ def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -
     """NamedShardings for a tree of logical axes.
 
     Args:
-        axes: PartitionSpecs of logical axis names, one per array.
-        mesh: the devices.
-        rules: logical axis -> mesh axes.
-        shapes: the tree of arrays or ShapeDtypeStructs; with it every dimension is
-            checked against the mesh.
+        axes: A tree with a PartitionSpec of logical axis names in place of each array.
+            A spec shorter than its array leaves the last dimensions undivided.
+        mesh: Must have every mesh axis that a rule in use names.
+        rules: The mesh axes that each logical name falls on; every name in `axes`
+            needs one.
+        shapes: The arrays themselves, or their ShapeDtypeStructs, in the same tree.
+            With them each dimension is checked: the devices along its mesh axes must
+            divide it. None skips this check.
 
     Raises:
-        ValueError: what `mesh_axes` refuses, an axis the mesh lacks, another tree
-            than `shapes`, or a dimension that its mesh axes do not divide; each names
-            the array and the rule.
+        ValueError: What `mesh_axes` refuses, a mesh axis that the mesh lacks, another
+            tree than `shapes`, or a dimension that its mesh axes do not divide. Each
+            message names the array and the rule.
     """
     is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
     named, treedef = jax.tree_util.tree_flatten_with_path(axes, is_leaf=is_axes)
     if shapes is None:
         arrays = [None] * len(named)
     else:
-        arrays, found = jax.tree.flatten(shapes)
-        if found != treedef:
+        arrays, array_tree = jax.tree.flatten(shapes)
+        if array_tree != treedef:
             raise ValueError(
-                f"the axes and the arrays are different trees:\n{treedef}\n{found}"
+                f"the axes and the arrays are different trees:\n{treedef}\n{array_tree}"
             )
     shardings = [
         _named_sharding(jax.tree_util.keystr(path), leaf, mesh, rules, array)
@@ -109,33 +125,37 @@ def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -
 
 def _named_sharding(name, axes, mesh, rules, array) -> NamedSharding:
     spec = mesh_axes(axes, rules, name)
-    for logical, found in zip(axes, spec, strict=True):
-        for axis in set(_names(found)) - set(mesh.axis_names):
+    for logical, entry in zip(axes, spec, strict=True):
+        for axis in set(_names(entry)) - set(mesh.axis_names):
             raise ValueError(
-                f"{name}: the rule {logical!r} -> {found} names the axis {axis!r}; "
+                f"{name}: the rule {logical!r} -> {entry} names the axis {axis!r}; "
                 f"the mesh has {mesh.axis_names}"
             )
     if array is not None:
         if len(axes) > array.ndim:
             raise ValueError(f"{name} {array.shape} has more axes named: {axes}")
-        for size, logical, found in zip(array.shape, axes, spec, strict=False):
-            parts = int(np.prod([mesh.shape[axis] for axis in _names(found)]))
+        for size, logical, entry in zip(array.shape, axes, spec, strict=False):
+            parts = int(np.prod([mesh.shape[axis] for axis in _names(entry)]))
             if size % parts:
                 raise ValueError(
                     f"{name} {array.shape}: {logical!r} of size {size} is not "
-                    f"divisible by the {parts} devices of {found}; change the rule "
+                    f"divisible by the {parts} devices of {entry}; change the rule "
                     f"{logical!r} or the mesh {dict(mesh.shape)}"
                 )
     return NamedSharding(mesh, spec)
 
 
 def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
-    """Shardings of a whole batch: the leading axis is `batch`, scalars are everywhere.
+    """Shardings that divide a batch along its first axis, the logical axis `batch`.
 
     Args:
-        batch: arrays or ShapeDtypeStructs of the global sizes.
-        mesh: the devices.
-        rules: must name `batch`.
+        batch: A tree of arrays or ShapeDtypeStructs with the sizes of the whole batch,
+            over all processes. Scalars are held by every device.
+        mesh: The devices that `rules` divide the rows over.
+        rules: Must name `batch`; its mesh axes must divide the number of rows.
+
+    Raises:
+        ValueError: See `to_named_sharding`.
     """
     axes = jax.tree.map(
         lambda x: PartitionSpec("batch") if x.ndim else PartitionSpec(), batch
@@ -144,10 +164,16 @@ def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
-    """Put a batch on the mesh.
+    """Put a batch on the mesh, divided along its first axis.
 
-    Host arrays are this process's rows of the global batch, device arrays the whole of
-    it already.
+    Args:
+        batch: A tree. A NumPy array in it holds this process's rows alone, as many as
+            every other process has; a jax array holds the rows of all processes.
+        mesh: The devices that `rules` divide the rows over.
+        rules: Must name `batch`; its mesh axes must divide the rows of all processes.
+
+    Raises:
+        ValueError: See `to_named_sharding`.
     """
     processes = jax.process_count()
 
@@ -172,9 +198,12 @@ def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
 
 
 def shard_tree(tree: Any, shardings: Any) -> Any:
-    """Put a tree that every process holds whole onto the mesh, reading only own parts.
+    """Put a tree that every process holds whole onto devices.
 
-    Host arrays may be memory-mapped: each device takes its slice.
+    Args:
+        tree: Arrays of any shape. Of a host array only the slices of this process's
+            devices are read, so it may be memory-mapped and larger than the memory.
+        shardings: A jax sharding for each array, in the same tree.
     """
 
     def place(x, sharding):
@@ -188,15 +217,15 @@ def shard_tree(tree: Any, shardings: Any) -> Any:
 def optimizer_axes(
     tx: optax.GradientTransformation, params: Params, axes: Any
 ) -> optax.OptState:
-    """The logical axes of an optimiser's state.
+    """The logical axes of an optimiser's state, in the tree that `tx.init` gives.
 
     What has a parameter's shape takes its axes; counters, factored moments and other
     leftovers are held whole.
 
     Args:
-        tx: the optimiser.
-        params: parameters or their ShapeDtypeStructs.
-        axes: the parameters' tree of PartitionSpecs.
+        tx: Its `init` is traced for shapes only; nothing is computed.
+        params: A tree of arrays or of ShapeDtypeStructs; only shapes and dtypes count.
+        axes: A PartitionSpec of logical axis names for each parameter, same tree.
     """
 
     def of_param(value, param, spec):

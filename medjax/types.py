@@ -24,12 +24,13 @@ K       components of a temporal subspace;  S  stages of an unrolled net
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 Params = Any  # a pytree of arrays
 Key = Array  # a typed PRNG key, shape ()
+Prefilled = Any  # a prompt as its completions see it; a base model has its own record
 
 
 class Images(NamedTuple):
@@ -71,6 +72,59 @@ class Rollout(NamedTuple):
     mask: Bool[Array, "N G T"]  # up to and including the first stop token
     logp: Float[Array, "N G T"]  # under the policy: temperature 1, whole vocabulary
     logp_sampling: Float[Array, "N G T"]  # under what was sampled from
+
+
+class Ends(NamedTuple):
+    """What ends a completion, and what fills the rest of its row."""
+
+    stop_tokens: tuple[int, ...]  # any of them is a completion's last token
+    pad: int
+
+
+class Decoding(NamedTuple):
+    """How tokens are drawn; made per use: a stage explores, an evaluation is greedy."""
+
+    ends: Ends
+    max_tokens: int  # T; a completion without a stop token is cut there
+    temperature: float  # 0 takes the most likely token
+    top_k: int | None = None  # draw from so many most likely tokens; None: from all
+    top_p: float | None = None  # from the fewest tokens of this share; None: from all
+
+
+class SampleFn(Protocol):
+    """G completions of each prompt; the key is consumed."""
+
+    def __call__(
+        self,
+        params: Params,
+        prefilled: Prefilled,
+        sample_id: Int[Array, "N"],
+        key: Key,
+        *,
+        group: int,
+        decoding: Decoding,
+    ) -> Rollout:
+        """Noise depends on (key, sample id, place in the group, token index) alone."""
+        ...
+
+
+class PolicyModel(NamedTuple):
+    """A base model as a record of pure functions; systems know nothing else of it.
+
+    A prompt is computed once by `prefill`, for any number of `sample` and `score`.
+    `score` gives the log-probability of each token of G completions a prompt and the
+    entropy there, in nats, at temperature 1 over the whole vocabulary; padding of the
+    rows is marked by a mask of 0 and its scores mean nothing.
+    """
+
+    init: Callable[[Key], Params]  # random parameters; the key is consumed
+    axes: Params  # jax.sharding.PartitionSpec of logical axis names, one per array
+    prefill: Callable[[Params, Prompt], Prefilled]
+    sample: SampleFn
+    score: Callable[
+        [Params, Prefilled, Int[Array, "N G T"], Bool[Array, "N G T"]],
+        tuple[Float[Array, "N G T"], Float[Array, "N G T"]],
+    ]
 
 
 class GroundingBatch(NamedTuple):
@@ -119,6 +173,17 @@ class TrainState(NamedTuple):
     aux: Any = ()  # the system's own carry, such as a ThresholdState
 
 
+class InitFn(Protocol):
+    """The state before the first step, from random parameters or from those given."""
+
+    def __call__(self, key: Key, params: Params | None = None) -> TrainState:
+        """`key` is consumed where the parameters are drawn."""
+        ...
+
+
+EvaluateFn = Callable[[TrainState, Any, Key], tuple[Any, dict[str, Array]]]
+
+
 class System(NamedTuple):
     """A training system as pure functions; the loop jits them, sharded by `axes`.
 
@@ -133,8 +198,8 @@ class System(NamedTuple):
     `key` is consumed; the loop passes fold_in(root, step).
     """
 
-    init: Callable[..., TrainState]
+    init: InitFn
     update: Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, Array]]]
-    evaluate: Callable[[TrainState, Any, Key], tuple[Any, dict[str, Array]]]
+    evaluate: EvaluateFn
     axes: TrainState
     prepare: Callable[[TrainState, Any, Key], Any] | None = None

@@ -24,10 +24,11 @@ CONFIGS = {
 ARROWS = {
     "types": (),
     "sharding": ("types",),
+    "checks": (),
     "masked": ("types",),
-    "rl": ("types",),
+    "rl": ("types", "checks", "masked"),
     "models": ("types",),
-    "mri": ("types",),
+    "mri": ("types", "checks", "masked"),
     "data": ("types", "rl", "mri"),
     "recipes": (
         "types",
@@ -47,6 +48,20 @@ ARROWS = {
     "runtime": ("types", "masked", "sharding"),
     "report": ("types",),
     "__init__": ("types", "rl", "models", "mri", "systems"),
+}
+# What a room of a part may import of that part, itself aside; a file is a room too.
+ROOMS = {
+    "data": {
+        "images": (),
+        "json_files": (),
+        "volumes": (),
+        "prompting": (),
+        "batches": ("prompting",),
+        "boxes": ("batches", "images", "prompting", "volumes"),
+        "classes": ("batches", "images", "json_files", "prompting", "volumes"),
+        "qmri": ("batches", "volumes"),
+        "scans": (),
+    },
 }
 # Third parties with a home: elsewhere they are not imported at all.
 HOMES = {
@@ -82,6 +97,12 @@ def part_of(path):
     if not path.startswith("medjax/"):
         return ""
     return path.split("/")[1].removesuffix(".py")
+
+
+def room_of(path):
+    """`medjax/data/boxes/views.py` -> `boxes`; `medjax/data/images.py` -> `images`."""
+    room = path.split("/")[2:3]
+    return room[0].removesuffix(".py") if room else ""
 
 
 def imports(tree):
@@ -139,6 +160,38 @@ def import_arrows(path, tree):
             r"jax\.(jit|vmap|grad|lax)\b", module
         ):
             yield node, f"{part} is host code: no {module}"
+
+
+def room_arrows(path, tree):
+    part, room = part_of(path), room_of(path)
+    rooms = ROOMS.get(part, {})
+    if not rooms or room in ("", "__init__"):
+        return
+    if room not in rooms:
+        yield tree, f"{room} has no place in ROOMS of {part}"
+        return
+    for node, module in imports(tree):
+        found = module.split(".")
+        if found[:2] == ["medjax", part] and found[2:3]:
+            if found[2] not in (room, *rooms[room]):
+                yield node, f"{part}.{room} must not import {part}.{found[2]}"
+
+
+def cycles(files):
+    """Modules that import each other in a circle, functions' own imports included."""
+    names = {
+        path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for path in files
+    }
+    arrows = {}
+    for name, path in names.items():
+        found = {m for _, m in imports(ast.parse(files[path]))}
+        # `from a import b` counts as a.b: the module a.b, or else a name of a.
+        found = {m if m in names else m.rpartition(".")[0] for m in found}
+        arrows[name] = (found & names.keys()) - {name}
+    while free := [name for name, after in arrows.items() if not after]:
+        arrows = {n: a.difference(free) for n, a in arrows.items() if n not in free}
+    return arrows
 
 
 def global_state(path, tree):
@@ -304,6 +357,7 @@ def documentation(path, tree):
 
 RULES = (
     import_arrows,
+    room_arrows,
     global_state,
     classes,
     configuration,
@@ -342,6 +396,11 @@ def test_package_obeys(rule):
         (import_arrows, "medjax/data/a.py", "import transformers"),
         (import_arrows, "medjax/report/a.py", "from matplotlib import pyplot"),
         (import_arrows, "medjax/data/a.py", "from jax import lax"),
+        (room_arrows, "medjax/data/boxes/a.py", "from medjax.data.classes import b"),
+        (room_arrows, "medjax/data/volumes/a.py", "import medjax.data.boxes.views"),
+        (room_arrows, "medjax/data/prompting/a.py", "from medjax.data import batches"),
+        (room_arrows, "medjax/data/masks/a.py", "import jax"),
+        (room_arrows, "medjax/data/a.py", "import jax"),
         (global_state, "medjax/rl/a.py", "TABLE = {}"),
         (global_state, "medjax/rl/a.py", "SEEN: set = set()"),
         (global_state, "medjax/rl/a.py", "table = {'a': 1}"),
@@ -380,6 +439,10 @@ def test_rule_sees_the_fault(rule, path, text):
     [
         (import_arrows, "medjax/systems/a.py", "from medjax.rl import grpo"),
         (import_arrows, "medjax/data/a.py", "def f():\n  import transformers"),
+        (room_arrows, "medjax/data/boxes/a.py", "from medjax.data.volumes import b"),
+        (room_arrows, "medjax/data/boxes/a.py", "from medjax.data.boxes import b"),
+        (room_arrows, "medjax/data/qmri/a.py", "from medjax.mri import b"),
+        (room_arrows, "medjax/rl/a.py", "from medjax.rl import boxes"),
         (global_state, "medjax/rl/a.py", "TABLE = {'a': 1}\n_LINES = ('a', 'b')"),
         (global_state, "medjax/rl/a.py", "def f(cache):\n  return cache.keys"),
         (classes, "medjax/rl/a.py", "@dataclass(frozen=True)\nclass A:\n  x: int"),
@@ -398,6 +461,24 @@ def test_rule_sees_the_fault(rule, path, text):
 )
 def test_rule_lets_good_code_pass(rule, path, text):
     assert not faults(rule, {path: text})
+
+
+def test_no_modules_import_each_other():
+    assert not cycles(FILES)
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        (("import medjax.b", "import medjax.c", "def f(): import medjax.a"), "abc"),
+        (("from medjax import b", "from medjax.a import X", ""), "ab"),
+        (("from medjax.b import X", "from medjax import c", "X = 1"), ""),
+    ],
+)
+def test_cycles_are_seen(texts, names):
+    paths = [f"medjax/{name}.py" for name in "abc"]
+    found = cycles(dict(zip(paths, texts, strict=True)))
+    assert set(found) == {f"medjax.{name}" for name in names}
 
 
 def test_no_catch_all_modules():

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import jax
 import numpy as np
@@ -21,10 +20,8 @@ import pytest
 from PIL import Image
 
 from configs.medloc import get_config
-from medjax.models.qwen25vl.policy import init_params
-from medjax.recipes.boxes.task import make_setup
-from medjax.recipes.policy.opening import save_policy
 from medjax.runtime import checkpoint
+from tests.recipes.smoke import setup_of
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 CONFIG, STEPS = "configs/medloc.py:smoke", 8
@@ -234,19 +231,15 @@ def test_evaluating_a_workdir_gives_its_own_numbers(trained, run, tmp_path):
 @pytest.fixture(scope="module")
 def hub(trained, tmp_path_factory):
     """The trained policy as a Hugging Face folder."""
-    config = get_config("smoke").to_dict()
-    names = ("policy", "data", "prompt", "evaluation")
-    setup = make_setup(seed=0, workdir=trained[0], **{n: config[n] for n in names})
-    shapes = jax.eval_shape(
-        partial(init_params, setup.policy.config), jax.random.key(0)
-    )
+    policy = setup_of(get_config("smoke").to_dict()).policy
+    shapes = jax.eval_shape(policy.model.init, jax.random.key(0))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes
     )
     params = checkpoint.restore_params(trained[0] / "grpo/checkpoints", abstract)
     path = tmp_path_factory.mktemp("hub") / "policy"
-    save_policy(path, setup.policy, params)
+    policy.save(path, params)
     return path
 
 

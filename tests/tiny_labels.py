@@ -9,7 +9,7 @@ import numpy as np
 from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import label_forms
 from medjax.rl.text.labels import label_tables
-from medjax.rl.text.recitation_tables import recitation_tables
+from medjax.rl.text.reference_tables import recitation_tables
 from medjax.types import LabelBatch
 from tests.tiny import ANSWERS, PAD, STOP, VOCAB, tiny_batch
 

@@ -33,7 +33,7 @@ def medjax_tasks(p):
     from medjax.mri.espirit import estimate_sensitivities
     from medjax.mri.fit import fit_map
     from medjax.mri.reconstruct import cg_sense, wavelet_sense
-    from medjax.mri.signal import T2
+    from medjax.mri.signals import T2
 
     mask = p["mask"][:, None]  # [E, 1, W]
 

@@ -5,7 +5,7 @@ on the number of hosts, or on what was drawn before.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -22,12 +22,36 @@ if TYPE_CHECKING:
 STRIDE = 1 << 10  # more questions than there are about one picture of an evaluation
 
 
-class Parts(NamedTuple):
+class Question(Protocol):
+    """What the record of a question has at least, whatever its answer is."""
+
+    @property
+    def sample_id(self) -> int:
+        """Its number, unique in a run's training or in an evaluation."""
+        ...
+
+    @property
+    def query(self) -> str:
+        """The question as the policy reads it, without the style's suffix."""
+        ...
+
+    @property
+    def slice_id(self) -> str:
+        """What errors call the picture."""
+        ...
+
+
+SourceT = TypeVar("SourceT")  # `Views` or `Pictures`
+RecordT = TypeVar("RecordT", bound=Question)
+BatchT = TypeVar("BatchT")
+
+
+class Parts(NamedTuple, Generic[SourceT]):
     """Training and test part, and what a resumed run must find unchanged."""
 
-    train: Any
-    test: Any
-    identity: Mapping[str, Any]
+    train: SourceT
+    test: SourceT
+    identity: Mapping[str, Any]  # goes into a checkpoint as JSON
 
 
 class Encoding(NamedTuple):
@@ -41,16 +65,13 @@ class Encoding(NamedTuple):
     ramps: bool = False  # see `add_ramps`
 
 
-class Asked(NamedTuple):
-    """One picture with its Q questions chosen.
-
-    A record has at least a sample_id, the query, and what errors call it: slice_id.
-    """
+class Draw(NamedTuple, Generic[RecordT]):
+    """One picture with the Q questions that are asked about it."""
 
     images: tuple[UInt8[np.ndarray, "h w 3"], ...]  # as shown
-    records: tuple[Any, ...]
-    answers: tuple[str, ...]
-    valid: tuple[bool, ...]
+    records: tuple[RecordT, ...]
+    answers: tuple[str, ...]  # the supervised ones
+    valid: tuple[bool, ...]  # False: the row only fills the batch
 
 
 def shuffled(count: int, seed: int) -> grain.MapDataset:
@@ -60,8 +81,8 @@ def shuffled(count: int, seed: int) -> grain.MapDataset:
 
 def stream(
     order: grain.MapDataset,
-    draw: Callable[[int, int], Asked],
-    collate: Callable[[Sequence[Asked]], Any],
+    draw: Callable[[int, int], Draw],
+    collate: Callable[[Sequence[Draw]], Any],
     *,
     batch: int,
     process_index: int,
@@ -70,6 +91,14 @@ def stream(
     """Draws of (index, picture) collated `batch` at a time; host i takes i, i + n, ....
 
     Its iterator has `get_state` and `set_state`.
+
+    Args:
+        order: pictures by the index of their draw, see `shuffled`.
+        draw: makes a sample of an index and a picture's number.
+        collate: makes a batch of samples.
+        batch: samples of this host alone, not of all hosts together.
+        process_index: the number i of this host, from 0.
+        process_count: the number n of hosts, each of which sees other draws.
     """
     draws = order.map_with_index(draw)[process_index::process_count]
     batches = draws.batch(batch, drop_remainder=True, batch_fn=collate)
@@ -80,26 +109,27 @@ def stream(
 
 
 def find_drawn(
-    draw: Callable[[int], Asked], questions: int
-) -> Callable[[Sequence[int]], list[Any]]:
+    draw: Callable[[int], Draw[RecordT]], questions: int
+) -> Callable[[Sequence[int]], list[RecordT]]:
     """A function from training sample ids to their records, for rewards in Python.
 
     A batch holds arrays only; the rest of a sample is drawn again from its index.
 
     Args:
-        draw: index -> what the stream drew there.
-        questions: Q.
+        draw: gives for an index what the stream drew there.
+        questions: how many the stream asks about each picture; draw i has the sample
+            ids from i * questions on.
     """
 
-    def find(sample_ids: Sequence[int]) -> list[Any]:
-        drawn: dict[int, Asked] = {}
-        found = []
+    def find(sample_ids: Sequence[int]) -> list[RecordT]:
+        drawn: dict[int, Draw[RecordT]] = {}
+        records = []
         for sample_id in sample_ids:
             index, question = divmod(int(sample_id), questions)
             if index not in drawn:
                 drawn[index] = draw(index)
-            found.append(drawn[index].records[question])
-        return found
+            records.append(drawn[index].records[question])
+        return records
 
     return find
 
@@ -127,7 +157,7 @@ def rows_of(
 ) -> Iterator[tuple[list[int], int]]:
     """Targets 0 ... count - 1 (at most `left`) in rows of Q, and how many are new.
 
-    The last row is filled with its last target.
+    The last row is filled with its last target. With `left` None there is no bound.
     """
     everyone = list(range(count if left is None else min(count, left)))
     for start in range(0, len(everyone), questions):
@@ -136,12 +166,15 @@ def rows_of(
 
 
 def gather(
-    asked: Iterable[Asked], collate: Callable[[Sequence[Asked]], Any], *, batch: int
-) -> Iterator[tuple[Any, list[Any]]]:
+    draws: Iterable[Draw[RecordT]],
+    collate: Callable[[Sequence[Draw[RecordT]]], BatchT],
+    *,
+    batch: int,
+) -> Iterator[tuple[BatchT, list[RecordT]]]:
     """Batches, each with the records of its valid rows; the last one is filled up."""
-    waiting: list[Asked] = []
-    for one in asked:
-        waiting.append(one)
+    waiting: list[Draw[RecordT]] = []
+    for draw in draws:
+        waiting.append(draw)
         if len(waiting) == batch:
             yield collate(waiting), _records(waiting)
             waiting = []
@@ -161,39 +194,60 @@ class Rows(NamedTuple):
     answer_mask: Bool[np.ndarray, "N T"]
 
 
-def encode_rows(asked: Sequence[Asked], encoding: Encoding) -> Rows:
+def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
     """B pictures of Q questions each as arrays."""
-    records = [record for one in asked for record in one.records]
-    origins = [one.records[0].slice_id for one in asked]
+    records = [record for draw in draws for record in draw.records]
+    origins = [draw.records[0].slice_id for draw in draws]
     prompt = build_prompt(
         encoding.tokenizer,
-        [one.images for one in asked],
-        [[record.query for record in one.records] for one in asked],
+        [draw.images for draw in draws],
+        [[record.query for record in draw.records] for draw in draws],
         origins=origins,
         style=encoding.style,
         geometry=encoding.geometry,
         buckets=encoding.buckets,
-        slots=max(len(one.images) for one in asked),
+        slots=max(len(draw.images) for draw in draws),
     )
     answer, answer_mask = answer_rows(
         encoding.tokenizer,
-        [answer for one in asked for answer in one.answers],
+        [answer for draw in draws for answer in draw.answers],
         origins=[record.slice_id for record in records],
         lengths=encoding.buckets.answer,
     )
     return Rows(
         prompt=prompt,
-        valid=np.array([v for one in asked for v in one.valid], bool),
+        valid=np.array([ok for draw in draws for ok in draw.valid], bool),
         sample_id=np.array([record.sample_id for record in records], np.int32),
         answer=answer,
         answer_mask=answer_mask,
     )
 
 
-def _records(asked: Sequence[Asked]) -> list[Any]:
+def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A grey image in red; green tells the column, blue the row, from 0 to 255.
+
+    Rotary embeddings are relative: where in the image a patch lies, a pretrained
+    policy has learnt to infer and one that starts from nothing would have to, in
+    minutes. So it is told (CoordConv, Liu et al. 2018), by the one free input that the
+    architecture has: the colours of a grey image.
+
+    Raises:
+        ValueError: the image is coloured.
+    """
+    if (image != image[..., :1]).any():
+        raise ValueError("ramps take the place of colours: set data.ramps=False here")
+    height, width = image.shape[:2]
+    ramps = np.empty_like(image)
+    ramps[..., 0] = image[..., 0]
+    ramps[..., 1] = np.round((np.arange(width) + 0.5) / width * 255)[None]
+    ramps[..., 2] = np.round((np.arange(height) + 0.5) / height * 255)[:, None]
+    return ramps
+
+
+def _records(draws: Sequence[Draw[RecordT]]) -> list[RecordT]:
     return [
         record
-        for one in asked
-        for record, ok in zip(one.records, one.valid, strict=True)
+        for draw in draws
+        for record, ok in zip(draw.records, draw.valid, strict=True)
         if ok
     ]

@@ -11,8 +11,9 @@ def read_json(path: Path, *, expected: str) -> Any:  # noqa: ANN401
     A byte order mark, as some editors put in front, is let pass.
 
     Args:
-        path: of the file.
-        expected: what an error says that the file should hold.
+        path: the file, whatever its name ends with.
+        expected: what an error says that the file should hold; nothing is checked
+            against it here.
 
     Raises:
         FileNotFoundError: no such file.

@@ -23,23 +23,29 @@ class Answers(NamedTuple):
 
     iou: Float[np.ndarray, "N"]  # 0 where no box could be read
     parsed: Bool[np.ndarray, "N"]  # a box could be read
-    structure: Shaped[np.ndarray, "N"]  # name of what was asked for
-    slice_id: Shaped[np.ndarray, "N"]  # image it was asked about
+    structure: Shaped[np.ndarray, "N"]  # name of what a box was to be put round
+    slice_id: Shaped[np.ndarray, "N"]  # image that the answer is about
     area: Float[np.ndarray, "N"]  # true box / image, 0-1
 
 
 def accuracy(iou: Float[np.ndarray, "N"], *, threshold: float) -> float:
-    """A@t = mean(1[IoU >= t]) (MedLoc-R1); NaN without answers.
+    """A@t = mean(1[IoU >= t]) (MedLoc-R1), from 0 to 1; NaN without answers.
 
-    Compared in the IoU's own precision: 0.7 in float32 reaches 0.7.
+    Args:
+        iou: From 0 to 1 for each of N answers; NaN counts as wrong.
+        threshold: t, from 0 to 1, compared in the IoU's own precision: an IoU of 0.7
+            in float32 reaches 0.7.
     """
     return float(np.mean(iou >= threshold)) if len(iou) else float("nan")
 
 
 def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
-    """Mean of A@t over t = 0.50, 0.55 ... 0.95 (MedLoc-R1).
+    """Mean of A@t over t = 0.50, 0.55 ... 0.95 (MedLoc-R1); NaN without answers.
 
     One box an answer and no confidences: this is not COCO's average precision.
+
+    Args:
+        iou: From 0 to 1 for each of N answers, 0 where no box could be read.
     """
     return float(np.mean([accuracy(iou, threshold=t) for t in THRESHOLDS]))
 
@@ -48,8 +54,8 @@ def scores(answers: Answers) -> dict[str, float]:
     """The numbers named in `METRICS`, each 0-1; NaN without answers.
 
     Raises:
-        ValueError: columns of different lengths, an IoU outside 0-1, or above 0 where
-            no box was read.
+        ValueError: Columns of different lengths, an IoU outside 0-1 or NaN, or one
+            above 0 where no box was read.
     """
     _check(answers)
     if not len(answers.iou):
@@ -68,7 +74,16 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile intervals of `scores` under resampled slices (cluster bootstrap).
 
-    See `tables.group_intervals`: the groups are the slices.
+    Args:
+        answers: About any number of slices; with one slice intervals have width 0,
+            which says nothing, and without answers all is NaN.
+        num_samples: How many times as many slices as there are are drawn with
+            replacement, 1 or more; 1000 is usual.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same seed gives the same intervals.
+
+    Raises:
+        ValueError: See `scores`.
     """
     _check(answers)
     iou = answers.iou
@@ -93,7 +108,10 @@ def by_structure(answers: Answers) -> dict[str, Answers]:
 
 
 def by_size(answers: Answers) -> dict[str, Answers]:
-    """The answers by the true box's share of the image; 1 % and 5 % are 1-5 %."""
+    """The answers by the true box's share of the image, under the names in `SIZES`.
+
+    1 % and 5 % themselves are in "1-5 %"; a size that no box has is there, empty.
+    """
     small, large = answers.area < 0.01, answers.area > 0.05
     masks = (small, ~small & ~large, large)
     return {n: _rows(answers, m) for n, m in zip(SIZES, masks, strict=True)}
@@ -102,11 +120,19 @@ def by_size(answers: Answers) -> dict[str, Answers]:
 def summary_table(
     results: Mapping[str, Answers], *, num_samples: int, level: float, seed: int
 ) -> Table:
-    """One row a contender (the policy, its warm start, the no-image baselines)."""
+    """One row a contender: the scores named in `METRICS`, with their intervals.
+
+    Args:
+        results: The answers of each contender (the policy, its warm start, the
+            no-image baselines) by name, in the order of the rows.
+        num_samples: How many bootstrap samples are drawn, see `bootstrap`.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same for every contender.
+    """
     rows = []
     for name, answers in results.items():
-        found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-        cells = (interval_cell(interval, digits=3) for interval in found.values())
+        intervals = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
+        cells = (interval_cell(interval, digits=3) for interval in intervals.values())
         rows.append((name, str(len(answers.iou)), *cells))
     title = f"all answers, {100 * level:g} % intervals over slices"
     return Table(title, ("", "n", *METRICS), tuple(rows))
@@ -115,8 +141,12 @@ def summary_table(
 def breakdown_tables(results: Mapping[str, Answers]) -> tuple[Table, Table]:
     """By structure and by box size: the first contender's scores, the others' mIoU.
 
+    Args:
+        results: The answers of each contender by name, at least one; all must have
+            the same rows in the same order. Groups without an answer get no row.
+
     Raises:
-        ValueError: the contenders did not answer the same questions.
+        ValueError: The contenders did not answer the same questions.
     """
     first, *others = results
     for name in others:

@@ -17,7 +17,12 @@ class Calibration(NamedTuple):
 
 
 def spearman(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> float:
-    """Correlation of ranks, ties sharing theirs; NaN where one does not vary."""
+    """Correlation of ranks, from -1 to 1; ties share their mean rank.
+
+    Args:
+        x: One number for each of N voxels, in any unit.
+        y: Likewise. Fewer than 2 voxels, or an x or a y that does not vary, give NaN.
+    """
     rx, ry = stats.rankdata(x), stats.rankdata(y)
     if len(rx) < 2 or np.ptp(rx) == 0 or np.ptp(ry) == 0:
         return float("nan")
@@ -30,6 +35,13 @@ def calibration(
     """RMS error by sigma (Levi et al. 2020) and coverage by level (Kuleshov 2018).
 
     An interval of level p is |error| <= sqrt(2) erfinv(p) sigma. Levels 0.05 ... 0.95.
+
+    Args:
+        error: Of N voxels, in any unit; its sign does not count.
+        sigma: The standard deviation that was claimed, in the same unit, 0 or more.
+        bins: The voxels are sorted by sigma into so many bins of equal numbers, 1 or
+            more, or N where there are fewer voxels. Without voxels there are no bins,
+            and the coverage is NaN.
     """
     error = np.abs(np.asarray(error, np.float64))
     sigma = np.asarray(sigma, np.float64)
@@ -48,9 +60,14 @@ def calibration(
 def calibration_error(
     error: Float[np.ndarray, "N"], sigma: Float[np.ndarray, "N"]
 ) -> float:
-    """Mean over levels of |observed coverage - nominal|; 0 is calibrated."""
-    found = calibration(error, sigma, bins=1)
-    return float(np.mean(np.abs(found.observed - found.nominal)))
+    """Mean over levels of |observed coverage - nominal|, from 0 (calibrated) to 0.5.
+
+    Args:
+        error: Of N voxels, in any unit; its sign does not count. None of them: NaN.
+        sigma: The standard deviation that was claimed, in the same unit, 0 or more.
+    """
+    curves = calibration(error, sigma, bins=1)
+    return float(np.mean(np.abs(curves.observed - curves.nominal)))
 
 
 def sparsification_error(
@@ -60,8 +77,13 @@ def sparsification_error(
 
     The mean error of what is left after the k voxels of largest sigma are taken out, in
     units of the mean error of all, less the same with the k largest errors taken out;
-    mean over k = 0 ... N - 1. 0 is a perfect order. Equal sigmas count as in
-    random order. NaN without errors.
+    mean over k = 0 ... N - 1. 0 is a perfect order.
+
+    Args:
+        error: Of N voxels, in any unit; its sign does not count. Without voxels, or
+            where all errors are 0, the result is NaN.
+        sigma: In any unit, since only its order counts; equal sigmas count as in
+            random order.
     """
     error = np.abs(np.asarray(error, np.float64))
     if not len(error) or not error.any():

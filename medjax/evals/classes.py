@@ -32,25 +32,35 @@ UNREAD = "unread"
 class LabelAnswers(NamedTuple):
     """What is scored, one row an answer."""
 
-    label: Int[np.ndarray, "N"]  # true class
-    predicted: Int[np.ndarray, "N"]  # class, or -1 = none could be read
+    label: Int[np.ndarray, "N"]  # true class, 0 to C - 1
+    predicted: Int[np.ndarray, "N"]  # class; -1: none could be read
     group: Shaped[np.ndarray, "N"]  # patient, or block of slices
-    question: Shaped[np.ndarray, "N"]  # name of what was asked
-    length: Float[np.ndarray, "N"]  # tokens; NaN = not a text
+    question: Shaped[np.ndarray, "N"]  # name of the question
+    length: Float[np.ndarray, "N"]  # tokens of the answer; NaN: it is no text
     overlap: Float[np.ndarray, "N"]  # of the reasoning with the knowledge, 0-1; or NaN
 
 
 def scores(
     answers: LabelAnswers, *, num_classes: int, ordinal: bool
 ) -> dict[str, float]:
-    """All scores by name; NaN without answers. Length and overlap are means."""
+    """All scores by name: those of `count_scores`, mean length and mean overlap.
+
+    Args:
+        answers: Any number; a score that they do not define is NaN.
+        num_classes: C, those that never occur included.
+        ordinal: True where classes are grades, in order: "kappa" and "grade error" are
+            there too.
+
+    Raises:
+        ValueError: A label or an answer outside the classes.
+    """
     counts = confusion(answers.label, answers.predicted, num_classes)
-    found = {
+    values = {
         name: float(value) for name, value in count_scores(counts, ordinal).items()
     }
     for name in ("length", "overlap"):
-        found[name] = float(mean_known(np.asarray(getattr(answers, name), np.float64)))
-    return found
+        values[name] = float(mean_known(np.asarray(getattr(answers, name), np.float64)))
+    return values
 
 
 def bootstrap(
@@ -65,8 +75,16 @@ def bootstrap(
     """Percentile intervals of `scores` under resampled groups (cluster bootstrap).
 
     A sample draws S of the S groups with replacement, all answers of a group together.
-    Samples in which a score is not defined are left out of its interval. Deterministic
-    in `seed`; one group gives an interval of width 0, which says nothing.
+    Samples in which a score is not defined are left out of its interval.
+
+    Args:
+        answers: In any number of groups; one group gives intervals of width 0, which
+            say nothing, and without answers all is NaN.
+        num_classes: C, those that never occur included.
+        ordinal: True where classes are grades, in order.
+        num_samples: How many samples are drawn, 1 or more; 1000 is usual.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same seed gives the same intervals.
     """
     values = scores(answers, num_classes=num_classes, ordinal=ordinal)
     if not len(answers.label):
@@ -100,7 +118,7 @@ def bootstrap(
 
 
 def by_question(answers: LabelAnswers) -> dict[str, LabelAnswers]:
-    """The answers to each question, in alphabetical order."""
+    """The answers to each question by its name, in alphabetical order."""
     return {
         str(name): LabelAnswers(*(c[answers.question == name] for c in answers))
         for name in np.unique(answers.question)
@@ -119,28 +137,36 @@ def summary_table(
 ) -> Table:
     """One row a contender (the policy, its warm start, the baselines).
 
-    All contenders answered the same questions in the same order. Beside the scores is
-    the difference of each one's accuracy to that of `against`, with an interval of its
-    own: it is narrower than those of the two where both find the same pictures hard.
+    Args:
+        results: The answers of each contender by name, in the order of the rows. All
+            must have answered the same questions in the same order.
+        num_classes: C, those that never occur included.
+        ordinal: True where classes are grades, in order.
+        num_samples: How many bootstrap samples are drawn, see `bootstrap`.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same for every contender.
+        against: A name in `results`: the difference of each other accuracy to its one
+            gets a column, with an interval of its own, which is narrower than those of
+            the two where both find the same pictures hard. None leaves it out.
     """
     rows, header = [], ()
-    how = {"num_samples": num_samples, "level": level, "seed": seed}
+    resampling = {"num_samples": num_samples, "level": level, "seed": seed}
     for name, answers in results.items():
-        found = bootstrap(
+        intervals = bootstrap(
             answers,
             num_classes=num_classes,
             ordinal=ordinal,
-            **how,
+            **resampling,
         )
-        header = tuple(found)
+        header = tuple(intervals)
         cells = [
             interval_cell(value, digits=1 if metric == "length" else 3)
-            for metric, value in found.items()
+            for metric, value in intervals.items()
         ]
         if against is not None:
             gained = _right(answers) - _right(results[against])
             columns = {"gain": gained if name != against else gained + np.nan}
-            gain = group_intervals(columns, answers.group, **how)["gain"]
+            gain = group_intervals(columns, answers.group, **resampling)["gain"]
             cells.insert(1, interval_cell(gain, digits=3))
             header = (header[0], f"minus {against}", *header[1:])
         rows.append((name, str(len(answers.label)), *cells))
@@ -157,7 +183,13 @@ def _right(answers: LabelAnswers) -> Float[np.ndarray, "N"]:
 def confusion_table(
     answers: LabelAnswers, classes: Sequence[str], *, title: str
 ) -> Table:
-    """Counts of true class (rows) and answer (columns), and each class's scores."""
+    """Counts of true class (rows) and answer (columns), and each class's scores.
+
+    Args:
+        answers: Any number; a score that is not defined shows as "-".
+        classes: The name of each class, in the order of their numbers.
+        title: Stands above the table in print.
+    """
     counts = confusion(answers.label, answers.predicted, len(classes))
     each = class_scores(counts)
     rows = tuple(
@@ -174,9 +206,15 @@ def confusion_table(
 def balance_table(
     classes: Sequence[str], parts: Mapping[str, Int[np.ndarray, "C"]]
 ) -> Table:
-    """How many pictures of each class each part has, and their share.
+    """How many pictures of each class each part has, and their share of the part.
 
-    The title gives the largest class by the smallest of the first part.
+    The title gives the largest class by the smallest of the first part, "infinity"
+    where a class of it is empty.
+
+    Args:
+        classes: The name of each class, in the order of the counts.
+        parts: Pictures of each class by the part's name (such as "train"), at least
+            one part; a part may be empty.
     """
     first = np.asarray(next(iter(parts.values())))
     ratio = f"{first.max() / first.min():.1f}" if first.min() else "infinity"

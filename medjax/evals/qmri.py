@@ -38,7 +38,12 @@ COLUMNS = {
 def nrmse(
     estimate: Float[np.ndarray, "H W"], reference: Float[np.ndarray, "H W"]
 ) -> float:
-    """sqrt(mean((T - Tref)^2) / mean(Tref^2)), as PUQ's authors score maps."""
+    """sqrt(mean((T - Tref)^2) / mean(Tref^2)), as PUQ's authors score maps.
+
+    Args:
+        estimate: T, in any unit; a NaN in it makes the score NaN.
+        reference: Tref, in the same unit, not 0 everywhere.
+    """
     error = np.mean(np.square(estimate - reference, dtype=np.float64))
     return float(np.sqrt(error / np.mean(np.square(reference, dtype=np.float64))))
 
@@ -54,8 +59,14 @@ def ssim(
     Sample covariances, K1 = 0.01, K2 = 0.03 and windows wholly inside the image, so
     equal to skimage.metrics.structural_similarity(win_size=11).
 
+    Args:
+        estimate: At least 11 x 11 pixels, in any unit; a NaN makes the score NaN.
+        reference: Of the same shape and unit.
+        data_range: The span of values that the constants are fractions of, above 0, in
+            that unit.
+
     Raises:
-        ValueError: an image smaller than the window.
+        ValueError: An image smaller than the window.
     """
     x, y = np.asarray(estimate, np.float64), np.asarray(reference, np.float64)
     if min(x.shape) < WINDOW:
@@ -97,26 +108,30 @@ def map_scores(
     limit.
 
     Args:
-        estimate: T1 or T2, s.
-        sigma: its standard deviation, s.
-        reference: the truth, s.
-        roi: voxels that count.
-        limit: largest value of a map, s (2 for T2, 5 for T1).
-        tissue_below: a reference below is tissue, above is CSF, s (0.2 for T2).
-        error_cap: absolute errors above count as this, s.
+        estimate: T1 or T2 in s; not finite where the fit failed.
+        sigma: Its standard deviation in s; not finite where there is none, and such a
+            voxel counts as failed. None where the method gives no sigma: what judges
+            it is then NaN.
+        reference: The truth in s, finite and above 0 inside the region; values above
+            `limit` count as `limit`.
+        roi: True for the voxels that count, at least one.
+        limit: The largest value of a map in s (2 for T2, 5 for T1).
+        tissue_below: A voxel is tissue where its reference is below this, in s (0.2
+            for T2), and CSF elsewhere; a score of an empty class is NaN.
+        error_cap: Absolute errors above this, in s, count as this; infinity caps none.
 
     Returns:
         The keys of `COLUMNS`, and `tissue_median_percent`, `roi_ms`,
-        `tissue_coverage`.
+        `tissue_coverage`. Shares (coverage, failed) are from 0 to 1.
 
     Raises:
-        ValueError: shapes that differ, an empty region, a reference in it that is not
-            finite and positive (ms instead of s included).
+        ValueError: Shapes that differ, an empty region, a reference in it that is not
+            finite and positive, or one that looks like ms instead of s.
     """
     _check(estimate, sigma, reference, roi, limit)
-    found = np.isfinite(estimate)
+    fitted = np.isfinite(estimate)
     reference = np.where(roi, np.clip(reference, 0, limit), 0).astype(np.float64)
-    clipped = np.clip(np.where(roi & found, estimate, 0), 0, limit).astype(np.float64)
+    clipped = np.clip(np.where(roi & fitted, estimate, 0), 0, limit).astype(np.float64)
     error = np.minimum(np.abs(clipped - reference), error_cap)
     tissue, csf = roi & (reference < tissue_below), roi & (reference >= tissue_below)
     relative = error / np.where(roi, reference, 1)
@@ -135,12 +150,12 @@ def map_scores(
         ),
         "csf_ms": 1e3 * mean(error, csf),
         "csf_percent": 100 * mean(relative, csf),
-        "failed": mean(~found, roi),
+        "failed": mean(~fitted, roi),
     }
     if sigma is None:
         names = ("coverage", "tissue_coverage", "spearman", "calibration_error", "ause")
         return scores | dict.fromkeys(names, float("nan"))
-    judged = roi & found & np.isfinite(sigma) & (reference < limit)
+    judged = roi & fitted & np.isfinite(sigma) & (reference < limit)
     e, s = np.abs(estimate[judged] - reference[judged]), sigma[judged]
     covered = np.zeros(roi.shape, bool)
     covered[judged] = e <= 1.96 * s
@@ -150,7 +165,7 @@ def map_scores(
         "spearman": spearman(s, e),
         "calibration_error": calibration_error(e, s),
         "ause": sparsification_error(e, s),
-        "failed": mean(~(found & np.isfinite(sigma)), roi),
+        "failed": mean(~(fitted & np.isfinite(sigma)), roi),
     }
 
 
@@ -170,17 +185,19 @@ def method_table(
     Columns that no method has are left out; with one subject there are no intervals.
 
     Args:
-        scores: `map_scores` of the N slices, by method, in the order of `subjects`.
-        subjects: whose slice each is.
-        title: what was scored.
-        num_samples: of the bootstrap.
-        level: of the intervals.
-        seed: of the bootstrap.
-        columns: keys of `COLUMNS`.
-        intervals: False for means alone.
+        scores: `map_scores` of the same N slices by method, in the order of
+            `subjects`. NaN is left out of a mean.
+        subjects: A name or number that says whose slice each of the N is. Slices of
+            one subject are not independent, so intervals resample subjects.
+        title: What was scored; the numbers of slices and subjects are added to it.
+        num_samples: How many times the subjects are resampled, 1 or more.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the resampling; the same seed gives the same intervals.
+        columns: Which keys of `COLUMNS` are shown, in this order.
+        intervals: False shows the means alone.
 
     Raises:
-        ValueError: a method with another number of slices.
+        ValueError: A method with another number of slices than `subjects`.
     """
     for name, rows in scores.items():
         if len(rows) != len(subjects):
@@ -190,7 +207,7 @@ def method_table(
             )
     people = len(np.unique(subjects))
     intervals = intervals and people > 1
-    found = {
+    means = {
         name: group_intervals(
             {key: np.array([row[key] for row in rows]) for key in columns},
             np.asarray(subjects),
@@ -203,7 +220,7 @@ def method_table(
     shown = [
         key
         for key in columns
-        if any(not np.isnan(row[key].value) for row in found.values())
+        if any(not np.isnan(row[key].value) for row in means.values())
     ]
     rows = tuple(
         (name,)
@@ -211,7 +228,7 @@ def method_table(
             interval_cell(row[key], digits=COLUMNS[key][1], alone=not intervals)
             for key in shown
         )
-        for name, row in found.items()
+        for name, row in means.items()
     )
     title = f"{title}: slices {len(subjects)}, subjects {people}"
     title += f", {100 * level:g} % intervals over subjects" * intervals

@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 
 
 class Interval(NamedTuple):
-    """An estimate between the ends of its interval."""
+    """An estimate between the ends of its interval; all three NaN without data."""
 
     value: float
     low: float
@@ -23,8 +23,8 @@ class Table(NamedTuple):
     """Cells as text; the first column holds names, the others numbers."""
 
     title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    header: tuple[str, ...]  # one cell a column
+    rows: tuple[tuple[str, ...], ...]  # each as long as the header
 
 
 def group_intervals(
@@ -38,9 +38,16 @@ def group_intervals(
     """Mean of each column and its percentile interval (cluster bootstrap).
 
     A sample draws S of the S groups with replacement, all items of a group together.
-    A mean needs of a group its sum and its number of items alone. Items that are NaN in
-    a column are left out of that column; a column of nothing else is NaN. Deterministic
-    in `seed`; one group gives an interval of width 0, which says nothing.
+    A mean needs of a group its sum and its number of items alone.
+
+    Args:
+        columns: A number for each of N items, by the column's name, in any unit. NaN
+            is left out of its column; a column of nothing else gives NaN.
+        groups: The name or number of each item's group; one group gives intervals of
+            width 0, which say nothing, and without items all is NaN.
+        num_samples: How many samples are drawn, 1 or more; 1000 is usual.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same seed gives the same intervals.
     """
     if not len(groups):
         return {name: Interval(*[float("nan")] * 3) for name in columns}
@@ -65,7 +72,14 @@ def group_intervals(
 def draw_groups(
     groups: Shaped[np.ndarray, "N"], *, num_samples: int, seed: int
 ) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "num_samples S"]]:
-    """Each item's group as a number, and how often each sample draws each group."""
+    """Each item's group as a number, and how often each sample draws each group.
+
+    Args:
+        groups: The name or number of each item's group, at least one item; the S
+            groups are numbered from 0 on in sorted order.
+        num_samples: How many samples are drawn; each draws S groups with replacement.
+        seed: Of the draws; the same seed gives the same ones.
+    """
     names, members = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=num_samples
@@ -74,7 +88,13 @@ def draw_groups(
 
 
 def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> str:
-    """`0.512 [0.498, 0.530]`, or the value `alone`; "-" for NaN."""
+    """`0.512 [0.498, 0.530]`, or "-" where the value is NaN.
+
+    Args:
+        interval: In the unit that the column's head names.
+        digits: Decimals that are shown, 0 or more.
+        alone: True shows the value without its interval.
+    """
     if np.isnan(interval.value):
         return "-"
     value, low, high = (f"{x:.{digits}f}" for x in interval)
@@ -82,7 +102,7 @@ def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> st
 
 
 def render_text(table: Table) -> str:
-    """The table in columns for a terminal."""
+    """The table for a terminal: title, header, rule and rows, columns aligned."""
     lines = [table.header, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
@@ -97,7 +117,7 @@ def render_text(table: Table) -> str:
 
 
 def render_markdown(table: Table) -> str:
-    """The table in GitHub's Markdown, the title in bold above it."""
+    """The table in GitHub's Markdown, the title in bold above it, "|" escaped."""
     rule = ("---", *["---:"] * (len(table.header) - 1))
     escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]

@@ -19,20 +19,22 @@ class Denoiser(nn.Module):
     Dropout is drawn from a key per slice, so it does not depend on the batch's layout.
     """
 
-    width: int
-    layers: int
-    dropout: float
+    width: int  # channels between the first and the last convolution
+    layers: int  # those between the two; 0 leaves the first and the last alone
+    dropout: float  # probability that a channel is zeroed, from 0 (never) to below 1
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B H W D"], keys: Key | None, *, training: bool
     ) -> Float[Array, "B H W D"]:
-        """The residual.
+        """The residual: what to add to `x`, of its shape and unit.
 
         Args:
-            x: channels last.
-            keys: one a slice, consumed; None = no dropout.
-            training: normalise by this batch, and update the running statistics.
+            x: B slices of H x W pixels with D channels, as `to_channels` gives them.
+                Borders are padded with zeros, so any H and W will do.
+            keys: B typed keys, one a slice, consumed; None switches dropout off.
+            training: True normalises by this batch, and updates the running mean and
+                variance, which must then be mutable; False normalises by those.
         """
 
         def conv_norm(x, features, scale):
@@ -64,24 +66,36 @@ def _kept_channels(keys, layer, width, rate, dtype) -> Float[Array, "B 1 1 D"]:
 class Regressor(nn.Module):
     """A perceptron from one voxel's contrasts to a number in (0, 1)."""
 
-    width: int
-    layers: int
+    width: int  # units of a hidden layer
+    layers: int  # hidden layers; 0 is a logistic regression
 
     @nn.compact
     def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N"]:
-        """The fraction of the largest value that a map may have."""
+        """The map's value as a fraction of the largest it may have.
+
+        Args:
+            x: D numbers for each of any number of voxels, of order 1 to train well.
+        """
         for _ in range(self.layers):
             x = nn.relu(nn.Dense(self.width)(x))
         return nn.sigmoid(nn.Dense(1)(x))[..., 0]
 
 
 def to_channels(images: Complex[Array, "B E H W"]) -> Float[Array, "B H W D"]:
-    """[Re x_1 .. Re x_E, Im x_1 .. Im x_E] last."""
+    """E complex images as D = 2 E real channels: Re x_1 .. Re x_E, Im x_1 .. Im x_E.
+
+    Args:
+        images: B slices of E contrasts, H x W pixels, in any unit, which stays.
+    """
     parts = jnp.concatenate([images.real, images.imag], axis=1)
     return jnp.moveaxis(parts, 1, -1)
 
 
 def from_channels(channels: Float[Array, "B H W D"]) -> Complex[Array, "B E H W"]:
-    """The inverse of `to_channels`."""
+    """D / 2 complex images from D channels: the inverse of `to_channels`.
+
+    Args:
+        channels: Real parts first, then as many imaginary parts; D must be even.
+    """
     real, imag = jnp.split(jnp.moveaxis(channels, -1, 1), 2, axis=1)
     return jax.lax.complex(real, imag)

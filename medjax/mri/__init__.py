@@ -1,1 +1,137 @@
-"""MR physics and inverse problems, on arrays."""
+"""MR physics and inverse problems, on arrays: what other code may call, by name."""
+
+from medjax.mri.bounds import cramer_rao_bound
+from medjax.mri.cg import CgInfo, conjugate_gradient
+from medjax.mri.checks import check_acquisition, sampled_points
+from medjax.mri.compression import compress_sensitivities, compression_matrix
+from medjax.mri.espirit import estimate_sensitivities
+from medjax.mri.fit import FitResult, fit_map
+from medjax.mri.fourier import fft2c, ifft2c
+from medjax.mri.masks import calibration_size, undersampling_mask
+from medjax.mri.moments import monte_carlo_moments
+from medjax.mri.noise import (
+    combined_variance,
+    noise_covariance,
+    prewhiten,
+    replica_variance,
+    sense_variance,
+    whitening_matrix,
+)
+from medjax.mri.partition import batch_fft
+from medjax.mri.phase import smooth_phase
+from medjax.mri.proximal import (
+    low_rank_prox,
+    random_shift,
+    soft_threshold,
+    wavelet_prox,
+)
+from medjax.mri.proximal_gradient import fista
+from medjax.mri.reconstruct import (
+    cg_sense,
+    low_rank_sense,
+    subspace_sense,
+    wavelet_sense,
+    zero_filled,
+)
+from medjax.mri.samples import FitStatus
+from medjax.mri.sense import (
+    combine_coils,
+    mix_coils,
+    normalize_sensitivities,
+    root_sum_of_squares,
+    sense_adjoint,
+    sense_forward,
+    sense_normal,
+)
+from medjax.mri.signals import (
+    SignalModel,
+    check_times,
+    signal,
+    signal_model,
+    signal_saturation_recovery,
+    signal_t1_ir,
+    signal_t2,
+    signal_vfa,
+    vfa_model,
+)
+from medjax.mri.subspace import (
+    expand,
+    exponential_basis,
+    inversion_recovery_basis,
+    project,
+    subspace_kernel,
+    subspace_normal,
+)
+from medjax.mri.unroll import unrolled_reconstruction
+from medjax.mri.wavelet import (
+    daubechies_filter,
+    detail_mask,
+    inverse_wavelet_transform,
+    pad_to_multiple,
+    wavelet_transform,
+)
+
+__all__ = [
+    "CgInfo",
+    "FitResult",
+    "FitStatus",
+    "SignalModel",
+    "batch_fft",
+    "calibration_size",
+    "cg_sense",
+    "check_acquisition",
+    "check_times",
+    "combine_coils",
+    "combined_variance",
+    "compress_sensitivities",
+    "compression_matrix",
+    "conjugate_gradient",
+    "cramer_rao_bound",
+    "daubechies_filter",
+    "detail_mask",
+    "estimate_sensitivities",
+    "expand",
+    "exponential_basis",
+    "fft2c",
+    "fista",
+    "fit_map",
+    "ifft2c",
+    "inverse_wavelet_transform",
+    "inversion_recovery_basis",
+    "low_rank_prox",
+    "low_rank_sense",
+    "mix_coils",
+    "monte_carlo_moments",
+    "noise_covariance",
+    "normalize_sensitivities",
+    "pad_to_multiple",
+    "prewhiten",
+    "project",
+    "random_shift",
+    "replica_variance",
+    "root_sum_of_squares",
+    "sampled_points",
+    "sense_adjoint",
+    "sense_forward",
+    "sense_normal",
+    "sense_variance",
+    "signal",
+    "signal_model",
+    "signal_saturation_recovery",
+    "signal_t1_ir",
+    "signal_t2",
+    "signal_vfa",
+    "smooth_phase",
+    "soft_threshold",
+    "subspace_kernel",
+    "subspace_normal",
+    "subspace_sense",
+    "undersampling_mask",
+    "unrolled_reconstruction",
+    "vfa_model",
+    "wavelet_prox",
+    "wavelet_sense",
+    "wavelet_transform",
+    "whitening_matrix",
+    "zero_filled",
+]

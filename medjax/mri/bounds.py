@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel, Times, Value, check_times, signal
+from medjax.checks import check_arrays
+from medjax.mri.signals import SignalModel, Times, Value, check_times, signal
 from medjax.mri.varpro import Weighted, parameters_and_errors, solve
 
 
@@ -25,18 +26,28 @@ def cramer_rao_bound(
     magnitudes where the signal is well above the noise.
 
     Args:
-        times: [E], or [E, *N].
-        model: of `signal`.
-        params: true values by name, scalars or [*N].
-        noise_sd: of a sample of weight 1, in the unit of s0; scalar or [*N].
-        weights: of contrasts, such as numbers of averages; 0 = not acquired.
+        times: Echo or inversion times in seconds, flip angles in radians: one list for
+            all voxels, or one for each. At least as many different ones as the model
+            has parameters, none negative.
+        model: As `signal_model` names them.
+        params: The true values by name, exactly the model's own: a number, or an array
+            [*N], real. Time constants are seconds and above 0, s0 and offset are in
+            the unit of the image.
+        noise_sd: Standard deviation of the noise of a sample of weight 1, above 0, in
+            the unit of s0. A scalar, or one value for each of the voxels that `params`
+            describe.
+        weights: Relative weights of the contrasts, at least 0, such as their numbers
+            of averages: weight 4 halves the noise, 0 leaves a contrast out. For all
+            voxels [E] or for each. None = all 1.
 
     Returns:
-        The smallest sd of each parameter, in its unit; inf where the samples do not
-        determine it.
+        The smallest sd of each parameter, in its unit. It is inf where the samples do
+        not determine the parameters: too few weights above 0, s0 = 0, or a number that
+        is not finite or out of its range.
 
     Raises:
-        ValueError: times that do not fit the model, unknown or missing parameters.
+        ValueError: times that do not fit the model, unknown or missing parameters,
+            shapes that do not fit each other.
     """
     check_times(times, model=model)
     samples = jnp.real(signal(model, params, times))
@@ -44,19 +55,19 @@ def cramer_rao_bound(
     rate = 1 / jnp.asarray(params[model.time_constant]).astype(dtype)
     if weights is None:
         weights = np.ones(len(samples))
-    weights = jnp.asarray(weights).astype(dtype)
-    if weights.shape not in (samples.shape[:1], samples.shape):
-        raise ValueError(
-            f"weights: expected {samples.shape[:1]} or {samples.shape}, "
-            f"found {weights.shape}"
-        )
+    weights, sd = (jnp.asarray(x).astype(dtype) for x in (weights, noise_sd))
+    check_arrays(
+        "cramer_rao_bound",
+        signal=(samples, "E *N", float),
+        weights=(weights, "E" if weights.ndim < 2 else "E *N", float),
+        noise_sd=(sd, "*N" if sd.ndim else "", float),
+    )
     roots = list(jnp.sqrt(weights))
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     data = Weighted([channel], roots, list(jnp.asarray(times).astype(dtype)))
     log_rate = jnp.broadcast_to(jnp.log(rate), shape)
     solution = solve(model, log_rate, data)
     _, errors = parameters_and_errors(model, log_rate, solution)
-    sd = jnp.asarray(noise_sd).astype(dtype)
     return {
         name: jnp.where(solution.determined, sd * error, jnp.inf)
         for name, error in zip(model.parameters, errors, strict=True)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
+from medjax.checks import check_arrays
+
 
 class CgInfo(NamedTuple):
     """What became of each problem; P are the axes that number the problems."""
@@ -39,16 +41,32 @@ def conjugate_gradient(
     Memory does not grow with `iterations`. Of `x0` the exact solution does not depend.
 
     Args:
-        normal_fn: x -> A x, linear, each problem for itself.
-        rhs: b, real or complex.
-        iterations: steps, static.
-        tolerance: stop a problem at |b - A x| <= tolerance |b - A x0|; never below the
-            rounding error of the inner products.
-        x0: where to start; None = 0.
-        axes: those that belong to one problem, the other ones number the problems.
+        normal_fn: x -> A x, of the shape and dtype of x. Linear, and no problem of the
+            batch may depend on another.
+        rhs: The right-hand sides b, real or complex. Without an `x0` a problem whose b
+            is 0 takes no step and is 0.
+        iterations: The largest number of steps, a Python int; 0 returns the start.
+        tolerance: A problem stops at |b - A x| <= tolerance |b - A x0|. It is relative,
+            so without a unit; 0 stops at the rounding error of the inner products, and
+            1 or more at once.
+        x0: Where to start, of the shape and dtype of `rhs`; None = 0.
+        axes: The axes of `rhs` that belong to one problem, by default the last three;
+            the other ones number the problems (P). () makes every number a problem.
+
+    Returns:
+        The solution, of the shape and dtype of `rhs`, and for every problem how far it
+        came. Too few steps give the best x so far, not an error: see `residual`.
+
+    Raises:
+        ValueError: an `x0` of another shape than `rhs`, integers.
 
     Source: Hestenes and Stiefel (1952).
     """
+    check_arrays(
+        "conjugate_gradient",
+        rhs=(rhs, "*N", (float, complex)),
+        x0=(x0, "*N", (float, complex)),
+    )
     start = jnp.zeros_like(rhs) if x0 is None else jax.lax.stop_gradient(x0)
     # The correction to x0 is solved for: tangents have to be linear in the residual.
     residual = rhs if x0 is None else rhs - normal_fn(start)

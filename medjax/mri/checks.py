@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Complex
 
+from medjax.checks import check_arrays
+
 _UNIT = 0.01  # how far sum_c |S_c|^2 may be from 1: a percent of the signal
 _STRAY = 0.01  # of the samples: so many may be exactly 0 by chance
 
@@ -15,33 +17,42 @@ def check_acquisition(
     """Refuse data from which a reconstruction would be silently wrong.
 
     Args:
-        kspace: centred, 0 where not sampled.
-        mask: None = every point that is not 0 (`sampled_points`).
-        sens: normalised; None = yet to be estimated.
+        kspace: In any unit. Its origin stands at [H // 2, W // 2], and it is 0 where
+            not sampled; at least one contrast and coil, all numbers finite.
+        mask: 0 and 1 (or bool), the same for every coil, [.., E, 1, W] for whole
+            columns. It may mark single points where k-space happens to be 0. None =
+            every point that is not 0 (`sampled_points`).
+        sens: sum_c |S_c|^2 is 1 within 0.01, 0 outside the object, less at its edge.
+            None = yet to be estimated.
 
     Raises:
         ValueError: one message that says what was expected, what was found, and the way
             out. In this order: axes, numbers, samples, centring, sensitivities.
     """
     kspace = np.asarray(kspace)
-    if kspace.ndim < 4 or 0 in kspace.shape:
-        raise ValueError(
-            f"expected k-space [.., E, C, H, W] (contrasts, coils, rows, columns), "
-            f"found {kspace.ndim} axes: {kspace.shape}; one contrast is E = 1"
+    mask, sens = (None if x is None else np.asarray(x) for x in (mask, sens))
+    try:
+        check_arrays(
+            "check_acquisition",
+            kspace=(kspace, "*B E C H W", complex),
+            sens=(sens, "*B C H W", complex),
+            mask=(mask, "*B E #H #W", (bool, int, float)),
         )
-    if not np.iscomplexobj(kspace):
-        raise ValueError(f"expected complex k-space, found {kspace.dtype}")
-    if sens is not None:
-        _check_axes(kspace, np.asarray(sens))
-    if mask is not None:
-        mask = _check_mask_axes(kspace, np.asarray(mask))
+    except ValueError as error:
+        raise ValueError(f"{error}{_way_out(kspace, mask, sens)}") from None
+    if 0 in kspace.shape:
+        raise ValueError(
+            f"expected k-space without an empty axis, found {kspace.shape}"
+        )
+    if mask is not None and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"expected a mask of 0 and 1, found {np.unique(mask)[:5]} ..")
     _check_finite("k-space", kspace)
     sampled = sampled_points(kspace)
     if mask is not None:
-        _check_samples(mask, sampled)
+        _check_samples(mask.astype(bool), sampled)
     _check_centred(kspace)
     if sens is not None:
-        _check_sensitivities(np.asarray(sens))
+        _check_sensitivities(sens)
 
 
 def sampled_points(
@@ -50,6 +61,10 @@ def sampled_points(
     """The mask k-space implies: where it is not 0; [.., E, 1, W] for whole columns.
 
     A sample is one that any coil has: measured values may be exactly 0 now and then.
+
+    Args:
+        kspace: In any unit, exactly 0 where not sampled. Coils may differ at one of a
+            hundred points; NaN counts as sampled.
 
     Raises:
         ValueError: a coil or a contrast without samples, coils that differ.
@@ -79,46 +94,37 @@ def sampled_points(
     return whole if np.array_equal(mask, np.broadcast_to(whole, mask.shape)) else mask
 
 
-def _check_axes(kspace: np.ndarray, sens: np.ndarray) -> None:
-    expected = (*kspace.shape[:-4], *kspace.shape[-3:])
-    if sens.shape == expected:
-        return
-    swapped = kspace.swapaxes(-3, -4).shape
+def _way_out(
+    kspace: np.ndarray, mask: np.ndarray | None, sens: np.ndarray | None
+) -> str:
+    """What arrays of wrong axes look like, for the end of the message."""
+    if kspace.ndim < 4:
+        return "; axes are contrasts, coils, rows, columns: one contrast is E = 1"
     hint = ""
-    if sens.shape == (*swapped[:-4], *swapped[-3:]):
-        hint = "; k-space looks like [.., C, E, H, W]: swap its axes -4 and -3"
-    elif sens.shape == (*expected[:-2], expected[-1], expected[-2]):
-        hint = "; rows and columns are swapped in one of them"
-    elif sorted(sens.shape) == sorted(expected):
-        hint = "; the axes of sens are in another order"
-    raise ValueError(
-        f"expected sens [.., C, H, W] = {expected} for k-space [.., E, C, H, W] = "
-        f"{kspace.shape}, found {sens.shape}{hint}"
-    )
-
-
-def _check_mask_axes(kspace: np.ndarray, mask: np.ndarray) -> Bool[np.ndarray, "..."]:
-    *lead, _, height, width = kspace.shape
-    if mask.shape == kspace.shape:
-        if (mask != mask[..., :1, :, :]).any():
-            raise ValueError(
-                "the mask differs between coils; all coils must share one mask a "
-                "contrast, [.., E, H or 1, W or 1]"
-            )
-        raise ValueError("expected a mask without coils: pass mask[..., 0, :, :]")
-    fits = mask.ndim == kspace.ndim - 1 and mask.shape[:-2] == tuple(lead)
-    if (
-        not fits
-        or mask.shape[-2] not in (1, height)
-        or mask.shape[-1] not in (1, width)
-    ):
-        raise ValueError(
-            f"expected a mask [.., E, H or 1, W or 1] = {(*lead, height, width)} or "
-            f"{(*lead, 1, width)}, found {mask.shape}"
+    if sens is not None:
+        hint += _other_order(kspace.shape, sens.shape)
+    if mask is not None and mask.shape == kspace.shape:
+        differs = (mask != mask[..., :1, :, :]).any()
+        hint += (
+            "; the mask differs between coils, which must share one a contrast"
+            if differs
+            else "; all coils share one mask: pass mask[..., 0, :, :]"
         )
-    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"expected a mask of 0 and 1, found {np.unique(mask)[:5]} ..")
-    return mask.astype(bool)
+    return hint
+
+
+def _other_order(kspace: tuple[int, ...], sens: tuple[int, ...]) -> str:
+    *batch, contrasts, coils, rows, cols = kspace
+    expected = (*batch, coils, rows, cols)
+    if sens == expected:
+        return ""
+    if sens == (*batch, contrasts, rows, cols):
+        return "; k-space looks like [.., C, E, H, W]: swap its axes -4 and -3"
+    if sens == (*batch, coils, cols, rows):
+        return "; rows and columns are swapped in one of them"
+    if sorted(sens) == sorted(expected):
+        return "; the axes of sens are in another order"
+    return ""
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:

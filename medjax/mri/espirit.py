@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from medjax.checks import check_arrays
 from medjax.mri.compression import compression_matrix
 
 _BLOCK = 1 << 17  # complex numbers of G at a time: what stays in a cache
@@ -40,19 +41,27 @@ def estimate_sensitivities(
     coil: it is smooth, does not depend on the machine, and images get its phase.
 
     Args:
-        kspace: centred; only its centre is read.
-        calibration: (h, w) of the centre block that is fully sampled in all contrasts,
-            see `masks.calibration_size`; 24 is plenty, 12 will do.
-        kernel: side of a patch, 5 to 8; 6 in the other packages.
-        threshold: patches keep the singular directions above it, relative to the
-            largest; 0.02 in SigPy.
-        crop: 0 where the eigenvalue of G is not above it; 0.8 in BART, 0.95 in SigPy.
-        soft: fade to 0 between `crop` and 1 instead of cutting.
-        iterations: of the power method that finds the eigenvector; 30 in BART.
+        kspace: Centred (its origin at [H // 2, W // 2]), in any unit; only the middle
+            `calibration` points are read. A slice of zeros gets zeros, one with NaN in
+            those points NaN everywhere.
+        calibration: (rows, columns) of the centre block that is fully sampled in all
+            contrasts, see `calibration_size`: 24 is plenty, 12 will do. At least the
+            kernel, at most the image. That it is sampled is not checked.
+        kernel: Side of a patch in points of k-space, 5 to 8; 6 in the other packages.
+        threshold: Patches keep the singular directions above this share of the largest
+            singular value, between 0 and 1; 0.02 in SigPy. Too low a value lets noise
+            in, too high a one loses coils.
+        crop: The map is 0 where the eigenvalue of G, 0 to about 1, is not above this:
+            outside the object. 0.8 in BART, 0.95 in SigPy.
+        soft: Let the maps fade to 0 between an eigenvalue of `crop` and 1, so that
+            sum_c |S_c|^2 is below 1 at the edge, instead of cutting.
+        iterations: Steps of the power method that finds the eigenvector; 30 in BART.
 
     Raises:
-        ValueError: a calibration block that the kernel or the image does not fit.
+        ValueError: a calibration block that the kernel or the image does not fit, a
+            wrong shape or dtype.
     """
+    check_arrays("estimate_sensitivities", kspace=(kspace, "*B E C H W", complex))
     _check_sizes(kspace.shape, calibration, kernel)
     if kspace.ndim > 4:
         one = functools.partial(
@@ -171,8 +180,6 @@ def _crop_weight(
 def _check_sizes(
     shape: tuple[int, ...], calibration: tuple[int, int], kernel: int
 ) -> None:
-    if len(shape) < 4:
-        raise ValueError(f"expected k-space [.., E, C, H, W], found {shape}")
     if min(calibration) < kernel or any(
         side > size for side, size in zip(calibration, shape[-2:], strict=True)
     ):

@@ -10,9 +10,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int
 
+from medjax.checks import check_arrays
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
-from medjax.mri.signal import SignalModel, Times, check_times
+from medjax.mri.signals import SignalModel, Times, check_times
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.varpro import (
     Solution,
@@ -28,7 +29,10 @@ from medjax.mri.varpro import (
 
 
 class FitResult(NamedTuple):
-    """Maps of a fit. Sigma of a complex parameter is that of its modulus."""
+    """Maps of a fit. Sigma of a complex parameter is that of its modulus.
+
+    Numbers that a voxel's status rules out are NaN: see `FitStatus`.
+    """
 
     params: dict[str, Inexact[Array, "*N"]]
     sigma: dict[str, Float[Array, "*N"]]  # sd of each parameter, in its unit
@@ -62,23 +66,38 @@ def fit_map(
     step carries the derivative, the search none. Computed in float32 at least.
 
     Args:
-        images: real and signed, complex (complex amplitudes, one real rate), or
-            magnitudes.
-        times: [E] seconds (flip angles: radians), or [E, *N] where voxels differ.
-        model: of `signal`: `signal.T2`, `signal.signal_model("t1_ir3")`, ...
-        weights: [E] or [E, *N]; None = equal. A sample of weight 0 is not read: it may
-            be NaN.
-        noise: "estimated" scales sigma by the residual, with E - P degrees of freedom;
-            weights are relative. "known" takes weights as inverse variances (of the
-            real and of the imaginary part), and sigma is absolute.
-        magnitude: the images are absolute values. For inversion recovery every null
-            index is tried. The Rician floor is not modelled; t2_offset absorbs some.
-        bounds: of the time constant [s]; None = `model.bounds`.
-        skip: contrasts to leave out, (0,) for the first of a spin-echo train.
-        start: "grid" (global), or "log-linear" for t2 and t2star.
-        points: of the grid.
-        iterations: Newton steps. 4 reach rounding error from the grid; the status says
-            where they did not.
+        images: Contrasts first, then any axes of voxels, in any unit: real and signed,
+            complex (complex amplitudes, one real rate), or magnitudes. A voxel with a
+            sample that is not finite becomes INVALID, one of zeros NO_SIGNAL; no voxel
+            changes another.
+        times: Echo or inversion times in seconds, flip angles in radians, at least 0
+            and in any order; the same for all voxels, or one list for each. As many
+            different ones as the model has parameters, at least.
+        model: As `signal_model("t2")` or `signal_model("t1_ir3")` gives it.
+        weights: How much each sample counts, at least 0 and finite (or the voxel is
+            INVALID), the same for all voxels or for each. A sample of weight 0 is not
+            read: it may be NaN. None = equal.
+        noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
+            (P parameters), so that weights are relative. "known" takes weights as
+            inverse variances in 1 / unit^2 of the image (of the real and of the
+            imaginary part), and sigma is absolute.
+        magnitude: The images are absolute values; a negative one makes a voxel INVALID.
+            For inversion recovery every null index is tried. The Rician floor is not
+            modelled; t2_offset absorbs some.
+        bounds: Shortest and longest time constant in seconds, above 0. A voxel that
+            leaves them gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
+        skip: Indices of contrasts to leave out, 0 to E - 1; (0,) for the first of a
+            spin-echo train.
+        start: "grid" (global), or "log-linear" (cheaper, for t2 and t2star only, and
+            not global where noise is large).
+        points: Rates on the grid, at least 8, evenly spaced in log R between the
+            bounds.
+        iterations: Newton steps, at least 0. 4 reach rounding error from the grid;
+            the status says where they did not (NOT_CONVERGED).
+
+    Returns:
+        Maps of the voxels' shape: parameters and sigma in their units (seconds, that of
+        the image, or none), and what became of each voxel.
 
     Raises:
         ValueError: times in another unit, negative or too few; shapes, dtypes or
@@ -133,32 +152,24 @@ def _check(
 ) -> tuple[Array, Array, Array | None]:
     """Arrays of one real dtype, float32 at least, without what is skipped."""
     images = jnp.asarray(images)
-    if not jnp.issubdtype(images.dtype, jnp.inexact):
-        raise ValueError(
-            f"images: expected floating point or complex, found {images.dtype}; "
-            "use images.astype(float)"
-        )
     given: Any = times if isinstance(times, Tracer) else np.asarray(times, float)
-    shape = given.shape
-    if shape and (images.ndim == 0 or len(images) != shape[0]):
-        last = images.ndim > 1 and images.shape[-1] == shape[0]
-        way = "; contrasts are last: use jnp.moveaxis(images, -1, 0)" if last else ""
+    weights = None if weights is None else jnp.asarray(weights)
+    if images.shape[-1:] == given.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"images: expected {shape[0]} contrasts, as many as times, on the first "
-            f"axis; found shape {images.shape}{way}"
+            f"fit_map: images: expected {len(given)} contrasts, as many as times, on "
+            f"the first axis; found shape {images.shape}: contrasts are last, use "
+            "jnp.moveaxis(images, -1, 0)"
         )
+    check_arrays(
+        "fit_map",
+        images=(images, "E *N", (float, complex)),
+        times=(given, "E" if given.ndim < 2 else "E *N", None),
+        weights=(weights, "E" if np.ndim(weights) < 2 else "E *N", None),
+    )
     if any(not 0 <= e < len(images) for e in skip):
         raise ValueError(f"skip: expected 0 to {len(images) - 1}, found {tuple(skip)}")
     dtype = images.real.dtype if jnp.finfo(images.dtype).bits >= 32 else jnp.float32
-    shapes = {"times": shape}
-    if weights is not None:
-        weights = jnp.asarray(weights).astype(dtype)
-        shapes["weights"] = weights.shape
-    for name, found in shapes.items():
-        if found not in (images.shape[:1], images.shape):
-            raise ValueError(
-                f"{name}: expected {images.shape[:1]} or {images.shape}, found {found}"
-            )
+    weights = None if weights is None else weights.astype(dtype)
     if skip:
         keep = np.array([e for e in range(len(images)) if e not in skip], np.int32)
         images, given = images[keep], given[keep]

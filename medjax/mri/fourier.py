@@ -15,12 +15,21 @@ def fft2c(images: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
 
     The image's origin is its centre too, so a smooth object has a smooth phase.
     Orthonormal: sums of squares are kept, and the adjoint is `ifft2c`.
+
+    Args:
+        images: Real or complex, in any unit, which the result keeps; any leading axes,
+            sides of any length, odd ones too. NaN spreads over its own image only.
     """
     return _centred(images, inverse=False) / _root_of_size(images)
 
 
 def ifft2c(kspace: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
-    """The inverse and the adjoint of `fft2c`."""
+    """The inverse and the adjoint of `fft2c`.
+
+    Args:
+        kspace: Its origin at [H // 2, W // 2], 0 where not sampled; otherwise as the
+            images of `fft2c`.
+    """
     return _centred(kspace, inverse=True) * _root_of_size(kspace)
 
 

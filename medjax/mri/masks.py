@@ -29,16 +29,23 @@ def undersampling_mask(
     ===========  ==========  ======================================================
 
     Args:
-        kind: see the table.
-        seed: contrast e draws from the e-th number that it makes.
-        contrasts: E.
-        size: (H, W).
-        acceleration: R; the centre counts, so that R is what it says.
-        center_fraction: the share of the columns (of rows and of columns for "poisson")
-            that the fully sampled centre has; the authors take 0.08.
+        kind: "random", "equispaced" or "poisson", see the table.
+        seed: At least 0. The same seed gives the same masks on every machine; contrast
+            e draws from the e-th number that it makes.
+        contrasts: How many masks E to draw, at least 1.
+        size: (rows, columns) of k-space.
+        acceleration: R, at least 1 (every point). The centre counts as sampled, so that
+            R is what it says; the number of samples is rounded down.
+        center_fraction: The share of the columns (of the rows and of the columns for
+            "poisson") that the fully sampled centre has, 0 to 1, rounded to whole ones;
+            the authors take 0.08, and 0 has no centre.
+
+    Returns:
+        True where centred k-space is sampled.
 
     Raises:
-        ValueError: an unknown kind, or a number of samples that the centre exceeds.
+        ValueError: an unknown kind, a number out of its range, or fewer samples than
+            the centre alone has.
 
     Source: "random" is the code of PUQ's authors (fastMRI's rule, but with an exact
     count), and gives their masks number by number where W is even.
@@ -86,8 +93,13 @@ def calibration_size(
 
     Fully sampled in every contrast (and slice); the block starts at H // 2 - h // 2.
 
+    Args:
+        mask: 1 where centred k-space is sampled, [.., E, 1, W] for whole columns.
+        size: (H, W) of k-space, which a mask of whole columns does not know.
+        limit: The longest side to return, in points of k-space; below 1 it counts as 1.
+
     Raises:
-        ValueError: the very centre is not sampled.
+        ValueError: the very centre is not sampled in every contrast.
     """
     every = np.asarray(mask, bool).reshape(-1, *mask.shape[-2:]).all(axis=0)
     every = np.broadcast_to(every, size)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from medjax.checks import check_arrays
 from medjax.types import Key
 
 
@@ -22,13 +23,22 @@ def monte_carlo_moments(
         M2 = M2_a + M2_b + d^2 n_a n_b / n
 
     Args:
-        draw: a pure function of its key, such as a pass with dropout.
-        key: consumed; draw i gets fold_in(key, i), so `chunk` changes no draw.
-        passes: at least 2.
-        chunk: divides passes.
+        draw: A pure function of its key, such as a pass with dropout; it returns a real
+            array, whose shape, dtype and unit both results have.
+        key: Draw i gets fold_in(key, i), so that `chunk` changes no draw; do not use
+            the key again.
+        passes: How many draws, at least 2. The standard error of the mean is the
+            standard deviation / sqrt(passes), that of the deviation about itself /
+            sqrt(2 passes).
+        chunk: How many draws to compute and hold in memory at a time; divides `passes`.
+            It changes time and memory, results only by rounding.
+
+    Returns:
+        Mean and deviation of every element; NaN where one draw is not finite.
 
     Raises:
-        ValueError: fewer than 2 passes, or a chunk that does not divide them.
+        ValueError: fewer than 2 passes, a chunk that does not divide them, or draws
+            that are complex or integers.
     """
     if passes < 2 or chunk < 1 or passes % chunk:
         raise ValueError(
@@ -48,6 +58,7 @@ def monte_carlo_moments(
         return (mean + shift * share, m2 + m2_b + jnp.square(shift) * done * share), ()
 
     shape = jax.eval_shape(draw, key)
+    check_arrays("monte_carlo_moments", draw=(shape, "*S", float))
     zero = jnp.zeros(shape.shape, shape.dtype)
     starts = jnp.arange(0, passes, chunk, dtype=jnp.int32)
     (mean, m2), _ = jax.lax.scan(add, (zero, zero), starts)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
+from medjax.checks import check_arrays
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.types import Key
 
@@ -21,9 +22,18 @@ def noise_covariance(
 ) -> Complex[Array, "*B C C"]:
     """Psi = sum_n x_n x_n^H / N of N samples taken without a signal; noise has mean 0.
 
+    Args:
+        samples: Complex samples of all coils at once, in the unit of k-space; at least
+            as many as coils, better 100 times. NaN makes its coil's row and column NaN.
+
+    Returns:
+        The Hermitian covariance, in the unit of k-space squared.
+
     Raises:
-        ValueError: fewer samples than coils, which give a singular matrix.
+        ValueError: fewer samples than coils, which give a singular matrix; a wrong
+            shape or dtype.
     """
+    check_arrays("noise_covariance", samples=(samples, "*B C N", complex))
     coils, count = samples.shape[-2:]
     if count < coils:
         raise ValueError(
@@ -38,8 +48,17 @@ def whitening_matrix(
 ) -> Complex[Array, "*B C C"]:
     """L^-1 with Psi = L L^H (Cholesky): `mix_coils` by it makes the covariance 1.
 
-    A covariance that is not positive definite gives NaN.
+    Args:
+        covariance: Hermitian and positive definite, as `noise_covariance` gives it; one
+            that is not (a dead coil) gives NaN, in all of its slice.
+
+    Returns:
+        A lower triangular matrix, in the inverse unit of k-space.
+
+    Raises:
+        ValueError: a matrix that is not square or not complex.
     """
+    check_arrays("whitening_matrix", covariance=(covariance, "*B C C", complex))
     lower = jnp.linalg.cholesky(covariance)
     identity = jnp.broadcast_to(
         jnp.eye(covariance.shape[-1], dtype=covariance.dtype), covariance.shape
@@ -60,7 +79,23 @@ def prewhiten(
     scale, the same for every contrast, so that relaxation times do not change. Its
     inverse is the noise deviation of the fully sampled image in the old units. Where
     sensitivities are yet to be estimated, whiten k-space first, by `mix_coils`.
+
+    Args:
+        kspace: In the unit of the covariance's root, 0 where not sampled.
+        sens: Maps of the coils as measured, sum_c |S_c|^2 = 1, or 0 outside the object,
+            where the new maps and the scale are 0 as well.
+        covariance: Positive definite, one a slice; with any other k-space and scale are
+            NaN and the maps 0.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
     """
+    check_arrays(
+        "prewhiten",
+        kspace=(kspace, "*B E C H W", complex),
+        sens=(sens, "*B C H W", complex),
+        covariance=(covariance, "*B C C", complex),
+    )
     whitening = whitening_matrix(covariance)
     white = mix_coils(sens, whitening)
     scale = root_sum_of_squares(white)
@@ -70,7 +105,21 @@ def prewhiten(
 def combined_variance(
     sens: Complex[Array, "*B C H W"], covariance: Complex[Array, "*B C C"]
 ) -> Float[Array, "*B H W"]:
-    """S^H Psi S: of the fully sampled `sense_adjoint`, for noise that is not white."""
+    """S^H Psi S: of the fully sampled `sense_adjoint`, for noise that is not white.
+
+    Args:
+        sens: Maps with sum_c |S_c|^2 = 1; 0 outside the object, where the result is 0.
+        covariance: Of the k-space samples, one a slice; the result has its unit, that
+            of k-space squared.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+    check_arrays(
+        "combined_variance",
+        sens=(sens, "*B C H W", complex),
+        covariance=(covariance, "*B C C", complex),
+    )
     return jnp.sum(jnp.real(sens.conj() * mix_coils(sens, covariance)), axis=-3)
 
 
@@ -88,15 +137,25 @@ def sense_variance(
     The g-factor is sqrt(variance / (W / sampled columns)) for damping = 0.
 
     Args:
-        sens: of whitened coils, sum_c |S_c|^2 = 1, or 0 outside; there the result is 0.
-        mask: whole columns.
-        damping: above 0 where coils and lines do not determine the image (else NaN).
+        sens: Of whitened coils, sum_c |S_c|^2 = 1, or 0 outside; there the result is 0.
+        mask: Whole columns of centred k-space, for any others see `replica_variance`.
+        damping: Without a unit, as A^H A is at most 1; at least 0, and above 0 where
+            coils and lines do not determine the image (else NaN).
+
+    Raises:
+        ValueError: a mask that is not of whole columns, shapes that do not fit.
     """
-    if mask.shape[-2] != 1 or mask.ndim != sens.ndim:
+    if mask.shape[-2:-1] != (1,):
         raise ValueError(
-            f"expected a mask of whole columns [.., E, 1, W], found {mask.shape}; "
-            "replica_variance takes any"
+            "sense_variance: mask: expected whole columns [.., E, 1, W], found "
+            f"{mask.shape}; replica_variance takes any"
         )
+    check_arrays(
+        "sense_variance",
+        sens=(sens, "*B C H W", complex),
+        mask=(mask, "*B E 1 W", (bool, int, float)),
+        damping=(damping, "", (float, int)),
+    )
     width = mask.shape[-1]
     real = jnp.finfo(sens.dtype).dtype
     kernel = jnp.fft.ifft(jnp.fft.ifftshift(mask[..., 0, :], -1).astype(sens.dtype))
@@ -138,10 +197,16 @@ def replica_variance(
     grow with `replicas`; the standard error is variance * sqrt(2 / replicas) at most.
 
     Args:
-        reconstruct_fn: k-space -> images; it should apply the mask itself.
-        kspace: what noise is added to.
-        key: consumed.
-        replicas: at least 2.
+        reconstruct_fn: k-space -> images, real or complex; it must apply the mask
+            itself, because noise is added to every point.
+        kspace: What noise is added to, of any shape; in units of its noise deviation.
+        key: Split into one key a replica; do not use it again.
+        replicas: How many reconstructions, at least 2 (1 gives NaN); the time is that
+            of as many.
+
+    Returns:
+        The variance of every pixel, that of both parts together where images are
+        complex, in units of the noise variance of a k-space sample.
 
     Source: Robson et al., pseudo multiple replicas, MRM 60 (2008).
     """

@@ -22,6 +22,13 @@ def batch_fft(
 
     Without communication wherever no transformed axis is sharded. Any derivative, any
     vmap; on one device it is the plain transform.
+
+    Args:
+        x: Real or complex, in any unit; not centred (the origin is index 0). NaN
+            spreads along the transformed axes only.
+        axes: At most three, each once, negative or not; () returns x as complex.
+        inverse: The inverse transform, divided by the number of points; the forward one
+            is not scaled.
     """
     if not jnp.iscomplexobj(x):
         x = jax.lax.complex(x, jnp.zeros_like(x))

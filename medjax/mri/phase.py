@@ -5,6 +5,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
+from medjax.checks import check_arrays
 from medjax.mri.sense import sense_adjoint
 
 
@@ -20,16 +21,31 @@ def smooth_phase(
         phase = arg A^H (h y), summed over contrasts; h a Hann window over k-space
 
     Args:
-        kspace: centred; its middle `width` rows and columns fully sampled.
-        sens: their own phase is not part of the result.
-        width: of the window, in points of k-space: the fewer, the smoother.
-        contrast: take this one alone. Signs of inversion recovery differ between
-            contrasts: the longest inversion time, where all signals have recovered,
-            leaves the others signed. None = the sum, for signals of one sign.
+        kspace: Centred, in any unit; its middle `width` rows and columns must be fully
+            sampled, which is not checked.
+        sens: sum_c |S_c|^2 = 1; their own phase is not part of the result, and where
+            they are 0 the phase is 0.
+        width: Width of the window in points of k-space, at least 1: the fewer, the
+            smoother. Wider than the image, it only tapers.
+        contrast: The index of one contrast, to take it alone. Signs of inversion
+            recovery differ between contrasts: the longest inversion time, where all
+            signals have recovered, leaves the others signed. None = the sum, for
+            signals of one sign.
+
+    Returns:
+        The phase in rad, -pi to pi.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
 
     Phases that differ between contrasts (gradient echoes, T2*) need another model.
     Source: homodyne detection, Noll, Nishimura and Macovski, IEEE TMI 10 (1991).
     """
+    check_arrays(
+        "smooth_phase",
+        kspace=(kspace, "*B E C H W", complex),
+        sens=(sens, "*B C H W", complex),
+    )
     rows, cols = (_hann(size, width, kspace.dtype) for size in kspace.shape[-2:])
     window = jnp.expand_dims(jnp.outer(rows, cols), range(kspace.ndim - 2))
     if contrast is not None:

@@ -4,13 +4,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.mri.start import Bounds, refine_rate, search_rate
 from medjax.mri.varpro import Weighted, explained
 
 
 def restore_sign(data: Weighted, negative: Int[Array, "*N"] | int) -> Weighted:
-    """Negate the `negative` earliest contrasts; equal times go together."""
+    """Negate the `negative` earliest contrasts; equal times go together.
+
+    Args:
+        data: Magnitudes: one channel, real, scaled and weighted by `prepare_samples`.
+        negative: How many contrasts, 0 (none) to E, for all voxels or for each. Where
+            contrasts share a time, one more or less changes nothing.
+    """
 
     def earlier(time):
         return sum((other < time).astype(jnp.int32) for other in data.times)
@@ -36,6 +42,14 @@ def search_polarity(
     candidate is refined before it is compared, which makes this the global minimum (the
     two samples next to the null are often ambiguous on a grid). All negative is the
     same curve as all positive with the sign of the amplitudes changed: no candidate.
+
+    Args:
+        model: One that crosses zero: t1_ir or t1_ir3.
+        data: Magnitudes of `prepare_samples`, finite in every voxel.
+        bounds: Smallest and largest log R, R in 1/s.
+        points: Rates on the grid, at least 3.
+        radius: How far, in log R, a step may lead away from the grid's best point.
+        iterations: Newton steps of each candidate, at least 0.
     """
     channel = data.channels[0]
 

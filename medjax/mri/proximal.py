@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from medjax.checks import check_arrays
 from medjax.mri.wavelet import (
     detail_mask,
     inverse_wavelet_transform,
@@ -18,7 +19,11 @@ def soft_threshold(
 ) -> Inexact[Array, "*N"]:
     """argmin_u |u - x|^2 / 2 + threshold |u| = x max(1 - threshold / |x|, 0).
 
-    Real or complex, for every element; a threshold of 0 returns x.
+    Args:
+        x: Real or complex, in any unit, element by element; of a complex number the
+            modulus shrinks and the phase stays. NaN stays NaN, infinity itself.
+        threshold: In the unit of x, at least 0 (which returns x): a scalar, or an array
+            of as many axes as x, each of its length or of length 1.
     """
     magnitude = jnp.abs(x)
     above = magnitude > threshold
@@ -36,10 +41,22 @@ def wavelet_prox(
 ) -> Inexact[Array, "*N H W"]:
     """argmin_u |u - x|^2 / 2 + threshold |D u|_1, D the details of db`order` wavelets.
 
-    The coarse image is not penalised. `shift` (rows, columns) moves the wavelets'
-    grid. Where H or W is no multiple of 2^levels, images are padded with zeros, and the
-    result is cropped: T is then a tight frame instead of a basis, and the map is firmly
-    non-expansive still, but the proximal map of a slightly different penalty.
+    The coarse image is not penalised. Where H or W is no multiple of 2^levels, images
+    are padded with zeros, and the result is cropped: T is then a tight frame instead of
+    a basis, and the map is firmly non-expansive still, but the proximal map of a
+    slightly different penalty.
+
+    Args:
+        images: Real or complex, in any unit; NaN spreads over all of its own image.
+        threshold: A scalar of at least 0 in the unit of the images; 0 returns them, but
+            for rounding.
+        levels: How often the coarse image is split, at least 0 (nothing is penalised).
+        order: Vanishing moments of the Daubechies wavelet; 1 is Haar, 4 the usual db4.
+        shift: Rows and columns to move the wavelets' grid by, in pixels, of any sign;
+            multiples of 2^levels change nothing but at padded edges. None = no shift.
+
+    Raises:
+        ValueError: a negative number of levels.
     """
     rows, cols = images.shape[-2:]
     padded = pad_to_multiple(images, 2**levels)
@@ -62,14 +79,27 @@ def low_rank_prox(
     """argmin_u |u - x|^2 / 2 + threshold sum_b |u_b|_*, over blocks of the image.
 
     u_b [block^2, E] holds the contrasts of one block; the nuclear norm |.|_* is the sum
-    of the singular values s, which become max(s - threshold, 0). `shift` (rows,
-    columns) moves the blocks' grid, and blocks are cut at the image's edge.
+    of the singular values s, which become max(s - threshold, 0).
 
     From the E x E Gram matrix x^H x = V s^2 V^H: u = x V max(1 - threshold / s, 0) V^H,
     much cheaper than singular vectors of the blocks. Singular values below sqrt(eps)
     times the block's largest are not resolved (3e-4 in float32): a threshold well below
     that leaves or removes them by chance.
+
+    Args:
+        images: Real or complex, in any unit; NaN spreads over all contrasts of its own
+            block.
+        threshold: A scalar of at least 0 in the unit of the images; a singular value is
+            up to `block` sqrt(E) times a pixel.
+        block: Side of the blocks in pixels, at least 1; blocks are cut at the image's
+            edge.
+        shift: Rows and columns to move the blocks' grid by, in pixels, of any sign.
+            None = no shift.
+
+    Raises:
+        ValueError: fewer than three axes, or a dtype that is neither real nor complex.
     """
+    check_arrays("low_rank_prox", images=(images, "*N E H W", (float, complex)))
     *batch, contrasts, _, _ = images.shape
     rows, cols = images.shape[-2:]
     padded = _roll(pad_to_multiple(images, block), shift)
@@ -92,10 +122,15 @@ def low_rank_prox(
 
 
 def random_shift(key: Key, size: int) -> tuple[Array, Array]:
-    """Rows and columns, uniform in 0 .. size - 1; consumes the key.
+    """Rows and columns, uniform in 0 .. size - 1, for the `shift` of a proximal map.
 
     A new shift in every iteration averages over the positions of a grid, whose edges
     would show otherwise (cycle spinning: Figueiredo and Nowak, IEEE TIP 12, 2003).
+
+    Args:
+        key: Consumed: do not use it again.
+        size: Period of the grid in pixels, at least 1 (no shift): 2^levels for
+            wavelets, `block` for blocks.
     """
     rows, cols = jax.random.randint(key, (2,), 0, size)
     return rows, cols

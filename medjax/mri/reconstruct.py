@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
+from medjax.checks import check_arrays
 from medjax.mri.cg import conjugate_gradient
-from medjax.mri.fista import fista
 from medjax.mri.proximal import low_rank_prox, random_shift, wavelet_prox
+from medjax.mri.proximal_gradient import fista
 from medjax.mri.sense import sense_adjoint, sense_normal
 from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
 from medjax.types import Key
@@ -45,8 +46,21 @@ def zero_filled(
     constraint: str = "complex",
     phase: Float[Array, "*B #E H W"] | None = None,
 ) -> Inexact[Array, "*B E H W"]:
-    """x = A^H y: what was not sampled is 0. No problem is solved."""
-    return _problem(kspace, sens, mask, None, constraint, phase).adjoint
+    """x = A^H y: what was not sampled is 0. No problem is solved.
+
+    Args:
+        kspace: Centred, in any unit, which the images get; read where the mask is 1.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
+        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
+            a contrast without samples gives 0.
+        constraint: "complex", "real" or "phase", which return complex images, their
+            real part, or the real part along `phase`.
+        phase: In rad, for "phase" alone: one for all contrasts or one for each.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+    """
+    return _problem("zero_filled", kspace, sens, mask, None, constraint, phase).adjoint
 
 
 def cg_sense(
@@ -62,9 +76,29 @@ def cg_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + damping |x|^2 / 2, each contrast for itself.
 
-    By conjugate gradients. Source: Pruessmann et al., MRM 46 (2001).
+    By conjugate gradients from 0.
+
+    Args:
+        kspace: Centred, in any unit, which the images get; read where the mask is 1. A
+            number that is not finite spoils its own contrast and slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
+        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
+            a contrast without samples gives 0.
+        damping: At least 0 and without a unit, as A^H A is at most 1: 1e-3 or so, more
+            where there is more noise. 0 leaves it to `iterations` to stop before noise
+            is amplified. A scalar.
+        iterations: The largest number of steps, a Python int; 0 returns 0.
+        tolerance: A contrast stops where |gradient| is below this share of |A^H y|; 0
+            stops at rounding error.
+        constraint: "complex", "real" or "phase": what images may be, see the module.
+        phase: In rad, for "phase" alone: one for all contrasts or one for each.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+
+    Source: Pruessmann et al., MRM 46 (2001).
     """
-    problem = _problem(kspace, sens, mask, None, constraint, phase)
+    problem = _problem("cg_sense", kspace, sens, mask, None, constraint, phase)
     return _damped(problem, damping, iterations, tolerance, (-2, -1))
 
 
@@ -82,10 +116,28 @@ def subspace_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """x = basis a, a = argmin |A basis a - y|^2 / 2 + damping |a|^2 / 2.
 
-    By conjugate gradients over all contrasts together. `basis` has orthonormal columns
-    (`exponential_basis`).
+    By conjugate gradients from 0, over all contrasts together.
+
+    Args:
+        kspace: Centred, in any unit, which the images get; read where the mask is 1. A
+            number that is not finite spoils its own slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
+        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
+            a contrast without samples is filled in from the others.
+        basis: Orthonormal columns, as `exponential_basis` or `inversion_recovery_basis`
+            makes them for the same contrasts; that they are is not checked.
+        damping: At least 0 and without a unit, as A^H A is at most 1. A scalar.
+        iterations: The largest number of steps, a Python int; 0 returns 0.
+        tolerance: A slice stops where |gradient| is below this share of the first; 0
+            stops at rounding error.
+        constraint: "complex", "real" or "phase": what coefficients may be, see the
+            module.
+        phase: In rad, for "phase" alone, one for all contrasts.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown constraint.
     """
-    problem = _problem(kspace, sens, mask, basis, constraint, phase)
+    problem = _problem("subspace_sense", kspace, sens, mask, basis, constraint, phase)
     solution = _damped(problem, damping, iterations, tolerance, (-3, -2, -1))
     return expand(solution, basis)
 
@@ -106,16 +158,40 @@ def wavelet_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + threshold |D x|_1, D the details of db`order` wavelets.
 
-    By FISTA, the wavelets' grid at random in every iteration, the same for the whole
-    batch. With a `basis`, x = basis a and the penalty is that of a. The key is
-    consumed. Source: Lustig et al., MRM 58 (2007).
+    By FISTA from A^H y, the wavelets' grid at random in every iteration, the same for
+    the whole batch.
+
+    Args:
+        kspace: Centred, scaled so that images are about 1 (or `threshold` with it);
+            read where the mask is 1. A number that is not finite spoils its own
+            contrast and slice only, with a `basis` its slice.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
+        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns.
+        key: Draws the grids; do not use it again.
+        threshold: A scalar of at least 0 in the unit of the images: details below it
+            count as noise. 0 is least squares without a penalty.
+        iterations: How many, a Python int; there is no other stop, and 0 returns the
+            zero-filled images.
+        basis: Orthonormal columns of a temporal subspace: then x = basis a, and the
+            penalty is that of a. None = every contrast for itself.
+        levels: How often the wavelets split the image, at least 0 (no penalty).
+        order: Vanishing moments of the wavelets; 1 is Haar, 4 the usual db4.
+        constraint: "complex", "real" or "phase": what x or a may be, see the module.
+        phase: In rad, for "phase" alone: one for all contrasts or, without a `basis`,
+            one for each.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a negative
+            number of levels.
+
+    Source: Lustig et al., MRM 58 (2007).
     """
 
     def prox(x, key):
         shift = random_shift(key, 2**levels)
         return wavelet_prox(x, threshold, levels=levels, order=order, shift=shift)
 
-    problem = _problem(kspace, sens, mask, basis, constraint, phase)
+    problem = _problem("wavelet_sense", kspace, sens, mask, basis, constraint, phase)
     solution = _regularised(problem, prox, key, iterations)
     return solution if basis is None else expand(solution, basis)
 
@@ -135,16 +211,37 @@ def low_rank_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + threshold sum_b |x_b|_*, b the blocks of block^2 pixels.
 
-    |.|_* is the nuclear norm of a block's pixels x contrasts. By FISTA, the blocks'
-    grid at random in every iteration, the same for the whole batch. With a `basis`, x =
-    basis a and the penalty is that of a. The key is consumed.
+    |.|_* is the nuclear norm of a block's pixels x contrasts. By FISTA from A^H y, the
+    blocks' grid at random in every iteration, the same for the whole batch.
+
+    Args:
+        kspace: Centred, scaled so that images are about 1 (or `threshold` with it);
+            read where the mask is 1. A number that is not finite spoils its own slice
+            only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
+        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns.
+        key: Draws the grids; do not use it again.
+        threshold: A scalar of at least 0 in the unit of the images: singular values of
+            a block below it count as noise, see `low_rank_prox`. 0 has no penalty.
+        iterations: How many, a Python int; there is no other stop, and 0 returns the
+            zero-filled images.
+        basis: Orthonormal columns of a temporal subspace: then x = basis a, and the
+            penalty is that of a. None = the contrasts themselves.
+        block: Side of the blocks in pixels, at least 1.
+        constraint: "complex", "real" or "phase": what x or a may be, see the module.
+        phase: In rad, for "phase" alone: one for all contrasts or, without a `basis`,
+            one for each.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+
     Source: Zhang, Pauly and Levesque, MRM 73 (2015).
     """
 
     def prox(x, key):
         return low_rank_prox(x, threshold, block=block, shift=random_shift(key, block))
 
-    problem = _problem(kspace, sens, mask, basis, constraint, phase)
+    problem = _problem("low_rank_sense", kspace, sens, mask, basis, constraint, phase)
     solution = _regularised(problem, prox, key, iterations)
     return solution if basis is None else expand(solution, basis)
 
@@ -155,6 +252,7 @@ class _Problem(NamedTuple):
 
 
 def _problem(
+    function: str,
     kspace: Array,
     sens: Array,
     mask: Array,
@@ -162,7 +260,20 @@ def _problem(
     constraint: str,
     phase: Array | None,
 ) -> _Problem:
-    _check(kspace, sens, mask, basis, constraint, phase)
+    check_arrays(
+        function,
+        kspace=(kspace, "*B E C H W", complex),
+        sens=(sens, "*B C H W", complex),
+        mask=(mask, "*B E #H #W", (bool, int, float)),
+        basis=(basis, "E K", float),
+        phase=(phase, "*B #E H W" if basis is None else "*B 1 H W", float),
+    )
+    if constraint not in CONSTRAINTS:
+        raise ValueError(
+            f"constraint {constraint!r}: expected one of {', '.join(CONSTRAINTS)}"
+        )
+    if (phase is not None) != (constraint == "phase"):
+        raise ValueError("a phase belongs to constraint='phase', and to no other")
     adjoint = sense_adjoint(kspace, sens, mask)
     if basis is None:
 
@@ -214,49 +325,3 @@ def _regularised(
         key,
         iterations=iterations,
     )
-
-
-def _check(
-    kspace: Array,
-    sens: Array,
-    mask: Array,
-    basis: Array | None,
-    constraint: str,
-    phase: Array | None,
-) -> None:
-    if kspace.ndim < 4 or sens.shape != kspace.shape[:-4] + kspace.shape[-3:]:
-        raise ValueError(
-            "expected kspace [.., E, C, H, W] and sens [.., C, H, W] of the same "
-            f"leading dimensions, found {kspace.shape} and {sens.shape}"
-        )
-    *batch, contrasts, _, rows, cols = kspace.shape
-    full = (*batch, contrasts, rows, cols)
-    fits = len(mask.shape) == len(full) and all(
-        n == m or (axis >= len(full) - 2 and n == 1)
-        for axis, (n, m) in enumerate(zip(mask.shape, full, strict=True))
-    )
-    if not fits:
-        raise ValueError(
-            f"expected a mask [.., E, H or 1, W or 1] for {full}, the same for every "
-            f"coil, found {mask.shape}"
-        )
-    if basis is not None and (basis.ndim != 2 or basis.shape[0] != contrasts):
-        raise ValueError(
-            f"expected a basis [E, K] with E = {contrasts}, found {basis.shape}"
-        )
-    if constraint not in CONSTRAINTS:
-        raise ValueError(
-            f"constraint {constraint!r}: expected one of {', '.join(CONSTRAINTS)}"
-        )
-    if (phase is not None) != (constraint == "phase"):
-        raise ValueError("a phase belongs to constraint='phase', and to no other")
-    allowed = (1,) if basis is not None else (1, contrasts)
-    if phase is not None and (
-        phase.ndim != len(full)
-        or phase.shape[-3] not in allowed
-        or (*phase.shape[:-3], *phase.shape[-2:]) != (*batch, rows, cols)
-    ):
-        raise ValueError(
-            f"expected a real phase {(*batch, '1', rows, cols)} common to all "
-            f"contrasts, or without a basis one for each, found {phase.shape}"
-        )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.mri.start import Bounds
 from medjax.mri.varpro import Column, Weighted
 
@@ -52,6 +52,17 @@ def prepare_samples(
 
     A voxel that cannot be fitted gets a curve that can, for NaN to be written over it
     afterwards: nothing non-finite arises, so derivatives stay finite everywhere.
+
+    Args:
+        images: In any unit, real or complex. A sample with a weight above 0 that is not
+            finite makes its voxel INVALID, zeros alone make it NO_SIGNAL.
+        times: Seconds (flip angles: radians) in the dtype to compute in.
+        weights: At least 0 and finite, or the voxel is INVALID; a sample of weight 0 is
+            not read. None = 1.
+        limits: Smallest and largest log R, R in 1/s; a voxel that cannot be fitted gets
+            the curve of their middle.
+        model: As `signal_model` gives it.
+        magnitude: A sample below 0 makes its voxel INVALID.
     """
     dtype = times.dtype
     parts = [images.real, images.imag] if jnp.iscomplexobj(images) else [images]

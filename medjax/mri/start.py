@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.mri.varpro import Weighted, add, dot, explained, invert, newton_move
 
 Bounds = tuple[Float[Array, ""], Float[Array, ""]]  # of log R
@@ -18,6 +18,12 @@ def search_rate(
     A sum of exponentials changes over an e-fold of R, so the minimum beside the best of
     `points` rates, evenly spaced in log R, is the global one if the spacing is well
     below that. At an end of the range the start is that end.
+
+    Args:
+        model: As `signal_model` gives it.
+        data: Of `prepare_samples`, finite in every voxel.
+        bounds: Smallest and largest log R, R in 1/s.
+        points: Rates on the grid, the bounds among them; at least 3.
     """
     first, last = bounds
     spacing = (last - first) / (points - 1)
@@ -52,6 +58,11 @@ def log_linear_rate(data: Weighted, bounds: Bounds) -> Float[Array, "*N"]:
     Weights w |y|^2, the inverse variance of log |y| at a high signal-to-noise ratio; a
     line that does not fall gives the lower bound. Cheap, but no global minimum: noise
     around zero bends it.
+
+    Args:
+        data: Of `prepare_samples`; samples of 0 or of weight 0 do not count, and fewer
+            than two others give the lower bound.
+        bounds: Smallest and largest log R, R in 1/s; the result lies between them.
     """
     channels = zip(*data.channels, strict=True)
     powers = [sum(y**2 for y in parts) for parts in channels]
@@ -86,6 +97,14 @@ def refine_rate(
 
     A step that would leave goes half the way to the limit instead. The number of steps
     is fixed: no voxel waits for another or depends on one.
+
+    Args:
+        model: As `signal_model` gives it.
+        data: Of `prepare_samples`, finite in every voxel.
+        start: log R to start from, between the bounds.
+        bounds: Smallest and largest log R, R in 1/s.
+        radius: The largest distance from the start, in log R, above 0.
+        iterations: Newton steps; 0 returns the start.
     """
     low = jnp.maximum(start - radius, bounds[0])
     high = jnp.minimum(start + radius, bounds[1])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
+from medjax.checks import check_arrays
 from medjax.mri.partition import batch_fft
 
 
@@ -14,11 +15,13 @@ def exponential_basis(
     """Orthonormal basis of the decays exp(-t / T2): K left singular vectors of `atoms`.
 
     Args:
-        times: of the contrasts, s.
-        rank: K, at most E.
-        low: shortest T2, s; the atoms' T2 are spaced evenly in log T2.
-        high: longest T2, s.
-        atoms: decays to span.
+        times: Echo times in seconds, finite and at least 0, in the order of the
+            contrasts.
+        rank: How many curves K to keep, 1 to E (which loses nothing).
+        low: Shortest T2 in seconds, above 0; the atoms' T2 are spaced evenly in log T2.
+        high: Longest T2 in seconds, above `low`; T2 outside the range are represented
+            less well, which nothing checks.
+        atoms: How many decays to span, at least `rank`; some hundreds.
 
     Raises:
         ValueError: a rank or a range that makes no basis.
@@ -39,10 +42,20 @@ def inversion_recovery_basis(
     atoms: int,
     efficiencies: tuple[float, ...] = (1.0,),
 ) -> Float[np.ndarray, "E K"]:
-    """The same of signed recoveries 1 - (1 + f) exp(-TI / T1), for every f.
+    """Orthonormal basis of signed recoveries 1 - (1 + f) exp(-TI / T1), for every f.
 
-    f of `efficiencies` is 1 for a perfect inversion; several make the basis hold
-    imperfect ones too.
+    Args:
+        times: Inversion times in seconds, finite and at least 0, in the order of the
+            contrasts.
+        rank: How many curves K to keep, 1 to E (which loses nothing).
+        low: Shortest T1 in seconds, above 0; the atoms' T1 are spaced evenly in log T1.
+        high: Longest T1 in seconds, above `low`.
+        atoms: How many T1 to span for each f, at least `rank`; some hundreds.
+        efficiencies: The f, without a unit: 1 is a perfect inversion, 0 a saturation.
+            Several make the basis hold imperfect inversions too.
+
+    Raises:
+        ValueError: a rank or a range that makes no basis.
     """
     t, relaxation = _grid(times, rank, low, high, atoms)
     decay = np.exp(-t / relaxation)
@@ -53,7 +66,21 @@ def inversion_recovery_basis(
 def project(
     images: Inexact[Array, "*B E H W"], basis: Float[Array, "E K"]
 ) -> Inexact[Array, "*B K H W"]:
-    """a = basis^T x, the adjoint of `expand`; x = basis a if x lies in the subspace."""
+    """a = basis^T x, the adjoint of `expand`; x = basis a if x lies in the subspace.
+
+    Args:
+        images: Real or complex, in any unit, which the coefficients get. A pixel that
+            is not finite in one contrast is so in all coefficients.
+        basis: Real, with orthonormal columns, which is not checked.
+
+    Raises:
+        ValueError: a basis of another number of contrasts.
+    """
+    check_arrays(
+        "project",
+        images=(images, "*B E H W", (float, complex)),
+        basis=(basis, "E K", float),
+    )
     basis = jnp.asarray(basis, images.dtype)
     return jnp.einsum("ek,...ehw->...khw", basis, images, precision="highest")
 
@@ -61,7 +88,21 @@ def project(
 def expand(
     coefficients: Inexact[Array, "*B K H W"], basis: Float[Array, "E K"]
 ) -> Inexact[Array, "*B E H W"]:
-    """x = basis a."""
+    """x = basis a.
+
+    Args:
+        coefficients: Real or complex, in the unit of the images. A pixel that is not
+            finite in one is so in all contrasts.
+        basis: Real, with orthonormal columns, which is not checked.
+
+    Raises:
+        ValueError: a basis of another number of columns.
+    """
+    check_arrays(
+        "expand",
+        coefficients=(coefficients, "*B K H W", (float, complex)),
+        basis=(basis, "E K", float),
+    )
     basis = jnp.asarray(basis, coefficients.dtype)
     return jnp.einsum("ek,...khw->...ehw", basis, coefficients, precision="highest")
 
@@ -69,7 +110,22 @@ def expand(
 def subspace_kernel(
     mask: Bool[Array, "*B E #H #W"], basis: Float[Array, "E K"]
 ) -> Float[Array, "*B K K #H #W"]:
-    """basis^T M basis at every point of centred k-space, for `subspace_normal`."""
+    """basis^T M basis at every point of centred k-space, for `subspace_normal`.
+
+    Args:
+        mask: 1 where centred k-space is sampled, [.., E, 1, W] for whole columns, which
+            keeps the kernel as small.
+        basis: Real, with orthonormal columns; the kernel has its dtype, and its
+            eigenvalues lie between 0 (no contrast sampled) and 1 (all).
+
+    Raises:
+        ValueError: a basis of another number of contrasts.
+    """
+    check_arrays(
+        "subspace_kernel",
+        mask=(mask, "*B E _ _", (bool, int, float)),
+        basis=(basis, "E K", float),
+    )
     basis = jnp.asarray(basis)
     kept = mask.astype(basis.dtype)
     return jnp.einsum("ek,...ehw,ej->...kjhw", basis, kept, basis, precision="highest")
@@ -86,7 +142,22 @@ def subspace_normal(
     becomes a K x K matrix at every point of k-space (T2 shuffling, eq. 10). As in
     `sense_normal`, centring cancels, and so does the transform of an axis on which the
     mask is constant; coils come one at a time.
+
+    Args:
+        coefficients: Real or complex, in any unit, which the result keeps; one that is
+            not finite spoils its whole slice.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0.
+        kernel: The result of `subspace_kernel`.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
     """
+    check_arrays(
+        "subspace_normal",
+        coefficients=(coefficients, "*B K H W", (float, complex)),
+        sens=(sens, "*B C H W", complex),
+        kernel=(kernel, "*B K K #H #W", float),
+    )
     axes = tuple(axis for axis in (-2, -1) if kernel.shape[axis] > 1)
     kernel = jnp.fft.ifftshift(kernel, axes).astype(sens.dtype)
     coefficients = coefficients.astype(sens.dtype)

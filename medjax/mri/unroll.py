@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
+from medjax.checks import check_arrays
 from medjax.mri.cg import conjugate_gradient
 from medjax.mri.sense import sense_adjoint, sense_normal
 from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
@@ -45,26 +46,48 @@ def unrolled_reconstruction(
     again, only A^H y and N.
 
     Args:
-        denoise: (weights of one stage, images) -> (D_s(images), anything), the latter
-            returned stacked, such as running statistics.
-        weights: a leading axis S on every array. Stages that share weights are given
-            the same S times over (`jnp.broadcast_to`), so that their gradients add.
-        kspace: 0 where not sampled.
-        mask: or [*B E 1 W] for whole lines.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the head.
+        denoise: (weights of one stage, images) -> (D_s(images), anything). Images are
+            complex [*B, E, H, W], or [*B, K, H, W] with a `basis`, D_s(images) of the
+            same shape and dtype; the second result is returned stacked over stages,
+            such as running statistics.
+        weights: A tree of arrays with a leading axis S, the number of stages. Stages
+            that share weights are given the same S times over (`jnp.broadcast_to`), so
+            that their gradients add.
+        kspace: Centred, in the unit that `denoise` was trained for; not read where the
+            mask is 0. A sample that is not finite spoils its own slice at most, if
+            `denoise` keeps slices apart.
+        mask: 1 where sampled, the same for every coil, [*B, E, 1, W] for whole lines.
+            A contrast without samples is what `denoise` makes of 0.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the head, where "hard" gives 0.
         consistency: "hard" or "cg".
-        basis: orthonormal columns.
-        damping: of "cg", positive.
-        iterations: of "cg".
-        start_iterations: conjugate-gradient iterations on N x = A^H y before the first
+        basis: Real, with orthonormal columns: the temporal subspace the images lie in.
+            None = any images.
+        damping: One number a stage, above 0 and without a unit, as N is at most 1; for
+            "cg" and `start_iterations`, and read by nothing else.
+        iterations: Conjugate-gradient steps of a stage of "cg", at least 1.
+        start_iterations: Conjugate-gradient steps on N x = A^H y before the first
             stage, with the first stage's damping; 0 starts from A^H y, as both papers.
-        remat: recompute a stage in the backward pass instead of keeping it.
-        unroll: stages compiled one after the other instead of in a loop. XLA's CPU
-            backend takes 20 times as long for a convolution's gradient in a loop.
+        remat: Recompute a stage in the backward pass instead of keeping it: less
+            memory, more time, the same numbers.
+        unroll: How many stages, 1 to S, are compiled one after the other instead of in
+            a loop. XLA's CPU backend takes 20 times as long for a convolution's
+            gradient in a loop.
+
+    Returns:
+        The images, in the unit of k-space, and the second results of `denoise`.
 
     Raises:
-        ValueError: an unknown consistency, or "cg" without damping or iterations.
+        ValueError: an unknown consistency, "cg" without damping or iterations, shapes
+            or dtypes that do not fit each other.
     """
+    check_arrays(
+        "unrolled_reconstruction",
+        kspace=(kspace, "*B E C H W", complex),
+        mask=(mask, "*B E #H #W", (bool, int, float)),
+        sens=(sens, "*B C H W", complex),
+        basis=(basis, "E K", float),
+        damping=(damping, "S", float),
+    )
     if consistency not in CONSISTENCIES:
         raise ValueError(
             f"consistency {consistency!r}: expected one of {', '.join(CONSISTENCIES)}"

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 
 _FLAT = 1e-30  # a curvature of no curvature; samples are scaled to 1
 
@@ -45,12 +45,12 @@ class Triangular(NamedTuple):
 
 
 def dot(x: Column, y: Column) -> Array:
-    """Sum over contrasts."""
+    """Sum over contrasts of x y, for every voxel; NaN in one contrast gives NaN."""
     return reduce(operator.add, (a * b for a, b in zip(x, y, strict=True)))
 
 
 def add(x: Column, factor: Array, y: Column) -> Column:
-    """x + factor * y."""
+    """x + factor * y in every contrast; the factor is one number a voxel."""
     return [a + factor * b for a, b in zip(x, y, strict=True)]
 
 
@@ -59,19 +59,33 @@ def invert(x: Array, positive: Array) -> Array:
 
     A quotient is not made twice by XLA, a select with all that it needs is: hence no
     `where` outside.
+
+    Args:
+        x: Read where `positive`; may be 0 or NaN elsewhere.
+        positive: Bool, of the same shape.
     """
     return 1 / jnp.where(positive, x, jnp.inf)
 
 
 def square_root(x: Array) -> Array:
-    """Square root that has a finite derivative at 0."""
+    """Square root with a finite derivative at 0: that of the smallest normal number.
+
+    A negative x, which rounding may leave, counts as 0.
+    """
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
 
 
 def weighted_basis(
     model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted
 ) -> tuple[list[Column], list[Column]]:
-    """W phi_k and its derivative by log R, one column an amplitude."""
+    """W phi_k and its derivative by log R, one column an amplitude.
+
+    Args:
+        model: As `signal_model` gives it.
+        log_rate: log R, R in 1/s, finite.
+        data: Its roots of weights and times are read, its samples are not; a root of 0
+            makes its entries 0.
+    """
 
     def at(time, root):
         def values(u):
@@ -88,7 +102,11 @@ def weighted_basis(
 
 
 def orthogonalise(columns: Sequence[Column]) -> Triangular:
-    """Modified Gram-Schmidt; a column of which only rounding is left takes no part."""
+    """Modified Gram-Schmidt; a column of which only rounding is left takes no part.
+
+    Args:
+        columns: One for each amplitude, from the first to be kept whole to the last.
+    """
     done: list[Column] = []
     inverse, upper = [], {}
     for k, column in enumerate(columns):
@@ -104,7 +122,12 @@ def orthogonalise(columns: Sequence[Column]) -> Triangular:
 
 
 def project(basis: Triangular, column: Column) -> tuple[list[Array], Column]:
-    """Coefficients of a column on q, and what is left of it."""
+    """Coefficients of a column on q, and what is left of it.
+
+    Args:
+        basis: Of `orthogonalise`; a column that takes no part has the coefficient 0.
+        column: Weighted like the basis, one entry a contrast.
+    """
     coefficients = []
     for q, inverse in zip(basis.columns, basis.inverse, strict=True):
         coefficients.append(dot(q, column) * inverse)
@@ -113,7 +136,12 @@ def project(basis: Triangular, column: Column) -> tuple[list[Array], Column]:
 
 
 def back_substitute(basis: Triangular, rhs: Sequence[Array]) -> list[Array]:
-    """Solve r x = rhs."""
+    """Solve r x = rhs, r unit upper triangular: nothing is divided.
+
+    Args:
+        basis: Holds r.
+        rhs: One entry for each column of r.
+    """
     x = list(rhs)
     for k in reversed(range(len(x))):
         for j in range(k):
@@ -122,7 +150,7 @@ def back_substitute(basis: Triangular, rhs: Sequence[Array]) -> list[Array]:
 
 
 def combine(coefficients: Sequence[Array], columns: Sequence[Column]) -> Column:
-    """Sum of coefficients times columns."""
+    """Sum of coefficients times columns, as many of the one as of the other."""
     return [dot(list(coefficients), list(row)) for row in zip(*columns, strict=True)]
 
 
@@ -138,6 +166,11 @@ def newton_move(
     here: a step from a root of g then carries exactly the derivative of the root.
 
     The quotient is all that callers need; with more results XLA would repeat the sums.
+
+    Args:
+        model: As `signal_model` gives it.
+        log_rate: log R, R in 1/s, finite.
+        data: Of `prepare_samples`. Without a weight above 0 the move is 0.
     """
 
     def gradient(u):
@@ -163,7 +196,13 @@ def newton_move(
 def explained(
     model: SignalModel, log_rate: Float[Array, "*#N"], data: Weighted
 ) -> Float[Array, "*N"]:
-    """Part of |W y|^2 that the basis explains: the cost is |W y|^2 minus this."""
+    """Part of |W y|^2 that the basis explains: the cost is |W y|^2 minus this.
+
+    Args:
+        model: As `signal_model` gives it.
+        log_rate: log R, R in 1/s; with one more leading axis than voxels, for a grid.
+        data: Of `prepare_samples`; without a weight above 0 the result is 0.
+    """
     basis = orthogonalise(weighted_basis(model, log_rate, data)[0])
     return reduce(
         operator.add,
@@ -190,6 +229,13 @@ def solve(model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted) -> S
     The Jacobian's columns are q_k in each channel and d = W sum_k a_k phi_k', of which
     the part orthogonal to q counts. Its covariance for unit noise is R^-1 R^-T: each
     column of R^-1 is a direction of the parameters with independent, unit errors.
+
+    Args:
+        model: As `signal_model` gives it.
+        log_rate: log R, R in 1/s, finite, one a voxel.
+        data: Of `prepare_samples`. Where the samples leave log R open (no decay, fewer
+            weights above 0 than parameters), `determined` is False and the errors of
+            the rate are 0 or without a meaning.
     """
     columns, slopes = weighted_basis(model, log_rate, data)
     basis = orthogonalise(columns)
@@ -229,6 +275,11 @@ def parameters_and_errors(
     """Values of the model's parameters and their sd for unit noise (delta method).
 
     The sd of a complex parameter is that of its modulus.
+
+    Args:
+        model: As `signal_model` gives it.
+        log_rate: log R, R in 1/s; a time constant is its inverse, in seconds.
+        solution: Of `solve` at that rate; amplitudes have the unit of its samples.
     """
 
     def join(channels):

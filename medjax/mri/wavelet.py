@@ -18,9 +18,10 @@ def wavelet_transform(
     f"db{order}", mode="periodization", level=levels))`.
 
     Args:
-        images: H and W multiples of 2^levels.
-        levels: how often the coarse image is split, at least 0.
-        order: vanishing moments; 1 is Haar, 4 the usual db4.
+        images: Real or complex, in any unit, which the coefficients keep; H and W are
+            multiples of 2^levels. NaN spreads over all of its own image.
+        levels: How often the coarse image is split; 0 returns the images.
+        order: Vanishing moments, at least 1: 1 is Haar, 4 the usual db4.
 
     Raises:
         ValueError: a side that is no multiple of 2^levels: there is no orthonormal
@@ -42,7 +43,16 @@ def wavelet_transform(
 def inverse_wavelet_transform(
     coefficients: Inexact[Array, "*N H W"], *, levels: int, order: int = 4
 ) -> Inexact[Array, "*N H W"]:
-    """x = T^T c, the inverse and the adjoint of `wavelet_transform`."""
+    """x = T^T c, the inverse and the adjoint of `wavelet_transform`.
+
+    Args:
+        coefficients: In the order of `wavelet_transform`, of the same size as images.
+        levels: As they were made with; another number is not noticed.
+        order: Likewise.
+
+    Raises:
+        ValueError: a side that is no multiple of 2^levels.
+    """
     coefficients = jnp.asarray(coefficients)
     _check_size(coefficients.shape, levels)
     rows, cols = coefficients.shape[-2:]
@@ -55,7 +65,12 @@ def inverse_wavelet_transform(
 
 
 def detail_mask(shape: tuple[int, int], *, levels: int) -> np.ndarray:
-    """True [H, W] at the details, False at the coarse image, which is not sparse."""
+    """True [H, W] at the details, False at the coarse image, which is not sparse.
+
+    Args:
+        shape: (H, W) of the coefficients, multiples of 2^levels.
+        levels: As the coefficients were made with; 0 has no details: all False.
+    """
     mask = np.ones(shape, bool)
     mask[: shape[0] >> levels, : shape[1] >> levels] = False
     return mask
@@ -64,7 +79,12 @@ def detail_mask(shape: tuple[int, int], *, levels: int) -> np.ndarray:
 def pad_to_multiple(
     images: Inexact[Array, "*N H W"], multiple: int
 ) -> Inexact[Array, "*N H W"]:
-    """Zeros below and to the right, so that H and W become multiples."""
+    """Zeros below and to the right, so that H and W become multiples.
+
+    Args:
+        images: Of any dtype; returned as they are where both sides are multiples.
+        multiple: At least 1, in pixels.
+    """
     pad = [(0, 0)] * (images.ndim - 2) + [(0, -n % multiple) for n in images.shape[-2:]]
     return jnp.pad(images, pad)
 
@@ -74,6 +94,9 @@ def daubechies_filter(order: int) -> Float[np.ndarray, "L"]:
 
     Spectral factor of smallest phase: the zeros inside the unit circle of
     P(y) = sum_k binom(order - 1 + k, k) y^k, y = (2 - z - 1/z) / 4.
+
+    Args:
+        order: At least 1, which is Haar.
 
     Source: Daubechies, Comm. Pure Appl. Math. 41 (1988), section 4.
     """

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medjax.mri.bounds import cramer_rao_bound
-from medjax.mri.signal import MODELS, SignalModel, signal_model
+from medjax.mri.signals import MODELS, SignalModel, signal_model
 
 
 def _numbers(text: str) -> list[float]:
@@ -39,7 +39,7 @@ def bound_table(
 
     Args:
         times: seconds, or radians.
-        model: of `mri.signal`.
+        model: of `mri.signals`.
         values: of the time constant [s].
         snr: s0 / noise sd.
         others: the model's other parameters but s0; an offset in units of s0.

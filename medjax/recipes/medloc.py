@@ -3,16 +3,28 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from medjax.data.boxes.batches import find_records
-from medjax.recipes.boxes.task import make_setup, self_test
-from medjax.recipes.policy.python_rewards import (
-    box_columns,
-    load_reward,
-    make_host_rewards,
+from medjax.recipes.boxes.task import (
+    BoxData,
+    BoxFlaws,
+    BoxPrompt,
+    box_setup,
+    box_style,
+    box_supervised_stage,
+    box_words,
+    load_box_parts,
+    self_test,
 )
-from medjax.recipes.policy.stages import Setup, exploration_stage, supervised_stage
+from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.stages import (
+    Exploration,
+    Setup,
+    Supervised,
+    exploration_stage,
+)
+from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.sections import read_section, read_sections
 from medjax.rl import schedules
 from medjax.runtime.stages import Stage
 from medjax.systems import medloc
@@ -29,46 +41,91 @@ METHODS = ("grpo", "sft")
 SHOW = ("tau", "hit_rate", "iou", "reward", "reward_std", "kl", "entropy", "length")
 
 
+class BoxRewards(NamedTuple):
+    """Of the section `train.grpo`: what an answer is worth, see `medloc.Rewards`."""
+
+    reward: str
+    fixed_tau: float  # of reward "fixed"
+    schedule: str  # one of SCHEDULES
+    schedule_changes: Mapping[str, Any]  # some of its numbers
+    entries: str
+
+
+class Training(NamedTuple):
+    """The stages of a run that a config's sections ask for."""
+
+    warm_start: tuple[Supervised, BoxFlaws]
+    method: str  # one of METHODS
+    grpo: tuple[Exploration, BoxRewards]
+    sft: tuple[Supervised, BoxFlaws]
+
+
 def stages(
     *,
     seed: int,
     workdir: Path,
+    policy: Mapping[str, Any],
+    data: Mapping[str, Any],
+    prompt: Mapping[str, Any],
     warm_start: Mapping[str, Any],
     train: Mapping[str, Any],
-    **sections: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
 ) -> list[Stage]:
     """What `run_stages` runs for the sections of `configs/medloc.py`.
 
     Args:
         seed: of data and splits.
         workdir: of the run.
-        warm_start: supervised training before; `steps` 0 leaves it out.
-        train: `method` "grpo" or "sft", and its options.
-        sections: `policy`, `data`, `prompt` and `evaluation`, see `make_setup`.
+        policy: see `open_policy`.
+        data: a `BoxData`.
+        prompt: a `BoxPrompt`.
+        warm_start: a `Supervised` with `BoxFlaws`; `steps` 0 leaves it out.
+        train: `method`, and the options of each: a `Supervised` with `BoxFlaws`, an
+            `Exploration` with `BoxRewards`.
+        evaluation: an `Evaluation`.
     """
-    check_method(train["method"])
-    setup = make_setup(seed=seed, workdir=workdir, **sections)
-    found = chain(setup, warm_start=warm_start, train=train)
-    found[0] = found[0]._replace(start=setup.policy.start)
-    return found
+    training = read_training(warm_start, train)
+    source = read_section(BoxData, "data", data)
+    style = box_style(read_section(BoxPrompt, "prompt", prompt))
+    geometry, finish = open_policy(policy)
+    parts = load_box_parts(source, geometry, seed=seed)
+    setup = box_setup(
+        parts,
+        finish(*box_words(parts, style), style=style),
+        style,
+        ramps=source.ramps,
+        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        seed=seed,
+        workdir=workdir,
+    )
+    first, *rest = chain(setup, training)
+    return [first._replace(start=setup.policy.load), *rest]
 
 
-def chain(
-    setup: Setup,
-    *,
-    warm_start: Mapping[str, Any],
-    train: Mapping[str, Any],
-    prefix: str = "",
-) -> list[Stage]:
+def read_training(
+    warm_start: Mapping[str, Any], train: Mapping[str, Any], *, prefix: str = ""
+) -> Training:
+    """The sections `warm_start` and `train`; `prefix` before their names in errors."""
+    supervised = (Supervised, BoxFlaws)
+    return Training(
+        read_sections(supervised, f"{prefix}warm_start", warm_start),
+        check_method(train["method"]),
+        read_sections((Exploration, BoxRewards), f"{prefix}train.grpo", train["grpo"]),
+        read_sections(supervised, f"{prefix}train.sft", train["sft"]),
+    )
+
+
+def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
     """The stages of a setup, `prefix` before their names."""
-    method = check_method(train["method"])
-    found = []
-    if warm_start["steps"]:
+    found, before = [], {}
+    options, flaws = training.warm_start
+    if options.steps:
         name = f"{prefix}warm_start"
-        found.append(supervised_stage(name, setup, warm_start, before={}))
-    before = {stage.name: setup.workdir / stage.name / "eval" for stage in found}
-    make_stage = grpo_stage if method == "grpo" else supervised_stage
-    found.append(make_stage(prefix + method, setup, train[method], before=before))
+        found.append(box_supervised_stage(name, setup, options, flaws, before={}))
+        before[name] = setup.workdir / name / "eval"
+    make = grpo_stage if training.method == "grpo" else box_supervised_stage
+    options, own = training.grpo if training.method == "grpo" else training.sft
+    found.append(make(prefix + training.method, setup, options, own, before=before))
     return found
 
 
@@ -82,45 +139,39 @@ def check_method(method: str) -> str:
 def grpo_stage(
     name: str,
     setup: Setup,
-    options: Mapping[str, Any],
+    options: Exploration,
+    rewards: BoxRewards,
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """GRPO under a threshold; the options are those of `systems.medloc.build`.
+    """GRPO under a threshold.
 
     Raises:
         ValueError: `max_tokens` that some right answer exceeds, an unknown schedule.
     """
-    schedule = make_schedule(options["schedule"], options["schedule_changes"])
-    if options["reward"] == "fixed":
-        schedule = schedules.fixed_schedule(options["fixed_tau"])
-    functions = {
-        name: load_reward(where) for name, where in options["python_rewards"].items()
-    }
-    host_rewards = None
-    if functions:
-        asked = setup.encoding._replace(questions=options["questions"])
-        records = find_records(setup.parts.train, asked, seed=setup.seed + 1)
-        host_rewards = make_host_rewards(
-            functions, setup.policy.tokenizer, records, box_columns
-        )
+    schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
+    if rewards.reward == "fixed":
+        schedule = schedules.fixed_schedule(rewards.fixed_tau)
     build = partial(
         medloc.build,
-        accuracy=options["reward"],
-        schedule=schedule,
-        total_steps=options["steps"],
-        reward_weights=dict.fromkeys(functions, 1.0) | dict(options["reward_weights"]),
-        entries=options["entries"],
-        host_rewards=host_rewards,
+        rewards=medloc.Rewards(
+            accuracy=rewards.reward,
+            schedule=schedule,
+            total_steps=options.steps,
+            entries=rewards.entries,
+        ),
     )
     return exploration_stage(
         name,
         setup,
         options,
+        rewards,
         build,
-        before=before,
+        weights=dict.fromkeys(options.python_rewards, 1.0)
+        | dict(options.reward_weights),
         show=SHOW,
         check=partial(self_test, setup, tau=float(schedule.target)),
+        before=before,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
-from medjax.data.volumes.packs import find_pack
+from medjax.data.volumes.atlas import TEMPLATE
 from medjax.recipes.qmri.methods import in_order, make_classical
 from medjax.recipes.qmri.score import make_score
 from medjax.recipes.qmri.setup import Setup, make_basis, make_setup, measured_batch
@@ -114,7 +114,7 @@ def fit_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
 
 def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
     """What must not change when a run resumes."""
-    pack = find_pack("nilearn").sha256 if setup.data["source"] == "brains" else None
+    pack = TEMPLATE.sha256 if setup.data["source"] == "brains" else None
     design = {k: x for k, x in setup.design._asdict().items() if k not in _SCHEDULING}
     return {
         "data": {**setup.data, "pack": pack},

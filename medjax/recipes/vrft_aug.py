@@ -1,26 +1,100 @@
 """The stages of a `vrft_aug` run: localisation first if wanted, then classes."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from medjax.data.batches import Parts
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes import medloc
 from medjax.recipes.boxes.task import (
-    grounding_setup,
-    grounding_words,
-    load_grounding,
-    make_style,
+    BoxData,
+    BoxPrompt,
+    box_setup,
+    box_style,
+    box_words,
+    load_box_parts,
 )
-from medjax.recipes.classes.task import label_corpus, label_setup, label_stage
+from medjax.recipes.classes.rewards import LabelRewards, make_rewards, reward_weights
+from medjax.recipes.classes.score import Probe
+from medjax.recipes.classes.task import (
+    LabelFlaws,
+    LabelRun,
+    label_corpus,
+    label_run,
+    label_supervised_stage,
+    self_test,
+)
+from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.opening import open_policy
-from medjax.recipes.policy.stages import Setup, supervised_stage
+from medjax.recipes.policy.stages import Exploration, Supervised, exploration_stage
+from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.sections import read_section, read_sections
 from medjax.runtime.stages import Stage
+from medjax.systems import vrft_aug
 
 BOXES = "boxes_"  # before the names of the localisation stages
 ZERO_SHOT = "localisation, zero-shot"
+SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length")
+
+
+class LabelData(NamedTuple):
+    """The config's section; all but the last two are options of `load_label_parts`."""
+
+    source: str
+    size: tuple[int, int]
+    field: float
+    margin: float
+    least: float
+    shift: float
+    scale: tuple[float, float]
+    mirror: bool
+    test_draws: int
+    balance: bool
+    classes: str
+    ordinal: bool | None
+    question: str
+    test: str
+    test_share: float
+    descriptions: str
+    prompt_knowledge: bool
+    recite: bool
+    reason_words: int
+    phrasings: int
+    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+    probe: Probe
+
+
+class LabelPrompt(NamedTuple):
+    """The config's section: the words around a question."""
+
+    system: str  # see `named_style`
+    answer: str  # letter, name or grade; empty: grade where ordinal, or letter
+    instruct: bool  # say how to answer
+    room: int  # tokens that a question may have, knowledge included
+
+
+class Localisation(NamedTuple):
+    """The config's section: what comes before, as a `medloc` run has it."""
+
+    use: bool
+    words: bool  # a tiny policy gets the words of boxes also where they are not used
+    data: BoxData
+    prompt: BoxPrompt
+    training: medloc.Training
+    evaluation: Evaluation
+
+
+class Training(NamedTuple):
+    """The stages about classes that a config's sections ask for."""
+
+    warm_start: tuple[Supervised, LabelFlaws]
+    method: str  # one of medloc.METHODS
+    grpo: tuple[Exploration, LabelRewards]
+    sft: tuple[Supervised, LabelFlaws]
 
 
 def stages(
@@ -40,96 +114,168 @@ def stages(
     Args:
         seed: of data and splits.
         workdir: of the run.
-        policy: options of `open_policy`.
-        prompt: `system`, `answer` (empty: grades of ordinal classes, else letters) and
-            `instruct`: say how to answer; `room`: most tokens of a question.
-        data: options of `load_label_parts`; `ramps` and `probe`.
-        localisation: `use`, and the sections of a `medloc` run that differ: `data`,
-            `prompt`, `warm_start`, `train`, `evaluation`. `words`: a tiny policy gets
-            the words of boxes also where they are not used.
-        warm_start: supervised training on answers before; `steps` 0 leaves it out.
-        train: `method` "grpo" or "sft", and its options.
-        evaluation: see `label_setup`.
+        policy: see `open_policy`.
+        prompt: a `LabelPrompt`.
+        data: a `LabelData`.
+        localisation: a `Localisation`; its `warm_start` and `train` are those of a
+            `medloc` run.
+        warm_start: a `Supervised` with `LabelFlaws`; `steps` 0 leaves it out.
+        train: `method`, and the options of each: a `Supervised` with `LabelFlaws`, an
+            `Exploration` with `LabelRewards`.
+        evaluation: an `Evaluation`.
     """
-    medloc.check_method(train["method"])
-    first = localisation if localisation["use"] else None
-    worded = localisation["use"] or (localisation["words"] and not policy["path"])
+    training = read_training(warm_start, train)
+    first = read_localisation(localisation)
+    source = read_section(LabelData, "data", data)
+    words = read_section(LabelPrompt, "prompt", prompt)
     geometry, finish = open_policy(policy)
-    label_options = {k: x for k, x in data.items() if k not in ("ramps", "probe")}
-    found = load_label_parts(seed=seed, **label_options)
-    style = make_label_style(prompt, found)
-    texts, answers = label_corpus(found, style)
-    boxes, box_style = None, make_style(localisation["prompt"])
-    if worded:
-        boxes = load_grounding(localisation["data"], geometry, seed=seed)
-        more_texts, more_answers = grounding_words(boxes, box_style)
-        texts, answers = (*texts, *more_texts), (*answers, *more_answers)
-    made = finish(texts, answers, style=style)
-    where = {"seed": seed, "workdir": workdir}
-    setup = label_setup(
-        found,
-        made,
+    labels = load_labels(source, seed=seed)
+    style = label_style(words, labels)
+    texts, answers = label_corpus(labels, style)
+    boxes = None
+    if first.use or (first.words and not policy["path"]):
+        boxes = load_box_parts(first.data, geometry, seed=seed)
+        box_texts, box_answers = box_words(boxes, box_style(first.prompt))
+        texts, answers = (*texts, *box_texts), (*answers, *box_answers)
+    opened = finish(texts, answers, style=style)
+    run = label_run(
+        labels,
+        opened,
         style,
-        room=prompt["room"],
-        ramps=data["ramps"],
-        probe=data["probe"],
-        evaluation=evaluation,
-        **where,
+        room=words.room,
+        ramps=source.ramps,
+        probe=source.probe,
+        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        seed=seed,
+        workdir=workdir,
     )
-    chain = []
-    if first is not None and boxes is not None:
-        box_setup = grounding_setup(
-            boxes,
-            made,
-            box_style,
-            ramps=first["data"]["ramps"],
-            evaluation=first["evaluation"],
-            **where,
-        )
-        options = {"warm_start": first["warm_start"], "train": first["train"]}
-        chain += medloc.chain(box_setup, **options, prefix=BOXES)
-    chain += label_chain(
-        setup, found, warm_start=warm_start, train=train, zero_shot=bool(chain)
-    )
-    chain[0] = chain[0]._replace(start=made.start)
-    return chain
+    located = []
+    if first.use and boxes is not None:
+        located = localisation_chain(first, boxes, opened, seed=seed, workdir=workdir)
+    head, *rest = located + label_chain(run, training, zero_shot=bool(located))
+    return [head._replace(start=opened.load), *rest]
 
 
-def label_chain(
-    setup: Setup,
-    found: LabelParts,
-    *,
-    warm_start: Mapping[str, Any],
-    train: Mapping[str, Any],
-    zero_shot: bool,
+def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Training:
+    """The sections `warm_start` and `train`."""
+    supervised = (Supervised, LabelFlaws)
+    return Training(
+        read_sections(supervised, "warm_start", warm_start),
+        medloc.check_method(train["method"]),
+        read_sections((Exploration, LabelRewards), "train.grpo", train["grpo"]),
+        read_sections(supervised, "train.sft", train["sft"]),
+    )
+
+
+def read_localisation(section: Mapping[str, Any]) -> Localisation:
+    """The section `localisation`."""
+    name = "localisation"
+    return Localisation(
+        section["use"],
+        section["words"],
+        read_section(BoxData, f"{name}.data", section["data"]),
+        read_section(BoxPrompt, f"{name}.prompt", section["prompt"]),
+        medloc.read_training(
+            section["warm_start"], section["train"], prefix=f"{name}."
+        ),
+        read_section(Evaluation, f"{name}.evaluation", section["evaluation"]),
+    )
+
+
+def load_labels(data: LabelData, *, seed: int) -> LabelParts:
+    """Pictures and words of the config's source, see `load_label_parts`."""
+    options = data._asdict()
+    for name in ("ramps", "probe"):
+        del options[name]
+    return load_label_parts(seed=seed, **options)
+
+
+def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
+    """The words around a question, and the form of its answer."""
+    task = source.wording.task
+    answer = prompt.answer or ("grade" if task.ordinal else "letter")
+    suffix = label_instruction(answer) if prompt.instruct else ""
+    return named_style(system=prompt.system, suffix=suffix, answer=answer)
+
+
+def localisation_chain(
+    first: Localisation, boxes: Parts, policy: Policy, *, seed: int, workdir: Path
 ) -> list[Stage]:
+    """The stages about boxes that come before those about classes."""
+    setup = box_setup(
+        boxes,
+        policy,
+        box_style(first.prompt),
+        ramps=first.data.ramps,
+        evaluation=first.evaluation,
+        seed=seed,
+        workdir=workdir,
+    )
+    return medloc.chain(setup, first.training, prefix=BOXES)
+
+
+def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[Stage]:
     """The stages about classes.
 
     With `zero_shot` the first of them is evaluated before its first step too: that is
     what the policy knows about classes from the stages before.
     """
+    workdir = run.setup.workdir
     before: dict[str, Path] = {}
     chain = []
-    if warm_start["steps"]:
-        chain.append(supervised_stage("warm_start", setup, warm_start, before={}))
-        before["warm_start"] = setup.workdir / "warm_start" / "eval"
-    method = train["method"]
+    options, flaws = training.warm_start
+    if options.steps:
+        chain.append(
+            label_supervised_stage("warm_start", run, options, flaws, before={})
+        )
+        before["warm_start"] = workdir / "warm_start" / "eval"
     if zero_shot:
-        name = chain[0].name if chain else method
-        before[ZERO_SHOT] = setup.workdir / name / "eval" / "0"
-    if method == "sft":
-        chain.append(supervised_stage("sft", setup, train["sft"], before=before))
-    else:
-        options = train["grpo"]
-        chain.append(label_stage("grpo", setup, options, found, before=before))
+        name = chain[0].name if chain else training.method
+        before[ZERO_SHOT] = workdir / name / "eval" / "0"
+    make = label_stage if training.method == "grpo" else label_supervised_stage
+    options, own = training.grpo if training.method == "grpo" else training.sft
+    chain.append(make(training.method, run, options, own, before=before))
     if zero_shot:
         chain[0] = chain[0]._replace(evaluate_first=True)
     return chain
 
 
-def make_label_style(prompt: Mapping[str, Any], found: LabelParts) -> Style:
-    """The words around a question from a config's section."""
-    task = found.wording.task
-    answer = prompt["answer"] or ("grade" if task.ordinal else "letter")
-    suffix = label_instruction(answer) if prompt["instruct"] else ""
-    return Style(prompt["system"] or None, suffix, answer)
+def label_stage(
+    name: str,
+    run: LabelRun,
+    options: Exploration,
+    rewards: LabelRewards,
+    *,
+    before: Mapping[str, Path],
+) -> Stage:
+    """GRPO with the rewards of `systems.vrft_aug`.
+
+    Raises:
+        ValueError: see `reward_weights` and `make_rewards`.
+    """
+    task = run.source.wording.task
+    build = partial(
+        vrft_aug.build,
+        rewards=make_rewards(
+            rewards,
+            labels=run.labels,
+            references=run.source.references,
+            classes=len(task.classes),
+        ),
+    )
+    return exploration_stage(
+        name,
+        run.setup,
+        options,
+        rewards,
+        build,
+        weights=reward_weights(
+            options.reward_weights,
+            tuple(options.python_rewards),
+            grade=rewards.grade,
+            task=task,
+        ),
+        show=SHOW,
+        check=partial(self_test, run, min_words=rewards.min_words),
+        before=before,
+    )

@@ -23,17 +23,19 @@ class Overlay(NamedTuple):
     """One answer; boxes are (x1, y1, x2, y2) in pixels of `image`."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    query: str
+    query: str  # shown under the image, shortened to 84 characters
     truth: Float[np.ndarray, "4"]
     box: Float[np.ndarray, "4"] | None  # None: no box could be read
-    iou: float
+    iou: float  # 0 to 1
 
 
 def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
-    """Indices of the best, the median and the worst `count` answers, best first.
+    """Indices of the "best", the "median" and the "worst" answers, best first.
 
-    Each answer at most once: with fewer than 3 * count the rows get shorter. Equal IoUs
-    keep their order.
+    Args:
+        iou: Of N answers; equal ones keep their order, and none gives empty rows.
+        count: How many answers a row has, 1 or more. Each answer is in one row at
+            most, so with fewer than 3 * count of them the rows get shorter.
     """
     order = np.argsort(-np.asarray(iou), kind="stable").tolist()
     count = min(count, -(-len(order) // 3))
@@ -45,10 +47,14 @@ def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
 
 
 def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
-    """Rows of the best, median and worst `count` answers with query and IoU.
+    """Rows of the best, median and worst answers with query and IoU.
+
+    Args:
+        answers: At least one; their images may differ in size.
+        count: How many answers a row has, see `pick`.
 
     Raises:
-        ValueError: no answers, or a box that is not four finite numbers.
+        ValueError: No answers, or a box that is not four finite numbers.
     """
     if not answers:
         raise ValueError("no answers to draw")

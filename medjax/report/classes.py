@@ -19,9 +19,9 @@ class Answer(NamedTuple):
     """One answer about one picture."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    truth: str
-    said: str | None  # None: no class could be read
-    text: str  # what the policy wrote
+    truth: str  # name of the true class
+    said: str | None  # name of the class answered; None: none could be read
+    text: str  # what the policy wrote; its first 110 characters are shown
 
 
 def confusion_figure(
@@ -31,8 +31,13 @@ def confusion_figure(
 ) -> "Figure":
     """Counts of true class (rows) and answer (columns); shade: share of the row.
 
-    Classes that are neither asked nor answered are left out; -1 is an answer that could
-    not be read, a column of its own where there is one.
+    Classes that neither occur nor were answered are left out.
+
+    Args:
+        label: The true class of each of N answers, from 0 to C - 1; at least one.
+        predicted: The class answered, or -1 where none could be read: such answers
+            get a column of their own, where there are any.
+        classes: The name of each of the C classes, in the order of their numbers.
     """
     from matplotlib.figure import Figure
 
@@ -68,11 +73,13 @@ def answer_sheet(answers: Sequence[Answer], *, count: int) -> "Figure":
     """A row of right and a row of wrong answers, with what was thought and said.
 
     Args:
-        answers: of an evaluation; both rows take classes in turn, not the first ones.
-        count: answers in a row.
+        answers: All of an evaluation, at least one: each row takes one of each true
+            class in turn, not the first ones.
+        count: How many answers a row shows at most, 1 or more. A row without any
+            answer is left out.
 
     Raises:
-        ValueError: no answers.
+        ValueError: No answers.
     """
     if not answers:
         raise ValueError("no answers to draw")
@@ -98,11 +105,11 @@ def answer_sheet(answers: Sequence[Answer], *, count: int) -> "Figure":
 
 def _in_turn(answers: Sequence[Answer]) -> list[Answer]:
     """One of each true class, then the second of each, and so on."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     turns = []
     for answer in answers:
-        turns.append(seen.get(answer.truth, 0))
-        seen = seen | {answer.truth: turns[-1] + 1}
+        turns.append(counts.get(answer.truth, 0))
+        counts = counts | {answer.truth: turns[-1] + 1}
     order = np.argsort(turns, kind="stable")
     return [answers[n] for n in order]
 

@@ -50,6 +50,12 @@ def training_curves(
 
     Faint: each step; strong: mean over a fortieth of the run, never across a raise of
     the threshold (dotted), where rewards jump. None when the run has none of them.
+
+    Args:
+        metrics: Of the training steps by name, see `read_metrics`; others than those
+            in `PANELS` are not shown.
+        evals: Scores of the evaluations by name, likewise; all but `n` get a panel.
+        raises: Of the threshold, in order, see `find_raises`.
     """
     panels = [
         (label, metrics[name], False) for name, label in PANELS if name in metrics
@@ -76,7 +82,10 @@ def training_curves(
 def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None":
     """tau with each raise numbered, what a raise needs, and the causes as a table.
 
-    None when the run has no `tau`.
+    Args:
+        metrics: Of the training steps by name; without `tau` the result is None, and
+            without `window_hit_rate` the panel of what a raise needs is left out.
+        raises: In order, see `find_raises`; there may be none.
     """
     if "tau" not in metrics:
         return None
@@ -127,12 +136,16 @@ def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None"
 def signal_stack(metrics: Metrics) -> "Figure | None":
     """Shares of the groups that taught something, and of those that could not.
 
-    The parts are those of `rl.signal`; running means. None when the run counted none.
+    The parts are those of `rl.signal`; running means over a fortieth of the run.
+
+    Args:
+        metrics: Of the training steps by name; those in `SIGNAL` are counts of groups.
+            Without any of them the result is None.
     """
-    found = [(label, c, metrics[name]) for name, label, c in SIGNAL if name in metrics]
-    if not found:
+    parts = [(label, c, metrics[name]) for name, label, c in SIGNAL if name in metrics]
+    if not parts:
         return None
-    labels, colours, counted = zip(*found, strict=True)
+    labels, colours, counted = zip(*parts, strict=True)
     steps = counted[0].step
     counts = np.stack([np.interp(steps, s.step, s.value) for s in counted])
     total = counts.sum(axis=0)

@@ -69,17 +69,20 @@ def write_report(
     run does not have is left out.
 
     Args:
-        workdir: the run's folder.
-        title: head of the page.
-        tables: scores, in order.
-        answers: evaluated answers, for the sheet of overlays.
-        figures: others by name, before the run's own.
-        count: answers in a row of that sheet.
-        note: a sentence under the title.
+        workdir: The folder that a run wrote into; none of the three files has to be
+            there.
+        title: Stands at the head of the page.
+        tables: Of scores, in the order of the page; there may be none.
+        answers: Evaluated answers, for the sheet of overlays; without any it is left
+            out.
+        figures: Further figures by name, which come before the run's own. The name
+            becomes that of the PNG file and picks a caption from `CAPTIONS`.
+        count: How many answers a row of that sheet has, 1 or more.
+        note: A sentence under the title; the empty text leaves it out.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: a metrics file holds something else; names file and line.
+        FileNotFoundError: There is no such folder.
+        ValueError: A metrics file holds something else; names file and line.
     """
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
@@ -89,14 +92,14 @@ def write_report(
         for name in ("metrics.jsonl", "eval.jsonl")
     )
     raises = find_raises(metrics)
-    found = {
+    drawn = {
         **(figures or {}),
         "overlays": contact_sheet(answers, count=count) if answers else None,
         "threshold": threshold_path(metrics, raises),
         "curves": training_curves(metrics, evals=evals, raises=raises),
         "signal": signal_stack(metrics),
     }
-    pictures = {name: png_bytes(figure) for name, figure in found.items() if figure}
+    pictures = {name: png_bytes(figure) for name, figure in drawn.items() if figure}
     for name, picture in pictures.items():
         write_file(workdir / "figures" / f"{name}.png", picture)
     path = workdir / "manifest.json"
@@ -116,12 +119,14 @@ def render_page(
     """The page as HTML that needs no other file.
 
     Args:
-        title: its head.
-        tables: see `Table`.
-        figures: PNG files by name; those in `CAPTIONS` get theirs.
-        starts: the manifest, one record per start of the run; `config` of the last is
-            shown apart.
-        note: a sentence under the title.
+        title: Stands at the head, and in the browser's tab; like all texts here it is
+            escaped.
+        tables: In the order of the page; their first column is aligned to the left.
+        figures: The bytes of PNG files by name. Names in `CAPTIONS` get the caption
+            there, others their name.
+        starts: The manifest: one record per start of the run. The last one is shown,
+            its `config` apart; without any the page has no such part.
+        note: A sentence under the title; the empty text leaves it out.
     """
     escaped = html.escape(title)
     parts = [f"<h1>{escaped}</h1>"]
@@ -183,7 +188,10 @@ def _json(value: Any) -> str:
 
 
 def write_file(path: pathlib.Path, data: bytes) -> pathlib.Path:
-    """Write a file under a temporary name, then rename it."""
+    """Write a file under a temporary name, then rename it; return its path.
+
+    Folders that are missing are made, and a file that is there is replaced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -23,10 +23,10 @@ class Scale(NamedTuple):
     """How a contrast is shown, ms; the colour maps are perceptually uniform."""
 
     label: str
-    largest: float
-    sigma: float  # largest sigma
-    error: float  # largest absolute error
-    colours: str
+    largest: float  # value at the end of the colour bar, which begins at 0
+    sigma: float  # the same for a sigma
+    error: float  # the same for an error, whose bar begins at minus it
+    colours: str  # matplotlib's name of the colour map of values
 
 
 SCALES = {
@@ -56,14 +56,17 @@ def map_figure(
     """A map beside its sigma and the fit's status.
 
     Args:
-        value: T1 or T2, s.
-        sigma: its standard deviation, s; its panel is left out without it.
-        status: codes of `levels`; likewise.
-        contrast: a key of `SCALES`.
-        levels: names of the codes; those that occur are named.
-        roi: outside map and sigma are black.
-        title: over the figure.
-        turns: quarter turns to the left for display; 1 for a NIfTI's axial slice.
+        value: T1 or T2 in s. What is not finite is black, what is larger than the
+            contrast's scale is shown as its end.
+        sigma: Its standard deviation in s; None leaves this panel out.
+        status: A code from 0 on for each voxel; None leaves this panel out.
+        contrast: Which of `SCALES` the colours follow: "t2", "t1" or "vfa".
+        levels: The name of each code. The legend names the codes that occur, with
+            their share of the image, and one without a name by its number.
+        roi: Map and sigma are black where it is False; None shows all.
+        title: Stands over the figure; the empty text leaves it out.
+        turns: How many quarter turns to the left the images are shown with, any whole
+            number; 1 suits a NIfTI's axial slice.
     """
     scale = SCALES[contrast]
     count = 1 + (sigma is not None) + (status is not None)
@@ -92,16 +95,19 @@ def comparison_sheet(
     """Each method's map over its signed error, the reference in front.
 
     Args:
-        reference: T1 or T2, s.
-        estimates: maps by method, s.
-        contrast: a key of `SCALES`.
-        roi: what is compared; outside is black.
-        notes: a line under a method's name, such as its scores.
-        title: over the figure.
-        turns: see `map_figure`.
+        reference: T1 or T2 in s.
+        estimates: The map in s of each method by its name, at least one. Five columns
+            fit beside each other, the reference among them; more go below.
+        contrast: Which of `SCALES` the colours follow: "t2", "t1" or "vfa".
+        roi: True where maps are compared; the rest is black.
+        notes: A line under a method's name, such as its scores, by the method; a
+            method may have none.
+        title: Stands over the figure; the empty text leaves it out.
+        turns: How many quarter turns to the left the images are shown with, any whole
+            number; 1 suits a NIfTI's axial slice.
 
     Raises:
-        ValueError: no methods, or maps of another size.
+        ValueError: No methods, or maps of another size than the reference.
     """
     wrong = [n for n, m in estimates.items() if m.shape != reference.shape]
     if wrong or not estimates:
@@ -140,12 +146,13 @@ def calibration_figure(
     """RMS error against sigma, and observed against nominal coverage, by method.
 
     Args:
-        curves: (sigma, error, nominal, observed) of each, the first two in s: what
-            `evals.calibration.calibration` returns.
-        title: over the figure.
+        curves: What `evals.calibration.calibration` returns for each method by its
+            name: sigma and error of the bins in s, then nominal and observed coverage
+            from 0 to 1. Values that are not above 0 do not fit on the logarithmic axes.
+        title: Stands over the figure; the empty text leaves it out.
 
     Raises:
-        ValueError: no curves.
+        ValueError: No curves.
     """
     if not curves:
         raise ValueError("no curves to draw")
@@ -161,9 +168,11 @@ def calibration_figure(
         errors.plot(1e3 * np.asarray(sigma), 1e3 * np.asarray(error), **style)
         coverage.plot(nominal, observed, **style)
         values += [1e3 * np.asarray(sigma), 1e3 * np.asarray(error)]
-    seen = np.concatenate(values)
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    ends = (0.8 * seen.min(), 1.25 * seen.max()) if len(seen) else (1.0, 10.0)
+    positive = np.concatenate(values)
+    positive = positive[np.isfinite(positive) & (positive > 0)]
+    ends = (
+        (0.8 * positive.min(), 1.25 * positive.max()) if len(positive) else (1.0, 10.0)
+    )
     line = {"color": "#888888", "linewidth": 1, "linestyle": "--", "zorder": 0}
     errors.plot(ends, ends, **line)
     errors.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
@@ -184,7 +193,10 @@ def calibration_figure(
 
 
 def write_png(path: str | os.PathLike[str], figure: "Figure") -> Path:
-    """Store a figure under a temporary name, then rename it."""
+    """Store a figure as a PNG file under a temporary name, then rename it.
+
+    Folders that are missing are made, and a file that is there is replaced.
+    """
     return write_file(Path(path), png_bytes(figure))
 
 
@@ -227,9 +239,9 @@ def _panel(
     if bar is not None:
         extend = "both" if limits[0] < 0 else "max"
         beside = axis.inset_axes((1.03, 0, 0.05, 1))  # as high as the image
-        found = axis.figure.colorbar(shown, cax=beside, extend=extend)
-        found.ax.tick_params(labelsize=7)
-        found.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
+        colorbar = axis.figure.colorbar(shown, cax=beside, extend=extend)
+        colorbar.ax.tick_params(labelsize=7)
+        colorbar.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
 
 
 def _states(

@@ -11,35 +11,37 @@ from jaxtyping import Float, Int
 
 
 class Series(NamedTuple):
-    """One metric over a run."""
+    """One metric over a run, in the order of its file."""
 
-    step: Int[np.ndarray, "M"]
-    value: Float[np.ndarray, "M"]
+    step: Int[np.ndarray, "M"]  # steps done when it was written
+    value: Float[np.ndarray, "M"]  # may be NaN
 
 
 class Raise(NamedTuple):
     """One raise of the threshold and the window's numbers that caused it."""
 
-    step: int
-    tau_before: float
+    step: int  # steps done when it was decided
+    tau_before: float  # IoU, 0 to 1
     tau_after: float
-    hit_rate: float
-    deviation: float
-    margin: float
+    hit_rate: float  # of the window, 0 to 1
+    deviation: float  # of the hit rate within the window
+    margin: float  # mean IoU of the window less tau
 
 
 Metrics = Mapping[str, Series]
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
-    """The scalars of a JSON-lines file, one object with `step` a line, by name.
+    """The numbers of a JSON-lines file, one object with `step` a line, by name.
 
-    A last line that a kill cut short is left out; what is no number is no series.
+    Args:
+        path: An existing file; an empty one gives no series. A last line that a kill
+            cut short is left out, and so is every value that is no number.
 
     Raises:
-        ValueError: another line is no such object; names file and line.
+        ValueError: Another line is no such object; names file and line.
     """
-    found: dict[str, list[tuple[int, float]]] = {}
+    pairs_by_name: dict[str, list[tuple[int, float]]] = {}
     lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
@@ -54,15 +56,19 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
             ) from error
         for name, value in row.items():
             if isinstance(value, int | float):
-                found.setdefault(name, []).append((step, float(value)))
+                pairs_by_name.setdefault(name, []).append((step, float(value)))
     return {
         name: Series(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs]))
-        for name, pairs in found.items()
+        for name, pairs in pairs_by_name.items()
     }
 
 
 def find_raises(metrics: Metrics) -> list[Raise]:
-    """The steps whose `window_raised` is 1, with the numbers of their decision."""
+    """The steps whose `window_raised` is 1, with the numbers of their decision.
+
+    A number that the run did not write at that step is NaN; without `window_raised`
+    there are no raises.
+    """
     if "window_raised" not in metrics:
         return []
     steps = metrics["window_raised"].step[metrics["window_raised"].value == 1]
@@ -77,9 +83,13 @@ def find_raises(metrics: Metrics) -> list[Raise]:
 def running_mean(
     value: Float[np.ndarray, "M"], *, width: int
 ) -> Float[np.ndarray, "M"]:
-    """Centred mean over `width` neighbours, fewer at the ends.
+    """Centred mean over neighbours.
 
-    NaN entries are left out; NaN where a window holds nothing else.
+    Args:
+        value: At least one number. What is not finite is left out, and a window that
+            holds nothing else gives NaN.
+        width: How many neighbours a mean takes, the entry itself among them, 1 or
+            more; there are fewer at the ends.
     """
     here = np.isfinite(value)
     kernel = np.ones(min(width, len(value)))
@@ -89,7 +99,7 @@ def running_mean(
 
 
 def value_at(metrics: Metrics, name: str, *, step: int) -> float:
-    """The value of a metric at a step; NaN where it was not written."""
+    """The last value of a metric at a step; NaN where it was not written."""
     if name not in metrics:
         return float("nan")
     rows = np.flatnonzero(metrics[name].step == step)

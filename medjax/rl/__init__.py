@@ -1,1 +1,189 @@
-"""Reinforcement learning on arrays: boxes, rewards, advantages, losses, thresholds."""
+"""Reinforcement learning on arrays: boxes, rewards, advantages, losses, thresholds.
+
+Every function here is pure, works under jit, vmap and grad, and knows no model. Those
+that read completions need tables of the tokenizer's vocabulary (`build_tables`), of the
+classes (`label_tables`) or of their descriptions (`recitation_tables`).
+"""
+
+from medjax.rl.advantages import (
+    GroupStatistics,
+    gdpo_advantages,
+    group_advantages,
+    group_statistics,
+)
+from medjax.rl.boxes import (
+    FRAMES,
+    box_iou,
+    clip_boxes,
+    convert_boxes,
+    generalized_box_iou,
+    smart_resize,
+)
+from medjax.rl.grpo import grpo_loss
+from medjax.rl.label_rewards import (
+    GRADE_RULES,
+    check_grade_table,
+    fuzzy_grade_reward,
+    grade_table,
+    label_format_reward,
+    label_reward,
+)
+from medjax.rl.reductions import loss_denominator, reduce_tokens
+from medjax.rl.rewards import (
+    combine_rewards,
+    format_reward,
+    parsed_iou,
+    progress_reward,
+    progress_threshold,
+    raw_iou_reward,
+    threshold_reward,
+)
+from medjax.rl.sampling import Samples, restrict_logits, rollout_keys, sample_loop
+from medjax.rl.schedules import (
+    COSINE,
+    LINEAR,
+    PIECEWISE,
+    ThresholdSchedule,
+    check_schedule,
+    cosine_schedule,
+    fixed_aggressive_schedule,
+    fixed_conservative_schedule,
+    fixed_moderate_schedule,
+    fixed_schedule,
+    linear_schedule,
+    piecewise_schedule,
+)
+from medjax.rl.signal import group_signal, has_signal, reward_signal
+from medjax.rl.surrogates import (
+    cispo_surrogate,
+    clip_surrogate,
+    drop_truncated,
+    importance_weights,
+    kl_estimate,
+    off_policy_keep,
+    sapo_surrogate,
+    vespo_surrogate,
+)
+from medjax.rl.text.box_text import Parsed, parse_text
+from medjax.rl.text.boxes import (
+    ParseTables,
+    build_tables,
+    fold_bytes,
+    parse_completions,
+)
+from medjax.rl.text.label_text import (
+    LabelForms,
+    ParsedLabels,
+    label_forms,
+    option_letters,
+    parse_label_text,
+    read_label,
+)
+from medjax.rl.text.labels import LabelTables, label_tables, parse_labels
+from medjax.rl.text.recitation import (
+    Words,
+    bleu,
+    count_different,
+    read_words,
+    recitation_reward,
+    score_words,
+)
+from medjax.rl.text.recitation_text import recitation_score, sentence_bleu
+from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
+from medjax.rl.text.words import split_words
+from medjax.rl.threshold import (
+    RaiseLog,
+    ThresholdState,
+    init_threshold,
+    raise_threshold,
+    update_threshold,
+    window_statistics,
+)
+
+__all__ = [
+    "COSINE",
+    "FRAMES",
+    "GRADE_RULES",
+    "LINEAR",
+    "PIECEWISE",
+    "GroupStatistics",
+    "LabelForms",
+    "LabelTables",
+    "ParseTables",
+    "Parsed",
+    "ParsedLabels",
+    "RaiseLog",
+    "RecitationTables",
+    "Samples",
+    "ThresholdSchedule",
+    "ThresholdState",
+    "Words",
+    "bleu",
+    "box_iou",
+    "build_tables",
+    "check_grade_table",
+    "check_schedule",
+    "cispo_surrogate",
+    "clip_boxes",
+    "clip_surrogate",
+    "combine_rewards",
+    "convert_boxes",
+    "cosine_schedule",
+    "count_different",
+    "drop_truncated",
+    "fixed_aggressive_schedule",
+    "fixed_conservative_schedule",
+    "fixed_moderate_schedule",
+    "fixed_schedule",
+    "fold_bytes",
+    "format_reward",
+    "fuzzy_grade_reward",
+    "gdpo_advantages",
+    "generalized_box_iou",
+    "grade_table",
+    "group_advantages",
+    "group_signal",
+    "group_statistics",
+    "grpo_loss",
+    "has_signal",
+    "importance_weights",
+    "init_threshold",
+    "kl_estimate",
+    "label_format_reward",
+    "label_forms",
+    "label_reward",
+    "label_tables",
+    "linear_schedule",
+    "loss_denominator",
+    "off_policy_keep",
+    "option_letters",
+    "parse_completions",
+    "parse_label_text",
+    "parse_labels",
+    "parse_text",
+    "parsed_iou",
+    "piecewise_schedule",
+    "progress_reward",
+    "progress_threshold",
+    "raise_threshold",
+    "raw_iou_reward",
+    "read_label",
+    "read_words",
+    "recitation_reward",
+    "recitation_score",
+    "recitation_tables",
+    "reduce_tokens",
+    "restrict_logits",
+    "reward_signal",
+    "rollout_keys",
+    "sample_loop",
+    "sapo_surrogate",
+    "score_words",
+    "sentence_bleu",
+    "smart_resize",
+    "split_words",
+    "threshold_reward",
+    "update_threshold",
+    "vespo_surrogate",
+    "window_statistics",
+]

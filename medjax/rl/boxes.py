@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from medjax.rl.reductions import at_least_float32
+from medjax.checks import check_arrays
+from medjax.masked import at_least_float32
 
 FRAMES = ("original", "resized", "unit", "thousand")
 
@@ -34,7 +35,17 @@ def box_iou(
     An empty or inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. NaN propagates.
     Computed in float32 at least. Unlike VLM-R1, no pixel is added to or taken from an
     end, so a box has IoU 1 with itself in every frame.
+
+    Args:
+        boxes: Corners (x1, y1, x2, y2) in any frame; integers will do.
+        targets: Corners in the same frame, with as many leading axes. An axis of
+            length 1 stands for all of the other's, so `boxes[:, None]` and
+            `targets[None]` give every pair.
+
+    Returns:
+        A number from 0 to 1 for every pair.
     """
+    _check_pairs("box_iou", boxes, targets)
     iou, _, _ = _overlap(boxes, targets)
     return iou
 
@@ -46,7 +57,12 @@ def generalized_box_iou(
 
     An empty or inverted box gets -1, the infimum, so that it never beats a box that is
     merely in the wrong place. NaN propagates. Computed in float32 at least.
+
+    Args:
+        boxes: Corners (x1, y1, x2, y2) in any frame; integers will do.
+        targets: Corners in the same frame, paired with `boxes` as in `box_iou`.
     """
+    _check_pairs("generalized_box_iou", boxes, targets)
     iou, union, empty = _overlap(boxes, targets)
     boxes, targets = at_least_float32(boxes), at_least_float32(targets)
     low = jnp.minimum(boxes[..., :2], targets[..., :2])
@@ -70,16 +86,23 @@ def convert_boxes(
     float32. Nothing is rounded or clipped, and equal extents return the box unchanged.
 
     Args:
-        boxes: corners in `from_frame`.
-        from_frame: one of `FRAMES`.
-        to_frame: one of `FRAMES`.
-        size: (height, width) of the original image, one pair or one a box; None is
-            enough where neither frame is "original".
-        resized: (height, width) the policy saw; None where neither is "resized".
+        boxes: Corners (x1, y1, x2, y2) in the unit of `from_frame`. Broken ones
+            (swapped, outside the image, NaN) are converted like any other.
+        from_frame: The frame the boxes are written in: "original", "resized", "unit"
+            or "thousand", see the module.
+        to_frame: The frame they are wanted in, of the same four.
+        size: (height, width) of the original image in pixels, above 0; one pair for all
+            boxes, or an array with one a box and as many axes as `boxes`. Only the
+            frame "original" needs it; pass None elsewhere.
+        resized: (height, width) of the image that the policy saw, likewise, for the
+            frame "resized".
 
     Raises:
-        ValueError: an unknown frame, or a size that a frame needs and nobody gave.
+        ValueError: an unknown frame, a size that a frame needs and nobody gave, or
+            shapes that do not fit. A size of 0 is refused beside boxes of NumPy;
+            beside JAX's it divides by 0.
     """
+    check_arrays("convert_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes)
     boxes = _floating(boxes, xp)
     sizes = {"original": size, "resized": resized}
@@ -91,10 +114,15 @@ def convert_boxes(
 def clip_boxes(
     boxes: Shaped[Array | np.ndarray, "*batch 4"], *, size: Size
 ) -> Float[Array | np.ndarray, "*batch 4"]:
-    """Boxes cut at the borders of an image of `size` (height, width), in its pixels.
+    """Boxes cut at the borders of an image.
 
-    A box wholly outside becomes empty, which `box_iou` scores 0.
+    Args:
+        boxes: Corners (x1, y1, x2, y2) in pixels of the image. One wholly outside
+            becomes empty, which `box_iou` scores 0; NaN stays NaN.
+        size: (height, width) of the image in pixels: one pair for all boxes, or one a
+            box.
     """
+    check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes)
     boxes = _floating(boxes, xp)
     extent = _extent("original", {"original": size}, boxes, xp)
@@ -109,6 +137,17 @@ def smart_resize(
     Sides are rounded to the nearest multiple (half to even, as Python rounds); if the
     area leaves [min_pixels, max_pixels], both are scaled by its square root and rounded
     inwards. A side is at least `factor`, so a thin image may exceed max_pixels.
+
+    Args:
+        height: Rows of the image as it came, in pixels.
+        width: Its columns. Neither side may be over 200 times the other.
+        factor: Pixels of a side that become one token: 28 for Qwen2.5-VL, a patch of 14
+            twice.
+        min_pixels: The smallest area that the image is shown at, in pixels.
+        max_pixels: The largest area, not below `min_pixels`.
+
+    Returns:
+        (height, width) in pixels.
 
     Raises:
         ValueError: a side below 1, an aspect ratio over 200, or bounds out of order.
@@ -138,6 +177,16 @@ def smart_resize(
     return rows * factor, columns * factor
 
 
+def _check_pairs(
+    function: str, boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> None:
+    check_arrays(
+        function,
+        boxes=(boxes, "*#N 4", (float, int)),
+        targets=(targets, "*#N 4", (float, int)),
+    )
+
+
 def _overlap(
     boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
@@ -162,9 +211,6 @@ def _namespace(x: Shaped[Array | np.ndarray, "..."]) -> ModuleType:
 def _floating(
     boxes: Shaped[Array | np.ndarray, "*batch 4"], xp: ModuleType
 ) -> Float[Array | np.ndarray, "*batch 4"]:
-    boxes = xp.asarray(boxes)
-    if boxes.shape[-1:] != (4,):
-        raise ValueError(f"boxes of shape {boxes.shape}: the last axis must hold 4")
     wide = jnp.issubdtype(boxes.dtype, jnp.floating) and boxes.dtype.itemsize >= 4
     return boxes if wide else boxes.astype(xp.float32)
 
@@ -184,13 +230,13 @@ def _extent(
     if size is None:
         raise ValueError(f"frame {frame!r} needs the (height, width) of that image")
     pair = xp.asarray(size).astype(boxes.dtype)
-    if pair.shape[-1:] != (2,):
-        raise ValueError(f"size of shape {pair.shape}: expected (height, width)")
-    if pair.ndim not in (1, boxes.ndim):
-        raise ValueError(
-            f"size of shape {pair.shape} with boxes of shape {boxes.shape}: give one "
-            "(height, width), or one for every box"
-        )
+    # one (height, width), or one for every box
+    axes = "2" if pair.ndim == 1 else "*#N 2"
+    check_arrays(
+        "convert_boxes",
+        boxes=(boxes, "*N 4", float),
+        **{"size" if frame == "original" else frame: (pair, axes, float)},
+    )
     if xp is np and not np.all(pair > 0):
         raise ValueError(f"size {size}: height and width must be positive")
     pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)

@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import at_least_float32, masked_mean
 from medjax.rl import surrogates
-from medjax.rl.reductions import (
-    at_least_float32,
-    loss_denominator,
-    masked_mean,
-    reduce_tokens,
-)
+from medjax.rl.reductions import loss_denominator, reduce_tokens
 
 
 def grpo_loss(
@@ -60,49 +57,83 @@ def grpo_loss(
     that counts reaches the loss. Computed in float32 at least.
 
     Args:
-        logp: of the sampled tokens under the policy; carries the gradient.
-        logp_old: under the policy that sampled; None = `logp` without gradient, right
-            for one update a rollout (the ratio is 1, the clip never binds).
-        advantages: one a completion.
-        mask: tokens that count, up to and including the stop token.
-        logp_ref: under the reference policy; needed unless beta is 0. If given with
-            beta 0 the KL is only reported.
-        beta: weight of the KL estimate.
-        clip_low: epsilon below 1.
-        clip_high: epsilon above 1 (DAPO's clip-higher where it differs).
-        dual_clip: bound > 1 on the ratio where A < 0; None = none.
-        kl: "k1", "k2", "k3" or "abs", see `surrogates.kl_estimate`.
-        kl_clamp: limits of the log-ratio to the reference and of the estimate.
-        kl_ratio: multiply the KL estimate by r (it is then unbiased off-policy).
-        ratio: "token", or "sequence" for GSPO's length-normalised ratio.
-        surrogate: "clip", "cispo", "sapo" or "vespo" (see `surrogates`); their papers
-            pair cispo and vespo with "dapo", sapo with "grpo".
-        reduction: "grpo", "bnpo", "dapo", "dr_grpo" or "luspo" (with ratio "sequence").
-        max_length: the completion length dr_grpo divides by.
-        denominator: replaces the one of the table.
-        weights: importance weights, [N, T] or [N, 1], see
-            `surrogates.importance_weights`; multiply the surrogate, not the KL.
-        off_policy_threshold: drop rows with A < 0 whose drift since sampling is larger.
-        logp_sampling: for that drift; None = logp_old.
-        sapo_temperatures: for A > 0 and for the rest.
-        vespo_positive: (k, lambda) for A >= 0.
-        vespo_negative: (k, lambda) for A < 0.
+        logp: Natural log-probabilities of the N completions' T sampled tokens under the
+            policy that is trained, at temperature 1. The gradient flows through them.
+        logp_old: The same under the policy that sampled, without a gradient of its own.
+            None stands for `logp` without gradient, which is right for one update a
+            rollout: the ratio is then 1 and the clip never binds.
+        advantages: One number a completion, [B, G] flattened to N = B * G. A row of 0
+            teaches nothing but the KL term.
+        mask: True (or not 0) at the tokens that count, up to and including the stop
+            token. A row without a token counts nowhere, also not in the denominator.
+        logp_ref: The same log-probabilities under the reference policy, without a
+            gradient of its own. Needed unless beta is the number 0; if given then, the
+            KL is reported and leaves the loss alone.
+        beta: Weight of the KL estimate, 0 or more. A traced beta may be 0, but still
+            needs `logp_ref`, as its value is not known when the program is made.
+        clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1. Only "clip" reads
+            it, and the metric of the same name.
+        clip_high: The ratio is clipped above at 1 + clip_high; 0 or more, larger than
+            clip_low in DAPO's clip-higher. "clip" and "cispo" read it, and the metric.
+        dual_clip: Where A < 0, "clip" bounds the ratio by this number above 1, so that
+            one token cannot dominate the loss. None leaves it unbounded.
+        kl: The estimate of the KL: "k1", "k2", "k3" or "abs", see `kl_estimate`.
+        kl_clamp: (a, b) keeps log pi_ref - log pi in [-a, a] and the estimate in
+            [-b, b], both in nats. None clamps nothing.
+        kl_ratio: Multiplies the KL estimate by r, which makes it unbiased off-policy.
+        ratio: "token" for one ratio a token, or "sequence" for GSPO's: one a row, the
+            exp of the mean log-ratio of its tokens.
+        surrogate: "clip", "cispo", "sapo" or "vespo", see the functions of these names.
+            Their papers pair cispo and vespo with "dapo", sapo with "grpo".
+        reduction: A row of the table; "luspo" is meant for the sequence ratio.
+        max_length: The longest a completion could have been, in tokens; "dr_grpo"
+            divides by it and refuses to do without, the others do not read it.
+        denominator: Replaces that of the table, for gradient accumulation. 0 counts as
+            1, so that an empty batch has loss 0.
+        weights: Importance weights, 0 or more, one a token or [N, 1] one a row, see
+            `importance_weights`. They multiply the surrogate and not the KL. vespo
+            takes them into its own weight, and must have one a token.
+        off_policy_threshold: Drops the rows with A < 0 whose tokens are on average
+            this many nats less likely now than when they were sampled. The KL of a
+            dropped row stays. None keeps all rows.
+        logp_sampling: Log-probabilities under what was really sampled from, for that
+            drift alone; None stands for `logp_old`.
+        sapo_temperatures: sapo's slope of the gate, where A > 0 and elsewhere; above 0.
+        vespo_positive: vespo's (k, lambda) of the rows with A >= 0.
+        vespo_negative: vespo's (k, lambda) of the rows with A < 0.
 
     Returns:
-        The loss and metrics: `ratio_mean`, `ratio_max`; `clip_low`, `clip_high`, the
-        share of tokens (rows for a sequence ratio) that PPO's clip takes the gradient
-        from; `drift`, the mean of logp_old - logp; `tokens`, `rows`; `kl` with a
-        reference; `kept` with an off-policy threshold; `phi` for vespo.
+        The loss and metrics, all scalars and 0 where nothing counts: `ratio_mean` and
+        `ratio_max` over the tokens; `clip_low` and `clip_high`, the share of tokens
+        (rows for a sequence ratio) that PPO's clip takes the gradient from; `drift`,
+        the mean of logp_old - logp; the numbers of `tokens` and of `rows` with one;
+        `kl` with a reference; `kept`, the share of rows, with an off-policy threshold;
+        `phi`, the mean weight of a row, for vespo.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown name, beta without a reference.
+        ValueError: shapes or dtypes that do not fit, an unknown name, beta without a
+            reference, "dr_grpo" without a length, or a dual_clip of 1 or less.
 
     Differs from TRL: rows without a token leave the denominator, so that rows which
     only fill a batch change nothing (pass `denominator` for TRL's number).
     """
-    _check_arguments(logp, logp_old, advantages, mask, logp_ref, beta, dual_clip)
-    if weights is not None and surrogate == "vespo" and weights.shape != logp.shape:
-        raise ValueError("vespo multiplies up the token weights itself: pass [N, T]")
+    check_arrays(
+        "grpo_loss",
+        logp=(logp, "N T", float),
+        logp_old=(logp_old, "N T", float),
+        advantages=(advantages, "N", float),
+        mask=(mask, "N T", NUMBERS),
+        logp_ref=(logp_ref, "N T", float),
+        beta=(beta, "", (float, int)),
+        denominator=(denominator, "", (float, int)),
+        # vespo multiplies up the weights of a row's tokens itself
+        weights=(weights, "N T" if surrogate == "vespo" else "N #T", float),
+        logp_sampling=(logp_sampling, "N T", float),
+    )
+    if logp_ref is None and not _is_zero(beta):
+        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip {dual_clip} must be above 1")
     mask = mask.astype(bool)
     rows = jnp.any(mask, axis=-1, keepdims=True)
     dtype = at_least_float32(logp).dtype
@@ -208,27 +239,3 @@ def _ratio_metrics(
 
 def _is_zero(beta: float | Float[Array, ""]) -> bool:
     return isinstance(beta, int | float) and beta == 0
-
-
-def _check_arguments(
-    logp: Float[Array, "N T"],
-    logp_old: Float[Array, "N T"] | None,
-    advantages: Float[Array, "N"],
-    mask: Bool[Array, "N T"],
-    logp_ref: Float[Array, "N T"] | None,
-    beta: float | Float[Array, ""],
-    dual_clip: float | None,
-) -> None:
-    given = {"logp_old": logp_old, "mask": mask, "logp_ref": logp_ref}
-    shapes = {name: x.shape for name, x in given.items() if x is not None}
-    if any(shape != logp.shape for shape in shapes.values()):
-        raise ValueError(f"logp has shape {logp.shape}, but {shapes}")
-    if advantages.shape != logp.shape[:1]:
-        raise ValueError(
-            f"advantages of shape {advantages.shape}: expected one a row of logp, "
-            f"{logp.shape[:1]} (flatten [B, G])"
-        )
-    if logp_ref is None and not _is_zero(beta):
-        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
-    if dual_clip is not None and dual_clip <= 1:
-        raise ValueError(f"dual_clip {dual_clip} must be above 1")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.rl.reductions import at_least_float32
+from medjax.checks import check_arrays
+from medjax.masked import at_least_float32
 from medjax.rl.text.label_text import ParsedLabels
 
 GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
@@ -19,7 +20,14 @@ GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
 def label_reward(
     label: Int[Array, "*batch"], target: Int[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
-    """1[label = target], 0 where no label was read."""
+    """1[label = target], 0 where no label was read.
+
+    Args:
+        label: Class index read from each completion, -1 for none: `ParsedLabels.label`.
+        target: The right class of each completion, of the same shape. A target of -1 is
+            never reached.
+    """
+    check_arrays("label_reward", label=(label, "*N", int), target=(target, "*N", int))
     return at_least_float32((label == target) & (label >= 0))
 
 
@@ -30,11 +38,22 @@ def fuzzy_grade_reward(
 ) -> Float[Array, "*batch"]:
     """table[|grade - target|], VRFT-Aug's multi-grade fuzzy reward.
 
-    0 for a difference of D or more, and where no grade was read (grade < 0); answers
-    out of range are not read as grades. The table is data: a sweep over tables is a
-    vmap.
+    The table is data: a sweep over tables is a vmap.
+
+    Args:
+        grade: Class index read from each completion; below 0, no grade, earns 0.
+            Answers out of range are not read as grades in the first place.
+        target: The right class of each completion, of the same shape.
+        table: What a difference of 0, 1, ... D - 1 grades earns, as `grade_table` makes
+            it; a larger difference earns 0. A tuple or a list will do.
     """
     values = jnp.asarray(table, jnp.float32)
+    check_arrays(
+        "fuzzy_grade_reward",
+        grade=(grade, "*N", int),
+        target=(target, "*N", int),
+        table=(values, "D", float),
+    )
     distance = jnp.abs(grade - target)
     near = (grade >= 0) & (distance < values.shape[0])
     found = jnp.take(values, jnp.minimum(distance, values.shape[0] - 1), mode="clip")
@@ -47,11 +66,12 @@ def label_format_reward(
     """1 for a well-formed completion that reasons before it answers, else 0.
 
     Args:
-        parsed: of the completions.
-        min_words: fewest words of the reasoning; 1 or more keeps a negative recitation
-            weight from being earned by an empty think block.
-        min_bytes: fewest bytes of it, white space included.
-        require_label: also ask for a readable answer. VLM-R1's format of choices does
+        parsed: What `parse_labels` read, with any leading axes; the reward has them.
+        min_words: The fewest words that the reasoning must hold; 0 asks for none. 1 or
+            more keeps a negative recitation weight from being earned by an empty think
+            block.
+        min_bytes: The fewest bytes of it, white space included.
+        require_label: Also asks for a readable answer. VLM-R1's format of choices does
             not; that of boxes does.
     """
     length = parsed.think[..., 1] - parsed.think[..., 0]
@@ -76,6 +96,10 @@ def grade_table(rule: str, classes: int) -> tuple[float, ...]:
     "quartic"    max(0, 1 - d / 4)^4
     "exact"      1, 0, ...: no partial credit
     ===========  ==========================
+
+    Args:
+        rule: One of the names above.
+        classes: How many grades there are, 1 or more; so long is the table.
     """
     if rule not in GRADE_RULES:
         raise ValueError(f"rule {rule!r}: expected one of {', '.join(GRADE_RULES)}")
@@ -91,6 +115,11 @@ def grade_table(rule: str, classes: int) -> tuple[float, ...]:
 
 def check_grade_table(table: Sequence[float], classes: int) -> tuple[float, ...]:
     """The table with `classes` entries, zeros behind those given.
+
+    Args:
+        table: What a difference of 0, 1, ... grades earns; at most `classes` finite
+            numbers that never rise, the first above 0 and none below it.
+        classes: How many grades there are.
 
     Raises:
         ValueError: a table that is empty, longer than there are classes, not finite,

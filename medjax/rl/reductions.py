@@ -1,46 +1,23 @@
-"""Masked sums and means, and what each GRPO reduction divides by."""
+"""What each GRPO reduction sums up, and what it divides by."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
-
-def at_least_float32(x: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """float64 as it is, everything else as float32: statistics need the digits."""
-    x = jnp.asarray(x)
-    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-
-
-def masked_sum(
-    x: Float[Array, "..."],
-    mask: Bool[Array, "..."],
-    *,
-    axis: int | None = None,
-    keepdims: bool = False,
-) -> Float[Array, "..."]:
-    """Sum of the marked elements; what stands at the others, NaN or inf, is not read.
-
-    Its gradient there is 0 too, provided x itself was computed from clean numbers.
-    """
-    return jnp.sum(jnp.where(mask, x, 0), axis=axis, keepdims=keepdims)
-
-
-def masked_mean(
-    x: Float[Array, "..."],
-    mask: Bool[Array, "..."],
-    *,
-    axis: int | None = None,
-    keepdims: bool = False,
-) -> Float[Array, "..."]:
-    """Mean of the marked elements; 0 where there is none. x and mask of one shape."""
-    count = jnp.sum(mask, axis=axis, keepdims=keepdims, dtype=x.dtype)
-    total = masked_sum(x, mask, axis=axis, keepdims=keepdims)
-    return total / jnp.maximum(count, 1)
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import masked_mean, masked_sum
 
 
 def reduce_tokens(
     loss: Float[Array, "N T"], mask: Bool[Array, "N T"], *, reduction: str
 ) -> Float[Array, ""]:
-    """Numerator of a reduction: "grpo" adds up means of rows, the others tokens."""
+    """Numerator of a reduction: "grpo" adds up means of rows, the others tokens.
+
+    Args:
+        loss: Of each token. What stands where the mask is False is not read.
+        mask: True at the tokens that count. A row without one adds nothing.
+        reduction: "grpo" or any other name; `loss_denominator` refuses unknown ones.
+    """
+    check_arrays("reduce_tokens", loss=(loss, "N T", float), mask=(mask, "N T", bool))
     if reduction == "grpo":
         return jnp.sum(masked_mean(loss, mask, axis=-1))
     return masked_sum(loss, mask)
@@ -54,7 +31,14 @@ def loss_denominator(
     "grpo", "luspo": rows with a token. "bnpo", "dapo": tokens. "dr_grpo": rows with a
     token * max_length. Rows without a token do not count, so that rows which only fill
     a batch change nothing; TRL counts them. 0 for an empty batch.
+
+    Args:
+        mask: True (or not 0) at the tokens that count, a row a completion.
+        reduction: One of the five names above.
+        max_length: The longest a completion could have been, in tokens; only "dr_grpo"
+            reads it, and must have it.
     """
+    check_arrays("loss_denominator", mask=(mask, "N T", NUMBERS))
     mask = mask.astype(bool)
     rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
     if reduction in ("bnpo", "dapo"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_arrays
 from medjax.types import Key
 
 EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
@@ -41,8 +42,19 @@ def restrict_logits(
     log softmax of logits / temperature over the tokens that are kept: the `top_k` most
     likely (all ties with the last of them stay), then of these the smallest set whose
     probability reaches `top_p` (Holtzman et al. 2020). Excluded tokens get -1e30.
-    `temperature` 0 keeps the most likely token alone (the first of equals).
+
+    Args:
+        logits: One row of scores over the vocabulary a completion, unnormalised. -inf
+            excludes a token; NaN is not looked for.
+        temperature: Divides the logits; below 1 sharpens, above 1 flattens. 0 keeps the
+            most likely token alone (the first of equals), whatever the other two say.
+        top_k: How many tokens to keep, 1 to V. None keeps all.
+        top_p: Share of the probability to keep, above 0 and up to 1. None keeps all.
+
+    Raises:
+        ValueError: an option outside its range, or logits of another rank.
     """
+    check_arrays("restrict_logits", logits=(logits, "R V", float))
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, found {temperature}")
     if temperature == 0:
@@ -88,11 +100,28 @@ def sample_loop(
 ) -> Samples:
     """Sample up to `max_tokens` tokens a row; stops early once every row has ended.
 
-    step_fn(carry, tokens, index) -> (logits of the next token, carry) extends each row
-    by `tokens`, the index-th of the completion. Token t of row r is drawn by
-    Gumbel-max with the key fold_in(row_keys[r], t): what is drawn for a row does not
-    depend on the rows beside it. `row_keys` are consumed.
+    Token t of row r is drawn by Gumbel-max with the key fold_in(row_keys[r], t): what
+    is drawn for a row does not depend on the rows beside it.
+
+    Args:
+        step_fn: (carry, tokens, index) -> (logits of the next token, carry). It extends
+            each row by its token, the index-th of the completion, from 0. Rows that
+            have ended go on with `pad`, and what comes of it is not read.
+        carry: What `step_fn` remembers, a tree of arrays: the cache of a model.
+        logits: Scores of the first token of each row, unnormalised.
+        row_keys: One typed PRNG key a row, as `rollout_keys` makes them; consumed.
+        max_tokens: The length T of the arrays that come back; a row without a stop
+            token ends there, and its mask is then True to the end.
+        stop_tokens: A row ends with the first of these ids, which counts as its last
+            token. Without any, every row has `max_tokens`.
+        pad: The id that stands after the end; may be a stop token.
+        temperature: See `restrict_logits`, as for the two below.
+        top_k: The most likely tokens to draw from.
+        top_p: The share of the probability to draw from.
     """
+    check_arrays(
+        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R", None)
+    )
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
     shape = (rows, max_tokens)
@@ -176,7 +205,13 @@ def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:
     With `key` folded from the step, the noise of a rollout is a function of (step,
     sample id, place, token) and of nothing else: not of the batch's layout, nor of the
     number of devices.
+
+    Args:
+        key: A typed PRNG key, folded from the step; consumed.
+        sample_id: The identity of each prompt. Two rows of one id draw the same noise.
+        group: Completions a prompt, G; those of one prompt are consecutive.
     """
+    check_arrays("rollout_keys", key=(key, "", None), sample_id=(sample_id, "N", int))
     by_sample = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
     place = jnp.arange(group, dtype=jnp.int32)
     by_place = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))

@@ -21,18 +21,18 @@ class ThresholdSchedule(NamedTuple):
     stages, so that they stack: `jax.tree.map(lambda *x: jnp.stack(x), *schedules)`.
     """
 
-    start: Number  # tau_0
-    target: Number
+    start: Number  # tau_0, an IoU from 0 to 1
+    target: Number  # an IoU, start <= target <= 1; tau ends here
     rule: int | Int[Array, ""]  # PIECEWISE, LINEAR or COSINE
     steps: tuple[Number, ...]  # delta a stage; LINEAR and COSINE read the first only
-    step_bounds: tuple[Number, ...]  # beta
-    hit_rates: tuple[Number, ...]  # P a stage, falls
-    deviations: tuple[Number, ...]  # S a stage, grows
-    stage_bounds: tuple[Number, ...]
-    margin: Number  # Delta
+    step_bounds: tuple[Number, ...]  # beta, ascending: tau from which a step holds
+    hit_rates: tuple[Number, ...]  # P a stage, a share of completions; falls
+    deviations: tuple[Number, ...]  # S a stage, of hit rates; grows
+    stage_bounds: tuple[Number, ...]  # ascending: tau from which P and S hold
+    margin: Number  # Delta, by which the mean IoU must exceed tau
     window: int  # N entries; static, it sizes the state
-    keep: Number  # share of the window that survives a raise
-    check_hit_rate: bool | Bool[Array, ""] = True
+    keep: Number  # share of the window that survives a raise, 0 <= keep < 1
+    check_hit_rate: bool | Bool[Array, ""] = True  # False: this condition is waived
     check_deviation: bool | Bool[Array, ""] = True
     check_margin: bool | Bool[Array, ""] = True
     snap: Number = 0.01  # a raise ending this close to the target goes to it
@@ -70,7 +70,11 @@ def cosine_schedule() -> ThresholdSchedule:
 
 
 def fixed_schedule(tau: float) -> ThresholdSchedule:
-    """A threshold that never rises; at 0.5 the "VLM-R1 fixed" baseline."""
+    """A threshold that never rises; at 0.5 the "VLM-R1 fixed" baseline.
+
+    Args:
+        tau: The IoU that a completion must reach, 0 to 1.
+    """
     return piecewise_schedule()._replace(start=tau, target=tau)
 
 
@@ -99,7 +103,11 @@ def _one_stage(*, step: float, hit_rate: float, deviation: float) -> ThresholdSc
 
 
 def check_schedule(schedule: ThresholdSchedule) -> None:
-    """Raise ValueError naming everything about the schedule that does not fit."""
+    """Raise ValueError naming everything about the schedule that does not fit.
+
+    Args:
+        schedule: Of plain numbers: traced ones cannot be looked at.
+    """
     s = schedule
     problems = []
     if not 0 <= s.start <= s.target <= 1:

@@ -2,7 +2,9 @@
 
 `log_ratio` is log(pi / pi_old), [N, T] a token or [N, 1] a sequence; `ratio` its exp.
 Nothing here is masked, except where a sum over tokens is part of the definition: the
-caller has put 0 where there is no token.
+caller has put 0 where there is no token. What is returned is to be made small: a loss a
+token, or a row for a sequence ratio, with NaN wherever NaN went in. Log-probabilities
+are natural; `advantages` stand in a column, so that a row's tokens share one.
 """
 
 import math
@@ -11,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.rl.reductions import masked_mean, masked_sum
+from medjax.checks import check_arrays
+from medjax.masked import masked_mean, masked_sum
 
 LogP = Float[Array, "N T"]
 PerSequence = Float[Array, "N 1"]
@@ -30,7 +33,15 @@ def clip_surrogate(
 
     For A < 0 the loss is bounded by dual |A| (dual clip; TRL's `delta`, and equal to
     verl's `clip_ratio_c` as long as dual >= 1 + high).
+
+    Args:
+        ratio: pi / pi_old, above 0, of each token or of each row.
+        advantages: One number a row, in a column.
+        clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1.
+        clip_high: The ratio is clipped above at 1 + clip_high; 0 or more.
+        dual_clip: Bound of the ratio where A < 0, above 1; None leaves it unbounded.
     """
+    _check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     if dual_clip is not None:
         ratio = jnp.minimum(ratio, dual_clip)
@@ -43,7 +54,19 @@ def cispo_surrogate(
     """-sg(min(r, 1 + high)) A log pi: every token keeps a gradient (MiniMax-M1).
 
     The weight is detached and has no lower bound. TRL's `epsilon_high` is 1 + high.
+
+    Args:
+        ratio: pi / pi_old, above 0, of each token or of each row.
+        advantages: One number a row, in a column.
+        logp: log pi of the tokens, which alone carry the gradient.
+        clip_high: The weight is bounded by 1 + clip_high; 0 or more.
     """
+    _check_rows(
+        "cispo_surrogate",
+        logp=(logp, "N T"),
+        ratio=(ratio, "N #T"),
+        advantages=(advantages, "N 1"),
+    )
     weight = jax.lax.stop_gradient(jnp.minimum(ratio, 1 + clip_high))
     return -weight * advantages * logp
 
@@ -58,7 +81,14 @@ def sapo_surrogate(
     """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in the place of the clip (SAPO).
 
     Slope 1 at r = 1; tau is one temperature for A > 0 and one for the rest.
+
+    Args:
+        ratio: pi / pi_old, above 0, of each token or of each row.
+        advantages: One number a row, in a column.
+        temperature_positive: tau where A > 0, above 0; larger cuts off sooner.
+        temperature_negative: tau elsewhere, above 0.
     """
+    _check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
     return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
 
@@ -80,9 +110,29 @@ def vespo_surrogate(
     phi(1) = 1; w is the ratio of the whole sequence (a sum of logs, not a mean), times
     the token `weights` for a sampler that differs; logs are kept in [log 1e-8, 20].
 
+    Args:
+        log_ratio: log(pi / pi_old) of the tokens, 0 where there is none.
+        advantages: One number a row, in a column; 0 counts as positive.
+        logp: log pi of the tokens, which alone carry the gradient.
+        mask: True at the tokens whose logs are added up. A row without one has w = 1.
+        weights: pi_old / pi_sampling of the tokens, above 0, where the sampler differs;
+            None where it does not.
+        k_positive: k of the rows with A >= 0.
+        lambda_positive: lambda of the rows with A >= 0.
+        k_negative: k of the rows with A < 0.
+        lambda_negative: lambda of the rows with A < 0.
+
     Returns:
-        The loss a token, and phi [N, 1].
+        The loss a token, and phi, one number a row in a column.
     """
+    _check_rows(
+        "vespo_surrogate",
+        mask,
+        log_ratio=(log_ratio, "N T"),
+        advantages=(advantages, "N 1"),
+        logp=(logp, "N T"),
+        weights=(weights, "N T"),
+    )
     low = math.log(1e-8)
     log_w = jnp.clip(log_ratio, -20.0, 20.0)
     if weights is not None:
@@ -102,8 +152,15 @@ def kl_estimate(
 
     "k1": -d (its gradient is zero in expectation); "abs": |d|; "k2": d^2 / 2;
     "k3": e^d - d - 1 >= 0 (Schulman's; GRPO's). The gradient flows through log pi.
-    `clamp` = (a, b) limits d to +-a and the estimate to +-b (verl: 20 and 10).
+
+    Args:
+        logp: log pi of the sampled tokens, in nats.
+        logp_ref: log pi_ref of the same tokens.
+        kl: One of the four names above.
+        clamp: (a, b) keeps d in [-a, a] and the estimate in [-b, b] (verl: 20 and 10).
+            None clamps nothing, and "k3" may then overflow.
     """
+    _check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
     d = logp_ref - logp
     if clamp is not None:
         d = jnp.clip(d, -clamp[0], clamp[0])
@@ -137,14 +194,23 @@ def importance_weights(
     ratio is then biased by the kept mass.
 
     Args:
-        logp: under the policy when it sampled (`logp_old`).
-        logp_sampling: under what was really sampled from.
-        mask: tokens that count.
-        level: "token" -> [N, T], or "sequence" -> [N, 1], the product over tokens.
-        mode: "truncate" clips to [low, high]; "mask" puts 0 where it leaves them.
-        low: bound, None = none.
-        high: bound, None = none.
+        logp: Log-probabilities of the tokens under the policy when it sampled, the
+            `logp_old` of the loss. The weights carry no gradient.
+        logp_sampling: The same under what was really sampled from.
+        mask: True at the tokens that count; the others, and rows without one, weigh 1.
+        level: "token" for a weight a token, [N, T], or "sequence" for one a row,
+            [N, 1], the product over its tokens.
+        mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they
+            leave it.
+        low: The smallest weight, 0 or more; None bounds nothing.
+        high: The largest weight; None bounds nothing.
     """
+    _check_rows(
+        "importance_weights",
+        mask,
+        logp=(logp, "N T"),
+        logp_sampling=(logp_sampling, "N T"),
+    )
     log_ratio = jnp.where(mask, logp - logp_sampling, 0)
     if level == "sequence":
         log_ratio = masked_sum(log_ratio, mask, axis=-1, keepdims=True)
@@ -171,7 +237,25 @@ def off_policy_keep(
     """1 where A >= 0 or the mean of log(pi_sampling / pi) <= threshold (DeepSeek-V3.2).
 
     Bad completions that the policy has moved away from since are dropped.
+
+    Args:
+        logp: log pi of the tokens; no gradient flows through what is kept.
+        logp_sampling: The same under what was sampled from.
+        advantages: One number a row, in a column.
+        mask: True at the tokens that count; a row without one has a drift of 0.
+        threshold: Nats a token, 0 or more as a rule; the limit itself is kept, and so
+            is a row whose drift is NaN.
+
+    Returns:
+        1 or 0, one number a row in a column.
     """
+    _check_rows(
+        "off_policy_keep",
+        mask,
+        logp=(logp, "N T"),
+        logp_sampling=(logp_sampling, "N T"),
+        advantages=(advantages, "N 1"),
+    )
     drift = jax.lax.stop_gradient(logp_sampling - logp)
     drift = masked_mean(drift, mask, axis=-1, keepdims=True)
     # "> threshold drops", so that a NaN drift is kept and reaches the loss.
@@ -181,5 +265,24 @@ def off_policy_keep(
 def drop_truncated(
     mask: Bool[Array, "N T"], finished: Bool[Array, "N"]
 ) -> Bool[Array, "N T"]:
-    """The mask without completions that ran into the length limit (no stop token)."""
+    """The mask without completions that ran into the length limit (no stop token).
+
+    Args:
+        mask: True at the tokens that count.
+        finished: Whether the completion has a stop token; the rows of the others become
+            False, and so count in no denominator either.
+    """
+    check_arrays(
+        "drop_truncated", mask=(mask, "N T", bool), finished=(finished, "N", bool)
+    )
     return mask & finished[:, None]
+
+
+def _check_rows(
+    function: str,
+    mask: Bool[Array, "N T"] | None = None,
+    **rows: tuple[Float[Array, "..."] | None, str],
+) -> None:
+    """`check_arrays` of floats, and of the mask that goes with them."""
+    floats = {name: (x, axes, float) for name, (x, axes) in rows.items()}
+    check_arrays(function, **floats, mask=(mask, "N T", bool))

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.rl.reductions import masked_mean
+from medjax.checks import NUMBERS, check_arrays
+from medjax.masked import masked_mean
 from medjax.rl.rewards import threshold_reward
 from medjax.rl.schedules import (
     COSINE,
@@ -67,11 +68,14 @@ def init_threshold(
     """An empty window at tau_0.
 
     Args:
-        schedule: checked here if its numbers are plain; `window` must be.
-        samples: raw IoUs to keep an entry, so that hit rates are recounted with the
-            current tau (the literal formula): B * G, or G with entries="group". 0 keeps
-            the hit rates as earned (our reading: this is what the refresh is for).
-        log_size: raises the log holds; older ones are overwritten.
+        schedule: Checked here if its numbers are plain; traced ones are taken as they
+            are. `window` must always be a plain integer, as it sizes the state.
+        samples: How many raw IoUs to keep an entry, so that hit rates are recounted
+            with the current tau (the literal formula): B * G, or G with
+            entries="group". 0 keeps the hit rates as earned (our reading: this is what
+            the refresh is for).
+        log_size: How many raises the log holds, 1 or more; then the oldest is
+            overwritten.
 
     Raises:
         ValueError: a schedule whose stages, bounds or ranges do not fit together.
@@ -107,11 +111,15 @@ def update_threshold(
     The size of a raise is delta at the tau before it (our reading).
 
     Args:
-        state: the carry.
-        iou: of every completion of the step; the IoU only, never the format reward.
-        schedule: its numbers may be traced (`vmap` over schedules), `window` excepted.
-        valid: rows that count; the others only fill the batch. A step without a valid
-            row pushes nothing.
+        state: The carry, of `init_threshold` or of the step before; one that was made
+            for another `window` keeps its own.
+        iou: Of every completion of the step, 0 to 1, a row a prompt; the IoU only,
+            never the format reward. A NaN in a row that counts makes the hit rate NaN,
+            and nothing is raised until its entry has left the window.
+        schedule: The numbers of the rule, which may be traced (`vmap` over schedules),
+            `window` excepted.
+        valid: The prompts that count; the others only fill the batch. A step without
+            one pushes nothing. None counts all.
         entries: "step" pushes the mean over all prompts (our reading), "group" one
             entry a prompt, in order (an independent port).
 
@@ -121,6 +129,12 @@ def update_threshold(
         `deviation_allowed` (S), `window_full`, `hit_rate_ok`, `deviation_ok`,
         `margin_ok`, `raised`. Until the window is full, its filled part is described.
     """
+    check_arrays(
+        "update_threshold",
+        tau=(state.tau, "", float),
+        iou=(iou, "B G", float),
+        valid=(valid, "B", NUMBERS),
+    )
     tau = state.tau
     new = _entries(iou.astype(jnp.float32), valid, tau, entries)
     state = _push(state, *new)
@@ -177,7 +191,14 @@ def update_threshold(
 def raise_threshold(
     tau: Float[Array, ""], schedule: ThresholdSchedule
 ) -> Float[Array, ""]:
-    """min(tau + delta(tau), target), snapped to the target near it, on a 1e-6 grid."""
+    """min(tau + delta(tau), target), snapped to the target near it, on a 1e-6 grid.
+
+    Args:
+        tau: The threshold now, an IoU from start to target.
+        schedule: Whose rule gives delta, at least `min_step`. The conditions for a
+            raise are not looked at here.
+    """
+    check_arrays("raise_threshold", tau=(tau, "", float))
     start, target = _float(schedule.start), _float(schedule.target)
     first = _float(schedule.steps[0])
     span = jnp.maximum(target - start, _SLACK)
@@ -201,6 +222,10 @@ def window_statistics(
 
     The deviation is that of the entries' hit rates, not of single 0/1 rewards (our
     reading: those have 0.4 at a hit rate of 0.8, so that S = 0.2 could never pass).
+
+    Args:
+        state: The carry. All three numbers are 0 for an empty window, and NaN while an
+            entry with a NaN is in it.
     """
     rates = state.hit_rates
     if state.samples is not None:

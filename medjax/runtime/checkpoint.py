@@ -41,21 +41,28 @@ class CheckpointError(RuntimeError):
 class Restored(NamedTuple):
     """What a checkpoint held."""
 
-    state: TrainState
-    root: Key
-    position: Any  # of this process in the data
-    counters: dict[str, int]
-    step: int
+    state: TrainState  # placed as `restore` was told
+    root: Key  # the key whose fold_in gives each step's key
+    position: Any  # where this process's data iterator stood, as JSON holds it
+    counters: dict[str, int]  # the loop's own counts
+    step: int  # steps done, 1 or more
 
 
 @contextlib.contextmanager
 def open_checkpoints(
     folder: str | os.PathLike, *, keep: int
 ) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints in `folder`, the newest `keep` of them kept.
+    """A manager of the checkpoints in `folder`, open within the block.
 
     Half-written ones of a killed run are removed. Leaving the block waits for the
     save under way.
+
+    Args:
+        folder: Made, with its parents, if it does not exist.
+        keep: After a save all but the newest `keep` checkpoints are deleted; 1 or more.
+
+    Raises:
+        CheckpointError: On leaving, if the save under way failed.
     """
     manager = _manager(folder, max_to_keep=keep, cleanup_tmp_directories=True)
     with _quiet():
@@ -90,7 +97,11 @@ def _quiet() -> Iterator[None]:
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
-    """Return when the save under way is on disk; raises as `save` does."""
+    """Return when the save under way is on disk, at once if there is none.
+
+    Raises:
+        CheckpointError: See `save`.
+    """
     with _explain(manager, "the newest step"):
         manager.wait_until_finished()
 
@@ -119,16 +130,18 @@ def save(
     """Write a checkpoint; the arrays are copied before it returns, the rest goes on.
 
     Args:
-        manager: from `open_checkpoints`.
-        step: steps done.
-        state: the TrainState after them.
-        root: the key whose fold_in gives each step's key.
-        position: JSON text; where this process's data iterator stands.
-        identity: JSON mapping; a run with another one may not resume from here.
-        counters: the loop's own counts.
+        manager: What `open_checkpoints` gives; every process must call this.
+        step: How many steps are done, which names the checkpoint's folder.
+        state: The TrainState after these steps. It may be donated to the next step as
+            soon as this returns.
+        root: The typed key whose fold_in gives each step's key.
+        position: JSON text that says where this process's data iterator stands.
+        identity: What JSON can hold of config and data; a run with another one may not
+            resume from here.
+        counters: Whole numbers that the loop goes on counting after a resume.
 
     Raises:
-        CheckpointError: this or the previous save failed, such as on a full disk.
+        CheckpointError: This or the previous save failed, such as on a full disk.
             Earlier checkpoints are whole.
     """
     arrays = named(state) | {ROOT: storable(root)}
@@ -176,13 +189,16 @@ def restore(
     """The newest checkpoint, placed as `abstract` says; None when there is none.
 
     Args:
-        manager: from `open_checkpoints`.
-        abstract: ShapeDtypeStructs with shardings, on any mesh.
-        root: a key, for its shape and type.
-        identity: of this run, compared with the checkpoint's.
+        manager: What `open_checkpoints` gives; every process must call this.
+        abstract: ShapeDtypeStructs with shardings, which may be on another mesh than
+            the one that the checkpoint was written from.
+        root: Any typed key of the kind that was saved; its numbers do not count.
+        identity: This run's, which must equal the checkpoint's.
 
     Raises:
-        CheckpointError: config, data or architecture differ; each difference is named.
+        CheckpointError: Config or data differ, each difference is named; or the number
+            of processes does, while their positions in the data differed.
+        ArchitectureError: The arrays differ; each is named.
     """
     step = manager.latest_step()
     if step is None:
@@ -228,8 +244,13 @@ def is_finished(
 ) -> bool:
     """Whether the newest checkpoint in `folder` is of the last step; reads no arrays.
 
+    Args:
+        folder: False if it does not exist or holds no whole checkpoint.
+        steps: How many steps the run has in all; a checkpoint of more is finished too.
+        identity: This run's, the seed included.
+
     Raises:
-        CheckpointError: it is of another config or data.
+        CheckpointError: It is of another config or data, finished or not.
     """
     if not pathlib.Path(folder).is_dir():
         return False
@@ -242,7 +263,11 @@ def is_finished(
 
 
 def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
-    """What the newest checkpoint in `folder` was trained with; it must have one."""
+    """What the newest checkpoint in `folder` was trained with: config and data.
+
+    Raises:
+        FileNotFoundError: The folder holds no whole checkpoint.
+    """
     with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
@@ -252,17 +277,22 @@ def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
 
 
 def newest_step(folder: str | os.PathLike) -> int | None:
-    """Steps done at the newest checkpoint in `folder`; None without one."""
+    """Steps done at the newest checkpoint in an existing `folder`; None without one."""
     with _manager(folder, read_only=True) as manager:
         return manager.latest_step()
 
 
 def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:
-    """The parameters alone of the newest checkpoint in `folder`, placed as `abstract`.
+    """The parameters alone of the newest checkpoint in `folder`, whatever its config.
+
+    Args:
+        folder: The folder that `open_checkpoints` was given.
+        abstract: The tree of parameters as ShapeDtypeStructs; their shardings say
+            where each array goes.
 
     Raises:
-        FileNotFoundError: no checkpoint there.
-        CheckpointError: parameters of another architecture, listed.
+        FileNotFoundError: There is no whole checkpoint.
+        ArchitectureError: The parameters are of another architecture; all are listed.
     """
     folder = pathlib.Path(folder).absolute()
     if not folder.is_dir():

@@ -40,13 +40,13 @@ class Batches(Protocol):
     """An iterator of host batches that knows where it stands, as grain's do."""
 
     def __next__(self) -> Any:
-        """The next batch."""
+        """The next batch: a tree of NumPy arrays, this process's rows of it."""
 
     def get_state(self) -> Any:
-        """Where it stands, as JSON can hold it."""
+        """Where it stands after the last batch, as JSON can hold it."""
 
     def set_state(self, state: Any, /) -> None:
-        """Go on from there."""
+        """Make the next batch the one that followed when `state` was got."""
 
 
 class Source(Protocol):
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 class NonFiniteStep(FloatingPointError):
-    """A step gave a loss, gradient norm or parameter that is not finite."""
+    """A step gave a loss, a gradient norm or a parameter that is not finite."""
 
 
 def train(
@@ -84,31 +84,46 @@ def train(
     """Run `steps` updates, or what is left of them, and return the last state.
 
     Args:
-        system: pure functions; with `start`, `init` takes (key, params).
-        source: gives iterators of host batches; a grain IterDataset does.
-        mesh: devices.
-        rules: logical axis -> mesh axes; must name `batch`.
-        steps: updates in all, counting those done before a resume.
-        seed: step i uses fold_in(root, i), root = fold_in(key(seed), crc32(name)).
-        workdir: gets checkpoints/, metrics.jsonl, eval.jsonl and tensorboard/.
-        checkpoint_every: steps between checkpoints; the last step always has one.
-        keep: checkpoints kept.
-        identity: JSON mapping of what must not change on a resume: the config's
+        system: Pure functions. Its `init` is called as init(key), or as
+            init(key, params) where `start` gives parameters.
+        source: Gives iterators of host batches, as a grain IterDataset does; at least
+            `steps` batches must come.
+        mesh: Holds all devices of all processes that take part.
+        rules: The mesh axes that each logical axis of `system.axes` falls on; they
+            must name `batch` too.
+        steps: How many updates there are in all, those before a resume included. When
+            so many are done already, nothing is trained.
+        seed: Step i uses fold_in(root, i), where root = fold_in(key(seed),
+            crc32(name)). A resume with another seed is refused.
+        workdir: The folder that gets checkpoints/, metrics.jsonl, eval.jsonl and
+            tensorboard/. It is made if it does not exist; a checkpoint in it is
+            resumed.
+        checkpoint_every: A checkpoint is written after each so many steps, 1 or more,
+            and after the last step in any case.
+        keep: How many checkpoints stay on disk, the newest, 1 or more.
+        identity: What must not change on a resume, as JSON can hold it: the config's
             sections that bear on numbers, and the data's fingerprint.
-        start: parameters to begin from (donated), or a function that loads them given
-            the tree of their shardings, called when there is nothing to resume.
-        on_nonfinite: "stop" raises; "skip" keeps the old state (all but the step
-            number) and counts. Skipping holds two states in memory during a step.
-        name: of the run or stage.
-        show: metrics on the progress line.
-        evaluate: called with the state at the end, every `evaluate_every` steps (0:
-            none), and before the first step with `evaluate_first`; its scores are kept.
+        start: Parameters to begin from (donated), or a function that loads them given
+            the tree of their shardings; used when there is nothing to resume. None
+            begins from random ones.
+        on_nonfinite: What a step does whose loss, gradient norm or parameters are not
+            finite. "stop" raises; "skip" keeps the old state but for its number and
+            counts the step, and raises after 20 in a row. Skipping holds two states in
+            memory during a step.
+        name: What the progress lines call the run or stage; it also enters the seed.
+        show: Names of the metrics on the progress line, in this order.
+        evaluate: Called with the state after the last step, and as the next two say;
+            the scores it returns become a row of eval.jsonl. None evaluates nothing.
+        evaluate_every: Steps between evaluations; 0 leaves the one at the end alone.
+        evaluate_first: Whether the state before the first step is evaluated too.
 
     Raises:
-        NonFiniteStep: see `on_nonfinite`; nothing of that step is saved.
-        CheckpointError: cannot be written, or is of another run or architecture.
-        Interrupted: SIGTERM or SIGINT, after a checkpoint was written.
-        ValueError: the source ran out of batches.
+        NonFiniteStep: See `on_nonfinite`; nothing of that step is saved.
+        CheckpointError: One cannot be written, or the one in `workdir` is of another
+            run.
+        ArchitectureError: The checkpoint or `start` is of another architecture.
+        Interrupted: SIGTERM or SIGINT came, and a checkpoint was written since.
+        ValueError: The source ran out of batches.
     """
     folder = pathlib.Path(workdir)
     whole = NamedSharding(mesh, PartitionSpec())
@@ -232,30 +247,32 @@ def evaluate(
     """Yield (predictions, per-example metrics, records) of each batch, on the host.
 
     Args:
-        system: its `evaluate` gets one key for all batches: a system keys noise by
+        system: Its `evaluate` gets one key for all batches: a system keys noise by
             sample id, so that the batch layout changes nothing.
-        state: not donated.
-        batches: (host batch, whatever describes its rows); the second is passed on.
-            Over several processes each holds the same whole batches.
-        mesh: devices.
-        rules: logical axis -> mesh axes.
-        seed: the key is fold_in(key(seed), state.step).
-        name: head of the progress line.
-        total: number of batches, for the ETA; 0 when unknown.
+        state: Only its parameters and step need to be there. It is not donated.
+        batches: Pairs of a host batch and whatever describes its rows, which is passed
+            on. Over several processes each holds the same whole batches.
+        mesh: Holds all devices of all processes that take part.
+        rules: The mesh axes that each logical axis falls on. They must name `batch`,
+            and its devices must divide the rows of each batch.
+        seed: The key is fold_in(key(seed), state.step).
+        name: What the progress line begins with.
+        total: The number of batches, from which the time left is estimated; 0 when it
+            is not known, which changes nothing else.
     """
     whole = NamedSharding(mesh, PartitionSpec())
     run = jax.jit(system.evaluate, out_shardings=whole)
     root = jax.device_put(jax.random.key(seed), whole)
     key = jax.jit(jax.random.fold_in, out_shardings=whole)(root, state.step)
-    seen = set()
+    known = set()
     with progress(name, first=0, total=total, show=()) as report:
         for index, (batch, records) in enumerate(batches):
             placed = shard_tree(batch, batch_sharding(batch, mesh, rules))
             shapes = shapes_of(batch)
             wait = contextlib.nullcontext()
-            if shapes not in seen:
-                seen.add(shapes)
-                wait = report.busy(f"batch shape {len(seen)}: {describe(shapes)}")
+            if shapes not in known:
+                known.add(shapes)
+                wait = report.busy(f"batch shape {len(known)}: {describe(shapes)}")
             with wait, jax.transfer_guard("disallow"):
                 predictions, metrics = jax.device_get(run(state, placed, key))
             report.step(index + 1, {})

@@ -19,7 +19,16 @@ class ArchitectureError(ValueError):
 
 
 def check_params(found: Params, expected: Params, where: str) -> None:
-    """Refuse parameters of another architecture; shapes and dtypes are compared."""
+    """Refuse parameters of another architecture; shapes and dtypes are compared.
+
+    Args:
+        found: The parameters at hand, as arrays or ShapeDtypeStructs.
+        expected: Those that the system has, likewise.
+        where: What the error says that `found` comes from, such as a path.
+
+    Raises:
+        ArchitectureError: It lists the first 20 arrays that differ.
+    """
     check_arrays(named({PARAMS: found}), named({PARAMS: expected}), where)
 
 
@@ -28,8 +37,13 @@ def check_arrays(
 ) -> None:
     """Refuse arrays whose names, shapes or dtypes are not the expected ones.
 
+    Args:
+        found: Arrays, ShapeDtypeStructs or what else has shape and dtype, by name.
+        expected: Likewise; the two mappings must have the same names.
+        where: What the error says that `found` comes from, such as a path.
+
     Raises:
-        ArchitectureError: lists what differs; `where` says whose arrays `found` are.
+        ArchitectureError: It lists the first 20 arrays that differ.
     """
     wrong = [
         f"{name}: found {_shape(found.get(name))}, "
@@ -57,7 +71,12 @@ def _is_key(array: Any) -> bool:
 
 
 def storable(array: Any) -> Any:
-    """An array, or a typed key's words, which is what a file can hold."""
+    """The array itself, or the words of typed keys, which is what a file can hold.
+
+    Args:
+        array: An array or a ShapeDtypeStruct. Words add a last axis of uint32; of a
+            ShapeDtypeStruct the sharding stays.
+    """
     if not _is_key(array):
         return array
     if isinstance(array, jax.Array):
@@ -68,7 +87,10 @@ def storable(array: Any) -> Any:
 
 
 def named(state: Any) -> dict[str, Any]:
-    """Arrays by the dotted path of their place in the state."""
+    """The arrays of any tree by the dotted path of their place, `storable` each.
+
+    A TrainState gives names such as "params.text.norm.scale" and "step".
+    """
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): storable(array)
         for path, array in jax.tree_util.tree_flatten_with_path(state)[0]
@@ -76,7 +98,13 @@ def named(state: Any) -> dict[str, Any]:
 
 
 def unnamed(abstract: TrainState, arrays: Mapping[str, Any], root: Key) -> TrainState:
-    """Undo `named`; keys in the state are of the root key's kind."""
+    """Undo `named`.
+
+    Args:
+        abstract: The tree to fill; its dtypes say which arrays are typed keys.
+        arrays: What `named` gave; each name of the tree must be there.
+        root: Any typed key: those of the state are made of its kind.
+    """
 
     def place(path, like):
         array = arrays[jax.tree_util.keystr(path, simple=True, separator=".")]
@@ -88,7 +116,13 @@ def unnamed(abstract: TrainState, arrays: Mapping[str, Any], root: Key) -> Train
 
 
 def differences(found: Any, expected: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ: one line each, with both values."""
+    """Where two JSON values differ: one line each, with both values; [] for none.
+
+    Args:
+        found: The checkpoint's value, as JSON gave it.
+        expected: This run's value; tuples in it count as the lists JSON makes of them.
+        name: The dotted path of the two values, which each line begins with.
+    """
     expected = json.loads(json.dumps(expected))
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         lines = []

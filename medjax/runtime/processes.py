@@ -6,7 +6,11 @@ from jax.experimental import multihost_utils
 
 
 def gather_texts(text: str) -> list[str]:
-    """The texts of all processes, in order."""
+    """The texts of all processes, in the order of their index; each must call this.
+
+    Args:
+        text: This process's, of any length, the empty text included.
+    """
     if jax.process_count() == 1:
         return [text]
     data = np.frombuffer(text.encode(), np.uint8)

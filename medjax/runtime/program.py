@@ -17,10 +17,15 @@ from medjax.types import Key, Params, System, TrainState
 def judged(
     update: Callable[..., Any], *, skip: bool
 ) -> Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, jax.Array]]]:
-    """An update with its key folded inside and its result judged.
+    """An update of (state, batch, root key), its key folded inside, its result judged.
 
-    metrics["nonfinite"] is 1 where loss, grad_norm or a parameter is not finite; with
-    `skip` such a step leaves the state as it was but for its number.
+    metrics["nonfinite"] is 1 where loss, grad_norm or a parameter is not finite, and 0
+    elsewhere.
+
+    Args:
+        update: A pure function of (state, batch, key), as `System.update` is.
+        skip: True makes a step that is not finite leave the state as it was but for
+            its number; False returns the state as it came.
     """
 
     def judged_update(state, batch, root):
@@ -42,9 +47,14 @@ def compile_by_shape(
 ) -> Callable[..., Any]:
     """A function of (state, batch, key), compiled once per shape of its batch.
 
-    Each compilation is announced with the shapes that asked for it, and no call
-    compiles by surprise: other dtypes or shardings are an error. The state is donated;
-    nothing is transferred implicitly.
+    Each compilation is announced with the shapes it is for, and no call compiles by
+    surprise: other shardings, or another shape of the state, are an error. The state
+    is donated; nothing is transferred implicitly, so all three must be on the devices.
+
+    Args:
+        function: A pure function of (state, batch, key).
+        out_shardings: A tree of shardings for what it returns, or a prefix of it.
+        report: Its `busy` is called during each compilation.
     """
     jitted = jax.jit(function, donate_argnums=0, out_shardings=out_shardings)
     programs = {}
@@ -62,20 +72,30 @@ def compile_by_shape(
 
 
 def shapes_of(batch: Any) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
-    """Shapes and dtypes: what a compiled program depends on."""
+    """Shape and dtype of each array of a tree: what a compiled program depends on."""
     return tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
 
 
 def describe(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> str:
-    """The three largest shapes, for a person."""
-    found = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in found[:-4:-1])
+    """The three largest shapes for a person, such as "16x4, 16"; each shape once."""
+    sizes = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in sizes[:-4:-1])
 
 
 def abstract_state(
     system: System, *, mesh: Mesh, rules: Rules
 ) -> tuple[TrainState, TrainState]:
-    """A state's ShapeDtypeStructs (with shardings) and its shardings."""
+    """A state's ShapeDtypeStructs (with shardings), and its shardings.
+
+    Args:
+        system: Its `init` is traced for shapes, not run; its `axes` name the logical
+            axes of each array.
+        mesh: The devices that the state is spread over.
+        rules: The mesh axes that each logical axis of `system.axes` falls on.
+
+    Raises:
+        ValueError: See `medjax.sharding.to_named_sharding`.
+    """
     shapes = jax.eval_shape(system.init, jax.random.key(0))
     shardings = to_named_sharding(system.axes, mesh, rules, shapes)
     placed = jax.tree.map(
@@ -94,6 +114,13 @@ def init_state(
     shardings: TrainState,
 ) -> TrainState:
     """`system.init` on the mesh, from the parameters `start` where given.
+
+    Args:
+        system: Its `init` is called as init(key), or init(key, params) with `start`.
+        key: A typed key, which is consumed.
+        start: Parameters, which are donated, or a function that loads them given the
+            tree of their shardings; None draws random ones.
+        shardings: Where the state goes, from `abstract_state`.
 
     Raises:
         ArchitectureError: `start` is of another architecture; its arrays are named.

@@ -36,12 +36,17 @@ def progress(
     """Report steps `first`..`total`; silent on all processes but the first.
 
     Args:
-        name: what runs, the head of each line.
-        first: steps done already.
-        total: steps in all.
-        show: metrics to print, in this order; those missing are left out.
-        stream: standard error when None; a live line where it is a terminal.
-        interval: seconds between plain lines.
+        name: What runs; each line begins with it.
+        first: How many steps are done already, 0 or more; the rate is measured from
+            the step after it on.
+        total: How many steps there are in all, those done included; 0 when that is not
+            known, and then no time left is shown.
+        show: The names of the metrics to print, in this order. A metric that is
+            missing or not a single number is left out.
+        stream: Where the lines go; None is standard error. On a terminal one line is
+            redrawn, elsewhere lines follow each other.
+        interval: The least number of seconds between two lines that are not redrawn;
+            0 prints each step. The last step is always printed.
     """
     out = sys.stderr if stream is None else stream
     silent = jax.process_index() != 0
@@ -117,7 +122,17 @@ def progress_line(
     show: Sequence[str],
     seconds: float,
 ) -> str:
-    """`name 12/400 | tau 0.45 | ... | 1.2 s/step | 340 tokens/s | ETA 3:20`."""
+    """`name 12/400 | tau 0.45 | ... | 1.20 s/step | 340 tokens/s | ETA 3:20`.
+
+    Args:
+        name: What the line begins with.
+        step: How many steps are done.
+        total: How many there are in all; 0 shows "?" and no time left.
+        metrics: Of that step; "skipped" and "tokens" are shown without being named.
+        show: The names of further metrics, in this order; those that are missing or
+            not a single number are left out.
+        seconds: What a step takes; 0 leaves the tokens per second out.
+    """
     parts = [f"{name} {step}/{total or '?'}"]
     parts += [
         f"{key} {float(metrics[key]):.3g}"
@@ -135,7 +150,7 @@ def progress_line(
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Seconds, 0 or more, rounded, as m:ss, or from an hour on as h:mm:ss."""
     minutes, second = divmod(int(seconds + 0.5), 60)
     hours, minute = divmod(minutes, 60)
     if hours:

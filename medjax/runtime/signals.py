@@ -17,8 +17,9 @@ class Interrupted(SystemExit):
 def deferred_signals() -> Iterator[Callable[[], signal.Signals | None]]:
     """Within the block a stop signal is only remembered; call the result to read it.
 
-    A second signal acts at once, as it would have done outside. Outside the main
-    thread, where Python allows no handlers, nothing is remembered.
+    The call gives the first signal that came, or None. A second signal acts at once, as
+    it would have done outside. Outside the main thread, where Python allows no
+    handlers, nothing is remembered.
     """
     received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():

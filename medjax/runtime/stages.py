@@ -24,20 +24,22 @@ Results = Iterator[tuple[Any, dict[str, np.ndarray], Any]]
 class Stage(NamedTuple):
     """One training phase: what `loop.train` needs that differs between phases."""
 
-    name: str  # its folder in the workdir
+    name: str  # its folder in the workdir, and part of its seed
     system: System
     source: loop.Source  # training batches
-    steps: int
+    steps: int  # updates in all
     identity: Mapping[str, Any]  # see `loop.train`
     show: Sequence[str] = ("loss",)  # metrics on the progress line
     start: Callable[[Any], Params] | None = None  # of a first stage; see `loop.train`
     check: Callable[[], None] | None = None  # before it trains; raises what is wrong
     # given the identity that a checkpoint to be evaluated was trained with; likewise
     accepts: Callable[[Mapping[str, Any]], None] | None = None
+    # made anew for each evaluation, see `loop.evaluate`; None: never evaluated
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
+    # given the results and a folder that it may make and fill; None: `mean_scores`
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
     eval_total: int = 0  # batches of an evaluation, for its ETA; 0 where not known
-    evaluate_every: int = 0
+    evaluate_every: int = 0  # steps between evaluations; 0: at the end alone
     evaluate_first: bool = False  # before the first step too
 
 
@@ -55,16 +57,25 @@ def run_stages(
 ) -> TrainState:
     """Train the stages that are not finished yet; return the last one's state.
 
+    A finished stage is left alone; the last one is always entered, if only to read its
+    state. Each stage but the first begins from the parameters of the one before.
+
     Args:
-        stages: in order; names are unique.
-        mesh: devices.
-        rules: logical axis -> mesh axes.
-        seed: of all stages; each folds its name in.
-        workdir: gets one folder per stage: manifest.json and what `loop.train` writes.
-        checkpoint_every: see `loop.train`; so are the other options.
-        keep: checkpoints kept per stage.
-        on_nonfinite: what a non-finite step does.
-        facts: for the manifests: the whole config.
+        stages: At least one, in order, with names that differ.
+        mesh: Holds all devices of all processes that take part.
+        rules: The mesh axes that each logical axis falls on; they must name `batch`.
+        seed: One for all stages; each folds its name in.
+        workdir: Gets one folder per stage with manifest.json and what `loop.train`
+            writes; it is made if it does not exist.
+        checkpoint_every: Steps between checkpoints, see `loop.train`.
+        keep: How many checkpoints of each stage stay on disk, 1 or more.
+        on_nonfinite: What a step does that is not finite, see `loop.train`.
+        facts: What each manifest holds beside command, versions and devices, such as
+            the whole config; as JSON can hold it.
+
+    Raises:
+        ValueError: No stages, or what `Stage.check` and `loop.train` raise.
+        CheckpointError: A stage in `workdir` is of another config or data.
     """
     if not stages:
         raise ValueError("no stages: nothing to train")
@@ -151,7 +162,12 @@ def _evaluation(
 
 
 def mean_scores(results: Results, folder: pathlib.Path) -> dict[str, float]:
-    """The mean of each per-example metric over all examples; writes nothing."""
+    """The mean of each per-example metric over all examples; {} without batches.
+
+    Args:
+        results: Of each batch; its metrics are arrays with one entry an example.
+        folder: Not used: nothing is written.
+    """
     del folder
     means: dict[str, masked.Mean] = {}
     for _, values, _ in results:
@@ -174,26 +190,32 @@ def evaluate_checkpoint(
     """Score one set of parameters on a stage's evaluation batches.
 
     Args:
-        stage: gives system, batches and score.
-        path: a stage's folder in a workdir, or a workdir, whose folder of that stage's
-            name is taken, or whatever `load` reads (step 0).
-        load: reads pretrained weights from a folder into a tree of shardings.
-        mesh: devices.
-        rules: logical axis -> mesh axes.
-        seed: key of the evaluation.
-        workdir: gets <name>/eval/<step>/.
+        stage: Its system, evaluation batches and score are used.
+        path: A stage's folder in a workdir; or a workdir, whose folder of that stage's
+            name is taken; or else whatever `load` reads, which counts as step 0.
+        load: A function of a folder and a tree of shardings that reads pretrained
+            weights.
+        mesh: Holds all devices of all processes that take part.
+        rules: The mesh axes that each logical axis falls on; they must name `batch`.
+        seed: Gives the evaluation's key, see `loop.evaluate`.
+        workdir: Gets <stage's name>/eval/<step>/, if the stage's score writes there.
+
+    Raises:
+        FileNotFoundError: `path` is no folder, or holds no whole checkpoint.
+        ArchitectureError: The parameters are of another architecture.
+        ValueError: The stage has nothing to evaluate on, or what its `accepts` raises.
     """
     path = pathlib.Path(path)
     abstract, shardings = abstract_state(stage.system, mesh=mesh, rules=rules)
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}: no such folder")
     folders = (path / "checkpoints", path / stage.name / "checkpoints")
-    found = [folder for folder in folders if folder.is_dir()]
-    if found:
+    present = [folder for folder in folders if folder.is_dir()]
+    if present:
         if stage.accepts is not None:
-            stage.accepts(checkpoint.stored_identity(found[0]))
-        params = checkpoint.restore_params(found[0], abstract.params)
-        step = checkpoint.newest_step(found[0])
+            stage.accepts(checkpoint.stored_identity(present[0]))
+        params = checkpoint.restore_params(present[0], abstract.params)
+        step = checkpoint.newest_step(present[0])
     else:
         params, step = load(path, shardings.params), 0
         check_params(params, abstract.params, str(path))

@@ -34,11 +34,16 @@ WriteRow = Callable[[int, Mapping[str, Any]], None]
 def metrics_writer(
     folder: str | os.PathLike, *, name: str, restored_step: int
 ) -> Iterator[WriteRow]:
-    """Append rows to `<folder>/<name>.jsonl` and scalars to TensorBoard.
+    """A function write(step, values) that adds a row to `<folder>/<name>.jsonl`.
 
-    Rows after `restored_step` were written by steps that the resumed run will repeat:
-    they are cut away first. Each row is on disk when `write(step, values)` returns.
-    Only process 0 writes.
+    The row is on disk when it returns; its numbers go to TensorBoard too. Only
+    process 0 writes.
+
+    Args:
+        folder: Made, with its parents, if it does not exist.
+        name: Of the file, without its ending, and of its part of tensorboard/.
+        restored_step: The step that a resume goes on from, 0 at the start. Rows after
+            it were written by steps that will be repeated, and are cut away first.
     """
     if jax.process_index() != 0:
         yield lambda *_: None
@@ -81,14 +86,19 @@ def _cut_back(path: pathlib.Path, step: int) -> None:
 
 
 def last_row(path: str | os.PathLike) -> dict[str, Any] | None:
-    """The last row of a file of `metrics_writer`; None without rows."""
+    """The last row of a file of `metrics_writer`; None without rows or file."""
     path = pathlib.Path(path)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return json.loads(lines[-1]) if lines else None
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-    """Write text (UTF-8) or bytes under a temporary name, then rename the file."""
+    """Write text (UTF-8) or bytes under a temporary name, then rename the file.
+
+    Args:
+        path: In a folder that exists; a file there is replaced.
+        content: All of the file's new content.
+    """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -102,8 +112,12 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
 def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
     """Add this start of a run to `<workdir>/manifest.json`.
 
-    The file is a list with one record per start: command, time, git commit, versions,
-    devices and the caller's `facts` (the config, the stages, the data).
+    The file is a list with one record per start. Only process 0 writes.
+
+    Args:
+        workdir: Made, with its parents, if it does not exist.
+        facts: What the record holds beside command, time, git commit, versions and
+            devices, such as the config. What JSON cannot hold is written as its text.
     """
     if jax.process_index() != 0:
         return

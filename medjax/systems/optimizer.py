@@ -1,7 +1,7 @@
 """The optimiser of the policies."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -11,6 +11,20 @@ from optax.contrib import MuonDimensionNumbers, muon
 from medjax.types import Params
 
 SCHEDULES = ("constant", "linear", "cosine")
+
+
+class OptimizerOptions(NamedTuple):
+    """What a run chooses of `make_optimizer`, which says what each of it means."""
+
+    lr: float
+    decay: str = "constant"
+    warmup: int = 0
+    clip_norm: float | None = 1.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    muon_lr: float | None = None
+    freeze: tuple[str, ...] = ()
 
 
 def make_optimizer(

@@ -1,6 +1,6 @@
 """VRFT-Aug: GRPO for classes and grades, with rewards that know about both.
 
-The step of `systems/exploration.py` with up to four rewards, each by its weight:
+The step of `systems/policy/exploration.py` with up to four rewards, each by its weight:
 
     R = alpha R_accuracy + gamma R_grade + lambda R_format + delta R_recitation
 
@@ -12,27 +12,34 @@ the method are data and stages: descriptions in the prompt, localisation first. 
 VRFT-Aug (arXiv 2602.10619), whose text was not available: readings are our own.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.masked import masked_mean
 from medjax.rl.label_rewards import (
     fuzzy_grade_reward,
     label_format_reward,
     label_reward,
 )
-from medjax.rl.reductions import masked_mean
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import bleu, read_words, score_words
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 from medjax.systems.policy import exploration
-from medjax.systems.policy.exploration import Scored
-from medjax.types import LabelBatch, Params, Rollout, System
+from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
+from medjax.types import (
+    EvaluateFn,
+    LabelBatch,
+    Params,
+    PolicyModel,
+    Rollout,
+    System,
+)
 
 REWARDS = ("accuracy", "grade", "format", "recitation")
 
@@ -43,95 +50,96 @@ class VrftCarry(NamedTuple):
     reference: Params  # the frozen initial policy; () where beta is 0
 
 
+class Rewards(NamedTuple):
+    """What an answer is worth; `Step.reward_weights` says which of it is in use.
+
+    A reward of weight 0 is reported and teaches nothing.
+    """
+
+    labels: LabelTables  # to read answers
+    references: RecitationTables  # the descriptions
+    grade_table: tuple[float, ...]  # reward by difference, see `grade_table`
+    min_words: int  # of the reasoning, see `label_format_reward`
+    require_label: bool  # the format asks for a readable answer too
+    min_different: int  # of the reasoning's words, see `recitation_reward`
+    without_words: float  # what a reasoning of fewer different words counts as
+    leak_label: bool = False  # hold it against the right class's description alone
+    max_words: int | None = None  # of the reasoning that are read
+
+
 def build(
-    config: Qwen25VLConfig,
+    model: PolicyModel,
     tables: ParseTables,
     optimizer: optax.GradientTransformation,
-    evaluate: Callable[..., Any],
+    evaluate: EvaluateFn,
     *,
-    labels: LabelTables,
-    references: RecitationTables,
-    grade_table: tuple[float, ...],
-    reward_weights: Mapping[str, float],
-    min_words: int,
-    require_label: bool,
-    min_different: int,
-    without_words: float,
-    leak_label: bool = False,
-    max_words: int | None = None,
-    host_rewards: Callable[..., dict[str, Any]] | None = None,
-    **step: Any,
+    rewards: Rewards,
+    step: Step,
+    host_rewards: HostRewards | None = None,
 ) -> System:
     """The system; every option that a paper tunes is named by the caller.
 
     Args:
-        config: the policy's sizes.
+        model: the policy.
         tables: to read the policy's tokens.
-        optimizer: for its parameters.
-        evaluate: as `System.evaluate`.
-        labels: to read answers.
-        references: the descriptions.
-        grade_table: reward by difference, see `grade_table`.
-        reward_weights: of those of `REWARDS` that are in use, and of every host reward.
-            A reward of weight 0 is reported and teaches nothing.
-        min_words: see `label_format_reward`; so is `require_label`.
-        require_label: the format asks for a readable answer.
-        min_different: see `recitation_reward`; so are the next three.
-        without_words: of a reasoning of fewer different words. The metric `overlap` is
-            the BLEU against all classes, silence being 0.
-        leak_label: hold the reasoning against the right class's description alone.
-        max_words: of the reasoning that are read.
+        optimizer: of the policy's parameters.
+        evaluate: becomes `System.evaluate`; training does not call it.
+        rewards: what an answer is worth. The metric `overlap` is the BLEU of its
+            reasoning against all classes, silence being 0.
+        step: how a step explores and learns; its `reward_weights` name some of
+            `REWARDS` and every host reward.
         host_rewards: rewards in Python, see `exploration.build`.
-        step: the other options of `exploration.build`.
     """
+    weighed = tuple(name for name in REWARDS if name in step.reward_weights)
+    explorer = Explorer(
+        model, optimizer, VrftCarry, partial(score, tables, rewards, weighed), step
+    )
+    return exploration.build(explorer, evaluate, host_rewards)
 
-    def start(reference: Params) -> VrftCarry:
-        return VrftCarry(reference)
 
-    def score(
-        carry: VrftCarry, batch: LabelBatch, rollout: Rollout, step: Array
-    ) -> Scored:
-        del step
-        tokens, mask = rollout.tokens, rollout.mask
-        parsed = parse_labels(tokens, mask, tables, labels)
-        target = jnp.broadcast_to(batch.label[:, None], parsed.label.shape)
-        words = read_words(
-            tokens, mask, parsed.think, tables, references, max_words=max_words
-        )
-        leaked = target if leak_label else None
-        earned = {
-            "accuracy": label_reward(parsed.label, target),
-            "grade": fuzzy_grade_reward(parsed.label, target, grade_table),
-            "format": label_format_reward(
-                parsed, min_words=min_words, require_label=require_label
-            ),
-            "recitation": score_words(
-                words, references, leaked, min_different, without_words
-            ),
-        }
-        return Scored(
-            rewards={k: x for k, x in earned.items() if k in reward_weights},
-            hits=parsed.label == target,
-            parsed=parsed.parsed,
-            aux=carry,
-            metrics=_describe(batch, parsed.think_words, bleu(words, references)),
-        )
-
-    return exploration.build(
-        config,
-        optimizer,
-        evaluate,
-        start,
-        score,
-        reward_weights=reward_weights,
-        host_rewards=host_rewards,
-        **step,
+def score(
+    tables: ParseTables,
+    rewards: Rewards,
+    weighed: tuple[str, ...],
+    carry: VrftCarry,
+    batch: LabelBatch,
+    rollout: Rollout,
+    step: Int[Array, ""],
+) -> Scored:
+    """What completions earn of the rewards that are `weighed`."""
+    del step
+    tokens, mask, references = rollout.tokens, rollout.mask, rewards.references
+    parsed = parse_labels(tokens, mask, tables, rewards.labels)
+    target = jnp.broadcast_to(batch.label[:, None], parsed.label.shape)
+    words = read_words(
+        tokens, mask, parsed.think, tables, references, max_words=rewards.max_words
+    )
+    earned = {
+        "accuracy": label_reward(parsed.label, target),
+        "grade": fuzzy_grade_reward(parsed.label, target, rewards.grade_table),
+        "format": label_format_reward(
+            parsed, min_words=rewards.min_words, require_label=rewards.require_label
+        ),
+        "recitation": score_words(
+            words,
+            references,
+            target if rewards.leak_label else None,
+            rewards.min_different,
+            rewards.without_words,
+        ),
+    }
+    return Scored(
+        rewards={name: earned[name] for name in weighed},
+        hits=parsed.label == target,
+        parsed=parsed.parsed,
+        aux=carry,
+        metrics=_describe(batch, parsed.think_words, bleu(words, references)),
     )
 
 
 def _describe(
     batch: LabelBatch, words: Array, overlap: Array
-) -> dict[str, Float[Array, ""]]:
+) -> Mapping[str, Float[Array, ""]]:
     counts = jnp.broadcast_to(batch.valid[:, None], words.shape)
     return {
         "think_words": masked_mean(words.astype(jnp.float32), counts),

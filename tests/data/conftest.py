@@ -3,12 +3,11 @@
 import pytest
 
 from medjax.data.batches import Encoding
-from medjax.data.boxes.slices import mr_views
 from medjax.data.prompting.chat import Style, corpus, longest_answers, sample_answers
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.data.prompting.tokenizer import ANSWER_TAGS, train_tokenizer
 from medjax.data.volumes.atlas import load_atlas
-from tests.data.toy_atlas import GEOMETRY, LOOK, make_atlas, structure_names
+from tests.data.toy_atlas import GEOMETRY, LOOK, make_atlas, mr_views, structure_names
 
 STYLE = Style(system=None, suffix="", answer="object")
 

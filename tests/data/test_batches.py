@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medjax.data.batches import (
-    Asked,
+    Draw,
+    add_ramps,
     choose,
     evaluation_order,
     gather,
@@ -14,9 +15,9 @@ from medjax.data.batches import (
 )
 
 
-def asked(index, valid=(True, True)):
+def draw(index, valid=(True, True)):
     records = tuple(f"{index}.{q}" for q in range(len(valid)))
-    return Asked((), records, records, valid)
+    return Draw((), records, records, valid)
 
 
 def collate(rows):
@@ -38,7 +39,7 @@ def test_rows_of_asks_each_once():
 
 
 def test_gather_fills_the_last_batch_with_invalid_rows():
-    found = list(gather((asked(i) for i in range(3)), collate, batch=2))
+    found = list(gather((draw(i) for i in range(3)), collate, batch=2))
     assert [records for _, records in found] == [
         ["0.0", "0.1", "1.0", "1.1"],
         ["2.0", "2.1"],
@@ -47,7 +48,7 @@ def test_gather_fills_the_last_batch_with_invalid_rows():
 
 
 def test_gather_leaves_out_records_of_invalid_rows():
-    (batch, records), *rest = gather([asked(0, (True, False))], collate, batch=1)
+    (batch, records), *rest = gather([draw(0, (True, False))], collate, batch=1)
     assert records == ["0.0"] and not rest and len(batch) == 2
 
 
@@ -62,7 +63,7 @@ def test_a_stream_is_shared_among_hosts_and_goes_on_where_it_stood():
     def draws(process, count, batch):
         source = stream(
             shuffled(6, seed=0),
-            lambda index, picture: asked((index, picture)),
+            lambda index, picture: draw((index, picture)),
             lambda rows: [row.records[0] for row in rows],
             batch=batch,
             process_index=process,
@@ -82,3 +83,15 @@ def test_a_stream_is_shared_among_hosts_and_goes_on_where_it_stood():
     other = draws(1, 2, 2)
     other.set_state(state)
     assert next(other) == expected
+
+
+def test_ramps_tell_where_a_pixel_lies_and_refuse_colour():
+    grey = np.random.default_rng(0).integers(0, 256, (4, 8, 1)).astype(np.uint8)
+    image = np.repeat(grey, 3, axis=-1)
+    ramps = add_ramps(image)
+    np.testing.assert_array_equal(ramps[..., 0], grey[..., 0])
+    np.testing.assert_array_equal(ramps[0, :, 1], np.round(np.arange(0.5, 8) / 8 * 255))
+    np.testing.assert_array_equal(ramps[:, 0, 2], np.round(np.arange(0.5, 4) / 4 * 255))
+    image[0, 0, 2] ^= 1
+    with pytest.raises(ValueError, match="ramps=False"):
+        add_ramps(image)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from medjax.data.boxes.slices import Look
+from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.prompting.layout import Geometry
-from medjax.data.volumes.anatomy import STRUCTURES, UNIONS
-from medjax.data.volumes.atlas import build_atlas
+from medjax.data.volumes.anatomy import STRUCTURES, UNIONS, select_structures
+from medjax.data.volumes.atlas import MR, build_atlas
 
 SHAPE = (72, 80, 68)  # x to the right, y to the front, z upwards
 # AAL name without side: centre (for the right side), radii, in voxels.
@@ -52,3 +52,9 @@ def make_atlas():
 
 def structure_names(atlas):
     return tuple(name for name in atlas.names if "lentiform" not in name)
+
+
+def mr_views(atlas, *, structures, **options):
+    """Views of structures chosen by a word or listed, asked for in MR's words."""
+    names = select_structures(structures)
+    return atlas_views(atlas, names=names, modality=MR, **options)

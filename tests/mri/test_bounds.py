@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signal
+from medjax.mri import signals
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.fit import fit_map
 
 TI = np.geomspace(0.05, 4.0, 8)
 TE = np.linspace(0.015, 0.12, 8)
 CASES = {
-    "t2": (signal.T2, TE, {"s0": 1.3, "t2": 0.08}),
-    "t2_offset": (signal.T2_OFFSET, TE, {"s0": 1.3, "t2": 0.03, "offset": 0.2}),
-    "t1_ir3": (signal.T1_IR3, TI, {"s0": 0.8, "t1": 0.9, "efficiency": 0.95}),
+    "t2": (signals.T2, TE, {"s0": 1.3, "t2": 0.08}),
+    "t2_offset": (signals.T2_OFFSET, TE, {"s0": 1.3, "t2": 0.03, "offset": 0.2}),
+    "t1_ir3": (signals.T1_IR3, TI, {"s0": 0.8, "t1": 0.9, "efficiency": 0.95}),
     "t1_vfa": (
-        signal.vfa_model(0.015),
+        signals.vfa_model(0.015),
         np.deg2rad([2.0, 5.0, 12.0, 20.0]),
         {"s0": 5.0, "t1": 1.1},
     ),
@@ -32,7 +32,7 @@ def test_equals_the_dense_fisher_matrix(name):
     )
 
     def forward(x):
-        return signal.signal(model, dict(zip(model.parameters, x, strict=True)), times)
+        return signals.signal(model, dict(zip(model.parameters, x, strict=True)), times)
 
     values = tuple(jnp.asarray(params[key]) for key in model.parameters)
     jac = np.stack(jax.jacobian(forward)(values), axis=1) / 0.02
@@ -45,7 +45,7 @@ def test_equals_the_dense_fisher_matrix(name):
 def test_fits_scatter_by_the_bound(name):
     model, times, params = CASES[name]
     bound = cramer_rao_bound(times, model=model, params=params, noise_sd=0.004)
-    clean = np.asarray(signal.signal(model, params, times))[:, None]
+    clean = np.asarray(signals.signal(model, params, times))[:, None]
     rng = np.random.default_rng(0)
     images = clean + 0.004 * rng.standard_normal((len(times), 16384))
     found = fit_map(images.astype(np.float32), times, model=model)
@@ -58,10 +58,10 @@ def test_fits_scatter_by_the_bound(name):
 def test_maps_of_parameters_and_noise():
     t2, sd = np.array([0.05, 0.1]), np.array([0.01, 0.03])
     params = {"s0": 1.0, "t2": t2}
-    found = cramer_rao_bound(TE, model=signal.T2, params=params, noise_sd=sd)
+    found = cramer_rao_bound(TE, model=signals.T2, params=params, noise_sd=sd)
     for i in range(2):
         one = {"s0": 1.0, "t2": t2[i]}
-        alone = cramer_rao_bound(TE, model=signal.T2, params=one, noise_sd=sd[i])
+        alone = cramer_rao_bound(TE, model=signals.T2, params=one, noise_sd=sd[i])
         np.testing.assert_allclose(found["t2"][i], alone["t2"], rtol=1e-12)
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_acquired_determines_nothing():
     weights = np.array([1.0] + [0.0] * 7)
     params = {"s0": 1.0, "t2": 0.08}
     found = cramer_rao_bound(
-        TE, model=signal.T2, params=params, noise_sd=0.01, weights=weights
+        TE, model=signals.T2, params=params, noise_sd=0.01, weights=weights
     )
     assert np.isinf(found["t2"]) and np.isinf(found["s0"])
 
@@ -77,10 +77,17 @@ def test_what_is_not_acquired_determines_nothing():
 def test_bad_arguments():
     params = {"s0": 1.0, "t2": 0.08}
     with pytest.raises(ValueError, match="divide by 1000"):
-        cramer_rao_bound(TE * 1000, model=signal.T2, params=params, noise_sd=0.01)
+        cramer_rao_bound(TE * 1000, model=signals.T2, params=params, noise_sd=0.01)
     with pytest.raises(ValueError, match="parameters s0, t2"):
-        cramer_rao_bound(TE, model=signal.T2, params={"s0": 1.0}, noise_sd=0.01)
-    with pytest.raises(ValueError, match=r"weights: expected \(8,\)"):
+        cramer_rao_bound(TE, model=signals.T2, params={"s0": 1.0}, noise_sd=0.01)
+    with pytest.raises(ValueError, match=r"weights: .* E = 8 .*\(3,\)"):
         cramer_rao_bound(
-            TE, model=signal.T2, params=params, noise_sd=0.01, weights=np.ones(3)
+            TE, model=signals.T2, params=params, noise_sd=0.01, weights=np.ones(3)
+        )
+    with pytest.raises(ValueError, match=r"noise_sd: .*N = 2 from signal.* \(2, 1\)"):
+        cramer_rao_bound(
+            TE,
+            model=signals.T2,
+            params={"s0": 1.0, "t2": np.array([0.05, 0.08])},
+            noise_sd=np.ones((2, 1)),
         )

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,3 +161,24 @@ def test_gradient_inside_scan_and_vmap():
     _, gradient = both(at, matrix, rhs)
     up, down = (both(at + s, matrix, rhs)[0] for s in (1e-5, -1e-5))
     np.testing.assert_allclose(gradient, (up - down) / 2e-5, rtol=1e-7)
+
+
+def test_numbers_change_without_a_new_trace():
+    @functools.partial(chex.assert_max_traces, n=1)
+    def run(matrix, rhs):
+        return solve(matrix, rhs, iterations=5)
+
+    matrix, rhs = problems()
+    compiled = jax.jit(run)
+    for scale in (1.0, 2.0):
+        x, info = compiled(matrix, scale * rhs)
+        chex.assert_equal_shape([x, rhs])
+        chex.assert_shape([info.residual, info.iterations], (len(rhs),))
+
+
+def test_a_start_of_another_shape_is_no_start():
+    matrix, rhs = problems()
+    with pytest.raises(ValueError, match=r"x0: .*N = \(3, 12\) from rhs.* \(12,\)"):
+        solve(matrix, rhs, rhs[0], iterations=5)
+    with pytest.raises(ValueError, match="rhs: expected float or complex"):
+        solve(matrix, np.ones((3, 12), int), iterations=5)

@@ -67,18 +67,30 @@ def with_value(name, index, value):
 
 
 BAD = {
-    "three axes": (lambda k, m, s: (k[0], m, s), r"expected .* found 3 axes: \(4, 16"),
-    "no coils": (lambda k, m, s: (k[:, :0], m, s), r"found 4 axes: \(3, 0, 16, 20\)"),
-    "magnitude": (lambda k, m, s: (abs(k), m, s), "complex k-space, found float64"),
+    "three axes": (
+        lambda k, m, s: (k[0], m, s),
+        r"kspace: .* \(4, 16, 20\).* is E = 1",
+    ),
+    "no coils": (lambda k, m, s: (k[:, :0], m, None), r"found \(3, 0, 16, 20\)"),
+    "magnitude": (
+        lambda k, m, s: (abs(k), m, s),
+        "kspace: expected complex .* found float64",
+    ),
     "coils first": (swapped, r"looks like \[.., C, E, H, W\]: swap"),
     "coil count": (
         lambda k, m, s: (k, m, s[:2]),
-        r"expected sens .* \(4, 16, 20\) .* found \(2, 16, 20\)$",
+        r"sens: expected .* C = 4 .* found complex128 of shape \(2, 16, 20\)$",
     ),
     "rows and columns": (lambda k, m, s: (k, m, s.swapaxes(1, 2)), "are swapped"),
     "coils last": (lambda k, m, s: (k, m, np.moveaxis(s, 0, 2)), "in another order"),
-    "mask size": (lambda k, m, s: (k, m[..., :-1], s), r"found \(3, 1, 19\)"),
-    "mask contrasts": (lambda k, m, s: (k, m[0], s), r"found \(1, 20\)"),
+    "mask size": (
+        lambda k, m, s: (k, m[..., :-1], s),
+        r"mask: .*W = 20 .* found .* \(3, 1, 19\)",
+    ),
+    "mask contrasts": (
+        lambda k, m, s: (k, m[0], s),
+        r"mask: .*E = 3 .* found .* \(1, 20\)",
+    ),
     "mask a coil": (per_coil, r"pass mask\[..., 0, :, :\]"),
     "mask differs": (other_per_coil, "the mask differs between coils"),
     "weights": (lambda k, m, s: (k, m * 0.5, s), "mask of 0 and 1, found"),

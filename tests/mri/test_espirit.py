@@ -148,7 +148,7 @@ def test_bad_sizes(options, message):
     kspace, _ = simulated_kspace()
     with pytest.raises(ValueError, match=message):
         estimate(kspace, **options)
-    with pytest.raises(ValueError, match=r"expected k-space .* found \(4, 24, 20\)"):
+    with pytest.raises(ValueError, match=r"kspace: expected .* found .* \(4, 24, 20\)"):
         estimate(kspace[0])
 
 

@@ -1,5 +1,6 @@
 """The centred pair against the sum that defines it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,15 +29,19 @@ def test_equals_the_definition(size):
     np.testing.assert_allclose(jax.jit(fft2c)(x), expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_unitary(size):
-    x, y = images(size), images(size, seed=1)
-    k = jax.jit(fft2c)(x)
-    np.testing.assert_allclose(jax.jit(ifft2c)(k), x, atol=1e-13)
-    np.testing.assert_allclose(jnp.linalg.norm(k), np.linalg.norm(x), rtol=1e-13)
-    np.testing.assert_allclose(
-        jnp.vdot(y, k), jnp.vdot(jax.jit(ifft2c)(y), x), rtol=1e-12
-    )
+class UnitaryTest(chex.TestCase):
+    """Compiled or not, from the host's memory or the device's."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True)
+    def test_unitary(self):
+        forward, inverse = self.variant(fft2c), self.variant(ifft2c)
+        for size in SIZES:
+            x, y = images(size), images(size, seed=1)
+            k = forward(x)
+            chex.assert_trees_all_close(inverse(k), x, atol=1e-13)
+            chex.assert_trees_all_close(np.linalg.norm(k), np.linalg.norm(x))
+            left, right = np.vdot(y, k), np.vdot(inverse(y), x)
+            chex.assert_trees_all_close(left, right, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES)

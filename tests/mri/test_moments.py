@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +18,13 @@ def test_equals_numpy_over_all_draws_whatever_the_chunk(chunk):
         lambda key: monte_carlo_moments(draw, key, passes=12, chunk=chunk)
     )(key)
     drawn = np.stack([draw(jax.random.fold_in(key, i)) for i in range(12)])
-    np.testing.assert_allclose(mean, drawn.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(std, drawn.std(0, ddof=1), rtol=1e-12)
+    expected = drawn.mean(0), drawn.std(0, ddof=1)
+    chex.assert_trees_all_close((mean, std), expected, rtol=1e-12)
+
+
+def test_draws_are_traced_once_for_their_shape_and_once_for_the_loop():
+    once = chex.assert_max_traces(draw, n=2)
+    monte_carlo_moments(once, jax.random.key(0), passes=12, chunk=3)
 
 
 def test_float32_moments_survive_a_large_offset():
@@ -53,3 +59,11 @@ def test_memory_holds_a_chunk_not_all_passes():
 def test_refuses_what_has_no_moments(passes, chunk):
     with pytest.raises(ValueError, match=f"passes={passes}, chunk={chunk}"):
         monte_carlo_moments(draw, jax.random.key(0), passes=passes, chunk=chunk)
+
+
+@pytest.mark.parametrize("dtype", [complex, int])
+def test_refuses_draws_whose_deviation_would_be_wrong(dtype):
+    with pytest.raises(ValueError, match="draw: expected float of shape"):
+        monte_carlo_moments(
+            lambda key: draw(key).astype(dtype), jax.random.key(0), passes=2, chunk=1
+        )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signal
+from medjax.mri import signals
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.varpro import Weighted
 
@@ -20,7 +20,7 @@ def weighted(images, roots):
 def data(voxels=40, noise=0.02):
     rng = np.random.default_rng(0)
     t2 = rng.uniform(0.02, 0.3, voxels)
-    images = np.asarray(signal.signal_t2(1.0, t2, TIMES))
+    images = np.asarray(signals.signal_t2(1.0, t2, TIMES))
     images = images + noise * rng.standard_normal(images.shape)
     return t2, images, rng.uniform(0.5, 1.5, images.shape)
 
@@ -39,7 +39,7 @@ def dense_minimum(images, roots):
 @pytest.fixture(scope="module")
 def searched():
     _, images, roots = data()
-    find = jax.jit(lambda d: search_rate(signal.T2, d, BOUNDS, points=24))
+    find = jax.jit(lambda d: search_rate(signals.T2, d, BOUNDS, points=24))
     return images, roots, find(weighted(images, roots))
 
 
@@ -53,7 +53,7 @@ def test_newton_ends_at_the_minimum(searched):
     images, roots, start = searched
     refine = jax.jit(
         lambda u, d: refine_rate(
-            signal.T2, d, u, BOUNDS, radius=jnp.asarray(0.6), iterations=4
+            signals.T2, d, u, BOUNDS, radius=jnp.asarray(0.6), iterations=4
         )
     )
     found = refine(start, weighted(images, roots))
@@ -65,7 +65,7 @@ def test_newton_stays_within_its_radius(searched):
     images, roots, start = searched
     far = start + 2.0
     found = refine_rate(
-        signal.T2,
+        signals.T2,
         weighted(images, roots),
         far,
         BOUNDS,

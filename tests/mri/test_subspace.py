@@ -128,3 +128,19 @@ def test_project_is_the_adjoint_and_the_left_inverse_of_expand():
     )
     low = expand(jnp.asarray(a, jnp.float32), basis)
     assert low.dtype == np.float32
+
+
+def test_a_basis_of_other_contrasts_is_refused():
+    basis = exponential_basis(ECHOES, rank=3, **DECAYS)
+    with pytest.raises(ValueError, match="project: basis: .*E = 1 from images"):
+        project(jnp.ones((2, 1, 4, 5)), basis)  # would be broadcast over contrasts
+    with pytest.raises(ValueError, match="expand: basis: .*K = 1 from coefficients"):
+        expand(jnp.ones((2, 1, 4, 5)), basis)
+    with pytest.raises(ValueError, match="subspace_kernel: basis: .*E = 1 from mask"):
+        subspace_kernel(jnp.ones((1, 1, 5), bool), basis)
+    with pytest.raises(ValueError, match="subspace_normal: kernel: .*K = 2 from coef"):
+        subspace_normal(
+            jnp.ones((2, 4, 5)),
+            jnp.ones((4, 4, 5), complex),
+            subspace_kernel(jnp.ones((8, 1, 5), bool), basis),
+        )

@@ -176,8 +176,18 @@ def test_a_slice_is_its_own_whatever_the_batch(acquired):
         ({"consistency": "cg"}, "need damping"),
         ({"consistency": "cg", "damping": jnp.ones(S)}, "iterations"),
         ({"consistency": "hard", "start_iterations": 2}, "need damping"),
+        ({"consistency": "hard", "damping": jnp.ones(())}, r"damping: .* \[S\]"),
+        ({"consistency": "hard", "basis": jnp.ones((1, 2))}, "basis: .* E = "),
     ],
 )
 def test_refuses_half_a_problem(acquired, options, message):
     with pytest.raises(ValueError, match=message):
         unrolled_reconstruction(linear, WEIGHTS, *acquired, **options)
+
+
+def test_one_slice_s_sensitivities_are_not_taken_for_all(acquired):
+    kspace, mask, sens = acquired
+    with pytest.raises(ValueError, match="unrolled_reconstruction: sens: .* B = "):
+        unrolled_reconstruction(
+            linear, WEIGHTS, kspace, mask, sens[:1], consistency="hard"
+        )

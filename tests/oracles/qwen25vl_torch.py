@@ -22,7 +22,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     Qwen2VLImageProcessorPil,
 )
 
-from medjax.models.qwen25vl.hub_tensors import published_name
+from medjax.models.qwen25vl.tensor_table import published_name
 from tests.oracles import qwen25vl_inputs as inputs
 
 NEW_TOKENS = 12

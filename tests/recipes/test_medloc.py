@@ -3,28 +3,34 @@
 import numpy as np
 import pytest
 
-from medjax.recipes.boxes.task import make_setup
 from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
-from medjax.recipes.policy.opening import save_policy
-from tests.recipes.smoke import WHERE, sections, setup_sections
-from tests.tiny import tiny_params
+from medjax.systems.optimizer import OptimizerOptions
+from tests.recipes.smoke import (
+    WHERE,
+    draw_params,
+    make_setup,
+    make_training,
+    sections,
+)
 
 
 @pytest.fixture(scope="module")
 def setup():
-    return make_setup(**WHERE, **setup_sections())
+    return make_setup()
 
 
 @pytest.fixture(scope="module")
 def hub(setup, tmp_path_factory):
     path = tmp_path_factory.mktemp("hub") / "tiny"
-    save_policy(path, setup.policy, tiny_params(setup.policy.config))
+    setup.policy.save(path, draw_params(setup.policy.model))
     return path
 
 
 def grpo(setup, **changes):
-    options = sections()["train"]["grpo"] | changes
-    return grpo_stage("grpo", setup, options, before={})
+    options, rewards = make_training().grpo
+    own = {name: changes.pop(name) for name in rewards._fields if name in changes}
+    options, rewards = options._replace(**changes), rewards._replace(**own)
+    return grpo_stage("grpo", setup, options, rewards, before={})
 
 
 def test_warm_start_then_grpo():
@@ -105,10 +111,11 @@ def test_schedules_by_name():
 
 def test_parts_must_divide_the_batch_and_options_must_exist(setup):
     with pytest.raises(ValueError, match="decay 'linaer'.*linear"):
-        options = sections()["train"]["grpo"]["optim"]
-        grpo(setup, optim=options | {"decay": "linaer"})
-    with pytest.raises(TypeError, match="momentum"):
-        grpo(setup, optim=options | {"momentum": 0.9})
+        grpo(setup, optim=OptimizerOptions(lr=1e-3, decay="linaer"))
+    chosen = sections()
+    chosen["train"]["grpo"]["optim"]["momentum"] = 0.9
+    with pytest.raises(ValueError, match='"train.grpo.optim": no option "momentum"'):
+        stages(**WHERE, **chosen)
 
 
 def test_a_python_reward_splits_the_step(setup, tmp_path):

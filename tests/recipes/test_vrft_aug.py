@@ -5,12 +5,11 @@ import json
 import pytest
 
 from medjax.data.prompting.chat import Style
-from medjax.recipes.policy.opening import open_policy, save_policy
+from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.vrft_aug import stages
 from medjax.systems import vrft_aug
-from tests.recipes.smoke import WHERE
+from tests.recipes.smoke import WHERE, draw_params
 from tests.recipes.smoke_labels import label_sections
-from tests.tiny import tiny_params
 
 SHORT = {"train__grpo__max_tokens": 0}
 
@@ -59,11 +58,12 @@ def test_weights_of_the_rewards(arg, weights, monkeypatch):
     monkeypatch.setattr(vrft_aug, "build", build)
     stages(**WHERE, **label_sections(f"policy=off,{arg}"))
     names = ("accuracy", "grade", "format", "recitation")
-    assert seen["reward_weights"] == dict(zip(names, weights, strict=True))
+    rewards = seen["rewards"]
+    assert seen["step"].reward_weights == dict(zip(names, weights, strict=True))
     # silence must not be the way out of a negative weight
-    assert seen["without_words"] == (1.0 if arg == "recite=negative" else 0.0)
-    assert seen["min_different"] == (3 if arg == "recite=negative" else 1)
-    assert seen["leak_label"] is False
+    assert rewards.without_words == (1.0 if arg == "recite=negative" else 0.0)
+    assert rewards.min_different == (3 if arg == "recite=negative" else 1)
+    assert rewards.leak_label is False
 
 
 def test_the_policy_is_the_same_whatever_the_parts():
@@ -92,9 +92,9 @@ def test_a_checkpoint_is_tested_with_the_words_it_was_trained_with():
 
 
 def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):
-    geometry, finish = open_policy(label_sections()["policy"])
+    _, finish = open_policy(label_sections()["policy"])
     policy = finish(("Which?",), ("<think>a</think>",), style=Style(None, "", "letter"))
-    save_policy(tmp_path / "tiny", policy, tiny_params(policy.config))
+    policy.save(tmp_path / "tiny", draw_params(policy.model))
     arg = f"model={tmp_path}/tiny,policy=off"
     found = stages(**WHERE, **label_sections(arg, **SHORT))
     assert [stage.name for stage in found] == ["grpo"]

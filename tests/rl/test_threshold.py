@@ -1,5 +1,6 @@
 """The moving threshold: each transition by hand, whole runs against plain loops."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -265,11 +266,8 @@ def test_rows_that_do_not_count_change_nothing():
     valid[:, :3] = True
     state, info = run(ious, PIECEWISE)
     again, same = run(padded, PIECEWISE, valid=valid)
-    for a, b in zip(
-        jax.tree.leaves((state, info)), jax.tree.leaves((again, same)), strict=True
-    ):
-        # Sums over longer rows, in another order.
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+    # Sums over longer rows, in another order.
+    chex.assert_trees_all_close((again, same), (state, info), rtol=1e-5, atol=1e-6)
 
 
 def test_an_empty_step_pushes_nothing():
@@ -296,21 +294,19 @@ def test_a_nan_iou_can_never_raise_and_leaves_with_its_entry(samples):
 
 def test_scan_equals_the_python_loop_and_compiles_once():
     ious = climbing(4, steps=40)
-    traces = []
+    chex.clear_trace_counter()
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def step(state, iou):
-        traces.append(1)
         return update_threshold(state, iou, PIECEWISE._replace(window=8))
 
     state = init_threshold(PIECEWISE._replace(window=8))
     for iou in ious:
         state, info = step(state, jnp.asarray(iou))
-    assert len(traces) == 1
     scanned, infos = run(ious, PIECEWISE._replace(window=8))
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(scanned), strict=True):
-        # Not bitwise: inside a scan XLA may fuse a sum another way.
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+    # Not bitwise: inside a scan XLA may fuse a sum another way.
+    chex.assert_trees_all_close(state, scanned, rtol=1e-6)
     np.testing.assert_allclose(infos["tau_next"][-1], info["tau_next"])
 
 
@@ -352,8 +348,7 @@ def test_saved_and_restored_it_goes_on_bitwise():
     for iou in ious[70:]:
         restored, _ = step(restored, iou)
     assert int(state.raises) > 2
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(state, restored)
 
 
 def test_the_state_can_be_donated():

@@ -1,5 +1,6 @@
 """Boxes or labels to loss as one program, on one device and on eight."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +26,8 @@ from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import label_forms, option_letters, parse_label_text
 from medjax.rl.text.labels import label_tables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
-from medjax.rl.text.recitation_tables import recitation_tables
 from medjax.rl.text.recitation_text import recitation_score
+from medjax.rl.text.reference_tables import recitation_tables
 from medjax.rl.threshold import init_threshold, update_threshold
 
 SCHEDULE = piecewise_schedule()._replace(window=4)
@@ -76,12 +77,8 @@ def batch_of(seed, rows=3, group=4, tokens=5):
 @pytest.mark.parametrize("x64", [True, False])
 def test_one_program_without_host_transfer_in_float32(x64):
     with jax.enable_x64(x64):
-        traces = []
-
-        @jax.jit
-        def step(carry, batch):
-            traces.append(1)
-            return reward_step(carry, batch)
+        chex.clear_trace_counter()
+        step = jax.jit(chex.assert_max_traces(reward_step, n=1))
 
         carry = init_threshold(SCHEDULE)
         carry = jax.device_put(carry, jax.devices()[0])
@@ -90,11 +87,10 @@ def test_one_program_without_host_transfer_in_float32(x64):
         with jax.transfer_guard("disallow"):
             for batch in batches:
                 carry, out = step(carry, batch)
-        assert len(traces) == 1
         assert int(carry.raises) >= 2 and float(carry.tau) > 0.5
         widths = {x.dtype.name for x in jax.tree.leaves((carry, out))}
         assert widths == {"float32", "int32", "bool"}
-        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(out))
+        chex.assert_tree_all_finite(out)
         assert float(out[3]["groups"]) == 2
 
 
@@ -106,9 +102,8 @@ def test_eight_devices_give_the_numbers_of_one():
     step = jax.jit(reward_step)
     one = step(init_threshold(SCHEDULE), jax.tree.map(jnp.asarray, batch))
     eight = step(init_threshold(SCHEDULE), jax.device_put(batch, rows))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
-        # float32 sums over devices, in another order.
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
+    # float32 sums over devices, in another order.
+    chex.assert_trees_all_close(eight, one, rtol=1e-5, atol=1e-7)
 
 
 GRADES = ("none", "mild", "moderate", "severe")
@@ -212,5 +207,4 @@ def test_label_rewards_of_eight_devices_are_those_of_one():
     step = jax.jit(label_step)
     one = step(*jax.tree.map(jnp.asarray, batch), jax.tree.map(jnp.asarray, tables))
     eight = step(*jax.device_put(batch, rows), jax.device_put(tables, whole))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(eight, one, rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ import shutil
 import time
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,10 +66,7 @@ def test_round_trip_is_bitwise_and_keeps_structure(saved):
     state = make_state()
     found = restore(saved, state)
     assert jax.tree.structure(found.state) == jax.tree.structure(state)
-    for name, value in named(state).items():
-        got = named(found.state)[name]
-        assert got.dtype == value.dtype
-        np.testing.assert_array_equal(got, value, err_msg=name)
+    chex.assert_trees_all_equal(named(found.state), named(state), strict=True)
     assert found.state.aux["key"].dtype == state.aux["key"].dtype
     assert (found.root == jax.random.key(9)).all()
     assert found.position == {"next_index": 5}

@@ -1,10 +1,12 @@
 import contextlib
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax.runtime.naming import named
 from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
@@ -32,8 +34,9 @@ def quiet():
 def test_one_program_per_shape_and_no_surprise():
     report, said = quiet()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    chex.clear_trace_counter()
     call = compile_by_shape(
-        lambda state, batch, key: (state + batch.sum(), key),
+        chex.assert_max_traces(lambda s, batch, key: (s + batch.sum(), key), n=2),
         out_shardings=(sharding, sharding),
         report=report,
     )
@@ -89,9 +92,9 @@ def test_states_are_placed_as_the_axes_say():
     start = jax.tree.map(np.asarray, plain.params)
     for given in (None, start, lambda shardings: start):
         state = init_state(system, key, start=given, shardings=shardings)
-        for a, b, c in zip(
-            *map(jax.tree.leaves, (abstract, state, plain)), strict=True
-        ):
-            assert a.sharding == b.sharding and a.dtype == b.dtype
-            same = b == c if a.ndim == 0 else np.asarray(b) == np.asarray(c)
-            assert np.all(same)
+        places = [
+            jax.tree.map(lambda x: x.sharding, tree) for tree in (abstract, state)
+        ]
+        assert places[0] == places[1]
+        chex.assert_trees_all_equal_shapes_and_dtypes(abstract, state)
+        chex.assert_trees_all_equal(named(state), named(plain), strict=True)

@@ -1,5 +1,6 @@
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -59,10 +60,7 @@ def test_stages_follow_each_other_and_finished_ones_are_left_alone(tmp_path):
     manifest = (tmp_path / "parts" / "warm_start" / "manifest.json").read_text()
     run(two_stages(steps=(4, 3)), tmp_path / "parts")
     parts = run(two_stages(), tmp_path / "parts")
-    for a, b in zip(
-        jax.tree.leaves(whole.params), jax.tree.leaves(parts.params), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(whole.params, parts.params, strict=True)
     again = (tmp_path / "parts" / "warm_start" / "manifest.json").read_text()
     assert again == manifest
     (record,) = json.loads(manifest)

@@ -14,8 +14,9 @@ from jaxtyping import Float, UInt8
 
 from medjax.data.batches import (
     STRIDE,
-    Asked,
+    Draw,
     Encoding,
+    add_ramps,
     choose,
     encode_rows,
     evaluation_order,
@@ -25,7 +26,7 @@ from medjax.data.batches import (
     shuffled,
     stream,
 )
-from medjax.data.boxes.views import View, Views, add_ramps, loosen_box
+from medjax.data.boxes.views import View, Views, loosen_box
 from medjax.data.prompting.chat import answer_text
 from medjax.data.prompting.layout import resize_image
 from medjax.rl.boxes import convert_boxes
@@ -63,17 +64,18 @@ def train_batches(
     host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and question.
 
     Args:
-        views: the training part.
-        encoding: how they become arrays.
-        batch: B, on this host.
-        seed: of order, views and questions.
+        views: the training part; every view is shown once an epoch.
+        encoding: how they become arrays. Its Q structures of a view are asked for
+            without repetition while there are enough.
+        batch: views in a batch of this host, whose arrays have `batch` * Q rows.
+        seed: decides the order, how views are moved, and what is asked.
         loose: (low, high) factor by which boxes of the supervised answers are enlarged,
             as coarse labels are; the rewards' targets stay tight. None: tight answers.
-        process_index: this host.
-        process_count: hosts.
+        process_index: the number of this host, from 0.
+        process_count: how many hosts share the draws.
     """
 
-    def draw(index: int, view: int) -> Asked:
+    def draw(index: int, view: int) -> Draw[Record]:
         rng = np.random.default_rng((seed, index))
         return ask(views.view(view, rng), index, rng, encoding, loose)
 
@@ -93,7 +95,7 @@ def find_records(
     """A function from training sample ids to their records; see `find_drawn`."""
     order = shuffled(views.count, seed)
 
-    def draw(index: int) -> Asked:
+    def draw(index: int) -> Draw[Record]:
         rng = np.random.default_rng((seed, index))
         return ask(views.view(order[index], rng), index, rng, encoding, None)
 
@@ -115,13 +117,13 @@ def eval_batches(
     `limit` views come in a fixed random order and end after so many questions.
     """
 
-    def everything() -> Iterator[Asked]:
+    def everything() -> Iterator[Draw[Record]]:
         left = limit
         for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
             view = views.view(index, np.random.default_rng((seed, index)))
-            for asked in _ask_all(view, index, encoding, left):
-                yield asked
-                left = None if left is None else left - sum(asked.valid)
+            for draw in _ask_all(view, index, encoding, left):
+                yield draw
+                left = None if left is None else left - sum(draw.valid)
             if left == 0:
                 return
 
@@ -134,51 +136,51 @@ def ask(
     rng: np.random.Generator,
     encoding: Encoding,
     loose: tuple[float, float] | None,
-) -> Asked:
+) -> Draw[Record]:
     """Choose Q structures of a view, without repetition while there are enough."""
     wanted = encoding.questions
     chosen = choose(len(view.names), wanted, rng)
     ids = range(index * wanted, (index + 1) * wanted)
     phrasing = [int(rng.integers(len(view.questions[m]))) for m in chosen]
-    asked = _asked(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
+    tight = _make_draw(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
     if loose is None:
-        return asked
+        return tight
     answers = tuple(
         answer_text(
             loosen_box(r.box, r.image.shape[:2], rng, factors=loose),
             r.structure,
             style=encoding.style.answer,
         )
-        for r in asked.records
+        for r in tight.records
     )
-    return asked._replace(answers=answers)
+    return tight._replace(answers=answers)
 
 
-def collate(asked: Sequence[Asked], encoding: Encoding) -> GroundingBatch:
+def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
     """B views of Q questions each as one batch; N = B * Q."""
-    rows = encode_rows(asked, encoding)
-    boxes = [record.box for one in asked for record in one.records]
+    rows = encode_rows(draws, encoding)
+    boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())
 
 
 def _ask_all(
     view: View, index: int, encoding: Encoding, left: int | None
-) -> Iterator[Asked]:
+) -> Iterator[Draw[Record]]:
     """All structures of a view in rows of Q, the last row filled with its last one."""
     for chosen, valid in rows_of(len(view.names), encoding.questions, left):
         phrasing = [(index + m) % len(view.questions[m]) for m in chosen]
         ids = [index * STRIDE + m for m in chosen]
-        yield _asked(view, chosen, phrasing, ids, encoding, valid)
+        yield _make_draw(view, chosen, phrasing, ids, encoding, valid)
 
 
-def _asked(
+def _make_draw(
     view: View,
     chosen: list[int],
     phrasing: list[int],
     ids: list[int],
     encoding: Encoding,
     valid: int,
-) -> Asked:
+) -> Draw[Record]:
     images = tuple(resize_image(image, encoding.geometry) for image in view.images)
     shown, size = images[-1], view.images[-1].shape[:2]
     boxes = np.asarray(
@@ -209,4 +211,4 @@ def _asked(
     flags = tuple(i < valid for i in range(len(chosen)))
     if encoding.ramps:
         images = tuple(add_ramps(image) for image in images)
-    return Asked(images, records, answers, flags)
+    return Draw(images, records, answers, flags)

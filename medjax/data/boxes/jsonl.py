@@ -10,7 +10,6 @@ out; parts are split by patient where it is given, else by image. `columns`, an 
 is handed to rewards written in Python. PNG or JPEG, 8 or 16 bits.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -19,17 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medjax.data.boxes.views import View, Views
+from medjax.data.images import find_list, groups_to_test, image_size, read_image
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import FRAMES, convert_boxes
 
 _KEYS = ("image", "query", "box", "frame")
 _OPTIONAL = ("label", "patient", "columns")
-_ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
-_ORIENTATION = 0x0112
 NO_LABEL = "target"
 
 
@@ -47,26 +43,18 @@ class Row(NamedTuple):
 
 
 def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
-    """Read and check a JSONL file, or a folder that holds one.
+    """Read and check a JSONL file, or a folder that holds one; see the module.
+
+    Args:
+        path: the file or its folder.
+        geometry: how images are shown, to which boxes in the frame "resized" refer.
 
     Raises:
         FileNotFoundError: no such file, or an image is missing.
         ValueError: anything else wrong with a line or its image; the message names the
             file and line, what was found, what was expected and the way out.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.jsonl"))
-        if len(files) != 1:
-            raise ValueError(
-                f"{path}: expected one .jsonl file in the folder, found {len(files)}; "
-                "name the file itself"
-            )
-        path = files[0]
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such file; expected a .jsonl file or a folder with one"
-        )
+    path = find_list(path, ".jsonl")
     rows: list[Row] = []
     sizes: dict[Path, tuple[int, int]] = {}  # each image is opened once
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -104,7 +92,7 @@ def split_rows(
     """The rows of "train" or "test", no patient (or else no image) being in both.
 
     Groups are ordered by a hash of their name and the seed; the first `test_share` of
-    them are the test.
+    them are the test, see `groups_to_test`.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part={part!r}: expected 'train' or 'test'")
@@ -115,28 +103,12 @@ def split_rows(
             "patient or none, or one patient's images could be in both parts"
         )
     keys = [str(row.images[-1] if without else row.patient) for row in rows]
-    test = test_groups(keys, test_share=test_share, seed=seed)
+    test = groups_to_test(keys, test_share=test_share, seed=seed)
     return [
         row
         for row, key in zip(rows, keys, strict=True)
         if (key in test) == (part == "test")
     ]
-
-
-def test_groups(keys: Sequence[str], *, test_share: float, seed: int) -> set[str]:
-    """The patients (or images) to test on: the first by a hash of name and seed."""
-
-    def rank(key: str) -> str:
-        return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
-
-    groups = sorted(set(keys), key=rank)
-    test = set(groups[: math.ceil(test_share * len(groups))])
-    if not 0 < len(test) < len(groups):
-        raise ValueError(
-            f"{len(groups)} patients or images and test_share={test_share} leave "
-            "nothing to train or to test on; expected at least one of each"
-        )
-    return test
 
 
 def row_views(rows: Sequence[Row]) -> Views:
@@ -177,35 +149,6 @@ def row_views(rows: Sequence[Row]) -> Views:
     )
 
 
-def read_image(path: Path, origin: str) -> UInt8[np.ndarray, "h w 3"]:
-    """An image as RGB; 16-bit greys are stretched from their own minimum to maximum."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened) if _orientation(opened) else opened
-            if image.mode.startswith(("I", "F")):
-                image = Image.fromarray(_stretch(np.asarray(image, np.float64)))
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise _unreadable(path, origin, error) from error
-
-
-def _orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation, where it stands before the pixels; nothing is decoded."""
-    return image.getexif().get(_ORIENTATION) if "exif" in image.info else None
-
-
-def _stretch(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-    low, high = grey.min(), grey.max()
-    return np.round((grey - low) * (255 / max(high - low, 1))).astype(np.uint8)
-
-
-def _unreadable(path: Path, origin: str, error: Exception) -> ValueError:
-    return ValueError(
-        f"{origin}: cannot read {path} ({error}); expected a whole PNG or JPEG. Mend "
-        "the file or take out its lines"
-    )
-
-
 def _entry(line: str, origin: str) -> dict:
     """The line's object, its keys checked."""
     try:
@@ -240,22 +183,6 @@ def _entry(line: str, origin: str) -> dict:
             f"{origin}: frame {entry['frame']!r}; expected one of {FRAMES}"
         )
     return entry
-
-
-def image_size(path: Path, origin: str) -> tuple[int, int]:
-    """(height, width) as shown, without decoding the pixels."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{origin}: no image {path}; expected a path from the file's own folder"
-        )
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = _orientation(image) in _ROTATED
-            image.verify()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise _unreadable(path, origin, error) from error
-    return (width, height) if turned else (height, width)
 
 
 def _box(

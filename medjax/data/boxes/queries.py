@@ -1,7 +1,5 @@
 """What is asked about a structure, in several phrasings."""
 
-MR = "T1-weighted MR"
-
 # The shortest first, for policies that read slowly.
 _PHRASINGS = (
     "Find the {name}.",
@@ -17,10 +15,10 @@ NUM_PHRASINGS = len(_PHRASINGS)
 
 
 def phrasings(name: str, *, plane: str, modality: str, count: int) -> tuple[str, ...]:
-    """The first `count` ways to ask for a structure.
+    """The first `count` ways to ask for a structure, of eight.
 
-    >>> phrasings("left insula", plane="axial", modality=MR, count=3)[-1]
-    'Locate the left insula in this axial slice.'
+    >>> phrasings("left insula", plane="axial", modality="MR", count=4)[-1]
+    'Find the left insula in this axial MR image.'
     """
     if not 1 <= count <= NUM_PHRASINGS:
         raise ValueError(f"{count} phrasings: there are 1 to {NUM_PHRASINGS}")

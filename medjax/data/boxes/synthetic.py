@@ -4,18 +4,19 @@ They are not medical data, and a run says so: its source is named `synthetic`.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from medjax.data.boxes.queries import phrasings
 from medjax.data.boxes.views import View, Views
-from medjax.data.classes.pictures import Picture, Pictures
+from medjax.data.volumes.shapes import (
+    NAMES,
+    check_drawing,
+    draw_shape,
+    noisy_ground,
+    part_generator,
+)
 
-TONES = (("dark", 40), ("bright", 230))
-SHAPES = ("disc", "square", "triangle", "cross")
-NAMES = tuple(f"{tone} {shape}" for tone, _ in TONES for shape in SHAPES)
-SIZES = ("tiny", "small", "medium", "large", "huge")
 PLANE, MODALITY = "synthetic", "generated"
-_PARTS = ("train", "test", "val")
 
 
 def synthetic_views(
@@ -24,24 +25,27 @@ def synthetic_views(
     """`count` pictures of four shapes each on a noisy background, new at every draw.
 
     Args:
-        count: views.
-        size: (height, width) in pixels.
-        part: "train", "val" or "test"; equal generators give different pictures.
-        num_phrasings: ways of asking.
+        count: how many views an epoch has; their pictures never repeat.
+        size: (height, width) in pixels, each 32 or more.
+        part: "train", "val" or "test": equal generators draw other pictures in each.
+        num_phrasings: ways of asking in use, see `phrasings`.
+
+    Raises:
+        ValueError: an unknown part, or a size below 32 pixels.
     """
-    _check(size, part)
-    asked = {
+    check_drawing(size, part)
+    questions = {
         name: phrasings(name, plane=PLANE, modality=MODALITY, count=num_phrasings)
         for name in NAMES
     }
 
     def view(index: int, rng: np.random.Generator) -> View:
-        names, image, boxes = _picture(size, _own(rng, part))
+        names, image, boxes = _picture(size, part_generator(rng, part))
         return View(
             images=(np.repeat(image[..., None], 3, axis=-1),),
             names=names,
             boxes=boxes,
-            questions=tuple(asked[name] for name in names),
+            questions=tuple(questions[name] for name in names),
             origin=f"synthetic {part} {index}",
             plane=PLANE,
             position=0,
@@ -51,70 +55,9 @@ def synthetic_views(
         count=count,
         view=view,
         names=NAMES,
-        texts=tuple(text for name in NAMES for text in asked[name]),
+        texts=tuple(text for name in NAMES for text in questions[name]),
         sizes=(size,),
     )
-
-
-def shape_pictures(
-    *, count: int, size: tuple[int, int], part: str, ask_size: bool
-) -> Pictures:
-    """`count` pictures of one shape each, whose class is what it is or how large.
-
-    Args:
-        count: pictures; kinds and sizes are equally frequent.
-        size: (height, width) in pixels.
-        part: "train", "val" or "test"; equal generators give different pictures.
-        ask_size: the class is one of `SIZES`, else one of `NAMES`.
-    """
-    _check(size, part)
-    index = np.arange(count)
-    kinds, steps = index % len(NAMES), index // len(NAMES) % len(SIZES)
-
-    def picture(n: int, rng: np.random.Generator) -> Picture:
-        own = _own(rng, part)
-        image = own.normal(128, 12, size)
-        # From a sixth to five sixths of the picture, in steps that do not overlap.
-        share = (1 + 4 * (steps[n] + own.uniform(0.1, 0.9)) / len(SIZES)) / 6
-        side = int(share * min(size))
-        top, left = (int(own.integers(0, n - side)) for n in size)
-        _draw(image, int(kinds[n]), side, top, left, own)
-        grey = np.clip(image, 0, 255).astype(np.uint8)
-        name = f"synthetic {part} {n}"
-        return Picture(np.repeat(grey[..., None], 3, axis=-1), name, name)
-
-    labels = (steps if ask_size else kinds).astype(np.int32)
-    return Pictures(count, picture, labels[:, None], (size,))
-
-
-def _check(size: tuple[int, int], part: str) -> None:
-    if part not in _PARTS:
-        raise ValueError(f"part={part!r}: expected one of {_PARTS}")
-    if min(size) < 32:
-        raise ValueError(f"size {size}: shapes need 32 pixels a side at least")
-
-
-def _own(rng: np.random.Generator, part: str) -> np.random.Generator:
-    """A generator that differs between the parts."""
-    return np.random.default_rng(
-        (*rng.integers(1 << 31, size=4).tolist(), _PARTS.index(part))
-    )
-
-
-def _draw(
-    image: Float[np.ndarray, "h w"],
-    kind: int,
-    side: int,
-    top: int,
-    left: int,
-    rng: np.random.Generator,
-) -> Bool[np.ndarray, "side side"]:
-    """Draw one of `NAMES` into `image`; its mask."""
-    mask = _shape(SHAPES[kind % len(SHAPES)], side)
-    inside = image[top : top + side, left : left + side]
-    level = TONES[kind // len(SHAPES)][1]
-    inside[mask] = level + rng.normal(0, 8, int(mask.sum()))
-    return mask
 
 
 def _picture(
@@ -122,7 +65,7 @@ def _picture(
 ) -> tuple[tuple[str, ...], np.ndarray, Float[np.ndarray, "4 4"]]:
     """One shape in each quarter, so that none hides another."""
     height, width = size
-    image = rng.normal(128, 12, size)
+    image = noisy_ground(size, rng)
     chosen = rng.permutation(len(NAMES))[:4].tolist()
     boxes = []
     for quarter, kind in enumerate(chosen):
@@ -131,7 +74,7 @@ def _picture(
         corner = [int(rng.integers(0, n - side)) for n in cell]
         top = corner[0] + quarter // 2 * int(cell[0])
         left = corner[1] + quarter % 2 * int(cell[1])
-        mask = _draw(image, kind, side, top, left, rng)
+        mask = draw_shape(image, kind, side, top, left, rng)
         across, down = (np.flatnonzero(mask.any(axis=a)) for a in (0, 1))
         boxes.append(
             (
@@ -144,14 +87,3 @@ def _picture(
     names = tuple(NAMES[kind] for kind in chosen)
     grey = np.clip(image, 0, 255).astype(np.uint8)
     return names, grey, np.array(boxes, np.float32)
-
-
-def _shape(shape: str, side: int) -> Bool[np.ndarray, "side side"]:
-    y, x = (np.indices((side, side)) + 0.5) / side
-    if shape == "disc":
-        return (x - 0.5) ** 2 + (y - 0.5) ** 2 <= 0.25
-    if shape == "triangle":
-        return np.abs(x - 0.5) <= 0.5 * y
-    if shape == "cross":
-        return (np.abs(x - 0.5) <= 0.18) | (np.abs(y - 0.5) <= 0.18)
-    return np.ones((side, side), bool)

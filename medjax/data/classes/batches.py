@@ -1,6 +1,6 @@
 """Pictures with classes to batches: endless for training, each once for evaluation.
 
-As `data.pipeline` for boxes; what both share is `data.batches`.
+As `data.boxes.batches` for boxes; what both share is `data.batches`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +13,9 @@ from jaxtyping import UInt8
 
 from medjax.data.batches import (
     STRIDE,
-    Asked,
+    Draw,
     Encoding,
+    add_ramps,
     choose,
     encode_rows,
     evaluation_order,
@@ -24,7 +25,6 @@ from medjax.data.batches import (
     shuffled,
     stream,
 )
-from medjax.data.boxes.views import add_ramps
 from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.tasks import (
     Wording,
@@ -70,19 +70,19 @@ def train_label_batches(
     then again in phrasings drawn anew.
 
     Args:
-        pictures: the training part.
+        pictures: the training part; every picture is shown once an epoch.
         wording: how the task is put into words.
         encoding: how pictures become arrays; its style's `answer` is one of
-            `labels.ANSWERS`.
-        batch: B, on this host.
-        seed: of order, pictures and phrasings.
+            `tasks.ANSWERS`.
+        batch: pictures in a batch of this host, whose arrays have `batch` * Q rows.
+        seed: decides the order, how pictures are moved, and what is asked how.
         noise: share of the supervised answers that are of another class, as coarse
             labels are: of an ordinal task a neighbouring grade. `label` stays true.
-        process_index: this host.
-        process_count: hosts.
+        process_index: the number of this host, from 0.
+        process_count: how many hosts share the draws.
     """
 
-    def draw(index: int, picture: int) -> Asked:
+    def draw(index: int, picture: int) -> Draw[LabelRecord]:
         return _draw(pictures, picture, index, wording, encoding, seed, noise)
 
     return stream(
@@ -101,7 +101,7 @@ def find_label_records(
     """A function from training sample ids to their records; see `find_drawn`."""
     order = shuffled(pictures.count, seed)
 
-    def draw(index: int) -> Asked:
+    def draw(index: int) -> Draw[LabelRecord]:
         return _draw(pictures, order[index], index, wording, encoding, seed, 0.0)
 
     return find_drawn(draw, encoding.questions)
@@ -125,12 +125,12 @@ def eval_label_batches(
     """
     count = len(wording.task.questions)
 
-    def everything() -> Iterator[Asked]:
+    def everything() -> Iterator[Draw[LabelRecord]]:
         left = limit
         for index in evaluation_order(pictures.count, seed=seed, limit=limit).tolist():
             picture = pictures.picture(index, np.random.default_rng((seed, index)))
             for chosen, valid in rows_of(count, encoding.questions, left):
-                yield _asked(
+                yield _make_draw(
                     picture,
                     pictures.labels[index].tolist(),
                     chosen,
@@ -147,10 +147,10 @@ def eval_label_batches(
     return gather(everything(), partial(collate, encoding=encoding), batch=batch)
 
 
-def collate(asked: Sequence[Asked], encoding: Encoding) -> LabelBatch:
+def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
     """B pictures of Q questions each as one batch; N = B * Q."""
-    rows = encode_rows(asked, encoding)
-    labels = [record.label for one in asked for record in one.records]
+    rows = encode_rows(draws, encoding)
+    labels = [record.label for draw in draws for record in draw.records]
     return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())
 
 
@@ -162,7 +162,7 @@ def _draw(
     encoding: Encoding,
     seed: int,
     noise: float,
-) -> Asked:
+) -> Draw[LabelRecord]:
     rng = np.random.default_rng((seed, index))
     picture = pictures.picture(which, rng)
     wanted = encoding.questions
@@ -170,20 +170,20 @@ def _draw(
     phrasing = rng.integers(wording.phrasings, size=wanted).tolist()
     ids = list(range(index * wanted, (index + 1) * wanted))
     labels = pictures.labels[which].tolist()
-    asked = _asked(
+    true = _make_draw(
         picture, labels, chosen, phrasing, ids, wording, encoding, len(chosen)
     )
     # Drawn last, and also where they are not used: noise changes nothing but answers.
     draws = rng.random((wanted, 2))
     if not noise:
-        return asked
-    said = [
+        return true
+    answers = [
         _mistake(record.label, wording, m, share) if turned < noise else record.label
         for record, m, (turned, share) in zip(
-            asked.records, chosen, draws.tolist(), strict=True
+            true.records, chosen, draws.tolist(), strict=True
         )
     ]
-    return asked._replace(answers=_answers(said, wording, encoding))
+    return true._replace(answers=_answers(answers, wording, encoding))
 
 
 def _mistake(label: int, wording: Wording, question: int, share: float) -> int:
@@ -202,7 +202,7 @@ def _answers(
     return tuple(label_answer(wording.reasons[n], called[n]) for n in labels)
 
 
-def _asked(
+def _make_draw(
     picture: Picture,
     labels: Sequence[int],
     chosen: Sequence[int],
@@ -211,7 +211,7 @@ def _asked(
     wording: Wording,
     encoding: Encoding,
     valid: int,
-) -> Asked:
+) -> Draw[LabelRecord]:
     task, shown = wording.task, resize_image(picture.image, encoding.geometry)
     records = []
     for m, p, sample_id in zip(chosen, phrasing, ids, strict=True):
@@ -233,7 +233,7 @@ def _asked(
             )
         )
     image = add_ramps(shown) if encoding.ramps else shown
-    return Asked(
+    return Draw(
         images=(image,),
         records=tuple(records),
         answers=_answers([record.label for record in records], wording, encoding),

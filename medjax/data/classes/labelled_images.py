@@ -23,11 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medjax.data.boxes.jsonl import image_size, read_image, test_groups
-from medjax.data.boxes.slices import TESTED
-from medjax.data.classes.built_in import TaskParts
 from medjax.data.classes.pictures import Picture, Pictures
-from medjax.data.classes.tasks import ClassQuestion, ClassTask
+from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
+from medjax.data.images import find_list, groups_to_test, image_size, read_image
+from medjax.data.volumes.splits import TESTED
 
 _COLUMNS = ("image", "label", "patient", "split")
 _SPLITS = ("train", "test")
@@ -105,19 +104,7 @@ def load_labelled_images(
 
 def read_label_rows(path: str | os.PathLike[str]) -> list[LabelRow]:
     """Read and check the lines; see `load_labelled_images` for errors."""
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.csv"))
-        if len(files) != 1:
-            raise ValueError(
-                f"{path}: expected one .csv file in the folder, found {len(files)}; "
-                "name the file itself"
-            )
-        path = files[0]
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; expected a .csv file or a folder with one"
-        )
+    path = find_list(path, ".csv")
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines, restkey="", strict=True)
         try:
@@ -149,10 +136,10 @@ def split_label_rows(
                 "train and some of test, or no split column"
             )
     else:
-        test = test_groups(keys, **share)
+        test = groups_to_test(keys, **share)
     asked, out = test, set()
     if tested == "val":
-        asked = test_groups([key for key in keys if key not in test], **share)
+        asked = groups_to_test([key for key in keys if key not in test], **share)
         out = test
     train = [n for n, key in enumerate(keys) if key not in asked | out]
     return train, [n for n, key in enumerate(keys) if key in asked]

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from medjax.data.classes.built_in import TaskParts
 from medjax.data.classes.pictures import Picture, Pictures
-from medjax.data.classes.tasks import ClassQuestion, ClassTask
+from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
 from medjax.data.json_files import read_json
 
 PARTS = ("train", "val", "test")

@@ -18,17 +18,35 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from medjax.data.boxes.slices import PARTS, TESTED
-from medjax.data.boxes.views import centred_frame, frame_image
 from medjax.data.classes.pictures import Picture, PictureLook, Pictures
+from medjax.data.classes.tasks import ClassTask, TaskParts
 from medjax.data.volumes.ct import window_image
-from medjax.data.volumes.packs import fetch_pack, say
+from medjax.data.volumes.frames import frame_image, moved_frame
+from medjax.data.volumes.packs import Pack, fetch_pack, pack_sums, say
 from medjax.data.volumes.shares import grade_values
+from medjax.data.volumes.splits import PARTS, check_tested
 
 SIZES = ("very small", "small", "large", "very large")
 STRIP = 0.2  # of the image's width: the test part, and as much the validation part
 _BORDER = 2  # pixels from the image's edge that a nucleus must keep
 _WINDOW = (75.0, 140.0)  # level and width, counts; dividing nuclei are white
+
+FLUORESCENCE = Pack(
+    package="stardist",
+    version="0.9.2",
+    sha256="2316c0feb7bd5621e7a277cb3868df475c338943c591925c420ee3622c42f023",
+    megabytes=3.1,
+    members=(
+        "stardist/data/images/img2d.tif",
+        "stardist/data/images/mask2d.tif",
+        "stardist-0.9.2.dist-info/licenses/LICENSE.txt",
+    ),
+    licence="BSD-3-Clause (package); the picture has its challenge's own terms",
+    credit="Fluorescence image of nuclei of the 2018 Data Science Bowl: Caicedo et "
+    "al., Nature Methods 2019, doi:10.1038/s41592-019-0612-7; package StarDist: "
+    "Copyright (c) 2018-2025, Uwe Schmidt, Martin Weigert",
+    tags=("cp311", "cp311", "manylinux_2_28_x86_64"),
+)
 
 
 class Nuclei(NamedTuple):
@@ -57,7 +75,7 @@ def find_nuclei(
         )
     height, width = labels.shape
     areas = np.bincount(labels.ravel())
-    found = []
+    whole = []
     for n, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
             rows, columns = box
@@ -65,10 +83,10 @@ def find_nuclei(
             last = min(height - rows.stop, width - columns.stop)
             if min(first, last) >= _BORDER:
                 x, y = columns.start + columns.stop, rows.start + rows.stop
-                found.append((n, x / 2, y / 2, areas[n]))
-    if not found:
+                whole.append((n, x / 2, y / 2, areas[n]))
+    if not whole:
         raise ValueError("nuclei: none of the labels lies wholly inside the image")
-    label, x, y, area = map(np.array, zip(*found, strict=True))
+    label, x, y, area = map(np.array, zip(*whole, strict=True))
     return Nuclei(image, label, np.stack([x, y], axis=-1), area)
 
 
@@ -77,8 +95,7 @@ def split_nuclei(nuclei: Nuclei, look: PictureLook) -> Int[np.ndarray, "K"]:
 
     `look.tested` "val" tests the right fifth, and learns nothing from the left one.
     """
-    if look.tested not in TESTED:
-        raise ValueError(f"tested={look.tested!r}: expected one of {TESTED}")
+    check_tested(look.tested)
     width = nuclei.image.shape[1]
     test = nuclei.centre[:, 0] < STRIP * width
     held = test
@@ -100,7 +117,7 @@ def size_pictures(
     `look.mirror`. They are not scaled, as other tasks' are: the size is the question.
 
     Args:
-        nuclei: of one image.
+        nuclei: all of one image; which part each is in is decided by where it lies.
         look: `field` is in pixels of the image; `margin`, `least` and `scale` are not
             used.
 
@@ -142,8 +159,15 @@ def load_nuclei(
     progress: Callable[[str], None] = say,
 ) -> Nuclei:
     """The nuclei of StarDist's image; fetches its pack (3 MB) where needed."""
-    paths = fetch_pack("stardist", cache, progress=progress)
+    paths = fetch_pack(FLUORESCENCE, cache, progress=progress)
     return read_nuclei(paths["img2d.tif"], paths["mask2d.tif"])
+
+
+def nuclei_task(task: ClassTask, look: PictureLook) -> TaskParts:
+    """The task with the pictures of `size_pictures`; fetches the pack where needed."""
+    train, test, thresholds = size_pictures(load_nuclei(), look=look)
+    identity = {"packs": pack_sums([FLUORESCENCE]), "thresholds": thresholds}
+    return TaskParts(task, train, test, identity)
 
 
 def _reach(look: PictureLook) -> Float[np.ndarray, "2"]:
@@ -177,9 +201,13 @@ def _pictures(
     def picture(index: int, rng: np.random.Generator) -> Picture:
         n = kept[index // draws]
         x, y = nuclei.centre[n].tolist()
-        right, down = rng.uniform(-look.shift, look.shift, 2).tolist()
-        frame = centred_frame(
-            (x, y), field=look.field, size=look.size, shift=(right, down)
+        frame = moved_frame(
+            (x, y),
+            field=look.field,
+            size=look.size,
+            shift=look.shift,
+            scale=None,  # the size is the question
+            rng=rng,
         )
         grey = frame_image(nuclei.image, frame)
         if look.mirror and not test and rng.random() < 0.5:

@@ -1,6 +1,6 @@
 """Pictures with classes: crops round structures, whole slices with a measured grade.
 
-Every source of classification data (an atlas, a user's folder, a MedMNIST file) is a
+Every source of classification data (a volume, a user's folder, a MedMNIST file) is a
 `Pictures`: a count, what is known beforehand, and a pure function of (index,
 generator). Slices are split by blocks, see `splits.split_slices`: neighbouring slices
 are near copies. A volume is one subject, and its three planes cross: a test slice
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from medjax.data.boxes.slices import BLOCK, PARTS, split_slices
-from medjax.data.boxes.views import Frame, centred_frame, frame_image
 from medjax.data.volumes.atlas import PLANES, Atlas, slice_centre, slice_image
+from medjax.data.volumes.frames import frame_image, moved_frame
+from medjax.data.volumes.splits import BLOCK, part_index, split_slices
 
 
 class Picture(NamedTuple):
@@ -62,19 +62,22 @@ def crop_pictures(
     of its own, so the test is fixed.
 
     Args:
-        atlas: slices and structures.
+        atlas: slices, and where structures are in them.
         members: class index of each structure's name; others are not shown. Several
             may share a class, such as both sides of a pair.
-        part: "train" or "test".
+        part: "train" or "test"; only a test is shown `look.test_draws` times.
         look: how crops are shown. `least` leaves out the last slices at a structure's
             ends, which show hardly anything of it; `mirror` is for classes without
             sides.
+
+    Raises:
+        ValueError: an unknown part, or one that shows none of the structures.
     """
     label_of = np.array([members.get(name, -1) for name in atlas.names])
     label = label_of[atlas.structure]
     kept = label >= 0
     parts = split_slices(atlas.position, tested=look.tested)
-    kept &= parts[atlas.slice_of] == _part_index(part)
+    kept &= parts[atlas.slice_of] == part_index(part)
     kept &= _box_shares(atlas) >= look.least
     pairs = np.flatnonzero(kept)
     if not len(pairs):
@@ -114,15 +117,18 @@ def grade_pictures(
     """Whole slices with a grade of each, moved and scaled at random at every draw.
 
     Args:
-        atlas: the volume.
-        grades: class index of n slices.
-        plane: of each, index into `PLANES`.
-        position: of each, across its plane.
-        part: "train" or "test".
-        look: how slices are shown.
+        atlas: gives the pictures; its own list of slices is not used.
+        grades: the class index of each of n slices.
+        plane: an index into `PLANES` for each.
+        position: voxel index of each across its plane; blocks are cut by it.
+        part: "train" or "test"; only a test is shown `look.test_draws` times.
+        look: how slices are shown; `margin` and `least` are not used.
+
+    Raises:
+        ValueError: an unknown part, or one without slices.
     """
     parts = split_slices(position, tested=look.tested)
-    rows = np.flatnonzero(parts == _part_index(part))
+    rows = np.flatnonzero(parts == part_index(part))
     if not len(rows):
         raise ValueError(f"{part}: no slice of {len(position)} is in it")
 
@@ -173,12 +179,6 @@ def _box_shares(atlas: Atlas) -> Float[np.ndarray, "R"]:
     return area / medians[kind]
 
 
-def _part_index(part: str) -> int:
-    if part not in PARTS:
-        raise ValueError(f"part={part!r}: expected one of {PARTS}")
-    return PARTS.index(part)
-
-
 def _drawn(
     atlas: Atlas,
     place: Callable[[int], tuple[int, tuple[float, float], float]],
@@ -194,7 +194,14 @@ def _drawn(
     def picture(index: int, rng: np.random.Generator) -> Picture:
         which, centre, field = place(index // draws)
         plane, position = PLANES[atlas.plane[which]], int(atlas.position[which])
-        frame = _moved(centre, field, look, rng)
+        frame = moved_frame(
+            centre,
+            field=field,
+            size=look.size,
+            shift=look.shift,
+            scale=look.scale,
+            rng=rng,
+        )
         grey = frame_image(slice_image(atlas.volume, plane, position), frame)
         flip = look.mirror and not test and plane != "sagittal"
         if flip and rng.random() < 0.5:
@@ -206,14 +213,3 @@ def _drawn(
 
     labels = np.repeat(labels, draws, axis=0).astype(np.int32)
     return Pictures(len(labels), picture, labels, (look.size,), PLANES)
-
-
-def _moved(
-    centre: tuple[float, float],
-    field: float,
-    look: PictureLook,
-    rng: np.random.Generator,
-) -> Frame:
-    x, y = rng.uniform(-look.shift, look.shift, 2).tolist()
-    scale = float(np.exp(rng.uniform(*np.log(look.scale))))
-    return centred_frame(centre, field=field, size=look.size, shift=(x, y), scale=scale)

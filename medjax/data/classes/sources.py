@@ -16,7 +16,7 @@ from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.medmnist import load_class_names, load_medmnist
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import ClassTask, Wording
-from medjax.rl.text.recitation_tables import RecitationTables, recitation_tables
+from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 
 _BESIDE = "descriptions.json"  # in the folder of a user's data
 

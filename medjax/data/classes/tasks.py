@@ -11,9 +11,10 @@ whose questions have options of their own; indices and letters are the whole tas
 an answer to one is never taken for an answer to another.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from medjax.data.classes.pictures import Pictures
 from medjax.rl.text.label_text import LabelForms, label_forms, option_letters
 
 ANSWERS = ("letter", "name", "grade")
@@ -41,6 +42,15 @@ class ClassTask(NamedTuple):
     questions: tuple[ClassQuestion, ...]
     ordinal: bool = False  # classes are grades, rising with their index
     first_grade: int = 0  # grade of class 0
+
+
+class TaskParts(NamedTuple):
+    """A task, its training and test pictures, and what a resumed run must find same."""
+
+    task: ClassTask
+    train: Pictures
+    test: Pictures
+    identity: Mapping[str, Any]
 
 
 class Wording(NamedTuple):

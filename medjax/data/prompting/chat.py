@@ -23,6 +23,7 @@ INSTRUCTION = (
     '<think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]'
     "</answer>"
 )
+AUTO = "auto"  # in a config: the text above, whichever it stands for
 ANSWERS = ("list", "object")
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -33,6 +34,23 @@ class Style(NamedTuple):
     system: str | None  # None: no system turn
     suffix: str  # follows every question
     answer: str  # of boxes one of ANSWERS, "object" being the shorter
+
+
+def named_style(*, system: str, suffix: str, answer: str) -> Style:
+    """The words around a question about boxes as a config names them.
+
+    Args:
+        system: what the system turn says: "auto" is `SYSTEM`, empty leaves the turn
+            out, anything else is your own text.
+        suffix: what follows every question: "auto" is `INSTRUCTION`, empty is nothing,
+            anything else is your own text.
+        answer: the form of the answers, "list" as `INSTRUCTION` shows it, or "object".
+    """
+    return Style(
+        system=(SYSTEM if system == AUTO else system) or None,
+        suffix=INSTRUCTION if suffix == AUTO else suffix,
+        answer=answer,
+    )
 
 
 class Tokens(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medjax.data.prompting.chat import SYSTEM
 from medjax.rl.text.boxes import ParseTables, build_tables
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ QWEN_RANKS = 151_643
 # The published template's text for text and images (no tools, no numbered pictures).
 _CHAT_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' -%}"
-    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
+    f"{{{{ '<|im_start|>system\\n{SYSTEM}<|im_end|>\\n' }}}}"
     "{%- endif -%}"
     "{%- for message in messages -%}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"

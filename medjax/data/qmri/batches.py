@@ -24,33 +24,33 @@ class Population(NamedTuple):
 
     template: Template
     seed: int  # of all subjects; the same seed gives the same people everywhere
-    size: int  # pixels a side
-    field: float  # mm a side
-    lesion_share: float  # of the subjects
+    size: int  # pixels a side, 16 or more
+    field: float  # mm a side, 100 to 300
+    lesion_share: float  # share of the subjects that have lesions, 0 to 1
     time_spread: float  # of all of a subject's T1, and T2; see `draw_subject`
 
 
 class SliceRecord(NamedTuple):
     """What a report says about one slice of an evaluation."""
 
-    sample_id: int
+    sample_id: int  # that of the batch's row
     subject: int  # slices of one subject are resampled together
     slice: int  # voxel index in the template's own grid
-    contrast: str
-    acceleration: float  # asked for
-    sampled: float  # share of k-space that was measured
-    snr: float
+    contrast: str  # "t2" or "t1"
+    acceleration: float  # that the mask was drawn for
+    sampled: float  # share of k-space that was measured, 0 to 1
+    snr: float  # see `Acquisition.snr`
     noise: float  # deviation of the real part of fully sampled images
     fractions: Float[np.ndarray, "3 H W"]  # gm, wm (lesions included), csf; float16
-    lesion: Bool[np.ndarray, "H W"]
+    lesion: Bool[np.ndarray, "H W"]  # lesion in more than half of the pixel
 
 
 class Drawn(NamedTuple):
     """One row of a batch, with its record, as `batches.gather` takes it."""
 
     row: QmriBatch  # without the axis B
-    records: tuple[SliceRecord]
-    valid: tuple[bool]
+    records: tuple[SliceRecord]  # one
+    valid: tuple[bool]  # one; False: the row only fills a batch
 
 
 def train_batches(
@@ -70,13 +70,19 @@ def train_batches(
     i + n, ... . `sample_id` is the draw's number.
 
     Args:
-        population: who.
-        acquisition: how they are measured.
-        subjects: how many of the training part.
-        batch: B, on this host.
-        seed: of order, masks, accelerations and noise.
-        process_index: this host.
-        process_count: hosts.
+        population: Whose slices are drawn; its seed decides who they are.
+        acquisition: How each slice is measured. Of several accelerations each draw
+            takes one at random.
+        subjects: How many subjects of the training part are used, 1 to 1,000,000; the
+            first n are the same ones, however many more there are.
+        batch: How many rows this host's part of a batch has, 1 or more.
+        seed: Of order, masks, accelerations and noise.
+        process_index: Which host this is, from 0 to `process_count` - 1.
+        process_count: How many hosts there are, 1 or more.
+
+    Raises:
+        ValueError: Accelerations below 1 or none, a protocol that `make_protocol`
+            refuses, or another number of subjects.
     """
     _check(acquisition)
     numbers = subject_numbers("train", subjects)
@@ -119,17 +125,20 @@ def eval_batches(
     """Every slice of every subject at every acceleration, once, with its record.
 
     Records are those of the valid rows, in order; rows that only fill the last batch
-    are not valid. With `limit`, slices come in a fixed random order and end after so
-    many; the rows that are left are the same ones.
+    are not valid.
 
     Args:
-        population: who.
-        acquisition: how they are measured.
-        part: "validation" or "test" ("train" to look at what was trained on).
-        subjects: how many of that part.
-        batch: B.
-        seed: of masks, noise, and the order under `limit`.
-        limit: rows at most.
+        population: Whose slices are measured; its seed decides who they are.
+        acquisition: How each slice is measured, once at each of its accelerations.
+        part: "validation" or "test", or "train" to look at what was trained on.
+        subjects: How many subjects of that part are used, 1 to 1,000,000.
+        batch: How many rows a batch has, 1 or more.
+        seed: Of masks, noise, and the order under `limit`.
+        limit: At most so many rows come, in an order that is random but fixed: they
+            are the same rows as without a limit. None gives all, in order.
+
+    Raises:
+        ValueError: As `train_batches`, or an unknown part.
     """
     _check(acquisition)
     numbers = subject_numbers(part, subjects)
@@ -166,13 +175,14 @@ def draw_slice(
     """One row and its record.
 
     Args:
-        population: who.
-        acquisition: how it is measured.
-        number: of the subject.
-        position: index into the template's slices.
-        draw: tells this measurement from all others of the subject.
-        acceleration: of the mask.
-        sample_id: of the row.
+        population: What the subject is drawn from.
+        acquisition: How the slice is measured; its accelerations are not used.
+        number: The subject's, 0 or more; `subject_numbers` gives those of a part.
+        position: Which of the template's slices, from 0 on.
+        draw: Non-negative numbers that tell this measurement from all others of the
+            subject; equal ones give the same mask and noise.
+        acceleration: Of the mask, 1 or more; it does not count for a full one.
+        sample_id: What the row will be called.
     """
     template = population.template
     subject = draw_subject(
@@ -219,7 +229,7 @@ def draw_slice(
 
 
 def collate(drawn: Sequence[Drawn]) -> QmriBatch:
-    """B rows as one batch."""
+    """B rows, one or more of equal shapes, as one batch."""
     rows = zip(*(one.row for one in drawn), strict=True)
     batch = QmriBatch(*(np.stack(arrays) for arrays in rows))
     return batch._replace(valid=np.array([one.valid[0] for one in drawn], bool))

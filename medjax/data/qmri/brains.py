@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from medjax.data.volumes.atlas import brain_mask
+from medjax.data.volumes.atlas import TEMPLATE, brain_mask
 from medjax.data.volumes.derived import derived
-from medjax.data.volumes.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.packs import fetch_pack, say
 
 SOURCES = ("brains", "synthetic")
 MAPS = ("gm", "wm", "csf", "outside")  # the last axis of `Template.maps`
@@ -42,13 +42,17 @@ def load_template(
     *,
     progress: Callable[[str], None] = say,
 ) -> Template:
-    """The template of `source`, "brains" or "synthetic".
+    """The template of a source.
 
-    `brains` fetches its pack where needed; what is derived from it is kept beside it.
+    Args:
+        source: "brains", which fetches its pack where needed and keeps what is derived
+            from it beside it, or "synthetic", which needs no file.
+        cache: The folder that packs are kept in; None is the usual one.
+        progress: Called with a line of text before what takes seconds.
 
     Raises:
-        ValueError: another source, or a broken pack.
-        ConnectionError: no network.
+        ValueError: Another source, or a broken pack.
+        ConnectionError: The pack is not there, and neither is a network.
     """
     if source not in SOURCES:
         raise ValueError(f"source {source!r}: expected one of {SOURCES}")
@@ -56,12 +60,12 @@ def load_template(
         return synthetic_template()
 
     def make() -> dict[str, np.ndarray]:
-        members = fetch_pack("nilearn", cache, progress=progress)
+        members = fetch_pack(TEMPLATE, cache, progress=progress)
         progress("MNI152 tissues: preparing the maps, a few seconds")
         template = _from_pack(members)._asdict()
         return {name: np.asarray(value) for name, value in template.items()}
 
-    recipe = (_VERSION, _RIM, find_pack("nilearn").sha256)
+    recipe = (_VERSION, _RIM, TEMPLATE.sha256)
     kept = derived("mni152-tissues", recipe, make, cache=cache)
     return Template(
         **{**kept, "voxel": float(kept["voxel"]), "first": int(kept["first"])}
@@ -79,8 +83,15 @@ def build_template(
     """Cut the maps to the brain, and find the fluid: csf = brain - gm - wm.
 
     The brain gets a soft rim of fluid, about 1 mm thick: the subarachnoid space, which
-    the template has not. The middle of the view is the middle of the
-    brain's extent; its z = 0 is the middle of the slices in use.
+    the template has not. The middle of the view is the middle of the brain's extent;
+    its z = 0 is the middle of the slices in use.
+
+    Args:
+        gm: Grey matter in parts of 255, on axes towards right, anterior, superior.
+        wm: White matter likewise; where both sum to more than 255, it gives way.
+        brain: True inside the brain, fluid included; at least one voxel.
+        voxel: The side of a cubic voxel in mm.
+        slices: Indices along Z of the axial slices in use, rising, at least one.
     """
     from scipy import ndimage
 
@@ -114,12 +125,22 @@ def build_template(
 
 
 def slice_height(template: Template, index: int) -> float:
-    """Mm above the middle of the view of one of the template's slices."""
+    """Mm above the middle of the view of one of the template's slices.
+
+    Args:
+        template: What `load_template` gives.
+        index: Which of `template.slices`, from 0 on.
+    """
     return float(template.origin[2] + template.voxel * int(template.slices[index]))
 
 
 def slice_name(template: Template, index: int) -> int:
-    """Voxel index, in the source's own grid, of one of the template's slices."""
+    """Voxel index, in the source's own grid, of one of the template's slices.
+
+    Args:
+        template: What `load_template` gives.
+        index: Which of `template.slices`, from 0 on.
+    """
     return template.first + int(template.slices[index])
 
 

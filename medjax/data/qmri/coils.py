@@ -25,14 +25,15 @@ def coil_maps(
     Equal generators give the same coils in every plane. See `loop_field`.
 
     Args:
-        rng: of the coils' places, axes and phases.
-        z: mm.
-        y: mm of the rows.
-        x: mm of the columns.
-        coils: C.
+        rng: Draws the coils' places, axes and phases, and nothing else.
+        z: The plane's height in mm above the ring's.
+        y: Of the H rows in mm from the ring's middle, in any order. Only points inside
+            the ring, at less than about 135 mm, make sense.
+        x: Of the W columns likewise.
+        coils: How many there are, 1 or more: C. Their places depend on it.
 
     Raises:
-        ValueError: fewer than one coil.
+        ValueError: Fewer than one coil.
     """
     if coils < 1:
         raise ValueError(f"coils={coils}: expected at least 1")
@@ -72,6 +73,15 @@ def loop_field(
     The curl of n x d / s^(3/2) with s = |d|^2 + a^2, which is
     B = (3 (n.d) d / s + (3 a^2 / s - 1) n) / s^(3/2): a circular loop's field exactly
     on its axis, a dipole's far away, and smooth everywhere.
+
+    Args:
+        dx: First component of d, from the loop's centre to the point, in mm; all
+            arrays broadcast.
+        dy: Second component of d in mm.
+        dz: Third component of d in mm, across the plane of the loop's axis.
+        nx: First component of the axis, a unit vector without a third component.
+        ny: Second component of the axis.
+        size: a in mm, above 0.
     """
     s = dx**2 + dy**2 + dz**2 + size**2
     along, own = 3 * (nx * dx + ny * dy) / s, 3 * size**2 / s - 1

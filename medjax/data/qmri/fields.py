@@ -24,15 +24,16 @@ def smooth_field(
     """Independent fields of mean 0 and variance about 1 on one axial grid.
 
     Args:
-        key: seeds the fields.
-        z: mm.
-        y: mm of the rows.
-        x: mm of the columns.
-        spacing: mm between knots; values further apart than twice that are independent.
-        channels: how many fields.
+        key: Non-negative numbers; equal ones give the same fields at every height.
+        z: The plane's height in mm, between -160 and 160, as all positions must be.
+        y: Of the H rows in mm, in any order.
+        x: Of the W columns in mm, in any order.
+        spacing: Between knots, in mm, above 0: along each axis the fields change over
+            about so much, and values 4 knots apart are independent.
+        channels: How many fields; the first ones do not depend on how many follow.
 
     Raises:
-        ValueError: a position beyond `REACH`.
+        ValueError: A position beyond `REACH`.
     """
     half = int(np.ceil(REACH / spacing)) + 2
     plane, across = _weights(np.array([z]), spacing, half)
@@ -57,10 +58,10 @@ def _along(
     """Four weighted knots around each position: no BLAS, whose threads the step has."""
     first, weights = _weights(positions, spacing, half)
     knots = np.ascontiguousarray(knots)
-    found = weights[:, :1] * knots[:, first]
+    values = weights[:, :1] * knots[:, first]
     for tap in range(1, 4):
-        found += weights[:, tap, None] * knots[:, first + tap]
-    return found
+        values += weights[:, tap, None] * knots[:, first + tap]
+    return values
 
 
 def _weights(

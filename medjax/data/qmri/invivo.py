@@ -34,31 +34,36 @@ def invivo_batch(
     so it has their noise and no other. Masks are those of the authors' test: the same
     rule, seed and share of the centre.
 
+    Args:
+        path: An npz file of plain arrays; other keys in it are not read.
+        acceleration: Of the masks, 1 or more: one line in so many is measured.
+
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file; says what was expected and found.
+        FileNotFoundError: There is no such file.
+        ValueError: It is not such a file; the message says what was expected and what
+            it holds.
     """
     try:
         with Path(path).open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
                 raise ValueError("it holds one array")
-            found = {key: arrays[key] for key in arrays.files if key in KEYS}
+            stored = {key: arrays[key] for key in arrays.files if key in KEYS}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: expected an npz file of plain arrays: {error}"
         ) from error
-    missing = [key for key in KEYS if key not in found]
+    missing = [key for key in KEYS if key not in stored]
     if missing:
         raise ValueError(f"{path}: expected the arrays {KEYS}, {missing} missing")
-    _check(path, found)
-    protocol = make_protocol("t2", tuple(found["te"].tolist()))
-    image = np.real(found["image"]).astype(np.float32)
+    _check(path, stored)
+    protocol = make_protocol("t2", tuple(stored["te"].tolist()))
+    image = np.real(stored["image"]).astype(np.float32)
     largest = float(np.abs(image).max())
-    target, sens = image / np.float32(largest), found["sens"].astype(np.complex64)
+    target, sens = image / np.float32(largest), stored["sens"].astype(np.complex64)
     mask = undersampling_mask(
         "random",
-        seed=int(found["seed"]),
+        seed=int(stored["seed"]),
         contrasts=len(image),
         size=(sens.shape[1], sens.shape[2]),
         acceleration=acceleration,
@@ -70,21 +75,21 @@ def invivo_batch(
         mask=mask,
         sens=sens,
         target=target,
-        roi=found["roi"].astype(bool),
+        roi=stored["roi"].astype(bool),
         valid=np.array(True),
         sample_id=np.array(0, np.int32),
     )
     reference = InvivoReference(
-        t2=found["t2"].astype(np.float64),
-        pd=found["pd"].astype(np.float64) / largest,
+        t2=stored["t2"].astype(np.float64),
+        pd=stored["pd"].astype(np.float64) / largest,
         times=protocol.times,
     )
     return QmriBatch(*(array[None] for array in row)), reference
 
 
-def _check(path: str | os.PathLike[str], found: dict[str, np.ndarray]) -> None:
+def _check(path: str | os.PathLike[str], stored: dict[str, np.ndarray]) -> None:
     """Shapes that fit, finite numbers, no phase left, normalised sensitivities."""
-    image, sens = found["image"], found["sens"]
+    image, sens = stored["image"], stored["sens"]
     if image.ndim != 3 or sens.ndim != 3 or image.shape[1:] != sens.shape[1:]:
         raise ValueError(
             f"{path}: expected image [E, H, W] and sens [C, H, W], found {image.shape} "
@@ -93,12 +98,12 @@ def _check(path: str | os.PathLike[str], found: dict[str, np.ndarray]) -> None:
     expected = {"te": image.shape[:1], "seed": ()}
     expected |= {key: image.shape[1:] for key in ("t2", "pd", "roi")}
     for key, shape in expected.items():
-        if found[key].shape != shape:
+        if stored[key].shape != shape:
             raise ValueError(
-                f"{path}: expected {key} of shape {shape}, found {found[key].shape}"
+                f"{path}: expected {key} of shape {shape}, found {stored[key].shape}"
             )
     for key in ("image", "sens", "t2", "pd", "te"):
-        if not np.isfinite(found[key]).all():
+        if not np.isfinite(stored[key]).all():
             raise ValueError(f"{path}: {key} has values that are not finite")
     largest = np.abs(image).max()
     if not largest > 0:

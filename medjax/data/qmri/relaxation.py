@@ -25,7 +25,7 @@ class Mixture(NamedTuple):
     The rest of a pixel, 1 - the sum of its fractions, gives no signal.
     """
 
-    fractions: Float[np.ndarray, "R H W"]  # sum <= 1
+    fractions: Float[np.ndarray, "R H W"]  # 0 to 1, with a sum of 1 at most
     t1: Float[np.ndarray, "R H W"]  # s
     t2: Float[np.ndarray, "R H W"]  # s
     pd: Float[np.ndarray, "R H W"]  # of water's
@@ -39,8 +39,13 @@ def mixture_signals(
     t2: sum_r f_r PD_r exp(-TE / T2_r);  t1: sum_r f_r PD_r (1 - 2 exp(-TI / T1_r)),
     signed. So pixels of two tissues decay with two exponentials, as real ones do.
 
+    Args:
+        mixture: What is in each pixel; a pixel without tissue gives 0.
+        contrast: Which of the two formulas, "t2" or "t1".
+        times: The E echo times TE or inversion times TI in s, 0 or more.
+
     Raises:
-        ValueError: an unknown contrast.
+        ValueError: An unknown contrast.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast {contrast!r}: expected one of {CONTRASTS}")

@@ -33,7 +33,14 @@ class BrainSlice(NamedTuple):
 def pixel_axes(
     size: int, field: float
 ) -> tuple[Float[np.ndarray, "H"], Float[np.ndarray, "W"]]:
-    """Mm of the rows' (y) and the columns' (x) centres in radiological view."""
+    """Mm of the rows' (y) and the columns' (x) centres in radiological view.
+
+    Both fall with the index, and 0 is the middle of the view.
+
+    Args:
+        size: Pixels a side, 1 or more: H = W.
+        field: Side of the view in mm, above 0.
+    """
     axis = (0.5 * (size - 1) - np.arange(size)) * field / size
     return axis, axis
 
@@ -44,14 +51,14 @@ def render_slice(
     """One slice, averaged over the area of its pixels.
 
     Args:
-        template: what the subject was drawn from.
-        subject: from `draw_subject`.
-        z: mm above the middle of the view.
-        size: pixels a side.
-        field: mm a side; a head has about 200.
+        template: The one that the subject was drawn from.
+        subject: Whose brain it is, from `draw_subject`.
+        z: The slice's height in mm above the middle of the view, see `slice_height`.
+        size: Pixels a side, 16 or more: H = W.
+        field: Mm a side, 100 to 300; a head has about 200.
 
     Raises:
-        ValueError: a size or field that cannot show a brain, or no brain at z.
+        ValueError: A size or field that cannot show a brain, or no brain at z.
     """
     if size < 16 or not 100 <= field <= 300:
         raise ValueError(
@@ -88,7 +95,12 @@ def sample_maps(
     """All maps between their voxels, linear along each axis.
 
     Three times as fast as one map after the other: the M bytes of a voxel are
-    neighbours in memory. Every point must be inside the grid: 0 <= voxels < shape - 1.
+    neighbours in memory.
+
+    Args:
+        maps: M maps on one grid, each from 0 to 255, which keep their unit.
+        voxels: Where to read them, as N points in voxels along X, Y and Z. Each must
+            be inside the grid, 0 <= voxels < shape - 1, which is not checked.
     """
     low = voxels.astype(np.int64)
     beyond = (voxels - low)[:, :, None]
@@ -129,9 +141,9 @@ def _individual(
     parts /= parts.sum(axis=1, keepdims=True)
     parts[:, 3] = _lesion_share(subject, place[:, *inside]) * parts[:, 1]
     parts[:, 1] -= parts[:, 3]
-    found = np.zeros((len(TISSUES), *place.shape[1:]), np.float32)
-    found[:, *inside] = parts.T
-    return found
+    shares = np.zeros((len(TISSUES), *place.shape[1:]), np.float32)
+    shares[:, *inside] = parts.T
+    return shares
 
 
 def _template_place(

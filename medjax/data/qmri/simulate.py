@@ -35,10 +35,10 @@ class Acquisition(NamedTuple):
     """How it is measured."""
 
     protocol: Protocol
-    coils: int  # C
+    coils: int  # C, 1 or more
     mask: str  # a kind of `undersampling_mask`, or "full"
-    accelerations: tuple[float, ...]  # one of them for each draw; unused if full
-    center_fraction: float  # of the columns, fully sampled
+    accelerations: tuple[float, ...]  # each 1 or more, see `batches`; unused if full
+    center_fraction: float  # share of the columns that are fully sampled, 0 to 1
     # Lowest and highest of the subjects' signal-to-noise ratios: mean over the brain of
     # the strongest signal, over the standard deviation of the real part of the fully
     # sampled, combined image. inf = no noise.
@@ -50,18 +50,23 @@ class Acquired(NamedTuple):
     """One slice as measured, with the truth."""
 
     kspace: Complex[np.ndarray, "E C H W"]  # centred, 0 where not sampled
-    mask: Bool[np.ndarray, "E #H W"]
+    mask: Bool[np.ndarray, "E #H W"]  # H = 1: whole lines
     sens: Complex[np.ndarray, "C H W"]  # sum_c |S_c|^2 = 1
     target: Float[np.ndarray, "E H W"]  # noiseless, signed; largest magnitude 1
-    snr: float
+    snr: float  # the subject's, see `Acquisition`; inf: no noise
     noise: float  # deviation of the real and of the imaginary part, every coil
 
 
 def make_protocol(contrast: str, times: tuple[float, ...] | None = None) -> Protocol:
-    """A checked protocol; without `times` PUQ's for T2, ours for T1.
+    """A checked protocol.
+
+    Args:
+        contrast: "t2" for echo times or "t1" for inversion times.
+        times: At least two different ones in s, from 0 to 30, in any order; None takes
+            PUQ's for T2 and ours for T1.
 
     Raises:
-        ValueError: an unknown contrast, fewer than two times, times that are negative,
+        ValueError: An unknown contrast, fewer than two times, times that are negative,
             repeated, not finite, or so long that they must be milliseconds.
     """
     if contrast not in CONTRASTS:
@@ -84,7 +89,10 @@ def make_protocol(contrast: str, times: tuple[float, ...] | None = None) -> Prot
 
 
 def signals(brain: BrainSlice, protocol: Protocol) -> Float[np.ndarray, "E H W"]:
-    """The noiseless images of a slice, scaled so that the largest magnitude is 1."""
+    """The noiseless images of a slice, scaled so that the largest magnitude is 1.
+
+    Signed after an inversion; E images, one for each of the protocol's times.
+    """
     images = mixture_signals(
         brain.mixture, protocol.contrast, np.array(protocol.times, np.float64)
     )
@@ -92,10 +100,15 @@ def signals(brain: BrainSlice, protocol: Protocol) -> Float[np.ndarray, "E H W"]
 
 
 def subject_snr(key: tuple[int, int], snr: tuple[float, float]) -> float:
-    """The subject's own signal-to-noise ratio, evenly between two limits.
+    """The subject's own signal-to-noise ratio, drawn evenly between two limits.
+
+    Args:
+        key: The subject's (seed, number); equal keys give the same ratio.
+        snr: The lowest and the highest, above 0; equal ones are that ratio, and
+            infinity, twice, is no noise.
 
     Raises:
-        ValueError: limits that are not positive or not in order.
+        ValueError: Limits that are not positive or not in order.
     """
     low, high = snr
     if not 0 < low <= high:
@@ -118,13 +131,14 @@ def acquire(
     """Measure a slice once.
 
     Args:
-        brain: the slice.
-        acquisition: how.
-        key: of the subject.
-        z: mm, the slice's height.
-        field: mm a side.
-        draw: tells this measurement from all others of the subject.
-        acceleration: of the mask.
+        brain: The slice, H = W pixels.
+        acquisition: How it is measured; its accelerations are not used.
+        key: The subject's (seed, number), which decides coils, phase and noise level.
+        z: The slice's height in mm, the one that it was rendered at.
+        field: Mm a side, the one that it was rendered with.
+        draw: Non-negative numbers that tell this measurement from all others of the
+            subject; equal ones give the same mask and noise.
+        acceleration: Of the mask, 1 or more; it does not count for a full one.
     """
     target = signals(brain, acquisition.protocol)
     size = target.shape[-1]
@@ -156,11 +170,12 @@ def sample_kspace(
     transformed along the rows nor given noise.
 
     Args:
-        images: x_e.
-        sens: S_c.
-        mask: M_e; H = 1 stands for whole lines.
-        noise: deviation of the real and of the imaginary part of n.
-        rng: of n.
+        images: x_e, real or complex, in any unit, which k-space then has.
+        sens: S_c, whose dtype is that of the result; complex64 as a rule.
+        mask: M_e, True where k-space is measured; H = 1 stands for whole lines.
+        noise: Deviation of the real and of the imaginary part of n, in the images'
+            unit; 0 adds none and draws nothing.
+        rng: Draws n, and nothing else.
     """
     from scipy import fft
 
@@ -171,12 +186,12 @@ def sample_kspace(
         used = lines.any(axis=0)[origin]
         spectrum = np.asarray(fft.fft(images[e] * coils, axis=-1, norm="ortho"))
         spectrum = fft.fft(spectrum[:, :, used], axis=-2, norm="ortho")
-        found = fft.fftshift(spectrum, axes=-2)
+        samples = fft.fftshift(spectrum, axes=-2)
         if noise:
-            parts = rng.standard_normal((*found.shape, 2), np.float32)
-            found = found + np.float32(noise) * parts.view(np.complex64)[..., 0]
+            parts = rng.standard_normal((*samples.shape, 2), np.float32)
+            samples = samples + np.float32(noise) * parts.view(np.complex64)[..., 0]
         columns = origin[used]
-        kspace[e][:, :, columns] = np.where(lines[:, columns], found, 0)
+        kspace[e][:, :, columns] = np.where(lines[:, columns], samples, 0)
     return kspace
 
 

@@ -23,20 +23,24 @@ class Subject(NamedTuple):
 
     key: tuple[int, int]  # (seed, number)
     matrix: Float[np.ndarray, "3 3"]  # subject's mm to the template's mm
-    shift: Float[np.ndarray, "3"]  # mm
+    shift: Float[np.ndarray, "3"]  # mm; of the subject in the view
     borders: Float[np.ndarray, "2"]  # log-odds added to grey matter, to fluid
     t1: Float[np.ndarray, "R"]  # s
     t2: Float[np.ndarray, "R"]  # s
-    pd: Float[np.ndarray, "R"]
+    pd: Float[np.ndarray, "R"]  # of water's
     lesions: Float[np.ndarray, "K 3"]  # mm in the template; may be none
     shapes: Float[np.ndarray, "K 3 3"]  # 1 / mm: |shape (p - lesion)| = 1 is its border
 
 
 def subject_numbers(part: str, count: int) -> range:
-    """The first `count` subjects of a part; those of two parts are never the same.
+    """The numbers of a part's first subjects; those of two parts are never the same.
+
+    Args:
+        part: One of "train", "validation" and "test".
+        count: How many, 1 to 1,000,000.
 
     Raises:
-        ValueError: an unknown part, or a count that is none.
+        ValueError: An unknown part, or a count outside that range.
     """
     if part not in PARTS:
         raise ValueError(f"part={part!r}: expected one of {PARTS}")
@@ -54,16 +58,22 @@ def draw_subject(
     lesion_share: float,
     time_spread: float,
 ) -> Subject:
-    """One subject.
+    """The subject that a seed and a number stand for.
 
     Args:
-        template: what it is made of.
-        seed: of all subjects.
-        number: see `subject_numbers`.
-        lesion_share: of all subjects have lesions, 4 to 24 of them.
-        time_spread: deviation of the logarithm of a factor on all T1 of a subject, and
-            of one on all T2. Measured times differ that much between sequences: what
-            is trained on one value knows no other. Each tissue's own is 0.04.
+        template: What it is made of; it must have sites if there are to be lesions.
+        seed: One for all subjects of a population, 0 or more.
+        number: The subject's, 0 or more, see `subject_numbers`.
+        lesion_share: The share of all subjects that have lesions, 4 to 24 of them,
+            from 0 to 1.
+        time_spread: Deviation of the logarithm of a factor on all T1 of a subject, and
+            of one on all T2, from 0 to 0.5. Measured times differ that much between
+            sequences: what is trained on one value knows no other. On top of it comes
+            each tissue's own deviation, 0.04.
+
+    Raises:
+        ValueError: A share or a spread outside these ranges, or a template without a
+            place for lesions.
     """
     if not 0 <= lesion_share <= 1 or not 0 <= time_spread <= 0.5:
         raise ValueError(

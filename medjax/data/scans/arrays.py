@@ -47,10 +47,21 @@ def open_layout(
     contrast: str | None,
     voxel_mm: Sequence[float] | None,
 ) -> Scan:
-    """Open a file of the layout above; .npy holds k-space alone, so give its times.
+    """Open a file of the layout above.
+
+    Args:
+        path: An existing .npz, HDF5 or .npy file; the last holds k-space alone, so
+            give its times and contrast.
+        times: E of them in s (radians for "vfa"), which win over the file's own; None
+            takes those of the file.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            None where the file leaves no doubt.
+        voxel_mm: Sizes along H, along W and between slices in mm, which win over the
+            file's own; None takes `voxel_mm` of the file, else its affine's, else 1.
 
     Raises:
-        ValueError: not the layout; names the file, what was expected and found.
+        ValueError: It is not the layout; the message names the file, what was expected
+            and what it holds.
     """
     with reading(path), _arrays(path) as arrays:
         kind = next((k for k in ("kspace", "images") if k in arrays), None)
@@ -76,8 +87,8 @@ def open_layout(
             known, path.name, count=count, times=times, contrast=contrast
         )
         if voxel_mm is None:
-            found = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
-            voxel_mm = np.ravel(found).tolist()
+            stored = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
+            voxel_mm = np.ravel(stored).tolist()
         affine = np.asarray(arrays["affine"][()]) if "affine" in arrays else None
         repetition = float(arrays["tr"][()]) if "tr" in arrays else None
         for key in ("sens", "mask"):
@@ -136,16 +147,16 @@ def _read(path: Path, index: int) -> ScanSlice:
 
 
 def _check_side(
-    path: Path, key: str, found: tuple[int, ...], size: tuple[int, ...], volume: bool
+    path: Path, key: str, shape: tuple[int, ...], size: tuple[int, ...], volume: bool
 ) -> None:
     """Slices of `sens` and `mask` against those of k-space; the rest slice by slice."""
     axes = {"sens": 3, "mask": 4}[key]
-    extra = len(found) == axes + 1
-    if len(found) > axes + 1 or (
-        extra and (not volume or found[0] not in (1, size[0]))
+    extra = len(shape) == axes + 1
+    if len(shape) > axes + 1 or (
+        extra and (not volume or shape[0] not in (1, size[0]))
     ):
         raise ValueError(
-            f"{path}: {key} {found} beside k-space {size}; expected {axes} axes for "
+            f"{path}: {key} {shape} beside k-space {size}; expected {axes} axes for "
             "all slices, or the slices' axis first"
         )
 

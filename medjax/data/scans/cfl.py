@@ -26,11 +26,15 @@ _OURS = ("READ", "PHASE1", "COIL", "TE", "SLICE")
 
 
 def read_cfl(path: Path) -> Complex[np.ndarray, "..."]:
-    """The array of `path` (.cfl, .hdr or neither) as a read-only memory map.
+    """The array of a .cfl/.hdr pair as a read-only memory map of complex64.
+
+    Args:
+        path: Either file of the pair, or its name without an ending; the result has
+            the header's dimensions, first index fastest.
 
     Raises:
-        FileNotFoundError: one of the two files is missing.
-        ValueError: no "# Dimensions" in the header, or a .cfl of another size.
+        FileNotFoundError: One of the two files is missing.
+        ValueError: No "# Dimensions" in the header, or a .cfl of another size.
     """
     data, header = (path.with_name(_stem(path) + suffix) for suffix in (".cfl", ".hdr"))
     for file in (data, header):
@@ -45,10 +49,10 @@ def read_cfl(path: Path) -> Complex[np.ndarray, "..."]:
             f"{lines[:3]}"
         )
     shape = tuple(map(int, sizes))
-    expected, found = 8 * math.prod(shape), data.stat().st_size
-    if expected != found:
+    expected, size = 8 * math.prod(shape), data.stat().st_size
+    if expected != size:
         raise ValueError(
-            f"{data}: {found} bytes; expected {expected} for the dimensions {shape} of "
+            f"{data}: {size} bytes; expected {expected} for the dimensions {shape} of "
             f"{header.name}: the file is cut short or the pair does not belong together"
         )
     return np.memmap(data, np.dtype("<c8"), "r", shape=shape, order="F")
@@ -64,12 +68,22 @@ def open_cfl(
 ) -> Scan:
     """k-space [READ, PHASE1, 1, COIL, 1, TE, ..., SLICE] as BART stores it.
 
-    Sensitivities are those of `sens`, or of NAME_sens where that pair lies beside
-    NAME; one set of maps (`bart ecalib -m1`). A .cfl holds no times and no voxel size.
+    A .cfl holds neither times nor a voxel size.
+
+    Args:
+        path: Either file of the pair NAME.cfl, NAME.hdr, or NAME.
+        times: The TE dimension's E times in s (radians for "vfa"); needed.
+        contrast: What they are: "t2" (echo times), "t1" (inversion times) or "vfa"
+            (flip angles); needed.
+        voxel_mm: Sizes along H, along W and between slices in mm; None stands for 1.
+        sens: Either file of a pair with one set of sensitivities (`bart ecalib -m1`),
+            for all slices or one each. None takes NAME_sens where that pair lies
+            beside NAME, and else leaves them out.
 
     Raises:
-        FileNotFoundError: a file of a pair is missing.
-        ValueError: other dimensions in use; names them and the way out.
+        FileNotFoundError: A file of a pair is missing.
+        ValueError: Other dimensions in use, which it names with the way out, or no
+            times.
     """
     kspace = _dimensions(path, read_cfl(path), ("PHASE2", "MAPS"))
     beside = path.with_name(f"{_stem(path)}_sens.cfl")

@@ -25,15 +25,23 @@ def open_fastmri(
     contrast: str | None,
     voxel_mm: Sequence[float] | None,
 ) -> Scan:
-    """One file a contrast, in the order of `times`.
+    """One file a contrast.
 
-    Without `times` they are the echo or inversion times of the files' ISMRMRD headers,
-    one each. Readout oversampling (`ismrmrd_header` says how much) is removed; a `mask`
-    [W] of the file is used, else the zeros of k-space are it.
+    Readout oversampling (`ismrmrd_header` says how much) is removed; a `mask` [W] of
+    the file is used, else the zeros of k-space are it.
+
+    Args:
+        paths: E existing files of one shape, in the order of `times`.
+        times: E of them in s (radians for "vfa"); None takes the echo or inversion
+            times of the files' ISMRMRD headers, one each.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            None where the headers leave no doubt.
+        voxel_mm: Sizes along H, along W and between slices in mm; None takes the first
+            header's, and 1 without one.
 
     Raises:
-        ValueError: files of different sizes, or without times; names file, expected
-            and found.
+        ValueError: Files of different sizes, or without times; the message names the
+            file, what was expected and what it holds.
     """
     h5py = require("h5py", paths[0])
     sizes, headers = [], []
@@ -54,15 +62,17 @@ def open_fastmri(
             )
     origin = f"{paths[0].name} and {len(paths) - 1} more"
     names = {n for header in headers if header for n in header.times}
-    found = {
+    candidates = {
         name: [h.times[name][0] for h in headers]
         for name in sorted(names)
         if all(h is not None and len(h.times.get(name, ())) == 1 for h in headers)
     }
     if len(names) > 1:  # what is the same in every file is no series
-        found = {name: values for name, values in found.items() if len(set(values)) > 1}
+        candidates = {
+            name: values for name, values in candidates.items() if len(set(values)) > 1
+        }
     contrast, series = choose_times(
-        found, origin, count=len(paths), times=times, contrast=contrast
+        candidates, origin, count=len(paths), times=times, contrast=contrast
     )
     slices, _, full, width = sizes[0]
     header = headers[0]

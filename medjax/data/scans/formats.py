@@ -1,7 +1,7 @@
 """Open what a scanner, a phantom or another program left, whatever its format.
 
 ===============  ===================================================================
-.npz .h5 .npy    our own layout, see `layout`
+.npz .h5 .npy    our own layout, see `arrays`
 .h5              fastMRI: one file a contrast, or their folder
 .h5 .mrd         ISMRMRD
 .cfl .hdr        BART; give times and contrast; NAME_sens beside NAME is taken
@@ -45,18 +45,23 @@ def open_scan(
     """A scan whose `read(index)` gives one checked slice.
 
     Args:
-        path: a file, a folder of files of one kind, or a list of files, one a time.
-        times: [E] seconds (radians for "vfa"), in place of the file's own.
+        path: A file, a folder of files of one kind, or a list of files, one for each
+            time; of a BART pair either file or their name without an ending.
+        times: E of them in s (radians for "vfa"), one for each image or
+            k-space, which win over the file's own; None takes those of the file.
         contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
             needed where the file leaves it open.
-        sens: BART sensitivities, for a .cfl.
-        voxel_mm: size along H, W and between slices, for files that do not say.
+        sens: Sensitivities as a BART pair, for a .cfl alone; None takes those that lie
+            beside it or in the file, if any.
+        voxel_mm: Sizes along H, along W and between slices in mm, for files that do
+            not say; a NIfTI file does.
 
     Raises:
-        FileNotFoundError: no such file.
-        ImportError: the format's package is missing; says which extra brings it.
-        ValueError: anything wrong with the file or its times; names the file, what was
-            expected, what was found and the way out.
+        FileNotFoundError: There is no such file.
+        ImportError: The format's package is missing; the message says which extra
+            brings it.
+        ValueError: Anything wrong with the file or its times; the message names the
+            file, what was expected, what it holds and the way out.
     """
     one = isinstance(path, str | os.PathLike)
     paths = _files(Path(path)) if one else [Path(p) for p in path]

@@ -11,21 +11,25 @@ from jaxtyping import Complex
 class Header(NamedTuple):
     """The first encoding; times in seconds, angles in radians, lengths in mm."""
 
-    trajectory: str
+    trajectory: str  # "cartesian" and others; "" where the header does not say
     matrix: tuple[int, int, int]  # encoded: readout, phase, partitions
     fov_mm: tuple[float, float, float]  # encoded
     kept_mm: tuple[float, float, float]  # of the images that are wanted
     centre: int | None  # phase-encoding step of the zero frequency
     calibration: str  # how calibration lines were measured: "embedded", "separate" ...
-    times: dict[str, list[float]]  # by contrast, see `times`
-    repetition: float | None
+    times: dict[str, list[float]]  # by contrast: "t2", "t1", "vfa"
+    repetition: float | None  # the first TR
 
 
 def parse_header(text: bytes | str, origin: str) -> Header:
     """Read the XML; sequenceParameters hold milliseconds and degrees.
 
+    Args:
+        text: The XML, in any namespace.
+        origin: What errors call the file.
+
     Raises:
-        ValueError: not XML, or without an encoding.
+        ValueError: It is no XML, or has no encoding with its sizes.
     """
     try:
         root = ET.fromstring(text)
@@ -36,15 +40,15 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         raise ValueError(f"{origin}: its ISMRMRD header has no <encoding>")
 
     def size(path: str) -> tuple[float, float, float]:
-        found = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
-        if None in found:
+        sides = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
+        if None in sides:
             raise ValueError(f"{origin}: its ISMRMRD header has no {path} (x, y, z)")
-        x, y, z = (float(value) for value in found if value is not None)
+        x, y, z = (float(value) for value in sides if value is not None)
         return x, y, z
 
     def values(name: str, unit: float) -> list[float]:
-        found = root.findall(_any(f"sequenceParameters/{name}"))
-        return [float(e.text or "nan") * unit for e in found]
+        elements = root.findall(_any(f"sequenceParameters/{name}"))
+        return [float(e.text or "nan") * unit for e in elements]
 
     matrix = [int(n) for n in size("encodedSpace/matrixSize")]
     times = {
@@ -63,13 +67,18 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         kept_mm=size("reconSpace/fieldOfView_mm"),
         centre=None if centre is None else int(centre),
         calibration=mode or "",
-        times={name: found for name, found in times.items() if found},
+        times={name: values for name, values in times.items() if values},
         repetition=repetition[0] if repetition else None,
     )
 
 
 def kept_rows(header: Header, rows: int) -> int:
-    """Rows of the image without readout oversampling."""
+    """Rows of the image without readout oversampling.
+
+    Args:
+        header: Its fields of view say how much of the image is wanted.
+        rows: With oversampling; never more are kept.
+    """
     return min(rows, round(rows * header.kept_mm[0] / header.fov_mm[0]))
 
 
@@ -79,6 +88,10 @@ def crop_readout(
     """Cut the image to its `rows` central rows: removes readout oversampling.
 
     Both transforms are orthonormal, so the noise of a sample keeps its variance.
+
+    Args:
+        kspace: Centred, in any unit; R rows with oversampling, any leading axes.
+        rows: H, from 1 to R; R returns k-space as it is.
     """
     size = kspace.shape[-2]
     if rows == size:

@@ -31,13 +31,20 @@ def open_nifti(
 ) -> Scan:
     """One four-dimensional file, or a three-dimensional one for each time.
 
-    Times come from the sidecars (NAME.json): the EchoTime, InversionTime or FlipAngle
-    that differs between files, or the list that a four-dimensional file's sidecar
-    gives. Files are taken in the order of `times` if those are given, else by time.
+    Args:
+        paths: One existing four-dimensional file, or E three-dimensional ones of one
+            shape and affine, in the order of `times`, or in any order without them.
+        times: E of them in s (radians for "vfa"). None takes those of the sidecars
+            (NAME.json): the EchoTime, InversionTime or FlipAngle that differs between
+            files, or the list that a four-dimensional file's sidecar gives; images are
+            then sorted by time.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
+            None where the sidecars leave no doubt.
 
     Raises:
-        ValueError: files that do not belong together, complex or phase images, no
-            times, milliseconds; names the file, what was expected and found.
+        ValueError: Files that do not belong together, complex or phase images, no
+            times, milliseconds; the message names the file, what was expected and what
+            it holds.
     """
     sidecars = [_sidecar(path) for path in paths]
     volumes = [_opened(path) for path in paths]
@@ -66,7 +73,7 @@ def open_nifti(
 
     unit = _MILLIMETRES[volumes[0].header.get_xyzt_units()[0]]
     affine = np.diag([unit, unit, unit, 1.0]) @ volumes[0].affine
-    found = [s[key] for s in sidecars[:1] for key in _REPETITION if key in s]
+    repetitions = [s[key] for s in sidecars[:1] for key in _REPETITION if key in s]
     return make_scan(
         Scan(
             path=paths[0],
@@ -80,7 +87,7 @@ def open_nifti(
             ),
             affine=affine,
             read=read,
-            repetition=float(found[0]) if found else None,
+            repetition=float(repetitions[0]) if repetitions else None,
         )
     )
 
@@ -112,32 +119,32 @@ def _sidecar(path: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        found = json.loads(file.read_text("utf-8"))
+        fields = json.loads(file.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: expected a JSON object, found {found!r}")
+    if not isinstance(fields, dict):
+        raise ValueError(f"{file}: expected a JSON object, found {fields!r}")
     for key, _ in KEYS.values():
-        values = found.get(key, 0)
+        values = fields.get(key, 0)
         values = values if isinstance(values, list) else [values]
         if not all(type(v) in (int, float) for v in values):
             raise ValueError(
-                f"{file}: {key} {found[key]!r}; expected a number or a list of numbers"
+                f"{file}: {key} {fields[key]!r}; expected a number or a list of numbers"
             )
-    return found
+    return fields
 
 
 def _series(sidecars: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """What the sidecars say, by contrast: of several files, what differs."""
-    found = {}
+    times = {}
     for name, (key, unit) in KEYS.items():
         values = [s[key] for s in sidecars if key in s]
         if len(sidecars) == 1 and values and isinstance(values[0], list):
-            found[name] = [v * unit for v in values[0]]
+            times[name] = [v * unit for v in values[0]]
         elif len(values) == len(sidecars) > 1 and len(set(map(str, values))) > 1:
             if not any(isinstance(v, list) for v in values):
-                found[name] = [v * unit for v in values]
-    return found
+                times[name] = [v * unit for v in values]
+    return times
 
 
 def _check(

@@ -27,9 +27,9 @@ class ScanSlice(NamedTuple):
 
     kspace: Complex[np.ndarray, "E C H W"] | None = None  # 0 where not sampled
     mask: Bool[np.ndarray, "E H W"] | None = None  # or [E 1 W], whole lines
-    sens: Complex[np.ndarray, "C H W"] | None = None
+    sens: Complex[np.ndarray, "C H W"] | None = None  # sum_c |S_c|^2 = 1, or 0
     noise: Complex[np.ndarray, "C N"] | None = None  # samples without signal
-    images: Float[np.ndarray, "E H W"] | None = None
+    images: Float[np.ndarray, "E H W"] | None = None  # in the place of k-space
 
     @property
     def empty(self) -> bool:
@@ -55,7 +55,11 @@ class Scan(NamedTuple):
 
 
 def make_scan(scan: Scan) -> Scan:
-    """The scan with `read` checked: index, shapes, numbers, masks, coils."""
+    """The scan with `read` checked: index, shapes, numbers, masks, coils.
+
+    Its `read` raises IndexError for an index outside 0 to num_slices - 1, and
+    ValueError, naming file and slice, for what `check_slice` refuses.
+    """
 
     def read(index: int) -> ScanSlice:
         if not 0 <= index < scan.num_slices:
@@ -63,9 +67,9 @@ def make_scan(scan: Scan) -> Scan:
                 f"{scan.path}: slice {index}; expected 0 to {scan.num_slices - 1}"
             )
         with reading(scan.path):
-            found = scan.read(index)
+            content = scan.read(index)
         origin = f"{scan.path.name}, slice {index}"
-        return check_slice(found, origin, echoes=len(scan.times), shape=scan.shape)
+        return check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
 
     return scan._replace(read=read)
 
@@ -74,12 +78,12 @@ def first_filled(scan: Scan) -> ScanSlice:
     """The first slice that is not empty; a stack's ends often are.
 
     Raises:
-        ValueError: all of them are.
+        ValueError: All of them are, or a slice before it is damaged.
     """
     for index in range(scan.num_slices):
-        found = scan.read(index)
-        if not found.empty:
-            return found
+        content = scan.read(index)
+        if not content.empty:
+            return content
     what = "images are" if scan.kind == "images" else "k-space (or sens) is"
     raise ValueError(
         f"{scan.path}: {what} 0 everywhere, in all of {scan.num_slices} slices; "
@@ -92,12 +96,17 @@ def check_slice(
 ) -> ScanSlice:
     """What a reader found, in single precision, its mask as [E, H, W] or [E, 1, W].
 
-    A reader may give the mask as [E or 1, C or 1, H or 1, W]; without one it is where
-    k-space is not 0. k-space outside the mask is set to 0. An empty slice passes: no
-    mask and no sensitivities can be told from it.
+    Args:
+        found: k-space or images, and what lies beside them. A reader may give the mask
+            as [E or 1, C or 1, H or 1, W]; without one it is where k-space is not 0.
+            k-space outside the mask is set to 0. An empty slice passes: no mask and no
+            sensitivities can be told from it.
+        origin: What errors call the slice.
+        echoes: E, the number of times.
+        shape: H and W of every slice, in voxels.
 
     Raises:
-        ValueError: wrong axes, complex images, or see `mri.checks.check_acquisition`.
+        ValueError: Wrong axes, complex images, or see `mri.checks.check_acquisition`.
     """
     if found.images is not None:
         return ScanSlice(images=_images(found.images, origin, (echoes, *shape)))
@@ -182,17 +191,26 @@ def _without_coils(
 def centred_affine(
     voxel_mm: Sequence[float], size: tuple[int, int, int]
 ) -> Float[np.ndarray, "4 4"]:
-    """Axes along RAS, the volume's centre (index size // 2) at the origin."""
+    """From voxel indices to mm: axes along RAS, the volume's centre at the origin.
+
+    Args:
+        voxel_mm: The three sizes of a voxel in mm.
+        size: Numbers of voxels; the centre is index size // 2 on each axis.
+    """
     affine = np.diag([*voxel_mm, 1.0])
     affine[:3, 3] = [-v * (n // 2) for v, n in zip(voxel_mm, size, strict=True)]
     return affine
 
 
 def check_voxel(voxel_mm: Sequence[float], origin: str) -> tuple[float, float, float]:
-    """Three positive sizes in mm; metres (below 0.02) are refused.
+    """The three sizes of a voxel as floats.
+
+    Args:
+        voxel_mm: In mm, between 0.02 and 500: smaller ones were meant in metres.
+        origin: What errors call the file.
 
     Raises:
-        ValueError: anything else.
+        ValueError: Another number of sizes, or one outside that range.
     """
     sizes = [float(v) for v in voxel_mm]
     if len(sizes) != 3 or not all(math.isfinite(v) and 0.02 < v < 500 for v in sizes):
@@ -202,7 +220,12 @@ def check_voxel(voxel_mm: Sequence[float], origin: str) -> tuple[float, float, f
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on a damaged file into one error that names it."""
+    """Turn what libraries raise on a damaged file into one error that names it.
+
+    Raises:
+        ValueError: In place of an OSError, or of what a truncated or damaged archive
+            raises within the block.
+    """
     try:
         yield
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -213,7 +236,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def require(name: str, path: Path) -> ModuleType:
-    """Import a format's package, or say how to install it."""
+    """Import a format's package, or say how to install it.
+
+    Args:
+        name: What the module is imported as, such as "h5py".
+        path: The file that needs it, for the error.
+
+    Raises:
+        ImportError: The package is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:

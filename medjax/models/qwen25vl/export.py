@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.hf_config import config_to_hf
-from medjax.models.qwen25vl.hub_tensors import (
+from medjax.models.qwen25vl.tensor_table import (
     HubTensor,
     hub_tensors,
     nested_name,
@@ -62,20 +62,26 @@ def save_qwen25vl(
     is a whole checkpoint or none. On several hosts all must call it; the first writes.
 
     Args:
-        path: the folder to make.
-        config: the policy.
-        params: its parameters.
-        token_ids: the tokenizer's ids for config.json, see `config_to_hf`.
-        dtype: of the stored tensors; None keeps what `params` has.
-        layout: tensor names; "nested" is that of transformers 4.52 to 5.5.
-        max_shard_bytes: more than that is split over several files with an index.
-        copy_from: a folder whose tokenizer and processor files are copied along.
-        overwrite: replace `path` if there is one already.
+        path: The folder to make; its parents are made too.
+        config: The sizes of `params`, all of which are checked before anything is
+            written.
+        params: The tree that `load_qwen25vl` or `init_params` gives, of host or
+            device arrays, sharded or not.
+        token_ids: The tokenizer's ids for config.json, see `config_to_hf`.
+        dtype: What the tensors are cast to one by one, such as "bfloat16"; None keeps
+            the dtype of each.
+        layout: How tensors are named: "published" as in Qwen's own folders, "nested"
+            as transformers 4.52 to 5.5 do.
+        max_shard_bytes: The tensors are split over several files, with an index, so
+            that none is larger, unless a single tensor is.
+        copy_from: A folder whose tokenizer and processor files (`SIDE_FILES`) are
+            copied along, those of them that exist; None copies nothing.
+        overwrite: Whether a folder that is at `path` already is replaced.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is not set.
-        ValueError: parameters that do not fit the config; one error lists them all.
-        OSError: the disk is full, or the like; what was at `path` is untouched.
+        ValueError: The parameters do not fit the config; one error lists them all.
+        OSError: The disk is full, or the like; what was at `path` is untouched.
     """
     folder = Path(path)
     if folder.exists() and not overwrite:
@@ -130,12 +136,12 @@ def _check_params(tensors: Sequence[HubTensor], leaves: Mapping[str, Any]) -> No
     expected = {
         t.path: (counts[t.path],) * (t.layer is not None) + t.our_shape for t in tensors
     }
-    found = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     faults = [
         f"  {name}: expected {expected.get(name, 'nothing')}, "
-        f"found {found.get(name, 'nothing')}"
-        for name in sorted(expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
+        f"found {shapes.get(name, 'nothing')}"
+        for name in sorted(expected.keys() | shapes.keys())
+        if expected.get(name) != shapes.get(name)
     ]
     if faults:
         raise ValueError("\n".join(["the parameters do not fit the config:", *faults]))

@@ -56,21 +56,26 @@ _TOKEN_IDS = (
 def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
     """Read a policy's sizes from config.json.
 
+    An absent key stands for the default of transformers' class. Dtypes, `remat` and
+    `scan_unroll` are left at the defaults of `Qwen25VLConfig`: config.json does not
+    decide them.
+
     Args:
-        source: a checkpoint folder, a config.json, or its parsed content.
+        source: A checkpoint folder, a config.json, or its parsed content, flat or
+            nested.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: another architecture, or a variant whose numbers we would get wrong
+        FileNotFoundError: There is no such file.
+        ValueError: Another architecture, or a variant whose numbers we would get wrong
             (sliding window, scaled rope, quantised weights, ...); one error lists all.
     """
-    name, found = _read(source)
-    if found.get("model_type") != "qwen2_5_vl":
+    name, content = _read(source)
+    if content.get("model_type") != "qwen2_5_vl":
         raise ValueError(
-            f"{name}: model_type is {found.get('model_type')!r}, expected "
+            f"{name}: model_type is {content.get('model_type')!r}, expected "
             "'qwen2_5_vl'; Qwen2-VL, Qwen3-VL and others are different architectures"
         )
-    text, vision = found.get("text_config") or found, found.get("vision_config")
+    text, vision = content.get("text_config") or content, content.get("vision_config")
     if not isinstance(text, Mapping) or not isinstance(vision, Mapping):
         raise ValueError(f"{name}: vision_config or text_config is not an object")
     rope = text.get("rope_parameters") or text.get("rope_scaling")
@@ -99,7 +104,9 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
         head_dim=sizes["width"] // sizes["heads"],
         mrope_section=(section[0], section[1], section[2]),
         vision=VisionConfig(**vision_sizes, full_blocks=tuple(full)),
-        tied=bool(found.get("tie_word_embeddings") or text.get("tie_word_embeddings")),
+        tied=bool(
+            content.get("tie_word_embeddings") or text.get("tie_word_embeddings")
+        ),
         rope_theta=float(theta),
         norm_eps=float(norm_eps),
     )
@@ -107,7 +114,7 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
         faults = _inconsistencies(config)
         if out_width != config.width:
             faults.append(f"out_hidden_size {out_width}, hidden_size {config.width}")
-    faults += _unsupported(found, text, vision, rope, config.head_dim)
+    faults += _unsupported(content, text, vision, rope, config.head_dim)
     if faults:
         raise ValueError(f"{name}: not a Qwen2.5-VL we can run: " + "; ".join(faults))
     return config
@@ -119,13 +126,15 @@ def config_to_hf(
     """Write a policy's sizes as config.json: the published flat form.
 
     Args:
-        config: the policy.
-        token_ids: the tokenizer's ids under the config's own names, at least
-            `image_token_id`, `video_token_id`, `vision_start_token_id`,
-            `vision_end_token_id`; also `bos_`, `eos_` and `pad_token_id`.
+        config: Its `param_dtype` becomes `torch_dtype`; `dtype`, `remat` and
+            `scan_unroll` are not written.
+        token_ids: The tokenizer's ids under the names of config.json:
+            `image_token_id`, `video_token_id`, `vision_start_token_id` and
+            `vision_end_token_id` are needed; `bos_token_id`, `eos_token_id` (which may
+            be a list) and `pad_token_id` may be given too.
 
     Raises:
-        ValueError: an id is missing or unknown, or transformers could not express this
+        ValueError: An id is missing or unknown, or transformers could not express this
             config (it has no key for the head width or the vision tower's epsilon).
     """
     faults = [f"unknown token id {k!r}" for k in token_ids if k not in _TOKEN_IDS]
@@ -168,21 +177,21 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a checkpoint folder has one")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # broken JSON or bytes that are not text
         raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
-    return str(path), found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object, found {type(content).__name__}")
+    return str(path), content
 
 
 def _sizes(
-    found: Mapping[str, Any], table: Mapping[str, tuple[Any, ...]], where: str
+    section: Mapping[str, Any], table: Mapping[str, tuple[Any, ...]], where: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Each size of a table, one positive integer whatever the spelling; and faults."""
     sizes, faults = {}, []
     for field, (default, *keys) in table.items():
-        values = {where + k: found[k] for k in keys if found.get(k) is not None}
+        values = {where + k: section[k] for k in keys if section.get(k) is not None}
         plain = [_scalar(v) for v in values.values()]
         good = False
         if any(type(v) is not int or v <= 0 for v in plain):
@@ -233,7 +242,7 @@ def _inconsistencies(config: Qwen25VLConfig) -> list[str]:
 
 
 def _unsupported(
-    found: Mapping[str, Any],
+    content: Mapping[str, Any],
     text: Mapping[str, Any],
     vision: Mapping[str, Any],
     rope: Mapping[str, Any],
@@ -256,6 +265,6 @@ def _unsupported(
             faults.append(f"{where}hidden_act is {part['hidden_act']!r}, not 'silu'")
     if text.get("head_dim", head_dim) != head_dim:
         faults.append(f"head_dim is {text['head_dim']}, hidden_size / heads {head_dim}")
-    if found.get("quantization_config"):
+    if content.get("quantization_config"):
         faults.append("the weights are quantised; load the unquantised checkpoint")
     return faults

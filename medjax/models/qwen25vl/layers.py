@@ -14,7 +14,7 @@ FAN_IN = (
 
 
 def accumulator(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype that sums, norms and softmax of `dtype` are computed in."""
+    """What sums, norms and softmax of `dtype` are computed in: float32 at least."""
     return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
@@ -25,15 +25,15 @@ class Linear(nn.Module):
     matrix 2.3 times as fast as that of a stack (SwiGLU 128-256-128 on 256 x 31 rows).
     """
 
-    features: int
-    axes: tuple[str, str]
+    features: int  # F, the size of the last axis of what comes out
+    axes: tuple[str, str]  # logical names of the kernel's two axes
     bias: bool
-    dtype: str
+    dtype: str  # of the product and of what comes out
     param_dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M F"]:
-        """Map the last axis."""
+        """Map the last axis, of any size D, to F numbers of dtype `dtype`."""
         param_dtype = jnp.dtype(self.param_dtype)
         kernel: Any = self.param(
             "kernel",
@@ -60,12 +60,12 @@ class RMSNorm(nn.Module):
     Normalised in float32 and cast back *before* the scale, as Qwen2 does it.
     """
 
-    eps: float
+    eps: float  # above 0; a row of zeros stays zero
     param_dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
-        """Normalise the last axis."""
+        """Normalise the last axis; the dtype of `x` stays."""
         scale: Any = self.param(
             "scale",
             nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
@@ -81,26 +81,37 @@ class RMSNorm(nn.Module):
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
-    width: int
-    mlp: int
-    bias: bool
-    dtype: str
+    width: int  # D
+    mlp: int  # hidden units
+    bias: bool  # of all three maps
+    dtype: str  # of the products and of what comes out
     param_dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
-        """Map the last axis to `mlp` and back."""
-        how = {"dtype": self.dtype, "param_dtype": self.param_dtype, "bias": self.bias}
-        gate = Linear(self.mlp, ("embed", "mlp"), name="gate", **how)(x)
-        up = Linear(self.mlp, ("embed", "mlp"), name="up", **how)(x)
-        down = Linear(self.width, ("mlp", "embed"), name="down", **how)
+        """Map the last axis to `mlp` numbers and back to `width`."""
+        options = {
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "bias": self.bias,
+        }
+        gate = Linear(self.mlp, ("embed", "mlp"), name="gate", **options)(x)
+        up = Linear(self.mlp, ("embed", "mlp"), name="up", **options)(x)
+        down = Linear(self.width, ("mlp", "embed"), name="down", **options)
         return down(nn.silu(gate) * up)
 
 
 def rematerialised(layer: type[nn.Module], remat: str) -> type[nn.Module]:
-    """The layer, recomputed in the backward pass as `remat` says.
+    """The same layer, but that its backward pass computes parts of it once more.
 
-    "none", "full", or the name of a policy in `jax.checkpoint_policies`.
+    Args:
+        layer: A module class; its numbers do not change.
+        remat: "none" keeps everything in memory, "full" keeps the layer's inputs
+            alone, and the name of a policy in `jax.checkpoint_policies`, such as
+            "dots_saveable", keeps what that policy says.
+
+    Raises:
+        ValueError: No such policy; the message lists them.
     """
     if remat == "none":
         return layer

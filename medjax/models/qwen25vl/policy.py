@@ -21,21 +21,30 @@ from medjax.types import Images, Key, Params, Prompt, Segment
 
 
 class Prefill(NamedTuple):
-    """A prompt as its completions see it."""
+    """N prompts as their completions see them; N = B * Q, Q questions a context."""
 
-    context: Cache  # [B, Lc]
+    context: Cache  # [B, Lc]; each row serves Q consecutive prompts
     question: Cache  # [N, Lq]
     last: Float[Array, "N D"]  # hidden state that predicts the first new token
-    next_position: Int[Array, "N"]
+    next_position: Int[Array, "N"]  # mRoPE position of that token, on all three axes
 
 
 def init_params(config: Qwen25VLConfig, key: Key) -> Params:
-    """Random parameters: fan-in scaled, unit norms, no biases. `key` is consumed."""
+    """Random parameters: fan-in scaled, unit norms, biases 0.
+
+    Args:
+        config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
+            `vision` and `text` are the two halves of the tree.
+        key: A typed key, which is consumed.
+    """
     return nn.unbox(_boxed_params(config, key))
 
 
 def param_axes(config: Qwen25VLConfig) -> Params:
-    """The parameters' logical axis names: a PartitionSpec in place of each array."""
+    """The tree of `init_params` with a PartitionSpec of logical names for each array.
+
+    No number is computed. `medjax.sharding.to_named_sharding` turns it into shardings.
+    """
     boxed = jax.eval_shape(partial(_boxed_params, config), jax.random.key(0))
     return nn.get_partition_spec(boxed)
 
@@ -65,7 +74,15 @@ def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
 def encode_images(
     config: Qwen25VLConfig, params: Params, images: Images
 ) -> Float[Array, "B KF D"]:
-    """Features of each context's images, slot after slot; K = 0 slots: text alone."""
+    """Features of each context's images: K slots of F features, slot after slot.
+
+    Args:
+        config: Decides the dtype of the features and D, their width.
+        params: The whole tree; its `vision` half is used.
+        images: K image slots for each of B contexts, in padded window order. K = 0 is
+            text alone and gives no features. Features of padding are noise, which no
+            token refers to.
+    """
     contexts, slots = images.mask.shape[:2]
     if slots == 0:
         return jnp.zeros((contexts, 0, config.width), jnp.dtype(config.dtype))
@@ -78,7 +95,13 @@ def encode_images(
 def embed_tokens(
     config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*M"]
 ) -> Float[Array, "*M D"]:
-    """Rows of the embedding table."""
+    """Rows of the embedding table, in `config.dtype`.
+
+    Args:
+        config: Decides the width D and the number of rows.
+        params: The whole tree; its `text` half is used.
+        tokens: Ids from 0 to `config.vocab` - 1, in an array of any shape.
+    """
     return _decoder(config, params, TextDecoder.embed, tokens)
 
 
@@ -88,7 +111,16 @@ def embed_segment(
     segment: Segment,
     features: Float[Array, "M KF D"] | None,
 ) -> Float[Array, "M L D"]:
-    """Token embeddings, image features in place of image tokens."""
+    """Token embeddings, with an image feature in place of each image token.
+
+    Args:
+        config: Decides the width D and the dtype of the result.
+        params: The whole tree; its `text` half is used.
+        segment: M rows of L tokens; its `features` say which feature replaces which
+            token, and -1 keeps the token's own embedding.
+        features: Of the same M rows, as `encode_images` gives them; None, or none in
+            them, for text alone, and then every token keeps its own embedding.
+    """
     x = embed_tokens(config, params, segment.tokens)
     if features is None or features.shape[1] == 0:
         return x
@@ -105,9 +137,21 @@ def extend(
     positions: Int[Array, "N T 3"],
     past: Sequence[Cache],
 ) -> tuple[Float[Array, "N T D"], Cache]:
-    """Hidden states of T more tokens after `past`, and the cache of these tokens.
+    """Normed hidden states of T more tokens after `past`, and a cache of these T alone.
 
-    A cache of fewer rows than N is shared: each row by N / rows consecutive ones.
+    Append the cache to `past` to go on.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree; its `text` half is used.
+        x: Embeddings of T >= 1 tokens in each of N rows, from `embed_tokens` or
+            `embed_segment`.
+        mask: False for padding: nothing attends to it, and its own hidden states
+            mean nothing. Inside the segment a token sees those before it.
+        positions: mRoPE positions (t, h, w) from 0 on; of text all three are equal.
+        past: Caches of everything before, in order; () at the start of a prompt. The
+            number of rows of each divides N: a row serves N / rows consecutive rows
+            of `x`.
     """
     return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
 
@@ -115,7 +159,13 @@ def extend(
 def logits(
     config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*M D"]
 ) -> Float[Array, "*M V"]:
-    """Scores over the vocabulary in float32."""
+    """Scores over the vocabulary before the softmax, in float32 (float64 for float64).
+
+    Args:
+        config: Decides the vocabulary V and whether the embedding is the output layer.
+        params: The whole tree; its `text` half is used.
+        hidden: Hidden states as `extend` returns them, in an array of any shape.
+    """
     return _decoder(config, params, TextDecoder.logits, hidden)
 
 
@@ -135,7 +185,15 @@ def prefill(
     prompt: Prompt,
     features: Float[Array, "B KF D"],
 ) -> Prefill:
-    """Compute a prompt once, for any number of completions."""
+    """Compute N prompts once, for any number of completions of each.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree; its `text` half is used.
+        prompt: B contexts with N / B questions each, rows of one context consecutive.
+            The last column of a question must not be padding.
+        features: What `encode_images` makes of `prompt.images`.
+    """
     last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
     return Prefill(context, question, last_hidden[:, -1], prompt.next_position)
 
@@ -143,7 +201,16 @@ def prefill(
 def prompt_logits(
     config: Qwen25VLConfig, params: Params, prompt: Prompt
 ) -> tuple[Float[Array, "B Lc V"], Float[Array, "N Lq V"]]:
-    """Next-token scores at every position of the prompt's two segments."""
+    """Next-token scores at every position of the prompt's two segments.
+
+    Scores at padding mean nothing.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree; both halves are used, the images are encoded too.
+        prompt: B contexts of Lc tokens and N questions of Lq, see `prefill`. All
+            B Lc + N Lq rows of V scores are in memory at once.
+    """
     features = encode_images(config, params, prompt.images)
     context = prompt.context
     x = embed_segment(config, params, context, features)
@@ -180,9 +247,19 @@ def completion_logps(
     """Log-probability of each completion token, and the entropy there, in nats.
 
     log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
-    needs it; scores are made at completion positions only. With `chunk` (dividing T)
-    they are made for `chunk` positions at a time, and again in the backward pass:
-    memory holds N G chunk V scores instead of N G T V.
+    needs it; scores are made at completion positions only.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree; its `text` half is used.
+        prefilled: What `prefill` made of the N prompts under the same parameters;
+            gradients flow through it.
+        tokens: Ids of G completions of each prompt, T tokens each.
+        mask: False for what follows a completion's end. No token of the completion
+            attends to it; its own log-probabilities are returned but mean nothing.
+        chunk: Scores are made for so many positions at a time, and once more in the
+            backward pass, so that memory holds N G chunk V of them instead of
+            N G T V; the last time for what is left. None makes them all at once.
     """
     rows, group, length = tokens.shape
     flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
@@ -210,12 +287,18 @@ def completion_logps(
     if chunk is None:
         scores = score(hidden, flat)
     else:
-        pieces = (rows * group, length // chunk, chunk)
+        if short := -length % chunk:
+            hidden = jnp.pad(hidden, ((0, 0), (0, short), (0, 0)))
+            flat = jnp.pad(flat, ((0, 0), (0, short)))
+        pieces = (rows * group, -1, chunk)
         chunked = (
-            jnp.moveaxis(hidden.reshape(*pieces, -1), 1, 0),
+            jnp.moveaxis(hidden.reshape(*pieces, hidden.shape[-1]), 1, 0),
             jnp.moveaxis(flat.reshape(pieces), 1, 0),
         )
         scores = jax.lax.map(lambda xs: jax.checkpoint(score)(*xs), chunked)
-        scores = jax.tree.map(lambda s: jnp.moveaxis(s, 0, 1), scores)
+        scores = jax.tree.map(
+            lambda s: jnp.moveaxis(s, 0, 1).reshape(rows * group, -1)[:, :length],
+            scores,
+        )
     logp, entropy = (s.reshape(rows, group, length) for s in scores)
     return logp, entropy

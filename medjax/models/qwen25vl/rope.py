@@ -14,6 +14,11 @@ def text_angles(
 
     angle_i = position[axis_i] * theta^(-2i/d), axes (t, h, w) in blocks of
     `mrope_section` frequencies (Qwen2-VL, section 2.1). float32: angles reach 1e5 rad.
+
+    Args:
+        positions: (t, h, w) of L tokens in M rows, from 0 on; padding may hold
+            anything.
+        config: `head_dim` is d, and `mrope_section` sums to d / 2.
     """
     half = config.head_dim // 2
     frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -25,7 +30,13 @@ def text_angles(
 def patch_angles(
     rows_cols: Int[Array, "M P 2"], config: VisionConfig
 ) -> Float[Array, "M P d/2"]:
-    """Angles of a patch in rad: its row on the first half, its column on the second."""
+    """Angles of a patch in rad: its row on the first half, its column on the second.
+
+    Args:
+        rows_cols: Row and column of P patches in M images, counted in patches from 0
+            on; padding may hold anything.
+        config: width / heads is d, a multiple of 4.
+    """
     quarter = config.width // config.heads // 4
     frequency = 10000.0 ** (-jnp.arange(quarter, dtype=jnp.float32) / quarter)
     angles = rows_cols.astype(jnp.float32)[..., None] * frequency[None, None, None]
@@ -35,7 +46,12 @@ def patch_angles(
 def rotate(
     x: Float[Array, "M L H d"], angles: Float[Array, "M L d/2"]
 ) -> Float[Array, "M L H d"]:
-    """Rotate the pairs (i, i + d/2) of each head by their angle, in float32."""
+    """Rotate the pairs (i, i + d/2) of each head by their angle.
+
+    Args:
+        x: M rows of L tokens with H heads; d is even. Its dtype is given back.
+        angles: In rad, the same for all heads; their dtype is that of the rotation.
+    """
     cos = jnp.cos(angles)[:, :, None, :]
     sin = jnp.sin(angles)[:, :, None, :]
     first, second = jnp.split(x.astype(angles.dtype), 2, axis=-1)

@@ -21,11 +21,11 @@ from medjax.models.qwen25vl.rope import rotate, text_angles
 
 
 class Cache(NamedTuple):
-    """Keys (rotated) and values of a segment of M rows, for all n layers."""
+    """Keys (rotated) and values of L tokens in M rows, for all n layers."""
 
-    keys: Float[Array, "n M L Hkv d"]
+    keys: Float[Array, "n M L Hkv d"]  # Hkv key heads of d numbers
     values: Float[Array, "n M L Hkv d"]
-    mask: Bool[Array, "M L"]
+    mask: Bool[Array, "M L"]  # False: padding, which nothing attends to
 
 
 class DecoderLayer(nn.Module):
@@ -42,16 +42,27 @@ class DecoderLayer(nn.Module):
         angles: Float[Array, "N T d/2"],
         own_mask: Bool[Array, "N T T"],
     ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
-        """One layer; returns the segment's own keys and values to stack."""
+        """The layer's output, and the segment's own keys and values to stack.
+
+        Args:
+            x: N rows of T tokens.
+            past: This layer's keys and values [M, L, Hkv, d] of each earlier segment,
+                M dividing N; () at the start.
+            past_masks: Of the same segments; False for padding.
+            angles: In rad, of the T tokens, from `text_angles`.
+            own_mask: True where a token of the segment sees another one of it.
+        """
         config = self.config
-        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
         h = RMSNorm(config.norm_eps, config.param_dtype, name="input_norm")(x)
         mixed, own = _Attention(config, name="attention")(
             h, past, past_masks, angles, own_mask
         )
         x = x + mixed
         h = RMSNorm(config.norm_eps, config.param_dtype, name="post_norm")(x)
-        return x + SwiGLU(config.width, config.mlp, False, name="mlp", **how)(h), own
+        return x + SwiGLU(config.width, config.mlp, False, name="mlp", **options)(
+            h
+        ), own
 
 
 class _Attention(nn.Module):
@@ -67,11 +78,13 @@ class _Attention(nn.Module):
         own_mask: Bool[Array, "N T T"],
     ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
         config = self.config
-        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
 
         def heads(name: str, count: int) -> Float[Array, "N T H d"]:
             axes = ("embed", "heads" if name == "q" else "kv_heads")
-            y = Linear(count * config.head_dim, axes, name=name, bias=True, **how)(x)
+            y = Linear(count * config.head_dim, axes, name=name, bias=True, **options)(
+                x
+            )
             return y.reshape(*x.shape[:2], count, config.head_dim)
 
         q = rotate(heads("q", config.heads), angles)
@@ -83,7 +96,7 @@ class _Attention(nn.Module):
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
         mixed = mixed.reshape(*x.shape[:2], -1)
-        out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **how)(
+        out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **options)(
             mixed
         )
         return out, (k, v)
@@ -97,7 +110,7 @@ class TextDecoder(nn.Module):
     def setup(self) -> None:
         """Name the parts as the checkpoint's tree does."""
         config = self.config
-        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
         self.embedding = nn.Embed(
             config.vocab,
             config.width,
@@ -117,10 +130,10 @@ class TextDecoder(nn.Module):
         )(config, name="layers")
         self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")
         if not config.tied:
-            self.head = Linear(config.vocab, ("embed", "vocab"), bias=False, **how)
+            self.head = Linear(config.vocab, ("embed", "vocab"), bias=False, **options)
 
     def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
-        """Rows of the embedding table."""
+        """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
         return self.embedding(tokens)
 
     def __call__(
@@ -130,7 +143,15 @@ class TextDecoder(nn.Module):
         positions: Int[Array, "N T 3"],
         past: Sequence[Cache],
     ) -> tuple[Float[Array, "N T D"], Cache]:
-        """Normed hidden states of a segment that follows `past`, and its cache."""
+        """Normed hidden states of a segment that follows `past`, and its own cache.
+
+        Args:
+            x: Embeddings of N rows of T tokens.
+            mask: False for padding, which may stand anywhere in a row.
+            positions: mRoPE positions (t, h, w) from 0 on.
+            past: Caches of all segments before, in order; the number of rows of each
+                divides N.
+        """
         x, (keys, values) = self.stack(
             x,
             tuple((cache.keys, cache.values) for cache in past),
@@ -141,7 +162,11 @@ class TextDecoder(nn.Module):
         return self.final_norm(x), Cache(keys, values, mask)
 
     def logits(self, hidden: Float[Array, "*M D"]) -> Float[Array, "*M V"]:
-        """Scores over the vocabulary, accumulated in float32."""
+        """Scores over the vocabulary before the softmax, in float32 at least.
+
+        Args:
+            hidden: Hidden states of any number of tokens, as `__call__` returns them.
+        """
         if self.config.tied:
             kernel = self.embedding.embedding.T.astype(hidden.dtype)
         else:

@@ -28,9 +28,17 @@ class VisionBlock(nn.Module):
         angles: Float[Array, "M P d/2"],
         mask: Bool[Array, "M P"],
     ) -> tuple[Float[Array, "M P D"], None]:
-        """One block; the second result is what `nn.scan` would stack."""
+        """The block's output; the second result is what `nn.scan` would stack.
+
+        Args:
+            x: M images of P patches in padded window order; P is a multiple of the
+                patches in a window.
+            full: Whether this block attends to the whole image.
+            angles: In rad, of the P patches, from `patch_angles`.
+            mask: False for padding, which nothing attends to.
+        """
         vision = self.config.vision
-        how = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
+        options = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
         size = (vision.window // vision.patch) ** 2
         rows, length, width = x.shape
 
@@ -48,7 +56,7 @@ class VisionBlock(nn.Module):
         mixed = jax.lax.cond(full, lambda: over(length), lambda: over(size))
         x = x + attention.combine(mixed)
         h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm2")(x)
-        mlp = SwiGLU(vision.width, vision.mlp, True, name="mlp", **how)
+        mlp = SwiGLU(vision.width, vision.mlp, True, name="mlp", **options)
         return x + mlp(h), None
 
 
@@ -59,13 +67,13 @@ class _Attention(nn.Module):
 
     def setup(self) -> None:
         vision = self.config.vision
-        how = {
+        options = {
             "dtype": self.config.dtype,
             "param_dtype": self.config.param_dtype,
             "bias": True,
         }
-        self.qkv = Linear(3 * vision.width, ("embed", "heads"), **how)
-        self.proj = Linear(vision.width, ("heads", "embed"), **how)
+        self.qkv = Linear(3 * vision.width, ("embed", "heads"), **options)
+        self.proj = Linear(vision.width, ("heads", "embed"), **options)
 
     def project(
         self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
@@ -91,12 +99,19 @@ class VisionTower(nn.Module):
         rows_cols: Int[Array, "M P 2"],
         mask: Bool[Array, "M P"],
     ) -> Float[Array, "M F D"]:
-        """Features of M images in padded window order; those of padding are noise."""
+        """Features of M images in padded window order; those of padding are noise.
+
+        Args:
+            patches: Normalised pixels of P patches, each flattened as (channel, frame,
+                row, column); P is a multiple of the patches in a window.
+            rows_cols: Row and column of each patch in its image, from 0 on.
+            mask: False for padding, which nothing attends to.
+        """
         config, vision = self.config, self.config.vision
-        how = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
         x = patches.astype(jnp.dtype(config.dtype))
         x = Linear(
-            vision.width, ("patch", "embed"), name="patch_embed", bias=False, **how
+            vision.width, ("patch", "embed"), name="patch_embed", bias=False, **options
         )(x)
         full = jnp.array([i in vision.full_blocks for i in range(vision.depth)])
         blocks = nn.scan(
@@ -119,9 +134,9 @@ class Merger(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "M P D"]) -> Float[Array, "M F D"]:
-        """Consecutive merge^2 patches to one feature."""
+        """F = P / merge^2 features, each of merge^2 consecutive patches."""
         vision = self.config.vision
-        how = {
+        options = {
             "dtype": self.config.dtype,
             "param_dtype": self.config.param_dtype,
             "bias": True,
@@ -129,6 +144,6 @@ class Merger(nn.Module):
         merged = vision.merge**2 * vision.width
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
         x = x.reshape(x.shape[0], -1, merged)
-        x = Linear(merged, ("embed", "mlp"), name="fc1", **how)(x)
+        x = Linear(merged, ("embed", "mlp"), name="fc1", **options)(x)
         x = nn.gelu(x, approximate=False)
-        return Linear(self.config.width, ("mlp", "embed"), name="fc2", **how)(x)
+        return Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import (
+from medjax.models.qwen25vl.tensor_table import (
     EMBEDDING,
     HEAD,
     HubTensor,
@@ -57,19 +57,18 @@ def load_qwen25vl(
     config that ties them, the same numbers twice; otherwise the files' own is used.
 
     Args:
-        path: folder with config.json and model.safetensors, or its shards and index.
-        dtype: of activations and matmuls, put into the config.
-        param_dtype: the parameters are cast to it one tensor at a time.
-        sharding_fn: config -> tree of jax.sharding.Sharding, one a parameter; each
-            process then reads only what its devices hold. Default: the default device.
-
-    Returns:
-        The config and the parameters.
+        path: A folder with config.json and model.safetensors, or its shards and index.
+        dtype: What activations and matmuls will be computed in, such as "bfloat16". It
+            is put into the config that is returned; nothing is cast to it here.
+        param_dtype: The parameters are cast to it, one tensor at a time.
+        sharding_fn: A function of the config that gives a jax sharding for each
+            parameter, in the tree of `param_axes`; each process then reads only what
+            its devices hold. None puts everything on the default device.
 
     Raises:
-        FileNotFoundError: no safetensors (pickled weights are never read), or a shard
-            of the index is not there.
-        ValueError: a broken file, an index that leaves its folder, or any missing,
+        FileNotFoundError: There are no safetensors (pickled weights are never read),
+            or a shard of the index is missing.
+        ValueError: A broken file, an index that leaves its folder, or any missing,
             left-over, doubled or mis-shaped tensor; one error lists them all.
     """
     folder = Path(path)
@@ -164,16 +163,16 @@ def _check_tensors(
         if tensor.name not in stored:
             faults.append(f"  missing {expected}")
             continue
-        found = stored[tensor.name]
-        shape, kind = found.slices.get_shape(), found.slices.get_dtype()
+        held = stored[tensor.name]
+        shape, kind = held.slices.get_shape(), held.slices.get_dtype()
         if tuple(shape) != tensor.shape:
-            faults.append(f"  mis-shaped {expected}, found {shape} in {found.where}")
+            faults.append(f"  mis-shaped {expected}, found {shape} in {held.where}")
         if kind not in ("F64", "F32", "BF16", "F16"):
             faults.append(f"  {tensor.name}: floats expected, found {kind}")
     for name in stored.keys() - {t.name for t in tensors}:
-        found = stored[name]
-        shape = found.slices.get_shape()
-        faults.append(f"  left over {found.name}: found {shape} in {found.where}")
+        held = stored[name]
+        shape = held.slices.get_shape()
+        faults.append(f"  left over {held.name}: found {shape} in {held.where}")
     if faults:
         kinds = Counter(fault.split()[0] for fault in faults)
         raise ValueError(
@@ -216,7 +215,10 @@ def _read_part(part: HubTensor, slices: Any, cut: tuple[slice, ...]) -> np.ndarr
 
 
 def flatten_params(tree: Params) -> dict[str, Any]:
-    """Leaves of a parameter tree by their path, as `hub_tensors` names it."""
+    """Leaves of a parameter tree by their path, "/" between levels.
+
+    These are the paths that `hub_tensors` uses, such as "text/norm/scale".
+    """
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(k, simple=True, separator="/"): v for k, v in leaves}
 

@@ -1,6 +1,7 @@
 """Score an evaluation of boxes: tables, answers to keep, and the report's page."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,16 @@ from medjax.recipes.policy.scoring import (
     Answered,
     collect,
     earlier_rows,
+    remembered,
     write_evaluation,
 )
+from medjax.recipes.policy.task import Evaluation, ScoreFn
 from medjax.rl.boxes import box_iou
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Baselines = Callable[[Sequence[Record]], dict[str, Answers]]
 
 # What the no-image baselines remember: so many moved pictures of a slice, and fewer
 # where that makes more than so many pictures in all.
@@ -41,52 +46,58 @@ _MEMORY_DRAWS, _MEMORY = 8, 4000
 
 
 def make_score(
+    baselines: Baselines,
     stage: str,
     tokenizer: "PreTrainedTokenizerBase",
-    baselines: Callable[[Sequence[Record]], dict[str, Answers]],
+    evaluation: Evaluation,
     *,
-    num_samples: int,
-    level: float,
-    seed: int,
     before: Mapping[str, Path],
-) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
+) -> ScoreFn:
     """A function that scores a stage's results and writes them into a folder.
 
-    The folder gets answers.jsonl (a line a question) and the tables as text; the
-    stage's folder above it gets `report.html` and its figures. Process 0 writes.
-
-    Args:
-        stage: its name in the tables.
-        tokenizer: to write answers down.
-        baselines: what contenders without an image score on the same records.
-        num_samples: of the bootstrap.
-        level: of its intervals.
-        seed: of it.
-        before: earlier evaluations, for rows of their own; see `earlier_rows`.
+    See `MakeScore`; `baselines` are contenders that see no image, see
+    `make_baselines`.
     """
+    return partial(score, baselines, stage, tokenizer, evaluation, before)
 
-    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
-        answered = collect(results, tokenizer)
-        values, records = answered.values, answered.records
-        ours = make_answers(values["iou"], values["parsed"], records)
-        if jax.process_index() == 0:
-            contenders = {stage: ours}
-            contenders |= _earlier(before, records) | baselines(records)
-            tables = [
-                summary_table(
-                    contenders, num_samples=num_samples, level=level, seed=seed
-                ),
-                *breakdown_tables(contenders),
-            ]
-            write_evaluation(folder, _rows(answered), tables)
-            _write_page(folder, stage, tables, answered)
-        return scores(ours) | {
-            "format": float(np.mean(values["well_formed"])),
-            "length": float(np.mean(values["length"])),
-            "n": len(records),
-        }
 
-    return score
+def score(
+    baselines: Baselines,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    before: Mapping[str, Path],
+    results: Iterable[Any],
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Scores of an evaluation; process 0 writes its tables, answers and report."""
+    answered = collect(results, tokenizer)
+    values, records = answered.values, answered.records
+    ours = make_answers(values["iou"], values["parsed"], records)
+    if jax.process_index() == 0:
+        contenders = {stage: ours}
+        contenders |= _earlier(before, records) | baselines(records)
+        tables = [
+            summary_table(
+                contenders,
+                num_samples=evaluation.bootstrap,
+                level=evaluation.level,
+                seed=evaluation.seed,
+            ),
+            *breakdown_tables(contenders),
+        ]
+        write_evaluation(folder, _rows(answered), tables)
+        _write_page(folder, stage, tables, answered)
+    return scores(ours) | {
+        "format": float(np.mean(values["well_formed"])),
+        "length": float(np.mean(values["length"])),
+        "n": len(records),
+    }
+
+
+def make_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> Baselines:
+    """What the baselines without an image score on records, computed once."""
+    return remembered(partial(no_image_answers, parts, geometry, seed=seed))
 
 
 def no_image_answers(

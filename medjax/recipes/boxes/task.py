@@ -1,24 +1,34 @@
-"""What the stages of a grounding run share: data, policy, baselines, the self-test."""
+"""Boxes as a task: how they are asked for, read, checked, scored and shown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from medjax.data.batches import Encoding, Parts
-from medjax.data.boxes.batches import Record, eval_batches, train_batches
+from medjax.data.boxes.batches import Record, eval_batches, find_records, train_batches
 from medjax.data.boxes.sources import load_parts
-from medjax.data.prompting.chat import Style, longest_answers, sample_answers
+from medjax.data.prompting.chat import (
+    Style,
+    longest_answers,
+    named_style,
+    sample_answers,
+)
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
-from medjax.data.prompting.tokenizer import parse_tables
-from medjax.evals.boxes import Answers
-from medjax.recipes.boxes.score import make_score, no_image_answers
-from medjax.recipes.policy.opening import Policy, open_policy
-from medjax.recipes.policy.stages import Kind, Setup
+from medjax.recipes.boxes.score import make_baselines, make_score
+from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.stages import (
+    Setup,
+    Supervised,
+    supervised_stage,
+    training_batches,
+)
+from medjax.recipes.policy.task import Evaluation, Task
+from medjax.runtime.stages import Stage
 from medjax.systems.policy.boxes import check_answers, make_evaluate
 
 _MULTIPLE = 4  # token counts are rounded up to this
@@ -26,67 +36,76 @@ _CHECKED = (8, 4)  # pictures and questions about each that the self-test looks 
 WARM_TAU = 0.8  # IoU of a tight answer in whole pixels
 
 
-def make_setup(
-    *,
-    seed: int,
-    workdir: Path,
-    policy: Mapping[str, Any],
-    data: Mapping[str, Any],
-    prompt: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-) -> Setup:
-    """Load data and policy as the sections of a config say.
+class BoxData(NamedTuple):
+    """The config's section; all but `ramps` are options of `load_parts`."""
 
-    Args:
-        seed: of data and splits.
-        workdir: of the run, where a stage finds the evaluation of the one before.
-        policy: options of `open_policy`.
-        data: options of `load_parts`; `ramps`.
-        prompt: `system`, `suffix` (empty: none), `answer`.
-        evaluation: `every`, `limit`, `batch`, `questions`, and the bootstrap's.
-    """
-    style = make_style(prompt)
-    geometry, finish = open_policy(policy)
-    parts = load_grounding(data, geometry, seed=seed)
-    made = finish(*grounding_words(parts, style), style=style)
-    return grounding_setup(
-        parts,
-        made,
-        style,
-        ramps=data["ramps"],
-        evaluation=evaluation,
-        seed=seed,
-        workdir=workdir,
-    )
+    source: str
+    size: tuple[int, int]
+    split: str
+    structures: str | tuple[str, ...]
+    field: float
+    min_side: int
+    shift: float
+    scale: tuple[float, float]
+    phrasings: int
+    mirror: bool
+    test: str
+    test_share: float
+    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
 
 
-def make_style(prompt: Mapping[str, Any]) -> Style:
-    """The words around a question from a config's section; empty is none."""
-    return Style(prompt["system"] or None, prompt["suffix"], prompt["answer"])
+class BoxPrompt(NamedTuple):
+    """The config's section: options of `named_style`."""
+
+    system: str
+    suffix: str
+    answer: str
 
 
-def load_grounding(data: Mapping[str, Any], geometry: Geometry, *, seed: int) -> Parts:
-    """The parts that a config's section names; see `load_parts`."""
-    options = {name: value for name, value in data.items() if name != "ramps"}
+class BoxFlaws(NamedTuple):
+    """How supervised answers are wrong on purpose, as coarse labels are."""
+
+    loose: tuple[float, ...]  # (low, high) factor of a box's sides; empty: tight boxes
+
+
+def box_style(prompt: BoxPrompt) -> Style:
+    """The words around a question."""
+    return named_style(**prompt._asdict())
+
+
+def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
+    """Training and test part of the config's source, see `load_parts`."""
+    options = data._asdict()
+    options.pop("ramps")
     return load_parts(seed=seed, geometry=geometry, **options)
 
 
-def grounding_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:
+def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:
     """Questions, and answers such as a policy will write, for a tiny one's words."""
     return parts.train.texts, sample_answers(parts.train.names, style=style.answer)
 
 
-def grounding_setup(
+def box_setup(
     parts: Parts,
     policy: Policy,
     style: Style,
     *,
     ramps: bool,
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
     seed: int,
     workdir: Path,
 ) -> Setup:
-    """Data and policy as the stages take them; see `make_setup`."""
+    """Data and policy as the stages take them.
+
+    Args:
+        parts: what is trained and tested on.
+        policy: to train.
+        style: of prompts and answers.
+        ramps: see `add_ramps`.
+        evaluation: of every stage.
+        seed: of data and splits.
+        workdir: of the run.
+    """
     both = (parts.train, parts.test)
     names = [name for views in both for name in views.names]
     sizes = [shown_size(s, policy.geometry) for views in both for s in views.sizes]
@@ -100,52 +119,106 @@ def grounding_setup(
         slots=max(views.slots for views in both),
         multiple=_MULTIPLE,
     )
-    encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
-    tables = parse_tables(policy.tokenizer, policy.config.vocab)
-    baselines = _remembered(
-        partial(no_image_answers, parts, policy.geometry, seed=seed)
-    )
-    kind = Kind(
-        train_batches=_train_batches,
-        eval_batches=lambda parts, *encoding, **how: eval_batches(
-            parts.test, *encoding, **how
-        ),
+    task = Task(
+        train_batches=partial(draw_batches, BoxFlaws(loose=())),
+        eval_batches=_test_batches,
         make_evaluate=make_evaluate,
-        make_score=partial(make_score, baselines=baselines),
-        check=partial(self_test, tau=WARM_TAU),
+        make_score=partial(
+            make_score, make_baselines(parts, policy.geometry, seed=seed)
+        ),
+        find_records=_records,
+        columns=box_columns,
+        check_words=_any_words,
     )
-    return Setup(parts, policy, encoding, tables, evaluation, seed, workdir, kind)
+    encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
+    return Setup(task, parts, policy, encoding, evaluation, seed, workdir)
+
+
+def box_supervised_stage(
+    name: str,
+    setup: Setup,
+    options: Supervised,
+    flaws: BoxFlaws,
+    *,
+    before: Mapping[str, Path],
+) -> Stage:
+    """Training on written boxes, see `supervised_stage`."""
+    draw = partial(draw_batches, flaws)
+    return supervised_stage(
+        name,
+        setup,
+        options,
+        source=training_batches(setup, draw, options, seed=setup.seed),
+        flaws=flaws,
+        check=partial(self_test, setup, tau=WARM_TAU),
+        before=before,
+    )
+
+
+def draw_batches(
+    flaws: BoxFlaws,
+    parts: Parts,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    process_index: int,
+    process_count: int,
+) -> grain.IterDataset:
+    """Training batches, their written answers right unless there are flaws."""
+    loose = (float(flaws.loose[0]), float(flaws.loose[1])) if flaws.loose else None
+    return train_batches(
+        parts.train,
+        encoding,
+        batch=batch,
+        seed=seed,
+        loose=loose,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """What a reward in Python is given; `target` is in pixels of the shown picture."""
+    return {
+        "query": [r.query for r in records],
+        "structure": [r.structure for r in records],
+        "target": [r.box.tolist() for r in records],
+        "slice_id": [r.slice_id for r in records],
+        "plane": [r.plane for r in records],
+    }
 
 
 def self_test(setup: Setup, *, tau: float) -> None:
-    """Raise unless ground truth, written as the policy should, earns reward 1."""
+    """Raise unless ground truth, written as the policy should, earns reward 1.
+
+    Args:
+        setup: whose first test pictures are looked at.
+        tau: the strictest threshold of the stage.
+
+    Raises:
+        ValueError: see `check_answers`.
+    """
     pictures, questions = _CHECKED
     encoding = setup.encoding._replace(questions=questions)
     first = eval_batches(setup.parts.test, encoding, batch=pictures, seed=0)
     batch, records = next(first)
     labels = iter(f"{r.slice_id}, {r.structure}" for r in records)
     names = [next(labels) if ok else "" for ok in np.asarray(batch.valid)]
-    check_answers(batch, setup.tables, tau=tau, names=names)
+    check_answers(batch, setup.policy.tables, tau=tau, names=names)
 
 
-def _train_batches(
-    parts: Parts, encoding: Encoding, options: Mapping[str, Any], **where: int
-) -> grain.IterDataset:
-    """`loose` in the options enlarges the supervised answers' boxes."""
-    loose = options.get("loose")
-    factors = (float(loose[0]), float(loose[1])) if loose else None
-    return train_batches(parts.train, encoding, loose=factors, **where)
+def _test_batches(
+    parts: Parts, encoding: Encoding, *, batch: int, seed: int, limit: int | None
+) -> Any:
+    return eval_batches(parts.test, encoding, batch=batch, seed=seed, limit=limit)
 
 
-def _remembered(
-    baselines: Callable[[Sequence[Record]], dict[str, Answers]],
-) -> Callable[[Sequence[Record]], dict[str, Answers]]:
-    """Computed once: every evaluation of a run asks the same questions."""
-    memory: dict[str, dict[str, Answers]] = {}
+def _records(
+    parts: Parts, encoding: Encoding, *, seed: int
+) -> Callable[[Sequence[int]], list[Record]]:
+    return find_records(parts.train, encoding, seed=seed)
 
-    def answers(records: Sequence[Record]) -> dict[str, Answers]:
-        if "found" not in memory:
-            memory["found"] = baselines(records)
-        return memory["found"]
 
-    return answers
+def _any_words(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Questions about boxes have no descriptions whose wording could differ."""

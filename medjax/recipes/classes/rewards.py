@@ -1,12 +1,28 @@
 """Which rewards a run about classes uses, with what weight, from a config's values."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from medjax.data.classes.tasks import ClassTask
 from medjax.rl.label_rewards import check_grade_table, grade_table
-from medjax.systems.vrft_aug import REWARDS
+from medjax.rl.text.labels import LabelTables
+from medjax.rl.text.reference_tables import RecitationTables
+from medjax.systems.vrft_aug import REWARDS, Rewards
 
 GRADES = ("auto", "fuzzy", "exact", "both")
+
+
+class LabelRewards(NamedTuple):
+    """Of the section `train.grpo`: what an answer is worth, see `vrft_aug.Rewards`."""
+
+    grade: str  # one of GRADES
+    grade_rule: str  # see `grade_table`
+    grade_table: tuple[float, ...]  # of a user, for differences 0, 1, 2, ...; or empty
+    min_words: int
+    require_label: bool
+    min_different: int
+    without_words: float
+    leak_label: bool
 
 
 def reward_weights(
@@ -60,3 +76,35 @@ def grade_rewards(
         ValueError: see `check_grade_table` and `grade_table`.
     """
     return check_grade_table(table, classes) if table else grade_table(rule, classes)
+
+
+def make_rewards(
+    options: LabelRewards,
+    *,
+    labels: LabelTables,
+    references: RecitationTables,
+    classes: int,
+) -> Rewards:
+    """What an answer is worth, as `systems.vrft_aug` takes it.
+
+    Args:
+        options: of the config; an empty `grade_table` is the rule's.
+        labels: to read answers.
+        references: the descriptions.
+        classes: how many there are, which bounds the table.
+
+    Raises:
+        ValueError: see `grade_rewards`.
+    """
+    return Rewards(
+        labels=labels,
+        references=references,
+        grade_table=grade_rewards(
+            options.grade_table, options.grade_rule, classes=classes
+        ),
+        min_words=options.min_words,
+        require_label=options.require_label,
+        min_different=options.min_different,
+        without_words=options.without_words,
+        leak_label=options.leak_label,
+    )

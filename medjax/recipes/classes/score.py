@@ -1,8 +1,9 @@
 """Score an evaluation of classes: tables, answers to keep, and the report's page."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from medjax.data.classes.batches import LabelRecord
 from medjax.data.classes.pictures import Pictures, class_counts
 from medjax.data.classes.probe import majority_answers, probe_answers
-from medjax.data.classes.tasks import ClassTask, Wording
+from medjax.data.classes.tasks import ClassTask
 from medjax.evals.classes import (
     LabelAnswers,
     balance_table,
@@ -26,8 +27,10 @@ from medjax.recipes.policy.scoring import (
     Answered,
     collect,
     earlier_rows,
+    remembered,
     write_evaluation,
 )
+from medjax.recipes.policy.task import Evaluation, ScoreFn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,31 +38,35 @@ if TYPE_CHECKING:
 Baselines = Callable[[Sequence[LabelRecord]], dict[str, LabelAnswers]]
 
 
+class Probe(NamedTuple):
+    """The config's section: options of `probe_answers`."""
+
+    side: int  # pixels that a picture is shrunk to
+    draws: int  # pictures drawn of each training picture
+    penalty: float  # of the squared weights
+
+
 def label_baselines(
-    task: ClassTask, train: Pictures, *, seed: int, probe: Mapping[str, Any]
+    task: ClassTask, train: Pictures, *, seed: int, probe: Probe
 ) -> Baselines:
-    """The majority class and a linear probe on pixels, asked the same; kept once known.
+    """The majority class and a linear probe on pixels, asked the same, computed once.
 
     Args:
         task: whose questions are asked.
-        train: what they know.
+        train: what they know: the training part before its classes are balanced.
         seed: of the probe's draws.
-        probe: the other options of `probe_answers`.
+        probe: how the probe sees and learns.
     """
-    memory: dict[str, dict[str, LabelAnswers]] = {}
 
     def answers(records: Sequence[LabelRecord]) -> dict[str, LabelAnswers]:
-        if "found" not in memory:
-            guesses = {
-                "majority class": majority_answers(task, train, records),
-                "linear probe": probe_answers(task, train, records, seed=seed, **probe),
-            }
-            memory["found"] = {
-                name: make_answers(guess, records) for name, guess in guesses.items()
-            }
-        return memory["found"]
+        linear = probe_answers(task, train, records, seed=seed, **probe._asdict())
+        guesses = {
+            "majority class": majority_answers(task, train, records),
+            "linear probe": linear,
+        }
+        return {name: make_answers(guess, records) for name, guess in guesses.items()}
 
-    return answers
+    return remembered(answers)
 
 
 def make_answers(
@@ -81,78 +88,74 @@ def make_answers(
     )
 
 
+class Asked(NamedTuple):
+    """What an evaluation of classes is about."""
+
+    task: ClassTask
+    train: Pictures  # before its classes are balanced
+    test: Pictures
+    baselines: Baselines  # contenders without a language model
+
+
 def make_score(
-    wording: Wording,
-    train: Pictures,
-    test: Pictures,
-    baselines: Baselines,
+    asked: Asked,
     stage: str,
     tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
     *,
-    num_samples: int,
-    level: float,
-    seed: int,
     before: Mapping[str, Path],
-) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
-    """A function that scores a stage's results and writes them into a folder.
+) -> ScoreFn:
+    """A function that scores a stage's results and writes them, see `MakeScore`."""
+    return partial(score, asked, stage, tokenizer, evaluation, before)
 
-    The folder gets answers.jsonl (a line a question) and the tables as text; the
-    stage's folder above it gets `report.html` and its figures. Process 0 writes.
 
-    Args:
-        wording: of the task.
-        train: training part, for the balance of the classes.
-        test: test part.
-        baselines: what contenders without a language model answer.
-        stage: its name in the tables.
-        tokenizer: to write answers down.
-        num_samples: of the bootstrap.
-        level: of its intervals.
-        seed: of it.
-        before: earlier evaluations, for rows of their own; see `earlier_rows`.
-    """
-    task = wording.task
+def score(
+    asked: Asked,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    before: Mapping[str, Path],
+    results: Iterable[Any],
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Scores of an evaluation; process 0 writes its tables, answers and report."""
+    task = asked.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
     options = {question.name: question.options for question in task.questions}
-
-    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
-        answered = collect(results, tokenizer)
-        values, records = answered.values, answered.records
-        offered = [options[record.question] for record in records]
-        ranked = most_likely(answered.predictions["class_logp"], offered)
-        ours = make_answers(
-            answered.predictions["label"],
-            records,
-            length=values["length"],
-            overlap=values["recitation"],
-        )
-        if jax.process_index() == 0:
-            contenders = {stage: ours}
-            contenders |= _earlier(before, records) | baselines(records)
-            tables = [
-                summary_table(
-                    contenders,
-                    **kind,
-                    num_samples=num_samples,
-                    level=level,
-                    seed=seed,
-                    against=next((x for x in before if x in contenders), None),
-                ),
-                *_confusion_tables(task, stage, ours),
-                *_balance_tables(task, train, test),
-            ]
-            write_evaluation(folder, _rows(task, answered, ranked), tables)
-            _write_page(folder, stage, tables, task, answered)
-        found = scores(ours, **kind)
-        truth = np.array([record.label for record in records])
-        return found | {
-            "ranked accuracy": float(np.mean(ranked == truth)),
-            "format": float(np.mean(values["well_formed"])),
-            "think_words": float(np.mean(values["think_words"])),
-            "n": len(records),
-        }
-
-    return score
+    answered = collect(results, tokenizer)
+    values, records = answered.values, answered.records
+    offered = [options[record.question] for record in records]
+    ranked = most_likely(answered.predictions["class_logp"], offered)
+    ours = make_answers(
+        answered.predictions["label"],
+        records,
+        length=values["length"],
+        overlap=values["recitation"],
+    )
+    if jax.process_index() == 0:
+        contenders = {stage: ours}
+        contenders |= _earlier(before, records) | asked.baselines(records)
+        tables = [
+            summary_table(
+                contenders,
+                **kind,
+                num_samples=evaluation.bootstrap,
+                level=evaluation.level,
+                seed=evaluation.seed,
+                against=next((x for x in before if x in contenders), None),
+            ),
+            *_confusion_tables(task, stage, ours),
+            *_balance_tables(task, asked.train, asked.test),
+        ]
+        write_evaluation(folder, _rows(task, answered, ranked), tables)
+        _write_page(folder, stage, tables, task, answered)
+    truth = np.array([record.label for record in records])
+    return scores(ours, **kind) | {
+        "ranked accuracy": float(np.mean(ranked == truth)),
+        "format": float(np.mean(values["well_formed"])),
+        "think_words": float(np.mean(values["think_words"])),
+        "n": len(records),
+    }
 
 
 def most_likely(

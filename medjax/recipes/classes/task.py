@@ -1,9 +1,9 @@
-"""What the stages of a run about classes share: setup, rewards, the self-test."""
+"""Classes as a task: how they are asked for, read, checked, scored and shown."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -11,97 +11,255 @@ from jaxtyping import Bool, Int
 
 from medjax.data.batches import Encoding, Parts
 from medjax.data.classes.batches import (
+    LabelRecord,
     eval_label_batches,
     find_label_records,
     train_label_batches,
 )
-from medjax.data.classes.knowledge import check_question_length
+from medjax.data.classes.knowledge import check_question_length, check_same_wording
 from medjax.data.classes.sources import LabelParts
 from medjax.data.classes.tasks import Wording, check_task, class_answers, wording_texts
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import shown_size
-from medjax.data.prompting.prompts import answer_rows, plan_buckets
-from medjax.data.prompting.tokenizer import parse_tables
-from medjax.recipes.classes.rewards import grade_rewards, reward_weights
-from medjax.recipes.classes.score import label_baselines, make_score
-from medjax.recipes.policy.opening import Policy
-from medjax.recipes.policy.python_rewards import (
-    label_columns,
-    load_reward,
-    make_host_rewards,
+from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
+from medjax.recipes.classes.score import Asked, Probe, label_baselines, make_score
+from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.stages import (
+    Setup,
+    Supervised,
+    supervised_stage,
+    training_batches,
 )
-from medjax.recipes.policy.stages import Kind, Setup, exploration_stage
+from medjax.recipes.policy.task import Evaluation, Task
+from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, label_tables
 from medjax.runtime.stages import Stage
-from medjax.systems import vrft_aug
-from medjax.systems.policy.classes import check_answers, make_evaluate
+from medjax.systems.policy.classes import Reading, check_answers, make_evaluate
+from medjax.types import Decoding, EvaluateFn, LabelBatch, PolicyModel
 
 _MULTIPLE = 4  # token counts are rounded up to this
 _CHECKED = 16  # pictures that the self-test looks at
-SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length")
-_REWARD_OPTIONS = (  # of `vrft_aug.build`, as they are
-    *("min_words", "require_label", "min_different", "without_words", "leak_label"),
-)
+
+
+class LabelFlaws(NamedTuple):
+    """How supervised answers are wrong on purpose, as coarse labels are."""
+
+    noise: float  # share of the answers that are of another class
+
+
+class LabelRun(NamedTuple):
+    """A run about classes: its setup, and how its answers are read."""
+
+    setup: Setup
+    source: LabelParts
+    labels: LabelTables
+    answers: Int[np.ndarray, "C T"]  # the right answer of each class, for the self-test
+    answers_mask: Bool[np.ndarray, "C T"]
 
 
 def label_words(
-    found: LabelParts, style: Style
+    source: LabelParts, style: Style
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Questions, and answers such as a policy will write, for a tiny one's words."""
-    planes = found.parts.train.planes
-    answers = class_answers(found.wording, answer=style.answer)
-    return wording_texts(found.wording, planes, answer=style.answer), answers
+    planes = source.parts.train.planes
+    answers = class_answers(source.wording, answer=style.answer)
+    return wording_texts(source.wording, planes, answer=style.answer), answers
 
 
 def label_corpus(
-    found: LabelParts, style: Style
+    source: LabelParts, style: Style
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a tiny policy's words are made of, twice: none is learnt that occurs once.
 
     The descriptions are there with and without knowledge in the prompt, so that runs
     with and without it have the same policy.
     """
-    texts, answers = label_words(found._replace(wording=found.told), style)
+    texts, answers = label_words(source._replace(wording=source.told), style)
     return texts * 2, answers * 2
 
 
-def label_setup(
-    found: LabelParts,
+def label_run(
+    source: LabelParts,
     policy: Policy,
     style: Style,
     *,
     room: int,
     ramps: bool,
-    probe: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
+    probe: Probe,
+    evaluation: Evaluation,
     seed: int,
     workdir: Path,
-) -> Setup:
+) -> LabelRun:
     """Data and policy as the stages take them.
 
     Args:
-        found: pictures and words.
+        source: pictures and words.
         policy: to train.
         style: of prompts and answers.
         room: tokens that a question may have, knowledge included.
         ramps: see `add_ramps`.
-        probe: options of `probe_answers`.
-        evaluation: `every`, `limit`, `batch`, `questions`, and the bootstrap's.
+        probe: the baseline on pixels.
+        evaluation: of every stage.
         seed: of data and baselines.
         workdir: of the run.
     """
-    wording, parts = found.wording, found.parts
+    wording, parts = source.wording, source.parts
     labels = label_tables(check_task(wording.task, style.answer))
     check_question_length(
         policy.tokenizer, wording, parts.train.planes, style=style, length=room
     )
+    buckets = _plan(source, policy, style)
+    rows = partial(
+        answer_rows,
+        policy.tokenizer,
+        origins=wording.task.classes,
+        lengths=buckets.answer,
+    )
+    bare = wording._replace(reasons=("",) * len(wording.task.classes))
+    task = Task(
+        train_batches=partial(draw_batches, LabelFlaws(noise=0.0), wording),
+        eval_batches=partial(_test_batches, wording),
+        make_evaluate=partial(
+            _make_evaluate,
+            labels,
+            source,
+            *rows(class_answers(bare, answer=style.answer)),
+        ),
+        make_score=partial(
+            make_score,
+            Asked(
+                wording.task,
+                source.known,
+                parts.test,
+                label_baselines(wording.task, source.known, seed=seed, probe=probe),
+            ),
+        ),
+        find_records=partial(_records, wording),
+        columns=label_columns,
+        check_words=check_words,
+    )
+    encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
+    setup = Setup(task, parts, policy, encoding, evaluation, seed, workdir)
+    written = rows(class_answers(wording, answer=style.answer))
+    return LabelRun(setup, source, labels, *written)
+
+
+def label_supervised_stage(
+    name: str,
+    run: LabelRun,
+    options: Supervised,
+    flaws: LabelFlaws,
+    *,
+    before: Mapping[str, Path],
+) -> Stage:
+    """Training on written answers, see `supervised_stage`."""
+    setup = run.setup
+    draw = partial(draw_batches, flaws, run.source.wording)
+    return supervised_stage(
+        name,
+        setup,
+        options,
+        source=training_batches(setup, draw, options, seed=setup.seed),
+        flaws=flaws,
+        check=partial(self_test, run, min_words=1),
+        before=before,
+    )
+
+
+def draw_batches(
+    flaws: LabelFlaws,
+    wording: Wording,
+    parts: Parts,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    process_index: int,
+    process_count: int,
+) -> grain.IterDataset:
+    """Training batches, their written answers right unless there are flaws."""
+    return train_label_batches(
+        parts.train,
+        wording,
+        encoding,
+        batch=batch,
+        seed=seed,
+        noise=float(flaws.noise),
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
+    """What a reward in Python is given; `target` is a class's name."""
+    return {
+        "query": [r.query for r in records],
+        "question": [r.question for r in records],
+        "target": [r.name for r in records],
+        "label": [r.label for r in records],
+        "slice_id": [r.slice_id for r in records],
+        "plane": [r.plane for r in records],
+    }
+
+
+def check_words(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise ValueError where the same classes were described in other words.
+
+    Args:
+        stored: identity of the data that a policy was trained with.
+        ours: of the data that it meets here; other classes have other words.
+    """
+    mine, theirs = ours.get("words"), stored.get("words")
+    if mine and theirs and mine["classes"] == theirs["classes"]:
+        check_same_wording(theirs, mine)
+
+
+def self_test(run: LabelRun, *, min_words: int) -> None:
+    """Raise unless ground truth, written as the policy should, earns reward 1.
+
+    Shown of the first pictures of the test, and of every class.
+
+    Args:
+        run: whose answers are read.
+        min_words: that the format asks of the reasoning.
+
+    Raises:
+        ValueError: see `check_answers`.
+    """
+    setup, wording = run.setup, run.source.wording
+    first = eval_label_batches(
+        setup.parts.test, wording, setup.encoding, batch=_CHECKED, seed=0
+    )
+    batch, records = next(iter(first))
+    named = iter(record.slice_id for record in records)
+    classes = wording.task.classes
+    every = batch._replace(
+        answer=run.answers,
+        answer_mask=run.answers_mask,
+        label=np.arange(len(classes), dtype=np.int32),
+        valid=np.ones(len(classes), bool),
+    )
+    rows = [next(named) if ok else "" for ok in np.asarray(batch.valid)]
+    for some, names in ((batch, rows), (every, [f"class {x}" for x in classes])):
+        check_answers(
+            some,
+            setup.policy.tables,
+            run.labels,
+            names=names,
+            min_words=min_words,
+            classes=classes,
+        )
+
+
+def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
+    parts = source.parts
     sizes = [
         shown_size(size, policy.geometry)
         for part in (parts.train, parts.test)
         for size in part.sizes
     ]
-    texts, answers = label_words(found, style)
-    buckets = plan_buckets(
+    texts, answers = label_words(source, style)
+    return plan_buckets(
         policy.tokenizer,
         texts,
         answers,
@@ -111,132 +269,37 @@ def label_setup(
         slots=1,
         multiple=_MULTIPLE,
     )
-    tables = parse_tables(policy.tokenizer, policy.config.vocab)
-    rows = partial(
-        answer_rows,
-        policy.tokenizer,
-        origins=wording.task.classes,
-        lengths=buckets.answer,
-    )
-    plain = class_answers(
-        wording._replace(reasons=("",) * len(answers)), answer=style.answer
-    )
-    weighed, weighed_mask = rows(plain)
-
-    def eval_batches(parts: Parts, encoding: Encoding, **how: Any) -> Any:
-        return eval_label_batches(parts.test, wording, encoding, **how)
-
-    def train_batches(
-        parts: Parts, encoding: Encoding, options: Mapping[str, Any], **where: int
-    ) -> grain.IterDataset:
-        noise = float(options.get("noise", 0.0))
-        return train_label_batches(parts.train, wording, encoding, noise=noise, **where)
-
-    kind = Kind(
-        train_batches=train_batches,
-        eval_batches=eval_batches,
-        make_evaluate=partial(
-            make_evaluate,
-            labels=labels,
-            references=found.references,
-            answers=weighed,
-            answers_mask=weighed_mask,
-        ),
-        make_score=partial(
-            make_score,
-            wording,
-            found.known,
-            parts.test,
-            label_baselines(wording.task, found.known, seed=seed, probe=probe),
-        ),
-        check=partial(
-            self_test,
-            labels=labels,
-            wording=wording,
-            written=rows(answers),
-            min_words=1,
-        ),
-    )
-    encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
-    return Setup(parts, policy, encoding, tables, evaluation, seed, workdir, kind)
 
 
-def label_stage(
-    name: str,
-    setup: Setup,
-    options: Mapping[str, Any],
-    found: LabelParts,
-    *,
-    before: Mapping[str, Path],
-) -> Stage:
-    """GRPO with the rewards of `systems.vrft_aug`; the options are those of its build.
-
-    Raises:
-        ValueError: see `reward_weights` and `grade_rewards`.
-    """
-    task = found.wording.task
-    labels = label_tables(check_task(task, setup.encoding.style.answer))
-    functions = {
-        name: load_reward(where) for name, where in options["python_rewards"].items()
-    }
-    host_rewards = None
-    if functions:
-        asked = setup.encoding._replace(questions=options["questions"])
-        records = find_label_records(
-            setup.parts.train, found.wording, asked, seed=setup.seed + 1
-        )
-        host_rewards = make_host_rewards(
-            functions, setup.policy.tokenizer, records, label_columns
-        )
-    build = partial(
-        vrft_aug.build,
-        labels=labels,
-        references=found.references,
-        grade_table=grade_rewards(
-            options["grade_table"], options["grade_rule"], classes=len(task.classes)
-        ),
-        reward_weights=reward_weights(
-            options["reward_weights"],
-            tuple(functions),
-            grade=options["grade"],
-            task=task,
-        ),
-        host_rewards=host_rewards,
-        **{name: options[name] for name in _REWARD_OPTIONS},
-    )
-    check = partial(setup.kind.check, setup, min_words=options["min_words"])
-    return exploration_stage(
-        name, setup, options, build, before=before, show=SHOW, check=check
-    )
-
-
-def self_test(
-    setup: Setup,
-    *,
+def _make_evaluate(
     labels: LabelTables,
-    wording: Wording,
-    written: tuple[Int[np.ndarray, "C T"], Bool[np.ndarray, "C T"]],
-    min_words: int,
-) -> None:
-    """Raise unless ground truth, written as the policy should, earns reward 1.
+    source: LabelParts,
+    answers: Int[np.ndarray, "C T"],
+    answers_mask: Bool[np.ndarray, "C T"],
+    model: PolicyModel,
+    tables: ParseTables,
+    *,
+    decoding: Decoding,
+) -> EvaluateFn:
+    reading = Reading(tables, labels, source.references, answers, answers_mask)
+    return make_evaluate(model, reading, decoding=decoding)
 
-    Shown of the first pictures of the test, and of every class: `written`.
-    """
-    first = setup.kind.eval_batches(
-        setup.parts, setup.encoding, batch=_CHECKED, seed=0, limit=None
+
+def _test_batches(
+    wording: Wording,
+    parts: Parts,
+    encoding: Encoding,
+    *,
+    batch: int,
+    seed: int,
+    limit: int | None,
+) -> Iterator[tuple[LabelBatch, list[LabelRecord]]]:
+    return eval_label_batches(
+        parts.test, wording, encoding, batch=batch, seed=seed, limit=limit
     )
-    batch, records = next(iter(first))
-    named = iter(record.slice_id for record in records)
-    names = [next(named) if ok else "" for ok in np.asarray(batch.valid)]
-    classes = wording.task.classes
-    how = {"min_words": min_words, "classes": classes}
-    check_answers(batch, setup.tables, labels, names=names, **how)
-    tokens, mask = written
-    each = batch._replace(
-        answer=tokens,
-        answer_mask=mask,
-        label=np.arange(len(classes), dtype=np.int32),
-        valid=np.ones(len(classes), bool),
-    )
-    names = [f"class {name}" for name in classes]
-    check_answers(each, setup.tables, labels, names=names, **how)
+
+
+def _records(
+    wording: Wording, parts: Parts, encoding: Encoding, *, seed: int
+) -> Callable[[Sequence[int]], list[LabelRecord]]:
+    return find_label_records(parts.train, wording, encoding, seed=seed)

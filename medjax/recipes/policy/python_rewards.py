@@ -2,73 +2,57 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from medjax.data.boxes.batches import Record
-from medjax.data.classes.batches import LabelRecord
 from medjax.rl.threshold import ThresholdState
+from medjax.systems.policy.exploration import HostRewards
 from medjax.types import GroundingBatch, LabelBatch, Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Reward = Callable[..., Any]  # -> a number or None for each completion
+
+class Reward(Protocol):
+    """A user's function of completions and columns, as for TRL."""
+
+    def __call__(
+        self, *, completions: Sequence[str], **columns: Any
+    ) -> Iterable[float | None]:
+        """A number for each completion, None where it cannot score one."""
+        ...
 
 
-def load_reward(where: str) -> Reward:
+def load_reward(place: str) -> Reward:
     """The function that "FILE.py:NAME" names; the file is run, as any import is."""
-    file, _, name = where.rpartition(":")
+    file, _, name = place.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(
-            f"reward {where!r}: no file {file!r}, give FILE.py:NAME"
+            f"reward {place!r}: no file {file!r}, give FILE.py:NAME"
         )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"reward {where!r}: {file!r} is no Python file")
+        raise ValueError(f"reward {place!r}: {file!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function = vars(module).get(name)
+    function: Any = vars(module).get(name)
     if not callable(function):
-        raise ValueError(f"reward {where!r}: {file} has no function {name!r}")
-    return function
-
-
-def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Of boxes; `target` is one in pixels of the picture as shown."""
-    return {
-        "query": [r.query for r in records],
-        "structure": [r.structure for r in records],
-        "target": [r.box.tolist() for r in records],
-        "slice_id": [r.slice_id for r in records],
-        "plane": [r.plane for r in records],
-    }
-
-
-def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
-    """Of classes; `target` is the true one's name, `label` its index."""
-    return {
-        "query": [r.query for r in records],
-        "question": [r.question for r in records],
-        "target": [r.name for r in records],
-        "label": [r.label for r in records],
-        "slice_id": [r.slice_id for r in records],
-        "plane": [r.plane for r in records],
-    }
+        raise ValueError(f"reward {place!r}: {file} has no function {name!r}")
+    return cast(Reward, function)
 
 
 def make_host_rewards(
-    functions: Mapping[str, Reward],
+    places: Mapping[str, str],
     tokenizer: "PreTrainedTokenizerBase",
     find_records: Callable[[Sequence[int]], list[Any]],
     describe: Callable[[Sequence[Any]], dict[str, list[Any]]],
-) -> Callable[..., dict[str, Float[np.ndarray, "N G"]]]:
+) -> HostRewards:
     """What `build(host_rewards=...)` of a system takes, of functions as for TRL.
 
     A function gets keywords, those it does not use by **columns. Lists with one entry a
@@ -77,17 +61,20 @@ def make_host_rewards(
     a number a completion, or None where it cannot score one.
 
     Args:
-        functions: by name.
+        places: "FILE.py:NAME" of each function, by the name of its reward. The files
+            are run, as any import is.
         tokenizer: to write completions down.
         find_records: what a batch's sample ids stand for.
         describe: the columns of records.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: several processes (each sees its own part only), or a function that
             returns another number of rewards; it is named.
     """
     if jax.process_count() > 1:
         raise ValueError("rewards in Python need a single process; write them in jax")
+    functions = {name: load_reward(place) for name, place in places.items()}
 
     def host_rewards(
         batch: GroundingBatch | LabelBatch,

@@ -1,9 +1,9 @@
 """Scoring an evaluation: what boxes and classes share of collecting and writing it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped
@@ -14,6 +14,7 @@ from medjax.runtime.writer import write_atomic
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Answers = TypeVar("Answers")
 NOTE = "Research software, not a medical device."
 
 
@@ -24,6 +25,20 @@ class Answered(NamedTuple):
     predictions: dict[str, Shaped[np.ndarray, "N ..."]]  # fields of the predictions
     values: dict[str, Shaped[np.ndarray, "N"]]  # per-example metrics
     texts: list[str]  # what the policy wrote
+
+
+def remembered(
+    baselines: Callable[[Sequence[Any]], Answers],
+) -> Callable[[Sequence[Any]], Answers]:
+    """Baselines computed once: every evaluation of a run asks the same questions."""
+    memory: list[Answers] = []
+
+    def answers(records: Sequence[Any]) -> Answers:
+        if not memory:
+            memory.append(baselines(records))
+        return memory[0]
+
+    return answers
 
 
 def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Answered:

@@ -1,54 +1,38 @@
 """Stages that train a policy: what those about boxes and those about classes share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import jax
+import optax
 
 from medjax.data.batches import Encoding, Parts
-from medjax.data.classes.knowledge import check_same_wording
-from medjax.data.prompting.chat import special_tokens
-from medjax.data.prompting.tokenizer import stop_ids, tokenizer_digest
-from medjax.recipes.policy.opening import Policy
+from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.python_rewards import make_host_rewards
+from medjax.recipes.policy.task import Evaluation, Task
+from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.stages import Stage
-from medjax.systems.optimizer import make_optimizer
+from medjax.systems.optimizer import OptimizerOptions, make_optimizer
 from medjax.systems.policy import supervised
-from medjax.types import System
-
-_SCHEDULING = ("remat", "scan_unroll")  # fields of a policy that bear on no number
-
-
-class Kind(NamedTuple):
-    """What differs between boxes and classes."""
-
-    # (parts, encoding, options, *, batch, seed, process_index, process_count)
-    train_batches: Callable[..., grain.IterDataset]
-    eval_batches: Callable[..., Any]  # (parts, encoding, *, batch, seed, limit)
-    make_evaluate: Callable[
-        ..., Any
-    ]  # (config, tables, *, max_tokens, stop_tokens, pad)
-    make_score: Callable[
-        ..., Any
-    ]  # (stage, tokenizer, *, num_samples, level, seed, before)
-    check: Callable[..., None]  # (setup): ground truth earns reward 1, or raise
+from medjax.systems.policy.exploration import Advantages, HostRewards, Step
+from medjax.systems.policy.learner import Loss, Teaching
+from medjax.types import Decoding, EvaluateFn, PolicyModel, System
 
 
 class Setup(NamedTuple):
     """What all stages of a run about one kind of answers have in common."""
 
+    task: Task
     parts: Parts
     policy: Policy
     encoding: Encoding
-    tables: ParseTables  # of the policy's vocabulary
-    evaluation: Mapping[str, Any]
-    seed: int
-    workdir: Path
-    kind: Kind
+    evaluation: Evaluation
+    seed: int  # of data and splits
+    workdir: Path  # where a stage finds the evaluation of the one before
 
     @property
     def answer_length(self) -> int:
@@ -56,114 +40,185 @@ class Setup(NamedTuple):
         return max(self.encoding.buckets.answer)
 
 
+class Supervised(NamedTuple):
+    """A section of the config: training on written answers."""
+
+    steps: int  # 0 leaves a warm start out
+    batch: int  # pictures, over all processes
+    questions: int  # about each
+    optim: OptimizerOptions
+
+
+class Sampling(NamedTuple):
+    """A section of the config: how completions are drawn, see `Decoding`."""
+
+    temperature: float
+    top_k: int | None = None
+    top_p: float | None = None
+
+
+class Exploration(NamedTuple):
+    """A section of the config: GRPO on sampled answers, whatever they are about."""
+
+    steps: int
+    batch: int  # pictures, over all processes
+    questions: int  # about each
+    group: int  # completions of each prompt
+    max_tokens: int  # of a completion; 0: as many as the longest right answer
+    sampling: Sampling
+    advantages: Advantages
+    reward_weights: Mapping[str, float]
+    python_rewards: Mapping[str, str]  # name -> "FILE.py:NAME"
+    loss: Loss
+    iterations: int
+    accumulate: int
+    optim: OptimizerOptions
+
+
+class Build(Protocol):
+    """A system's `build` with its rewards bound."""
+
+    def __call__(
+        self,
+        model: PolicyModel,
+        tables: ParseTables,
+        optimizer: optax.GradientTransformation,
+        evaluate: EvaluateFn,
+        *,
+        step: Step,
+        host_rewards: HostRewards | None,
+    ) -> System:
+        """As `systems.medloc.build`."""
+        ...
+
+
 def supervised_stage(
     name: str,
     setup: Setup,
-    options: Mapping[str, Any],
+    options: Supervised,
     *,
+    source: grain.IterDataset,
+    flaws: NamedTuple,
+    check: Callable[[], None],
     before: Mapping[str, Path],
 ) -> Stage:
     """Training on written answers.
 
     Args:
-        name: of the stage.
+        name: of the stage and of its folder.
         setup: of the run.
-        options: `steps`, `batch`, `questions`, `optim`, `logit_chunk`, and what the
-            setup's batches take.
-        before: evaluations for rows of their own, see `scoring`.
+        options: of the config.
+        source: training batches, see `training_batches`.
+        flaws: the task's own options, by which the answers of `source` are wrong on
+            purpose; part of the stage's identity.
+        check: raises unless ground truth earns reward 1.
+        before: evaluations for rows of their own in the tables.
     """
     system = supervised.build(
-        setup.policy.config,
-        make_optimizer(steps=options["steps"], **options["optim"]),
+        setup.policy.model,
+        make_optimizer(steps=options.steps, **options.optim._asdict()),
         greedy_evaluation(setup, max_tokens=setup.answer_length),
-        logit_chunk=options["logit_chunk"],
     )
-    fields = stage_fields(setup, name, options, seed=setup.seed, before=before)
-    return Stage(system=system, show=("loss", "grad_norm"), **fields)
+    return Stage(
+        name=name,
+        system=system,
+        source=source,
+        steps=options.steps,
+        identity=identity(setup, plain(options) | plain(flaws)),
+        show=("loss", "grad_norm"),
+        accepts=partial(check_trained_alike, setup),
+        check=check,
+        **scoring(setup, name, before=before),
+    )
 
 
 def exploration_stage(
     name: str,
     setup: Setup,
-    options: Mapping[str, Any],
-    build: Callable[..., System],
+    options: Exploration,
+    own: NamedTuple,
+    build: Build,
     *,
+    weights: Mapping[str, float],
+    show: tuple[str, ...],
+    check: Callable[[], None],
     before: Mapping[str, Path],
-    **fields: Any,
 ) -> Stage:
     """GRPO on sampled answers, from other draws than a supervised stage before.
 
     Args:
-        name: of the stage.
+        name: of the stage and of its folder.
         setup: of the run.
-        options: those of `exploration.build`, `max_tokens` 0 being as long as the
-            longest right answer; `steps`, `batch`, `questions`, `optim`.
-        build: (config, tables, optimizer, evaluate, **step options) -> System.
-        before: evaluations for rows of their own, see `scoring`.
-        fields: of the `Stage`.
+        options: of the config.
+        own: the system's own options, part of the stage's identity.
+        build: the system's, its rewards bound.
+        weights: of every reward, those in Python included.
+        show: metrics on the progress line.
+        check: raises unless ground truth earns reward 1.
+        before: evaluations for rows of their own in the tables.
 
     Raises:
         ValueError: `max_tokens` that some right answer exceeds.
     """
     policy, longest = setup.policy, setup.answer_length
-    room = options["max_tokens"] or longest
+    room = options.max_tokens or longest
     if room < longest:
         raise ValueError(
             f"max_tokens={room} is too short: the longest right answer has {longest} "
             "tokens, so some questions could never earn a reward"
         )
+    seed = setup.seed + 1
     system = build(
-        policy.config,
-        setup.tables,
-        make_optimizer(steps=options["steps"], **options["optim"]),
+        policy.model,
+        policy.tables,
+        make_optimizer(steps=options.steps, **options.optim._asdict()),
         greedy_evaluation(setup, max_tokens=room),
-        group=options["group"],
-        max_tokens=room,
-        stop_tokens=stop_ids(policy.tokenizer),
-        pad=special_tokens(policy.tokenizer).pad,
-        sampling=options["sampling"],
-        advantages=options["advantages"],
-        loss=options["loss"],
-        iterations=options["iterations"],
-        accumulate=options["accumulate"],
-        freeze_vision=options["freeze_vision"],
-        logit_chunk=options["logit_chunk"],
+        step=Step(
+            group=options.group,
+            decoding=Decoding(policy.ends, room, *options.sampling),
+            advantages=options.advantages,
+            reward_weights=weights,
+            teaching=Teaching(options.loss, options.iterations, options.accumulate),
+        ),
+        host_rewards=_host_rewards(setup, options, seed=seed),
     )
-    shared = stage_fields(setup, name, options, seed=setup.seed + 1, before=before)
-    return Stage(system=system, **(shared | fields))
-
-
-def stage_fields(
-    setup: Setup,
-    name: str,
-    options: Mapping[str, Any],
-    *,
-    seed: int,
-    before: Mapping[str, Path],
-) -> dict[str, Any]:
-    """The fields of a `Stage` that every stage of a setup has alike."""
-    return {
-        "name": name,
-        "source": training_batches(setup, options, seed=seed),
-        "steps": options["steps"],
-        "identity": identity(setup, options),
-        "accepts": partial(check_trained_alike, setup),
-        "check": partial(setup.kind.check, setup),
+    return Stage(
+        name=name,
+        system=system,
+        source=training_batches(setup, setup.task.train_batches, options, seed=seed),
+        steps=options.steps,
+        identity=identity(setup, plain(options) | plain(own)),
+        show=show,
+        accepts=partial(check_trained_alike, setup),
+        check=check,
         **scoring(setup, name, before=before),
-    }
+    )
 
 
 def training_batches(
-    setup: Setup, options: Mapping[str, Any], *, seed: int
+    setup: Setup,
+    draw: Callable[..., grain.IterDataset],
+    options: Supervised | Exploration,
+    *,
+    seed: int,
 ) -> grain.IterDataset:
-    """Batches of `batch` pictures over all processes, `questions` about each."""
-    batch, processes = options["batch"], jax.process_count()
+    """Batches of `batch` pictures over all processes, `questions` about each.
+
+    Args:
+        setup: of the run.
+        draw: the task's `train_batches`, or one whose answers have flaws.
+        options: batch and questions.
+        seed: of order and draws.
+
+    Raises:
+        ValueError: a batch that the processes do not divide.
+    """
+    batch, processes = options.batch, jax.process_count()
     if batch % processes:
         raise ValueError(f"batch {batch} is not divisible by {processes} processes")
-    return setup.kind.train_batches(
+    return draw(
         setup.parts,
-        setup.encoding._replace(questions=options["questions"]),
-        options,
+        setup.encoding._replace(questions=options.questions),
         batch=batch // processes,
         seed=seed,
         process_index=jax.process_index(),
@@ -171,15 +226,11 @@ def training_batches(
     )
 
 
-def greedy_evaluation(setup: Setup, *, max_tokens: int) -> Callable[..., Any]:
+def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
     """`System.evaluate` for the setup's policy."""
-    policy = setup.policy
-    return setup.kind.make_evaluate(
-        policy.config,
-        setup.tables,
-        max_tokens=max_tokens,
-        stop_tokens=stop_ids(policy.tokenizer),
-        pad=special_tokens(policy.tokenizer).pad,
+    decoding = Decoding(setup.policy.ends, max_tokens, temperature=0.0)
+    return setup.task.make_evaluate(
+        setup.policy.model, setup.policy.tables, decoding=decoding
     )
 
 
@@ -191,34 +242,31 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
     """
     evaluation = setup.evaluation
     batches = partial(
-        setup.kind.eval_batches,
+        setup.task.eval_batches,
         setup.parts,
-        setup.encoding._replace(questions=evaluation["questions"]),
-        batch=evaluation["batch"],
-        seed=evaluation["seed"],
-        limit=evaluation["limit"] or None,
+        setup.encoding._replace(questions=evaluation.questions),
+        batch=evaluation.batch,
+        seed=evaluation.seed,
+        limit=evaluation.limit or None,
     )
-    score = setup.kind.make_score(
-        name,
-        setup.policy.tokenizer,
-        num_samples=evaluation["bootstrap"],
-        level=evaluation["level"],
-        seed=evaluation["seed"],
-        before=before,
+    score = setup.task.make_score(
+        name, setup.policy.tokenizer, evaluation, before=before
     )
-    every = evaluation["every"]
-    return {"eval_batches": batches, "score": score, "evaluate_every": every}
+    return {
+        "eval_batches": batches,
+        "score": score,
+        "evaluate_every": evaluation.every,
+    }
 
 
 def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change when a run resumes."""
-    policy = asdict(setup.policy.config)
+    """What must not change when a run resumes, as a JSON document."""
     return {
         "data": dict(setup.parts.identity),
         "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
         "prompt": setup.encoding.style._asdict(),
-        "tokenizer": tokenizer_digest(setup.policy.tokenizer),
-        "policy": {k: x for k, x in policy.items() if k not in _SCHEDULING},
+        "tokenizer": setup.policy.digest,
+        "policy": dict(setup.policy.identity),
         "options": dict(options),
     }
 
@@ -231,16 +279,26 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
         stored: the identity it was trained with, see `identity`; the words of another
             task, or of other classes, may differ.
     """
-    ours = identity(setup, {})
+    ramps = setup.encoding.ramps
     for what, mine, theirs in (
-        ("tokenizer", ours["tokenizer"], stored.get("tokenizer")),
-        ("ramps", ours["images"]["ramps"], stored["images"]["ramps"]),
+        ("tokenizer", setup.policy.digest, stored.get("tokenizer")),
+        ("ramps", ramps, stored["images"]["ramps"]),
     ):
         if mine != theirs:
             raise ValueError(
                 f"the checkpoint was trained with another {what} ({theirs}, here "
                 f"{mine}): name the config that it was trained with"
             )
-    mine, theirs = (about["data"].get("words") for about in (ours, stored))
-    if mine and theirs and mine["classes"] == theirs["classes"]:
-        check_same_wording(theirs, mine)
+    setup.task.check_words(stored["data"], setup.parts.identity)
+
+
+def _host_rewards(
+    setup: Setup, options: Exploration, *, seed: int
+) -> HostRewards | None:
+    if not options.python_rewards:
+        return None
+    encoding = setup.encoding._replace(questions=options.questions)
+    records = setup.task.find_records(setup.parts, encoding, seed=seed)
+    return make_host_rewards(
+        options.python_rewards, setup.policy.tokenizer, records, setup.task.columns
+    )

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
-from medjax.mri.signal import SignalModel, check_times, signal_model
+from medjax.mri.signals import SignalModel, check_times, signal_model
 from medjax.recipes.qmri.files import SUMMARY
 from medjax.recipes.qmri.plan import make_plan
 from medjax.recipes.qmri.setup import MODELS

@@ -13,7 +13,7 @@ from medjax.data.qmri.brains import load_template
 from medjax.data.qmri.invivo import invivo_batch
 from medjax.data.qmri.simulate import Acquisition, make_protocol
 from medjax.models.denoiser import Regressor
-from medjax.mri.signal import signal_model
+from medjax.mri.signals import signal_model
 from medjax.mri.subspace import exponential_basis, inversion_recovery_basis
 from medjax.recipes.qmri.score import INVIVO
 from medjax.systems.puq.maps import Quantity

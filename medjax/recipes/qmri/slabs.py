@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.fit import FitResult, FitStatus
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.slices import image_unit, make_slab, prepare_slice
 from medjax.runtime.progress import progress
 from medjax.types import QmriBatch

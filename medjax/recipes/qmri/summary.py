@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import FitResult, FitStatus
-from medjax.mri.signal import SignalModel
+from medjax.mri.signals import SignalModel
 from medjax.recipes.policy.scoring import NOTE
 from medjax.recipes.qmri.files import SUMMARY, clear_stale, digests, earlier_files
 from medjax.runtime.writer import write_atomic

@@ -1,4 +1,4 @@
-r"""Read a completion's box on the host: the definition `rl/parse.py` is tested against.
+r"""Read a completion's box on the host: what `boxes.py` is tested against.
 
 The text is a string of bytes (UTF-8); white space is ASCII's: space, \t \n \v \f \r.
 
@@ -46,7 +46,12 @@ class Parsed(NamedTuple):
 
 
 def parse_text(text: str | bytes) -> Parsed:
-    """Parse one completion, special tokens left out; fields have no leading axis."""
+    """Parse one completion on the host; the fields have no leading axis.
+
+    Args:
+        text: The completion without its special tokens; bytes need not be UTF-8. A text
+            without a box gives zeros for one.
+    """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     answers = _ANSWER.findall(data)
     match = _BOX.search(answers[0]) if answers else None

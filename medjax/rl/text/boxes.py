@@ -1,4 +1,4 @@
-"""Read boxes from sampled tokens on the device; `rl/parse_text.py` says what is read.
+"""Read boxes from sampled tokens on the device; `box_text.py` says what is read.
 
 Tokens become bytes through a table of the vocabulary, bytes drive the automaton of
 `box_automaton.py`, and four registers collect the numbers. Everything is integer work
@@ -13,12 +13,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
+from medjax.checks import check_arrays
 from medjax.rl.text import box_automaton
 from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 
 
 class ParseTables(NamedTuple):
-    """A vocabulary's bytes and the automaton; made by `data.tokenizer.parse_tables`."""
+    """A vocabulary's bytes and the automaton of boxes; made by `build_tables`.
+
+    `data.prompting.tokenizer.parse_tables` makes them of a tokenizer.
+    """
 
     vocab_bytes: UInt8[Array | np.ndarray, "bytes"]  # every token's, one after another
     vocab_start: Int[Array | np.ndarray, "V"]  # a token's first byte in vocab_bytes
@@ -38,7 +42,13 @@ class _Reader(NamedTuple):
 
 
 def build_tables(token_bytes: list[bytes]) -> ParseTables:
-    """Tables for a vocabulary given as each token's bytes, `b""` for special tokens."""
+    """Tables for a vocabulary, NumPy; put them on the device once.
+
+    Args:
+        token_bytes: What each of the V tokens writes, in the order of their ids; `b""`
+            for special tokens and for ids without a token. A token may be a part of a
+            character.
+    """
     lengths = np.array([len(data) for data in token_bytes], np.int32)
     # One byte more, so that an empty token at the end has an address too.
     flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
@@ -65,14 +75,21 @@ def fold_bytes(
             a byte 0-255 (int32), its place in its row's text, and whether there is
             one at this turn. A row without one must not change: it is read out, or at
             a token that writes nothing.
-        carry: any tree of arrays.
-        tokens: token ids below V, with any leading axes, or none.
-        mask: 1 = a token of the completion; others are not read.
-        tables: as made for the same vocabulary.
-        limit: read this many bytes of a row at most.
+        carry: Where the reading starts: any tree of arrays, as `step` gives back.
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        tables: Those of the vocabulary; the automaton in them is not read.
+        limit: How many bytes to read of each row at most, 0 or more; None reads all.
     """
-    if tokens.shape != mask.shape:
-        raise ValueError(f"tokens have shape {tokens.shape}, their mask {mask.shape}")
+    check_arrays(
+        "fold_bytes",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        limit=(limit, "*N", int),
+    )
     data, address, length = map(jnp.asarray, tables[:3])
     place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
@@ -112,14 +129,20 @@ def parse_completions(
     """Parse completions as `parse_text` does the bytes of their tokens.
 
     Whole numbers equal the host's everywhere; decimals do where float32 division is
-    correctly rounded (CPU), and within two units in the last place elsewhere.
+    correctly rounded (CPU), and within two units in the last place elsewhere. A text of
+    any bytes is read: a row without a box has zeros for one, and says so.
 
     Args:
-        tokens: token ids below V, with any leading axes, or none.
-        mask: 1 = a token of the completion; others are not read. The stop token may
-            be in it, as special tokens write nothing.
-        tables: as made for the same vocabulary.
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        tables: Those of the same vocabulary.
     """
+    check_arrays(
+        "parse_completions", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
+    )
     transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
 
     def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:

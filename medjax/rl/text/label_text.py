@@ -1,4 +1,4 @@
-r"""Read a completion's label on the host: what `rl/labels.py` is tested against.
+r"""Read a completion's label on the host: what `labels.py` is tested against.
 
 - The *answer* is what stands in the last of the blocks `<answer>..</answer>`, found
   from left to right, each as short as can be: they do not nest, and a block without
@@ -58,12 +58,12 @@ class ParsedLabels(NamedTuple):
     well_formed: Bool[Array | np.ndarray, "*N"]  # think, answer, and nothing else
     num_answers: Int[Array | np.ndarray, "*N"]  # closed answer blocks
     think: Int[Array | np.ndarray, "*N 2"]  # span of the reasoning, (0, 0) = none
-    think_words: Int[Array | np.ndarray, "*N"]  # words in it, see `rl/words.py`
+    think_words: Int[Array | np.ndarray, "*N"]  # words in it, see `words.py`
     answer: Int[Array | np.ndarray, "*N 2"]  # span of the last answer, (0, 0) = none
 
 
 def option_letters(count: int) -> tuple[str, ...]:
-    """The letters A, B, C, ... of `count` options."""
+    """The letters A, B, C, ... of `count` options, 1 to 26; more are refused."""
     if not 1 <= count <= 26:
         raise ValueError(
             f"{count} options: letters serve 1 to 26, answer by name instead"
@@ -80,10 +80,12 @@ def label_forms(
     """What counts as an answer for each class.
 
     Args:
-        names: of the C classes, in the order of their indices.
-        letters: of the options, one ASCII letter a class; see `option_letters`.
-        grades: of ordinal classes, consecutive and rising, so that grades differ by as
-            much as indices do.
+        names: What the C classes are called, in the order of their indices, one or
+            more. Case and white space round them do not matter.
+        letters: The options' letters, one different ASCII letter a class, as
+            `option_letters` makes them; None where answers are no options.
+        grades: The grades of ordinal classes, consecutive and rising integers, so that
+            grades differ by as much as indices do; None where there are none.
 
     Raises:
         ValueError: no classes; a name that is empty or holds a tag; letters or grades
@@ -114,7 +116,13 @@ def label_forms(
 
 
 def read_label(answer: str | bytes, forms: LabelForms) -> int:
-    """The class that an answer's text names, or -1."""
+    """The class that an answer's text names, or -1.
+
+    Args:
+        answer: What stands between the tags; white space at its ends does not matter,
+            and bytes that are no UTF-8 name no class.
+        forms: What counts as an answer, made by `label_forms`.
+    """
     try:
         text = encode(answer).decode().strip(SPACE).casefold()
     except UnicodeDecodeError:
@@ -126,7 +134,13 @@ def read_label(answer: str | bytes, forms: LabelForms) -> int:
 
 
 def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
-    """Parse one completion, special tokens left out; fields have no leading axis."""
+    """Parse one completion on the host; the fields have no leading axis.
+
+    Args:
+        text: The completion without its special tokens; bytes need not be UTF-8. A text
+            without an answer has label -1, and spans of (0, 0).
+        forms: What counts as an answer, made by `label_forms`.
+    """
     data = encode(text)
     answers = list(_ANSWER.finditer(data))
     think = _THINK.search(data)

@@ -1,7 +1,7 @@
-"""Read labels from sampled tokens on the device; `rl/label_text.py` says what is read.
+"""Read labels from sampled tokens on the device; `label_text.py` says what is read.
 
-Bytes come from the loop of `rl/parse.py` and drive the two automata of
-`rl/label_automaton.py`. All is integer work on arrays of the leading shape.
+Bytes come from the loop of `boxes.py` and drive the two automata of
+`label_automaton.py`. All is integer work on arrays of the leading shape.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
+from medjax.checks import check_arrays
 from medjax.rl.text import label_automaton, words
 from medjax.rl.text.boxes import ParseTables, fold_bytes
 from medjax.rl.text.label_automaton import IN_ANSWER, IN_THINK, WELL_FORMED
@@ -50,7 +51,12 @@ class _Reader(NamedTuple):
 
 
 def label_tables(forms: LabelForms) -> LabelTables:
-    """Tables for `parse_labels`, NumPy; the same whatever the vocabulary of tokens."""
+    """Tables for `parse_labels`, NumPy; the same whatever the vocabulary of tokens.
+
+    Args:
+        forms: What counts as an answer for each class, made by `label_forms`. A class
+            takes a few dozen states of the table.
+    """
     frame = label_automaton.build_frame()
     reader = label_automaton.build_reader(forms)
     return LabelTables(*frame, *reader, words.KINDS)
@@ -65,12 +71,21 @@ def parse_labels(
     """Parse completions as `parse_label_text` does the bytes of their tokens.
 
     Args:
-        tokens: token ids below V, with any leading axes, or none.
-        mask: 1 = a token of the completion; others are not read. The stop token may
-            be in it, as special tokens write nothing.
-        tables: of the vocabulary.
-        labels: of the classes.
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        tables: Those of the vocabulary, made by `build_tables`.
+        labels: Those of the classes, made by `label_tables`.
+
+    Returns:
+        Label, spans and flags of each row; label -1 and spans (0, 0) where there is
+        nothing to read.
     """
+    check_arrays(
+        "parse_labels", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
+    )
     labels = LabelTables(*map(jnp.asarray, labels))
 
     def step(old: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:

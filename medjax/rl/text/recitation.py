@@ -1,6 +1,6 @@
 """VRFT-Aug's recitation reward on the device: BLEU of reasoning against knowledge.
 
-`rl/recitation_text.py` says what is computed. Bytes of the reasoning walk a trie of the
+`recitation_text.py` says what is computed. Bytes of the reasoning walk a trie of the
 references' words, so that each word gets its index, or -1 if no reference has it: no
 hash, no collision. An n-gram gets the index of the pair (its first n - 1 words' index,
 last word) in a sorted table. Sorting a row's indices then shows which of them exceed
@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from medjax.checks import check_arrays
 from medjax.rl.text import words as word
 from medjax.rl.text.boxes import ParseTables, fold_bytes
-from medjax.rl.text.recitation_tables import RecitationTables
+from medjax.rl.text.reference_tables import RecitationTables
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 
@@ -50,23 +51,40 @@ def recitation_reward(
     discouraged; VRFT-Aug's reviews report that a negative one generalises better.
 
     Args:
-        tokens: of the completions, with any leading axes, or none.
-        mask: 1 = a token of the completion.
-        think: span of the reasoning in bytes, as `parse_labels` finds it.
-        tables: of the vocabulary.
-        references: the descriptions' tables.
-        target: the right class; read with `leak_label` only.
-        leak_label: hold the reasoning against the right class's references alone. This
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        think: (first byte, byte after the last) of the reasoning, as `parse_labels`
+            finds it; (0, 0) for a text without reasoning, which has no words.
+        tables: Those of the vocabulary, made by `build_tables`.
+        references: Those of the descriptions, made by `recitation_tables`.
+        target: The right class of each completion, 0 to C - 1; read with `leak_label`
+            only, which needs it.
+        leak_label: Holds the reasoning against the right class's references alone. This
             LEAKS THE LABEL into the reward: reciting the right class pays more than
             another, a second accuracy reward in disguise. For ablations.
-        max_words: read the first words only, T by default, which no text exceeds whose
-            tokens hold a word each.
-        min_different: fewest different words of a reasoning. Under a negative weight a
-            policy learns to repeat one word, which is close to no description.
-        without_words: what a reasoning of fewer different words gets, or a missing one.
+        max_words: Only so many words are read, 1 or more. None stands for T, which no
+            text exceeds whose tokens hold a word each.
+        min_different: The fewest different words of a reasoning, 1 or more. Under a
+            negative weight a policy learns to repeat one word, which is close to no
+            description.
+        without_words: What a reasoning of fewer different words gets, or a missing one.
             0 is the BLEU of silence. With a negative weight that is the best there is:
             1 makes silence cost as much as reciting all.
+
+    Raises:
+        ValueError: shapes that do not fit, a limit below 1, or `leak_label` without
+            target.
     """
+    check_arrays(
+        "recitation_reward",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        think=(think, "*N 2", int),
+        target=(target, "*N", int),
+    )
     if leak_label and target is None:
         raise ValueError("leak_label needs the target classes")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
@@ -81,7 +99,16 @@ def score_words(
     min_different: int,
     without_words: float,
 ) -> Float[Array, "*N"]:
-    """`recitation_reward` of words that were read; `target` leaks the label."""
+    """`recitation_reward` of words that were read already.
+
+    Args:
+        words: What `read_words` found in each reasoning.
+        references: The tables that the words were read with.
+        target: None holds the reasoning against all references. The right class of
+            each row holds it against that class's alone, and so leaks the label.
+        min_different: The fewest different words, 1 or more, that earn a BLEU.
+        without_words: What a reasoning of fewer different words gets.
+    """
     if min_different < 1:
         raise ValueError(f"min_different {min_different}: expected at least 1")
     said = count_different(words) >= min_different
@@ -104,7 +131,27 @@ def read_words(
     *,
     max_words: int | None = None,
 ) -> Words:
-    """The words that stand in a span of each row's bytes, the first `max_words` (T)."""
+    """The words that stand in a span of each row's bytes.
+
+    Args:
+        tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
+            is not looked for.
+        mask: True at the tokens of the completion, wherever they stand; the others are
+            not read. The stop token may be among them, as special tokens write nothing.
+            A row without a token is an empty text.
+        span: (first byte, byte after the last) of what is read, in bytes of the text;
+            an empty span has no words.
+        tables: Those of the vocabulary, made by `build_tables`.
+        references: Those of the descriptions: a word gets its index among theirs.
+        max_words: Only the first so many words are kept and counted, 1 or more; None
+            stands for T.
+    """
+    check_arrays(
+        "read_words",
+        tokens=(tokens, "*N T", int),
+        mask=(mask, "*N T", bool),
+        span=(span, "*N 2", int),
+    )
     width = tokens.shape[-1] if max_words is None else max_words
     if width < 1:
         raise ValueError(f"max_words {width}: expected at least 1")
@@ -142,7 +189,11 @@ def read_words(
 
 
 def count_different(words: Words) -> Int[Array, "*N"]:
-    """How many different words each row has, capitals and small letters being one."""
+    """How many different words each row has, capitals and small letters being one.
+
+    Args:
+        words: What `read_words` found; a row without words has 0.
+    """
     place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
     key = jnp.where(place < words.count[..., None], words.key, 0)
     ordered = jnp.sort(key, axis=-1)
@@ -155,7 +206,21 @@ def count_different(words: Words) -> Int[Array, "*N"]:
 def bleu(
     words: Words, references: RecitationTables, target: Int[Array, "*N"] | None = None
 ) -> Float[Array, "*N"]:
-    """BLEU-4 of rows of words against all references, or those of class `target`."""
+    """BLEU-4 of rows of words, from 0 to 1; `recitation_text.py` has the formula.
+
+    Args:
+        words: What `read_words` found with the same references; a row without a word,
+            or without one of a reference, scores 0.
+        references: Those of C classes.
+        target: A class from 0 to C - 1 for each row, whose references alone are held
+            against it; None holds all against it.
+    """
+    check_arrays(
+        "bleu",
+        index=(words.index, "*N W", int),
+        count=(words.count, "*N", int),
+        target=(target, "*N", int),
+    )
     row = jnp.zeros_like(words.count) if target is None else target + 1
     length = words.count
     product = jnp.ones(length.shape, jnp.float32)

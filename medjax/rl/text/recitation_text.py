@@ -1,6 +1,6 @@
-"""Sentence BLEU on the host: the definition `rl/recitation.py` is tested against.
+"""Sentence BLEU on the host: the definition `recitation.py` is tested against.
 
-BLEU-4 of a hypothesis h against references r, all lists of words (`rl/words.py`):
+BLEU-4 of a hypothesis h against references r, all lists of words (`words.py`):
 
     BLEU = min(1, exp(1 - |r*| / |h|)) * (p_1 p_2 p_3 p_4)^(1/4)
     p_1 = m_1 / |h|,   p_n = (m_n + 1) / (t_n + 1) for n > 1
@@ -29,7 +29,12 @@ ORDER = 4
 def sentence_bleu(
     words: Sequence[bytes], references: Sequence[Sequence[bytes]]
 ) -> float:
-    """BLEU-4 of a list of words, as above; references must not be empty."""
+    """BLEU-4 of a list of words, as above, from 0 to 1.
+
+    Args:
+        words: Those of the text, lower-cased as `split_words` gives them; none score 0.
+        references: One or more lists of words, each with a word in it.
+    """
     if not references or not all(references):
         raise ValueError("expected one or more references, each with a word in it")
     nearest = min((abs(len(r) - len(words)), len(r)) for r in references)[1]
@@ -58,7 +63,13 @@ def recitation_score(
 ) -> float:
     """How much of the references the first `max_words` words of a reasoning recite.
 
-    `without_words` where fewer than `min_different` of these words are different.
+    Args:
+        reasoning: The text between the think tags; bytes need not be UTF-8.
+        references: One or more descriptions, each with a word in it.
+        max_words: Only so many words are read, 1 or more; None reads all.
+        min_different: With fewer different words among these, the text gets the next
+            number and not its BLEU.
+        without_words: What a text of too few different words gets.
     """
     words = split_words(reasoning)[:max_words]
     if len(set(words)) < min_different:

@@ -28,7 +28,7 @@ _WORD = re.compile(rb"[0-9a-z\x80-\xff][0-9a-z\x80-\xe2\xee-\xff]*")
 
 
 def split_words(text: str | bytes) -> list[bytes]:
-    r"""The words of a text, in order.
+    r"""The words of a text, in order and lower-cased; a text without any has none.
 
     >>> split_words("T2-weighted, 2.5 mm: größer")
     [b't2', b'weighted', b'2', b'5', b'mm', b'gr\xc3\xb6\xc3\x9fer']

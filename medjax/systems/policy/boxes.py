@@ -1,17 +1,23 @@
 """What every grounding system shares: reading boxes, judging them, evaluation."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.rl.rewards import parsed_iou
 from medjax.rl.text.boxes import ParseTables, parse_completions
-from medjax.systems.policy.qwen25vl import sample_prompt
-from medjax.types import GroundingBatch, Key, TrainState
+from medjax.types import (
+    Decoding,
+    EvaluateFn,
+    GroundingBatch,
+    Key,
+    PolicyModel,
+    TrainState,
+)
 
 
 class Judged(NamedTuple):
@@ -44,50 +50,43 @@ def judge(
 
 
 def make_evaluate(
-    config: Qwen25VLConfig,
+    model: PolicyModel, tables: ParseTables, *, decoding: Decoding
+) -> EvaluateFn:
+    """The evaluation of a grounding policy, as `System.evaluate`; see `evaluate`."""
+    return partial(evaluate, model, tables, decoding)
+
+
+def evaluate(
+    model: PolicyModel,
     tables: ParseTables,
-    *,
-    max_tokens: int,
-    stop_tokens: Sequence[int],
-    pad: int,
-) -> Callable[[TrainState, GroundingBatch, Key], tuple[Predictions, dict[str, Array]]]:
-    """The evaluation of a grounding policy: one greedy answer a prompt.
+    decoding: Decoding,
+    state: TrainState,
+    batch: GroundingBatch,
+    key: Key,
+) -> tuple[Predictions, dict[str, Array]]:
+    """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Per example: `iou` (0 without a box), `parsed`, `well_formed`, `length` in tokens,
     and `valid`, 0 for rows that only fill a batch.
     """
-
-    def evaluate(
-        state: TrainState, batch: GroundingBatch, key: Key
-    ) -> tuple[Predictions, dict[str, Array]]:
-        rollout = sample_prompt(
-            config,
-            state.params,
-            batch.prompt,
-            batch.sample_id,
-            key,
-            group=1,
-            max_tokens=max_tokens,
-            stop_tokens=stop_tokens,
-            pad=pad,
-            temperature=0.0,
-        )
-        tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
-        judged = judge(tokens, mask, batch.boxes, tables)
-        metrics = {
-            "iou": judged.iou,
-            "parsed": judged.parsed,
-            "well_formed": judged.well_formed,
-            "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
-            "valid": batch.valid,
-        }
-        return Predictions(judged.boxes, tokens, mask), metrics
-
-    return evaluate
+    prefilled = model.prefill(state.params, batch.prompt)
+    rollout = model.sample(
+        state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
+    )
+    tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+    judged = judge(tokens, mask, batch.boxes, tables)
+    metrics = {
+        "iou": judged.iou,
+        "parsed": judged.parsed,
+        "well_formed": judged.well_formed,
+        "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+        "valid": batch.valid,
+    }
+    return Predictions(judged.boxes, tokens, mask), metrics
 
 
 def check_answers(
-    batch: GroundingBatch, tables: ParseTables, *, tau: float, names: Sequence[Any]
+    batch: GroundingBatch, tables: ParseTables, *, tau: float, names: Sequence[str]
 ) -> None:
     """Show that the ground truth, written in the prompt's frame, earns reward 1.
 

@@ -1,6 +1,7 @@
 """What every system about classes shares: reading labels, evaluation, the self-test."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,20 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import (
-    Prefill,
-    completion_logps,
-    encode_images,
-    prefill,
-)
 from medjax.rl.label_rewards import label_format_reward
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
-from medjax.rl.text.recitation_tables import RecitationTables
-from medjax.systems.policy.qwen25vl import sample
-from medjax.types import Key, LabelBatch, Params, TrainState
+from medjax.rl.text.reference_tables import RecitationTables
+from medjax.types import (
+    Decoding,
+    EvaluateFn,
+    Key,
+    LabelBatch,
+    Params,
+    PolicyModel,
+    Prefilled,
+    TrainState,
+)
 
 
 class Predictions(NamedTuple):
@@ -33,20 +35,35 @@ class Predictions(NamedTuple):
     mask: Bool[Array, "N T"]
 
 
+class Reading(NamedTuple):
+    """How completions about classes are read and weighed."""
+
+    tables: ParseTables  # of the policy's vocabulary
+    labels: LabelTables  # what counts as an answer
+    references: RecitationTables  # what the reasoning is compared with
+    # How each class is answered, stop token included, to be weighed: alike but for the
+    # label, so that the words around it decide nothing.
+    answers: Int[np.ndarray, "C T"]
+    answers_mask: Bool[np.ndarray, "C T"]
+    max_words: int | None = None  # of the reasoning that are read, see `read_words`
+
+
 def make_evaluate(
-    config: Qwen25VLConfig,
-    tables: ParseTables,
-    *,
-    labels: LabelTables,
-    references: RecitationTables,
-    answers: Int[np.ndarray, "C T"],
-    answers_mask: Bool[np.ndarray, "C T"],
-    max_tokens: int,
-    stop_tokens: Sequence[int],
-    pad: int,
-    max_words: int | None = None,
-) -> Callable[[TrainState, LabelBatch, Key], tuple[Predictions, dict[str, Array]]]:
-    """The evaluation of a policy that names classes: one greedy answer a prompt.
+    model: PolicyModel, reading: Reading, *, decoding: Decoding
+) -> EvaluateFn:
+    """The evaluation of a policy that names classes, as `System.evaluate`."""
+    return partial(evaluate, model, reading, decoding)
+
+
+def evaluate(
+    model: PolicyModel,
+    reading: Reading,
+    decoding: Decoding,
+    state: TrainState,
+    batch: LabelBatch,
+    key: Key,
+) -> tuple[Predictions, dict[str, Array]]:
+    """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Beside it every class's answer has its log-probability: what a policy knows that
     does not write such answers, as before it was taught to.
@@ -54,74 +71,66 @@ def make_evaluate(
     Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
     overlap of the reasoning with the descriptions of all classes, 0 without words),
     `think_words`, and `valid`, 0 for rows that only fill a batch.
-
-    Args:
-        config: the policy's sizes.
-        tables: of its vocabulary.
-        labels: to read answers.
-        references: what the reasoning is compared with.
-        answers: how each class is answered, stop token included, to be weighed: alike
-            but for the label, so that the words around it decide nothing.
-        answers_mask: of them.
-        max_tokens: T of an answer.
-        stop_tokens: end it.
-        pad: fills it up.
-        max_words: see `recitation_reward`.
     """
-
-    def evaluate(
-        state: TrainState, batch: LabelBatch, key: Key
-    ) -> tuple[Predictions, dict[str, Array]]:
-        features = encode_images(config, state.params, batch.prompt.images)
-        prefilled = prefill(config, state.params, batch.prompt, features)
-        rollout = sample(
-            config,
-            state.params,
-            prefilled,
-            batch.sample_id,
-            key,
-            group=1,
-            max_tokens=max_tokens,
-            stop_tokens=stop_tokens,
-            pad=pad,
-            temperature=0.0,
-        )
-        tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
-        parsed = parse_labels(tokens, mask, tables, labels)
-        overlap = recitation_reward(
-            tokens, mask, parsed.think, tables, references, max_words=max_words
-        )
-        metrics = {
-            "right": parsed.label == batch.label,
-            "parsed": parsed.parsed,
-            "well_formed": parsed.well_formed,
-            "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
-            "recitation": overlap,
-            "think_words": parsed.think_words,
-            "valid": batch.valid,
-        }
-        logp = answer_logps(config, state.params, prefilled, answers, answers_mask)
-        return Predictions(parsed.label, logp, tokens, mask), metrics
-
-    return evaluate
+    prefilled = model.prefill(state.params, batch.prompt)
+    rollout = model.sample(
+        state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
+    )
+    tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+    parsed = parse_labels(tokens, mask, reading.tables, reading.labels)
+    overlap = recitation_reward(
+        tokens,
+        mask,
+        parsed.think,
+        reading.tables,
+        reading.references,
+        max_words=reading.max_words,
+    )
+    metrics = {
+        "right": parsed.label == batch.label,
+        "parsed": parsed.parsed,
+        "well_formed": parsed.well_formed,
+        "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+        "recitation": overlap,
+        "think_words": parsed.think_words,
+        "valid": batch.valid,
+    }
+    logp = answer_logps(
+        model,
+        state.params,
+        prefilled,
+        reading.answers,
+        reading.answers_mask,
+        rows=len(batch.label),
+    )
+    return Predictions(parsed.label, logp, tokens, mask), metrics
 
 
 def answer_logps(
-    config: Qwen25VLConfig,
+    model: PolicyModel,
     params: Params,
-    prefilled: Prefill,
+    prefilled: Prefilled,
     answers: Int[Array | np.ndarray, "C T"],
     mask: Bool[Array | np.ndarray, "C T"],
+    *,
+    rows: int,
 ) -> Float[Array, "N C"]:
     """log pi(answer | prompt) of C answers to N prompts, one answer after the other.
 
     Memory holds the scores of one answer a prompt: [N, T, V].
+
+    Args:
+        model: the policy.
+        params: of the policy.
+        prefilled: the N prompts.
+        answers: tokens, each answer with its stop token.
+        mask: 1 = a token that counts; padding behind it has no part in the sum.
+        rows: N, which a base model's own record of prompts does not tell.
     """
-    rows = prefilled.next_position.shape[0]
 
     def total(answer: tuple[Array, Array]) -> Float[Array, "N"]:
         tokens, counted = (jnp.broadcast_to(x, (rows, 1, *x.shape)) for x in answer)
-        logp, _ = completion_logps(config, params, prefilled, tokens, counted)
+        logp, _ = model.score(params, prefilled, tokens, counted)
         return jnp.sum(jnp.where(counted, logp, 0), axis=(-2, -1))
 
     return jax.lax.map(total, (jnp.asarray(answers), jnp.asarray(mask))).T

@@ -5,8 +5,9 @@ rewards within the group, take a clipped policy gradient step. Rewards in Python
 it in two programs: sampling, and the rest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,35 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import init_params, param_axes
+from medjax.masked import masked_mean
 from medjax.rl.advantages import group_advantages
-from medjax.rl.reductions import masked_mean
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
 from medjax.sharding import optimizer_axes
-from medjax.systems.policy.learner import policy_step
-from medjax.systems.policy.qwen25vl import sample_prompt
-from medjax.types import Key, Params, Rollout, System, TrainState
+from medjax.systems.policy.learner import Teaching, policy_step
+from medjax.types import (
+    Decoding,
+    EvaluateFn,
+    GroundingBatch,
+    Key,
+    LabelBatch,
+    Params,
+    PolicyModel,
+    Rollout,
+    System,
+    TrainState,
+)
+
+
+class Carry(Protocol):
+    """A NamedTuple that a system carries beside parameters and optimiser."""
+
+    @property
+    def reference(self) -> Params:
+        """The frozen initial policy; () where the loss's `beta` is 0."""
+        ...
+
+    def _replace(self, **changes: Any) -> "Carry": ...  # noqa: ANN401
 
 
 class Scored(NamedTuple):
@@ -32,164 +52,198 @@ class Scored(NamedTuple):
     rewards: Mapping[str, Float[Array, "N G"]]  # by name; NaN = unscorable
     hits: Bool[Array, "N G"]  # the answer counts as right
     parsed: Bool[Array, "N G"]  # an answer could be read
-    aux: Any  # the system's carry after the step
-    metrics: Mapping[str, Array]  # its own
+    aux: Carry  # after the step
+    metrics: Mapping[str, Array]  # the system's own
 
 
 class ScoredBatch(NamedTuple):
     """A batch whose completions were sampled and scored on the host."""
 
-    batch: Any
+    batch: GroundingBatch | LabelBatch
     rollout: Rollout
     rewards: dict[str, Float[Array, "N G"]]  # by name; NaN = unscorable
 
 
+StartFn = Callable[[Params], Carry]  # of the reference
+ScoreFn = Callable[
+    [Any, Any, Rollout, Int[Array, ""]], Scored
+]  # (carry, batch, ., step)
+HostRewards = Callable[
+    [Any, Rollout, Any, Any], dict[str, Any]
+]  # likewise, on the host
+
+
+class Advantages(NamedTuple):
+    """What a run chooses of `group_advantages`, which says what each of it means."""
+
+    scale: str
+    ddof: int = 1
+    eps: float = 1e-4
+    floor: float = 1e-6
+    leave_one_out: bool = False
+
+
+class Step(NamedTuple):
+    """How a policy explores, and how it learns from what came of it."""
+
+    group: int  # G completions a prompt
+    decoding: Decoding
+    advantages: Advantages
+    reward_weights: Mapping[str, float]  # of every reward, the host's too
+    teaching: Teaching
+
+
+class Explorer(NamedTuple):
+    """The parts of an exploring system, as its functions take them."""
+
+    model: PolicyModel
+    optimizer: optax.GradientTransformation
+    start: StartFn
+    score: ScoreFn
+    step: Step
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the loss measures a KL term to the initial policy."""
+        return self.step.teaching.loss.beta != 0
+
+
 def build(
-    config: Qwen25VLConfig,
-    optimizer: optax.GradientTransformation,
-    evaluate: Callable[..., Any],
-    start: Callable[[Params], Any],
-    score: Callable[[Any, Any, Rollout, Int[Array, ""]], Scored],
-    *,
-    group: int,
-    max_tokens: int,
-    stop_tokens: Sequence[int],
-    pad: int,
-    sampling: Mapping[str, Any],
-    advantages: Mapping[str, Any],
-    loss: Mapping[str, Any],
-    reward_weights: Mapping[str, float],
-    iterations: int = 1,
-    accumulate: int = 1,
-    freeze_vision: bool = False,
-    logit_chunk: int | None = None,
-    host_rewards: Callable[..., dict[str, Any]] | None = None,
+    explorer: Explorer, evaluate: EvaluateFn, host_rewards: HostRewards | None = None
 ) -> System:
-    """The system; every option that a paper tunes is named by the caller.
+    """The system that samples, scores and learns.
 
     Args:
-        config: the policy's sizes.
-        optimizer: for its parameters.
-        evaluate: as `System.evaluate`.
-        start: reference -> the carry at the start, a NamedTuple with a `reference`, the
-            frozen initial policy, or () where the loss's `beta` is 0.
-        score: (carry, batch, rollout, step) -> what the completions earn. A batch has
-            `prompt`, `valid` and `sample_id`.
-        group: G completions a prompt.
-        max_tokens: T of a completion.
-        stop_tokens: end a completion.
-        pad: fills it up.
-        sampling: `temperature`, `top_k`, `top_p`.
-        advantages: options of `group_advantages`.
-        loss: options of `grpo_loss`; its `beta` decides whether a reference is kept.
-        reward_weights: of every reward, the host's too.
-        iterations: optimiser steps on each rollout.
-        accumulate: parts the batch's contexts are split into for the gradient.
-        freeze_vision: keep the vision tower out of the backward pass.
-        logit_chunk: see `completion_logps`.
+        explorer: its parts. `start` makes the carry from the reference, and `score`
+            says what completions earn: (carry, batch, rollout, step) -> Scored.
+        evaluate: becomes `System.evaluate`; training does not call it.
         host_rewards: rewards in Python. (batch, rollout, step, carry) on the host, the
-            carry without its reference -> {name: [N, G]}.
+            carry without its reference -> {name: [N, G]}. They split the step in two
+            programs.
     """
-    has_reference = loss["beta"] != 0
-
-    def init(key: Key, params: Params | None = None) -> TrainState:
-        params = init_params(config, key) if params is None else params
-        reference = jax.tree.map(jnp.copy, params) if has_reference else ()
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(params, optimizer.init(params), step, start(reference))
-
-    def explore(params: Params, batch: Any, key: Key) -> Rollout:
-        return sample_prompt(
-            config,
-            params,
-            batch.prompt,
-            batch.sample_id,
-            key,
-            group=group,
-            max_tokens=max_tokens,
-            stop_tokens=stop_tokens,
-            pad=pad,
-            **sampling,
-        )
-
-    def learn(
-        state: TrainState,
-        batch: Any,
-        rollout: Rollout,
-        host: Mapping[str, Float[Array, "N G"]],
-    ) -> tuple[TrainState, dict[str, Array]]:
-        reference = state.aux.reference
-        scored = score(state.aux, batch, rollout, state.step)
-        rewards = {**scored.rewards, **host}
-        total, reward_metrics = combine_rewards(
-            rewards, reward_weights, valid=batch.valid
-        )
-        reward_metrics |= reward_signal(rewards, batch.valid)
-        params, opt_state, step_metrics = policy_step(
-            config,
-            optimizer,
-            state.params,
-            state.opt_state,
-            reference if has_reference else None,
-            batch.prompt,
-            rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
-            group_advantages(total, valid=batch.valid, **advantages),
-            loss=loss,
-            iterations=iterations,
-            accumulate=accumulate,
-            freeze_vision=freeze_vision,
-            logit_chunk=logit_chunk,
-        )
-        metrics = {
-            **step_metrics,
-            **{f"reward_{name}": value for name, value in reward_metrics.items()},
-            **scored.metrics,
-            **_describe(batch.valid, rollout, scored, total),
-        }
-        step = state.step + 1
-        return TrainState(params, opt_state, step, scored.aux), metrics
-
-    def update(
-        state: TrainState, batch: Any, key: Key
-    ) -> tuple[TrainState, dict[str, Array]]:
-        return learn(state, batch, explore(state.params, batch, key), {})
-
-    def update_scored(
-        state: TrainState, scored: ScoredBatch, key: Key
-    ) -> tuple[TrainState, dict[str, Array]]:
-        del key  # what there was to draw is drawn
-        return learn(state, scored.batch, scored.rollout, scored.rewards)
-
-    explore_program = jax.jit(explore)
-    score_on_host = host_rewards or (lambda *_: {})
-
-    def prepare(state: TrainState, batch: Any, key: Key) -> ScoredBatch:
-        rollout = explore_program(state.params, batch, key)
-        carry = state.aux._replace(reference=())
-        seen = jax.device_get((batch, rollout, state.step, carry))
-        rewards = score_on_host(*seen)
-        shape = rollout.mask.shape[:2]
-        for name, values in rewards.items():
-            if jnp.shape(values) != shape:
-                raise ValueError(
-                    f"host reward {name!r}: expected shape {shape} (prompts, "
-                    f"completions), found {jnp.shape(values)}"
-                )
-        arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
-        return ScoredBatch(batch, rollout, arrays)
-
-    axes = param_axes(config)
-    shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
-    carry = jax.tree.map(lambda _: PartitionSpec(), jax.eval_shape(lambda: start(())))
-    state_axes = TrainState(
-        axes,
-        optimizer_axes(optimizer, shapes, axes),
-        PartitionSpec(),
-        carry._replace(reference=axes if has_reference else ()),
-    )
+    axes = state_axes(explorer)
+    start = partial(init, explorer)
     if host_rewards is None:
-        return System(init, update, evaluate, state_axes)
-    return System(init, update_scored, evaluate, state_axes, prepare)
+        return System(start, partial(update, explorer), evaluate, axes)
+    prepare = partial(score_on_host, jax.jit(partial(explore, explorer)), host_rewards)
+    return System(start, partial(update_scored, explorer), evaluate, axes, prepare)
+
+
+def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainState:
+    """The state before the first step, of random parameters or those given."""
+    params = explorer.model.init(key) if params is None else params
+    reference = jax.tree.map(jnp.copy, params) if explorer.has_reference else ()
+    step = jnp.zeros((), jnp.int32)
+    opt_state = explorer.optimizer.init(params)
+    return TrainState(params, opt_state, step, explorer.start(reference))
+
+
+def state_axes(explorer: Explorer) -> TrainState:
+    """Logical axis names of the state, a PartitionSpec in place of each array."""
+    axes = explorer.model.axes
+    shapes = jax.eval_shape(explorer.model.init, jax.random.key(0))
+    carry = jax.eval_shape(lambda: explorer.start(()))
+    replicated = jax.tree.map(lambda _: PartitionSpec(), carry)
+    return TrainState(
+        axes,
+        optimizer_axes(explorer.optimizer, shapes, axes),
+        PartitionSpec(),
+        replicated._replace(reference=axes if explorer.has_reference else ()),
+    )
+
+
+def explore(
+    explorer: Explorer, params: Params, batch: GroundingBatch | LabelBatch, key: Key
+) -> Rollout:
+    """G completions of each of the batch's prompts; the key is consumed."""
+    return explorer.model.sample(
+        params,
+        explorer.model.prefill(params, batch.prompt),
+        batch.sample_id,
+        key,
+        group=explorer.step.group,
+        decoding=explorer.step.decoding,
+    )
+
+
+def learn(
+    explorer: Explorer,
+    state: TrainState,
+    batch: GroundingBatch | LabelBatch,
+    rollout: Rollout,
+    host: Mapping[str, Float[Array, "N G"]],
+) -> tuple[TrainState, dict[str, Array]]:
+    """The step after sampling; `host` are rewards that were given in Python."""
+    step = explorer.step
+    scored = explorer.score(state.aux, batch, rollout, state.step)
+    rewards = {**scored.rewards, **host}
+    total, reward_metrics = combine_rewards(
+        rewards, step.reward_weights, valid=batch.valid
+    )
+    reward_metrics |= reward_signal(rewards, batch.valid)
+    params, opt_state, step_metrics = policy_step(
+        explorer.model,
+        explorer.optimizer,
+        state.params,
+        state.opt_state,
+        state.aux.reference if explorer.has_reference else None,
+        batch.prompt,
+        rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
+        group_advantages(total, valid=batch.valid, **step.advantages._asdict()),
+        teaching=step.teaching,
+    )
+    metrics = {
+        **step_metrics,
+        **{f"reward_{name}": value for name, value in reward_metrics.items()},
+        **scored.metrics,
+        **_describe(batch.valid, rollout, scored, total),
+    }
+    return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
+
+
+def update(
+    explorer: Explorer,
+    state: TrainState,
+    batch: GroundingBatch | LabelBatch,
+    key: Key,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The whole step in one program; the key is consumed."""
+    rollout = explore(explorer, state.params, batch, key)
+    return learn(explorer, state, batch, rollout, {})
+
+
+def update_scored(
+    explorer: Explorer, state: TrainState, scored: ScoredBatch, key: Key
+) -> tuple[TrainState, dict[str, Array]]:
+    """The second half of a split step, on what `score_on_host` made."""
+    del key  # what there was to draw is drawn
+    return learn(explorer, state, scored.batch, scored.rollout, scored.rewards)
+
+
+def score_on_host(
+    sampler: Callable[[Params, Any, Key], Rollout],
+    host_rewards: HostRewards,
+    state: TrainState,
+    batch: GroundingBatch | LabelBatch,
+    key: Key,
+) -> ScoredBatch:
+    """The first half of a split step: sample by a compiled program, score in Python.
+
+    Raises:
+        ValueError: a reward of another shape than [N, G]; it is named.
+    """
+    rollout = sampler(state.params, batch, key)
+    carry = state.aux._replace(reference=())
+    rewards = host_rewards(*jax.device_get((batch, rollout, state.step, carry)))
+    shape = rollout.mask.shape[:2]
+    for name, values in rewards.items():
+        if jnp.shape(values) != shape:
+            raise ValueError(
+                f"host reward {name!r}: expected shape {shape} (prompts, "
+                f"completions), found {jnp.shape(values)}"
+            )
+    arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
+    return ScoredBatch(batch, rollout, arrays)
 
 
 def _describe(

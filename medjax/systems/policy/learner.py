@@ -1,6 +1,6 @@
 """The policy-gradient step on sampled completions, prompts computed once per group."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +8,38 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import completion_logps, encode_images, prefill
+from medjax.masked import masked_mean
 from medjax.rl.grpo import grpo_loss
-from medjax.rl.reductions import loss_denominator, masked_mean
-from medjax.types import Params, Prompt, Rollout
+from medjax.rl.reductions import loss_denominator
+from medjax.types import Params, PolicyModel, Prompt, Rollout
+
+
+class Loss(NamedTuple):
+    """What a run chooses of `grpo_loss`, which says what each of it means."""
+
+    beta: float
+    clip_low: float
+    clip_high: float
+    reduction: str
+    dual_clip: float | None = None
+    kl: str = "k3"
+    kl_clamp: tuple[float, float] | None = None
+    kl_ratio: bool = False
+    ratio: str = "token"
+    surrogate: str = "clip"
+    max_length: int | None = None
+    off_policy_threshold: float | None = None
+    sapo_temperatures: tuple[float, float] = (1.0, 1.05)
+    vespo_positive: tuple[float, float] = (2.0, 3.0)
+    vespo_negative: tuple[float, float] = (3.0, 2.0)
+
+
+class Teaching(NamedTuple):
+    """How a policy learns from a rollout."""
+
+    loss: Loss
+    iterations: int = 1  # optimiser steps on each rollout
+    accumulate: int = 1  # parts that the contexts are split into for the gradient
 
 
 class Lesson(NamedTuple):
@@ -26,7 +53,7 @@ class Lesson(NamedTuple):
 
 
 def policy_step(
-    config: Qwen25VLConfig,
+    model: PolicyModel,
     optimizer: optax.GradientTransformation,
     params: Params,
     opt_state: Any,  # noqa: ANN401
@@ -35,61 +62,42 @@ def policy_step(
     rollout: Rollout,
     advantages: Float[Array, "N G"],
     *,
-    loss: Mapping[str, Any],
-    iterations: int = 1,
-    accumulate: int = 1,
-    freeze_vision: bool = False,
-    logit_chunk: int | None = None,
+    teaching: Teaching,
 ) -> tuple[Params, Any, dict[str, Array]]:
-    """`iterations` optimiser steps of `grpo_loss` on a rollout.
+    """Optimiser steps of `grpo_loss` on a rollout, `teaching.iterations` of them.
 
     With one iteration the old log-probabilities are the present ones without gradient;
     with more they are those before the first. The gradient of a batch split into
     `accumulate` parts is that of the whole: every part divides by the denominator of
-    the whole. Returns parameters, optimiser state and the last iteration's metrics.
+    the whole.
+
+    Args:
+        model: the policy; each prompt is computed once for its G completions.
+        optimizer: of the policy's parameters.
+        params: before the step.
+        opt_state: before the step.
+        reference: the frozen policy that the KL term is measured to. Without one the
+            loss's `beta` has to be 0.
+        prompt: what the completions answer.
+        rollout: whose `mask` is 0 in the rows that only fill a batch; they teach
+            nothing.
+        advantages: what each completion earned against its group; 0 teaches nothing.
+        teaching: the loss, and how often and in how many parts it is used.
+
+    Returns:
+        Parameters and optimiser state after the step, and the metrics of its last
+        iteration: those of `grpo_loss`, `entropy` in nats, `loss`, `grad_norm`.
     """
-
-    def score(
-        params: Params, prompt: Prompt, tokens: Array, mask: Array
-    ) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
-        features = encode_images(config, params, prompt.images)
-        if freeze_vision:
-            features = jax.lax.stop_gradient(features)
-        prefilled = prefill(config, params, prompt, features)
-        return completion_logps(
-            config, params, prefilled, tokens, mask, chunk=logit_chunk
-        )
-
-    def part_loss(
-        params: Params, lesson: Lesson, denominator: Float[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        logp, entropy = score(params, lesson.prompt, lesson.tokens, lesson.mask)
-        logp_ref = None
-        if reference is not None:
-            logp_ref, _ = score(reference, lesson.prompt, lesson.tokens, lesson.mask)
-            logp_ref = _rows(jax.lax.stop_gradient(logp_ref))
-        value, metrics = grpo_loss(
-            _rows(logp),
-            None if lesson.logp_old is None else _rows(lesson.logp_old),
-            lesson.advantages.reshape(-1),
-            _rows(lesson.mask),
-            logp_ref=logp_ref,
-            denominator=denominator,
-            **loss,
-        )
-        entropy = jax.lax.stop_gradient(entropy)
-        return value, metrics | {"entropy": masked_mean(entropy, lesson.mask)}
-
-    old = None
+    loss, iterations, accumulate = teaching
+    whole = Lesson(prompt, rollout.tokens, rollout.mask, advantages, None)
     if iterations > 1:
-        old, _ = score(params, prompt, rollout.tokens, rollout.mask)
-    whole = Lesson(prompt, rollout.tokens, rollout.mask, advantages, old)
+        whole = whole._replace(logp_old=lesson_logps(model, params, whole)[0])
     denominator = loss_denominator(
-        _rows(rollout.mask),
-        reduction=loss["reduction"],
-        max_length=loss.get("max_length"),
+        _rows(rollout.mask), reduction=loss.reduction, max_length=loss.max_length
     )
-    gradient = jax.value_and_grad(part_loss, has_aux=True)
+    gradient = jax.value_and_grad(
+        partial(lesson_loss, model, reference, loss), has_aux=True
+    )
 
     def iterate(
         carry: tuple[Params, Any], _: None
@@ -120,6 +128,41 @@ def policy_step(
         )
         metrics = jax.tree.map(lambda x: x[-1], metrics)
     return params, opt_state, metrics
+
+
+def lesson_logps(
+    model: PolicyModel, params: Params, lesson: Lesson
+) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+    """Log-probability of each of a lesson's tokens, and the entropy there, in nats."""
+    prefilled = model.prefill(params, lesson.prompt)
+    return model.score(params, prefilled, lesson.tokens, lesson.mask)
+
+
+def lesson_loss(
+    model: PolicyModel,
+    reference: Params | None,
+    loss: Loss,
+    params: Params,
+    lesson: Lesson,
+    denominator: Float[Array, ""],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """`grpo_loss` of a lesson under `params`, and its metrics with the entropy."""
+    logp, entropy = lesson_logps(model, params, lesson)
+    logp_ref = None
+    if reference is not None:
+        logp_ref, _ = lesson_logps(model, reference, lesson)
+        logp_ref = _rows(jax.lax.stop_gradient(logp_ref))
+    value, metrics = grpo_loss(
+        _rows(logp),
+        None if lesson.logp_old is None else _rows(lesson.logp_old),
+        lesson.advantages.reshape(-1),
+        _rows(lesson.mask),
+        logp_ref=logp_ref,
+        denominator=denominator,
+        **loss._asdict(),
+    )
+    entropy = jax.lax.stop_gradient(entropy)
+    return value, metrics | {"entropy": masked_mean(entropy, lesson.mask)}
 
 
 def split_contexts(lesson: Lesson, parts: int) -> Lesson:

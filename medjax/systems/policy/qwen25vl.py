@@ -1,24 +1,83 @@
-"""Completions of a policy for a batch of prompts, each prompt computed once."""
+"""Qwen2.5-VL as a `PolicyModel`: the one place where systems meet this base model.
 
-from collections.abc import Sequence
-from typing import Any
+Each prompt is computed once. What a run needs beside it to open and save a checkpoint
+(sizes, weights, folders) is named here too, so that nothing above imports the model.
+"""
+
+import os
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import (
+from medjax.models.qwen25vl import (
+    Cache,
     Prefill,
+    Qwen25VLConfig,
+    VisionConfig,
+    completion_logps,
+    config_from_hf,
     embed_tokens,
     encode_images,
     extend,
+    flatten_params,
+    hub_tensors,
+    init_params,
+    load_qwen25vl,
     logits,
-    prefill,
+    param_axes,
+    save_qwen25vl,
 )
-from medjax.models.qwen25vl.text import Cache
+from medjax.models.qwen25vl import prefill as prefill_prompt
 from medjax.rl.sampling import rollout_keys, sample_loop
-from medjax.types import Key, Params, Prompt, Rollout
+from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
+
+__all__ = [
+    "Qwen25VLConfig",
+    "VisionConfig",
+    "config_from_hf",
+    "load_weights",
+    "make_model",
+    "prefill",
+    "sample",
+    "save_qwen25vl",
+    "score",
+]
+
+
+def make_model(
+    config: Qwen25VLConfig,
+    *,
+    freeze_vision: bool = False,
+    logit_chunk: int | None = None,
+) -> PolicyModel:
+    """The policy as a record of functions of its parameters.
+
+    Args:
+        config: its sizes, and how it computes.
+        freeze_vision: no gradient flows into the vision tower, which then costs no
+            backward pass. Decoupled weight decay still moves its kernels.
+        logit_chunk: completion positions whose V scores are held at a time, see
+            `completion_logps`; None holds all.
+    """
+    return PolicyModel(
+        init=partial(init_params, config),
+        axes=param_axes(config),
+        prefill=partial(prefill, config, freeze_vision=freeze_vision),
+        sample=partial(sample, config),
+        score=partial(score, config, logit_chunk=logit_chunk),
+    )
+
+
+def prefill(
+    config: Qwen25VLConfig, params: Params, prompt: Prompt, *, freeze_vision: bool
+) -> Prefill:
+    """A prompt's images and text, computed once for all that follows it."""
+    features = encode_images(config, params, prompt.images)
+    if freeze_vision:
+        features = jax.lax.stop_gradient(features)
+    return prefill_prompt(config, params, prompt, features)
 
 
 def sample(
@@ -29,12 +88,7 @@ def sample(
     key: Key,
     *,
     group: int,
-    max_tokens: int,
-    stop_tokens: Sequence[int],
-    pad: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    decoding: Decoding,
 ) -> Rollout:
     """Sample `group` completions of each of N prompts; `key` is consumed.
 
@@ -44,11 +98,12 @@ def sample(
     """
     rows = prefilled.next_position.shape[0] * group
     start = jnp.repeat(prefilled.next_position, group)
-    shape = (config.layers, rows, max_tokens, config.kv_heads, config.head_dim)
+    length = decoding.max_tokens
+    shape = (config.layers, rows, length, config.kv_heads, config.head_dim)
     empty = Cache(
         jnp.zeros(shape, jnp.dtype(config.dtype)),
         jnp.zeros(shape, jnp.dtype(config.dtype)),
-        jnp.zeros((rows, max_tokens), bool),
+        jnp.zeros((rows, length), bool),
     )
 
     def step(
@@ -77,26 +132,55 @@ def sample(
         empty,
         jnp.repeat(first, group, axis=0),
         rollout_keys(key, sample_id, group),
-        max_tokens=max_tokens,
-        stop_tokens=stop_tokens,
-        pad=pad,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        max_tokens=length,
+        stop_tokens=decoding.ends.stop_tokens,
+        pad=decoding.ends.pad,
+        temperature=decoding.temperature,
+        top_k=decoding.top_k,
+        top_p=decoding.top_p,
     )
-    split = (rows // group, group, max_tokens)
+    split = (rows // group, group, length)
     return Rollout(*(field.reshape(split) for field in samples))
 
 
-def sample_prompt(
+def score(
     config: Qwen25VLConfig,
     params: Params,
-    prompt: Prompt,
-    sample_id: Int[Array, "N"],
-    key: Key,
-    **options: Any,
-) -> Rollout:
-    """`sample` from prompts that are not computed yet; the options are its own."""
-    features = encode_images(config, params, prompt.images)
-    prefilled = prefill(config, params, prompt, features)
-    return sample(config, params, prefilled, sample_id, key, **options)
+    prefilled: Prefill,
+    tokens: Int[Array, "N G T"],
+    mask: Bool[Array, "N G T"],
+    *,
+    logit_chunk: int | None,
+) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+    """Log-probabilities and entropies of completions, see `completion_logps`."""
+    return completion_logps(config, params, prefilled, tokens, mask, chunk=logit_chunk)
+
+
+def load_weights(
+    folder: str | os.PathLike[str],
+    shardings: Params,
+    *,
+    dtype: str = "float32",
+    param_dtype: str = "float32",
+) -> Params:
+    """A Hugging Face folder's parameters, each array placed as the tree says.
+
+    Raises:
+        ValueError: the folder holds other arrays than the tree; they are named.
+    """
+    wanted = flatten_params(shardings).keys()
+
+    def place(config: Qwen25VLConfig) -> Params:
+        differ = wanted ^ {tensor.path for tensor in hub_tensors(config)}
+        if differ:
+            raise ValueError(
+                f"{folder} is of another architecture than the config's policy: only "
+                f"one of them has {', '.join(sorted(differ))}; name the folder in the "
+                "config as well: model=FOLDER"
+            )
+        return shardings
+
+    loaded = load_qwen25vl(
+        folder, sharding_fn=place, dtype=dtype, param_dtype=param_dtype
+    )
+    return loaded[1]

@@ -1,7 +1,6 @@
 """Supervised fine-tuning on written answers: the warm start, and a baseline."""
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,66 +8,75 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import (
-    completion_logps,
-    encode_images,
-    init_params,
-    param_axes,
-    prefill,
-)
-from medjax.rl.reductions import masked_mean
+from medjax.masked import masked_mean
 from medjax.sharding import optimizer_axes
-from medjax.types import GroundingBatch, Key, Params, System, TrainState
+from medjax.types import (
+    EvaluateFn,
+    GroundingBatch,
+    Key,
+    LabelBatch,
+    Params,
+    PolicyModel,
+    System,
+    TrainState,
+)
 
 
 def build(
-    config: Qwen25VLConfig,
+    model: PolicyModel,
     optimizer: optax.GradientTransformation,
-    evaluate: Callable[..., Any],
-    *,
-    logit_chunk: int | None = None,
+    evaluate: EvaluateFn,
 ) -> System:
     """Minimise the mean negative log-probability of the answers' tokens, in nats.
 
     Args:
-        config: the policy's sizes.
-        optimizer: for its parameters.
-        evaluate: as `System.evaluate`.
-        logit_chunk: see `completion_logps`.
+        model: the policy.
+        optimizer: of its parameters.
+        evaluate: becomes `System.evaluate`; training does not call it.
     """
-
-    def init(key: Key, start: Params | None = None) -> TrainState:
-        params = init_params(config, key) if start is None else start
-        return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    def loss_fn(params: Params, batch: GroundingBatch) -> Float[Array, ""]:
-        features = encode_images(config, params, batch.prompt.images)
-        prefilled = prefill(config, params, batch.prompt, features)
-        mask = batch.answer_mask & batch.valid[:, None]
-        logp, _ = completion_logps(
-            config,
-            params,
-            prefilled,
-            batch.answer[:, None],
-            mask[:, None],
-            chunk=logit_chunk,
-        )
-        return -masked_mean(logp[:, 0], mask)
-
-    def update(
-        state: TrainState, batch: GroundingBatch, key: Key
-    ) -> tuple[TrainState, dict[str, Array]]:
-        del key  # nothing is drawn
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return TrainState(params, opt_state, state.step + 1), metrics
-
-    axes = param_axes(config)
-    shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
-    state_axes = TrainState(
-        axes, optimizer_axes(optimizer, shapes, axes), PartitionSpec()
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return System(
+        init=partial(init, model, optimizer),
+        update=partial(update, model, optimizer),
+        evaluate=evaluate,
+        axes=TrainState(
+            model.axes, optimizer_axes(optimizer, shapes, model.axes), PartitionSpec()
+        ),
     )
-    return System(init, update, evaluate, state_axes)
+
+
+def init(
+    model: PolicyModel,
+    optimizer: optax.GradientTransformation,
+    key: Key,
+    params: Params | None = None,
+) -> TrainState:
+    """The state before the first step, of random parameters or those given."""
+    params = model.init(key) if params is None else params
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def answer_loss(
+    model: PolicyModel, params: Params, batch: GroundingBatch | LabelBatch
+) -> Float[Array, ""]:
+    """Mean over the tokens of all valid rows' answers; 0 where there is none."""
+    prefilled = model.prefill(params, batch.prompt)
+    mask = batch.answer_mask & batch.valid[:, None]
+    logp, _ = model.score(params, prefilled, batch.answer[:, None], mask[:, None])
+    return -masked_mean(logp[:, 0], mask)
+
+
+def update(
+    model: PolicyModel,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: GroundingBatch | LabelBatch,
+    key: Key,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimiser step; metrics `loss` and `grad_norm`."""
+    del key  # nothing is drawn
+    loss, grads = jax.value_and_grad(partial(answer_loss, model))(state.params, batch)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    return TrainState(params, opt_state, state.step + 1), metrics

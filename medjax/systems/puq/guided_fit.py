@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from medjax.masked import masked_mean
 from medjax.models.denoiser import Regressor
-from medjax.rl.reductions import masked_mean
 from medjax.systems.puq.network import Design
 from medjax.systems.puq.reconstruction import image_moments, init_params, state_axes
 from medjax.types import Key, Params, QmriBatch, System, TrainState

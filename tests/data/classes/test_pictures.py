@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from medjax.data.boxes.slices import split_slices
 from medjax.data.classes.pictures import (
     PictureLook,
     balance_pictures,
@@ -12,6 +11,7 @@ from medjax.data.classes.pictures import (
     grade_pictures,
 )
 from medjax.data.volumes.atlas import PLANES
+from medjax.data.volumes.splits import split_slices
 from tests.data.toy_classes import make_pictures
 
 LOOK = PictureLook((40, 40), 20.0, 1.5, 0.0, 0.0, (1.0, 1.0))

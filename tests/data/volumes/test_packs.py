@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medjax.data.volumes.packs import PACKS, Pack, cache_dir, fetch_pack, find_pack
+from medjax.data.classes.nuclei import FLUORESCENCE
+from medjax.data.volumes.packs import Pack, cache_dir, fetch_pack, pack_sums
+from medjax.data.volumes.table import VOLUMES
 
 IMAGE, NOTICE = "toypack/data/image.nii", "toypack-1.0.dist-info/LICENSE"
 
@@ -128,10 +130,9 @@ def test_cache_folder_is_argument_then_environment_then_home(monkeypatch):
     assert cache_dir() == Path.home() / ".cache/medjax"
 
 
-def test_table_is_complete():
-    for pack in PACKS:
+def test_every_pack_says_what_it_is_and_whom_to_credit():
+    packs = {FLUORESCENCE, *(pack for row in VOLUMES.values() for pack in row.packs)}
+    assert len(packs) == len(pack_sums(tuple(packs))) == 4
+    for pack in packs:
         assert len(pack.sha256) == 64 and pack.licence and pack.credit
         assert any("LICENSE" in member for member in pack.members)
-        assert find_pack(pack.package) is pack
-    with pytest.raises(ValueError, match=r"'nosuch'.*nilearn"):
-        find_pack("nosuch")

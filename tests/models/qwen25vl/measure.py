@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import hub_tensors
 from medjax.models.qwen25vl.policy import encode_images, prefill, prompt_logits
+from medjax.models.qwen25vl.tensor_table import hub_tensors
 from medjax.systems.policy.qwen25vl import sample
 from tests.oracles import qwen25vl_inputs as inputs
 

@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import hub_tensors
 from medjax.models.qwen25vl.policy import init_params, param_axes
+from medjax.models.qwen25vl.tensor_table import hub_tensors
 from medjax.models.qwen25vl.weights import flatten_params
 
 # width, mlp, layers, heads, key heads, vocabulary, vision mlp, tied

@@ -1,9 +1,9 @@
 import json
 import resource
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors import safe_open
@@ -30,19 +30,6 @@ def stored_tensors(folder):
     return out
 
 
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name in found:
-        np.testing.assert_array_equal(found[name], expected[name], name)
-
-
-def assert_trees_equal(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("layout", ["published", "nested"])
 @pytest.mark.parametrize("limit", [10**9, 60_000])
 def test_round_trip(layout, limit, model, tmp_path):
@@ -57,13 +44,13 @@ def test_round_trip(layout, limit, model, tmp_path):
         max_shard_bytes=limit,
     )
     if layout == "published":
-        assert_same(stored_tensors(folder), tensors)
+        chex.assert_trees_all_equal(stored_tensors(folder), tensors)
     else:
         assert "model.visual.merger.ln_q.weight" in stored_tensors(folder)
         assert "model.language_model.norm.weight" in stored_tensors(folder)
     again, same = load_qwen25vl(folder)
     assert again == config
-    assert_trees_equal(same, params)
+    chex.assert_trees_all_equal(same, params, strict=True)
     assert [p.name for p in folder.parent.iterdir()] == ["folder"]
 
 
@@ -98,7 +85,7 @@ def test_stored_dtype(model, tmp_path):
     save_qwen25vl(tmp_path / "y", config, halves, token_ids=TOKEN_IDS)
     cast = {k: v.astype(jnp.bfloat16) for k, v in tensors.items()}
     for name in ("x", "y"):
-        assert_same(stored_tensors(tmp_path / name), cast)
+        chex.assert_trees_all_equal(stored_tensors(tmp_path / name), cast)
         content = json.loads((tmp_path / name / "config.json").read_text())
         assert content["torch_dtype"] == "bfloat16"
 
@@ -115,7 +102,7 @@ def test_sharded_parameters(model, tmp_path):
     save_qwen25vl(
         tmp_path / "x", config, jax.tree.map(place, params), token_ids=TOKEN_IDS
     )
-    assert_same(stored_tensors(tmp_path / "x"), tensors)
+    chex.assert_trees_all_equal(stored_tensors(tmp_path / "x"), tensors)
 
 
 def test_tokenizer_files_come_along(model, tmp_path):
@@ -142,7 +129,7 @@ def test_what_exists_is_kept_unless_told_otherwise(model, tmp_path):
         save_qwen25vl(target, config, params, token_ids=TOKEN_IDS)
     assert [p.name for p in target.iterdir()] == ["old"]
     save_qwen25vl(target, config, params, token_ids=TOKEN_IDS, overwrite=True)
-    assert_same(stored_tensors(target), tensors)
+    chex.assert_trees_all_equal(stored_tensors(target), tensors)
     assert not (target / "old").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,11 +98,7 @@ def test_chunked_scores_and_remat_and_unroll_change_nothing(
     value_and_grads, shared, config, chunk
 ):
     found = value_and_grads(partial(shared_logps, config=config, chunk=chunk))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
-        found,
-        shared,
-    )
+    chex.assert_trees_all_close(found, shared, rtol=2e-4, atol=2e-4)
 
 
 def test_cached_decoding_equals_one_pass(params, completions):

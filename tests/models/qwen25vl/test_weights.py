@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from medjax.models.qwen25vl.hub_tensors import nested_name
+from medjax.models.qwen25vl.tensor_table import nested_name
 from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
 from tests.models.qwen25vl.measure import random_tensors, write_folder
 

@@ -9,6 +9,7 @@ from medjax.data.boxes.batches import Record
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.evals.boxes import scores
 from medjax.recipes.boxes.score import make_answers, make_score
+from medjax.recipes.policy.task import Evaluation
 from medjax.systems.policy.boxes import Predictions
 
 TEXT = '<think>disc</think><answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'
@@ -65,6 +66,11 @@ def results(tokenizer, records=RECORDS):
         )
 
 
+EVALUATION = Evaluation(
+    every=0, batch=4, questions=1, limit=0, seed=0, bootstrap=20, level=0.9
+)
+
+
 def baselines(records):
     return {
         "no image: mean box": make_answers(
@@ -75,9 +81,7 @@ def baselines(records):
 
 def make(tokenizer, stage="grpo", before=None):
     earlier = {} if before is None else {"warm_start": before}
-    return make_score(
-        stage, tokenizer, baselines, num_samples=20, level=0.9, seed=0, before=earlier
-    )
+    return make_score(baselines, stage, tokenizer, EVALUATION, before=earlier)
 
 
 @pytest.fixture(scope="module")

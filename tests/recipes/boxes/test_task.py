@@ -3,26 +3,26 @@
 import pytest
 
 from medjax.data.prompting.chat import special_tokens
-from medjax.recipes.boxes.task import make_setup, self_test
+from medjax.recipes.boxes.task import self_test
 from medjax.recipes.policy.stages import (
     training_batches,
 )
-from tests.recipes.smoke import WHERE, sections, setup_sections
+from tests.recipes.smoke import make_setup, make_training
 
 
 @pytest.fixture(scope="module")
 def setup():
-    return make_setup(**WHERE, **setup_sections())
+    return make_setup()
 
 
-OPTIONS = sections()["warm_start"]
+OPTIONS = make_training().warm_start[0]
 
 
 def test_setup_joins_data_policy_and_prompt(setup):
-    config, encoding = setup.policy.config, setup.encoding
-    assert (config.vocab, config.width) == (400, 16)
+    policy, encoding = setup.policy.identity, setup.encoding
+    assert (policy["vocab"], policy["width"]) == (400, 16)
     assert setup.parts.identity["source"] == "synthetic"
-    assert setup.tables.vocab_bytes.shape[0] >= 400
+    assert setup.policy.tables.vocab_bytes.shape[0] >= 400
     assert encoding.style.system is None and not encoding.ramps
     sizes = encoding.buckets
     # 56 x 56 pixels: 8 x 8 patches, one window, 16 image tokens
@@ -45,7 +45,9 @@ def test_self_test_passes_and_names_boxes_that_whole_pixels_miss(setup):
 
 
 def test_prompts_end_where_the_answer_begins(setup):
-    batch = next(iter(training_batches(setup, OPTIONS, seed=0)))
+    batch = next(
+        iter(training_batches(setup, setup.task.train_batches, OPTIONS, seed=0))
+    )
     tokenizer = setup.policy.tokenizer
     row = batch.prompt.question
     text = tokenizer.decode(row.tokens[0][row.mask[0]])

@@ -10,11 +10,14 @@ from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.tasks import ClassQuestion, ClassTask, Wording
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.recipes.classes.score import (
+    Asked,
+    Probe,
     label_baselines,
     make_answers,
     make_score,
     most_likely,
 )
+from medjax.recipes.policy.task import Evaluation
 from medjax.systems.policy.classes import Predictions
 
 TEXT = "<think>thin slit</think><answer>1</answer>"
@@ -85,14 +88,15 @@ def results(tokenizer, records=RECORDS, said=SAID):
         yield found, metrics, records[rows]
 
 
-BASELINES = label_baselines(
-    TASK, TRAIN, seed=0, probe={"side": 2, "draws": 1, "penalty": 1e-3}
+BASELINES = label_baselines(TASK, TRAIN, seed=0, probe=Probe(2, 1, 1e-3))
+EVALUATION = Evaluation(
+    every=0, batch=4, questions=1, limit=0, seed=0, bootstrap=20, level=0.9
 )
 
 
 def make(tokenizer, stage="grpo", before=None):
-    how = {"num_samples": 20, "level": 0.9, "seed": 0, "before": before or {}}
-    return make_score(WORDING, TRAIN, TEST, BASELINES, stage, tokenizer, **how)
+    asked = Asked(TASK, TRAIN, TEST, BASELINES)
+    return make_score(asked, stage, tokenizer, EVALUATION, before=before or {})
 
 
 @pytest.fixture(scope="module")

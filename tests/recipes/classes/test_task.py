@@ -1,54 +1,94 @@
 """What stages about classes share: the setup, the rewards, the self-test."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.data.classes.sources import load_label_parts
 from medjax.data.classes.tasks import check_task
 from medjax.data.prompting.chat import special_tokens
 from medjax.recipes.classes import task
-from medjax.recipes.classes.task import label_setup, label_stage, label_words
+from medjax.recipes.classes.score import Probe
+from medjax.recipes.classes.task import (
+    LabelFlaws,
+    draw_batches,
+    label_run,
+    label_supervised_stage,
+    label_words,
+    self_test,
+)
 from medjax.recipes.policy.opening import open_policy
-from medjax.recipes.policy.stages import scoring, supervised_stage, training_batches
-from medjax.recipes.vrft_aug import make_label_style
+from medjax.recipes.policy.stages import scoring, training_batches
+from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.sections import read_section
+from medjax.recipes.vrft_aug import (
+    LabelData,
+    LabelPrompt,
+    label_stage,
+    label_style,
+    load_labels,
+    read_training,
+)
 from medjax.rl.label_rewards import fuzzy_grade_reward, grade_table, label_reward
 from medjax.rl.text.labels import label_tables, parse_labels
 from medjax.systems.policy.classes import Predictions
 from tests.recipes.smoke import WHERE
-from tests.recipes.smoke_labels import label_options, label_sections
+from tests.recipes.smoke_labels import label_sections
 
 PARSE = jax.jit(parse_labels)
 
 
+PROBE = Probe(side=8, draws=1, penalty=1e-3)
+
+
 def make(arg="", **changes):
-    found = load_label_parts(seed=0, **label_options(arg))
     sections = label_sections(arg, **changes)
-    style = make_label_style(sections["prompt"], found)
+    source = load_labels(read_section(LabelData, "data", sections["data"]), seed=0)
+    prompt = read_section(LabelPrompt, "prompt", sections["prompt"])
+    style = label_style(prompt, source)
     _, finish = open_policy(sections["policy"])
-    policy = finish(*label_words(found, style), style=style)
-    setup = label_setup(
-        found,
-        policy,
+    run = label_run(
+        source,
+        finish(*label_words(source, style), style=style),
         style,
-        room=sections["prompt"]["room"],
+        room=prompt.room,
         ramps=False,
-        probe=sections["data"]["probe"],
-        evaluation=sections["evaluation"],
+        probe=PROBE,
+        evaluation=read_section(Evaluation, "evaluation", sections["evaluation"]),
         **WHERE,
     )
-    return found, setup, sections["train"]["grpo"]
+    return run, read_training(sections["warm_start"], sections["train"])
 
 
-def with_reasons(found, setup, reasons):
+def with_reasons(run, reasons):
     """The same run with other reasonings in its supervised answers."""
-    other = found._replace(wording=found.wording._replace(reasons=reasons))
-    where = {"room": 512, "ramps": False, "probe": {}, **WHERE}
-    style, evaluation = setup.encoding.style, setup.evaluation
-    return other, label_setup(
-        other, setup.policy, style, evaluation=evaluation, **where
+    wording = run.source.wording._replace(reasons=reasons)
+    style, evaluation = run.setup.encoding.style, run.setup.evaluation
+    return label_run(
+        run.source._replace(wording=wording),
+        run.setup.policy,
+        style,
+        room=512,
+        ramps=False,
+        probe=PROBE,
+        evaluation=evaluation,
+        **WHERE,
     )
+
+
+def draw(run, training, noise=0.0):
+    flawed = partial(draw_batches, LabelFlaws(noise), run.source.wording)
+    options, _ = training.warm_start
+    return next(iter(training_batches(run.setup, flawed, options, seed=0)))
+
+
+def grpo(run, training, **changes):
+    options, rewards = training.grpo
+    own = {name: changes.pop(name) for name in rewards._fields if name in changes}
+    options, rewards = options._replace(**changes), rewards._replace(**own)
+    return label_stage("grpo", run, options, rewards, before={})
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +97,12 @@ def graded():
 
 
 def test_a_question_tells_the_options_and_what_is_known(graded):
-    found, setup, _ = graded
-    batch = next(iter(training_batches(setup, label_sections()["warm_start"], seed=0)))
-    tokenizer, row = setup.policy.tokenizer, batch.prompt.question
+    run, training = graded
+    batch = draw(run, training)
+    tokenizer, row = run.setup.policy.tokenizer, batch.prompt.question
     text = tokenizer.decode(row.tokens[0][row.mask[0]])
     assert "Grades: 0 tiny, 1 small" in text
-    for known in found.wording.knowledge:
+    for known in run.source.wording.knowledge:
         assert known in text
     answer = batch.answer[0][batch.answer_mask[0]]
     assert answer[-1] == special_tokens(tokenizer).stop
@@ -71,15 +111,11 @@ def test_a_question_tells_the_options_and_what_is_known(graded):
 
 
 def test_noisy_answers_leave_the_labels_true(graded):
-    _, setup, _ = graded
-    options = label_sections()["warm_start"]
-    noisy, clean = (
-        next(iter(training_batches(setup, options | {"noise": noise}, seed=0)))
-        for noise in (1.0, 0.0)
-    )
+    run, training = graded
+    noisy, clean = (draw(run, training, noise) for noise in (1.0, 0.0))
     np.testing.assert_array_equal(noisy.label, clean.label)
     assert (noisy.answer != clean.answer).any(axis=1).all()
-    setup.kind.check(setup)
+    self_test(run, min_words=1)
 
 
 def test_baselines_know_the_training_part_as_it_is(tmp_path):
@@ -91,9 +127,9 @@ def test_baselines_know_the_training_part_as_it_is(tmp_path):
         name = "solid" if n % 4 else "cyst"
         lines.append(f"{n}.png,{name},{'train' if n < 8 else 'test'}")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
-    found, setup, _ = make(f"data={tmp_path},prompt=off,recite=none")
-    assert setup.parts.train.count == 12
-    stage = supervised_stage("sft", setup, label_sections()["warm_start"], before={})
+    run, training = make(f"data={tmp_path},prompt=off,recite=none")
+    assert run.setup.parts.train.count == 12
+    stage = label_supervised_stage("sft", run, *training.warm_start, before={})
     (batch, records), *_ = stage.eval_batches()
     tokens = np.full((len(batch.valid), 2), 0, np.int32)
     nothing = Predictions(
@@ -116,30 +152,28 @@ def test_classes_are_weighed_by_their_label_alone(monkeypatch):
     """The reasonings of supervised answers differ, and would weigh more than labels."""
     seen = {}
     monkeypatch.setattr(
-        task, "make_evaluate", lambda *_, **options: seen.update(options)
+        task, "make_evaluate", lambda _, reading, **__: seen.update(reading._asdict())
     )
-    _, setup, _ = make()
-    supervised_stage("sft", setup, label_sections()["warm_start"], before={})
+    run, training = make()
+    label_supervised_stage("sft", run, *training.warm_start, before={})
     texts = [
-        setup.policy.tokenizer.decode(row[mask][:-1])
+        run.setup.policy.tokenizer.decode(row[mask][:-1])
         for row, mask in zip(seen["answers"], seen["answers_mask"], strict=True)
     ]
     assert texts == [f"<think></think><answer>{n}</answer>" for n in range(5)]
 
 
 def test_evaluation_asks_every_question_once(graded):
-    _, setup, _ = graded
+    setup = graded[0].setup
     fields = scoring(setup, "grpo", before={})
     records = [r for _, some in fields["eval_batches"]() for r in some]
-    assert len({r.sample_id for r in records}) == setup.evaluation["limit"] == 16
+    assert len({r.sample_id for r in records}) == setup.evaluation.limit == 16
 
 
 def test_the_stages_systems_have_the_same_parameters(graded):
-    found, setup, options = graded
-    first = supervised_stage(
-        "warm_start", setup, label_sections()["warm_start"], before={}
-    )
-    second = label_stage("grpo", setup, options, found, before={})
+    run, training = graded
+    first = label_supervised_stage("warm_start", run, *training.warm_start, before={})
+    second = grpo(run, training)
     assert first.system.axes.params == second.system.axes.params
     assert second.identity["options"]["grade_rule"] == "sixteenth"
     assert second.identity["data"]["descriptions"]
@@ -148,23 +182,16 @@ def test_the_stages_systems_have_the_same_parameters(graded):
 
 
 def test_a_python_reward_splits_the_step(graded, tmp_path):
-    found, setup, options = graded
     file = tmp_path / "mine.py"
     file.write_text("def short(completions, **_):\n    return [1] * len(completions)\n")
-    mine = {"python_rewards": {"short": f"{file}:short"}}
-    stage = label_stage("grpo", setup, options | mine, found, before={})
+    stage = grpo(*graded, python_rewards={"short": f"{file}:short"})
     assert stage.system.prepare is not None
     with pytest.raises(FileNotFoundError, match="gone.py"):
-        mine = {"python_rewards": {"short": "gone.py:short"}}
-        label_stage("grpo", setup, options | mine, found, before={})
+        grpo(*graded, python_rewards={"short": "gone.py:short"})
 
 
 def test_grade_rules_fit_the_task(graded):
-    found, setup, options = graded
-
-    def stage(**changes):
-        return label_stage("grpo", setup, options | changes, found, before={})
-
+    stage = partial(grpo, *graded)
     stage(grade_table=(1, 0.5, 0.1))
     with pytest.raises(ValueError, match="'half'.*sixteenth"):
         stage(grade_rule="half")
@@ -177,10 +204,10 @@ def test_grade_rules_fit_the_task(graded):
 
 
 def test_classes_without_an_order_have_no_near_grades():
-    found, setup, options = make("task=shapes")
-    label_stage("grpo", setup, options, found, before={})
+    run, training = make("task=shapes")
+    grpo(run, training)
     with pytest.raises(ValueError, match=r"shapes: its classes are not .*grade=exact"):
-        label_stage("grpo", setup, options | {"grade": "fuzzy"}, found, before={})
+        grpo(run, training, grade="fuzzy")
 
 
 def test_knowledge_that_does_not_fit_is_named(graded):
@@ -189,10 +216,9 @@ def test_knowledge_that_does_not_fit_is_named(graded):
 
 
 def test_a_ground_truth_without_reasoning_is_found(graded):
-    found, setup, options = graded
-    silent, bare = with_reasons(found, setup, ("",) * 5)
-    stage = label_stage("grpo", bare, options, silent, before={})
-    setup.kind.check(setup)
+    run, training = graded
+    stage = grpo(with_reasons(run, ("",) * 5), training)
+    self_test(run, min_words=1)
     with pytest.raises(ValueError, match=r"(?s)self-test: .*after 0 words"):
         stage.check()
 
@@ -213,14 +239,15 @@ def test_a_ground_truth_without_reasoning_is_found(graded):
 )
 def test_what_is_no_grade_earns_nothing(graded, answer, label):
     """Through the run's own tokenizer and tables, as its completions are read."""
-    found, setup, _ = graded
-    forms = check_task(found.wording.task, setup.encoding.style.answer)
+    run, _ = graded
+    source, setup = run.source, run.setup
+    forms = check_task(source.wording.task, setup.encoding.style.answer)
     text = f"<think>small</think><answer>{answer}</answer>"
     tokens = np.full((1, 40), special_tokens(setup.policy.tokenizer).pad, np.int32)
     ids = setup.policy.tokenizer.encode(text, add_special_tokens=False)
     tokens[0, : len(ids)] = ids
     mask = np.arange(40)[None] < len(ids)
-    read = PARSE(tokens, mask, setup.tables, label_tables(forms))
+    read = PARSE(tokens, mask, setup.policy.tables, label_tables(forms))
     assert int(read.label[0]) == label
     target = np.ones(1, np.int32)
     assert float(label_reward(read.label, target)[0]) == (label == 1)
@@ -230,14 +257,16 @@ def test_what_is_no_grade_earns_nothing(graded, answer, label):
 
 def test_a_class_that_the_first_pictures_do_not_show_is_checked_too(graded):
     """A reasoning without words of one class alone, whatever the first pictures are."""
-    found, setup, _ = graded
-    rows = next(
-        iter(setup.kind.eval_batches(setup.parts, setup.encoding, batch=16, seed=0))
+    run, _ = graded
+    setup, wording = run.setup, run.source.wording
+    batches = setup.task.eval_batches(
+        setup.parts, setup.encoding, batch=16, seed=0, limit=None
     )
+    rows = next(iter(batches))
     unseen = next(n for n in range(5) if n not in rows[0].label[:1])
-    reasons = list(found.wording.reasons)
+    reasons = list(wording.reasons)
     reasons[unseen] = "."
-    _, bare = with_reasons(found, setup, tuple(reasons))
-    name = found.wording.task.classes[unseen]
+    bare = with_reasons(run, tuple(reasons))
+    name = wording.task.classes[unseen]
     with pytest.raises(ValueError, match=rf"(?s)self-test: .*{name}'.*after 0 words"):
-        bare.kind.check(bare)
+        self_test(bare, min_words=1)

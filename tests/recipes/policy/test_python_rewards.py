@@ -12,9 +12,10 @@ from medjax.data.prompting.chat import Style, corpus, longest_answers, sample_an
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.data.prompting.tokenizer import ANSWER_TAGS, train_tokenizer
+from medjax.recipes.boxes.task import box_columns
+from medjax.recipes.classes.task import label_columns
+from medjax.recipes.policy import python_rewards
 from medjax.recipes.policy.python_rewards import (
-    box_columns,
-    label_columns,
     load_reward,
     make_host_rewards,
 )
@@ -83,7 +84,7 @@ def test_records_are_those_of_the_batch(views, encoding, batch):
         assert record.query in encoding.tokenizer.decode(row[mask])
 
 
-def test_functions_get_texts_and_columns(views, encoding, batch):
+def test_functions_get_texts_and_columns(views, encoding, batch, monkeypatch):
     seen = {}
 
     def says_structure(completions, structure, **columns):
@@ -93,8 +94,9 @@ def test_functions_get_texts_and_columns(views, encoding, batch):
             for text, name in zip(completions, structure, strict=True)
         ]
 
+    monkeypatch.setattr(python_rewards, "load_reward", lambda place: says_structure)
     rewards = make_host_rewards(
-        {"says": says_structure},
+        {"says": "mine.py:says_structure"},
         encoding.tokenizer,
         find_records(views, encoding, seed=5),
         box_columns,
@@ -127,9 +129,11 @@ def test_classes_have_columns_of_their_own():
     assert {len(column) for column in found.values()} == {2}
 
 
-def test_a_wrong_count_is_named(views, encoding, batch):
+def test_a_wrong_count_is_named(views, encoding, batch, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def short(completions, **_):\n    return [1.0]\n")
     rewards = make_host_rewards(
-        {"short": lambda completions, **_: completions[:-1] and [1.0]},
+        {"short": f"{file}:short"},
         encoding.tokenizer,
         find_records(views, encoding, seed=5),
         box_columns,
@@ -144,7 +148,7 @@ def test_functions_are_loaded_from_a_file(tmp_path):
     file.write_text(
         "def longer(completions, **_):\n    return [*map(len, completions)]\n"
     )
-    assert load_reward(f"{file}:longer")(["abc", ""]) == [3, 0]
+    assert load_reward(f"{file}:longer")(completions=["abc", ""]) == [3, 0]
     with pytest.raises(ValueError, match="no function 'shorter'"):
         load_reward(f"{file}:shorter")
     with pytest.raises(FileNotFoundError, match=r"FILE\.py:NAME"):

@@ -9,7 +9,7 @@ import pytest
 
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
-from medjax.mri.signal import signal_model
+from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.predict import predict
 from medjax.recipes.qmri.setup import make_setup
 from medjax.report.qmri import write_png

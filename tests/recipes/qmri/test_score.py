@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medjax.data.qmri.batches import SliceRecord
-from medjax.mri.signal import signal_model
+from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.score import INVIVO, collect, make_score, score_maps
 from medjax.systems.puq.maps import Maps, Quantity
 

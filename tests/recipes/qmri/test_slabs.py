@@ -8,7 +8,7 @@ import pytest
 
 from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.fit import FitResult, FitStatus, fit_map
-from medjax.mri.signal import signal_model
+from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.slabs import empty_maps, fitted_slices
 
 SHAPE = (4, 5)

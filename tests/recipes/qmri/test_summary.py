@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medjax.mri.fit import FitStatus
-from medjax.mri.signal import signal_model
+from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.slabs import empty_maps
 from medjax.recipes.qmri.summary import Seen, empty_slices, ranges, see, summarise
 

@@ -21,8 +21,8 @@ from medjax.rl.text.recitation import (
     read_words,
     recitation_reward,
 )
-from medjax.rl.text.recitation_tables import recitation_tables
 from medjax.rl.text.recitation_text import recitation_score
+from medjax.rl.text.reference_tables import recitation_tables
 from medjax.rl.text.words import split_words
 from tests.oracles.completions import mutate
 from tests.oracles.descriptions import ORGANS, SENTENCES, real_sentences, recite

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri.signal import signal
+from medjax.mri.signals import signal
 from medjax.mri.subspace import exponential_basis
 from medjax.systems.puq import maps as quantification
 from medjax.systems.puq.maps import (

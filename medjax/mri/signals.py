@@ -34,7 +34,10 @@ Amplitudes = tuple[Inexact[Array, "*N"], ...]
 
 
 class SignalModel(NamedTuple):
-    """What fits, bounds and simulations need to know of a model; hashable."""
+    """What fits, bounds and simulations need to know of a model; hashable.
+
+    `signal_model` and `vfa_model` make them.
+    """
 
     name: str
     parameters: tuple[str, ...]
@@ -147,7 +150,10 @@ MODELS = {m.name: m for m in (T2, T2STAR, T2_OFFSET, T1_IR, T1_IR3, T1_SR)}
 
 
 def vfa_model(repetition_time: float) -> SignalModel:
-    """The model t1_vfa at a repetition time [s].
+    """The model t1_vfa at a repetition time.
+
+    Args:
+        repetition_time: Seconds, above 0 and at most 10 (more looks like milliseconds).
 
     Raises:
         ValueError: a repetition time that is not positive, or not in seconds.
@@ -166,7 +172,12 @@ def vfa_model(repetition_time: float) -> SignalModel:
 
 
 def signal_model(name: str, *, repetition_time: float | None = None) -> SignalModel:
-    """A model by its name; t1_vfa alone takes a repetition time [s].
+    """A model by its name.
+
+    Args:
+        name: t2, t2star, t2_offset, t1_ir, t1_ir3, t1_sr or t1_vfa: see the table of
+            the module.
+        repetition_time: Seconds, above 0 and at most 10; for t1_vfa, and for it alone.
 
     Raises:
         ValueError: an unknown name, a repetition time missing or without a use.
@@ -186,9 +197,13 @@ def signal(
     """S(t) of any model, in the dtype of the parameters that are arrays.
 
     Args:
-        model: one of this module.
-        parameters: by name, scalars or [*N]; s0 and offset may be complex.
-        times: [E], or [E, *N] where voxels differ (actual flip angles, say).
+        model: As `signal_model` gives it.
+        parameters: By name, exactly the model's: numbers or arrays that broadcast to
+            the voxels [*N]. Time constants are seconds, and above 0 (0, a negative or
+            non-finite one is not refused: the formula gives NaN, Inf or a curve without
+            a meaning); s0 and offset are in the unit of the image and may be complex.
+        times: Seconds (flip angles: radians), in any order and not checked; one list
+            for all voxels, or one for each where they differ (actual flip angles, say).
 
     Raises:
         ValueError: a parameter is missing or not one of the model's.
@@ -222,6 +237,13 @@ def signal_t2(
 ) -> Inexact[Array, "E *N"]:
     """s0 exp(-t/T2) + offset, for T2* as well.
 
+    Args:
+        s0: Signal at time 0, in the unit of the image; real or complex, a number or an
+            array that broadcasts with the others to the voxels [*N].
+        t2: T2 in seconds, above 0: not checked, 0 gives NaN at time 0.
+        times: Echo times in seconds, for all voxels or for each.
+        offset: What remains at late times, in the unit of s0; None = 0.
+
     >>> [round(float(x), 3) for x in signal_t2(1.0, 0.08, [0.0, 0.08])]
     [1.0, 0.368]
     """
@@ -233,7 +255,16 @@ def signal_t2(
 def signal_t1_ir(
     s0: Value, t1: Value, times: Times, *, efficiency: Value | None = None
 ) -> Inexact[Array, "E *N"]:
-    """s0 (1 - 2 efficiency exp(-t/T1)): inversion recovery; efficiency None is 1."""
+    """s0 (1 - 2 efficiency exp(-t/T1)): inversion recovery, signed.
+
+    Args:
+        s0: Signal when all has recovered, in the unit of the image; real or complex, a
+            number or an array that broadcasts with the others to the voxels [*N].
+        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
+        times: Inversion times in seconds, for all voxels or for each.
+        efficiency: Without a unit: 1 is a full inversion, 0.5 a saturation, 0 neither.
+            None = 1.
+    """
     if efficiency is None:
         return signal(T1_IR, {"s0": s0, "t1": t1}, times)
     return signal(T1_IR3, {"s0": s0, "t1": t1, "efficiency": efficiency}, times)
@@ -242,14 +273,36 @@ def signal_t1_ir(
 def signal_saturation_recovery(
     s0: Value, t1: Value, times: Times
 ) -> Inexact[Array, "E *N"]:
-    """s0 (1 - exp(-t/T1))."""
+    """s0 (1 - exp(-t/T1)).
+
+    Args:
+        s0: Signal when all has recovered, in the unit of the image; real or complex, a
+            number or an array that broadcasts with `t1` to the voxels [*N].
+        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
+        times: Times from saturation to excitation in seconds, for all voxels or for
+            each.
+    """
     return signal(T1_SR, {"s0": s0, "t1": t1}, times)
 
 
 def signal_vfa(
     s0: Value, t1: Value, angles: Times, *, repetition_time: float
 ) -> Inexact[Array, "E *N"]:
-    """Ernst's signal at flip angles [rad]; with a B1 map the actual ones, [E, *N]."""
+    """Ernst's signal of the spoiled gradient echo, without T2*.
+
+        s0 sin(a) (1 - E) / (1 - cos(a) E),   E = exp(-TR/T1)
+
+    Args:
+        s0: Signal after 90 degrees from full recovery, in the unit of the image; real
+            or complex, a number or an array that broadcasts with `t1` to the voxels.
+        t1: T1 in seconds, above 0: not checked.
+        angles: Flip angles in radians; with a B1 map the actual ones, one list for each
+            voxel. 0 gives 0.
+        repetition_time: TR in seconds, above 0 and at most 10.
+
+    Raises:
+        ValueError: a repetition time out of its range.
+    """
     return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)
 
 
@@ -259,9 +312,11 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
     What is traced has no values to check.
 
     Args:
-        times: [E] or [E, *N], seconds, or radians for t1_vfa.
-        model: which one.
-        count: contrasts the images have.
+        times: Seconds, or radians for t1_vfa: finite, at least 0, at most
+            `model.longest` (more looks like milliseconds or degrees), and as many
+            different ones as the model has parameters. For all voxels or for each.
+        model: As `signal_model` gives it.
+        count: How many contrasts the images have; None = not compared.
 
     Raises:
         ValueError: with what was expected, what was found and the way out.

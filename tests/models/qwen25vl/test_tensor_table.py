@@ -1,7 +1,7 @@
 import pytest
 
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.hub_tensors import (
+from medjax.models.qwen25vl.tensor_table import (
     hub_tensors,
     nested_name,
     published_name,

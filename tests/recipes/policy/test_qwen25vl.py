@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,28 +10,15 @@ from jax.sharding import SingleDeviceSharding
 
 from medjax.data.prompting.chat import Style, answer_text, sample_answers
 from medjax.data.prompting.layout import Geometry
-from medjax.recipes.policy.opening import (
-    load_params,
-    pretrained_policy,
-    save_policy,
-    tiny_geometry,
-    tiny_policy,
-)
-from tests.tiny import tiny_params
+from medjax.recipes.policy.opening import load_params, open_policy
+from tests.recipes.smoke import draw_params
 
 STYLE = Style(None, "", "object")
 TEXTS = ("Where is the disc?", "Find the cross.")
 ANSWERS = sample_answers(("disc", "cross"), style="object")
-VISION = {
-    "depth": 1,
-    "width": 16,
-    "mlp": 16,
-    "heads": 2,
-    "full_blocks": [0],
-    "patch": 7,
-    "window": 28,
-}
-SIZES = {
+SECTION = {
+    "path": "",
+    "vocab": 400,
     "width": 16,
     "mlp": 16,
     "layers": 1,
@@ -41,14 +27,29 @@ SIZES = {
     "head_dim": 8,
     "mrope_section": [2, 1, 1],
     "tied": False,
+    "scan_unroll": 1,
+    "vision": {
+        "depth": 1,
+        "width": 16,
+        "mlp": 16,
+        "heads": 2,
+        "full_blocks": [0],
+        "patch": 7,
+        "window": 28,
+    },
+    "min_pixels": 28 * 28,
+    "max_pixels": 56 * 56,
+    "dtype": "float32",
+    "param_dtype": "float32",
+    "remat": "none",
+    "freeze_vision": False,
+    "logit_chunk": None,
 }
-BOUNDS = {"min_pixels": 28 * 28, "max_pixels": 56 * 56}
-HOW = {"dtype": "float32", "param_dtype": "float32"}
 
 
 def make(**changes):
-    options = {"style": STYLE, "vocab": 400, "vision": VISION, **BOUNDS, **SIZES}
-    return tiny_policy(TEXTS, ANSWERS, **(options | changes))
+    _, finish = open_policy(SECTION | changes)
+    return finish(TEXTS, ANSWERS, style=STYLE)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,14 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def weights(tiny):
-    return tiny_params(tiny.config)
+    return draw_params(tiny.model)
 
 
 @pytest.fixture(scope="module")
 def folder(tiny, weights, tmp_path_factory):
     """The tiny policy as a Hugging Face folder."""
     path = tmp_path_factory.mktemp("hub") / "tiny"
-    save_policy(path, tiny, weights)
+    tiny.save(path, weights)
     return path
 
 
@@ -74,13 +75,15 @@ def placement(tree):
 
 
 def test_tiny_policy_is_what_its_options_say(tiny):
-    assert tiny.start is None
-    assert (tiny.config.vocab, tiny.config.width) == (400, 16)
-    assert tiny.config.vision.full_blocks == (0,)
-    assert tiny.config.mrope_section == (2, 1, 1)
-    hash(tiny.config)  # jit's static arguments need it
+    assert tiny.load is None
+    assert (tiny.identity["vocab"], tiny.identity["width"]) == (400, 16)
+    assert tiny.identity["vision"]["full_blocks"] == (0,)
+    assert tiny.identity["mrope_section"] == (2, 1, 1)
     assert tiny.geometry == Geometry(7, 2, 2, 28, 28 * 28, 56 * 56)
-    assert tiny.geometry == tiny_geometry(VISION, **BOUNDS)
+    assert tiny.geometry == open_policy(SECTION).geometry  # before words are known
+    names = [tiny.tokenizer.convert_ids_to_tokens(i) for i in tiny.ends.stop_tokens]
+    assert names == ["<|im_end|>", "<|endoftext|>"]
+    assert tiny.tables.vocab_start.shape == (400,)
 
 
 def test_tiny_tokenizer_writes_an_answer_in_few_tokens(tiny):
@@ -98,17 +101,19 @@ def test_too_small_a_vocabulary_is_refused():
 
 
 def test_unknown_sizes_are_refused():
-    with pytest.raises(TypeError, match="widht"):
+    with pytest.raises(ValueError, match='"policy": no option "widht".*"width"'):
         make(widht=3)
 
 
 def test_pretrained_policy_is_the_saved_one(tiny, weights, folder):
-    found = pretrained_policy(folder, remat="full", **HOW, **BOUNDS)
-    assert found.config == replace(tiny.config, remat="full")
-    assert found.geometry == tiny.geometry
-    assert found.tokenizer.get_vocab() == tiny.tokenizer.get_vocab()
-    loaded = found.start(placement(weights))
+    opened = make(path=str(folder), width=999)
+    assert opened.identity == tiny.identity
+    assert opened.geometry == tiny.geometry
+    assert opened.digest == tiny.digest
+    loaded = opened.load(placement(weights))
     jax.tree.map(np.testing.assert_array_equal, loaded, weights)
+    again = load_params(folder, placement(weights))
+    jax.tree.map(np.testing.assert_array_equal, again, weights)
 
 
 def test_saved_folder_tells_transformers_how_images_are_resized(folder):
@@ -121,16 +126,16 @@ def test_saved_folder_tells_transformers_how_images_are_resized(folder):
 
 
 def test_weights_are_cast_on_the_way(tiny, weights, folder):
-    how = {"dtype": "bfloat16", "param_dtype": "bfloat16"}
-    found = pretrained_policy(folder, remat="none", **how, **BOUNDS)
-    assert found.config == replace(tiny.config, **how)
-    loaded = found.start(placement(weights))
+    types = {"dtype": "bfloat16", "param_dtype": "bfloat16"}
+    opened = make(path=str(folder), **types)
+    assert opened.identity == tiny.identity | types
+    loaded = opened.load(placement(weights))
     assert {x.dtype.name for x in jax.tree.leaves(loaded)} == {"bfloat16"}
 
 
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.*no config.json"):
-        pretrained_policy(tmp_path / "nowhere", remat="none", **HOW, **BOUNDS)
+        make(path=str(tmp_path / "nowhere"))
 
 
 def test_another_model_is_refused(folder, tmp_path):
@@ -138,7 +143,7 @@ def test_another_model_is_refused(folder, tmp_path):
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
     with pytest.raises(ValueError, match="llama"):
-        pretrained_policy(path, remat="none", **HOW, **BOUNDS)
+        make(path=str(path))
 
 
 def test_tokenizer_without_the_special_tokens_is_refused(folder, tmp_path):
@@ -150,15 +155,15 @@ def test_tokenizer_without_the_special_tokens_is_refused(folder, tmp_path):
     plain = GPT2Tokenizer(vocab={"a": 0, "b": 1, "<|endoftext|>": 2}, merges=[])
     plain.save_pretrained(path)
     with pytest.raises(ValueError, match=r"plain.*none for.*<\|image_pad\|>"):
-        pretrained_policy(path, remat="none", **HOW, **BOUNDS)
+        make(path=str(path))
 
 
 def test_folder_without_weights_is_refused_before_training(folder, weights, tmp_path):
     path = shutil.copytree(folder, tmp_path / "empty")
     (path / "model.safetensors").unlink()
-    found = pretrained_policy(path, remat="none", **HOW, **BOUNDS)
+    opened = make(path=str(path))
     with pytest.raises(FileNotFoundError, match="no weights"):
-        found.start(placement(weights))
+        opened.load(placement(weights))
 
 
 def test_weights_for_another_tree_are_named(folder, weights):

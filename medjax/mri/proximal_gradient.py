@@ -24,13 +24,18 @@ def fista(
         t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2
 
     Args:
-        gradient_fn: f'. That of |A x - y|^2 / 2 is A^H A x - A^H y; |A| <= 1 where
-            sensitivities are normalised and the transform is orthonormal.
-        prox_fn: (x, key) -> prox_g(x). It may draw a new grid from its key in every
-            iteration, so that on average no position is preferred.
-        start: x_0.
-        key: consumed.
-        iterations: static.
+        gradient_fn: x -> f'(x), of the shape and dtype of x. That of |A x - y|^2 / 2 is
+            A^H A x - A^H y; |A| <= 1 where sensitivities are normalised and the
+            transform is orthonormal. A larger constant makes the iteration diverge,
+            which is not checked.
+        prox_fn: (x, key) -> prox_g(x), of the same shape and dtype. It may draw a new
+            grid from its key in every iteration, so that on average no position is
+            preferred.
+        start: x_0, in the unit of the result; a NaN in it spreads as far as the two
+            functions carry it.
+        key: Iteration k gets fold_in(key, k); do not use the key again.
+        iterations: How many, a Python int; there is no other stop, and 0 returns
+            `start`.
 
     Source: Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009), eq. 4.1 to 4.3.
     """

@@ -29,12 +29,13 @@ class RecitationTables(NamedTuple):
 def recitation_tables(
     descriptions: Sequence[str | Sequence[str]],
 ) -> RecitationTables:
-    """Tables for `recitation_reward`.
+    """Tables for `recitation_reward`, NumPy; put them on the device once.
 
     Args:
-        descriptions: what the prompt tells of each class: one text, which is one
-            reference, or several, each a reference of its own. Short references suit
-            short reasoning: the brevity penalty takes the one of closest length.
+        descriptions: What the prompt tells of each class: one text, which is one
+            reference, or several, each a reference of its own. Each must hold a word.
+            Short references suit short reasoning: the brevity penalty takes the one of
+            closest length.
 
     Raises:
         ValueError: no classes, a description or a part of one without words, or more

@@ -77,21 +77,27 @@ TABLE = (
 class HubTensor(NamedTuple):
     """A tensor of a published checkpoint and its place in our tree."""
 
-    name: str
-    path: str  # "/" between levels
+    name: str  # as published, the layer's number in it
+    path: str  # of our parameter, "/" between levels
     layer: int | None  # index into the stacked leaf; None: the leaf itself
     shape: tuple[int, ...]  # as published
 
     @property
     def our_shape(self) -> tuple[int, ...]:
-        """Kernels are [in, out], whatever number of axes `in` has in the file."""
+        """The shape of one layer in our tree: kernels are [in, out].
+
+        `in` is one axis for us, whatever number of axes it has in the file.
+        """
         if self.path.endswith("kernel"):
             return (int(np.prod(self.shape[1:])), self.shape[0])
         return self.shape
 
 
 def hub_tensors(config: Qwen25VLConfig) -> list[HubTensor]:
-    """Every tensor the published layout has for this config."""
+    """Every tensor of a published checkpoint of these sizes, in the table's order.
+
+    A stacked parameter gives one tensor a layer; a tied config gives no `lm_head`.
+    """
     vision = config.vision
     cell = vision.merge**2 * vision.width
     text_sizes = {
@@ -121,7 +127,8 @@ def published_name(name: str) -> str:
     """The published name of a tensor, whoever saved it.
 
     transformers 4.52 to 5.5 wrote `model.visual.*` and `model.language_model.*`; an
-    adapter's wrapper puts `base_model.model.` before everything.
+    adapter's wrapper puts `base_model.model.` before everything. A name in any other
+    form is returned as it is.
     """
     name = re.sub(r"^(base_model\.model\.)+", "", name)
     name = re.sub(r"^model\.visual\.", "visual.", name)
@@ -129,7 +136,11 @@ def published_name(name: str) -> str:
 
 
 def nested_name(name: str) -> str:
-    """The name transformers 4.52 to 5.5 gave a published tensor."""
+    """The name that transformers 4.52 to 5.5 gave a published tensor.
+
+    `visual.*` gets `model.` before it, `model.*` becomes `model.language_model.*`, and
+    `lm_head.weight` stays.
+    """
     if name.startswith("visual."):
         return f"model.{name}"
     return re.sub(r"^model\.", "model.language_model.", name)

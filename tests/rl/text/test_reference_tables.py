@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from medjax.rl.text.recitation_tables import recitation_tables
 from medjax.rl.text.recitation_text import grams
+from medjax.rl.text.reference_tables import recitation_tables
 from medjax.rl.text.words import split_words
 from tests.oracles.descriptions import ORGANS, SENTENCES
 

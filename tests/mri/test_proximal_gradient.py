@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.mri.fista import fista
 from medjax.mri.proximal import soft_threshold
+from medjax.mri.proximal_gradient import fista
 
 
 def lasso(seed=0, rows=30, size=20):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signal
-from medjax.mri.signal import (
+from medjax.mri import signals
+from medjax.mri.signals import (
     MODELS,
     check_times,
     signal_model,
@@ -143,17 +143,17 @@ def test_times_are_refused(times, name, message):
 
 
 def test_times_that_are_right_pass():
-    check_times([0.0, 0.025, 0.125], model=signal.T2, count=3)
-    check_times(np.ones((2, 4)) * [[0.1], [2.0]], model=signal.T1_IR, count=2)
-    jax.jit(lambda t: check_times(t, model=signal.T2, count=2))(jnp.ones(2))
+    check_times([0.0, 0.025, 0.125], model=signals.T2, count=3)
+    check_times(np.ones((2, 4)) * [[0.1], [2.0]], model=signals.T1_IR, count=2)
+    jax.jit(lambda t: check_times(t, model=signals.T2, count=2))(jnp.ones(2))
     with pytest.raises(ValueError, match="expected 4, one a contrast; found 3"):
-        check_times([0.0, 0.025, 0.125], model=signal.T2, count=4)
+        check_times([0.0, 0.025, 0.125], model=signals.T2, count=4)
 
 
 def test_models_by_name():
-    assert signal_model("t1_ir") is signal.T1_IR
+    assert signal_model("t1_ir") is signals.T1_IR
     vfa = signal_model("t1_vfa", repetition_time=0.01)
-    assert vfa == signal.vfa_model(0.01)  # equal models share a compilation
+    assert vfa == signals.vfa_model(0.01)  # equal models share a compilation
     with pytest.raises(ValueError, match="model 't3'.*t2_offset.*t1_vfa"):
         signal_model("t3")
     with pytest.raises(ValueError, match="t1_vfa needs repetition_time"):
@@ -163,4 +163,4 @@ def test_models_by_name():
     with pytest.raises(ValueError, match="divide milliseconds"):
         signal_model("t1_vfa", repetition_time=15.0)
     with pytest.raises(ValueError, match="t2 has the parameters s0, t2; found s0, t1"):
-        signal.signal(signal.T2, {"s0": 1.0, "t1": 1.0}, TIMES)
+        signals.signal(signals.T2, {"s0": 1.0, "t1": 1.0}, TIMES)

@@ -1,0 +1,116 @@
+"""A user's own images: listed in a file, measured, read, and parted by patient."""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+_ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
+_ORIENTATION = 0x0112
+
+
+def find_list(path: str | os.PathLike[str], suffix: str) -> Path:
+    """The file that lists the images: `path` itself, or the only one in that folder.
+
+    Args:
+        path: a file, which may have any name, or a folder.
+        suffix: in a folder, the ending that exactly one file must have, as ".csv".
+
+    Raises:
+        FileNotFoundError: there is neither file nor folder.
+        ValueError: the folder holds no such file, or several.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob(f"*{suffix}"))
+        if len(files) != 1:
+            raise ValueError(
+                f"{path}: expected one {suffix} file in the folder, found {len(files)};"
+                " name the file itself"
+            )
+        path = files[0]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; expected a {suffix} file or a folder with one"
+        )
+    return path
+
+
+def image_size(path: Path, origin: str) -> tuple[int, int]:
+    """(height, width) as shown, without decoding the pixels.
+
+    `origin` is what an error calls the line that names the image.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{origin}: no image {path}; expected a path from the file's own folder"
+        )
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = _orientation(image) in _ROTATED
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _unreadable(path, origin, error) from error
+    return (width, height) if turned else (height, width)
+
+
+def read_image(path: Path, origin: str) -> UInt8[np.ndarray, "h w 3"]:
+    """An image as RGB; 16-bit greys are stretched from their own minimum to maximum."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened) if _orientation(opened) else opened
+            if image.mode.startswith(("I", "F")):
+                image = Image.fromarray(_stretch(np.asarray(image, np.float64)))
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _unreadable(path, origin, error) from error
+
+
+def groups_to_test(keys: Sequence[str], *, test_share: float, seed: int) -> set[str]:
+    """The patients (or images) to test on: the first by a hash of seed and name.
+
+    The order of the keys and how often each occurs do not matter.
+
+    Args:
+        keys: the patient, or else the image, of each line.
+        test_share: this share of the different keys, rounded up, is tested.
+        seed: goes into the hash, so that another seed chooses others.
+
+    Raises:
+        ValueError: one of the two parts would be empty.
+    """
+
+    def rank(key: str) -> str:
+        return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+    groups = sorted(set(keys), key=rank)
+    test = set(groups[: math.ceil(test_share * len(groups))])
+    if not 0 < len(test) < len(groups):
+        raise ValueError(
+            f"{len(groups)} patients or images and test_share={test_share} leave "
+            "nothing to train or to test on; expected at least one of each"
+        )
+    return test
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation, where it stands before the pixels; nothing is decoded."""
+    return image.getexif().get(_ORIENTATION) if "exif" in image.info else None
+
+
+def _stretch(grey: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    low, high = grey.min(), grey.max()
+    return np.round((grey - low) * (255 / max(high - low, 1))).astype(np.uint8)
+
+
+def _unreadable(path: Path, origin: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{origin}: cannot read {path} ({error}); expected a whole PNG or JPEG. Mend "
+        "the file or take out its lines"
+    )

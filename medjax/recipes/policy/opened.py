@@ -1,0 +1,59 @@
+"""A policy as a run has it: a fresh one, or an opened checkpoint."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from medjax.data.prompting.chat import Style
+from medjax.data.prompting.layout import Geometry
+from medjax.rl.text.boxes import ParseTables
+from medjax.types import Ends, Params, PolicyModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Policy(NamedTuple):
+    """All that a run derives from its policy, derived once."""
+
+    model: PolicyModel
+    tokenizer: "PreTrainedTokenizerBase"
+    geometry: Geometry  # how images are cut
+    tables: ParseTables  # of the model's vocabulary, to read its tokens
+    ends: Ends  # of its completions
+    digest: str  # of the tokenizer
+    identity: Mapping[str, Any]  # what bears on its numbers, as a JSON document
+    # its weights, placed as a tree of shardings says; None: they are drawn
+    load: Callable[[Params], Params] | None
+    save: Callable[[Path, Params], None]  # a folder that transformers and vLLM read
+
+
+class Finish(Protocol):
+    """Makes the policy once the words that it will meet are known."""
+
+    def __call__(
+        self, texts: Sequence[str], answers: Sequence[str], *, style: Style
+    ) -> Policy:
+        """A fresh policy's tokenizer learns these; a checkpoint has its own.
+
+        Args:
+            texts: every question.
+            answers: such as the policy will write.
+            style: of the prompts around the questions.
+        """
+        ...
+
+
+class Opening(NamedTuple):
+    """What is known of a policy before its words are."""
+
+    geometry: Geometry
+    finish: Finish
+
+
+class Opener(NamedTuple):
+    """What a base model gives to those who name it in a config."""
+
+    open_section: Callable[[Mapping[str, Any]], Opening]  # of a config
+    # a folder's parameters, each array placed as a tree of shardings says
+    load_weights: Callable[[Path, Params], Params]

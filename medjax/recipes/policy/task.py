@@ -1,0 +1,119 @@
+"""A task as a value: what kind of answers a run is about, boxes or classes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import grain
+
+from medjax.data.batches import Encoding, Parts
+from medjax.rl.text.boxes import ParseTables
+from medjax.types import Decoding, EvaluateFn, PolicyModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Scored = Mapping[str, Any]  # an evaluation's scores by name
+ScoreFn = Callable[[Iterable[Any], Path], Scored]  # (results, folder to write into)
+
+
+class Evaluation(NamedTuple):
+    """The config's section: how each stage is evaluated."""
+
+    every: int  # steps; 0: at the end of a stage only
+    batch: int  # pictures at a time
+    questions: int  # about each
+    limit: int  # questions in all; 0: all there are
+    seed: int  # of their order, of moved pictures and of the bootstrap
+    bootstrap: int  # resamples of an interval
+    level: float  # of an interval, such as 0.95
+
+
+class TrainBatches(Protocol):
+    """An endless stream of batches whose written answers are right."""
+
+    def __call__(
+        self,
+        parts: Parts,
+        encoding: Encoding,
+        *,
+        batch: int,
+        seed: int,
+        process_index: int,
+        process_count: int,
+    ) -> grain.IterDataset:
+        """`batch` pictures of this process; the same for the same seed."""
+        ...
+
+
+class EvalBatches(Protocol):
+    """Every question of the test part once, with the records of the valid rows."""
+
+    def __call__(
+        self,
+        parts: Parts,
+        encoding: Encoding,
+        *,
+        batch: int,
+        seed: int,
+        limit: int | None,
+    ) -> Iterator[tuple[Any, list[Any]]]:
+        """In an order that `seed` decides where there is a limit."""
+        ...
+
+
+class FindRecords(Protocol):
+    """A function from the sample ids of training batches to their records."""
+
+    def __call__(
+        self, parts: Parts, encoding: Encoding, *, seed: int
+    ) -> Callable[[Sequence[int]], list[Any]]:
+        """`encoding` and `seed` are those that the batches were drawn with."""
+        ...
+
+
+class MakeEvaluate(Protocol):
+    """`System.evaluate` of a policy."""
+
+    def __call__(
+        self, model: PolicyModel, tables: ParseTables, *, decoding: Decoding
+    ) -> EvaluateFn:
+        """The decoding is greedy, and as long as the longest right answer."""
+        ...
+
+
+class MakeScore(Protocol):
+    """A function that scores a stage's results and writes them into a folder."""
+
+    def __call__(
+        self,
+        stage: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        evaluation: Evaluation,
+        *,
+        before: Mapping[str, Path],
+    ) -> ScoreFn:
+        """The folder gets answers.jsonl and tables, the one above it the report.
+
+        Args:
+            stage: its name in the tables.
+            tokenizer: to write answers down.
+            evaluation: seed, resamples and level of the intervals.
+            before: earlier evaluations, for rows of their own; see `earlier_rows`.
+        """
+        ...
+
+
+class Task(NamedTuple):
+    """How answers are asked for, read, checked, scored and shown."""
+
+    train_batches: TrainBatches
+    eval_batches: EvalBatches
+    make_evaluate: MakeEvaluate
+    make_score: MakeScore
+    find_records: FindRecords
+    # of records, what a reward in Python is given: a list a column
+    columns: Callable[[Sequence[Any]], dict[str, list[Any]]]
+    # (identity of the data that a policy was trained with, of ours); raises where
+    # their words differ
+    check_words: Callable[[Mapping[str, Any], Mapping[str, Any]], None]

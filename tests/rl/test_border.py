@@ -1,0 +1,186 @@
+"""The public functions from outside: with jit and without, and what they refuse."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax import rl
+
+PLAIN = {"beta": 0.0, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"}
+TABLES = rl.build_tables([bytes([byte]) for byte in range(256)])
+LABELS = rl.label_tables(rl.label_forms(["liver"], letters=None, grades=None))
+REFERENCES = rl.recitation_tables(["a big liver"])
+TEXT = b'<think>a big liver</think><answer>"bbox_2d":[1,2,3,4]</answer>'
+
+
+def f32(*shape):
+    return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def i32(*shape):
+    return np.ones(shape, np.int32)
+
+
+def flags(*shape):
+    return np.ones(shape, bool)
+
+
+class Variants(chex.TestCase):
+    """One answer from NumPy arrays and from JAX's, compiled and not."""
+
+    def check(self, fn, *args, expected):
+        found = self.variant(fn)(*args)
+        chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-7)
+
+    @chex.variants(with_jit=True, without_jit=True, without_device=True)
+    def test_group_advantages(self):
+        rewards = np.array([[0.0, 1.0], [3.0, 3.0]], np.float32)
+        fn = functools.partial(rl.group_advantages, scale="none")
+        self.check(fn, rewards, expected=np.float32([[-0.5, 0.5], [0, 0]]))
+
+    @chex.variants(with_jit=True, without_jit=True, without_device=True)
+    def test_grpo_loss(self):
+        fn = functools.partial(rl.grpo_loss, **PLAIN)
+        logp, advantages = f32(2, 3), np.array([1.0, 3.0], np.float32)
+        out = self.variant(fn)(logp, logp, advantages, flags(2, 3))
+        chex.assert_trees_all_close(out[0], np.float32(-2.0), rtol=1e-6)
+        chex.assert_tree_all_finite(out)
+
+    @chex.variants(with_jit=True, without_jit=True, without_device=True)
+    def test_box_iou(self):
+        boxes = np.array([[0.0, 0, 2, 2], [0, 0, 0, 2]], np.float32)
+        targets = np.array([[0.0, 0, 2, 1]] * 2, np.float32)
+        self.check(rl.box_iou, boxes, targets, expected=np.float32([0.5, 0]))
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_update_threshold(self):
+        schedule = rl.piecewise_schedule()._replace(window=1)
+        fn = functools.partial(rl.update_threshold, schedule=schedule)
+        state, info = self.variant(fn)(rl.init_threshold(schedule), flags(1, 2) * 1.0)
+        chex.assert_trees_all_close(
+            (state.tau, info["raised"]), (np.float32(0.45), np.array(True))
+        )
+
+    @chex.variants(with_jit=True, without_jit=True, without_device=True)
+    def test_completions(self):
+        def read(tokens, mask):
+            box = rl.parse_completions(tokens, mask, TABLES)
+            label = rl.parse_labels(tokens, mask, TABLES, LABELS)
+            score = rl.recitation_reward(tokens, mask, label.think, TABLES, REFERENCES)
+            return box.boxes, label.label, score
+
+        tokens = np.frombuffer(TEXT, np.uint8).astype(np.int32)
+        expected = (np.float32([1, 2, 3, 4]), np.int32(-1), np.float32(1))
+        self.check(read, tokens, tokens > 0, expected=expected)
+
+
+def loss(logp, old, advantages, mask, **options):
+    return rl.grpo_loss(logp, old, advantages, mask, **{**PLAIN, **options})
+
+
+THRESHOLD = rl.init_threshold(rl.piecewise_schedule())
+X, M = f32(3, 3), flags(3, 3)  # square: a wrong axis would be broadcast in silence
+REFUSED = [
+    ("grpo_loss: advantages: .*N = 3 from logp", loss, X, X, X[:1], M),
+    ("grpo_loss: logp_old", loss, X, X[:1], X[0], M),
+    ("grpo_loss: mask", loss, X, X, X[0], M[0]),
+    ("grpo_loss: logp: expected float", loss, i32(3, 3), X, X[0], M),
+    ("group_statistics: rewards", rl.group_statistics, X[0]),
+    ("group_advantages: rewards", rl.group_advantages, X[0]),
+    ("gdpo_advantages: weights", rl.gdpo_advantages, f32(2, 3, 3), [1.0]),
+    ("box_iou: targets", rl.box_iou, f32(3, 4), f32(4)),
+    ("box_iou: boxes: .*found bool", rl.box_iou, flags(3, 4), f32(3, 4)),
+    ("generalized_box_iou: boxes", rl.generalized_box_iou, f32(3, 5), f32(3, 4)),
+    ("convert_boxes: boxes", rl.convert_boxes, f32(4, 3), "unit", "thousand"),
+    ("clip_boxes: boxes", rl.clip_boxes, f32(4, 3)),
+    ("parsed_iou: found", rl.parsed_iou, f32(3, 4), M, f32(3, 4)),
+    ("threshold_reward: tau", rl.threshold_reward, X, X[0]),
+    ("threshold_reward: iou", rl.threshold_reward, M, 0.5),
+    ("format_reward: well_formed", rl.format_reward, X),
+    ("progress_reward: step", rl.progress_reward, X, X[0, 0]),
+    (r"combine_rewards: rewards\['b'\]", rl.combine_rewards, {"a": X, "b": X[:1]}),
+    ("update_threshold: iou", rl.update_threshold, THRESHOLD, X[0]),
+    ("raise_threshold: tau", rl.raise_threshold, X[0]),
+    ("label_reward: target", rl.label_reward, i32(3, 3), i32(3)),
+    ("fuzzy_grade_reward: grade", rl.fuzzy_grade_reward, X, i32(3, 3), (1.0,)),
+    ("fuzzy_grade_reward: table", rl.fuzzy_grade_reward, i32(3), i32(3), X),
+    ("group_signal: hits", rl.group_signal, X, M[:1], M),
+    (r"reward_signal: rewards\['a'\]", rl.reward_signal, {"a": X[0]}),
+    ("restrict_logits: logits", rl.restrict_logits, X[0]),
+    ("rollout_keys: sample_id", rl.rollout_keys, jax.random.key(0), X[0], 2),
+    ("loss_denominator: mask", rl.loss_denominator, M[0]),
+    ("kl_estimate: logp_ref", rl.kl_estimate, X, X[0]),
+    ("clip_surrogate: advantages", rl.clip_surrogate, X, X[0]),
+    ("drop_truncated: finished", rl.drop_truncated, M, M),
+    ("parse_completions: tokens", rl.parse_completions, X, M, TABLES),
+    ("parse_completions: mask", rl.parse_completions, i32(3, 3), X, TABLES),
+    ("parse_labels: mask", rl.parse_labels, i32(3, 3), M[0], TABLES, LABELS),
+    (
+        r"recitation_reward: think: .*\[\*N, 2\] with N = 3 from tokens",
+        *(rl.recitation_reward, i32(3, 3), M, i32(3, 3), TABLES, REFERENCES),
+    ),
+]
+OPTIONS = {
+    "group_advantages": {"scale": "group"},
+    "convert_boxes": {"size": None, "resized": None},
+    "clip_boxes": {"size": (9, 9)},
+    "progress_reward": {"total_steps": 9},
+    "combine_rewards": {"weights": {"a": 1.0, "b": 1.0}},
+    "update_threshold": {"schedule": rl.piecewise_schedule()},
+    "raise_threshold": {"schedule": rl.piecewise_schedule()},
+    "loss_denominator": {"reduction": "grpo"},
+    "kl_estimate": {"kl": "k3", "clamp": None},
+    "clip_surrogate": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
+}
+
+
+def test_a_valid_row_is_a_flag():
+    with pytest.raises(ValueError, match="group_advantages: valid: expected bool"):
+        rl.group_advantages(X, scale="group", valid=X[0])
+
+
+@pytest.mark.parametrize(
+    ("message", "fn", "args"),
+    [(message, fn, args) for message, fn, *args in REFUSED],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["called", "jitted"])
+def test_wrong_shapes_and_dtypes_are_refused(message, fn, args, compiled):
+    arrays = [isinstance(x, np.ndarray | jax.Array) for x in args]
+
+    def call(*given):
+        rest = iter(given)
+        whole = [
+            next(rest) if is_array else x
+            for x, is_array in zip(args, arrays, strict=True)
+        ]
+        return fn(*whole, **OPTIONS.get(fn.__name__, {}))
+
+    given = [x for x, is_array in zip(args, arrays, strict=True) if is_array]
+    with pytest.raises(ValueError, match=f"^{message}"):
+        (jax.jit(call) if compiled else call)(*given)
+
+
+def test_under_vmap_the_mapped_axis_is_not_seen():
+    batch = jnp.asarray(f32(4, 3, 3))
+    fn = functools.partial(rl.group_advantages, scale="group")
+    assert jax.vmap(fn)(batch).shape == batch.shape
+    with pytest.raises(ValueError, match=r"rewards: .*\[B, G\]; found float32 .*\(3,"):
+        jax.vmap(fn)(batch[0])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"weights": X[:, :2]}, {"logp_ref": X[0]}, {"denominator": X[0]}, {"beta": X}],
+    ids=lambda x: next(iter(x)),
+)
+def test_options_of_the_loss_are_checked_too(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"grpo_loss: {name}: expected float"):
+        loss(X, X, X[0], M, **option)
+    wide = {"weights": X[:, :1], "logp_ref": X, "denominator": 2, "beta": 0}
+    assert np.isfinite(loss(jnp.asarray(X), None, X[0], M, **{name: wide[name]})[0])

@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medjax.checks import check_arrays
+
+LOGP = np.zeros((3, 5), np.float32)
+
+
+def check(logp, mask=None, **others):
+    check_arrays("loss", logp=(logp, "N T", float), mask=(mask, "N T", bool), **others)
+
+
+@pytest.mark.parametrize(
+    ("value", "axes", "kind"),
+    [
+        (LOGP, "N T", float),
+        (LOGP, "3 5", np.float32),
+        (LOGP, "N _", (int, float)),
+        (LOGP, "*N", None),
+        (LOGP, "*N 3 5", float),  # no leading axes at all
+        (LOGP, "... 5", float),
+        (jnp.zeros((2, 3, 5), jnp.bfloat16), "*N T", float),
+        (LOGP[:, :1], "N #T", float),
+        (LOGP.astype(np.complex128), "N T", complex),
+        (LOGP.astype(np.complex64), "N T", complex),
+        (np.zeros(3, np.uint8), "N", int),
+        (np.zeros(3, bool), "N", (int, bool)),
+        (0.5, "", float),
+        (2, "", (float, int)),
+        (True, "", bool),
+        (None, "N T", float),
+    ],
+)
+def test_what_fits_passes(value, axes, kind):
+    check_arrays("f", x=(value, axes, kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "axes", "kind", "found"),
+    [
+        (LOGP, "N", float, r"float of shape \[N\]; found float32 of shape \(3, 5\)"),
+        (LOGP, "", float, r"shape \[\]; found"),
+        (LOGP, "N 4", float, r"shape \[N, 4\]; found"),
+        (LOGP, "... 4", float, r"\[\.\.\., 4\]"),
+        (LOGP, "*N 1 3 5", float, r"found float32 of shape \(3, 5\)"),
+        (LOGP, "N T", int, r"int of shape \[N, T\]; found float32"),
+        (LOGP, "N T", (int, bool), "int or bool of shape"),
+        (LOGP, "N T", np.float64, "float64 of shape"),
+        (LOGP, "N T", complex, "complex of shape"),
+        (LOGP > 0, "N T", (float, int), "found bool of shape"),
+        (0.5, "N", float, "found a float"),
+        (True, "", int, "found a bool"),
+        ([0.5, 1.0], "N", float, "found a list"),
+        ([0.5, 1.0], "...", None, "found a list"),
+    ],
+)
+def test_what_does_not_fit_is_named(value, axes, kind, found):
+    with pytest.raises(ValueError, match=f"^f: x: expected .*{found}"):
+        check_arrays("f", x=(value, axes, kind))
+
+
+def test_names_bind_sizes_across_arguments():
+    check(LOGP, LOGP > 0, weights=(LOGP[:, :1], "N #T", float), n=(LOGP[0], "T", float))
+    message = r"mask: expected bool of .* with N = 3 from logp, T = 5 from logp; found"
+    with pytest.raises(ValueError, match=message):
+        check(LOGP, LOGP[:, :4] > 0)
+    with pytest.raises(ValueError, match=r"weights: .*T = 5 from logp.*\(3, 2\)"):
+        check(LOGP, weights=(LOGP[:, :2], "N #T", float))
+    with pytest.raises(ValueError, match=r"size: expected float of shape \[\*N, 2\]"):
+        check_arrays(
+            "f",
+            boxes=(np.zeros((2, 3, 4)), "*N 4", float),
+            size=(np.zeros((3, 2)), "*N 2", float),
+        )
+    with pytest.raises(ValueError, match=r"N = \(2, 3\) from boxes"):
+        check_arrays(
+            "f",
+            boxes=(np.zeros((2, 3, 4)), "*N 4", float),
+            found=(np.zeros((3, 2)), "*N", float),
+        )
+    check_arrays("f", x=(LOGP[:, :3], "N N", float))
+    with pytest.raises(ValueError, match="N = 3 from x"):  # within one argument, too
+        check_arrays("f", x=(LOGP, "N N", float))
+
+
+def test_axes_that_may_be_broadcast():
+    def pair(left, right):
+        x, y = np.zeros((*left, 4)), np.zeros((*right, 4))
+        check_arrays("f", x=(x, "*#N 4", float), y=(y, "*#N 4", float))
+
+    for left, right in ([(), ()], [(8, 1), (1, 9)], [(8,), (1,)], [(0,), (1,)]):
+        pair(left, right)
+        pair(right, left)
+    for left, right in ([(), (1,)], [(8,), (9,)], [(8, 1), (9, 9)], [(8,), (1, 8)]):
+        with pytest.raises(ValueError, match=r"y: expected .*\[\*#N, 4\] with N = "):
+            pair(left, right)
+    check_arrays("f", x=(LOGP, "#N T", float), y=(LOGP[:1], "#N T", float))
+    with pytest.raises(ValueError, match="N = 3 from x; found float32 of shape"):
+        check_arrays("f", x=(LOGP[:, 0], "N", float), y=(LOGP[:2], "#N T", float))
+    with pytest.raises(ValueError, match="N = 1 from x"):  # N itself is no #N
+        check_arrays("f", x=(LOGP[:1, 0], "N", float), y=(LOGP, "#N T", float))
+
+
+def test_left_out_arguments_bind_nothing():
+    check(LOGP, None, advantages=(LOGP[:, 0], "N", float))
+    check_arrays("f", x=(None, "N", float), y=(LOGP, "T N", float))
+
+
+def test_under_jit_and_vmap_and_at_no_cost():
+    def plain(logp, mask):
+        return jnp.where(mask, logp, 0).sum()
+
+    def checked(logp, mask):
+        check(logp, mask)
+        return plain(logp, mask)
+
+    logp, mask = jnp.asarray(LOGP), jnp.asarray(LOGP > 0)
+    assert str(jax.make_jaxpr(checked)(logp, mask)) == str(
+        jax.make_jaxpr(plain)(logp, mask)
+    )
+    assert jax.jit(checked)(logp, mask) == 0
+    assert jax.vmap(checked)(logp[None], mask[None]).shape == (1,)
+    with pytest.raises(ValueError, match="loss: mask"):
+        jax.jit(checked)(logp, mask[:, :2])
+    with pytest.raises(ValueError, match=r"loss: logp: .* found float32 of shape"):
+        jax.vmap(checked)(logp, mask)
