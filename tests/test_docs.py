@@ -57,7 +57,8 @@ def test_requests_are_kept_in_order_and_each_name_once():
 
 
 def test_docstrings_become_markup_that_reads_the_same():
-    docstring = """|S|^2 of `order`s, *all* of x_ and [*B E].
+    docstring = """|S|^2 of `order`s, *all* of x_ and
+    *some* of [*B E].
 
     With A x = y,
 
@@ -74,7 +75,8 @@ def test_docstrings_become_markup_that_reads_the_same():
     ==  ===
     """
     assert plain_text.restructured(docstring).split("\n") == [
-        r"\|S\|^2 of `order`\ s, *all* of x\_ and [\*B E].",
+        r"\|S\|^2 of `order`\ s, *all* of x\_ and",
+        r"*some* of [\*B E].",
         "",
         "With A x = y,",
         "",
@@ -119,6 +121,14 @@ def test_signatures_keep_the_annotations_as_written():
         "(x: \"Float[Array, 'B G']\", *, eps: float=0.0001)",
         "tuple[int, str]",
     )
+
+
+class Caller:
+    def __call__(self, x: int) -> str: ...
+
+
+def test_signatures_of_methods_leave_self_out():
+    assert plain_text.signature(Caller.__call__) == ("(x: int)", "str")
 
 
 def test_the_package_needs_no_documentation_tool():

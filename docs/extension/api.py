@@ -62,6 +62,8 @@ def _entry(path: str, value: object) -> list[str]:
         kind, options = "class", ["   :members:"]
         if issubclass(value, enum.Enum):
             options.append("   :undoc-members:")
+        if getattr(value, "_is_protocol", False):
+            options += ["   :special-members: __call__", "   :undoc-members:"]
     elif callable(value):
         kind, options = "function", []
     else:

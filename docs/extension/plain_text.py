@@ -55,6 +55,7 @@ def summary(thing: Any) -> str:  # noqa: ANN401
 def signature(function: Any) -> tuple[str, str]:  # noqa: ANN401
     """Parameters and result of a function, the annotations as they were written."""
     node = _node(inspect.unwrap(function))
+    node.args.args = [a for a in node.args.args if a.arg != "self"]
     result = ast.unparse(node.returns) if node.returns else ""
     return f"({ast.unparse(node.args)})", result
 
@@ -89,7 +90,7 @@ def _escaped(text: str) -> str:
             # Markup ends at what is no letter; an escaped blank is one, and unseen.
             part = re.sub(r"^(?=\w)", r"\\ ", part) if index else part
             more = index + 1 < len(parts)
-            parts[index] = re.sub(r"(?<=\w)$", r"\\ ", part) if more else part
+            parts[index] = re.sub(r"(?<=\w)\Z", r"\\ ", part) if more else part
         elif part.startswith("`") and not re.fullmatch(r"`[\w.]+`", part):
             parts[index] = f"``{part.strip('`')}``"
     return "".join(parts)
