@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint docs bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run  ## train the small policy on real MR slices and write the report
@@ -21,6 +21,9 @@ lint: $(VENV)/.dev  ## format, lint and types; changes nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 
+docs: $(VENV)/.docs  ## the API pages in build/docs; a warning is an error
+	$(RUN) -m sphinx -E -W --keep-going -q -d build/doctrees docs build/docs
+
 bench: $(VENV)/.test  ## the tables of benchmarks/, one command each
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file; done
 
@@ -32,14 +35,14 @@ $(RUN):
 	sys.exit(f"medjax needs Python >= 3.11, found {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# .run is the bare package, .test and .dev are its extras; a changed pyproject.toml
+# .run is the bare package, .test, .dev and .docs are its extras; a changed pyproject.toml
 # installs them anew.
 $(VENV)/.run: pyproject.toml | $(RUN)
 	@echo "installing medjax into $(VENV) (minutes)"
 	$(RUN) -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.test $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(RUN)
+$(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(RUN)
 	@echo "installing medjax[$*] into $(VENV) (minutes)"
 	$(RUN) -m pip install --quiet --editable ".[$*]"
 	@touch $@

@@ -5,6 +5,7 @@ MkDocs, the other choice, is near the end of its maintenance; furo because its p
 need nothing from another host.
 """
 
+import importlib.util
 import pathlib
 import sys
 
@@ -22,9 +23,16 @@ html_math_renderer = "mathml"
 
 html_theme = "furo"
 html_title = "medjax"
-html_static_path = ["static"]
+# A font with the tables of mathematics: not every system has one. ziamath ships it.
+font = "fonts/STIXTwoMath-Regular.ttf"
+html_static_path = [
+    "static",
+    str(pathlib.Path(importlib.util.find_spec("ziamath").origin).parent / font),
+]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+html_copy_source = False
+smartquotes_action = "D"  # dashes only: what stands in quotes is a value to type
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -32,15 +40,3 @@ default_role = "py:obj"  # `name` is a link where the name has an entry
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
 toc_object_entries_show_parents = "hide"
-
-# Pages with entries, in the order in which a name is given to one of them.
-api_modules = (
-    "medjax.rl",
-    "medjax.mri",
-    "medjax.models.qwen25vl",
-    "medjax.types",
-    "medjax.sharding",
-    "medjax.runtime.loop",
-    "medjax.runtime.stages",
-    "medjax",
-)

@@ -22,8 +22,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from extension.names import home, matching, public_names, requests
-from extension.plain_text import record_fields, restructured, signature
+from .names import home, matching, public_names, requests
+from .plain_text import record_fields, restructured, signature, summary
 
 logger = logging.getLogger(__name__)
 
@@ -44,28 +44,31 @@ class Api(SphinxDirective):
         except ValueError as error:
             raise self.error(f"{module}: {error}") from error
         names = chosen if self.content else [n for n in names if n not in chosen]
-        homes = [home(name, module, self.config.api_modules) for name in names]
-        lines = ["```{eval-rst}"]
-        for name, where in zip(names, homes, strict=True):
+        links, entries = [], []
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            where = home(name, module)
             if where == module:
-                lines += _entry(module, name)
-        for name, where in zip(names, homes, strict=True):
-            if where != module:
-                lines += [f"* :py:obj:`{where}.{name}`"]
-        return self.parse_text_to_nodes("\n".join([*lines, "```"]))
+                entries += _entry(f"{module}.{name}", value)
+            else:
+                role = f":py:obj:`{name} <{where}.{name}>`"
+                links += [f"* {role}: {summary(value)}"]
+        text = "\n".join(["```{eval-rst}", *links, "", *entries, "```"])
+        return self.parse_text_to_nodes(text)
 
 
-def _entry(module: str, name: str) -> list[str]:
-    value = getattr(importlib.import_module(module), name)
+def _entry(path: str, value: object) -> list[str]:
     if isinstance(value, type):
         kind, options = "class", ["   :members:"]
         if issubclass(value, enum.Enum):
             options.append("   :undoc-members:")
+        if getattr(value, "_is_protocol", False):
+            options += ["   :special-members: __call__", "   :undoc-members:"]
     elif callable(value):
         kind, options = "function", []
     else:
         kind, options = "data", ["   :no-value:"]
-    return [f".. auto{kind}:: {module}.{name}", *options, ""]
+    return [f".. auto{kind}:: {path}", *options, ""]
 
 
 def _signature(_app, what, _name, value, _options, given, _result):
@@ -101,7 +104,6 @@ def _mathml(translator, node) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive, the docstrings' conversion and the formulas'."""
-    app.add_config_value("api_modules", (), "env")
     app.add_directive("api", Api)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon

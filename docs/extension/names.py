@@ -6,6 +6,17 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+# What the pages document, in the order in which a name is given to one of them.
+MODULES = (
+    "medjax.rl",
+    "medjax.mri",
+    "medjax.models.qwen25vl",
+    "medjax.types",
+    "medjax.sharding",
+    "medjax.runtime.loop",
+    "medjax.runtime.stages",
+    "medjax",
+)
 REQUEST = re.compile(r"^```\{api\} (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,12 +40,12 @@ def public_names(module_name: str) -> list[str]:
     return [n for n in getattr(module, "__all__", own) if n != "__version__"]
 
 
-def home(name: str, module_name: str, modules: Sequence[str]) -> str:
-    """The first of `modules` in which the name stands for the very same object."""
+def home(name: str, module_name: str) -> str:
+    """The first of `MODULES` in which the name stands for the very same object."""
     value = getattr(importlib.import_module(module_name), name)
     return next(
         other
-        for other in modules
+        for other in MODULES
         if name in public_names(other)
         and getattr(importlib.import_module(other), name) is value
     )

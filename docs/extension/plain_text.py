@@ -29,19 +29,14 @@ def restructured(docstring: str) -> str:
     hand and becomes a literal block. Tables and doctests are markup already.
     """
     blocks = re.split(r"\n{2,}", inspect.cleandoc(docstring))
-    section, result = "", []
+    in_section, result = False, []
     for block in blocks:
-        first = block.split("\n", 1)[0]
-        if SECTION.match(first):
-            section = first
-        elif not first.startswith(" "):
-            section = ""
-        if section == "Returns:" and section == first:
+        first, _, rest = block.partition("\n")
+        in_section = bool(SECTION.match(first)) or in_section and first[0] == " "
+        if first == "Returns:":
             # Not left to napoleon: it takes what stands before a colon for a type.
-            text = textwrap.dedent(block.partition("\n")[2])
-            result.append(textwrap.indent(_escaped(text), "   ").strip())
-            result[-1] = f":returns: {result[-1]}"
-        elif section or first.startswith("- "):
+            result.append(f":returns:\n{_escaped(rest)}")
+        elif in_section or first.startswith("- "):
             result.append(_escaped(block))
         elif TABLE.match(first) or first.startswith(">>>"):
             result.append(block)
@@ -52,15 +47,21 @@ def restructured(docstring: str) -> str:
     return "\n\n".join(result)
 
 
+def summary(thing: Any) -> str:  # noqa: ANN401
+    """The first line of a docstring, which says what is returned."""
+    return _escaped((inspect.getdoc(thing) or "").split("\n", 1)[0])
+
+
 def signature(function: Any) -> tuple[str, str]:  # noqa: ANN401
     """Parameters and result of a function, the annotations as they were written."""
     node = _node(inspect.unwrap(function))
+    node.args.args = [a for a in node.args.args if a.arg != "self"]
     result = ast.unparse(node.returns) if node.returns else ""
     return f"({ast.unparse(node.args)})", result
 
 
 def record_fields(record: type) -> Iterator[Field]:
-    """The fields of a NamedTuple or dataclass; a comment stands beside its field or above it."""
+    """The fields of a NamedTuple or dataclass, comments from beside or above them."""
     source = textwrap.dedent(inspect.getsource(record))
     lines = source.splitlines()
     for node in _node(record).body:
@@ -81,13 +82,15 @@ def _node(thing: Any) -> Any:  # noqa: ANN401
 
 
 def _escaped(text: str) -> str:
-    """Nothing but what stands in backticks is markup; a name there becomes a link."""
-    parts = re.split(r"(`+[^`]+`+)", text)
+    """Markup is what stands in backticks, a link if it is a name, and *a word*."""
+    parts = re.split(r"(`+[^`]+`+|(?<![\w*\[])\*\w+\*(?![\w*]))", text)
     for index, part in enumerate(parts):
         if index % 2 == 0:
             part = re.sub(r"([\\*|]|_(?!\w))", r"\\\1", part)
-            after_code = index > 0 and re.match(r"\w", part)
-            parts[index] = "\\ " + part if after_code else part
-        elif not re.fullmatch(r"`[\w.]+`", part):
+            # Markup ends at what is no letter; an escaped blank is one, and unseen.
+            part = re.sub(r"^(?=\w)", r"\\ ", part) if index else part
+            more = index + 1 < len(parts)
+            parts[index] = re.sub(r"(?<=\w)\Z", r"\\ ", part) if more else part
+        elif part.startswith("`") and not re.fullmatch(r"`[\w.]+`", part):
             parts[index] = f"``{part.strip('`')}``"
     return "".join(parts)
