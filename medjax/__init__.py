@@ -35,7 +35,7 @@ from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
 from medjax.systems.policy.qwen25vl import sample
 from medjax.types import Rollout, System, TrainState
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "FitResult",
