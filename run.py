@@ -1,81 +1,120 @@
-"""Train or evaluate one of medjax's systems, or use it on your data.
+"""Train, evaluate or use one of medjax's systems.
 
-    python run.py --config=configs/medloc.py:reward=fixed     train, then evaluate
+    python run.py --config=configs/medloc.py:reward=fixed      train, then evaluate
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
     python run.py --config=configs/puq.py --mode=predict --input=SCAN
 
-A config's first lines list its variants. The same command resumes a stopped run.
+What stands behind the colon chooses variants; every option of a config can be set on
+its own too: --config.train.grpo.group=16. The same command resumes a stopped run.
+
+Exit codes:
+    0      well
+    1      an error: a message says what was expected, what was found and the way out
+    3      finished with warnings that make the result doubtful; they are printed last
+    128+N  stopped by signal N (130: ctrl-C, 143: SIGTERM), a checkpoint was written
 """
 
 import os
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-if __name__ == "__main__" and sys.platform == "linux":
-    if "GLIBC_TUNABLES" not in os.environ:  # huge pages halve a step on a CPU
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+if __name__ == "__main__":
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "no PyTorch"
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # halves a CPU's step
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import command_line
 from medjax.recipes import medloc, puq, vrft_aug
 from medjax.recipes.policy.opening import load_params
 from medjax.recipes.qmri import predict as puq_predict
 from medjax.runtime.checkpoint import CheckpointError
 from medjax.runtime.loop import NonFiniteStep
-from medjax.runtime.stages import evaluate_checkpoint, run_stages
+from medjax.runtime.stages import Stage, evaluate_checkpoint, run_stages, skipped_steps
 from medjax.sharding import make_mesh
 
-RECIPES = {"medloc": medloc.stages, "puq": puq.stages, "vrft_aug": vrft_aug.stages}
-PREDICT = {"puq": puq_predict.predict}
-LOOP = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
-CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:ARGUMENTS.")
+ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
+CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
+MODE = flags.DEFINE_string("mode", "train", "What to do, see above.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir, stage, policy's folder.")
 INPUT = flags.DEFINE_string("input", None, "To predict from: file, folder or a,b,c.")
 CACHE = flags.DEFINE_string("compilation_cache", "~/.cache/medjax/jax", "'': none.")
 
 
-def main(argv: list[str]) -> None:
-    """Build what the config says and run it."""
-    if argv[1:]:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+class Run(NamedTuple):
+    """What a config says, and where it is done."""
+
+    config: Mapping[str, Any]
+    sections: Mapping[str, Any]  # of the config, for the recipe
+    place: Mapping[str, Any]  # seed and workdir
+    devices: Mapping[str, Any]  # mesh and rules
+
+
+def train(stages: Callable[..., Sequence[Stage]], run: Run) -> list[str]:
+    """Train what is not trained yet, and evaluate it."""
+    chain = stages(**run.place, **run.sections)
+    saving, facts = dict(run.config["checkpoint"]), {"config": run.config}
+    saving["checkpoint_every"] = saving.pop("every")
+    run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
+    return skipped_steps(chain, workdir=run.place["workdir"])
+
+
+def evaluate(stages: Callable[..., Sequence[Stage]], run: Run) -> list[str]:
+    """Evaluate a checkpoint as the last stage does."""
+    *_, last = stages(**run.place, **run.sections)
+    path = CHECKPOINT.value or run.place["workdir"]
+    evaluate_checkpoint(last, path, load=load_params, **run.place, **run.devices)
+    return []
+
+
+def use(function: Callable[..., list[str]], run: Run) -> list[str]:
+    """Hand a recipe's function what the user named with --input."""
+    if not INPUT.value:
+        raise ValueError(f"--mode={MODE.value}: expected --input, what to work on")
+    where = {"checkpoint": CHECKPOINT.value, **run.place, **run.devices}
+    return function(INPUT.value, **where, **run.sections)
+
+
+# (mode, system) -> its function, which returns what makes the result doubtful
+MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {
+    ("train", "medloc"): partial(train, medloc.stages),
+    ("train", "vrft_aug"): partial(train, vrft_aug.stages),
+    ("train", "puq"): partial(train, puq.stages),
+    ("eval", "medloc"): partial(evaluate, medloc.stages),
+    ("eval", "vrft_aug"): partial(evaluate, vrft_aug.stages),
+    ("eval", "puq"): partial(evaluate, puq.stages),
+    ("predict", "puq"): partial(use, puq_predict.predict),
+}
+
+
+def main(_: list[str]) -> int:
+    """Do what the flags say; the exit code says how it went."""
     logging.set_verbosity(logging.ERROR)  # orbax tells a story at each checkpoint
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
     if {"JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"} & set(os.environ):
         jax.distributed.initialize()
     config = CONFIG.value.to_dict()
-    name, path = config["system"], CHECKPOINT.value
-    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("workdir", name))
-    where = {"seed": config["seed"], "workdir": workdir}
-    sections = {name: value for name, value in config.items() if name not in LOOP}
-    mesh = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
-    if MODE.value == "predict":
-        if not (name in PREDICT and INPUT.value):
-            raise ValueError(f"predict: expected --input, and {', '.join(PREDICT)}")
-        PREDICT[name](INPUT.value, checkpoint=path, **where, **mesh, **sections)
-    elif MODE.value == "eval":
-        last, how = RECIPES[name](**where, **sections)[-1], {**where, **mesh}
-        evaluate_checkpoint(last, path or workdir, load=load_params, **how)
-    else:
-        stages, how = RECIPES[name](**where, **sections), {**config["checkpoint"]}
-        how |= {**where, **mesh, "facts": {"config": config}}
-        run_stages(stages, checkpoint_every=how.pop("every"), **how)
+    function = command_line.choose_mode(MODES, MODE.value, config["system"])
+    sections = {name: value for name, value in config.items() if name not in ENTRY}
+    workdir = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
+    place = {"seed": config["seed"], "workdir": workdir}
+    devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
+    doubts = function(Run(config, sections, place, devices))
+    sys.stderr.writelines(f"warning: {line}\n" for line in doubts)
+    return command_line.DOUBTFUL if doubts else command_line.WELL
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     try:
-        app.run(main)
+        app.run(main, flags_parser=partial(command_line.parse, __doc__ or "", MODES))
     except (ValueError, OSError, TypeError, CheckpointError, NonFiniteStep) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except (AttributeError, KeyError) as error:
-        if flags.FLAGS.is_parsed():
-            raise
-        while isinstance(error, Exception):  # the innermost ends in a suggestion
-            error = error.args[0]
-        sys.exit(f"--config: no option {error}")
+        command_line.refuse(f"{type(error).__name__}: {error}")

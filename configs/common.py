@@ -4,6 +4,8 @@ import difflib
 
 from ml_collections import ConfigDict
 
+from configs.options import Words, option
+
 TESTED = ("test", "val")  # parts to evaluate on; val: to choose settings by
 
 
@@ -50,20 +52,19 @@ def get_mesh() -> ConfigDict:
 
 
 def get_rules() -> ConfigDict:
-    """Logical axis -> mesh axes. `()` keeps an axis whole on every device."""
-    return ConfigDict(
-        {
-            "batch": ("data", "fsdp"),
-            "layers": (),
-            "embed": ("fsdp",),
-            "norm": (),
-            "patch": (),
-            "vocab": ("model",),
-            "mlp": ("model",),
-            "heads": ("model",),
-            "kv_heads": ("model",),  # () where the mesh has more than the policy
-        }
-    )
+    """Logical axis -> mesh axes, such as `data,fsdp`; `()` keeps an axis whole."""
+    rules = {
+        "batch": ("data", "fsdp"),
+        "layers": (),
+        "embed": ("fsdp",),
+        "norm": (),
+        "patch": (),
+        "vocab": ("model",),
+        "mlp": ("model",),
+        "heads": ("model",),
+        "kv_heads": ("model",),  # () where the mesh has more than the policy
+    }
+    return ConfigDict({name: option(axes, Words()) for name, axes in rules.items()})
 
 
 def get_checkpoint() -> ConfigDict:

@@ -26,12 +26,18 @@ Variants, after a colon and joined by commas:
     python run.py --config=configs/medloc.py:reward=fixed,seed=1
     python run.py --config=configs/medloc.py:data=boxes.jsonl,model=Qwen2.5-VL-3B
 
-Every number below can be set on its own: `--config.train.grpo.group=16`.
+Every option below can be set on its own, a list by commas, `()` for none of it, a dict
+as one, and `None` where the option says so:
+
+    --config.train.grpo.group=16 --config.data.structures=aal --config.data.size=84,84
+    --config.train.grpo.sampling.top_k=50 --config.train.grpo.optim.clip_norm=None
+    --config.train.grpo.schedule_changes='{"window": 10}'
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.options import Maybe, Numbers, Words, option
 
 # What a policy of a million parameters learns to see within minutes.
 LARGE = tuple(
@@ -112,7 +118,7 @@ def get_policy(model: str) -> ConfigDict:
             "heads": 4,
             "kv_heads": 2,
             "head_dim": 32,
-            "mrope_section": (4, 6, 6),
+            "mrope_section": option((4, 6, 6), Numbers(int, (3,))),
             "tied": True,
             "scan_unroll": 4,
             "vision": {
@@ -120,7 +126,7 @@ def get_policy(model: str) -> ConfigDict:
                 "width": 96,
                 "mlp": 192,
                 "heads": 3,
-                "full_blocks": (1, 3),
+                "full_blocks": option((1, 3), Numbers(int)),
                 "patch": 7,
                 "window": 56,
             },
@@ -130,7 +136,8 @@ def get_policy(model: str) -> ConfigDict:
             "param_dtype": "float32",
             "remat": "none",
             "freeze_vision": False,  # no gradient into the vision tower
-            "logit_chunk": None,  # positions of an answer scored at a time; None: all
+            # positions of an answer that are scored at a time; None: all
+            "logit_chunk": option(None, Maybe(int)),
         }
     )
 
@@ -148,13 +155,14 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
     return ConfigDict(
         {
             "source": source,
-            "size": (112, 112),
+            "size": option((112, 112), Numbers(int, (2,))),
             "split": split,
-            "structures": LARGE,  # or a word: clear, aal, unions, all
+            "structures": option(LARGE, Words()),  # or: clear, aal, unions, all
             "field": 190.0,  # mm
             "min_side": 14,  # pixels
             "shift": 0.25,  # of a side, and
-            "scale": (0.8, 1.25),  # what `moved` pictures are moved by
+            # what `moved` pictures are moved by
+            "scale": option((0.8, 1.25), Numbers(float, (2,))),
             "phrasings": 2,
             "mirror": split != "side",
             "test": "test",
@@ -172,15 +180,15 @@ def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
             "steps": steps,
             "batch": 8,  # pictures
             "questions": 6,  # about each
-            "loose": loose,
+            "loose": option(loose, Numbers(float, (0, 2))),
             "optim": {
                 "lr": 2e-3,  # of norms, biases and the embedding
-                "muon_lr": 1e-2,  # of the kernels
+                "muon_lr": option(1e-2, Maybe(float)),  # of the kernels
                 "decay": "cosine",
                 "warmup": 30,
-                "clip_norm": 1.0,
+                "clip_norm": option(1.0, Maybe(float)),
                 "weight_decay": 0.01,
-                "betas": (0.9, 0.95),
+                "betas": option((0.9, 0.95), Numbers(float, (2,))),
             },
         }
     )
@@ -201,7 +209,11 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             "entries": "step",
             "group": 8,
             "max_tokens": 0,  # 0: as long as the longest right answer
-            "sampling": {"temperature": 0.9, "top_k": None, "top_p": None},
+            "sampling": {
+                "temperature": 0.9,
+                "top_k": option(None, Maybe(int)),
+                "top_p": option(None, Maybe(float)),
+            },
             "advantages": {"scale": "group", "ddof": 1},
             "reward_weights": {"accuracy": 1.0, "format": 1.0},
             "python_rewards": {},  # name: "FILE.py:NAME"; splits the step in two
@@ -215,12 +227,12 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             "accumulate": 1,
             "optim": {
                 "lr": 3e-4,
-                "muon_lr": 2e-3,
+                "muon_lr": option(2e-3, Maybe(float)),
                 "decay": "linear",
                 "warmup": 10,
-                "clip_norm": 1.0,
+                "clip_norm": option(1.0, Maybe(float)),
                 "weight_decay": 0.0,
-                "betas": (0.9, 0.99),
+                "betas": option((0.9, 0.99), Numbers(float, (2,))),
             },
         }
     )
@@ -234,13 +246,9 @@ def set_preset(config: ConfigDict, preset: str) -> None:
         return
     grpo.loss.beta = {"paper": 0.4, "vlm_r1": 0.04}[preset]
     grpo.sampling.temperature = {"paper": 0.9, "vlm_r1": 1.0}[preset]
-    with grpo.sampling.ignore_type():
-        grpo.sampling.top_k = {"paper": None, "vlm_r1": 50}[preset]
-    with grpo.optim.ignore_type():
-        grpo.optim.muon_lr = None
-    grpo.optim.update(
-        {"lr": 1e-6, "decay": "linear", "warmup": 0, "betas": (0.9, 0.999)}
-    )
+    grpo.sampling.top_k = {"paper": None, "vlm_r1": 50}[preset]
+    grpo.optim.update({"lr": 1e-6, "muon_lr": None, "decay": "linear", "warmup": 0})
+    grpo.optim.betas = (0.9, 0.999)
 
 
 def set_pretrained(config: ConfigDict) -> None:
@@ -251,11 +259,8 @@ def set_pretrained(config: ConfigDict) -> None:
     config.data.size = (448, 448)
     config.train.grpo.update({"max_tokens": 256, "questions": 1})
     config.evaluation.questions = 1
-    with config.policy.ignore_type():
-        config.policy.logit_chunk = 32
-    with config.train.ignore_type():
-        config.train.sft.optim.muon_lr = None
-    config.train.sft.optim.lr = 1e-5
+    config.policy.logit_chunk = 32
+    config.train.sft.optim.update({"lr": 1e-5, "muon_lr": None})
 
 
 def set_smoke(config: ConfigDict) -> None:

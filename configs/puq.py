@@ -29,12 +29,17 @@ Maps of your own file, with a trained network or without any training:
         --checkpoint=workdir/puq
 
 The checkpoint's manifest says what its network is: no variant has to be repeated.
-Every number below can be set on its own: `--config.data.coils=4`.
+Every option below can be set on its own, a list by commas, `()` for none of it, a dict
+as one, and `None` where the option says so. The methods are a dict, all of them:
+
+    --config.data.coils=4 --config.data.accelerations=4,6 --config.data.snr=inf,inf
+    --config.evaluation.methods='{"CG-SENSE": {"kind": "cg_sense", "damping": 0.01}}'
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.options import Maybe, Numbers, option
 
 RANGES = {"t2": (0.03, 2.5), "t1": (0.2, 5.0)}  # s: of the subspaces' curves
 BOUNDS = {"t2": (0.01, 2.0), "t1": (0.05, 5.0)}  # s: of a map
@@ -81,14 +86,16 @@ def get_data(source: str, contrast: str, acceleration: float) -> ConfigDict:
         {
             "source": common.choose("data", source, ("brains", "synthetic")),
             "contrast": contrast,
-            "times": (),  # s; empty: PUQ's TE, or 8 TI from 0.05 to 4
+            # s; (): PUQ's TE, or 8 TI from 0.05 to 4
+            "times": option((), Numbers(float)),
             "size": 96,  # pixels
             "field": 220.0,  # mm
             "coils": 8,
             "mask": "random",  # or equispaced, poisson, full
-            "accelerations": (acceleration,),
+            "accelerations": option((acceleration,), Numbers(float)),
             "center_fraction": 0.08,
-            "snr": (20.0, 60.0),  # of a subject, see `Acquisition`
+            # of a subject, see `Acquisition`; inf,inf: no noise
+            "snr": option((20.0, 60.0), Numbers(float, (2,))),
             "subjects": 40,  # to train on
             "lesion_share": 0.5,
             "time_spread": 0.15,  # of the subjects' relaxation times
@@ -130,12 +137,12 @@ def get_train() -> ConfigDict:
             "evaluate_limit": 8,  # slices
             "optim": {
                 "lr": 1e-3,  # of norms and dampings
-                "muon_lr": 2e-2,  # of the convolutions
+                "muon_lr": option(2e-2, Maybe(float)),  # of the convolutions
                 "decay": "cosine",
                 "warmup": 10,
-                "clip_norm": 1.0,
+                "clip_norm": option(1.0, Maybe(float)),
                 "weight_decay": 0.0,
-                "betas": (0.9, 0.99),
+                "betas": option((0.9, 0.99), Numbers(float, (2,))),
             },
         }
     )
@@ -145,7 +152,7 @@ def get_fit(contrast: str) -> ConfigDict:
     """The guided fit: its regressors, as the authors' but for the number of passes."""
     return ConfigDict(
         {
-            "bounds": BOUNDS[contrast],
+            "bounds": option(BOUNDS[contrast], Numbers(float, (2,))),
             "normalisation": "first" if contrast == "t2" else "largest",
             "width": 64,
             "layers": 5,
@@ -159,9 +166,9 @@ def get_fit(contrast: str) -> ConfigDict:
                 "lr": 1e-3,
                 "decay": "cosine",
                 "warmup": 0,
-                "clip_norm": None,
+                "clip_norm": option(None, Maybe(float)),
                 "weight_decay": 0.0,
-                "betas": (0.9, 0.999),
+                "betas": option((0.9, 0.999), Numbers(float, (2,))),
             },
         }
     )
@@ -223,9 +230,11 @@ def get_predict(contrast: str) -> ConfigDict:
     return ConfigDict(
         {
             "contrast": "",  # t2, t1 or vfa, where the file leaves it open
-            "times": (),  # s (vfa: radians), in place of the file's
+            # s (vfa: radians), in place of the file's
+            "times": option((), Numbers(float)),
             "sens": "",  # BART's sensitivities, for a .cfl
-            "voxel_mm": (),  # along rows, columns and slices, where the file lacks them
+            # along rows, columns and slices, where the file lacks them
+            "voxel_mm": option((), Numbers(float, (0, 3))),
             "model": "",  # such as t2_offset or t1_ir3; empty: t2 or t1_ir
             "magnitude": False,  # images have lost their sign: t1_ir looks for it
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
@@ -263,11 +272,8 @@ def set_paper(config: ConfigDict) -> None:
         {"width": 128, "dropout": 0.3, "remat": True, "unroll": 1, "stages": 5}
     )
     config.train.update({"steps": 150_000, "batch": 32, "evaluate_every": 5000})
-    with config.train.optim.ignore_type():
-        config.train.optim.muon_lr = None
-    config.train.optim.update(
-        {"lr": 1e-2, "decay": "constant", "clip_norm": 1e-3, "betas": (0.9, 0.999)}
-    )
+    config.train.optim.update({"lr": 1e-2, "muon_lr": None, "decay": "constant"})
+    config.train.optim.update({"clip_norm": 1e-3, "betas": (0.9, 0.999)})
     config.fit.update({"passes": 100, "chunk": 4, "steps": 2000})
     config.evaluation.update({"passes": 100, "limit": 0, "subjects": 20})
     config.predict.passes = 100

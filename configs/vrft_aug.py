@@ -36,12 +36,15 @@ and the rest:
     python run.py --config=configs/vrft_aug.py:parts=none,grade=fuzzy,seed=1
     python run.py --config=configs/vrft_aug.py:data=retinamnist_224.npz,model=Qwen
 
-Every number below can be set on its own: `--config.train.grpo.reward_weights.format=0`.
+Every option below can be set on its own, see `configs/medloc.py` for the forms:
+
+    --config.train.grpo.reward_weights.format=0 --config.train.grpo.grade_table=1,0.5
 """
 
 from ml_collections import ConfigDict
 
 from configs import common, medloc
+from configs.options import Maybe, Numbers, option
 
 TASKS = {  # mm of the field, and margin of a crop; 0: whole slices
     "mr_ventricle": (190.0, 0.0),
@@ -161,20 +164,22 @@ def get_prompt(model: str) -> ConfigDict:
 def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDict:
     """Pictures and the words about them; the fields of mm are for built-in tasks."""
     field, margin = TASKS.get(task, (0.0, 0.0))
-    ordinal = ConfigDict({"ordinal": None}, type_safe=False)
-    config = ConfigDict(
+    return ConfigDict(
         {
             "source": source,
-            "size": (56, 56),
+            "size": option((56, 56), Numbers(int, (2,))),
             "field": field,  # mm
             "margin": margin,  # of a crop, times the structure's longer side
             "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
             "shift": 0.1,  # of a side, and
-            "scale": (0.9, 1.11),  # what pictures are moved by
+            # what pictures are moved by
+            "scale": option((0.9, 1.11), Numbers(float, (2,))),
             "mirror": False,
             "test_draws": 4,  # pictures of each test slice
             "balance": True,  # training pictures of all classes equally often
             "classes": "",  # JSON file of a user's class names
+            # are a user's classes grades? None: where the file says so
+            "ordinal": option(None, Maybe(bool)),
             "question": "",  # about a user's images
             "test": "test",  # or val
             "test_share": 0.2,  # of the patients in a CSV file without splits
@@ -188,8 +193,6 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "probe": {"side": 14, "draws": 2, "penalty": 1e-3},
         }
     )
-    config.update(ordinal)
-    return config
 
 
 def get_volume(task: str) -> str:
@@ -209,8 +212,7 @@ def get_localisation(use: bool, task: str, arg: ConfigDict) -> ConfigDict:
         config[name] = first[name]
     config.evaluation.limit = 200
     if source == "ct_organs":
-        with config.data.ignore_type():
-            config.data.structures = "all"
+        config.data.structures = "all"
         config.data.field = 380.0  # mm
     if not arg.model:
         config.warm_start.steps = 250
@@ -246,7 +248,8 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     )
     config.grade = parts.grade  # fuzzy: "grade" takes the place of "accuracy"
     config.grade_rule = rule
-    config.grade_table = ()  # your own, such as (1, 0.5, 0.1), for differences 0, 1, 2
+    # your own, such as 1,0.5,0.1, for differences 0, 1, 2
+    config.grade_table = option((), Numbers(float))
     config.min_words = 1  # of the reasoning, for the format's reward
     config.require_label = True  # likewise
     # Where reciting costs, neither silence nor a word repeated is a way out.

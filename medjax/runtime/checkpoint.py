@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from medjax.runtime.naming import (
     PARAMS,
+    ArchitectureError,
     check_arrays,
     differences,
     named,
@@ -29,6 +30,7 @@ from medjax.runtime.naming import (
     unnamed,
 )
 from medjax.runtime.processes import gather_texts
+from medjax.runtime.writer import other_maker
 from medjax.types import Key, Params, TrainState
 
 ROOT = "root_key"
@@ -214,7 +216,10 @@ def restore(
             f"found {jax.process_count()} processes: start as many again"
         )
     wanted = named(abstract) | {ROOT: storable(root)}
-    arrays = _restore_arrays(manager, step, wanted)
+    try:
+        arrays = _restore_arrays(manager, step, wanted)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{error}{_maker(manager)}") from error
     return Restored(
         state=unnamed(abstract, arrays, root),
         root=jax.random.wrap_key_data(arrays[ROOT], impl=jax.random.key_impl(root)),
@@ -235,8 +240,15 @@ def _about(manager, step: int, identity: Mapping[str, Any]) -> dict[str, Any]:
             f"{manager.directory}/{step} belongs to another run:\n  "
             + "\n  ".join(changed)
             + "\nset these back to resume, or choose another workdir"
+            + _maker(manager)
         )
     return about
+
+
+def _maker(manager: ocp.CheckpointManager) -> str:
+    """A line for a refusal, where another version of medjax was here last."""
+    sentence = other_maker(pathlib.Path(manager.directory).parent)
+    return f"\n{sentence}" if sentence else ""
 
 
 def is_finished(

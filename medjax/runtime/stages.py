@@ -161,6 +161,24 @@ def _evaluation(
     return evaluate
 
 
+def skipped_steps(stages: Sequence[Stage], *, workdir: str | os.PathLike) -> list[str]:
+    """A line for each stage of a run that skipped steps because they were not finite.
+
+    Steps are skipped where `on_nonfinite` is "skip"; those skipped before a resume
+    count too.
+    """
+    lines = []
+    for stage in stages:
+        row = last_row(pathlib.Path(workdir) / stage.name / "metrics.jsonl") or {}
+        if row.get("skipped"):
+            lines.append(
+                f"{stage.name}: {row['skipped']} of {row['step']} steps were not "
+                "finite and skipped, see nonfinite in metrics.jsonl; is the learning "
+                "rate too high?"
+            )
+    return lines
+
+
 def mean_scores(results: Results, folder: pathlib.Path) -> dict[str, float]:
     """The mean of each per-example metric over all examples; {} without batches.
 

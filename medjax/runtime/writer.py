@@ -16,8 +16,9 @@ import jax
 import numpy as np
 import tensorboardX
 
+from medjax import __version__
+
 PACKAGES = (
-    "medjax",
     "jax",
     "jaxlib",
     "flax",
@@ -130,7 +131,8 @@ def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "git": _git_commit(),
             "python": sys.version.split()[0],
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": {"medjax": __version__}
+            | {name: _version(name) for name in PACKAGES},
             "devices": {
                 "platform": jax.default_backend(),
                 "kind": jax.devices()[0].device_kind,
@@ -142,6 +144,31 @@ def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
         | facts
     )
     write_atomic(path, json.dumps(starts, indent=1, default=str))
+
+
+def other_maker(workdir: str | os.PathLike) -> str:
+    """A sentence on the version that last ran in `workdir`; "" where it is this one.
+
+    It names version, commit and time as far as `manifest.json` has them.
+    """
+    path = pathlib.Path(workdir) / "manifest.json"
+    try:
+        start = json.loads(path.read_text(encoding="utf-8"))[-1]
+        version, commit = start["versions"].get("medjax"), start.get("git")
+        time_of_start = start.get("time")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return f"what made it is not on record: {path} is not there, or damaged"
+    ours = _git_commit()
+    if (version, commit) == (__version__, ours):
+        return ""
+    commit, ours = (
+        f"commit {x}" if x else "no commit on record" for x in (commit, ours)
+    )
+    return (
+        f"its manifest names medjax {version or 'of no version on record'}, {commit}, "
+        f"started {time_of_start or 'at no time on record'}; this is medjax "
+        f"{__version__}, {ours}"
+    )
 
 
 def _version(name: str) -> str | None:

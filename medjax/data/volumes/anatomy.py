@@ -152,7 +152,7 @@ def other_side(name: str) -> str:
 
 
 def select_structures(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Structure names by a word ("aal", "clear", "unions", "all") or listed.
+    """Structure names by a word ("aal", "clear", "unions", "all"), one name, or listed.
 
     "aal" is the atlas's 116 labels, "clear" a choice for tiny policies.
     """
@@ -160,12 +160,12 @@ def select_structures(names: str | tuple[str, ...]) -> tuple[str, ...]:
     unions = tuple(s.name for s in UNIONS)
     words = {"aal": aal, "unions": unions, "all": aal + unions, "clear": CLEAR}
     if isinstance(names, str):
-        if names not in words:
+        if names not in words and names not in words["all"]:
             raise ValueError(
-                f"structures={names!r}: expected one of {', '.join(words)}, or a tuple "
-                "of structure names"
+                f"structures={names!r}: expected one of {', '.join(words)}, or names "
+                "of structures"
             )
-        return words[names]
+        return words.get(names, (names,))
     unknown = [name for name in names if name not in words["all"]]
     if unknown:
         raise ValueError(

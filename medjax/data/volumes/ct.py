@@ -81,12 +81,12 @@ ORGANS = (
 
 
 def select_organs(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Organ names by the word "all", or listed."""
+    """Organ names by the word "all", one name, or listed."""
     known = tuple(organ.name for organ in ORGANS)
     if names == "all":
         return known
-    unknown = [name for name in names if name not in known]
-    if isinstance(names, str) or unknown:
+    names = (names,) if isinstance(names, str) else names
+    if any(name not in known for name in names):
         raise ValueError(
             f"structures={names!r} of the CT: expected 'all', or some of "
             f"{', '.join(known)}"

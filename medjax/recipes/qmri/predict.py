@@ -37,7 +37,7 @@ def predict(
     fit: Mapping[str, Any],
     predict: Mapping[str, Any],
     **unused: Mapping[str, Any],
-) -> None:
+) -> list[str]:
     """Write maps, figures and a summary of a scan to `workdir`/predict/NAME.
 
     Args:
@@ -52,6 +52,10 @@ def predict(
         fit: `bounds`, and the regressors' shape.
         predict: see the config.
         unused: of training.
+
+    Returns:
+        What makes the maps doubtful, a line each: slices without signal, many voxels
+        that could not be fitted.
 
     Raises:
         ValueError: a scan or option that does not fit; says what would.
@@ -106,7 +110,7 @@ def predict(
             write({name: pick(maps) for name, pick in names.items()})
             seen.append(see(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    write_summary(seen, scan, model, plan.name, folder, maps=files)
+    return write_summary(seen, scan, model, plan.name, folder, maps=files)
 
 
 def _title(path: Path) -> str:

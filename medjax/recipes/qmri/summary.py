@@ -17,6 +17,7 @@ from medjax.runtime.writer import write_atomic
 
 FAINT = 0.1  # of a slice's bright voxels: fainter ones are not in the summary
 FIGURES = 6  # slices shown
+MANY = 0.1  # of the voxels with signal: more without a fit make the maps doubtful
 LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
 FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
 
@@ -57,7 +58,7 @@ def write_summary(
     folder: Path,
     *,
     maps: Sequence[str],
-) -> None:
+) -> list[str]:
     """Figures, summary.json, and the summary for a person.
 
     Files of an earlier prediction that this one did not write go, see `puq_files`.
@@ -71,6 +72,9 @@ def write_summary(
         how: reconstruction and fit, in words.
         folder: of the prediction.
         maps: names of the files that hold them, in `folder`.
+
+    Returns:
+        What makes the maps doubtful, see `doubts`.
     """
     from medjax.report.qmri import map_figure, write_png
 
@@ -102,15 +106,11 @@ def write_summary(
             "of an earlier prediction, but changed since, so not removed: "
             + ", ".join(changed)
         )
-    if empty:
-        say(
-            f"slices without signal: {ranges(empty)}; k-space, images or sensitivities "
-            "are 0 there, maps are NaN"
-        )
     sigma = summary["median_sigma_ms"]
+    warnings = [f"{scan.path}: {doubt}" for doubt in doubts(summary)]
     if summary["median_ms"] is None:
-        say(f"no voxel could be fitted: {folder}\n{NOTE}")
-        return
+        say(f"maps without a value, and summary.json: {folder}\n{NOTE}")
+        return warnings
     say(
         f"{model.time_constant} in {summary['voxels']} voxels with signal: median "
         f"{summary['median_ms']:.1f} ms, quartiles {summary['quartiles_ms'][0]:.1f} to "
@@ -122,6 +122,7 @@ def write_summary(
         f"{summary['failed']} voxels"
     )
     say(f"maps, figures and summary.json: {folder}\n{NOTE}")
+    return warnings
 
 
 def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -> None:
@@ -153,6 +154,31 @@ def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
         "status": {LEVELS[c]: int((status == c).sum()) for c in LEVELS},
         "slices_without_signal": empty_slices(seen),
     }
+
+
+def doubts(summary: Mapping[str, Any]) -> list[str]:
+    """What of a summary by `summarise` makes the maps doubtful: a line each."""
+    lines = []
+    if summary["slices_without_signal"]:
+        lines.append(
+            f"slices without signal: {ranges(summary['slices_without_signal'])}; "
+            "k-space, images or sensitivities are 0 there, maps are NaN"
+        )
+    if summary["median_ms"] is None:
+        return [*lines, "no voxel could be fitted"]
+    shares = {
+        "could not be fitted": summary["failed"] / summary["voxels"],
+        "lie at a bound": summary["share_at_bounds"],
+    }
+    for what, share in shares.items():
+        if share > MANY:
+            lines.append(
+                f"{100 * share:.0f} % of the voxels with signal {what}: see "
+                "status.nii.gz; are times, contrast and model those of the scan?"
+            )
+    if summary["median_sigma_ms"] is None:
+        lines.append("no voxel has a sigma: the maps are without error bars")
+    return lines
 
 
 def empty_slices(seen: Sequence[Seen]) -> list[int]:

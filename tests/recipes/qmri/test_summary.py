@@ -8,7 +8,14 @@ import pytest
 from medjax.mri.fit import FitStatus
 from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.slabs import empty_maps
-from medjax.recipes.qmri.summary import Seen, empty_slices, ranges, see, summarise
+from medjax.recipes.qmri.summary import (
+    Seen,
+    doubts,
+    empty_slices,
+    ranges,
+    see,
+    summarise,
+)
 
 T2 = signal_model("t2")
 
@@ -44,3 +51,28 @@ def test_slices_without_signal_are_named():
     assert found["slices_without_signal"] == [0, 1, 3] and found["voxels"] == 4
     assert ranges([0, 1, 3]) == "0 to 1, 3"
     assert ranges([2]) == "2" and ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"
+
+
+def told(status, *, sigma=0.01):
+    """What is doubted of a slice where each voxel of this status has a signal."""
+    status = np.array([status])
+    value = np.where(status < FitStatus.NOT_CONVERGED, 0.1, np.nan)
+    seen = Seen(value, np.full(status.shape, sigma), status, status >= 0)
+    return doubts(summarise([seen], T2))
+
+
+def test_maps_are_doubtful_where_many_voxels_have_no_fit():
+    good, failed, bound = 0, FitStatus.NOT_CONVERGED, FitStatus.AT_BOUND
+    assert told([good] * 10) == told([good] * 9 + [failed]) == []
+    (line,) = told([good] * 8 + [failed] * 2)
+    assert "20 % of the voxels with signal could not be fitted" in line
+    (line,) = told([good] * 6 + [bound] * 4)
+    assert "40 % of the voxels with signal lie at a bound" in line
+    (line,) = told([good] * 4, sigma=np.nan)
+    assert "without error bars" in line
+
+
+def test_maps_without_a_value_are_doubtful():
+    assert told([FitStatus.NOT_CONVERGED] * 3) == ["no voxel could be fitted"]
+    first, last = doubts(summarise([see(empty_maps(T2, (2, 2)), T2)], T2))
+    assert "slices without signal: 0;" in first and last == "no voxel could be fitted"

@@ -1,0 +1,117 @@
+"""How the command line of `run.py` is read: help, the config's file, clear refusals."""
+
+import ast
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import NoReturn, TypeVar
+
+from absl import flags
+
+Function = TypeVar("Function")
+WELL, ERROR, DOUBTFUL = 0, 1, 3  # exit codes, as the usage in `run.py` tells
+FOLDER = pathlib.Path(__file__).parent
+
+
+def parse(usage: str, modes: Iterable[tuple[str, str]], argv: list[str]) -> list[str]:
+    """Set absl's flags, or end the program: --help with 0, a mistake with 1.
+
+    Args:
+        usage: What the help begins with.
+        modes: Pairs of mode and system, for the help.
+        argv: The program's name and its arguments.
+
+    Returns:
+        What is left: the program's name.
+    """
+    early = flags.FlagValues()
+    flags.DEFINE_string("config", "", "", flag_values=early)
+    flags.DEFINE_bool("help", False, "", flag_values=early)
+    try:
+        early(argv, known_only=True)
+        if early.help:
+            sys.stdout.write(help_text(usage, modes))
+            sys.exit(WELL)
+        check_file(early.config.partition(":")[0])
+        left = flags.FLAGS(argv)
+    except flags.Error as error:
+        refuse(_one_line(str(error)))
+    except (AttributeError, KeyError) as error:
+        refuse(f"--config: no option {_innermost(error)}")
+    if left[1:]:
+        refuse(f"unexpected arguments: {' '.join(left[1:])}")
+    return left
+
+
+def refuse(message: str) -> NoReturn:
+    """End the program with a message and the code of an error."""
+    sys.stderr.write(f"{message}\n")
+    sys.exit(ERROR)
+
+
+def check_file(path: str) -> None:
+    """End the program where a config is not a file."""
+    if not pathlib.Path(path).is_file():
+        found = f"no such file: {path}" if path else "expected FILE or FILE:VARIANTS"
+        names = ", ".join(f"configs/{name}.py" for name in variants())
+        refuse(f"--config: {found}; there are {names}")
+
+
+def choose_mode(
+    modes: Mapping[tuple[str, str], Function], mode: str, system: str
+) -> Function:
+    """The function of a mode and a system, or a refusal that names this system's."""
+    if (mode, system) in modes:
+        return modes[mode, system]
+    known = [m for m, s in modes if s == system]
+    if not known:
+        systems = ", ".join(dict.fromkeys(s for _, s in modes))
+        raise ValueError(f"config.system {system!r}: expected one of {systems}")
+    raise ValueError(f"--mode={mode}: {system} has the modes {', '.join(known)}")
+
+
+def help_text(usage: str, modes: Iterable[tuple[str, str]]) -> str:
+    """Usage, modes by system, exit codes, configs with their variants, flags."""
+    systems: dict[str, list[str]] = {}
+    for mode, system in modes:
+        systems.setdefault(mode, []).append(system)
+    lines = [f"    {mode:<10} {', '.join(names)}" for mode, names in systems.items()]
+    configs = [f"configs/{name}.py - {text}" for name, text in variants().items()]
+    head, codes, rest = usage.partition("Exit codes:")
+    parts = [
+        f"{head}Modes, and the systems that have them:\n\n" + "\n".join(lines),
+        f"{codes}{rest}".strip(),
+        "Configs, and their variants (after a colon, joined by commas):",
+        *configs,
+        "Flags:" + flags.FLAGS.main_module_help(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def variants() -> dict[str, str]:
+    """By config: its first line, and what its docstring says of its variants."""
+    texts = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        title, *parts = text.split("\n\n")
+        tables = [part for part in parts if re.match(r"    \w+=", part)]
+        if tables:
+            texts[path.stem] = "\n\n".join([title, *tables])
+    return texts
+
+
+def _one_line(message: str) -> str:
+    """A message of absl; of an error in a config it holds the whole traceback."""
+    if "Traceback" not in message:
+        return message
+    last = message.strip().splitlines()[-1]
+    flag = message.partition(": Error whilst")[0]
+    return f"{flag}: {last.partition(': ')[2] or last}"
+
+
+def _innermost(error: object) -> object:
+    """The innermost of errors that hold errors ends in a suggestion."""
+    while isinstance(error, Exception):
+        error = error.args[0]
+    return error
