@@ -1,0 +1,164 @@
+"""The first difference between what two runs have written.
+
+Compared bit by bit: metrics, scores, answers, tables, maps and checkpoints' arrays.
+No time stands in any of these files (seconds a step, throughput and ETA are on the
+progress line alone), so no column of them is left out. Of pictures and pages only the
+names are compared, and nothing of `manifest.json` (command, time, commit) and of
+TensorBoard's files, which repeat the metrics with times.
+"""
+
+import json
+import math
+import pathlib
+import warnings
+
+import numpy as np
+
+LEFT_OUT = ("manifest.json", "tensorboard")
+# In JSON: the version that wrote a map, and digests of files that name it.
+VERSIONED = ("Version", "files")
+
+
+def first_difference(base, head, *, tolerance=0.0):
+    """One line about the first difference of two folders or files; None without one.
+
+    Files are taken in the order in which base wrote them, rows in their own. With a
+    tolerance numbers agree to that much of the larger of them and 1, and tables, which
+    show rounded numbers, are not compared.
+    """
+    base, head = pathlib.Path(base), pathlib.Path(head)
+    if base.is_file():
+        return differing_file(base, head, base.name, tolerance)
+    left, right = artefacts(base), artefacts(head)
+    if left.keys() != right.keys():
+        missing, more = left.keys() - right.keys(), right.keys() - left.keys()
+        return f"files: {listed(missing)} only in base, {listed(more)} only in head"
+    for name in sorted(left, key=lambda name: left[name].stat().st_mtime_ns):
+        difference = differing_file(left[name], right[name], name, tolerance)
+        if difference:
+            return difference
+    return None
+
+
+def artefacts(folder):
+    """Name -> path; a checkpoint's step is one artefact, a folder."""
+    paths = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if set(LEFT_OUT) & set(name.parts):
+            continue
+        steps = "checkpoints" in name.parent.parts
+        if path.is_file() and not steps:
+            paths[name.as_posix()] = path
+        elif path.is_dir() and name.parent.name == "checkpoints":
+            paths[name.as_posix()] = path
+    return paths
+
+
+def listed(names):
+    return ", ".join(sorted(names)[:5]) + " ..." * (len(names) > 5) or "none"
+
+
+def differing_file(base, head, name, tolerance):
+    left, right = entries(base), entries(head)
+    if tolerance and base.suffix == ".txt":
+        return None
+    if list(left) != list(right):
+        missing, more = left.keys() - right.keys(), right.keys() - left.keys()
+        if not missing | more:
+            return f"{name}: the same names in another order"
+        return f"{name}: {listed(missing)} only in base, {listed(more)} only in head"
+    for place, value in left.items():
+        if not same(value, right[place], tolerance):
+            return f"{name}, {place}: {contrast(value, right[place])}"
+    return None
+
+
+def entries(path):
+    """`step 3, loss` -> value of each number, text and array in an artefact."""
+    if path.is_dir():
+        return checkpoint(path)
+    if path.suffix == ".jsonl":
+        return dict(flat_rows(path.read_text().splitlines()))
+    if path.suffix == ".json":
+        return dict(flat(json.loads(path.read_text())))
+    if path.suffix in (".txt", ".csv", ".tsv"):
+        lines = path.read_text().splitlines()
+        return {f"line {n}": line for n, line in enumerate(lines, 1)}
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return dict(arrays)
+    if path.name.endswith(".nii.gz"):
+        return nifti(path)
+    return {}
+
+
+def flat_rows(lines):
+    for number, line in enumerate(lines, 1):
+        row = json.loads(line)
+        place = f"step {row['step']}" if "step" in row else f"row {number}"
+        for name, value in flat(row):
+            yield f"{place}, {name}", value
+
+
+def flat(value, name=""):
+    """Dotted name -> value; lists count their members, empty ones are values."""
+    if not isinstance(value, dict | list) or not value:
+        yield name, value
+        return
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, member in members:
+        if key not in VERSIONED:
+            yield from flat(member, f"{name}.{key}" if name else str(key))
+
+
+def nifti(path):
+    import nibabel
+
+    image = nibabel.load(path)
+    return {"voxels": np.asanyarray(image.dataobj), "affine": image.affine}
+
+
+def checkpoint(folder):
+    import orbax.checkpoint as ocp
+
+    with warnings.catch_warnings(), ocp.PyTreeCheckpointer() as reader:
+        warnings.simplefilter(
+            "ignore"
+        )  # orbax: arrays go to the devices they came from
+        arrays = reader.restore((folder / "state").absolute())
+    return {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+
+
+def same(base, head, tolerance):
+    if isinstance(base, np.ndarray):
+        if (base.dtype, base.shape) != (head.dtype, head.shape):
+            return False
+        if tolerance and base.dtype.kind in "fc":
+            scale = np.maximum(1, np.abs(base))
+            far = np.abs(head - base) > tolerance * scale
+            return not far.any() and bool((np.isnan(base) == np.isnan(head)).all())
+        return base.tobytes() == head.tobytes()
+    if tolerance and isinstance(base, float) and isinstance(head, float):
+        both = math.isnan(base) and math.isnan(head)
+        return both or abs(head - base) <= tolerance * max(1.0, abs(base))
+    return json.dumps(base) == json.dumps(head)  # 0.0 is not -0.0, NaN is NaN
+
+
+def contrast(base, head):
+    if not isinstance(base, np.ndarray):
+        return f"{json.dumps(base)} in base, {json.dumps(head)} in head"
+    if (base.dtype, base.shape) != (head.dtype, head.shape):
+        return (
+            f"{base.dtype}{list(base.shape)} in base, "
+            f"{head.dtype}{list(head.shape)} in head"
+        )
+    other = (base != head) & ~((base != base) & (head != head))
+    where = np.argwhere(other)
+    if not len(where):
+        return "equal values of other bits"
+    first = tuple(where[0].tolist())
+    return (
+        f"{len(where)} of {base.size} values differ, the first at {list(first)}: "
+        f"{base[first]} in base, {head[first]} in head"
+    )

@@ -1,0 +1,365 @@
+"""The same short runs with an earlier commit and with this tree: are results the same?
+
+    python tests/golden/runs.py --base=48e6ee2
+    python tests/golden/runs.py --only=medloc_fixed,predict_trained
+    python tests/golden/runs.py --tolerance-step1=1e-5
+    python tests/golden/runs.py --record
+
+Base is checked out into a temporary folder. Both trees get the same command lines on
+this machine, and one line a run says "same" or names the first difference: file, step
+and name, what base has and what this tree (HEAD) has. Exit code 1 where a run differs
+or fails. See `compare.py` for what is compared, `probe.py` for the batches.
+
+`--tolerance-step1` is for a commit that changes a compiled program: one rounding forks
+the sampled tokens, and later steps cannot agree. HEAD then takes one step of each stage
+from the parameters that base began it with, and those metrics agree to the tolerance;
+so do evaluations of base's checkpoints and maps predicted from them.
+
+`--record` writes `runs.json`: what of base's batches, parameters and metrics is the
+same on every CPU, which `tests/test_golden_runs.py` compares on each.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import scans
+from compare import first_difference
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parents[1]
+
+BASE = "48e6ee2"
+RECORD = HERE / "runs.json"
+SYSTEMS = ("medloc", "vrft_aug", "puq")
+# The policy has learnt its answers' form when GRPO begins: without it every reward is 0
+# and so is every gradient, whatever the reward. Fewer checkpoints write less.
+WARM = (
+    "--config.warm_start.steps=250",
+    "--config.train.grpo.sampling.temperature=0.5",
+    "--config.checkpoint.every=1000",
+)
+WARM_LABELS = ("--config.warm_start.steps=150", *WARM[1:])
+LETTERS = "vrft_aug.py:smoke,task=shapes,policy=off,recite=positive"
+KSPACE = ("--input={inputs}/scan.npz", "--config.predict.passes=4")
+GUIDED = (*KSPACE, "--config.predict.fit=puq")
+IMAGES = ("--input={inputs}/echoes.nii.gz",)
+REWARD = """
+def short(completions, **columns):
+    return [1 / (1 + len(text)) for text in completions]
+"""
+
+
+class Run(NamedTuple):
+    """One command line; `{inputs}` stands for the folder of scans and rewards."""
+
+    name: str
+    config: str  # after `configs/`
+    arguments: tuple[str, ...] = ()
+    mode: str = "train"  # or eval, predict, or batches: the probe
+    needs: str = ""  # a run whose workdir, as base has left it, is read
+    warmed: str = ""  # a run of the same tree whose finished warm start is taken over
+
+
+FIRST = "medloc_curriculum"  # its warm start is the other rewards' too
+RUNS = (
+    Run(FIRST, "medloc.py:smoke", WARM),
+    Run("medloc_fixed", "medloc.py:smoke,reward=fixed", WARM, warmed=FIRST),
+    Run("medloc_raw_iou", "medloc.py:smoke,reward=raw_iou", WARM, warmed=FIRST),
+    Run("medloc_progress", "medloc.py:smoke,reward=progress", WARM, warmed=FIRST),
+    Run(
+        "medloc_python",
+        "medloc.py:smoke,python_reward={inputs}/reward.py:short",
+        WARM,
+        warmed=FIRST,
+    ),
+    Run("medloc_sft", "medloc.py:smoke,method=sft", WARM, warmed=FIRST),
+    Run("vrft_aug_parts", "vrft_aug.py:smoke,parts=all,policy=on", WARM_LABELS),
+    Run("vrft_aug_letters", LETTERS, WARM_LABELS),
+    Run("puq_subspace", "puq.py:smoke,form=subspace"),
+    Run("puq_puq", "puq.py:smoke,form=puq"),
+    Run("puq_modl", "puq.py:smoke,form=modl,contrast=t1"),
+    Run("eval_medloc", "medloc.py:smoke", mode="eval", needs=FIRST),
+    Run("eval_vrft_aug", "vrft_aug.py:smoke", mode="eval", needs="vrft_aug_parts"),
+    Run("eval_puq", "puq.py:smoke", mode="eval", needs="puq_subspace"),
+    Run("predict_plain", "puq.py:smoke", KSPACE, mode="predict"),
+    Run("predict_images", "puq.py:smoke", IMAGES, mode="predict"),
+    Run("predict_trained", "puq.py", KSPACE, mode="predict", needs="puq_subspace"),
+    Run("predict_guided", "puq.py", GUIDED, mode="predict", needs="puq_puq"),
+    *(Run(f"batches_{x}", f"{x}.py:smoke", mode="batches") for x in SYSTEMS),
+)
+
+
+class Done(NamedTuple):
+    """One run in one tree."""
+
+    workdir: pathlib.Path
+    code: int
+    seconds: float
+    log: pathlib.Path
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "nothing said")
+
+
+class Tree:
+    """A worker in a checkout, its runs' folders and its compiled programs.
+
+    Each tree has a compilation cache of its own, and what base has compiled is put into
+    HEAD's. That hides nothing: a program is found by the hash of its whole HLO, of the
+    compiler's options and versions, so that HEAD gets base's code exactly where it asks
+    for the same program, and compiles for itself wherever one instruction differs. What
+    is left to compare is then what goes into programs and which they are. It halves the
+    time, and what HEAD has compiled all the same tells which programs a commit changed.
+    """
+
+    def __init__(self, checkout: pathlib.Path, folder: pathlib.Path) -> None:
+        self.folder, self.cache = folder, folder / "programs"
+        self.cache.mkdir(parents=True)
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(self.cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            # else the cache's path is hashed with a program, and none is found again
+            "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", fast_compilation()),
+            "PYTHONPATH": str(checkout),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "MPLBACKEND": "Agg",
+            # with it set run.py does not start itself anew
+            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        }
+        self.worker = subprocess.Popen(
+            [sys.executable, "-P", str(HERE / "worker.py")],
+            cwd=checkout,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Tree":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.worker.kill() if any(error) else self.worker.stdin.close()
+        self.worker.wait()
+        self.worker.stdout.close()
+
+    def execute(self, name: str, script: str, arguments: list[str]) -> Done:
+        """Run a script of the tree; `name` is its log's and its folder's."""
+        log = self.folder / f"{name}.log"
+        job = {"script": script, "arguments": arguments, "log": str(log)}
+        self.worker.stdin.write(json.dumps(job) + "\n")
+        self.worker.stdin.flush()
+        answer = self.worker.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the worker of {self.folder.name} has ended")
+        return Done(self.folder / name, log=log, **json.loads(answer))
+
+
+def fast_compilation() -> str:
+    """Flags as in `tests/conftest.py`; XLA_FLAGS of the environment replace them."""
+    flags = "--xla_backend_optimization_level=0"
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        flags += " --xla_cpu_use_fusion_emitters=false"
+    return flags
+
+
+def train_or_use(
+    tree: Tree, run: Run, base: pathlib.Path, inputs: pathlib.Path
+) -> Done:
+    """One run as a user starts it; `base` is where base's runs are."""
+    workdir = tree.folder / run.name
+    warm_start = tree.folder / run.warmed / "warm_start"
+    if run.warmed and warm_start.exists():
+        shutil.copytree(warm_start, workdir / "warm_start")
+    arguments = [
+        f"--config=configs/{run.config}",
+        *run.arguments,
+        f"--mode={run.mode}",
+        f"--workdir={workdir}",
+        f"--compilation_cache={tree.cache}",
+    ]
+    if run.needs:
+        arguments.append(f"--checkpoint={base / run.needs}")
+    arguments = [text.replace("{inputs}", str(inputs)) for text in arguments]
+    return tree.execute(run.name, "run.py", arguments)
+
+
+def probe(
+    tree: Tree, run: Run, inputs: pathlib.Path, *more: str, name: str = ""
+) -> Done:
+    """What `probe.py` says about a run, as a JSON file."""
+    out = tree.folder / f"{name or run.name}.json"
+    config = run.config.replace("{inputs}", str(inputs))
+    arguments = [f"--config=configs/{config}", *run.arguments, f"--out={out}", *more]
+    done = tree.execute(name or run.name, str(HERE / "probe.py"), arguments)
+    return done._replace(workdir=out)
+
+
+def programs(tree: Tree) -> set[str]:
+    return {path.name for path in tree.cache.iterdir() if path.name.endswith("-cache")}
+
+
+def share_programs(base: Tree, head: Tree) -> None:
+    """Put what base has compiled into HEAD's cache."""
+    for name in programs(base) - programs(head):
+        shutil.copyfile(base.cache / name, head.cache / name)
+
+
+def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
+    """What differs, or that nothing does."""
+    for tree, done in (("base", base), ("HEAD", head)):
+        if done.code:
+            return f"FAILED in {tree} (exit code {done.code}): {done.last_words()}"
+    if tolerance and run.mode == "train":
+        difference = differing_first_step(base.workdir, head.workdir, tolerance)
+    else:
+        difference = first_difference(base.workdir, head.workdir, tolerance=tolerance)
+    return f"DIFFERS in {difference}" if difference else "same"
+
+
+def differing_first_step(
+    workdir: pathlib.Path, answer: pathlib.Path, tolerance: float
+) -> str | None:
+    """HEAD's first steps beside the first rows of base's metrics."""
+    rows = {}
+    for stage in json.loads(answer.read_text()):
+        with (workdir / stage / "metrics.jsonl").open() as lines:
+            row = json.loads(lines.readline())
+        rows[stage] = {k: x for k, x in row.items() if k not in ("step", "skipped")}
+    base = answer.with_name(f"{answer.stem}_base.json")
+    base.write_text(json.dumps(rows))
+    return first_difference(base, answer, tolerance=tolerance)
+
+
+def chosen_runs(only: str) -> list[Run]:
+    known = {run.name: run for run in RUNS}
+    names = only.split(",") if only else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit(f"--only: no run {unknown[0]!r}; expected some of {', '.join(known)}")
+    return [run for run in RUNS if run.name in names]
+
+
+def run_all(
+    chosen: list[Run], base: Tree, head: Tree, inputs: pathlib.Path, tolerance: float
+) -> bool:
+    """Run and compare; whether all are the same.
+
+    HEAD follows base by one run: each of two cores has something to do, and HEAD finds
+    what base has compiled and trained.
+    """
+    read = {run.needs for run in chosen}
+    needed = [run for run in RUNS if run in chosen or run.name in read]
+
+    def first(run: Run) -> Done:
+        if run.mode == "batches":
+            return probe(base, run, inputs)
+        return train_or_use(base, run, base.folder, inputs)
+
+    def second(run: Run) -> tuple[Done, list[str]]:
+        firsts[run.name].result()
+        share_programs(base, head)
+        known = programs(head)
+        if run.mode == "batches":
+            done = probe(head, run, inputs)
+        elif tolerance and run.mode == "train":
+            done = probe(head, run, inputs, f"--first_steps={base.folder / run.name}")
+        else:
+            done = train_or_use(head, run, base.folder, inputs)
+        return done, sorted(programs(head) - known - programs(base))
+
+    width = max(len(run.name) for run in chosen)
+    well = True
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as one,
+        concurrent.futures.ThreadPoolExecutor(1) as other,
+    ):
+        firsts = {run.name: one.submit(first, run) for run in needed}
+        seconds = {run.name: other.submit(second, run) for run in chosen}
+        for run in chosen:
+            head_done, own = seconds[run.name].result()
+            base_done = firsts[run.name].result()
+            verdict = compare(run, base_done, head_done, tolerance)
+            well &= verdict == "same"
+            times = f"base {base_done.seconds:.0f} s, HEAD {head_done.seconds:.0f} s"
+            names = ", ".join(sorted({name.rsplit("-", 2)[0] for name in own}))
+            own_text = f"; {len(own)} programs of its own: {names}" if own else ""
+            print(f"{run.name:{width}}  {verdict}  ({times}{own_text})", flush=True)
+    return well
+
+
+def record(base: Tree, inputs: pathlib.Path) -> None:
+    """Write what is the same on every CPU."""
+    facts = {}
+    for system in SYSTEMS:
+        run = Run(system, f"{system}.py:smoke")
+        done = probe(base, run, inputs, "--exact")
+        if done.code:
+            sys.exit(f"{system}: {done.last_words()}")
+        facts[system] = json.loads(done.workdir.read_text())
+    RECORD.write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"recorded {RECORD}")
+
+
+@contextlib.contextmanager
+def checkout(commit: str, folder: pathlib.Path):
+    """The commit as a worktree in `folder`, removed at the end."""
+    git = ["git", "-C", str(REPO), "worktree"]
+    subprocess.run(
+        [*git, "add", "--quiet", "--detach", str(folder), commit], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--base", default=BASE, help="commit to compare with [%(default)s]")
+    add("--base-folder", type=pathlib.Path, help="a checkout of it, only read")
+    add("--only", default="", help="names of runs, joined by commas [all]")
+    add("--tolerance-step1", type=float, default=0.0, help="see above [0: bitwise]")
+    add("--record", action="store_true", help="write runs.json from base, compare none")
+    add("--keep", type=pathlib.Path, help="a new folder for the runs [removed]")
+    options = parser.parse_args()
+    chosen = chosen_runs(options.only)
+    with contextlib.ExitStack() as stack:
+        temporary = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = options.keep.absolute() if options.keep else temporary / "runs"
+        tree = options.base_folder and options.base_folder.absolute()
+        if tree is None:
+            tree = stack.enter_context(checkout(options.base, temporary / "base"))
+        inputs = folder / "inputs"
+        inputs.mkdir(parents=True)
+        scans.write_kspace(inputs / "scan.npz")
+        scans.write_images(inputs / "echoes.nii.gz")
+        (inputs / "reward.py").write_text(REWARD)
+        base = stack.enter_context(Tree(tree, folder / "base"))
+        if options.record:
+            record(base, inputs)
+            return 0
+        head = stack.enter_context(Tree(REPO, folder / "head"))
+        well = run_all(chosen, base, head, inputs, options.tolerance_step1)
+        return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
