@@ -74,14 +74,27 @@ if TYPE_CHECKING:  # what type checkers and editors see
         update_threshold,
     )
     from medjax.systems.policy.qwen25vl import sample
-    from medjax.types import Images, Prompt, Rollout, Segment, System, TrainState
+    from medjax.types import (
+        Decoding,
+        Ends,
+        Images,
+        PolicyModel,
+        Prompt,
+        Rollout,
+        Segment,
+        System,
+        TrainState,
+    )
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "Decoding",
+    "Ends",
     "FitResult",
     "FitStatus",
     "Images",
+    "PolicyModel",
     "Prompt",
     "Rollout",
     "Segment",
@@ -148,9 +161,12 @@ __all__ = [
 ]
 
 NAMES = {
+    "Decoding": "medjax.types",
+    "Ends": "medjax.types",
     "FitResult": "medjax.mri",
     "FitStatus": "medjax.mri",
     "Images": "medjax.types",
+    "PolicyModel": "medjax.types",
     "Prompt": "medjax.types",
     "Rollout": "medjax.types",
     "Segment": "medjax.types",

@@ -62,7 +62,45 @@ ROOMS = {
         "qmri": ("batches", "volumes"),
         "scans": (),
     },
+    "systems": {
+        "optimizer": (),
+        "policy": (),
+        "puq": ("optimizer",),
+        "medloc": ("policy",),
+        "vrft_aug": ("policy",),
+    },
+    "recipes": {
+        "sections": (),
+        "bounds": (),
+        "policy": ("sections",),
+        "boxes": ("policy",),
+        "classes": ("policy",),
+        "qmri": ("policy", "sections"),
+        "medloc": ("boxes", "policy", "sections"),
+        "vrft_aug": ("boxes", "classes", "medloc", "policy", "sections"),
+        "puq": ("policy", "qmri", "sections"),
+    },
 }
+# Who may import a network: a base model's one file, and the system that owns its own.
+NETWORKS = {
+    "qwen25vl": ("medjax/systems/policy/qwen25vl.py",),
+    "denoiser": ("medjax/systems/puq/",),
+}
+# Where a config's section or a JSON document is a parameter: the entries, what reads
+# sections, and what compares identities. Nowhere else below `recipes` and `systems`.
+DOCUMENTS = (
+    *(
+        f"medjax/recipes/{name}.py"
+        for name in ("medloc", "vrft_aug", "puq", "sections")
+    ),
+    "medjax/recipes/policy/opening.py",
+    "medjax/recipes/policy/qwen25vl.py",
+    "medjax/recipes/policy/scoring.py",  # rows of an evaluation
+    "medjax/recipes/policy/stages.py",  # an identity
+    "medjax/recipes/boxes/task.py",  # likewise
+    "medjax/recipes/classes/task.py",  # likewise
+    "medjax/recipes/qmri/predict.py",  # an entry
+)
 # Third parties with a home: elsewhere they are not imported at all.
 HOMES = {
     "flax": ("models",),
@@ -192,6 +230,33 @@ def cycles(files):
     while free := [name for name, after in arrows.items() if not after]:
         arrows = {n: a.difference(free) for n, a in arrows.items() if n not in free}
     return arrows
+
+
+def networks(path, tree):
+    part = part_of(path)
+    for node, module in imports(tree):
+        name = (module.split(".") + ["", "", ""])[2]
+        if module.startswith("medjax.models.") and part not in ("models", "__init__"):
+            if not path.startswith(NETWORKS.get(name, ("",))):
+                yield node, f"only {' and '.join(NETWORKS[name])} imports {name}"
+
+
+def values(path, tree):
+    """Records hold typed members; options are records, not dicts."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            if "NamedTuple" in [name_of(base) for base in node.bases]:
+                for field in node.body:
+                    if isinstance(field, ast.AnnAssign) and re.search(
+                        r"Callable\[\.\.\.", ast.unparse(field.annotation)
+                    ):
+                        yield field, "Callable[...] in a record: say what it takes"
+    if part_of(path) not in ("systems", "rl", "mri", "recipes") or path in DOCUMENTS:
+        return
+    for f in functions(tree):
+        for a in parameters(f):
+            if a.annotation and "Mapping[str, Any]" in ast.unparse(a.annotation):
+                yield f, f"{f.name} takes a dict of options: a record"
 
 
 def global_state(path, tree):
@@ -365,6 +430,8 @@ def documentation(path, tree):
 
 RULES = (
     import_arrows,
+    networks,
+    values,
     room_arrows,
     global_state,
     classes,
@@ -409,6 +476,11 @@ def test_package_obeys(rule):
         (room_arrows, "medjax/data/prompting/a.py", "from medjax.data import batches"),
         (room_arrows, "medjax/data/masks/a.py", "import jax"),
         (room_arrows, "medjax/data/a.py", "import jax"),
+        (networks, "medjax/systems/medloc.py", "import medjax.models.qwen25vl"),
+        (networks, "medjax/recipes/a.py", "from medjax.models.qwen25vl import logits"),
+        (networks, "medjax/systems/policy/a.py", "from medjax.models import denoiser"),
+        (values, "medjax/rl/a.py", "class A(NamedTuple):\n  f: Callable[..., int]"),
+        (values, "medjax/systems/a.py", "def f(o: Mapping[str, Any]): ..."),
         (global_state, "medjax/rl/a.py", "TABLE = {}"),
         (global_state, "medjax/rl/a.py", "SEEN: set = set()"),
         (global_state, "medjax/rl/a.py", "table = {'a': 1}"),
@@ -451,6 +523,14 @@ def test_rule_sees_the_fault(rule, path, text):
         (room_arrows, "medjax/data/boxes/a.py", "from medjax.data.boxes import b"),
         (room_arrows, "medjax/data/qmri/a.py", "from medjax.mri import b"),
         (room_arrows, "medjax/rl/a.py", "from medjax.rl import boxes"),
+        (
+            networks,
+            "medjax/systems/policy/qwen25vl.py",
+            "import medjax.models.qwen25vl",
+        ),
+        (networks, "medjax/systems/puq/a.py", "from medjax.models import denoiser"),
+        (values, "medjax/rl/a.py", "class A(NamedTuple):\n  f: Callable[[int], int]"),
+        (values, "medjax/recipes/medloc.py", "def f(o: Mapping[str, Any]): ..."),
         (global_state, "medjax/rl/a.py", "TABLE = {'a': 1}\n_LINES = ('a', 'b')"),
         (global_state, "medjax/rl/a.py", "def f(cache):\n  return cache.keys"),
         (classes, "medjax/rl/a.py", "@dataclass(frozen=True)\nclass A:\n  x: int"),

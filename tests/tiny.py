@@ -12,7 +12,8 @@ import numpy as np
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.policy import init_params
 from medjax.rl.text.boxes import build_tables
-from medjax.types import GroundingBatch, Images, Prompt, Segment
+from medjax.systems.policy.qwen25vl import make_model
+from medjax.types import Decoding, Ends, GroundingBatch, Images, Prompt, Segment
 
 ANSWERS, STOP, PAD, VOCAB = 48, 60, 61, 64
 IMAGE_SIDE = 56  # pixels; boxes of answers lie inside
@@ -54,6 +55,17 @@ def tiny_config(**changes):
         ),
     }
     return Qwen25VLConfig(**(sizes | changes))
+
+
+def tiny_model(*, freeze_vision=False, logit_chunk=None, **changes):
+    """The tiny policy as systems take it."""
+    return make_model(
+        tiny_config(**changes), freeze_vision=freeze_vision, logit_chunk=logit_chunk
+    )
+
+
+def decoding(max_tokens=3, temperature=0.0, **options):
+    return Decoding(Ends((STOP,), PAD), max_tokens, temperature, **options)
 
 
 def tiny_params(config, seed=0):

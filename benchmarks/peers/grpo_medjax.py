@@ -10,12 +10,11 @@ import numpy as np
 import optax
 from protocol import Channel, prompt_tokens
 
-from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
-from medjax.models.qwen25vl.policy import encode_images, init_params, prefill
-from medjax.rl.advantages import group_advantages
-from medjax.systems.policy.learner import policy_step
-from medjax.systems.policy.qwen25vl import sample
-from medjax.types import Images, Prompt, Segment, TrainState
+from medjax.models.qwen25vl import Qwen25VLConfig, VisionConfig, init_params
+from medjax.rl import group_advantages
+from medjax.systems.policy.learner import Loss, Teaching, policy_step
+from medjax.systems.policy.qwen25vl import make_model
+from medjax.types import Decoding, Ends, Images, Prompt, Segment, TrainState
 
 QUESTION = 1  # tokens of the prompt that form its second segment
 
@@ -71,20 +70,19 @@ def make_step(config, optimizer, workload):
     Layers are unrolled for the gradient, where a scan would stack what the backward
     pass needs, and not for the tokens, where XLA would copy every cache at each.
     """
-    learner = dataclasses.replace(config, scan_unroll=config.layers)
+    sampler = make_model(config)
+    learner = make_model(dataclasses.replace(config, scan_unroll=config.layers))
+    decoding = Decoding(Ends((), 0), workload["new_tokens"], temperature=1.0)
+    loss = Loss(workload["beta"], clip_low=0.2, clip_high=0.2, reduction="grpo")
 
     def step(state, reference, prompt, root):
-        features = encode_images(config, state.params, prompt.images)
-        rollout = sample(
-            config,
+        rollout = sampler.sample(
             state.params,
-            prefill(config, state.params, prompt, features),
+            sampler.prefill(state.params, prompt),
             jnp.arange(workload["prompts"], dtype=jnp.int32),
             jax.random.fold_in(root, state.step),
             group=workload["group"],
-            max_tokens=workload["new_tokens"],
-            stop_tokens=(),
-            pad=0,
+            decoding=decoding,
         )
         rewards = jnp.mean((rollout.tokens % 2 == 0).astype(jnp.float32), axis=-1)
         params, opt_state, metrics = policy_step(
@@ -96,12 +94,7 @@ def make_step(config, optimizer, workload):
             prompt,
             rollout,
             group_advantages(rewards, scale="group"),
-            loss={
-                "beta": workload["beta"],
-                "clip_low": 0.2,
-                "clip_high": 0.2,
-                "reduction": "grpo",
-            },
+            teaching=Teaching(loss),
         )
         metrics |= {
             "reward": jnp.mean(rewards),

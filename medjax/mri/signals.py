@@ -33,6 +33,22 @@ Value = Inexact[Array, "*#N"] | float
 Amplitudes = tuple[Inexact[Array, "*N"], ...]
 
 
+class Basis(Protocol):
+    """The functions of time that a signal is made of; d/dR comes from jax.jvp."""
+
+    def __call__(self, rate: Value, time: Value, *constants: float) -> Amplitudes:
+        """(phi_1, ...), elementwise; the constants are the model's own."""
+        ...
+
+
+class FromParameters(Protocol):
+    """Amplitudes and rate of a model's parameters."""
+
+    def __call__(self, *values: Value) -> tuple[Amplitudes, Array]:
+        """One value a parameter, in the model's order."""
+        ...
+
+
 class SignalModel(NamedTuple):
     """What fits, bounds and simulations need to know of a model; hashable.
 
@@ -42,10 +58,9 @@ class SignalModel(NamedTuple):
     name: str
     parameters: tuple[str, ...]
     units: tuple[str, ...]  # one a parameter: "image", "s" or "1"
-    # (rate, time, *constants) -> (phi_1, ...), elementwise; d/dR comes from jax.jvp
-    basis: Callable[..., tuple[Array, ...]]
+    basis: Basis
     to_parameters: Callable[[Amplitudes, Array], tuple[Array, ...]]
-    from_parameters: Callable[..., tuple[Amplitudes, Array]]  # (*values)
+    from_parameters: FromParameters
     bounds: tuple[float, float]  # of the time constant [s], where the caller sets none
     longest: float  # a time above it is in another unit
     crosses_zero: bool = False  # absolute values hide a sign

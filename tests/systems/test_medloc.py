@@ -10,46 +10,45 @@ from medjax.rl.text.box_text import parse_text
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import medloc
 from medjax.systems.policy.boxes import make_evaluate
+from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.learner import Loss, Teaching
 from tests.oracles.box_loops import iou
 from tests.tiny import (
-    PAD,
-    STOP,
+    decoding,
     pick_contexts,
     tiny_batch,
-    tiny_config,
+    tiny_model,
     tiny_tables,
     token_texts,
 )
 
-CONFIG, TABLES = tiny_config(), tiny_tables()
+TABLES = tiny_tables()
 CONTEXTS, ROWS, GROUP = 8, 16, 4  # a context for each of eight devices
 SCHEDULE = piecewise_schedule()._replace(
     start=0.05, window=2, hit_rates=(0.0,) * 3, deviations=(1.0,) * 3, margin=-1.0
 )
-LOSS = {"beta": 0.0, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"}
+LOSS = Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
 AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 
 
 def build(**changes):
-    options = {
-        "accuracy": "curriculum",
-        "schedule": SCHEDULE,
-        "total_steps": 10,
-        "group": GROUP,
-        "max_tokens": 3,
-        "stop_tokens": [STOP],
-        "pad": PAD,
-        "sampling": {"temperature": 1.0},
-        "advantages": {"scale": "group"},
-        "loss": LOSS,
-        "reward_weights": {"accuracy": 1.0, "format": 1.0},
-    }
+    rewards = medloc.Rewards(changes.pop("accuracy", "curriculum"), SCHEDULE, 10)
+    model = tiny_model(freeze_vision=changes.pop("freeze_vision", False))
+    step = Step(
+        group=changes.pop("group", GROUP),
+        decoding=decoding(temperature=1.0),
+        advantages=Advantages(scale="group"),
+        reward_weights=changes.pop("reward_weights", {"accuracy": 1.0, "format": 1.0}),
+        teaching=Teaching(changes.pop("loss", LOSS)),
+    )
     # plain gradient steps: Adam divides by the gradient's size, and where that is 0
     # rounding would decide on a step of full length
     optimizer = changes.pop("optimizer", optax.sgd(0.5))
-    evaluate = make_evaluate(CONFIG, TABLES, max_tokens=3, stop_tokens=[STOP], pad=PAD)
-    return medloc.build(CONFIG, TABLES, optimizer, evaluate, **(options | changes))
+    evaluate = make_evaluate(model, TABLES, decoding=decoding())
+    return medloc.build(
+        model, TABLES, optimizer, evaluate, rewards=rewards, step=step, **changes
+    )
 
 
 def batch_of(seed=0):
@@ -269,7 +268,7 @@ def test_progress_reward_raises_its_own_threshold_and_vision_may_be_frozen(
 def test_raw_iou_reward_is_the_iou_and_rises(params):
     system = build(
         accuracy="raw_iou",
-        loss=LOSS | {"beta": 0.1},
+        loss=LOSS._replace(beta=0.1),
         group=8,
         optimizer=optax.adam(5e-3),
     )
@@ -293,10 +292,7 @@ def test_what_does_not_fit_is_refused_by_name():
     with pytest.raises(ValueError, match="'curiculum'.*curriculum"):
         build(accuracy="curiculum")
     with pytest.raises(TypeError, match="clip_hihg"):
-        system = build(loss={"beta": 0.0, "clip_hihg": 1, "reduction": "grpo"})
-        key = jax.random.key(0)
-        state = jax.eval_shape(system.init, key)
-        jax.eval_shape(system.update, state, tiny_batch(), key)
+        Loss(beta=0.0, clip_hihg=1, reduction="grpo")
 
 
 def test_starts_from_given_parameters(state, params):
@@ -306,7 +302,7 @@ def test_starts_from_given_parameters(state, params):
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_axes_have_the_structure_of_the_state(beta):
-    built = build(loss=LOSS | {"beta": beta})
+    built = build(loss=LOSS._replace(beta=beta))
     shapes = jax.eval_shape(built.init, jax.random.key(0))
     mesh = make_mesh({"data": 8})
     to_named_sharding(built.axes, mesh, RULES, shapes)  # raises where they differ

@@ -10,8 +10,10 @@ from medjax.rl.text.label_text import parse_label_text
 from medjax.rl.text.recitation_text import recitation_score
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
-from medjax.systems.policy.classes import make_evaluate
-from tests.tiny import PAD, STOP, pick_contexts, tiny_config
+from medjax.systems.policy.classes import Reading, make_evaluate
+from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.learner import Loss, Teaching
+from tests.tiny import decoding, pick_contexts, tiny_model
 from tests.tiny_labels import (
     FORMS,
     KNOWLEDGE,
@@ -23,35 +25,43 @@ from tests.tiny_labels import (
     written_answers,
 )
 
-CONFIG, TABLES = tiny_config(), tiny_label_tables()
+TABLES = tiny_label_tables()
 CONTEXTS, ROWS, GROUP = 8, 16, 4  # a context for each of eight devices
 TABLE = grade_table("tenth", 4)
 WEIGHTS = {"accuracy": 0.0, "grade": 1.0, "format": 0.5, "recitation": -0.5}
-LOSS = {"beta": 0.0, "clip_low": 0.2, "clip_high": 0.2, "reduction": "grpo"}
+LOSS = Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
 AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
-TOKENS = {"max_tokens": 3, "stop_tokens": [STOP], "pad": PAD}
-READING = {"labels": LABELS, "references": REFERENCES, "max_words": 24}
-EVALUATE = make_evaluate(CONFIG, TABLES, **READING, **TOKENS, **written_answers())
+READING = Reading(TABLES, LABELS, REFERENCES, **written_answers(), max_words=24)
+REWARDS = vrft_aug.Rewards(
+    labels=LABELS,
+    references=REFERENCES,
+    grade_table=TABLE,
+    min_words=1,
+    require_label=True,
+    min_different=3,
+    without_words=1.0,
+    max_words=24,
+)
 
 
-def build(**changes):
-    options = {
-        "grade_table": TABLE,
-        "reward_weights": WEIGHTS,
-        "min_words": 1,
-        "require_label": True,
-        "min_different": 3,
-        "without_words": 1.0,
-        "group": GROUP,
-        "sampling": {"temperature": 1.0},
-        "advantages": {"scale": "group"},
-        "loss": LOSS,
-        **READING,
-        **TOKENS,
-    }
-    optimizer = changes.pop("optimizer", optax.sgd(0.5))
-    return vrft_aug.build(CONFIG, TABLES, optimizer, EVALUATE, **(options | changes))
+def build(*, group=GROUP, reward_weights=WEIGHTS, optimizer=None, **options):
+    model = tiny_model()
+    return vrft_aug.build(
+        model,
+        TABLES,
+        optax.sgd(0.5) if optimizer is None else optimizer,
+        make_evaluate(model, READING, decoding=decoding()),
+        rewards=REWARDS,
+        step=Step(
+            group=group,
+            decoding=decoding(temperature=1.0),
+            advantages=Advantages(scale="group"),
+            reward_weights=reward_weights,
+            teaching=Teaching(LOSS),
+        ),
+        **options,
+    )
 
 
 def batch_of(seed=0):

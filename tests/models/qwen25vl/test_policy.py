@@ -90,9 +90,10 @@ def test_shared_prompt_gives_the_plain_logps_and_gradients(value_and_grads, shar
     ("config", "chunk"),
     [
         (replace(CONFIG, remat="full"), 2),
+        (CONFIG, LENGTH - 1),  # the last piece is short
         (replace(CONFIG, remat="dots_saveable", scan_unroll=2), LENGTH),
     ],
-    ids=["full", "policy"],
+    ids=["full", "short", "policy"],
 )
 def test_chunked_scores_and_remat_and_unroll_change_nothing(
     value_and_grads, shared, config, chunk

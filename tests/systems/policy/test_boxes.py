@@ -12,9 +12,10 @@ from tests.tiny import (
     ANSWERS,
     PAD,
     STOP,
+    decoding,
     pick_contexts,
     tiny_batch,
-    tiny_config,
+    tiny_model,
     tiny_tables,
     token_texts,
 )
@@ -25,11 +26,7 @@ NAMES = [f"sample {n}" for n in range(8)]
 
 @pytest.fixture(scope="module")
 def evaluate(params):
-    run = jax.jit(
-        make_evaluate(
-            tiny_config(), TABLES, max_tokens=LENGTH, stop_tokens=[STOP], pad=PAD
-        )
-    )
+    run = jax.jit(make_evaluate(tiny_model(), TABLES, decoding=decoding(LENGTH)))
     state = TrainState(params, (), np.int32(0))
     return lambda batch, seed=0: jax.device_get(run(state, batch, jax.random.key(seed)))
 

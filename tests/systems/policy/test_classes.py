@@ -6,13 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.models.qwen25vl.policy import encode_images, prefill
 from medjax.rl.text.label_text import parse_label_text
 from medjax.rl.text.recitation_text import recitation_score
-from medjax.systems.policy.classes import answer_logps, check_answers, make_evaluate
+from medjax.systems.policy.classes import (
+    Reading,
+    answer_logps,
+    check_answers,
+    make_evaluate,
+)
 from medjax.types import TrainState
 from tests.oracles.plain_policy import plain_log_probs
-from tests.tiny import PAD, STOP, tiny_config
+from tests.tiny import PAD, STOP, decoding, tiny_config, tiny_model
 from tests.tiny_labels import (
     CLASSES,
     FORMS,
@@ -26,7 +30,6 @@ from tests.tiny_labels import (
 )
 
 TABLES = tiny_label_tables()
-TOKENS = {"max_tokens": 3, "stop_tokens": [STOP], "pad": PAD}
 
 
 def check(batch, min_words=1):
@@ -36,15 +39,8 @@ def check(batch, min_words=1):
 
 
 def test_evaluation_reads_what_the_policy_wrote(params):
-    evaluate = make_evaluate(
-        tiny_config(),
-        TABLES,
-        labels=LABELS,
-        references=REFERENCES,
-        max_words=24,
-        **TOKENS,
-        **written_answers(),
-    )
+    reading = Reading(TABLES, LABELS, REFERENCES, **written_answers(), max_words=24)
+    evaluate = make_evaluate(tiny_model(), reading, decoding=decoding())
     batch = tiny_labels(contexts=8)
     state = TrainState(params, (), np.int32(0))
     found, metrics = jax.device_get(jax.jit(evaluate)(state, batch, jax.random.key(0)))
@@ -67,9 +63,9 @@ def test_answers_are_weighed_as_without_sharing(params):
     answers, mask = written["answers"], written["answers_mask"]
 
     def weigh(params, prompt):
-        features = encode_images(tiny_config(), params, prompt.images)
-        prefilled = prefill(tiny_config(), params, prompt, features)
-        return answer_logps(tiny_config(), params, prefilled, answers, mask)
+        model = tiny_model()
+        prefilled = model.prefill(params, prompt)
+        return answer_logps(model, params, prefilled, answers, mask, rows=4)
 
     tokens = np.broadcast_to(answers, (4, *answers.shape))
     counted = np.broadcast_to(mask, tokens.shape)

@@ -8,14 +8,20 @@ import numpy as np
 import optax
 import pytest
 
-from medjax.systems.policy.learner import Lesson, policy_step, split_contexts
+from medjax.systems.policy.learner import (
+    Lesson,
+    Loss,
+    Teaching,
+    policy_step,
+    split_contexts,
+)
 from medjax.types import Rollout
 from tests.oracles.plain_policy import plain_log_probs
-from tests.tiny import tiny_batch, tiny_config, tiny_params
+from tests.tiny import tiny_batch, tiny_config, tiny_model, tiny_params
 
 CONFIG = tiny_config()
 GROUP, LENGTH, RATE = 3, 4, 0.5
-LOSS = {"beta": 0.1, "clip_low": 0.05, "clip_high": 0.1, "reduction": "grpo"}
+LOSS = Loss(beta=0.1, clip_low=0.05, clip_high=0.1, reduction="grpo")
 # An optimiser that moves nothing and keeps the gradient as its state.
 KEEP = optax.GradientTransformation(
     lambda params: jax.tree.map(jnp.zeros_like, params),
@@ -36,7 +42,7 @@ def step(
 ):
     optimizer = KEEP if iterations == 1 else optax.sgd(RATE)
     return policy_step(
-        CONFIG,
+        tiny_model(freeze_vision=freeze, logit_chunk=chunk),
         optimizer,
         params,
         optimizer.init(params),
@@ -44,11 +50,7 @@ def step(
         tiny_batch().prompt,
         rollout,
         advantages,
-        loss=LOSS,
-        iterations=iterations,
-        accumulate=accumulate,
-        freeze_vision=freeze,
-        logit_chunk=chunk,
+        teaching=Teaching(LOSS, iterations, accumulate),
     )
 
 
@@ -60,11 +62,11 @@ def plain(params, rollout, advantages, old, reference):
     log_probs = plain_log_probs(CONFIG, params, tiny_batch().prompt, tokens, mask)
     logp = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
     ratio = jnp.exp(logp - old)
-    clipped = jnp.clip(ratio, 1 - LOSS["clip_low"], 1 + LOSS["clip_high"])
+    clipped = jnp.clip(ratio, 1 - LOSS.clip_low, 1 + LOSS.clip_high)
     weight = advantages[..., None]
     gain = jnp.minimum(ratio * weight, clipped * weight)
     apart = reference - logp
-    loss = jnp.where(mask, LOSS["beta"] * (jnp.exp(apart) - apart - 1) - gain, 0)
+    loss = jnp.where(mask, LOSS.beta * (jnp.exp(apart) - apart - 1) - gain, 0)
     lengths = mask.sum(-1)
     rows = loss.sum(-1) / jnp.maximum(lengths, 1)
     return rows.sum() / (lengths > 0).sum(), logp
@@ -160,7 +162,7 @@ def test_iterations_in_parts_and_chunks_leave_the_old_policy_behind(
         )
         moved = jax.tree.map(lambda p, g: p - np.float32(RATE) * g, moved, grads)
     found, _, metrics = step(
-        params, reference, rollout, advantages, iterations=3, accumulate=2, chunk=2
+        params, reference, rollout, advantages, iterations=3, accumulate=2, chunk=3
     )
     # three steps of rate 0.5 on gradients that agree to 1e-5, at points that part
     assert_close(found, moved, atol=5e-5)
@@ -169,7 +171,7 @@ def test_iterations_in_parts_and_chunks_leave_the_old_policy_behind(
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
     ratio = np.exp(np.asarray(logp - old_logp))[rollout.mask]
     assert float(metrics["ratio_max"]) == pytest.approx(ratio.max(), rel=1e-4)
-    clipped = (ratio > 1 + LOSS["clip_high"]) | (ratio < 1 - LOSS["clip_low"])
+    clipped = (ratio > 1 + LOSS.clip_high) | (ratio < 1 - LOSS.clip_low)
     assert clipped.any()  # or the clip was not tried
 
 

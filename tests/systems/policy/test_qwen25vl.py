@@ -6,13 +6,20 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.models.qwen25vl import policy
 from medjax.rl.sampling import EXCLUDED
-from medjax.systems.policy.qwen25vl import sample
+from medjax.types import Decoding, Ends
 from tests.oracles.plain_policy import plain_log_probs
-from tests.tiny import PAD, STOP, VOCAB, pick_contexts, tiny_batch, tiny_config
+from tests.tiny import (
+    PAD,
+    STOP,
+    VOCAB,
+    pick_contexts,
+    tiny_batch,
+    tiny_config,
+    tiny_model,
+)
 
-CONFIG = tiny_config()
+CONFIG, MODEL = tiny_config(), tiny_model()
 GROUP, LENGTH = 3, 4
 # A third of the vocabulary ends an answer, so that rows are of all lengths.
 STOPS = (STOP, *range(0, 48, 3))
@@ -22,19 +29,15 @@ CLOSE = 1e-5  # float32 sums in another order
 
 @partial(jax.jit, static_argnames=("group", "stops", "restrict", "greedy"))
 def rollout(params, batch, key, group=GROUP, stops=STOPS, restrict=True, greedy=False):
-    options = {"temperature": 0.0} if greedy else RESTRICTED if restrict else {}
-    features = policy.encode_images(CONFIG, params, batch.prompt.images)
-    return sample(
-        CONFIG,
+    plain = {"temperature": 0.0 if greedy else 1.0}
+    options = RESTRICTED if restrict and not greedy else plain
+    return MODEL.sample(
         params,
-        policy.prefill(CONFIG, params, batch.prompt, features),
+        MODEL.prefill(params, batch.prompt),
         batch.sample_id,
         key,
         group=group,
-        max_tokens=LENGTH,
-        stop_tokens=stops,
-        pad=PAD,
-        **options,
+        decoding=Decoding(Ends(stops, PAD), LENGTH, **options),
     )
 
 
@@ -94,9 +97,7 @@ def test_log_probabilities_under_the_policy_and_under_what_was_sampled_from(
 def test_the_learner_finds_the_same_log_probabilities(params, batch, sampled):
     @jax.jit
     def learner(params, batch, tokens, mask):
-        features = policy.encode_images(CONFIG, params, batch.prompt.images)
-        prefilled = policy.prefill(CONFIG, params, batch.prompt, features)
-        return policy.completion_logps(CONFIG, params, prefilled, tokens, mask)
+        return MODEL.score(params, MODEL.prefill(params, batch.prompt), tokens, mask)
 
     logp, entropy = learner(params, batch, sampled.tokens, sampled.mask)
     mask = sampled.mask

@@ -10,17 +10,16 @@ import pytest
 from medjax.systems.policy import supervised
 from medjax.systems.policy.boxes import make_evaluate
 from tests.oracles.plain_policy import plain_log_probs
-from tests.tiny import PAD, STOP, tiny_batch, tiny_config, tiny_tables
+from tests.tiny import decoding, tiny_batch, tiny_config, tiny_model, tiny_tables
 
 CONFIG, BATCH = tiny_config(), tiny_batch(contexts=2)
 
 
 @pytest.fixture(scope="module")
 def system():
-    evaluate = make_evaluate(
-        CONFIG, tiny_tables(), max_tokens=3, stop_tokens=[STOP], pad=PAD
-    )
-    return supervised.build(CONFIG, optax.adam(1e-2), evaluate)
+    model = tiny_model()
+    evaluate = make_evaluate(model, tiny_tables(), decoding=decoding())
+    return supervised.build(model, optax.adam(1e-2), evaluate)
 
 
 @pytest.fixture(scope="module")
