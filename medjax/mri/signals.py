@@ -21,7 +21,7 @@ has the shape of t1_ir3 as well. t1_vfa is the spoiled gradient echo, without T2
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
