@@ -32,7 +32,7 @@ def first_difference(base, head, *, tolerance=0.0):
     left, right = artefacts(base), artefacts(head)
     if left.keys() != right.keys():
         missing, more = left.keys() - right.keys(), right.keys() - left.keys()
-        return f"files: {listed(missing)} only in base, {listed(more)} only in head"
+        return f"files: {listed(missing)} only in base, {listed(more)} only in HEAD"
     for name in sorted(left, key=lambda name: left[name].stat().st_mtime_ns):
         difference = differing_file(left[name], right[name], name, tolerance)
         if difference:
@@ -67,7 +67,7 @@ def differing_file(base, head, name, tolerance):
         missing, more = left.keys() - right.keys(), right.keys() - left.keys()
         if not missing | more:
             return f"{name}: the same names in another order"
-        return f"{name}: {listed(missing)} only in base, {listed(more)} only in head"
+        return f"{name}: {listed(missing)} only in base, {listed(more)} only in HEAD"
     for place, value in left.items():
         if not same(value, right[place], tolerance):
             return f"{name}, {place}: {contrast(value, right[place])}"
@@ -147,11 +147,11 @@ def same(base, head, tolerance):
 
 def contrast(base, head):
     if not isinstance(base, np.ndarray):
-        return f"{json.dumps(base)} in base, {json.dumps(head)} in head"
+        return f"{json.dumps(base)} in base, {json.dumps(head)} in HEAD"
     if (base.dtype, base.shape) != (head.dtype, head.shape):
         return (
             f"{base.dtype}{list(base.shape)} in base, "
-            f"{head.dtype}{list(head.shape)} in head"
+            f"{head.dtype}{list(head.shape)} in HEAD"
         )
     other = (base != head) & ~((base != base) & (head != head))
     where = np.argwhere(other)
@@ -160,5 +160,5 @@ def contrast(base, head):
     first = tuple(where[0].tolist())
     return (
         f"{len(where)} of {base.size} values differ, the first at {list(first)}: "
-        f"{base[first]} in base, {head[first]} in head"
+        f"{base[first]} in base, {head[first]} in HEAD"
     )

@@ -48,7 +48,7 @@ WARM = (
     "--config.train.grpo.sampling.temperature=0.5",
     "--config.checkpoint.every=1000",
 )
-WARM_LABELS = ("--config.warm_start.steps=150", *WARM[1:])
+WARM_LABELS = ("--config.warm_start.steps=200", "--config.checkpoint.every=1000")
 LETTERS = "vrft_aug.py:smoke,task=shapes,policy=off,recite=positive"
 KSPACE = ("--input={inputs}/scan.npz", "--config.predict.passes=4")
 GUIDED = (*KSPACE, "--config.predict.fit=puq")
@@ -198,14 +198,12 @@ def train_or_use(
     return tree.execute(run.name, "run.py", arguments)
 
 
-def probe(
-    tree: Tree, run: Run, inputs: pathlib.Path, *more: str, name: str = ""
-) -> Done:
+def probe(tree: Tree, run: Run, inputs: pathlib.Path, *more: str) -> Done:
     """What `probe.py` says about a run, as a JSON file."""
-    out = tree.folder / f"{name or run.name}.json"
+    out = tree.folder / f"{run.name}.json"
     config = run.config.replace("{inputs}", str(inputs))
     arguments = [f"--config=configs/{config}", *run.arguments, f"--out={out}", *more]
-    done = tree.execute(name or run.name, str(HERE / "probe.py"), arguments)
+    done = tree.execute(run.name, str(HERE / "probe.py"), arguments)
     return done._replace(workdir=out)
 
 
@@ -270,17 +268,18 @@ def run_all(
             return probe(base, run, inputs)
         return train_or_use(base, run, base.folder, inputs)
 
-    def second(run: Run) -> tuple[Done, list[str]]:
+    def second(run: Run) -> tuple[Done, set[str]]:
         firsts[run.name].result()
+        if tolerance and run.mode == "train":
+            begun = f"--first_steps={base.folder / run.name}"
+            return probe(head, run, inputs, begun), set()
         share_programs(base, head)
         known = programs(head)
         if run.mode == "batches":
             done = probe(head, run, inputs)
-        elif tolerance and run.mode == "train":
-            done = probe(head, run, inputs, f"--first_steps={base.folder / run.name}")
         else:
             done = train_or_use(head, run, base.folder, inputs)
-        return done, sorted(programs(head) - known - programs(base))
+        return done, programs(head) - known - programs(base)
 
     width = max(len(run.name) for run in chosen)
     well = True
@@ -297,7 +296,7 @@ def run_all(
             well &= verdict == "same"
             times = f"base {base_done.seconds:.0f} s, HEAD {head_done.seconds:.0f} s"
             names = ", ".join(sorted({name.rsplit("-", 2)[0] for name in own}))
-            own_text = f"; {len(own)} programs of its own: {names}" if own else ""
+            own_text = f"; HEAD compiled for itself: {names}" if own else ""
             print(f"{run.name:{width}}  {verdict}  ({times}{own_text})", flush=True)
     return well
 

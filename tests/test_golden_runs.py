@@ -1,0 +1,113 @@
+"""Results stay those of an earlier commit: what is exact on any CPU, and short runs.
+
+`make test` compares with `golden/runs.json` what does not depend on how floats are
+rounded: hashes of integers and logical values, and of everything else names, shapes
+and dtypes. The slow suite makes the runs themselves, with both commits.
+"""
+
+import importlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.golden import compare, probe
+
+REPO = pathlib.Path(__file__).resolve().parents[1]
+SCRIPT = REPO / "tests/golden/runs.py"
+BASE = "48e6ee2"
+RECORD = json.loads((REPO / "tests/golden/runs.json").read_text())
+
+
+@pytest.mark.parametrize("system", RECORD)
+def test_runs_begin_as_recorded(system, tmp_path):
+    config = importlib.import_module(f"configs.{system}").get_config("smoke")
+    # as users run it; optax's Muon promotes dtypes
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        facts = probe.describe(probe.stages_of(config, tmp_path), exact=True)
+    paths = [tmp_path / f"{name}.json" for name in ("base", "head")]
+    for path, value in zip(paths, (RECORD[system], facts), strict=True):
+        path.write_text(json.dumps(value))
+    assert compare.first_difference(*paths) is None, (
+        "if this is meant to change: tests/golden/runs.py --record --base=COMMIT"
+    )
+
+
+def git(*arguments):
+    command = ["git", "-C", str(REPO), *arguments]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_short_runs_give_the_numbers_of_the_base_commit():
+    if shutil.which("git") is None:
+        pytest.skip("no git: it checks the base commit out")
+    if not git("cat-file", "-e", f"{BASE}^{{commit}}"):
+        pytest.skip(f"no commit {BASE} here, as in a shallow clone: git fetch it")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), f"--base={BASE}"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def write_run(folder, *, step=1, loss=0.5, voxel=1.0, **more):
+    """A workdir with one of what is compared; the newest file is the last written."""
+    folder.mkdir()
+    row = {"step": step, "loss": loss, **more}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "manifest.json").write_text(f'["{folder}"]')
+    (folder / "tables.txt").write_text(f"loss {loss:.2f}\n")
+    np.savez(folder / "maps.npz", t2=np.array([voxel, np.nan], np.float32))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "pieces"),
+    [
+        ({}, None),
+        (
+            {"loss": np.nextafter(0.5, 1)},
+            ["metrics.jsonl, step 1, loss", "0.5 in base"],
+        ),
+        ({"loss": -0.0}, ["loss", "-0.0 in HEAD"]),
+        ({"step": 2}, ["metrics.jsonl", "step 1, loss", "only in base"]),
+        ({"kl": 0.0}, ["step 1, kl only in HEAD"]),
+        (
+            {"voxel": np.nextafter(np.float32(1), np.float32(2))},
+            ["maps.npz, t2", "[0]"],
+        ),
+    ],
+)
+def test_the_first_difference_is_named(tmp_path, changes, pieces):
+    base = write_run(tmp_path / "base")
+    difference = compare.first_difference(base, write_run(tmp_path / "head", **changes))
+    if pieces is None:
+        assert difference is None
+        return
+    for piece in pieces:
+        assert piece in difference
+
+
+def test_a_tolerance_is_of_numbers_alone(tmp_path):
+    base = write_run(tmp_path / "base", loss=0.5, name="a")
+    near = write_run(tmp_path / "near", loss=0.5 + 1e-6, voxel=1 + 1e-6, name="a")
+    assert compare.first_difference(base, near)
+    assert compare.first_difference(base, near, tolerance=1e-5) is None
+    assert compare.first_difference(base, near, tolerance=1e-7)
+    other = write_run(tmp_path / "other", loss=0.5, name="b")
+    assert "name" in compare.first_difference(base, other, tolerance=1e-5)
+
+
+def test_a_file_that_one_of_them_lacks_is_named(tmp_path):
+    base, head = write_run(tmp_path / "base"), write_run(tmp_path / "head")
+    (head / "answers.jsonl").write_text("")
+    assert "answers.jsonl only in HEAD" in compare.first_difference(base, head)
