@@ -82,3 +82,12 @@ def _without_lists(value: Any) -> Any:
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return tuple(map(_without_lists, value))
     return value
+
+
+def as_mapping(record: tuple) -> dict[str, Any]:
+    """Undo `read_section`: a record, and records in it, as a JSON document has them."""
+    named: Any = record
+    return {
+        name: as_mapping(value) if _is_record(type(value)) else value
+        for name, value in named._asdict().items()
+    }

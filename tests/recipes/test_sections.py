@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medjax.recipes.sections import read_section
+from medjax.recipes.sections import as_mapping, read_section
 
 
 class Inner(NamedTuple):
@@ -73,3 +73,9 @@ def test_what_does_not_belong_is_named(section, message):
     with pytest.raises(ValueError) as error:
         read_section(Outer, "train", section)
     assert str(error.value) == message
+
+
+def test_a_record_goes_back_to_the_section_it_came_from():
+    section = OUTER | {"grpo": INNER | {"weights": {"a": 1}}, "table": {}}
+    record = read_section(Outer, "train", section)
+    assert as_mapping(record) == section | {"betas": (0.9, 0.99)}
