@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # (title, header, rows) of text; an evaluation's table is one.
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+NOTE = "Research software, not a medical device."  # on every page
 CAPTIONS = {
     "answers": "Right and wrong answers of the evaluation, a class in turn; below each "
     "picture what the policy wrote.",
@@ -75,7 +76,7 @@ def write_report(
         answers: evaluated answers, for the sheet of overlays.
         figures: others by name, before the run's own.
         count: answers in a row of that sheet.
-        note: a sentence under the title.
+        note: what stands under the title, before `NOTE`.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -121,12 +122,11 @@ def render_page(
         figures: PNG files by name; those in `CAPTIONS` get theirs.
         starts: the manifest, one record per start of the run; `config` of the last is
             shown apart.
-        note: a sentence under the title.
+        note: what stands under the title, before `NOTE`.
     """
     escaped = html.escape(title)
-    parts = [f"<h1>{escaped}</h1>"]
-    if note:
-        parts.append(f'<p class="note">{html.escape(note)}</p>')
+    below = html.escape(f"{note} {NOTE}".strip())
+    parts = [f"<h1>{escaped}</h1>", f'<p class="note">{below}</p>']
     if tables:
         parts += ["<h2>Scores</h2>", *map(_table, tables)]
     if figures:

@@ -22,7 +22,6 @@ from medjax.evals.classes import (
 )
 from medjax.evals.tables import Table
 from medjax.recipes.policy.scoring import (
-    NOTE,
     Answered,
     collect,
     earlier_rows,
@@ -265,5 +264,4 @@ def _write_page(
         title=f"{stage}, step {folder.name}",
         tables=tables,
         figures=figures,
-        note=NOTE,
     )

@@ -14,8 +14,6 @@ from medjax.runtime.writer import write_atomic
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NOTE = "Research software, not a medical device."
-
 
 class Answered(NamedTuple):
     """An evaluation's valid rows, in order."""
