@@ -258,7 +258,7 @@ def get_usual(contrast: str) -> ConfigDict:
     fit = get_fit(contrast)
     return ConfigDict(
         {
-            "data": {"contrast": "t2"},  # without any argument
+            "data": {"contrast": "t2", "times": ()},  # without any argument
             "network": get_network("subspace", contrast),
             "fit": {k: fit[k] for k in ("bounds", "normalisation", "width", "layers")},
         }

@@ -38,23 +38,29 @@ def bound_table(
     """A table of the bounds, a row for each value of the time constant.
 
     Args:
-        times: seconds, or radians.
-        model: of `mri.signals`.
-        values: of the time constant [s].
-        snr: s0 / noise sd.
-        others: the model's other parameters but s0; an offset in units of s0.
-        weights: averages of each contrast.
+        times: When each contrast is sampled, in seconds; for t1_vfa its flip angle, in
+            radians.
+        model: The signal model that is fitted.
+        values: The time constant of each row of the table, in seconds.
+        snr: s0 over the standard deviation of one sample of weight 1; above 0.
+        others: The model's other parameters but s0, which is 1; an offset is in units
+            of s0.
+        weights: How often each contrast is averaged; None is once.
+
+    Returns:
+        Aligned text without a line end; sigma of the time constant is in milliseconds
+        and in percent of it.
     """
     name = model.time_constant
     truth = {"s0": 1.0, name: np.asarray(values, float), **others}
-    found = cramer_rao_bound(
+    bound = cramer_rao_bound(
         np.asarray(times, float),
         model=model,
         params=truth,
         noise_sd=1 / snr,
         weights=None if weights is None else np.asarray(weights, float),
     )
-    sigma = {key: np.asarray(value) for key, value in found.items()}
+    sigma = {key: np.asarray(value) for key, value in bound.items()}
     rest = [key for key in model.parameters if key != name]
     head = [f"{name} [ms]", "sigma [ms]", "sigma [%]", *(f"sigma {k}" for k in rest)]
     rows = [

@@ -5,23 +5,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float
+import optax
 
 from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
 from medjax.data.volumes.atlas import TEMPLATE
 from medjax.recipes.qmri.methods import in_order, make_classical
-from medjax.recipes.qmri.score import make_score
+from medjax.recipes.qmri.options import (
+    SCHEDULING,
+    Adam,
+    Data,
+    Evaluation,
+    Fit,
+    Muon,
+    Network,
+    Train,
+)
+from medjax.recipes.qmri.score import score_stage
 from medjax.recipes.qmri.setup import Setup, make_basis, make_setup, measured_batch
+from medjax.recipes.sections import plain, read_section
+from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import guided_fit, reconstruction
-from medjax.systems.puq.maps import make_evaluate, methods_of, reference_fit
+from medjax.systems.puq.maps import evaluate_maps, methods_of, reference_fit
 from medjax.types import QmriBatch
-
-_SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
 
 
 def stages(
@@ -38,160 +47,179 @@ def stages(
     """What `run_stages` runs for the sections of `configs/puq.py`.
 
     Args:
-        seed: of subjects, masks and noise.
-        workdir: of the run.
-        data: simulated subjects and how they are measured.
-        network: `Design`, and the rank and range of its subspace.
-        train: of the network: `steps`, `batch`, `optim`.
-        fit: of the guided fit: the same, passes, and the regressors' shape.
-        evaluation: subjects, methods, intervals.
-        unused: `predict` is another mode's.
+        seed: Decides subjects, masks and noise; the guided fit draws from `seed` + 1.
+        workdir: Not read here: what a stage writes goes where `run_stages` says.
+        data: Section of the config: subjects, and how they are measured.
+        network: Section of the config: the network that both stages share.
+        train: Section of the config: the network's training.
+        fit: Section of the config: the regressors and their training.
+        evaluation: Section of the config: subjects held out, and methods compared.
+        unused: Sections that another mode reads.
+
+    Raises:
+        ValueError: An option that is unknown, missing, or of a value that does not fit.
     """
-    del unused
+    del workdir, unused
+    regressors = read_section(Fit, "fit", fit)
     setup = make_setup(
         seed=seed,
-        workdir=workdir,
-        data=data,
-        network=network,
-        fit=fit,
-        evaluation=evaluation,
+        data=read_section(Data, "data", data),
+        network=read_section(Network, "network", network),
+        fit=regressors,
+        evaluation=read_section(Evaluation, "evaluation", evaluation),
     )
-    return [reconstruction_stage(setup, train), fit_stage(setup, fit)]
+    training = read_section(Train, "train", train)
+    return [reconstruction_stage(setup, training), fit_stage(setup, regressors)]
 
 
-def reconstruction_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
+def reconstruction_stage(setup: Setup, options: Train) -> Stage:
     """Train the network by its images' squared error."""
     system = reconstruction.build(
-        setup.design,
-        setup.regressor,
-        make_optimizer(steps=options["steps"], **options["optim"]),
+        setup.estimator,
+        _optimizer(options.optim, steps=options.steps),
         _evaluate(setup, guided=False),
-        contrasts=len(setup.quantity.times),
-        basis=_device(setup.basis),
     )
-    return Stage(
+    stage = Stage(
         name="reconstruction",
         system=system,
-        source=_training(setup, options, seed=setup.seed),
-        steps=options["steps"],
+        source=_training(setup, batch=options.batch, seed=setup.seed),
+        steps=options.steps,
         identity=identity(setup, options),
         show=("loss", "nrmse", "grad_norm"),
-        evaluate_every=options["evaluate_every"],
-        **_scoring(setup, "reconstruction", limit=options["evaluate_limit"]),
+        evaluate_every=options.evaluate_every,
+    )
+    return _scored(
+        stage, setup, part="validation", limit=options.evaluate_limit, methods=[]
     )
 
 
-def fit_stage(setup: Setup, options: Mapping[str, Any]) -> Stage:
+def fit_stage(setup: Setup, options: Fit) -> Stage:
     """Train the regressors on the frozen network's moments; evaluate every method."""
     system = guided_fit.build(
-        setup.design,
-        setup.regressor,
-        make_optimizer(
-            steps=options["steps"] * options["minibatches"], **options["optim"]
-        ),
+        setup.estimator,
+        _optimizer(options.optim, steps=options.steps * options.minibatches),
         _evaluate(setup, guided=True),
-        partial(reference_fit, setup.quantity),
-        contrasts=len(setup.quantity.times),
-        basis=_device(setup.basis),
-        passes=options["passes"],
-        chunk=options["chunk"],
-        normalisation=options["normalisation"],
-        longest=setup.quantity.longest,
-        minibatches=options["minibatches"],
-        minibatch=options["minibatch"],
+        partial(reference_fit, setup.estimator.quantity),
+        guided_fit.Schedule(
+            passes=options.passes,
+            chunk=options.chunk,
+            minibatches=options.minibatches,
+            minibatch=options.minibatch,
+        ),
     )
-    return Stage(
+    stage = Stage(
         name="fit",
         system=system,
         # other draws than the network was trained on
-        source=_training(setup, options, seed=setup.seed + 1),
-        steps=options["steps"],
+        source=_training(setup, batch=options.batch, seed=setup.seed + 1),
+        steps=options.steps,
         identity=identity(setup, options),
         show=("loss", "rmse_guided_ms", "rmse_plain_ms", "std"),
-        **_scoring(setup, "fit", limit=setup.evaluation["limit"]),
+    )
+    evaluation = setup.evaluation
+    return _scored(
+        stage,
+        setup,
+        part="test",
+        limit=evaluation.limit,
+        methods=in_order(evaluation.methods),
+        invivo=evaluation.invivo,
     )
 
 
-def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
+def identity(setup: Setup, options: Train | Fit) -> dict[str, Any]:
     """What must not change when a run resumes."""
-    pack = TEMPLATE.sha256 if setup.data["source"] == "brains" else None
-    design = {k: x for k, x in setup.design._asdict().items() if k not in _SCHEDULING}
+    data, estimator = setup.data, setup.estimator
+    pack = TEMPLATE.sha256 if data.source == "brains" else None
+    design = estimator.design._asdict()
     return {
-        "data": {**setup.data, "pack": pack},
-        "times": list(setup.quantity.times),
-        "network": design,
-        "subspace": dict(setup.subspace),
-        "bounds": list(setup.quantity.bounds),
-        "regressor": [setup.regressor.width, setup.regressor.layers],
-        "options": dict(options),
+        "data": {**data._asdict(), "pack": pack},
+        "times": list(estimator.quantity.times),
+        "network": {k: design[k] for k in design if k not in SCHEDULING},
+        "subspace": setup.network.subspace._asdict(),
+        "bounds": list(estimator.quantity.bounds),
+        "regressor": [estimator.regressor.width, estimator.regressor.layers],
+        "options": plain(options),
     }
 
 
-def _device(basis: Float[np.ndarray, "E K"] | None) -> jax.Array | None:
-    return None if basis is None else jnp.asarray(basis)
+def _optimizer(options: Adam | Muon, *, steps: int) -> optax.GradientTransformation:
+    return make_optimizer(steps=steps, **options._asdict())
 
 
-def _training(setup: Setup, options: Mapping[str, Any], *, seed: int) -> Any:
-    batch, processes = options["batch"], jax.process_count()
-    if batch % processes:
-        raise ValueError(f"batch {batch} is not divisible by {processes} processes")
+def _training(setup: Setup, *, batch: int, seed: int) -> grain.IterDataset:
     return train_batches(
         setup.population,
         setup.acquisition,
-        subjects=setup.data["subjects"],
-        batch=batch // processes,
+        subjects=setup.data.subjects,
+        batch=rows_per_process(batch),
         seed=seed,
         process_index=jax.process_index(),
-        process_count=processes,
+        process_count=jax.process_count(),
     )
 
 
-def _evaluate(setup: Setup, *, guided: bool) -> Any:
-    evaluation, contrast = setup.evaluation, setup.data["contrast"]
-    methods = evaluation["methods"] if guided else {}
-    return make_evaluate(
-        setup.design,
-        setup.regressor,
-        setup.quantity,
-        make_classical(methods, partial(make_basis, contrast, setup.quantity.times)),
-        basis=_device(setup.basis),
-        passes=evaluation["passes"],
-        chunk=evaluation["chunk"],
-        normalisation=setup.fit["normalisation"],
+def _evaluate(setup: Setup, *, guided: bool) -> reconstruction.Evaluate:
+    evaluation, estimator = setup.evaluation, setup.estimator
+    basis = partial(make_basis, setup.data.contrast, estimator.quantity.times)
+    return partial(
+        evaluate_maps,
+        estimator,
+        make_classical(evaluation.methods if guided else {}, basis),
+        passes=evaluation.passes,
+        chunk=evaluation.chunk,
         guided=guided,
     )
 
 
-def _scoring(setup: Setup, name: str, *, limit: int) -> dict[str, Any]:
+def _scored(
+    stage: Stage,
+    setup: Setup,
+    *,
+    part: str,
+    limit: int,
+    methods: list[str],
+    invivo: str = "",
+) -> Stage:
+    """A stage with its evaluation: on subjects of a part, and on a measured slice.
+
+    Args:
+        stage: "fit" is compared by all of PUQ's maps, another one by its own images'.
+        setup: Gives the subjects, and the quantity that is judged.
+        part: "validation" or "test": of the subjects.
+        limit: Slices at most; 0 takes all.
+        methods: Names of classical methods, in the order of the table.
+        invivo: Path of a measured slice, evaluated after the others; "" for none.
+    """
     evaluation = setup.evaluation
-    final = name == "fit"
-    methods = in_order(evaluation["methods"]) if final else []
-
-    def batches() -> Iterator[tuple[QmriBatch, list[SliceRecord]]]:
-        yield from eval_batches(
-            setup.population,
-            setup.acquisition,
-            part="test" if final else "validation",
-            subjects=evaluation["subjects"],
-            batch=evaluation["batch"],
-            seed=evaluation["seed"],
-            limit=limit or None,
-        )
-        if final and evaluation["invivo"]:
-            yield measured_batch(setup, evaluation["invivo"])
-
-    score = make_score(
-        name,
-        setup.quantity,
-        methods_of(methods, guided=final),
-        contrast=setup.data["contrast"],
-        tissue_below=evaluation["tissue_below"],
-        num_samples=evaluation["bootstrap"],
-        level=evaluation["level"],
-        seed=evaluation["seed"],
+    slices = len(setup.population.template.slices)
+    rows = evaluation.subjects * slices * len(setup.acquisition.accelerations)
+    return stage._replace(
+        eval_batches=partial(_batches, setup, part, limit, invivo),
+        eval_total=-(-min(rows, limit or rows) // evaluation.batch) + bool(invivo),
+        score=partial(
+            score_stage,
+            stage=stage.name,
+            contrast=setup.data.contrast,
+            quantity=setup.estimator.quantity,
+            methods=methods_of(methods, guided=stage.name == "fit"),
+            evaluation=evaluation,
+        ),
     )
-    people, slices = evaluation["subjects"], len(setup.population.template.slices)
-    rows = people * slices * len(setup.acquisition.accelerations)
-    total = -(-min(rows, limit or rows) // evaluation["batch"])
-    total += bool(final and evaluation["invivo"])
-    return {"eval_batches": batches, "eval_total": total, "score": score}
+
+
+def _batches(
+    setup: Setup, part: str, limit: int, invivo: str
+) -> Iterator[tuple[QmriBatch, list[SliceRecord]]]:
+    evaluation = setup.evaluation
+    yield from eval_batches(
+        setup.population,
+        setup.acquisition,
+        part=part,
+        subjects=evaluation.subjects,
+        batch=evaluation.batch,
+        seed=evaluation.seed,
+        limit=limit or None,
+    )
+    if invivo:
+        yield measured_batch(setup, invivo)

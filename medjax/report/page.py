@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # (title, header, rows) of text; an evaluation's table is one.
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+NOTE = "Research software, not a medical device."  # on every page
 CAPTIONS = {
     "answers": "Right and wrong answers of the evaluation, a class in turn; below each "
     "picture what the policy wrote.",
@@ -129,9 +130,8 @@ def render_page(
         note: A sentence under the title; the empty text leaves it out.
     """
     escaped = html.escape(title)
-    parts = [f"<h1>{escaped}</h1>"]
-    if note:
-        parts.append(f'<p class="note">{html.escape(note)}</p>')
+    below = html.escape(f"{note} {NOTE}".strip())
+    parts = [f"<h1>{escaped}</h1>", f'<p class="note">{below}</p>']
     if tables:
         parts += ["<h2>Scores</h2>", *map(_table, tables)]
     if figures:

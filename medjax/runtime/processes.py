@@ -18,3 +18,15 @@ def gather_texts(text: str) -> list[str]:
     padded = np.pad(data, (0, int(sizes.max()) - data.size))
     rows = multihost_utils.process_allgather(padded)
     return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+def rows_per_process(batch: int) -> int:
+    """How many rows of a batch of all processes each of them makes.
+
+    Raises:
+        ValueError: The processes cannot share the batch equally.
+    """
+    processes = jax.process_count()
+    if batch % processes:
+        raise ValueError(f"batch {batch} is not divisible by {processes} processes")
+    return batch // processes

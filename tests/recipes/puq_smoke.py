@@ -6,6 +6,8 @@ import numpy as np
 
 from configs.puq import get_config
 from medjax.data.qmri.batches import eval_batches
+from medjax.recipes.qmri.options import Data, Evaluation, Fit, Network
+from medjax.recipes.sections import read_section
 from tests.data.qmri.toy_head import ACQUISITION, POPULATION
 
 LOOP = ("system", "seed", "mesh", "rules", "checkpoint")
@@ -18,8 +20,15 @@ def sections(arg="", **changes):
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     with config.ignore_type():
         config.update_from_flattened_dict(dotted)
-    found = config.to_dict()
-    return {name: found[name] for name in found if name not in LOOP}
+    chosen = config.to_dict()
+    return {name: chosen[name] for name in chosen if name not in LOOP}
+
+
+def records(arg="", **changes):
+    """The same as records: data, network, fit, evaluation."""
+    chosen = sections(arg, **changes)
+    kinds = {"data": Data, "network": Network, "fit": Fit, "evaluation": Evaluation}
+    return {k: read_section(record, k, chosen[k]) for k, record in kinds.items()}
 
 
 def toy_slices(phase=0.0, center_fraction=0.25, limit=3):

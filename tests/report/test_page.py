@@ -64,7 +64,7 @@ def test_page_needs_no_other_file(workdir):
     assert names == ["curves", "overlays", "signal", "threshold"]
     for piece in (
         "a &lt; b",
-        "x &amp; y",
+        "x &amp; y Research software, not a medical device.",
         "all &lt;answers&gt;",
         "&quot;seed&quot;: 1",
     ):

@@ -1,6 +1,7 @@
 """Texts of several processes; one process here, the others imitated."""
 
 import numpy as np
+import pytest
 
 from medjax.runtime import processes
 
@@ -24,3 +25,10 @@ def test_texts_of_different_lengths_come_back_whole(monkeypatch):
     monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
     monkeypatch.setattr(processes.multihost_utils, "process_allgather", allgather)
     assert processes.gather_texts(texts[1]) == texts
+
+
+def test_a_batch_is_shared_equally_or_refused(monkeypatch):
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    assert processes.rows_per_process(6) == 2
+    with pytest.raises(ValueError, match="batch 4 is not divisible by 3 processes"):
+        processes.rows_per_process(4)

@@ -10,8 +10,7 @@ from medjax.mri.signals import signal_model
 from medjax.mri.subspace import exponential_basis
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import reconstruction
-from medjax.systems.puq.maps import Quantity
-from medjax.systems.puq.network import Design
+from medjax.systems.puq.network import Design, Estimator, Quantity
 from tests.data.qmri.toy_head import ACQUISITION, POPULATION
 
 TIMES = ACQUISITION.protocol.times
@@ -25,6 +24,9 @@ BASIS = jnp.asarray(
     jnp.float32,
 )
 
+HARD = Estimator(DESIGN, None, REGRESSOR, "first", QUANTITY)
+LOW_RANK = Estimator(SUBSPACE, BASIS, REGRESSOR, "first", QUANTITY)
+
 
 def toy_batch():
     batches = eval_batches(
@@ -33,11 +35,13 @@ def toy_batch():
     return jax.tree.map(jnp.asarray, next(batches)[0])
 
 
-def toy_system(design=DESIGN, basis=None, evaluate=None):
+def no_evaluation(state, batch, key):
+    raise AssertionError("nobody evaluates here")
+
+
+def toy_system(estimator=HARD):
     optimizer = make_optimizer(lr=1e-2, steps=20)
-    return reconstruction.build(
-        design, REGRESSOR, optimizer, evaluate, contrasts=E, basis=basis
-    )
+    return reconstruction.build(estimator, optimizer, no_evaluation)
 
 
 def changed(before, after):

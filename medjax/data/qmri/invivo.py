@@ -14,6 +14,7 @@ from medjax.types import QmriBatch
 
 KEYS = ("image", "sens", "t2", "pd", "roi", "seed", "te")
 CENTER_FRACTION = 0.08
+INVIVO = -1  # `SliceRecord.subject` of a measured slice
 
 
 class InvivoReference(NamedTuple):

@@ -25,7 +25,6 @@ from medjax.evals.boxes import (
     summary_table,
 )
 from medjax.recipes.policy.scoring import (
-    NOTE,
     Answered,
     collect,
     earlier_rows,
@@ -192,5 +191,4 @@ def _write_page(
         title=f"{stage}, step {folder.name}",
         tables=tables,
         answers=overlays,
-        note=NOTE,
     )

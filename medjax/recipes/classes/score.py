@@ -23,7 +23,6 @@ from medjax.evals.classes import (
 )
 from medjax.evals.tables import Table
 from medjax.recipes.policy.scoring import (
-    NOTE,
     Answered,
     collect,
     earlier_rows,
@@ -268,5 +267,4 @@ def _write_page(
         title=f"{stage}, step {folder.name}",
         tables=tables,
         figures=figures,
-        note=NOTE,
     )

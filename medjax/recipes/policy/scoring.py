@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Answers = TypeVar("Answers")
-NOTE = "Research software, not a medical device."
 
 
 class Answered(NamedTuple):

@@ -1,83 +1,103 @@
 """Classical reconstructions by name, with a config's options."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.mri import reconstruct
+from medjax.recipes.qmri.options import Method, Subspace
 from medjax.systems.puq.maps import Classical
 from medjax.types import Key, QmriBatch
 
-Problem = Callable[[QmriBatch, Key, dict[str, Any]], Array]
+
+class Kind(NamedTuple):
+    """A function of `mri.reconstruct`, and the options that it takes of a `Method`."""
+
+    function: Any  # (kspace, sens, mask[, key], *, constraint, ...) -> images
+    draws: bool  # from the key
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()  # besides
 
 
-def _plain(function: Callable[..., Array]) -> Problem:
-    def run(batch, key, options):
-        del key  # nothing is drawn
-        return function(batch.kspace, batch.sens, batch.mask, **options)
-
-    return run
-
-
-def _drawing(function: Callable[..., Array]) -> Problem:
-    def run(batch, key, options):
-        return function(batch.kspace, batch.sens, batch.mask, key, **options)
-
-    return run
-
-
-METHODS: Mapping[str, Problem] = {
-    "zero_filled": _plain(reconstruct.zero_filled),
-    "cg_sense": _plain(reconstruct.cg_sense),
-    "subspace": _plain(reconstruct.subspace_sense),
-    "wavelet": _drawing(reconstruct.wavelet_sense),
-    "low_rank": _drawing(reconstruct.low_rank_sense),
+METHODS: Mapping[str, Kind] = {
+    "zero_filled": Kind(reconstruct.zero_filled, False),
+    "cg_sense": Kind(reconstruct.cg_sense, False, ("damping", "iterations")),
+    "subspace": Kind(
+        reconstruct.subspace_sense, False, ("subspace", "damping", "iterations")
+    ),
+    "wavelet": Kind(
+        reconstruct.wavelet_sense, True, ("threshold", "iterations"), ("subspace",)
+    ),
+    "low_rank": Kind(
+        reconstruct.low_rank_sense, True, ("threshold", "iterations"), ("subspace",)
+    ),
 }
 
 
-def in_order(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def in_order(methods: Mapping[str, Method]) -> list[str]:
     """Names by kind, in the order of `METHODS`: a config's own order is the alphabet's.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: An unknown kind, or options that are not those of the kind.
     """
-    for name, options in methods.items():
-        if options["kind"] not in METHODS:
-            raise ValueError(
-                f"method {name!r}: kind {options['kind']!r}, expected one of "
-                f"{', '.join(METHODS)}"
-            )
+    for name, method in methods.items():
+        _check(name, method)
     kinds = list(METHODS)
-    return sorted(methods, key=lambda name: kinds.index(methods[name]["kind"]))
+    return sorted(methods, key=lambda name: kinds.index(methods[name].kind))
+
+
+def rank(method: Method) -> int | None:
+    """K of the subspace its images lie in; None = all contrasts."""
+    return (method.subspace and method.subspace.rank) or None
 
 
 def make_classical(
-    methods: Mapping[str, Mapping[str, Any]],
-    make_basis: Callable[[Mapping[str, Any]], Float[np.ndarray, "E K"]],
+    methods: Mapping[str, Method],
+    make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
 ) -> dict[str, Classical]:
-    """Reconstructions to real images, by a table's names.
-
-    Args:
-        methods: name -> options: `kind` (of `METHODS`), `subspace` (see `make_basis`;
-            rank 0 for none) and those of the function.
-        make_basis: from the options of a subspace.
+    """Reconstructions to real images by a table's names, in the order of `in_order`.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: An unknown kind, or options that are not those of the kind.
     """
     return {name: _classical(methods[name], make_basis) for name in in_order(methods)}
 
 
-def _classical(options, make_basis) -> Classical:
-    kind, rank = options["kind"], options.get("subspace", {}).get("rank", 0)
-    how = {k: x for k, x in options.items() if k not in ("kind", "subspace")}
-    if rank:
-        how["basis"] = jnp.asarray(make_basis(options["subspace"]))
+def _classical(
+    method: Method, make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]]
+) -> Classical:
+    kind = METHODS[method.kind]
+    options = {x: getattr(method, x) for x in kind.needs if x != "subspace"}
+    if method.subspace and rank(method):
+        options["basis"] = jnp.asarray(make_basis(method.subspace))
+    return Classical(partial(_images, kind, options), rank(method))
 
-    def images(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
-        return jnp.real(METHODS[kind](batch, key, {"constraint": "real"} | how))
 
-    return Classical(images, rank or None)
+def _images(
+    kind: Kind, options: Mapping[str, float | Array], batch: QmriBatch, key: Key
+) -> Float[Array, "B E H W"]:
+    samples = (batch.kspace, batch.sens, batch.mask, *((key,) if kind.draws else ()))
+    return jnp.real(kind.function(*samples, constraint="real", **options))
+
+
+def _check(name: str, method: Method) -> None:
+    if method.kind not in METHODS:
+        raise ValueError(
+            f"method {name!r}: kind {method.kind!r}, expected one of "
+            f"{', '.join(METHODS)}"
+        )
+    kind = METHODS[method.kind]
+    given = {x for x in Method._fields[1:] if getattr(method, x) is not None}
+    if not rank(method):
+        given -= {"subspace"}
+    if not set(kind.needs) <= given <= {*kind.needs, *kind.takes}:
+        optional = "".join(f" (and may have {option})" for option in kind.takes)
+        raise ValueError(
+            f"method {name!r}: kind {method.kind!r} has the options "
+            f"{', '.join(kind.needs) or 'none'}{optional}, found "
+            f"{', '.join(sorted(given)) or 'none'}"
+        )

@@ -1,6 +1,7 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel, check_times, signal_model
-from medjax.recipes.qmri.files import SUMMARY
-from medjax.recipes.qmri.plan import make_plan
+from medjax.recipes.qmri.options import Predict, read_definition
+from medjax.recipes.qmri.plan import Compute, make_plan
 from medjax.recipes.qmri.setup import MODELS
 from medjax.recipes.qmri.slabs import fitted_slices
-from medjax.recipes.qmri.summary import LEVELS, say, see, write_summary
+from medjax.recipes.qmri.summary import (
+    LEVELS,
+    SUMMARY,
+    say,
+    slice_maps,
+    write_summary,
+)
 from medjax.recipes.qmri.trained import find_trained
+from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
-from medjax.systems.puq.maps import Quantity
+from medjax.systems.puq.network import Quantity
+from medjax.types import Key, QmriBatch
 
 CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1",)}  # by contrast: of its models
 
@@ -41,89 +50,117 @@ def predict(
     """Write maps, figures and a summary of a scan to `workdir`/predict/NAME.
 
     Args:
-        source: path of the scan, or several joined by commas; see `data.scans.formats`.
-        checkpoint: a run's folder, for its network; see `find_trained`.
-        workdir: of the output.
-        seed: of random shifts and dropout.
-        mesh: devices; the slices of a slab are spread over them.
-        rules: logical axis -> mesh axes.
-        data: `contrast` of the config's bounds and subspaces.
-        network: see `find_trained`.
-        fit: `bounds`, and the regressors' shape.
-        predict: see the config.
-        unused: of training.
+        source: Path of the scan, or several joined by commas; see `data.scans.formats`.
+        checkpoint: A run's folder, for its network; None or "" for a classical method.
+            It is not opened for images, nor where a method of k-space is named.
+        workdir: Folder in which predict/NAME is made.
+        seed: Decides random shifts and dropout; other seeds give slightly other maps.
+        mesh: The slices of a slab are spread over its devices.
+        rules: The mesh axes of each logical axis; "batch" is that of the slices.
+        data: Section of the config; its contrast is that of bounds and subspaces.
+        network: Section of the config; a checkpoint's own replaces it.
+        fit: Section of the config; the bounds and the regressors' shape are read.
+        predict: Section of the config; what it leaves empty follows from the scan.
+        unused: Sections of the training, which are not read.
 
     Returns:
         What makes the maps doubtful, a line each: slices without signal, many voxels
         that could not be fitted.
 
     Raises:
-        ValueError: a scan or option that does not fit; says what would.
-        FileExistsError: maps or their summary are there already.
+        ValueError: A scan or option that does not fit; says what would.
+        FileExistsError: Maps or their summary are there already.
     """
     del unused
-    if predict["slab"] < 1:
-        raise ValueError(f"predict.slab {predict['slab']}: expected at least 1 slice")
+    options = read_section(Predict, "predict", predict)
+    config = read_definition({"data": data, "network": network, "fit": fit})
+    if options.slab < 1:
+        raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
     paths = [part.strip() for part in source.split(",")]
     scan = open_scan(
         paths[0] if len(paths) == 1 else paths,
-        times=tuple(predict["times"]) or None,
-        contrast=predict["contrast"] or None,
-        sens=predict["sens"] or None,
-        voxel_mm=tuple(predict["voxel_mm"]) or None,
+        times=options.times or None,
+        contrast=options.contrast or None,
+        sens=options.sens or None,
+        voxel_mm=options.voxel_mm or None,
     )
-    model = _model(scan, predict["model"])
+    model = _model(scan, options.model)
     check_times(scan.times, model=model, count=len(scan.times))
-    _check_sign(scan, model, magnitude=predict["magnitude"])
-    contrast, trained = data["contrast"], None
-    if checkpoint and scan.kind == "kspace" and not predict["method"]:
-        config = {"data": data, "network": network, "fit": fit}
-        usual, use = predict["usual"], predict["fit"]
-        trained, other = find_trained(checkpoint, config, usual=usual, use=use)
-        data, fit = trained.data, trained.fit
-        if other:
-            say(f"{checkpoint}: as its manifest says, {'; '.join(other)}")
-    ours = scan.contrast == data["contrast"]
-    low, high = fit["bounds"] if ours else model.bounds
+    _check_sign(scan, model, magnitude=options.magnitude)
+    contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
+    if checkpoint and scan.kind == "kspace" and not options.method:
+        trained, replaced = find_trained(
+            checkpoint, config, options.usual, fit=options.fit
+        )
+        contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
+        if replaced:
+            say(f"{checkpoint}: as its manifest says, {'; '.join(replaced)}")
+    low, high = bounds if scan.contrast == contrast else model.bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
-    plan = make_plan(scan, quantity, trained, contrast=contrast, options=predict)
-    folder = workdir / "predict" / _title(Path(paths[0]))
+    plan = make_plan(
+        scan, quantity, trained, contrast=config.data.contrast, options=options
+    )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
-    compute = _placed(plan.compute, mesh, rules, jax.random.key(seed))
+    slab = min(options.slab, scan.num_slices)
+    slab += -slab % mesh.size
+    compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
     # The last contrast of a recovery is positive wherever T1 < TI / log 2. The sign of
     # longer ones turns in all contrasts together, which changes s0 alone.
     positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
+    return _write(
+        fitted_slices(scan, compute, model, positive, slab),
+        scan,
+        model,
+        plan.name,
+        workdir / "predict" / _title(Path(paths[0])),
+        overwrite=options.overwrite,
+    )
+
+
+def _write(
+    fits: Iterator[FitResult],
+    scan: Scan,
+    model: SignalModel,
+    method: str,
+    folder: Path,
+    *,
+    overwrite: bool,
+) -> list[str]:
+    """Maps, slice by slice, then figures and the summary; returns what is doubtful."""
     names = _names(model)
-    seen = []
-    how = {"levels": LEVELS, "overwrite": predict["overwrite"]}
-    how |= {"names": tuple(names), "sidecar": {"EstimationAlgorithm": plan.name}}
-    with map_writer(folder, scan, **how) as write:
-        if (folder / SUMMARY).exists() and not predict["overwrite"]:
+    slices = []
+    with map_writer(
+        folder,
+        scan,
+        names=tuple(names),
+        sidecar={"EstimationAlgorithm": method},
+        levels=LEVELS,
+        overwrite=overwrite,
+    ) as write:
+        if (folder / SUMMARY).exists() and not overwrite:
             raise FileExistsError(
                 f"{folder / SUMMARY} exists; choose another workdir, or set "
                 "predict.overwrite"
             )
-        slab = min(predict["slab"], scan.num_slices)
-        slab += -slab % mesh.size
-        for maps in fitted_slices(scan, compute, model, positive, slab):
+        for maps in fits:
             write({name: pick(maps) for name, pick in names.items()})
-            seen.append(see(maps, model))
+            slices.append(slice_maps(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    return write_summary(seen, scan, model, plan.name, folder, maps=files)
+    return write_summary(slices, scan, model, method, folder, maps=files)
+
+
+def _placed(
+    compute: Compute, mesh: Mesh, rules: Rules, key: Key, batch: QmriBatch
+) -> FitResult:
+    """Maps of a slab that is spread over the devices."""
+    return compute(shard_tree(batch, batch_sharding(batch, mesh, rules)), key)
 
 
 def _title(path: Path) -> str:
     """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
     name = path.name.removesuffix(".gz")
     return path.name if path.is_dir() else Path(name).stem
-
-
-def _placed(compute, mesh: Mesh, rules: Rules, key) -> Callable[..., FitResult]:
-    def run(batch):
-        return compute(shard_tree(batch, batch_sharding(batch, mesh, rules)), key)
-
-    return run
 
 
 def _model(scan: Scan, name: str) -> SignalModel:
@@ -161,16 +198,16 @@ def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
     images = (first_filled(scan) if middle.empty else middle).images
     signed = bool((np.asarray(images) < 0).any())
     if magnitude == signed:
-        found = "with" if signed else "without"
+        sign = "with" if signed else "without"
         raise ValueError(
-            f"{scan.path}: images {found} negative values, predict.magnitude is "
+            f"{scan.path}: images {sign} negative values, predict.magnitude is "
             f"{magnitude}; say --config.predict.magnitude={not magnitude} to "
             + ("fit them as they are" if signed else "look for the sign")
         )
 
 
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
-    """NIfTI names (see `data.scans.maps`) -> what of a fit goes there."""
+    """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
     constant = model.time_constant
     kind = constant.replace("t", "T", 1)
     return {

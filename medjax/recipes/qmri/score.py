@@ -1,7 +1,7 @@
 """Score an evaluation of maps: the table of methods, figures, and the report's page."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,21 +10,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medjax.data.qmri.batches import SliceRecord
+from medjax.data.qmri.invivo import INVIVO
 from medjax.evals.calibration import calibration
 from medjax.evals.qmri import map_scores, method_table
 from medjax.evals.tables import Table
-from medjax.recipes.policy.scoring import NOTE, write_evaluation
+from medjax.recipes.policy.scoring import write_evaluation
+from medjax.recipes.qmri.options import Evaluation
+from medjax.runtime.stages import Results
 from medjax.runtime.writer import write_atomic
-from medjax.systems.puq.maps import Maps, Quantity
+from medjax.systems.puq.maps import Maps
+from medjax.systems.puq.network import Quantity
 
-SHOWN = (
-    "nrmse",
-    "tissue_ms",
-    "csf_ms",
-    "coverage",
-)  # of the last method, in eval.jsonl
+SHOWN = ("nrmse", "tissue_ms", "csf_ms", "coverage")  # of the last method, eval.jsonl
 PRINTED = ("nrmse", "ssim", "tissue_ms", "csf_ms", "coverage", "spearman")
-INVIVO = -1  # `subject` of a measured slice
 BINS = 12  # of sigma in the calibration figure
 
 
@@ -41,114 +39,118 @@ class Scored(NamedTuple):
     std: list[Float[np.ndarray, "E H W"]]
 
 
-def make_score(
+def score_stage(
+    results: Results,
+    folder: Path,
+    *,
     stage: str,
+    contrast: str,
     quantity: Quantity,
     methods: Sequence[str],
-    *,
-    contrast: str,
-    tissue_below: float,
-    num_samples: int,
-    level: float,
-    seed: int,
-) -> Callable[[Iterable[Any], Path], Mapping[str, Any]]:
-    """A function that scores a stage's maps and writes them into a folder.
+    evaluation: Evaluation,
+) -> Mapping[str, float]:
+    """Score a stage's maps and write them into a folder; the last method's means.
 
     The folder gets slices.jsonl (scores of every slice by every method), the table as
     text and maps.npz; the stage's folder above it `report.html` and its figures.
     Process 0 writes.
 
     Args:
-        stage: its name.
-        quantity: what was fitted.
-        methods: in the order of the table's rows; the last one stands for the run.
+        results: Batches of `Maps`, with a record of each valid slice.
+        folder: STAGE/eval/STEP in the workdir; it is made if it does not exist.
+        stage: The stage's name, for titles.
         contrast: "t2" or "t1".
-        tissue_below: a longer reference is fluid, s.
-        num_samples: of the bootstrap over subjects.
-        level: of its intervals.
-        seed: of it.
+        quantity: What was fitted; its largest value bounds errors.
+        methods: In the order of the table's rows; the last one stands for the run.
+        evaluation: Where tissue ends, and how intervals are made.
     """
+    scored = collect(results, methods)
+    scores = score_maps(
+        scored, limit=quantity.longest, tissue_below=evaluation.tissue_below
+    )
+    if jax.process_index() == 0:
+        title = f"{contrast.upper()}, {stage}"
+        tables = _tables(scored, scores, title, evaluation)
+        write_evaluation(
+            folder,
+            _rows(scored, scores),
+            tables,
+            name="slices.jsonl",
+            printed=len(tables) // 2,
+        )
+        _write_page(folder, stage, contrast, tables, scored, scores)
+    rows = [
+        row
+        for row, record in zip(scores[methods[-1]], scored.records, strict=True)
+        if record.subject != INVIVO
+    ]
+    means = {key: float(np.nanmean([row[key] for row in rows])) for key in SHOWN}
+    images = {f"image_nrmse: {k}": float(np.mean(x)) for k, x in scored.images.items()}
+    return means | images | {"n": len(scored.records)}
 
-    def score(results: Iterable[Any], folder: Path) -> Mapping[str, Any]:
-        found = collect(results, methods)
-        scores = score_maps(found, limit=quantity.longest, tissue_below=tissue_below)
-        if jax.process_index() == 0:
-            how = {"num_samples": num_samples, "level": level, "seed": seed}
-            tables = _tables(found, scores, f"{contrast.upper()}, {stage}", how)
-            lines = _rows(found, scores)
-            shown = {"name": "slices.jsonl", "printed": len(tables) // 2}
-            write_evaluation(folder, lines, tables, **shown)
-            _write_page(folder, stage, contrast, tables, found, scores)
-        rows = [
-            row
-            for row, record in zip(scores[methods[-1]], found.records, strict=True)
-            if record.subject != INVIVO
-        ]
-        summary = {key: [row[key] for row in rows] for key in SHOWN}
-        images = {
-            f"image_nrmse: {k}": float(np.mean(x)) for k, x in found.images.items()
-        }
-        means = {key: float(np.nanmean(x)) for key, x in summary.items()}
-        return means | images | {"n": len(found.records)}
 
-    return score
-
-
-def collect(results: Iterable[Any], methods: Sequence[str]) -> Scored:
+def collect(results: Results, methods: Sequence[str]) -> Scored:
     """Join the batches of `loop.evaluate`: rows that have a record."""
     maps, sigma = ({name: [] for name in methods} for _ in range(2))
-    found = Scored([], [], [], maps, sigma, {}, [], [])
+    scored = Scored([], [], [], maps, sigma, {}, [], [])
     for predictions, metrics, records in results:
         rows = np.flatnonzero(np.asarray(metrics["valid"]))
-        found.records.extend(records)
+        scored.records.extend(records)
         for row in rows:
-            _append(found, predictions, metrics, row)
-    return found
+            _append(scored, predictions, metrics, row)
+    return scored
 
 
-def _append(found: Scored, predictions: Maps, metrics: Mapping[str, Any], row: int):
-    found.roi.append(np.asarray(predictions.roi[row]))
-    found.reference.append(np.asarray(predictions.reference[row], np.float64))
-    for name, maps in found.maps.items():
+def _append(
+    scored: Scored, predictions: Maps, metrics: Mapping[str, np.ndarray], row: int
+) -> None:
+    scored.roi.append(np.asarray(predictions.roi[row]))
+    scored.reference.append(np.asarray(predictions.reference[row], np.float64))
+    for name, maps in scored.maps.items():
         maps.append(np.asarray(predictions.maps[name][row], np.float64))
-        found.sigma[name].append(np.asarray(predictions.sigma[name][row], np.float64))
+        scored.sigma[name].append(np.asarray(predictions.sigma[name][row], np.float64))
     prefix = "image nrmse: "
     for name, values in metrics.items():
         if name.startswith(prefix):
             method = name.removeprefix(prefix)
-            found.images.setdefault(method, []).append(float(values[row]))
-    found.mean.append(np.asarray(predictions.mean[row]))
-    found.std.append(np.asarray(predictions.std[row]))
+            scored.images.setdefault(method, []).append(float(values[row]))
+    scored.mean.append(np.asarray(predictions.mean[row]))
+    scored.std.append(np.asarray(predictions.std[row]))
 
 
 def score_maps(
-    found: Scored, *, limit: float, tissue_below: float
+    scored: Scored, *, limit: float, tissue_below: float
 ) -> dict[str, list[dict[str, float]]]:
     """`map_scores` of every slice by method; voxels without a reference don't count."""
     scores: dict[str, list[dict[str, float]]] = {}
-    for name, maps in found.maps.items():
+    for name, maps in scored.maps.items():
         scores[name] = [
             map_scores(
                 maps[n],
-                found.sigma[name][n],
-                found.reference[n],
-                found.roi[n] & np.isfinite(found.reference[n]),
+                scored.sigma[name][n],
+                scored.reference[n],
+                scored.roi[n] & np.isfinite(scored.reference[n]),
                 limit=limit,
                 tissue_below=tissue_below,
             )
-            for n in range(len(found.records))
+            for n in range(len(scored.records))
         ]
     return scores
 
 
 def _tables(
-    found: Scored,
+    scored: Scored,
     scores: Mapping[str, Sequence[Mapping[str, float]]],
     title: str,
-    how: Mapping[str, Any],
+    evaluation: Evaluation,
 ) -> list[Table]:
     """Of what people see: what a terminal has room for, then all with intervals."""
-    subjects = np.array([record.subject for record in found.records])
+    intervals = {
+        "num_samples": evaluation.bootstrap,
+        "level": evaluation.level,
+        "seed": evaluation.seed,
+    }
+    subjects = np.array([record.subject for record in scored.records])
     tables = []
     for who, rows in (
         ("simulated", subjects != INVIVO),
@@ -157,7 +159,7 @@ def _tables(
         if rows.any():
             chosen = {k: np.array(x)[rows].tolist() for k, x in scores.items()}
             part = (chosen, subjects[rows])
-            full = {"title": f"{title}, {who}", **how}
+            full = {"title": f"{title}, {who}", **intervals}
             narrow = {"columns": PRINTED, "intervals": False}
             tables.insert(len(tables) // 2, method_table(*part, **full, **narrow))
             tables.append(method_table(*part, **full))
@@ -165,9 +167,9 @@ def _tables(
 
 
 def _rows(
-    found: Scored, scores: Mapping[str, Sequence[Mapping[str, float]]]
+    scored: Scored, scores: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> Iterable[dict[str, Any]]:
-    for n, record in enumerate(found.records):
+    for n, record in enumerate(scored.records):
         about = {
             "sample_id": record.sample_id,
             "subject": record.subject,
@@ -184,59 +186,64 @@ def _write_page(
     folder: Path,
     stage: str,
     contrast: str,
-    tables: Sequence[Any],
-    found: Scored,
+    tables: Sequence[Table],
+    scored: Scored,
     scores: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> None:
     from medjax.report.page import write_report
 
     last = list(scores)[-1]
     errors = np.array([row["tissue_ms"] for row in scores[last]])
-    simulated = np.array([record.subject != INVIVO for record in found.records])
+    simulated = np.array([record.subject != INVIVO for record in scored.records])
     order = [n for n in np.argsort(errors).tolist() if simulated[n]]
     chosen = {"median": order[len(order) // 2], "worst": order[-1]}
     if not simulated.all():
         chosen["in_vivo"] = int(np.argmin(simulated))
-    figures: dict[str, Any] = {}
+    figures = {}
     for which, n in chosen.items():
-        figures[f"maps_{which}"] = _sheet(found, scores, n, contrast)
-    figures["calibration"] = _calibration(found)
+        figures[f"maps_{which}"] = _sheet(scored, scores, n, contrast)
+    figures["calibration"] = _calibration(scored)
     for name, rows in (("maps", simulated), ("maps_in_vivo", ~simulated)):
         if rows.any():
-            write_atomic(folder / f"{name}.npz", _packed(found, np.flatnonzero(rows)))
+            write_atomic(folder / f"{name}.npz", _packed(scored, np.flatnonzero(rows)))
     write_report(
         folder.parents[1],
         title=f"{stage}, step {folder.name}",
         tables=tables,
         figures=figures,
-        note=f"Simulated subjects of one template. {NOTE}",
+        note="Simulated subjects of one template.",
     )
 
 
-def _packed(found: Scored, rows: np.ndarray) -> bytes:
+def _packed(scored: Scored, rows: np.ndarray) -> bytes:
     """Maps, sigma, and mean and deviation of the images, as an npz file."""
 
     def stack(slices: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack([slices[n] for n in rows])
 
-    arrays = {"reference": stack(found.reference), "roi": stack(found.roi)}
-    arrays |= {f"map: {k}": stack(x) for k, x in found.maps.items()}
-    arrays |= {f"sigma: {k}": stack(x) for k, x in found.sigma.items()}
-    arrays |= {k: stack(getattr(found, k)).astype(np.float16) for k in ("mean", "std")}
+    arrays = {"reference": stack(scored.reference), "roi": stack(scored.roi)}
+    arrays |= {f"map: {k}": stack(x) for k, x in scored.maps.items()}
+    arrays |= {f"sigma: {k}": stack(x) for k, x in scored.sigma.items()}
+    arrays |= {k: stack(getattr(scored, k)).astype(np.float16) for k in ("mean", "std")}
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
     return packed.getvalue()
 
 
-def _sheet(found: Scored, scores: Any, n: int, contrast: str) -> Any:
+def _sheet(
+    scored: Scored,
+    scores: Mapping[str, Sequence[Mapping[str, float]]],
+    n: int,
+    contrast: str,
+) -> Any:
     from medjax.report.qmri import comparison_sheet
 
-    record = found.records[n]
+    record = scored.records[n]
     return comparison_sheet(
-        found.reference[n],
-        {name: maps[n] for name, maps in found.maps.items()},
+        scored.reference[n],
+        {name: maps[n] for name, maps in scored.maps.items()},
         contrast=contrast,
-        roi=found.roi[n],
+        roi=scored.roi[n],
         notes={
             name: f"tissue {rows[n]['tissue_ms']:.1f} ms"
             for name, rows in scores.items()
@@ -252,15 +259,15 @@ def _title(record: SliceRecord) -> str:
     return f"{who}, R = {record.acceleration:g}, SNR {record.snr:.0f}"
 
 
-def _calibration(found: Scored) -> Any:
+def _calibration(scored: Scored) -> Any:
     from medjax.report.qmri import calibration_figure
 
     curves = {}
-    for name, maps in found.maps.items():
+    for name, maps in scored.maps.items():
         error, sigma = [], []
         for n, estimate in enumerate(maps):
-            s, reference = found.sigma[name][n], found.reference[n]
-            ok = found.roi[n] & np.isfinite(estimate) & np.isfinite(s)
+            s, reference = scored.sigma[name][n], scored.reference[n]
+            ok = scored.roi[n] & np.isfinite(estimate) & np.isfinite(s)
             ok &= np.isfinite(reference) & (s > 0)
             error.append(estimate[ok] - reference[ok])
             sigma.append(s[ok])

@@ -1,18 +1,30 @@
-"""A scan's slices fitted one after the other, a slab of them at a time."""
+"""A scan's slices made ready and fitted in order, a slab of them at a time.
+
+Ready means: white coils, sensitivities, and the object's phase inside of them.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Complex, Float
 
 from medjax.data.scans.formats import Scan, ScanSlice
+from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.masks import calibration_size
+from medjax.mri.noise import noise_covariance, whitening_matrix
+from medjax.mri.phase import smooth_phase
+from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.mri.signals import SignalModel
-from medjax.recipes.qmri.slices import image_unit, make_slab, prepare_slice
 from medjax.runtime.progress import progress
 from medjax.types import QmriBatch
+
+CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
+ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
 
 
 def fitted_slices(
@@ -25,21 +37,21 @@ def fitted_slices(
     """Fitted slices in order; what is in memory is a slab. Empty ones are not fitted.
 
     Args:
-        scan: to be read.
-        compute: of a slab, compiled.
-        model: of the fit.
-        positive: contrast that has no negative signal; None where no contrast has.
-        slab: slices in it.
+        scan: Its slices are read when their slab's turn comes.
+        compute: Maps of a slab, compiled; the slab always has the same size.
+        model: The signal model that `compute` fits.
+        positive: Contrast that has no negative signal; None where no contrast has.
+        slab: Slices in memory; the last slab is filled up with copies.
 
     Raises:
-        ValueError: a slice that cannot be reconstructed; names it.
+        ValueError: A slice that cannot be reconstructed; names it.
     """
     compiled = False
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
         for first in range(0, scan.num_slices, slab):
             indices = range(first, min(first + slab, scan.num_slices))
             read = {index: _read(scan, index, positive) for index in indices}
-            filled = {i: found for i, (found, _) in read.items() if not found.empty}
+            filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
             fitted = None
             if filled:
                 batch = make_slab(filled, slab)
@@ -62,14 +74,14 @@ def _read(
     scan: Scan, index: int, positive: int | None
 ) -> tuple[ScanSlice, Float[np.ndarray, "..."]]:
     """A slice ready to be reconstructed, and the unit of its images."""
-    found = scan.read(index)
-    if found.empty:
-        return found, np.ones((), np.float32)
+    measured = scan.read(index)
+    if measured.empty:
+        return measured, np.ones((), np.float32)
     try:
-        prepared = prepare_slice(found, positive=positive)
+        prepared = prepare_slice(measured, positive=positive)
     except ValueError as error:
         raise ValueError(f"{scan.path.name}, slice {index}: {error}") from error
-    return prepared, image_unit(found, prepared)
+    return prepared, image_unit(measured, prepared)
 
 
 def _in_unit(
@@ -93,3 +105,111 @@ def empty_maps(model: SignalModel, shape: tuple[int, int]) -> FitResult:
     each = dict.fromkeys(model.parameters, nothing)
     status = np.full(shape, FitStatus.NO_SIGNAL, np.int8)
     return FitResult(each, each, nothing, nothing, status)
+
+
+def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
+    """White coils, sensitivities, and the object's phase inside them: real images.
+
+    A centre too small to show the phase leaves it to the sensitivities that are given.
+
+    Args:
+        measured: As the file has it; images come back as they are.
+        positive: Contrast that has no negative signal; None where no contrast has.
+
+    Raises:
+        ValueError: Noise of a singular covariance; no sensitivities, and too small a
+            centre to estimate them or no object in it.
+    """
+    if measured.kspace is None:
+        return measured
+    kspace, sens = jnp.asarray(measured.kspace), measured.sens
+    if measured.noise is not None:
+        whitening = whitening_matrix(_covariance(measured.noise))
+        kspace = mix_coils(kspace, whitening)
+        if sens is not None:
+            sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
+    size = kspace.shape[-2:]
+    mask = np.asarray(measured.mask)
+    middle = mask[..., mask.shape[-2] // 2, size[1] // 2]
+    block = (0, 0)
+    if middle.all():
+        block = calibration_size(mask, size=size, limit=CALIBRATION)
+    if sens is None:
+        if min(block) < KERNEL:
+            raise ValueError(
+                f"the fully sampled centre is {block[0]} x {block[1]}; estimating "
+                f"sensitivities needs at least {KERNEL} x {KERNEL}. Give them in the "
+                "file"
+            )
+        sens = _espirit(kspace, block)
+        if not sens.any():
+            raise ValueError(
+                "no object was found in the centre of k-space: sensitivities are 0 "
+                "everywhere. Is it noise alone, or not centred? Give them in the file"
+            )
+    if min(block) >= KERNEL:
+        sens = _absorb_phase(kspace, sens, min(block), positive)
+    return measured._replace(kspace=np.asarray(kspace), sens=np.asarray(sens))
+
+
+def image_unit(measured: ScanSlice, prepared: ScanSlice) -> Float[np.ndarray, "H W"]:
+    """What 1 in an image of white coils is in an image of the file's coils.
+
+    With Psi = L L^H, x S = L (x_white S_white), and S has root sum of squares 1:
+    the root sum of squares of L S_white. Times do not depend on it, amplitudes do.
+    """
+    if measured.noise is None or prepared.sens is None:
+        return np.ones((), np.float32)
+    lower = jnp.linalg.cholesky(_covariance(measured.noise))
+    return np.asarray(root_sum_of_squares(mix_coils(prepared.sens, lower)))
+
+
+def make_slab(slices: Mapping[int, ScanSlice], size: int) -> QmriBatch:
+    """Slices as a batch of a fixed size, the last one repeated to fill it.
+
+    Args:
+        slices: Ready ones by their index in the scan, which is what a slice draws by.
+        size: B of the batch, at least the number of slices.
+    """
+    order = [*slices, *[list(slices)[-1]] * (size - len(slices))]
+    rows = [slices[index] for index in order]
+    valid = np.arange(size) < len(slices)
+    ids = np.array(order, np.int32)
+    if rows[0].images is not None:
+        images = np.stack([np.asarray(row.images) for row in rows])
+        blank = np.zeros((size, 1, 1, *images.shape[-2:]), np.complex64)
+        roi = np.ones((size, *images.shape[-2:]), bool)
+        mask = np.ones((size, 1, 1, 1), bool)
+        return QmriBatch(blank, mask, blank[:, 0], images, roi, valid, ids)
+    kspace, sens = (np.stack([getattr(r, k) for r in rows]) for k in ("kspace", "sens"))
+    shape = (size, kspace.shape[1], *kspace.shape[-2:])
+    masks = [np.asarray(row.mask) for row in rows]
+    full = (shape[1], max(mask.shape[1] for mask in masks), shape[-1])
+    mask = np.stack([np.broadcast_to(mask, full) for mask in masks])
+    target = np.zeros(shape, np.float32)  # nobody knows
+    roi = (np.abs(sens) > 0).any(axis=1)
+    return QmriBatch(kspace, mask, sens, target, roi, valid, ids)
+
+
+def _covariance(noise: Complex[np.ndarray, "C N"]) -> Complex[Array, "C C"]:
+    covariance = noise_covariance(jnp.asarray(noise))
+    if not jnp.isfinite(jnp.linalg.cholesky(covariance)).all():
+        power = np.real(np.diagonal(covariance))
+        raise ValueError(
+            f"noise: the coils' covariance is singular, their variances are "
+            f"{power.min():.3g} to {power.max():.3g}; expected samples of every coil, "
+            "independent of each other. Leave the noise out, or measure it again"
+        )
+    return covariance
+
+
+@partial(jax.jit, static_argnums=1)
+def _espirit(kspace: Array, block: tuple[int, int]) -> Array:
+    scaled = kspace / jnp.max(jnp.abs(kspace)).astype(kspace.dtype)
+    return estimate_sensitivities(scaled, calibration=block, **ESPIRIT)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _absorb_phase(kspace: Array, sens: Array, width: int, positive: int | None):
+    phase = smooth_phase(kspace, sens, width=width, contrast=positive)
+    return sens * jax.lax.complex(jnp.cos(phase), jnp.sin(phase))

@@ -1,7 +1,12 @@
-"""What a prediction tells: a summary for a person, summary.json and figures."""
+"""What a prediction tells: a summary for a person, summary.json and figures.
 
+Of an earlier prediction that is replaced, the files go that nobody has changed since.
+"""
+
+import contextlib
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.signals import SignalModel
-from medjax.recipes.policy.scoring import NOTE
-from medjax.recipes.qmri.files import SUMMARY, clear_stale, digests, earlier_files
+from medjax.report.page import NOTE
 from medjax.runtime.writer import write_atomic
 
+SUMMARY = "summary.json"  # holds the digests of the other files, under "files"
 FAINT = 0.1  # of a slice's bright voxels: fainter ones are not in the summary
 FIGURES = 6  # slices shown
 MANY = 0.1  # of the voxels with signal: more without a fit make the maps doubtful
@@ -22,7 +27,7 @@ LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
 FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
 
 
-class Seen(NamedTuple):
+class SliceMaps(NamedTuple):
     """What the summary and the figures need of one slice."""
 
     value: Float[np.ndarray, "H W"]  # s
@@ -43,57 +48,57 @@ def bright_voxels(maps: FitResult) -> Bool[np.ndarray, "H W"]:
     )
 
 
-def see(maps: FitResult, model: SignalModel) -> Seen:
+def slice_maps(maps: FitResult, model: SignalModel) -> SliceMaps:
     """What is kept of a slice."""
     name = model.time_constant
     value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
-    return Seen(value, sigma, np.asarray(maps.status), bright_voxels(maps))
+    return SliceMaps(value, sigma, np.asarray(maps.status), bright_voxels(maps))
 
 
 def write_summary(
-    seen: Sequence[Seen],
+    slices: Sequence[SliceMaps],
     scan: Scan,
     model: SignalModel,
-    how: str,
+    method: str,
     folder: Path,
     *,
     maps: Sequence[str],
 ) -> list[str]:
     """Figures, summary.json, and the summary for a person.
 
-    Files of an earlier prediction that this one did not write go, see `puq_files`.
+    Files of an earlier prediction that this one did not write go, see `clear_stale`.
     Until they are gone summary.json lists them, and each new file as soon as it is
     there: a later prediction knows what one that ended halfway has left.
 
     Args:
-        seen: every slice.
-        scan: where they come from.
-        model: of the fit.
-        how: reconstruction and fit, in words.
-        folder: of the prediction.
-        maps: names of the files that hold them, in `folder`.
+        slices: Every slice of the scan, in order.
+        scan: Names the figures, and the contrast that they show.
+        model: The signal model that was fitted.
+        method: Reconstruction and fit, in words.
+        folder: Where the maps are already.
+        maps: Names of the files that hold them, in `folder`.
 
     Returns:
         What makes the maps doubtful, see `doubts`.
     """
     from medjax.report.qmri import map_figure, write_png
 
-    summary = summarise(seen, model)
+    summary = summarise(slices, model)
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
-    empty = empty_slices(seen)
-    filled = [z for z in range(len(seen)) if z not in empty] or [0]
+    empty = empty_slices(slices)
+    filled = [z for z in range(len(slices)) if z not in empty] or [0]
     chosen = np.linspace(0, len(filled) - 1, FIGURES).round().astype(int)
     figures = {f"figures/slice_{filled[n]:03d}.png": filled[n] for n in chosen.tolist()}
     for name, z in figures.items():
         figure = map_figure(
-            seen[z].value,
-            seen[z].sigma,
-            seen[z].status,
+            slices[z].value,
+            slices[z].sigma,
+            slices[z].status,
             contrast=scan.contrast,
             levels=LEVELS,
-            roi=seen[z].bright,
-            title=f"{scan.path.name}, slice {z}: {how}",
+            roi=slices[z].bright,
+            title=f"{scan.path.name}, slice {z}: {method}",
         )
         write_png(folder / name, figure)
         files |= digests(folder, [name])
@@ -130,10 +135,10 @@ def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -
     write_atomic(folder / SUMMARY, text + "\n")
 
 
-def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
+def summarise(slices: Sequence[SliceMaps], model: SignalModel) -> dict[str, Any]:
     """Numbers over the voxels with signal; None where there is none."""
     value, sigma, status = (
-        np.concatenate([getattr(one, name)[one.bright] for one in seen])
+        np.concatenate([getattr(one, name)[one.bright] for one in slices])
         for name in ("value", "sigma", "status")
     )
     times = 1e3 * value[np.isfinite(value)]
@@ -152,7 +157,7 @@ def summarise(seen: Sequence[Seen], model: SignalModel) -> dict[str, Any]:
         "share_at_bounds": float(np.mean(status == FitStatus.AT_BOUND)) if count else 0,
         "failed": int((status >= FAILED).sum()),
         "status": {LEVELS[c]: int((status == c).sum()) for c in LEVELS},
-        "slices_without_signal": empty_slices(seen),
+        "slices_without_signal": empty_slices(slices),
     }
 
 
@@ -181,10 +186,10 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def empty_slices(seen: Sequence[Seen]) -> list[int]:
+def empty_slices(slices: Sequence[SliceMaps]) -> list[int]:
     """Indices of slices where no voxel has a signal."""
     nothing = FitStatus.NO_SIGNAL
-    return [z for z, one in enumerate(seen) if (one.status == nothing).all()]
+    return [z for z, one in enumerate(slices) if (one.status == nothing).all()]
 
 
 def ranges(indices: Sequence[int]) -> str:
@@ -201,3 +206,48 @@ def ranges(indices: Sequence[int]) -> str:
 def say(text: str) -> None:
     """To the person at the terminal."""
     print(text, flush=True)  # noqa: T201
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of a folder's files, by their names relative to it."""
+    hashes = {}
+    for name in names:
+        with (folder / name).open("rb") as stream:
+            hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def earlier_files(folder: Path) -> dict[str, str]:
+    """What the last prediction into a folder wrote; empty where none says so."""
+    path, summary = folder / SUMMARY, None
+    if path.is_file():
+        with contextlib.suppress(ValueError):  # a person's own file: nothing is ours
+            summary = json.loads(path.read_text("utf-8"))
+    files = summary.get("files") if isinstance(summary, Mapping) else None
+    return dict(files) if isinstance(files, Mapping) else {}
+
+
+def clear_stale(
+    folder: Path, earlier: Mapping[str, str], kept: Iterable[str]
+) -> list[str]:
+    """Remove files of an earlier prediction, but none that was changed since.
+
+    Args:
+        folder: Nothing outside it is touched, nor what a link in it points to.
+        earlier: Digests by name, from `earlier_files`.
+        kept: Names that stay in any case: they have been written anew.
+
+    Returns:
+        Names of earlier files that stay because they are not what was written.
+    """
+    changed = []
+    for name in sorted(earlier.keys() - set(kept)):
+        path = folder / name
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if not inside or not path.is_file() or path.is_symlink():
+            continue
+        if digests(folder, [name])[name] == earlier[name]:
+            path.unlink()
+        else:
+            changed.append(name)
+    return changed

@@ -6,30 +6,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medjax.data.json_files import read_json
+from medjax.recipes.qmri.options import SCHEDULING, Definition, read_definition
+from medjax.recipes.qmri.setup import make_estimator
+from medjax.recipes.sections import plain
+from medjax.systems.puq.network import Estimator
 
-# What a network is and how its images are read: these of a config's sections.
-SECTIONS = ("data", "network", "fit")
-DATA, FIT = ("contrast",), ("bounds", "normalisation", "width", "layers")
-SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
+# A scan is held against the times; scheduling is the config's own.
+FREE = ("data.times", *(f"network.{name}" for name in SCHEDULING))
 STARTS = (
     "a list of the run's starts, each with its stage and config: copy the file again "
     "from where the network was trained, or train it again"
 )
-Sections = Mapping[str, Mapping[str, Any]]
 
 
 class Trained(NamedTuple):
-    """A network on disk, and the sections of a config that describe it."""
+    """A network on disk."""
 
     folder: Path  # of its checkpoints
-    stage: str
-    data: Mapping[str, Any]
-    network: Mapping[str, Any]
-    fit: Mapping[str, Any]
+    stage: str  # the last that was trained
+    contrast: str
+    estimator: Estimator
 
 
 def find_trained(
-    checkpoint: str, config: Sections, *, usual: Sections, use: str
+    checkpoint: str, config: Definition, usual: Definition, *, fit: str
 ) -> tuple[Trained, list[str]]:
     """A checkpoint's network by its manifest, and where that is not what `config` has.
 
@@ -38,36 +38,27 @@ def find_trained(
     may be chosen, but those of PUQ's regressor are the trained ones.
 
     Args:
-        checkpoint: a run's folder, or that of one of its stages.
-        config: `SECTIONS` of this run.
-        usual: the same (of data and fit: `DATA` and `FIT`) where nobody asked: the
-            contrast without any argument, and the rest as it is for `config`'s.
-        use: `predict.fit`.
+        checkpoint: A run's folder, or that of one of its stages.
+        config: What this run's config says of a network.
+        usual: What it would say if nobody had asked for anything: the contrast without
+            any argument, and the rest as it is for `config`'s.
+        fit: How the network's images are fitted; see `network_fit`.
 
     Returns:
         The network, and a text for each value of `config` that gave way.
 
     Raises:
-        FileNotFoundError: no checkpoints there, or no manifest beside them.
-        ValueError: a value asked for that is not the network's; a manifest that does
+        FileNotFoundError: No checkpoints there, or no manifest beside them.
+        ValueError: A value asked for that is not the network's; a manifest that does
             not tell what the network is: of another run or version, or damaged.
     """
     folder = _checkpoints(checkpoint)
-    manifest = folder.parent / "manifest.json"
-    stage, found = _start(manifest)
-    mine, plain, theirs = (_defining(x) for x in (config, usual, found))
-    odd = mine.keys() ^ theirs.keys()
-    if "times" not in found["data"]:  # a scan's are held against them
-        odd.add("data.times")
-    if odd:
-        raise ValueError(
-            f"{manifest}: of another version of medjax, or damaged: it names a "
-            f"network's parts otherwise: {', '.join(sorted(odd))}. Train it again, or "
-            "predict with the version that trained it"
-        )
-    fit = {name: found["fit"][name] for name in FIT}
-    if use != "puq" and mine["fit.bounds"] != plain["fit.bounds"]:
-        fit["bounds"] = theirs["fit.bounds"] = mine["fit.bounds"]
+    stage, definition = _last_start(folder.parent / "manifest.json", config)
+    mine, plain = _values(config), _values(usual)
+    if fit != "puq" and mine["fit.bounds"] != plain["fit.bounds"]:
+        chosen = definition.fit._replace(bounds=config.fit.bounds)
+        definition = definition._replace(fit=chosen)
+    theirs = _values(definition)
     other = [name for name in sorted(mine) if mine[name] != theirs[name]]
     asked = [name for name in other if mine[name] != plain[name]]
     if asked:
@@ -77,8 +68,8 @@ def find_trained(
             "out, and what the network was trained with is used; or name the "
             "checkpoint of another run"
         )
-    network = {**found["network"], **{k: config["network"][k] for k in SCHEDULING}}
-    trained = Trained(folder, stage, found["data"], network, fit)
+    contrast, estimator = definition.data.contrast, make_estimator(definition)
+    trained = Trained(folder, stage, contrast, estimator)
     return trained, [f"{n} {theirs[n]!r}, not {mine[n]!r}" for n in other]
 
 
@@ -86,15 +77,15 @@ def _checkpoints(checkpoint: str) -> Path:
     """Of a run's last stage, or of the stage named."""
     folder = Path(checkpoint)
     folders = [folder / "checkpoints", folder / "fit" / "checkpoints"]
-    for found in filter(Path.is_dir, folders):
-        return found
+    for path in filter(Path.is_dir, folders):
+        return path
     raise FileNotFoundError(
         f"{checkpoint}: no checkpoints; expected the folder of a run, with fit/ in it"
     )
 
 
-def _start(manifest: Path) -> tuple[str, Sections]:
-    """Stage and config of the start that trained: all starts must agree on those."""
+def _last_start(manifest: Path, config: Definition) -> tuple[str, Definition]:
+    """Stage and network of the start that trained: all starts must agree on it."""
     if not manifest.is_file():
         raise FileNotFoundError(
             f"{manifest}: no such file, but it says what the network is made of; copy "
@@ -106,23 +97,16 @@ def _start(manifest: Path) -> tuple[str, Sections]:
             f"{manifest}: of another version of medjax, or damaged: found "
             f"{str(starts)[:60]!r}, expected {STARTS}"
         )
-    *others, last = [start["config"] for start in starts]
-    read = [config.get(name) for config in (*others, last) for name in SECTIONS]
-    if not all(isinstance(section, Mapping) for section in read):
-        raise ValueError(
-            f"{manifest}: of a run of {last.get('system')!r}; expected one of 'puq' "
-            f"and its config with {', '.join(SECTIONS)}"
-        )
-    new = _defining(last)
-    for config in others:
-        old = _defining(config)
-        differing = [n for n in sorted(new | old) if new.get(n) != old.get(n)]
+    *others, last = [_defined(manifest, start, config) for start in starts]
+    new = _values(last)
+    for old in map(_values, others):
+        differing = [name for name in sorted(new) if new[name] != old[name]]
         if differing:  # one may have been killed before its first checkpoint
             n = differing[0]
             raise ValueError(
-                f"{manifest}: {n} is {old.get(n)!r} at one start of the run and "
-                f"{new.get(n)!r} at another, and which of them trained is not on "
-                "record; take the others out of the file"
+                f"{manifest}: {n} is {old[n]!r} at one start of the run and {new[n]!r} "
+                "at another, and which of them trained is not on record; take the "
+                "others out of the file"
             )
     return starts[-1]["stage"], last
 
@@ -134,15 +118,38 @@ def _is_start(record: object) -> bool:
     return isinstance(stage, str) and isinstance(config, Mapping)
 
 
-def _defining(config: Sections) -> dict[str, Any]:
-    """What must agree, by dotted names, as JSON has it; without what is not there."""
-    flat = {}
-    for section, names in (("data", DATA), ("fit", FIT)):
-        there = [name for name in names if name in config[section]]
-        flat |= {f"{section}.{name}": config[section][name] for name in there}
-    for name, value in config["network"].items():
-        inside = value if isinstance(value, Mapping) else {"": value}
-        flat |= {f"network.{name}.{k}".rstrip("."): x for k, x in inside.items()}
-    for name in SCHEDULING:
-        flat.pop(f"network.{name}", None)
-    return json.loads(json.dumps(flat))
+def _defined(manifest: Path, start: Mapping[str, Any], mine: Definition) -> Definition:
+    """What a start's config says of the network, scheduled as `mine` is."""
+    config = start["config"]
+    if not all(isinstance(config.get(x), Mapping) for x in Definition._fields):
+        raise ValueError(
+            f"{manifest}: of a run of {config.get('system')!r}; expected one of 'puq' "
+            f"and its config with {', '.join(Definition._fields)}"
+        )
+    scheduling = {name: getattr(mine.network, name) for name in SCHEDULING}
+    network = {**config["network"], **scheduling}
+    try:
+        return read_definition({**config, "network": network})
+    except ValueError as error:
+        versions, commit = start.get("versions"), start.get("git")
+        version = versions.get("medjax") if isinstance(versions, Mapping) else None
+        raise ValueError(
+            f"{manifest}: of another version of medjax ({version or 'unknown'}, commit "
+            f"{commit or 'unknown'}), or damaged: {error}. Train it again, or predict "
+            "with the version that trained it"
+        ) from error
+
+
+def _values(definition: Definition) -> dict[str, Any]:
+    """What must agree, by dotted names, as JSON has it."""
+    values = dict(_dotted(plain(definition), ""))
+    return json.loads(json.dumps({k: values[k] for k in values if k not in FREE}))
+
+
+def _dotted(options: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:
+    dotted = []
+    for name, value in options.items():
+        inside = isinstance(value, Mapping)
+        full = f"{above}{name}"
+        dotted += _dotted(value, f"{full}.") if inside else [(full, value)]
+    return dotted

@@ -4,7 +4,8 @@ Source: the authors' public code (Haozhoong/PUQ).
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,38 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.masked import masked_mean
 from medjax.models.denoiser import Regressor
-from medjax.systems.puq.network import Design
-from medjax.systems.puq.reconstruction import image_moments, init_params, state_axes
+from medjax.systems.puq.network import Estimator
+from medjax.systems.puq.reconstruction import (
+    Evaluate,
+    image_moments,
+    init_state,
+    state_axes,
+)
 from medjax.types import Key, Params, QmriBatch, System, TrainState
 
+TRAINED = ("regressors",)  # path in the parameters of what is trained here
 NORMALISATIONS = ("first", "largest")
 FAINT = 1e-3  # of the slice's largest: fainter voxels teach the regressors nothing
+
+
+class Reference(NamedTuple):
+    """What the regressors learn from: a fit of noiseless, fully sampled images."""
+
+    value: Float[Array, "B H W"]  # the time constant, s
+    images: Float[Array, "B E H W"]  # the signal model's
+    fitted: Bool[Array, "B H W"]  # where the fit found a value
+
+
+Fit = Callable[[Float[Array, "B E H W"]], Reference]
+
+
+class Schedule(NamedTuple):
+    """What one step does."""
+
+    passes: int  # with dropout, over the batch
+    chunk: int  # of them computed at a time; divides `passes`
+    minibatches: int  # optimiser steps on a batch of slices
+    minibatch: int  # voxels in each, drawn without putting back
 
 
 def regressor_inputs(
@@ -51,119 +78,100 @@ def regressor_inputs(
 
 
 def build(
-    design: Design,
-    regressor: Regressor,
+    estimator: Estimator,
     optimizer: optax.GradientTransformation,
-    evaluate: Callable[..., Any],
-    fit: Callable[[Float[Array, "B E H W"]], Any],
-    *,
-    contrasts: int,
-    basis: Float[Array, "E K"] | None,
-    passes: int,
-    chunk: int,
-    normalisation: str,
-    longest: float,
-    minibatches: int,
-    minibatch: int,
+    evaluate: Evaluate,
+    fit: Fit,
+    schedule: Schedule,
 ) -> System:
-    """Train the regressors on a frozen network's moments.
+    """Train the regressors on a frozen network's moments, see `update_regressors`.
 
-    Each step takes the moments of a batch of slices once and makes several optimiser
-    steps on random voxels of it. The target is the unweighted fit of the noiseless,
-    fully sampled images, as the authors' reference is. With it the signal model's
-    misfit is learned, relative to a voxel's largest contrast: the root mean square over
-    all voxels seen.
-
-    Args:
-        design: of the network.
-        regressor: both kinds have its shape: "guided" sees means and deviations,
-            "plain" means alone (the authors' ablation).
-        optimizer: for the regressors.
-        evaluate: as `System.evaluate`.
-        fit: images -> (time constant [B H W] in s, model's images [B E H W], fitted).
-        contrasts: E.
-        basis: of a subspace.
-        passes: with dropout.
-        chunk: passes at a time.
-        normalisation: of the regressors' inputs.
-        longest: largest time constant of a map, s; a regressor gives a fraction of it.
-        minibatches: optimiser steps on a batch of slices.
-        minibatch: voxels in each.
+    There are two of one shape: "guided" sees means and deviations, "plain" means alone
+    (the authors' ablation). Both give a fraction of the quantity's largest value.
     """
+    return System(
+        partial(init_state, estimator, optimizer, TRAINED),
+        partial(update_regressors, estimator, optimizer, fit, schedule),
+        evaluate,
+        state_axes(estimator, optimizer, TRAINED),
+    )
 
-    def init(key: Key, start: Params | None = None) -> TrainState:
-        fresh = init_params(design, regressor, contrasts, key)
-        params = fresh if start is None else start
-        opt_state = optimizer.init(params["regressors"])
-        return TrainState(params, opt_state, jnp.zeros((), jnp.int32))
 
-    def loss_fn(regressors, inputs, target, counts):
-        errors = {
-            name: regressor.apply({"params": regressors[name]}, x) - target
-            for name, x in inputs.items()
-        }
-        losses = {
-            name: masked_mean(jnp.square(error), counts)
-            for name, error in errors.items()
-        }
-        return losses["guided"] + losses["plain"], losses
+def update_regressors(
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    fit: Fit,
+    schedule: Schedule,
+    state: TrainState,
+    batch: QmriBatch,
+    key: Key,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Take the moments of a batch once; make several optimiser steps on its voxels.
 
-    def update(
-        state: TrainState, batch: QmriBatch, key: Key
-    ) -> tuple[TrainState, dict[str, Array]]:
-        passes_key, voxels_key = jax.random.split(key)
-        mean, std = image_moments(
-            design,
-            state.params["network"],
-            batch,
-            passes_key,
-            basis=basis,
-            passes=passes,
-            chunk=chunk,
-        )
-        reference, model, ok = fit(batch.target)
-        inputs, usable = regressor_inputs(mean, std, normalisation=normalisation)
-        counts = (usable & ok & batch.roi & batch.valid[:, None, None]).reshape(-1)
-        inputs = {k: x.reshape(-1, x.shape[-1]) for k, x in inputs.items()}
-        target = jnp.where(ok, reference, 0).reshape(-1) / longest
+    The target is the unweighted fit of the noiseless, fully sampled images, as the
+    authors' reference is. With it the signal model's misfit is learned, relative to a
+    voxel's largest contrast: the root mean square over all voxels seen.
+    """
+    longest = estimator.quantity.longest
+    passes_key, voxels_key = jax.random.split(key)
+    mean, std = image_moments(
+        estimator,
+        state.params["network"],
+        batch,
+        passes_key,
+        passes=schedule.passes,
+        chunk=schedule.chunk,
+    )
+    reference = fit(batch.target)
+    inputs, usable = regressor_inputs(mean, std, normalisation=estimator.normalisation)
+    judged = reference.fitted & batch.roi & batch.valid[:, None, None]
+    counts = (usable & judged).reshape(-1)
+    inputs = {k: x.reshape(-1, x.shape[-1]) for k, x in inputs.items()}
+    target = jnp.where(reference.fitted, reference.value, 0).reshape(-1) / longest
 
-        def minibatch_step(carry, key):
-            regressors, opt_state = carry
-            order = jax.random.uniform(key, counts.shape) + (~counts).astype(
-                jnp.float32
-            )
-            chosen = jax.lax.top_k(-order, minibatch)[1]
-            picked = {k: x[chosen] for k, x in inputs.items()}
-            grad = jax.value_and_grad(loss_fn, has_aux=True)
-            (_, losses), grads = grad(
-                regressors, picked, target[chosen], counts[chosen]
-            )
-            updates, opt_state = optimizer.update(grads, opt_state, regressors)
-            carry = optax.apply_updates(regressors, updates), opt_state
-            return carry, losses | {"grad_norm": optax.tree.norm(grads)}
+    def minibatch_step(carry, key):
+        regressors, opt_state = carry
+        order = jax.random.uniform(key, counts.shape) + (~counts).astype(jnp.float32)
+        chosen = jax.lax.top_k(-order, schedule.minibatch)[1]
+        picked = {k: x[chosen] for k, x in inputs.items()}
+        grad = jax.value_and_grad(partial(_loss, estimator.regressor), has_aux=True)
+        (_, losses), grads = grad(regressors, picked, target[chosen], counts[chosen])
+        updates, opt_state = optimizer.update(grads, opt_state, regressors)
+        carry = optax.apply_updates(regressors, updates), opt_state
+        return carry, losses | {"grad_norm": optax.tree.norm(grads)}
 
-        keys = jax.random.split(voxels_key, minibatches)
-        carry = (state.params["regressors"], state.opt_state)
-        (regressors, opt_state), losses = jax.lax.scan(minibatch_step, carry, keys)
-        losses = jax.tree.map(jnp.mean, losses)
+    keys = jax.random.split(voxels_key, schedule.minibatches)
+    carry = (state.params["regressors"], state.opt_state)
+    (regressors, opt_state), losses = jax.lax.scan(minibatch_step, carry, keys)
+    losses = jax.tree.map(jnp.mean, losses)
+    misfit = _misfit(
+        state.params["misfit"], batch.target, reference.images, judged, state.step
+    )
+    metrics = {
+        "loss": losses["guided"] + losses["plain"],
+        "grad_norm": losses["grad_norm"],
+        # what a map is off by on average, ms
+        "rmse_guided_ms": 1e3 * longest * jnp.sqrt(losses["guided"]),
+        "rmse_plain_ms": 1e3 * longest * jnp.sqrt(losses["plain"]),
+        "std": masked_mean(std.mean(1), batch.roi & batch.valid[:, None, None]),
+    }
+    params = state.params | {"regressors": regressors, "misfit": misfit}
+    return TrainState(params, opt_state, state.step + 1), metrics
 
-        judged = ok & batch.roi & batch.valid[:, None, None]
-        misfit = _misfit(
-            state.params["misfit"], batch.target, model, judged, state.step
-        )
-        metrics = {
-            "loss": losses["guided"] + losses["plain"],
-            "grad_norm": losses["grad_norm"],
-            # what a map is off by on average, ms
-            "rmse_guided_ms": 1e3 * longest * jnp.sqrt(losses["guided"]),
-            "rmse_plain_ms": 1e3 * longest * jnp.sqrt(losses["plain"]),
-            "std": masked_mean(std.mean(1), batch.roi & batch.valid[:, None, None]),
-        }
-        params = state.params | {"regressors": regressors, "misfit": misfit}
-        return TrainState(params, opt_state, state.step + 1), metrics
 
-    axes = state_axes(design, regressor, optimizer, contrasts, ("regressors",))
-    return System(init, update, evaluate, axes)
+def _loss(
+    regressor: Regressor,
+    regressors: dict[str, Params],
+    inputs: dict[str, Float[Array, "N D"]],
+    target: Float[Array, "N"],
+    counts: Bool[Array, "N"],
+) -> tuple[Array, dict[str, Array]]:
+    """Mean squared errors of both kinds: their sum, and each."""
+    losses = {}
+    for name, x in inputs.items():
+        fraction: Any = regressor.apply({"params": regressors[name]}, x)
+        losses[name] = masked_mean(jnp.square(fraction - target), counts)
+    return losses["guided"] + losses["plain"], losses
 
 
 def _misfit(

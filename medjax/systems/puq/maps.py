@@ -1,6 +1,7 @@
 """From images and their uncertainty to T1 or T2 maps with error bars."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from medjax.models.denoiser import Regressor
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.signals import SignalModel, signal
-from medjax.systems.puq.guided_fit import regressor_inputs
-from medjax.systems.puq.network import Design, reconstruct
+from medjax.mri.signals import signal
+from medjax.systems.puq.guided_fit import Reference, regressor_inputs
+from medjax.systems.puq.network import Estimator, Quantity, reconstruct
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
 from medjax.types import Key, Params, QmriBatch, TrainState
 
@@ -40,19 +40,6 @@ class Classical(NamedTuple):
     rank: int | None  # K of the subspace its images lie in; None = all contrasts
 
 
-class Quantity(NamedTuple):
-    """What is measured, and how it is fitted; hashable."""
-
-    model: SignalModel
-    times: tuple[float, ...]  # s
-    bounds: tuple[float, float]  # of the time constant, s
-
-    @property
-    def longest(self) -> float:
-        """Largest value of a map, s."""
-        return self.bounds[1]
-
-
 def fit_images(
     quantity: Quantity,
     images: Float[Array, "B E H W"],
@@ -67,10 +54,10 @@ def fit_images(
     sigma is sqrt((E - P) / (K - P)) times as large, and unknown (NaN) where K = P.
     """
     times = np.array(quantity.times, images.dtype)
-    how = {"model": quantity.model, "bounds": quantity.bounds}
+    options = {"model": quantity.model, "bounds": quantity.bounds}
     first = jnp.moveaxis(images, 1, 0)
     if variance is None:
-        fit = fit_map(first, times, **how)
+        fit = fit_map(first, times, **options)
         if rank is None:
             return fit
         fitted = len(quantity.model.parameters)
@@ -78,22 +65,19 @@ def fit_images(
         factor = ((len(times) - fitted) / free) ** 0.5 if free else float("nan")
         return fit._replace(sigma={k: factor * x for k, x in fit.sigma.items()})
     weights = 1 / jnp.moveaxis(variance, 1, 0)
-    return fit_map(first, times, weights=weights, noise="known", **how)
+    return fit_map(first, times, weights=weights, noise="known", **options)
 
 
-def reference_fit(
-    quantity: Quantity, images: Float[Array, "B E H W"]
-) -> tuple[
-    Float[Array, "B H W"],
-    Float[Array, "B E H W"],
-    Bool[Array, "B H W"],
-]:
-    """What `guided_fit` learns from: (time constant, the model's images, fitted)."""
+def reference_fit(quantity: Quantity, images: Float[Array, "B E H W"]) -> Reference:
+    """What the guided fit learns from: an unweighted fit of full, noiseless images.
+
+    Where it found nothing, all parameters are 1.
+    """
     result = fit_images(quantity, images)
-    ok = jnp.isfinite(result.params[quantity.model.time_constant])
-    params = {name: jnp.where(ok, x, 1) for name, x in result.params.items()}
+    fitted = jnp.isfinite(result.params[quantity.model.time_constant])
+    params = {name: jnp.where(fitted, x, 1) for name, x in result.params.items()}
     images = jnp.moveaxis(signal(quantity.model, params, quantity.times), 0, 1)
-    return params[quantity.model.time_constant], images, ok
+    return Reference(params[quantity.model.time_constant], images, fitted)
 
 
 def guided_variance(
@@ -114,115 +98,135 @@ def guided_variance(
 
 
 def regressed_map(
-    regressor: Regressor,
-    params: Params,
+    estimator: Estimator,
+    regressors: Params,
     kind: str,
     mean: Float[Array, "B E H W"],
     std: Float[Array, "B E H W"],
-    *,
-    normalisation: str,
-    longest: float,
 ) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
-    """PUQ's map by a regressor, and what u means for it to first order.
+    """PUQ's map by a regressor [s], and what u means for it to first order [s].
 
     sigma^2 = sum_e (dT/dm_e u_e)^2 with u held fixed; the authors give no sigma. NaN
     where a voxel is too faint.
 
     Args:
-        regressor: its shape.
-        params: its parameters.
-        kind: "guided" (means and deviations) or "plain".
-        mean: m.
-        std: u.
-        normalisation: of the inputs.
-        longest: what 1 stands for, s.
+        estimator: Gives the regressors' shape, their inputs' scale and the largest T.
+        regressors: Parameters of both kinds, by their names.
+        kind: "guided" (sees means and deviations) or "plain" (means alone).
+        mean: m of each contrast, in any unit.
+        std: u of each contrast, in the unit of m; not negative.
     """
-
-    def value(mean):
-        inputs, usable = regressor_inputs(mean, std, normalisation=normalisation)
-        fraction: Any = regressor.apply({"params": params}, inputs[kind])
-        found = longest * fraction
-        return found.sum(), (found, usable)
-
-    slopes, (found, usable) = jax.grad(value, has_aux=True)(mean)
+    value = partial(_regressed, estimator, regressors[kind], kind, std)
+    slopes, (times, usable) = jax.grad(value, has_aux=True)(mean)
     sigma = jnp.sqrt(jnp.square(slopes * std).sum(1))
-    return jnp.where(usable, found, jnp.nan), jnp.where(usable, sigma, jnp.nan)
+    return jnp.where(usable, times, jnp.nan), jnp.where(usable, sigma, jnp.nan)
 
 
-def make_evaluate(
-    design: Design,
-    regressor: Regressor,
-    quantity: Quantity,
-    classical: Mapping[str, Classical],
+def _regressed(
+    estimator: Estimator,
+    params: Params,
+    kind: str,
+    std: Float[Array, "B E H W"],
+    mean: Float[Array, "B E H W"],
+) -> tuple[Array, tuple[Float[Array, "B H W"], Bool[Array, "B H W"]]]:
+    """The sum over all voxels, whose gradient is each voxel's own; (map, usable)."""
+    inputs, usable = regressor_inputs(mean, std, normalisation=estimator.normalisation)
+    fraction: Any = estimator.regressor.apply({"params": params}, inputs[kind])
+    times = estimator.quantity.longest * fraction
+    return times.sum(), (times, usable)
+
+
+def network_fit(
+    estimator: Estimator,
+    params: Params,
+    batch: QmriBatch,
+    key: Key,
     *,
-    basis: Float[Array, "E K"] | None,
+    fit: str,
     passes: int,
     chunk: int,
-    normalisation: str,
+) -> FitResult:
+    """Maps of a trained network's images.
+
+    Args:
+        estimator: The network, and the quantity that is fitted.
+        params: Those of both stages; "plain" reads the network's alone.
+        batch: Slices, whose target and region of interest are not read.
+        key: Decides which channels are dropped; a slice's draw depends on its
+            `sample_id` and not on the batch that it is in.
+        fit: "plain" (sigma from the residual), "weighted" (by `guided_variance`), or
+            "puq": the time constant by the guided regressor, the rest as "weighted".
+        passes: Passes with dropout over which the images are averaged, at least 2.
+        chunk: Passes computed at a time; divides `passes` and changes no number's draw.
+    """
+    quantity = estimator.quantity
+    moments = {"passes": passes, "chunk": chunk}
+    mean, std = image_moments(estimator, params["network"], batch, key, **moments)
+    if fit == "plain":
+        return fit_images(quantity, mean, rank=estimator.rank)
+    variance = guided_variance(mean, std, params["misfit"])
+    weighted = fit_images(quantity, mean, variance=variance)
+    if fit == "weighted":
+        return weighted
+    value, sigma = regressed_map(estimator, params["regressors"], "guided", mean, std)
+    name = quantity.model.time_constant
+    return weighted._replace(
+        params=weighted.params | {name: value}, sigma=weighted.sigma | {name: sigma}
+    )
+
+
+def evaluate_maps(
+    estimator: Estimator,
+    classical: Mapping[str, Classical],
+    state: TrainState,
+    batch: QmriBatch,
+    key: Key,
+    *,
+    passes: int,
+    chunk: int,
     guided: bool,
-) -> Callable[..., tuple[Maps, dict[str, Array]]]:
+) -> tuple[Maps, dict[str, Array]]:
     """`System.evaluate`: every method's map of the same slices, beside the reference.
 
     Args:
-        design: of the network.
-        regressor: of the guided fit.
-        quantity: what is fitted.
-        classical: reconstructions by name, each followed by an unweighted fit.
-        basis: of the network's subspace.
-        passes: with dropout.
-        chunk: passes at a time.
-        normalisation: of the regressors' inputs.
-        guided: whether the second stage's parts are trained: the weighted fit and
-            PUQ's regressors; else the network's own pass alone is fitted.
+        estimator: The network, and the quantity that is fitted.
+        classical: Reconstructions by name, each followed by an unweighted fit.
+        state: Its parameters are read, and nothing else.
+        batch: Slices with their noiseless images, whose fit is the reference.
+        key: Decides which channels are dropped, and what classical methods draw.
+        passes: Passes with dropout, at least 2; not made where nothing is guided.
+        chunk: Passes computed at a time; divides `passes`.
+        guided: Whether the second stage's parts are trained: the weighted fit and
+            PUQ's regressors; else the network's own pass alone, without dropout, is
+            fitted.
     """
-
-    def evaluate(
-        state: TrainState, batch: QmriBatch, key: Key
-    ) -> tuple[Maps, dict[str, Array]]:
-        params, name = state.params, quantity.model.time_constant
-        images = {m: found.reconstruct(batch, key) for m, found in classical.items()}
-        ranks = {m: found.rank for m, found in classical.items()}
-        ranks[UNROLLED] = None if basis is None else design.channels
-        if guided:
-            mean, std = image_moments(
-                design,
-                params["network"],
-                batch,
-                key,
-                basis=basis,
-                passes=passes,
-                chunk=chunk,
+    params, quantity = state.params, estimator.quantity
+    name = quantity.model.time_constant
+    images = {m: method.reconstruct(batch, key) for m, method in classical.items()}
+    ranks = {m: method.rank for m, method in classical.items()}
+    network = params["network"]
+    if guided:
+        moments = {"passes": passes, "chunk": chunk}
+        mean, std = image_moments(estimator, network, batch, key, **moments)
+    else:
+        mean, _ = reconstruct(estimator, network, batch, None, training=False)
+        std = jnp.zeros_like(mean)
+    images[UNROLLED], ranks[UNROLLED] = mean, estimator.rank
+    fits = {m: fit_images(quantity, x, rank=ranks[m]) for m, x in images.items()}
+    maps = {method: fit.params[name] for method, fit in fits.items()}
+    sigma = {method: fit.sigma[name] for method, fit in fits.items()}
+    if guided:
+        variance = guided_variance(mean, std, params["misfit"])
+        fit = fit_images(quantity, mean, variance=variance)
+        maps[WEIGHTED], sigma[WEIGHTED] = fit.params[name], fit.sigma[name]
+        for method, kind in ((PLAIN, "plain"), (GUIDED, "guided")):
+            maps[method], sigma[method] = regressed_map(
+                estimator, params["regressors"], kind, mean, std
             )
-        else:
-            samples = (batch.kspace, batch.mask, batch.sens)
-            mean, _ = reconstruct(
-                design, params["network"], *samples, None, basis=basis, training=False
-            )
-            std = jnp.zeros_like(mean)
-        images[UNROLLED] = mean
-        fits = {m: fit_images(quantity, x, rank=ranks[m]) for m, x in images.items()}
-        maps = {method: fit.params[name] for method, fit in fits.items()}
-        sigma = {method: fit.sigma[name] for method, fit in fits.items()}
-        if guided:
-            variance = guided_variance(mean, std, params["misfit"])
-            fit = fit_images(quantity, mean, variance=variance)
-            maps[WEIGHTED], sigma[WEIGHTED] = fit.params[name], fit.sigma[name]
-            for method, kind in ((PLAIN, "plain"), (GUIDED, "guided")):
-                maps[method], sigma[method] = regressed_map(
-                    regressor,
-                    params["regressors"][kind],
-                    kind,
-                    mean,
-                    std,
-                    normalisation=normalisation,
-                    longest=quantity.longest,
-                )
-        reference = fit_images(quantity, batch.target).params[name]
-        errors = {f"image nrmse: {k}": image_nrmse(x, batch) for k, x in images.items()}
-        found = Maps(batch.roi, reference, maps, sigma, mean, std)
-        return found, errors | {"valid": batch.valid}
-
-    return evaluate
+    reference = fit_images(quantity, batch.target).params[name]
+    errors = {f"image nrmse: {k}": image_nrmse(x, batch) for k, x in images.items()}
+    result = Maps(batch.roi, reference, maps, sigma, mean, std)
+    return result, errors | {"valid": batch.valid}
 
 
 def methods_of(classical: Sequence[str], *, guided: bool) -> list[str]:

@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float
+from jaxtyping import Array, Complex, Float
 
-from medjax.models.denoiser import Denoiser, from_channels, to_channels
+from medjax.models.denoiser import Denoiser, Regressor, from_channels, to_channels
 from medjax.mri.sense import sense_adjoint
+from medjax.mri.signals import SignalModel
 from medjax.mri.unroll import unrolled_reconstruction
-from medjax.types import Key, Params
+from medjax.types import Key, Params, QmriBatch
 
 SCALE_QUANTILE = 0.99  # of |A^H y| becomes 1: one bright pixel decides nothing
 
@@ -28,9 +29,7 @@ class Design(NamedTuple):
     iterations: int = 0
     start_iterations: int = 0
     remat: bool = False
-    unroll: int = (
-        1  # stages compiled one after the other, see `unrolled_reconstruction`
-    )
+    unroll: int = 1  # stages compiled in a row, see `unrolled_reconstruction`
 
     @property
     def denoiser(self) -> Denoiser:
@@ -41,6 +40,34 @@ class Design(NamedTuple):
     def damped(self) -> bool:
         """Whether there is a damping to learn."""
         return self.consistency == "cg" or self.start_iterations > 0
+
+
+class Quantity(NamedTuple):
+    """What is measured, and how it is fitted; hashable."""
+
+    model: SignalModel
+    times: tuple[float, ...]  # s
+    bounds: tuple[float, float]  # of the time constant, s
+
+    @property
+    def longest(self) -> float:
+        """Largest value of a map, s."""
+        return self.bounds[1]
+
+
+class Estimator(NamedTuple):
+    """From k-space to maps, but for the parameters: the network, and what fits it."""
+
+    design: Design
+    basis: Float[Array, "E K"] | None  # of a subspace with K = the design's channels
+    regressor: Regressor  # the shape of both kinds, see `guided_fit`
+    normalisation: str  # of the regressors' inputs, see `regressor_inputs`
+    quantity: Quantity
+
+    @property
+    def rank(self) -> int | None:
+        """K of the subspace that the network's images lie in; None = all contrasts."""
+        return None if self.basis is None else self.design.channels
 
 
 def init_network(design: Design, key: Key) -> Params:
@@ -66,14 +93,11 @@ def init_network(design: Design, key: Key) -> Params:
 
 
 def reconstruct(
-    design: Design,
+    estimator: Estimator,
     network: Params,
-    kspace: Complex[Array, "B E C H W"],
-    mask: Bool[Array, "B E H W"],
-    sens: Complex[Array, "B C H W"],
+    batch: QmriBatch,
     keys: Key | None,
     *,
-    basis: Float[Array, "E K"] | None,
     training: bool,
 ) -> tuple[Float[Array, "B E H W"], Any]:
     """The real part of the reconstructed images, and the new running statistics.
@@ -82,15 +106,14 @@ def reconstruct(
     matter.
 
     Args:
-        design: of the network.
-        network: from `init_network`.
-        kspace: 0 where not sampled.
-        mask: or [B E 1 W] for whole lines.
-        sens: normalised.
-        keys: [B], one a slice, for dropout; None = none.
-        basis: of the subspace, where the design's channels are its K.
-        training: norms by this batch.
+        estimator: Gives the network's design, and the subspace that it works in.
+        network: Parameters as `init_network` makes them.
+        batch: Only its k-space, mask and sensitivities are read.
+        keys: One a slice, [B], for dropout; None leaves all channels in.
+        training: Norms use this batch and update the running statistics; otherwise
+            they use the statistics, which are returned as they were.
     """
+    design = estimator.design
 
     def per_stage(tree):
         if not design.shared:
@@ -117,15 +140,15 @@ def reconstruct(
         stage_keys = jax.vmap(fold, (None, 0))(keys, stages)
     trained = network["trained"]
     damping = jnp.exp(trained["log_damping"]) if design.damped else None
-    scale = image_scale(kspace, sens)
+    scale = image_scale(batch.kspace, batch.sens)
     images, statistics = unrolled_reconstruction(
         denoise,
         (per_stage(trained["weights"]), per_stage(network["statistics"]), stage_keys),
-        kspace / scale[:, None].astype(kspace.dtype),
-        mask,
-        sens,
+        batch.kspace / scale[:, None].astype(batch.kspace.dtype),
+        batch.mask,
+        batch.sens,
         consistency=design.consistency,
-        basis=basis,
+        basis=estimator.basis,
         damping=damping,
         iterations=design.iterations,
         start_iterations=design.start_iterations,

@@ -5,9 +5,12 @@ import pytest
 
 from medjax.data.scans.formats import open_scan
 from medjax.mri.signals import signal_model
+from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.plan import FULL, make_plan
+from medjax.recipes.qmri.setup import make_estimator
 from medjax.recipes.qmri.trained import Trained
-from medjax.systems.puq.maps import Quantity
+from medjax.recipes.sections import read_section
+from medjax.systems.puq.network import Quantity
 from tests.recipes.puq_smoke import sections, toy_slices
 
 
@@ -21,9 +24,10 @@ def plan(path, kspace, key="te", trained=None, **changes):
     np.savez(path, kspace=kspace, tr=0.02, **{key: times})
     scan = open_scan(path)
     quantity = Quantity(signal_model("t2"), tuple(times.tolist()), (0.01, 2.0))
-    found = sections(**{f"predict__{k}": v for k, v in changes.items()})
-    how = {"contrast": found["data"]["contrast"], "options": found["predict"]}
-    return make_plan(scan, quantity, trained, **how)
+    chosen = sections(**{f"predict__{k}": v for k, v in changes.items()})
+    options = read_section(Predict, "predict", chosen["predict"])
+    contrast = chosen["data"]["contrast"]
+    return make_plan(scan, quantity, trained, contrast=contrast, options=options)
 
 
 def test_the_method_is_the_default_the_named_or_none(kspace, tmp_path):
@@ -45,11 +49,10 @@ def test_a_subspace_of_another_contrast_is_refused(kspace, tmp_path, key, way):
 
 
 def network_of(folder, contrast="t2", times=(0.05, 0.1, 0.3, 1.0), stage="fit"):
-    found = sections()
     (folder / "checkpoints").mkdir()
-    data = {"contrast": contrast, "times": times}
-    network, fit = found["network"], found["fit"]
-    return Trained(folder / "checkpoints", stage, data, network, fit)
+    config = sections(f"contrast={contrast}", data__times=tuple(times))
+    estimator = make_estimator(read_definition(config))
+    return Trained(folder / "checkpoints", stage, contrast, estimator)
 
 
 @pytest.mark.parametrize(

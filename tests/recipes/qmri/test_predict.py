@@ -10,8 +10,9 @@ import pytest
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
 from medjax.mri.signals import signal_model
+from medjax.recipes.qmri.options import read_definition
 from medjax.recipes.qmri.predict import predict
-from medjax.recipes.qmri.setup import make_setup
+from medjax.recipes.qmri.setup import make_estimator
 from medjax.report.qmri import write_png
 from medjax.runtime.checkpoint import open_checkpoints, save
 from medjax.sharding import make_mesh
@@ -350,16 +351,14 @@ def test_the_sign_is_looked_for_where_there_is_signal(tmp_path):
 
 def save_run(workdir, arg, **changes):
     """A run's folder as `run_stages` leaves it, its network untrained."""
-    found = sections(arg, **changes)
-    names = ("data", "network", "fit", "evaluation")
-    setup = make_setup(seed=0, workdir=workdir, **{n: found[n] for n in names})
+    chosen = sections(arg, **changes)
     key = jax.random.key(0)
-    params = init_params(setup.design, setup.regressor, len(TIMES), key)
+    params = init_params(make_estimator(read_definition(chosen)), key)
     state = TrainState(params, (), np.int32(1))
     about = {"root": key, "position": "{}", "identity": {}, "counters": {}}
     with open_checkpoints(workdir / "fit" / "checkpoints", keep=1) as manager:
         save(manager, 1, state, **about)
-    start = {"stage": "fit", "config": found}
+    start = {"stage": "fit", "config": chosen}
     (workdir / "fit" / "manifest.json").write_text(json.dumps([start]))
     return str(workdir)
 

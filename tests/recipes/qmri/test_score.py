@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from medjax.data.qmri.batches import SliceRecord
+from medjax.data.qmri.invivo import INVIVO
 from medjax.mri.signals import signal_model
-from medjax.recipes.qmri.score import INVIVO, collect, make_score, score_maps
-from medjax.systems.puq.maps import Maps, Quantity
+from medjax.recipes.qmri.score import collect, score_maps, score_stage
+from medjax.systems.puq.maps import Maps
+from medjax.systems.puq.network import Quantity
+from tests.recipes.puq_smoke import records
 
 QUANTITY = Quantity(signal_model("t2"), (0.0, 0.05, 0.1), (0.01, 2.0))
 METHODS = ["good", "bad"]
@@ -74,18 +77,17 @@ def test_voxels_without_a_reference_do_not_count(results):
 
 
 def test_measured_slices_have_a_table_of_their_own(results, tmp_path, capsys):
-    score = make_score(
-        "fit",
-        QUANTITY,
-        METHODS,
-        contrast="t2",
-        tissue_below=0.2,
-        num_samples=50,
-        level=0.95,
-        seed=0,
-    )
     folder = tmp_path / "fit" / "eval" / "7"
-    summary = score(results, folder)
+    evaluation = records()["evaluation"]._replace(bootstrap=50, tissue_below=0.2)
+    summary = score_stage(
+        results,
+        folder,
+        stage="fit",
+        contrast="t2",
+        quantity=QUANTITY,
+        methods=METHODS,
+        evaluation=evaluation,
+    )
     assert summary["n"] == 4 and summary["tissue_ms"] > 30  # the last method's
     printed = capsys.readouterr().out
     assert "simulated: slices 3, subjects 2" in printed

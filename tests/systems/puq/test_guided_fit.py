@@ -9,11 +9,10 @@ from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import guided_fit
 from medjax.systems.puq.maps import reference_fit
 from tests.systems.toy_qmri import (
-    DESIGN,
+    HARD,
     QUANTITY,
-    REGRESSOR,
-    E,
     changed,
+    no_evaluation,
     toy_batch,
     toy_system,
 )
@@ -27,19 +26,11 @@ def batch():
 @pytest.fixture(scope="module")
 def fit():
     return guided_fit.build(
-        DESIGN,
-        REGRESSOR,
+        HARD,
         make_optimizer(lr=3e-3, steps=400),
-        None,
+        no_evaluation,
         partial(reference_fit, QUANTITY),
-        contrasts=E,
-        basis=None,
-        passes=4,
-        chunk=2,
-        normalisation="first",
-        longest=2.0,
-        minibatches=10,
-        minibatch=128,
+        guided_fit.Schedule(passes=4, chunk=2, minibatches=10, minibatch=128),
     )
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +10,16 @@ from medjax.mri.subspace import exponential_basis
 from medjax.systems.puq import maps as quantification
 from medjax.systems.puq.maps import (
     Classical,
+    evaluate_maps,
     fit_images,
     guided_variance,
-    make_evaluate,
     methods_of,
     reference_fit,
     regressed_map,
 )
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import TrainState
-from tests.systems.toy_qmri import DESIGN, QUANTITY, REGRESSOR, TIMES, E, toy_batch
+from tests.systems.toy_qmri import HARD, QUANTITY, TIMES, E, toy_batch
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,11 @@ def batch():
 
 @pytest.fixture(scope="module")
 def params():
-    found = init_params(DESIGN, REGRESSOR, E, jax.random.key(2))
+    fresh = init_params(HARD, jax.random.key(2))
     # the last norm starts at 0; with a value of its own dropout shows
-    weights = found["network"]["trained"]["weights"]
+    weights = fresh["network"]["trained"]["weights"]
     weights["BatchNorm_2"]["scale"] += 0.3
-    return found | {"misfit": jnp.full((E,), 0.02, jnp.float32)}
+    return fresh | {"misfit": jnp.full((E,), 0.02, jnp.float32)}
 
 
 def decay(t2):
@@ -73,11 +75,10 @@ def test_equal_variances_leave_the_fit_alone(batch):
 
 def test_sigma_of_a_regressed_map_is_first_order_propagation(batch, params):
     mean, std = batch.target[:1], 0.01 * jnp.ones_like(batch.target[:1])
-    weights = params["regressors"]["guided"]
-    options = {"normalisation": "largest", "longest": 2.0}
+    estimator = HARD._replace(normalisation="largest")
 
     def at(x):
-        return regressed_map(REGRESSOR, weights, "guided", x, std, **options)
+        return regressed_map(estimator, params["regressors"], "guided", x, std)
 
     value, sigma = jax.jit(at)(mean)
     row, column = np.argwhere(np.asarray(batch.roi[0]))[40]
@@ -115,17 +116,7 @@ def test_sigma_of_images_in_a_subspace_covers_the_truth():
 
 def evaluate_with(params, batch, guided):
     classical = {"target": Classical(lambda batch, key: batch.target, None)}
-    evaluate = make_evaluate(
-        DESIGN,
-        REGRESSOR,
-        QUANTITY,
-        classical,
-        basis=None,
-        passes=4,
-        chunk=2,
-        normalisation="first",
-        guided=guided,
-    )
+    evaluate = partial(evaluate_maps, HARD, classical, passes=4, chunk=2, guided=guided)
     state = TrainState(params, (), jnp.zeros((), jnp.int32))
     return jax.jit(evaluate)(state, batch, jax.random.key(0))
 

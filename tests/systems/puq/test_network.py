@@ -1,10 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from medjax.systems.puq.network import image_scale, init_network, reconstruct
-from tests.systems.toy_qmri import BASIS, DESIGN, SUBSPACE, toy_batch
+from tests.systems.toy_qmri import BASIS, DESIGN, HARD, LOW_RANK, SUBSPACE, toy_batch
 
 
 @pytest.fixture(scope="module")
@@ -14,18 +16,12 @@ def batch():
 
 def test_the_scanner_s_units_do_not_matter(batch):
     network = init_network(DESIGN, jax.random.key(0))
-    run = jax.jit(
-        lambda kspace: reconstruct(
-            DESIGN,
-            network,
-            kspace,
-            batch.mask,
-            batch.sens,
-            None,
-            basis=None,
-            training=False,
-        )[0]
-    )
+
+    @jax.jit
+    def run(kspace):
+        measured = batch._replace(kspace=kspace)
+        return reconstruct(HARD, network, measured, None, training=False)[0]
+
     images = run(batch.kspace)
     np.testing.assert_allclose(run(1e4 * batch.kspace), 1e4 * images, rtol=1e-4, atol=1)
     assert not jnp.any(run(jnp.zeros_like(batch.kspace)))
@@ -34,18 +30,8 @@ def test_the_scanner_s_units_do_not_matter(batch):
 def test_before_training_the_subspace_form_is_a_subspace_reconstruction(batch):
     """The network adds nothing yet: what remains is a regularised least-squares fit."""
     network = init_network(SUBSPACE, jax.random.key(0))
-    images, statistics = jax.jit(
-        lambda k: reconstruct(
-            SUBSPACE,
-            network,
-            k,
-            batch.mask,
-            batch.sens,
-            None,
-            basis=BASIS,
-            training=False,
-        )
-    )(batch.kspace)
+    run = jax.jit(partial(reconstruct, LOW_RANK, training=False))
+    images, statistics = run(network, batch, None)
     outside = images - jnp.einsum("ek,fk,bfxy->bexy", BASIS, BASIS, images)
     np.testing.assert_allclose(outside, 0, atol=1e-5)
     zero_filled = reconstruct_zero_filled(batch)

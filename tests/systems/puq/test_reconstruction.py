@@ -7,14 +7,7 @@ import pytest
 
 from medjax.sharding import batch_sharding, make_mesh, shard_tree
 from medjax.systems.puq import reconstruction
-from tests.systems.toy_qmri import (
-    BASIS,
-    DESIGN,
-    SUBSPACE,
-    changed,
-    toy_batch,
-    toy_system,
-)
+from tests.systems.toy_qmri import HARD, LOW_RANK, changed, toy_batch, toy_system
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def test_reconstruction_learns_and_leaves_the_fit_alone(hard, batch):
 
 
 def test_subspace_and_shared_stages_learn_with_their_damping(batch):
-    system = toy_system(SUBSPACE, BASIS)
+    system = toy_system(LOW_RANK)
     state = jax.jit(system.init)(jax.random.key(0))
     update = jax.jit(system.update)
     start = state.params["network"]
@@ -91,9 +84,7 @@ def test_rows_that_only_fill_the_batch_do_not_count(hard, batch):
 def test_moments_do_not_depend_on_the_batch_s_layout(hard, batch):
     _, state, update = hard
     trained, _ = update(state, batch, jax.random.key(0))
-    moments = jax.jit(
-        partial(reconstruction.image_moments, DESIGN, basis=None, passes=4, chunk=2)
-    )
+    moments = jax.jit(partial(reconstruction.image_moments, HARD, passes=4, chunk=2))
     key = jax.random.key(9)
     mean, std = moments(trained.params["network"], batch, key)
     order = jnp.array([5, 2, 7, 0, 1, 3, 4, 6])

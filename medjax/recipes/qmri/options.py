@@ -1,0 +1,194 @@
+"""The sections of `configs/puq.py`, which says what each option does, as records."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from medjax.recipes.sections import read_section
+
+SCHEDULING = ("remat", "unroll")  # of a network; they bear on no number
+
+
+class Subspace(NamedTuple):
+    """Signal curves whose first `rank` singular vectors span the images; 0 for none."""
+
+    rank: int
+    low: float  # s: of the curves' time constants
+    high: float  # s
+    atoms: int
+
+
+class Data(NamedTuple):
+    """Simulated subjects, and how they are measured."""
+
+    source: str
+    contrast: str
+    times: tuple[float, ...]  # s
+    size: int
+    field: float  # mm
+    coils: int
+    mask: str
+    accelerations: tuple[float, ...]
+    center_fraction: float
+    snr: tuple[float, float]
+    subjects: int
+    lesion_share: float
+    time_spread: float
+
+
+class Network(NamedTuple):
+    """The unrolled network: a `Design` but for the channels that it sees."""
+
+    subspace: Subspace
+    width: int
+    layers: int
+    dropout: float
+    stages: int
+    shared: bool
+    consistency: str
+    damping: float
+    iterations: int
+    start_iterations: int
+    remat: bool
+    unroll: int
+
+
+class Adam(NamedTuple):
+    """The guided fit's optimiser, see `make_optimizer`."""
+
+    lr: float
+    decay: str
+    warmup: int
+    clip_norm: float | None
+    weight_decay: float
+    betas: tuple[float, float]
+
+
+class Muon(NamedTuple):
+    """The network's optimiser, see `make_optimizer`."""
+
+    lr: float
+    muon_lr: float | None
+    decay: str
+    warmup: int
+    clip_norm: float | None
+    weight_decay: float
+    betas: tuple[float, float]
+
+
+class Train(NamedTuple):
+    """The network's training."""
+
+    steps: int
+    batch: int  # slices
+    evaluate_every: int
+    evaluate_limit: int  # slices
+    optim: Muon
+
+
+class Fit(NamedTuple):
+    """The guided fit and its training."""
+
+    bounds: tuple[float, float]  # s
+    normalisation: str
+    width: int
+    layers: int
+    steps: int
+    batch: int  # slices
+    passes: int
+    chunk: int
+    minibatches: int
+    minibatch: int  # voxels
+    optim: Adam
+
+
+class Method(NamedTuple):
+    """A classical reconstruction; None stands for an option that it does not take."""
+
+    kind: str
+    subspace: Subspace | None = None
+    damping: float | None = None
+    threshold: float | None = None
+    iterations: int | None = None
+
+
+class Evaluation(NamedTuple):
+    """Subjects that no training saw, and the methods compared on them."""
+
+    subjects: int
+    limit: int  # slices
+    batch: int
+    seed: int
+    passes: int
+    chunk: int
+    tissue_below: float  # s
+    bootstrap: int
+    level: float
+    invivo: str
+    methods: Mapping[str, Method]
+
+
+class Measured(NamedTuple):
+    """What a network was trained to see, of `Data`."""
+
+    contrast: str
+    times: tuple[float, ...]  # s; empty: the contrast's own
+
+
+class Regression(NamedTuple):
+    """What a fit's regressors are, of `Fit`."""
+
+    bounds: tuple[float, float]  # s
+    normalisation: str
+    width: int
+    layers: int
+
+
+class Definition(NamedTuple):
+    """What tells one trained network from another."""
+
+    data: Measured
+    network: Network
+    fit: Regression
+
+
+class Predict(NamedTuple):
+    """How a person's scan becomes maps."""
+
+    contrast: str
+    times: tuple[float, ...]  # s, or radians
+    sens: str
+    voxel_mm: tuple[float, ...]
+    model: str
+    magnitude: bool
+    method: str
+    default: str
+    methods: Mapping[str, Method]
+    fit: str
+    passes: int
+    chunk: int
+    slab: int  # slices
+    overwrite: bool
+    usual: Definition
+
+
+def define(data: Data, network: Network, fit: Fit) -> Definition:
+    """What of a run's sections defines its network."""
+    regression = Regression(fit.bounds, fit.normalisation, fit.width, fit.layers)
+    return Definition(Measured(data.contrast, data.times), network, regression)
+
+
+def read_definition(config: Mapping[str, Mapping[str, Any]]) -> Definition:
+    """The part of a config, or of a manifest's copy of one, that defines a network.
+
+    Raises:
+        ValueError: An option is missing, or the network has an unknown one.
+    """
+    return Definition(
+        read_section(Measured, "data", _part(Measured, config["data"])),
+        read_section(Network, "network", config["network"]),
+        read_section(Regression, "fit", _part(Regression, config["fit"])),
+    )
+
+
+def _part(record: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: section[name] for name in record._fields if name in section}
