@@ -13,6 +13,7 @@ from medjax.models.qwen25vl.hf_config import config_from_hf
 from medjax.models.qwen25vl.policy import encode_images, prefill, prompt_logits
 from medjax.models.qwen25vl.tensor_table import hub_tensors
 from medjax.systems.policy.qwen25vl import sample
+from medjax.types import Decoding, Ends
 from tests.oracles import qwen25vl_inputs as inputs
 
 
@@ -68,6 +69,8 @@ def measure(config, params, case, folder, *, new_tokens):
         step = jax.jit(jax.value_and_grad(mean_loss, 1, has_aux=True), static_argnums=0)
         (loss, logits), grads = step(config, params, prompt)
 
+        ends = Ends((), inputs.PAD)
+
         @jax.jit
         def greedy(params, features):
             return sample(
@@ -77,10 +80,7 @@ def measure(config, params, case, folder, *, new_tokens):
                 jnp.arange(len(case.rows), dtype=jnp.int32),
                 jax.random.key(0),
                 group=1,
-                max_tokens=new_tokens,
-                stop_tokens=(),
-                pad=inputs.PAD,
-                temperature=0.0,
+                decoding=Decoding(ends, new_tokens, temperature=0.0),
             )
 
         tokens = greedy(params, features).tokens[:, 0]

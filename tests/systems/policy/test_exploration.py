@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
 
 from medjax.sharding import make_mesh, to_named_sharding
-from medjax.systems.policy import exploration
+from medjax.systems.policy import exploration, supervised
 from medjax.systems.policy.exploration import Advantages, Explorer, Scored, Step
 from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import PolicyModel, Rollout
@@ -138,3 +139,19 @@ def test_any_policy_of_five_functions_learns():
         state, metrics = step(state, tiny_batch(), jax.random.key(n))
         hits.append(float(metrics["hit_rate"]))
     assert sum(hits[-10:]) > sum(hits[:10]) + 1
+
+
+def test_any_policy_of_five_functions_is_taught_answers():
+    """From equal scores a step goes along the share of each token, less 1 / V."""
+    batch, rate = tiny_batch(), 0.5
+    system = supervised.build(table_model(), optax.sgd(rate), lambda *_: None)
+    start = {"table": jnp.zeros((3, VOCAB), jnp.float32)}
+    state = system.init(jax.random.key(0), start)
+    to_named_sharding(system.axes, make_mesh({"data": 8}), RULES, state)
+    state, metrics = jax.jit(system.update)(state, batch, jax.random.key(0))
+    assert float(metrics["loss"]) == pytest.approx(np.log(VOCAB), rel=1e-6)
+    expected = np.zeros((3, VOCAB))
+    for t in range(2):  # the answer and its stop token
+        counts = np.bincount(batch.answer[:, t], minlength=VOCAB)
+        expected[t] = rate * (counts - 8 / VOCAB) / batch.answer_mask.sum()
+    np.testing.assert_allclose(state.params["table"], expected, atol=1e-7)
