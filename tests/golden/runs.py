@@ -22,18 +22,17 @@ same on every CPU, which `tests/test_golden_runs.py` compares on each.
 import argparse
 import concurrent.futures
 import contextlib
-import importlib.metadata
 import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
 
 import scans
 from compare import first_difference
+from trees import Done, Tree, checkout, programs, share_programs
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parents[1]
@@ -99,84 +98,6 @@ RUNS = (
 )
 
 
-class Done(NamedTuple):
-    """One run in one tree."""
-
-    workdir: pathlib.Path
-    code: int
-    seconds: float
-    log: pathlib.Path
-
-    def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "nothing said")
-
-
-class Tree:
-    """A worker in a checkout, its runs' folders and its compiled programs.
-
-    Each tree has a compilation cache of its own, and what base has compiled is put into
-    HEAD's. That hides nothing: a program is found by the hash of its whole HLO, of the
-    compiler's options and versions, so that HEAD gets base's code exactly where it asks
-    for the same program, and compiles for itself wherever one instruction differs. What
-    is left to compare is then what goes into programs and which they are. It halves the
-    time, and what HEAD has compiled all the same tells which programs a commit changed.
-    """
-
-    def __init__(self, checkout: pathlib.Path, folder: pathlib.Path) -> None:
-        self.folder, self.cache = folder, folder / "programs"
-        self.cache.mkdir(parents=True)
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(self.cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            # else the cache's path is hashed with a program, and none is found again
-            "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", fast_compilation()),
-            "PYTHONPATH": str(checkout),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "MPLBACKEND": "Agg",
-            # with it set run.py does not start itself anew
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        }
-        self.worker = subprocess.Popen(
-            [sys.executable, "-P", str(HERE / "worker.py")],
-            cwd=checkout,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> "Tree":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.worker.kill() if any(error) else self.worker.stdin.close()
-        self.worker.wait()
-        self.worker.stdout.close()
-
-    def execute(self, name: str, script: str, arguments: list[str]) -> Done:
-        """Run a script of the tree; `name` is its log's and its folder's."""
-        log = self.folder / f"{name}.log"
-        job = {"script": script, "arguments": arguments, "log": str(log)}
-        self.worker.stdin.write(json.dumps(job) + "\n")
-        self.worker.stdin.flush()
-        answer = self.worker.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the worker of {self.folder.name} has ended")
-        return Done(self.folder / name, log=log, **json.loads(answer))
-
-
-def fast_compilation() -> str:
-    """Flags as in `tests/conftest.py`; XLA_FLAGS of the environment replace them."""
-    flags = "--xla_backend_optimization_level=0"
-    if importlib.metadata.version("jaxlib").startswith("0.10."):
-        flags += " --xla_cpu_use_fusion_emitters=false"
-    return flags
-
-
 def train_or_use(
     tree: Tree, run: Run, base: pathlib.Path, inputs: pathlib.Path
 ) -> Done:
@@ -207,16 +128,6 @@ def probe(tree: Tree, run: Run, inputs: pathlib.Path, *more: str) -> Done:
     return done._replace(workdir=out)
 
 
-def programs(tree: Tree) -> set[str]:
-    return {path.name for path in tree.cache.iterdir() if path.name.endswith("-cache")}
-
-
-def share_programs(base: Tree, head: Tree) -> None:
-    """Put what base has compiled into HEAD's cache."""
-    for name in programs(base) - programs(head):
-        shutil.copyfile(base.cache / name, head.cache / name)
-
-
 def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
     """What differs, or that nothing does."""
     for tree, done in (("base", base), ("HEAD", head)):
@@ -238,7 +149,7 @@ def differing_first_step(
         with (workdir / stage / "metrics.jsonl").open() as lines:
             row = json.loads(lines.readline())
         rows[stage] = {k: x for k, x in row.items() if k not in ("step", "skipped")}
-    base = answer.with_name(f"{answer.stem}_base.json")
+    base = answer.with_name(f"{answer.stem}.first_steps.json")
     base.write_text(json.dumps(rows))
     return first_difference(base, answer, tolerance=tolerance)
 
@@ -263,17 +174,19 @@ def run_all(
     read = {run.needs for run in chosen}
     needed = [run for run in RUNS if run in chosen or run.name in read]
 
-    def first(run: Run) -> Done:
+    def first(run: Run) -> tuple[Done, set[str]]:
         if run.mode == "batches":
-            return probe(base, run, inputs)
-        return train_or_use(base, run, base.folder, inputs)
+            done = probe(base, run, inputs)
+        else:
+            done = train_or_use(base, run, base.folder, inputs)
+        return done, programs(base)  # whole files: nothing runs in base just now
 
     def second(run: Run) -> tuple[Done, set[str]]:
-        firsts[run.name].result()
+        _, compiled = firsts[run.name].result()
         if tolerance and run.mode == "train":
             begun = f"--first_steps={base.folder / run.name}"
             return probe(head, run, inputs, begun), set()
-        share_programs(base, head)
+        share_programs(base, head, compiled)
         known = programs(head)
         if run.mode == "batches":
             done = probe(head, run, inputs)
@@ -291,7 +204,7 @@ def run_all(
         seconds = {run.name: other.submit(second, run) for run in chosen}
         for run in chosen:
             head_done, own = seconds[run.name].result()
-            base_done = firsts[run.name].result()
+            base_done, _ = firsts[run.name].result()
             verdict = compare(run, base_done, head_done, tolerance)
             well &= verdict == "same"
             times = f"base {base_done.seconds:.0f} s, HEAD {head_done.seconds:.0f} s"
@@ -314,19 +227,6 @@ def record(base: Tree, inputs: pathlib.Path) -> None:
     print(f"recorded {RECORD}")
 
 
-@contextlib.contextmanager
-def checkout(commit: str, folder: pathlib.Path):
-    """The commit as a worktree in `folder`, removed at the end."""
-    git = ["git", "-C", str(REPO), "worktree"]
-    subprocess.run(
-        [*git, "add", "--quiet", "--detach", str(folder), commit], check=True
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -340,12 +240,13 @@ def main() -> int:
     add("--keep", type=pathlib.Path, help="a new folder for the runs [removed]")
     options = parser.parse_args()
     chosen = chosen_runs(options.only)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # checkpoints are read here
     with contextlib.ExitStack() as stack:
         temporary = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = options.keep.absolute() if options.keep else temporary / "runs"
         tree = options.base_folder and options.base_folder.absolute()
         if tree is None:
-            tree = stack.enter_context(checkout(options.base, temporary / "base"))
+            tree = stack.enter_context(checkout(REPO, options.base, temporary / "base"))
         inputs = folder / "inputs"
         inputs.mkdir(parents=True)
         scans.write_kspace(inputs / "scan.npz")
