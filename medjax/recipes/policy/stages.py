@@ -12,9 +12,10 @@ import optax
 from medjax.data.batches import Encoding, Parts
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.python_rewards import make_host_rewards
-from medjax.recipes.policy.task import Evaluation, Task
+from medjax.recipes.policy.task import Evaluation, Task, TrainBatches
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
+from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.systems.optimizer import OptimizerOptions, make_optimizer
 from medjax.systems.policy import supervised
@@ -197,7 +198,7 @@ def exploration_stage(
 
 def training_batches(
     setup: Setup,
-    draw: Callable[..., grain.IterDataset],
+    draw: TrainBatches,
     options: Supervised | Exploration,
     *,
     seed: int,
@@ -213,16 +214,13 @@ def training_batches(
     Raises:
         ValueError: a batch that the processes do not divide.
     """
-    batch, processes = options.batch, jax.process_count()
-    if batch % processes:
-        raise ValueError(f"batch {batch} is not divisible by {processes} processes")
     return draw(
         setup.parts,
         setup.encoding._replace(questions=options.questions),
-        batch=batch // processes,
+        batch=rows_per_process(options.batch),
         seed=seed,
         process_index=jax.process_index(),
-        process_count=processes,
+        process_count=jax.process_count(),
     )
 
 
