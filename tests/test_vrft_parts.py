@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from medjax.data.classes.built_in import TASKS
-from medjax.recipes.policy import opening
+from medjax.recipes.policy import qwen25vl
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location(
@@ -404,14 +404,14 @@ def test_a_copy_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
 
 def test_what_is_shared_has_the_same_identity(tmp_path, monkeypatch):
     known, vocabularies = {}, []
-    train = opening.train_tokenizer
+    train = qwen25vl.train_tokenizer
 
     def spy(*args, **options):
         made = train(*args, **options)
         vocabularies.append(made.get_vocab())
         return made
 
-    monkeypatch.setattr(opening, "train_tokenizer", spy)
+    monkeypatch.setattr(qwen25vl, "train_tokenizer", spy)
     for method in (cells.PLAIN, "+ recite -", cells.LOCATED, "all parts"):
         config = cells.cell_config("shape_size", method, 0, smoke=True)
         sections = {k: x for k, x in config.items() if k not in cells._LOOP}
