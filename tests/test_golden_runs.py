@@ -107,6 +107,10 @@ def test_a_tolerance_is_of_numbers_alone(tmp_path):
     assert compare.first_difference(base, near)
     assert compare.first_difference(base, near, tolerance=1e-5) is None
     assert compare.first_difference(base, near, tolerance=1e-7)
+    far = write_run(tmp_path / "far", voxel=1.1, name="a")
+    assert "1 of 2 values" in compare.first_difference(base, far, tolerance=1e-5)
+    lost = write_run(tmp_path / "lost", voxel=np.nan, name="a")
+    assert "nan in HEAD" in compare.first_difference(base, lost, tolerance=1e-5)
     other = write_run(tmp_path / "other", loss=0.5, name="b")
     assert "name" in compare.first_difference(base, other, tolerance=1e-5)
 

@@ -8,7 +8,6 @@ TensorBoard's files, which repeat the metrics with times.
 """
 
 import json
-import math
 import pathlib
 import warnings
 
@@ -70,7 +69,7 @@ def differing_file(base, head, name, tolerance):
         return f"{name}: {listed(missing)} only in base, {listed(more)} only in HEAD"
     for place, value in left.items():
         if not same(value, right[place], tolerance):
-            return f"{name}, {place}: {contrast(value, right[place])}"
+            return f"{name}, {place}: {contrast(value, right[place], tolerance)}"
     return None
 
 
@@ -135,17 +134,23 @@ def same(base, head, tolerance):
         if (base.dtype, base.shape) != (head.dtype, head.shape):
             return False
         if tolerance and base.dtype.kind in "fc":
-            scale = np.maximum(1, np.abs(base))
-            far = np.abs(head - base) > tolerance * scale
-            return not far.any() and bool((np.isnan(base) == np.isnan(head)).all())
+            return not apart(base, head, tolerance).any()
         return base.tobytes() == head.tobytes()
     if tolerance and isinstance(base, float) and isinstance(head, float):
-        both = math.isnan(base) and math.isnan(head)
-        return both or abs(head - base) <= tolerance * max(1.0, abs(base))
+        return not apart(np.array(base), np.array(head), tolerance).any()
     return json.dumps(base) == json.dumps(head)  # 0.0 is not -0.0, NaN is NaN
 
 
-def contrast(base, head):
+def apart(base, head, tolerance):
+    """Where two arrays are further apart than the tolerance, or one is NaN."""
+    equal = (base == head) | (np.isnan(base) & np.isnan(head))
+    scale = np.maximum(1, np.maximum(np.abs(base), np.abs(head)))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(head - base) <= tolerance * scale
+    return ~(equal | (near & np.isfinite(scale)))
+
+
+def contrast(base, head, tolerance):
     if not isinstance(base, np.ndarray):
         return f"{json.dumps(base)} in base, {json.dumps(head)} in HEAD"
     if (base.dtype, base.shape) != (head.dtype, head.shape):
@@ -153,8 +158,8 @@ def contrast(base, head):
             f"{base.dtype}{list(base.shape)} in base, "
             f"{head.dtype}{list(head.shape)} in HEAD"
         )
-    other = (base != head) & ~((base != base) & (head != head))
-    where = np.argwhere(other)
+    numbers = base.dtype.kind in "fc"
+    where = np.argwhere(apart(base, head, tolerance) if numbers else base != head)
     if not len(where):
         return "equal values of other bits"
     first = tuple(where[0].tolist())
