@@ -18,7 +18,7 @@ from medjax.runtime.checkpoint import restore_params
 from medjax.systems.puq.maps import Classical, fit_images, network_fit
 from medjax.systems.puq.network import Quantity, image_scale
 from medjax.systems.puq.reconstruction import init_params
-from medjax.types import Key, QmriBatch
+from medjax.types import Key, Params, QmriBatch
 
 FULL = "fully sampled, coils combined"
 FITS = ("plain", "weighted", "puq")
@@ -125,14 +125,20 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
     estimator = trained.estimator._replace(quantity=quantity)
     abstract = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
     params = restore_params(trained.folder, abstract)
-    fit = partial(
-        network_fit,
-        estimator,
-        fit=options.fit,
-        passes=options.passes,
-        chunk=options.chunk,
-    )
-    return partial(jax.jit(fit), params)
+
+    # Parameters last: their place among the arguments decides the last digits.
+    def compute(batch: QmriBatch, key: Key, params: Params) -> FitResult:
+        return network_fit(
+            estimator,
+            params,
+            batch,
+            key,
+            fit=options.fit,
+            passes=options.passes,
+            chunk=options.chunk,
+        )
+
+    return partial(jax.jit(compute), params=params)
 
 
 def _classical(
