@@ -1,0 +1,3 @@
+"""Calls of `medjax.mri`."""
+
+CALLS = []

@@ -1,0 +1,3 @@
+"""Calls of `medjax.models.qwen25vl`, `medjax.types` and the sampler."""
+
+CALLS = []

@@ -1,0 +1,64 @@
+"""Every public function on an Auto mesh, an Explicit mesh, and in shard_map.
+
+`jax.make_mesh` makes Explicit axes by default, and `shard_map` checks by default what
+varies along them: a carry made from fresh zeros, or a reshape that mixes a sharded
+axis into another, fails there.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.reuse import mri_calls, qwen25vl_calls, rl_calls, text_calls
+from tests.reuse.calls import DEVICES, assert_same, run
+
+CALLS = [
+    call
+    for room in (rl_calls, text_calls, mri_calls, qwen25vl_calls)
+    for call in room.CALLS
+    if call.batch is not None
+]
+each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+
+
+def spec(axis):
+    """Cut along that axis; None leaves the array whole."""
+    return P() if axis is None else P(*[None] * axis, "d")
+
+
+def placed(call, mesh):
+    lying = [NamedSharding(mesh, spec(axis)) for axis in call.batch]
+    return [
+        jax.tree.map(functools.partial(jax.device_put, device=sharding), x)
+        for x, sharding in zip(call.arrays, lying, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@each_call
+def test_on_a_mesh(call, kind):
+    mesh = jax.make_mesh((DEVICES,), ("d",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        found = jax.jit(call.function)(*placed(call, mesh))
+    assert_same(call, found, run(call))
+
+
+@each_call
+def test_in_shard_map(call):
+    function = call.gathered or call.function
+    if call.gathered is None and call.out is None:
+        pytest.skip("a statistic over the batch without an axis_name")
+    mesh = jax.make_mesh((DEVICES,), ("d",))
+    with jax.set_mesh(mesh):
+        program = jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=tuple(spec(axis) for axis in call.batch),
+            out_specs=spec(call.out),
+        )
+        found = jax.jit(program)(*placed(call, mesh))
+    assert_same(call, jax.tree.map(np.asarray, found), run(call))

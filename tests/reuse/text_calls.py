@@ -1,0 +1,3 @@
+"""Calls of `medjax.rl` that read tokens and text."""
+
+CALLS = []
