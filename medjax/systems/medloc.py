@@ -41,14 +41,14 @@ ACCURACY = ("curriculum", "fixed", "raw_iou", "progress")
 
 
 class MedlocCarry(NamedTuple):
-    """What `medloc` carries beside parameters and optimiser."""
+    """The state of `medloc` beside parameters and optimiser."""
 
     threshold: ThresholdState
     reference: Params  # the frozen initial policy; () where beta is 0
 
 
 class Rewards(NamedTuple):
-    """What an answer is worth."""
+    """What an answer is worth, and how the threshold moves."""
 
     # "curriculum" (1[IoU >= tau], tau moved by the schedule), "fixed"
     # (1[IoU >= schedule.start], VLM-R1), "raw_iou", or "progress" (V-Triune)
@@ -71,18 +71,20 @@ def build(
     """The system; every option that a paper tunes is named by the caller.
 
     Args:
-        model: the policy.
-        tables: to read the policy's tokens.
-        optimizer: of the policy's parameters.
-        evaluate: becomes `System.evaluate`; training does not call it.
-        rewards: what an answer is worth.
-        step: how a step explores and learns; its `reward_weights` name "accuracy",
-            "format" and every host reward.
-        host_rewards: rewards in Python. (batch, rollout, step, ThresholdState) on the
-            host -> {name: [N, G]}. They split the step in two compiled programs.
+        tables: From `parse_tables` for the policy's tokenizer; completions are read by
+            them.
+        optimizer: Its state is made from the policy's parameters and sharded as they
+            are.
+        evaluate: Becomes `System.evaluate`; training does not call it.
+        rewards: Which accuracy is paid, and by which threshold.
+        step: How a step explores and learns; its `reward_weights` must name "accuracy",
+            "format" and every host reward, and nothing else.
+        host_rewards: Rewards in Python: (batch, rollout, step, ThresholdState) on the
+            host -> {name: [N, G]}. They split the step in two compiled programs; None
+            has none.
 
     Raises:
-        ValueError: an unknown `accuracy`.
+        ValueError: `rewards.accuracy` is none of `ACCURACY`.
     """
     if rewards.accuracy not in ACCURACY:
         raise ValueError(
@@ -100,7 +102,12 @@ def build(
 
 
 def start(schedule: ThresholdSchedule, reference: Params) -> MedlocCarry:
-    """The carry before the first step."""
+    """The carry before the first step, its threshold at the schedule's start.
+
+    Args:
+        schedule: Its numbers are checked here.
+        reference: The frozen initial policy, or () where there is no KL term.
+    """
     return MedlocCarry(init_threshold(schedule), reference)
 
 
@@ -112,7 +119,21 @@ def score(
     rollout: Rollout,
     step: Int[Array, ""],
 ) -> Scored:
-    """What completions earn, and the threshold after they were seen."""
+    """What completions earn, and the threshold after they were seen.
+
+    The rewards are `accuracy` and `format`; the metrics are `iou` (the mean over valid
+    rows), `tau` (after the step for "curriculum", else what an answer had to reach)
+    and, for "curriculum", those of `update_threshold` as window_NAME.
+
+    Args:
+        tables: From `parse_tables` for the policy's tokenizer.
+        rewards: Which accuracy is paid, and by which threshold.
+        carry: Its threshold judges this step; it rises for the next one only, and only
+            for "curriculum".
+        batch: The targets of N prompts, and which of its rows are valid.
+        rollout: G completions of each prompt.
+        step: The number of the step, from 0; "progress" alone reads it.
+    """
     targets = jnp.broadcast_to(batch.boxes[:, None], (*rollout.mask.shape[:2], 4))
     judged = judge(rollout.tokens, rollout.mask, targets, tables)
     reward, needed = reward_accuracy(rewards, judged, carry.threshold.tau, step)
@@ -143,7 +164,10 @@ def score(
 def reward_accuracy(
     rewards: Rewards, judged: Judged, tau: Float[Array, ""], step: Int[Array, ""]
 ) -> tuple[Float[Array, "N G"], Float[Array, ""]]:
-    """The reward, and the threshold an answer had to reach for it."""
+    """The reward of each completion, and the IoU that it had to reach.
+
+    "raw_iou" pays the IoU itself, so nothing has to be reached: 0.
+    """
     if rewards.accuracy == "raw_iou":
         return raw_iou_reward(judged.iou), jnp.zeros((), jnp.float32)
     if rewards.accuracy == "progress":

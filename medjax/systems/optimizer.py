@@ -14,7 +14,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 class OptimizerOptions(NamedTuple):
-    """What a run chooses of `make_optimizer`, which says what each of it means."""
+    """The options of `make_optimizer` that a run's config holds; it explains each."""
 
     lr: float
     decay: str = "constant"
@@ -43,23 +43,32 @@ def make_optimizer(
     """AdamW behind a clip of the gradient's norm; VLM-R1's defaults but for `decay`.
 
     Args:
-        lr: peak learning rate, reached after `warmup` steps from 0.
-        steps: of the whole run; "linear" and "cosine" reach 0 there.
-        decay: "constant", "linear" (as VLM-R1) or "cosine".
-        warmup: steps.
-        clip_norm: None = no clip.
-        weight_decay: decoupled; leaves norms and biases alone (arrays of one axis, the
-            layer axis not counted).
-        betas: of the moments.
-        eps: beside the root of the second moment.
-        muon_lr: peak rate of Muon (Jordan et al. 2024) for the kernels; norms, biases
-            and the embedding stay with Adam at `lr`, undecayed and with Nesterov's
-            momentum. None = AdamW for all. From nothing, Muon learns to see in half
-            the steps; a pretrained policy is fine-tuned with AdamW.
-        freeze: top-level parts that stay as they are ("vision").
+        lr: The peak learning rate, which a warm-up reaches from 0 in `warmup` steps.
+        steps: How many updates the whole run has; "linear" and "cosine" fall to 0
+            there.
+        decay: What follows the warm-up: "constant" stays at the peak, "linear" (as
+            VLM-R1) and "cosine" fall from it.
+        warmup: How many updates the rate rises linearly over, from 0 to `steps`. The
+            first of them has the rate 0 and changes nothing; 0 starts at the peak.
+        clip_norm: A gradient whose norm over all trained arrays is larger is scaled to
+            this norm, which is above 0; None never clips.
+        weight_decay: Decoupled: each update takes this times the learning rate of a
+            weight away. Norms and biases (arrays of one axis, the layer axis not
+            counted) keep theirs.
+        betas: The decay of the mean gradient and of the mean square, each in [0, 1).
+            With `muon_lr` they are those of the arrays that stay with Adam.
+        eps: Added to the root of the mean square, above 0, so that no update divides by
+            0.
+        muon_lr: The peak rate of Muon (Jordan et al. 2024) for the kernels, on the same
+            schedule; norms, biases and the embedding stay with Adam at `lr`, undecayed
+            and with Nesterov's momentum. None takes AdamW for all. From nothing, Muon
+            learns to see in half the steps; a pretrained policy is fine-tuned with
+            AdamW.
+        freeze: Keys at the top of the tree of parameters, such as "vision", whose
+            arrays stay as they are. A key that the tree lacks freezes nothing.
 
     Raises:
-        ValueError: an unknown `decay`, or more warm-up than steps.
+        ValueError: `decay` is unknown, or `warmup` is negative or above `steps`.
     """
     if not 0 <= warmup <= steps:
         raise ValueError(f"warmup must lie in 0..{steps} (steps), found {warmup}")

@@ -45,7 +45,7 @@ REWARDS = ("accuracy", "grade", "format", "recitation")
 
 
 class VrftCarry(NamedTuple):
-    """What `vrft_aug` carries beside parameters and optimiser."""
+    """The state of `vrft_aug` beside parameters and optimiser."""
 
     reference: Params  # the frozen initial policy; () where beta is 0
 
@@ -80,15 +80,18 @@ def build(
     """The system; every option that a paper tunes is named by the caller.
 
     Args:
-        model: the policy.
-        tables: to read the policy's tokens.
-        optimizer: of the policy's parameters.
-        evaluate: becomes `System.evaluate`; training does not call it.
-        rewards: what an answer is worth. The metric `overlap` is the BLEU of its
-            reasoning against all classes, silence being 0.
-        step: how a step explores and learns; its `reward_weights` name some of
-            `REWARDS` and every host reward.
-        host_rewards: rewards in Python, see `exploration.build`.
+        tables: From `parse_tables` for the policy's tokenizer; completions are read by
+            them.
+        optimizer: Its state is made from the policy's parameters and sharded as they
+            are.
+        evaluate: Becomes `System.evaluate`; training does not call it.
+        rewards: What an answer is worth. The metric `overlap` is the BLEU of its
+            reasoning against the descriptions of all classes, a reasoning without words
+            being 0.
+        step: How a step explores and learns; its `reward_weights` name some of
+            `REWARDS` and every host reward, and nothing else.
+        host_rewards: Rewards in Python as `exploration.build` takes them; None has
+            none.
     """
     weighed = tuple(name for name in REWARDS if name in step.reward_weights)
     explorer = Explorer(
@@ -106,7 +109,21 @@ def score(
     rollout: Rollout,
     step: Int[Array, ""],
 ) -> Scored:
-    """What completions earn of the rewards that are `weighed`."""
+    """What completions earn of the rewards that are `weighed`.
+
+    A hit is the right class. Metrics over the valid rows: `think_words`, the mean
+    number of words of reasoning, and `overlap`, the mean BLEU of the reasoning against
+    the descriptions of all classes.
+
+    Args:
+        tables: From `parse_tables` for the policy's tokenizer.
+        rewards: How answers are read, and what they are worth.
+        weighed: Which of `REWARDS` are computed.
+        carry: It is handed on unchanged.
+        batch: The right classes of N prompts, and which of its rows are valid.
+        rollout: G completions of each prompt.
+        step: It is not read.
+    """
     del step
     tokens, mask, references = rollout.tokens, rollout.mask, rewards.references
     parsed = parse_labels(tokens, mask, tables, rewards.labels)

@@ -21,7 +21,7 @@ from medjax.types import (
 
 
 class Judged(NamedTuple):
-    """What completions say about their targets; a leading shape of [N] or [N, G]."""
+    """What completions say about their targets, with leading axes [N] or [N, G]."""
 
     boxes: Float[Array, "*N 4"]  # resized pixels, zeros where none was found
     iou: Float[Array, "*N"]  # 0 where no box was found
@@ -30,7 +30,7 @@ class Judged(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """Greedy answers to N prompts."""
+    """The answers to N prompts, one each."""
 
     boxes: Float[Array, "N 4"]
     tokens: Int[Array, "N T"]
@@ -43,7 +43,15 @@ def judge(
     targets: Float[Array, "*N 4"],
     tables: ParseTables,
 ) -> Judged:
-    """Read each completion's box and hold it against its target."""
+    """Read each completion's box and hold it against its target.
+
+    Args:
+        tokens: Completions of any leading axes.
+        mask: True for the tokens that count; the others are not read.
+        targets: The right boxes (x1, y1, x2, y2) in pixels of the image as shown, one
+            each.
+        tables: From `parse_tables` for the tokenizer that wrote the tokens.
+    """
     parsed = parse_completions(tokens, mask, tables)
     iou = parsed_iou(parsed.boxes, parsed.box_found, targets)
     return Judged(parsed.boxes, iou, parsed.box_found, parsed.format)
@@ -52,7 +60,10 @@ def judge(
 def make_evaluate(
     model: PolicyModel, tables: ParseTables, *, decoding: Decoding
 ) -> EvaluateFn:
-    """The evaluation of a grounding policy, as `System.evaluate`; see `evaluate`."""
+    """The evaluation of a policy that answers by boxes, as `System.evaluate` takes it.
+
+    See `evaluate`, whose first three arguments are bound.
+    """
     return partial(evaluate, model, tables, decoding)
 
 
@@ -66,8 +77,17 @@ def evaluate(
 ) -> tuple[Predictions, dict[str, Array]]:
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
-    Per example: `iou` (0 without a box), `parsed`, `well_formed`, `length` in tokens,
-    and `valid`, 0 for rows that only fill a batch.
+    Metrics of each row, [N]: `iou` (0 without a box), `parsed`, `well_formed`, `length`
+    in tokens, and `valid`, which is False for rows that only fill a batch.
+
+    Args:
+        model: The policy.
+        tables: From `parse_tables` for the policy's tokenizer.
+        decoding: Its `max_tokens` cuts an answer that is longer.
+        state: Its parameters alone are read.
+        batch: N prompts, their targets and sample ids.
+        key: Decides what is drawn, together with the sample ids; a greedy answer needs
+            none.
     """
     prefilled = model.prefill(state.params, batch.prompt)
     rollout = model.sample(
@@ -91,19 +111,21 @@ def check_answers(
     """Show that the ground truth, written in the prompt's frame, earns reward 1.
 
     The supervised answers of a batch go through the parser and the reward that the
-    completions will go through. Run before training: a wrong coordinate frame, a
-    parser that does not know the tokenizer or an answer cut by the token limit are
-    found here and not as a reward that stays 0.
+    completions will go through. Run before training: a wrong coordinate frame, a parser
+    that does not know the tokenizer or an answer cut by the token limit are found here
+    and not as a reward that stays 0.
 
     Args:
-        batch: with tight boxes as answers (no loosened ones).
-        tables: of the policy's vocabulary.
-        tau: the strictest threshold of the run.
-        names: one a row, for the message.
+        batch: NumPy arrays whose answers are the tight boxes, none of them enlarged.
+            Rows that are not valid are not judged.
+        tables: From `parse_tables` for the policy's tokenizer.
+        tau: The strictest threshold of the run, an IoU from 0 to 1; 1e-6 below it
+            passes.
+        names: What the error calls each of the N rows.
 
     Raises:
-        ValueError: the first rows whose ground truth does not earn reward 1, with what
-            was read from them.
+        ValueError: Some ground truth does not earn reward 1; the first five rows are
+            named, with what was read from them.
     """
     judged = jax.device_get(
         jax.jit(judge)(

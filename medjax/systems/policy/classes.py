@@ -27,7 +27,7 @@ from medjax.types import (
 
 
 class Predictions(NamedTuple):
-    """Greedy answers to N prompts."""
+    """The answers to N prompts, one each, and what the policy holds of every class."""
 
     label: Int[Array, "N"]  # class index, -1 = none was read
     class_logp: Float[Array, "N C"]  # log-probability of each class's answer
@@ -51,7 +51,10 @@ class Reading(NamedTuple):
 def make_evaluate(
     model: PolicyModel, reading: Reading, *, decoding: Decoding
 ) -> EvaluateFn:
-    """The evaluation of a policy that names classes, as `System.evaluate`."""
+    """The evaluation of a policy that names classes, as `System.evaluate` takes it.
+
+    See `evaluate`, whose first three arguments are bound.
+    """
     return partial(evaluate, model, reading, decoding)
 
 
@@ -68,9 +71,20 @@ def evaluate(
     Beside it every class's answer has its log-probability: what a policy knows that
     does not write such answers, as before it was taught to.
 
-    Per example: `right`, `parsed`, `well_formed`, `length` in tokens, `recitation` (the
-    overlap of the reasoning with the descriptions of all classes, 0 without words),
-    `think_words`, and `valid`, 0 for rows that only fill a batch.
+    Metrics of each row, [N]: `right`, `parsed`, `well_formed`, `length` in tokens,
+    `recitation` (the overlap of the reasoning with the descriptions of all classes, 0
+    without words), `think_words`, and `valid`, which is False for rows that only fill a
+    batch.
+
+    Args:
+        model: The policy.
+        reading: How its answers are read, and the answers of the C classes that are
+            weighed.
+        decoding: Its `max_tokens` cuts an answer that is longer.
+        state: Its parameters alone are read.
+        batch: N prompts, their classes and sample ids.
+        key: Decides what is drawn, together with the sample ids; a greedy answer needs
+            none.
     """
     prefilled = model.prefill(state.params, batch.prompt)
     rollout = model.sample(
@@ -115,16 +129,14 @@ def answer_logps(
     *,
     rows: int,
 ) -> Float[Array, "N C"]:
-    """log pi(answer | prompt) of C answers to N prompts, one answer after the other.
+    """log pi(answer | prompt), in nats, of C answers to each of N prompts.
 
-    Memory holds the scores of one answer a prompt: [N, T, V].
+    One answer comes after the other: memory holds the scores of one, [N, T, V].
 
     Args:
-        model: the policy.
-        params: of the policy.
-        prefilled: the N prompts.
-        answers: tokens, each answer with its stop token.
-        mask: 1 = a token that counts; padding behind it has no part in the sum.
+        prefilled: N prompts, as `model.prefill` gives them under `params`.
+        answers: Token ids, each answer with its stop token, padded to one length T.
+        mask: True for a token that counts; padding behind it has no part in the sum.
         rows: N, which a base model's own record of prompts does not tell.
     """
 
@@ -148,16 +160,17 @@ def check_answers(
     """Show that the ground truth, written as the policy should, earns reward 1.
 
     Args:
-        batch: with the right answers.
-        tables: of the policy's vocabulary.
-        labels: to read answers.
-        min_words: that the format asks of the reasoning.
-        names: one a row, for the message.
-        classes: their names, for the message.
+        batch: NumPy arrays whose answers name the right class. Rows that are not valid
+            are not judged.
+        tables: From `parse_tables` for the policy's tokenizer.
+        labels: From `label_tables`: what counts as the answer of each class.
+        min_words: How many words of reasoning the format asks for, 0 or more.
+        names: What the error calls each of the N rows.
+        classes: The names of the classes by their index, for the error.
 
     Raises:
-        ValueError: the first rows whose ground truth does not earn reward 1, with what
-            was read from them.
+        ValueError: Some ground truth does not earn reward 1; the first five rows are
+            named, with what was read from them.
     """
     tokens, mask = jnp.asarray(batch.answer), jnp.asarray(batch.answer_mask)
     parsed = jax.jit(parse_labels)(tokens, mask, tables, labels)

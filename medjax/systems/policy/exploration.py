@@ -47,7 +47,7 @@ class Carry(Protocol):
 
 
 class Scored(NamedTuple):
-    """What a system finds in completions."""
+    """What a system reads in completions, and what it pays for it."""
 
     rewards: Mapping[str, Float[Array, "N G"]]  # by name; NaN = unscorable
     hits: Bool[Array, "N G"]  # the answer counts as right
@@ -74,7 +74,7 @@ HostRewards = Callable[
 
 
 class Advantages(NamedTuple):
-    """What a run chooses of `group_advantages`, which says what each of it means."""
+    """The options of `group_advantages` that a run chooses; it explains each."""
 
     scale: str
     ddof: int = 1
@@ -94,7 +94,7 @@ class Step(NamedTuple):
 
 
 class Explorer(NamedTuple):
-    """The parts of an exploring system, as its functions take them."""
+    """The parts that an exploring system is put together from."""
 
     model: PolicyModel
     optimizer: optax.GradientTransformation
@@ -114,12 +114,12 @@ def build(
     """The system that samples, scores and learns.
 
     Args:
-        explorer: its parts. `start` makes the carry from the reference, and `score`
-            says what completions earn: (carry, batch, rollout, step) -> Scored.
-        evaluate: becomes `System.evaluate`; training does not call it.
-        host_rewards: rewards in Python. (batch, rollout, step, carry) on the host, the
-            carry without its reference -> {name: [N, G]}. They split the step in two
-            programs.
+        explorer: Its `start` makes the carry from the reference, and its `score` says
+            what completions earn: (carry, batch, rollout, step) -> Scored.
+        evaluate: Becomes `System.evaluate`; training does not call it.
+        host_rewards: Rewards in Python: (batch, rollout, step, carry) as NumPy arrays
+            on the host, the carry without its reference -> {name: [N, G]}. They split
+            the step in two compiled programs; None leaves it one.
     """
     axes = state_axes(explorer)
     start = partial(init, explorer)
@@ -130,7 +130,11 @@ def build(
 
 
 def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainState:
-    """The state before the first step, of random parameters or those given."""
+    """The state before the first step, of random parameters or those given.
+
+    The key is consumed where parameters are drawn and else not read. Where the loss has
+    a KL term, the carry holds a copy of the parameters.
+    """
     params = explorer.model.init(key) if params is None else params
     reference = jax.tree.map(jnp.copy, params) if explorer.has_reference else ()
     step = jnp.zeros((), jnp.int32)
@@ -139,7 +143,11 @@ def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainSta
 
 
 def state_axes(explorer: Explorer) -> TrainState:
-    """Logical axis names of the state, a PartitionSpec in place of each array."""
+    """Logical axis names of the state, a PartitionSpec in place of each array.
+
+    Nothing is computed. The carry is held whole by every device, but for the reference,
+    which is spread as the parameters are.
+    """
     axes = explorer.model.axes
     shapes = jax.eval_shape(explorer.model.init, jax.random.key(0))
     carry = jax.eval_shape(lambda: explorer.start(()))
@@ -155,7 +163,10 @@ def state_axes(explorer: Explorer) -> TrainState:
 def explore(
     explorer: Explorer, params: Params, batch: GroundingBatch | LabelBatch, key: Key
 ) -> Rollout:
-    """G completions of each of the batch's prompts; the key is consumed."""
+    """G completions of each of the batch's N prompts; the key is consumed.
+
+    G and the decoding are those of `explorer.step`.
+    """
     return explorer.model.sample(
         params,
         explorer.model.prefill(params, batch.prompt),
@@ -173,7 +184,18 @@ def learn(
     rollout: Rollout,
     host: Mapping[str, Float[Array, "N G"]],
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The step after sampling; `host` are rewards that were given in Python."""
+    """The step after sampling: score, normalise in the group, update the policy.
+
+    Args:
+        batch: N prompts; rows that are not valid teach nothing and count in no metric.
+        rollout: G completions of each prompt, sampled under `state.params`.
+        host: Rewards that were given in Python, by name; {} where there are none.
+
+    Returns:
+        The state after the step, its number raised by 1, and metrics: those of
+        `policy_step`, of the system, of each reward as reward_NAME, and what the groups
+        hold (`hit_rate`, `parse_rate`, `length` in tokens, groups_NAME).
+    """
     step = explorer.step
     scored = explorer.score(state.aux, batch, rollout, state.step)
     rewards = {**scored.rewards, **host}
@@ -207,7 +229,7 @@ def update(
     batch: GroundingBatch | LabelBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The whole step in one program; the key is consumed."""
+    """The whole step in one program: `explore`, then `learn`; the key is consumed."""
     rollout = explore(explorer, state.params, batch, key)
     return learn(explorer, state, batch, rollout, {})
 
@@ -215,7 +237,10 @@ def update(
 def update_scored(
     explorer: Explorer, state: TrainState, scored: ScoredBatch, key: Key
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The second half of a split step, on what `score_on_host` made."""
+    """The second half of a split step: `learn` from what `score_on_host` made.
+
+    The key is not used: what there was to draw is drawn.
+    """
     del key  # what there was to draw is drawn
     return learn(explorer, state, scored.batch, scored.rollout, scored.rewards)
 
@@ -229,8 +254,13 @@ def score_on_host(
 ) -> ScoredBatch:
     """The first half of a split step: sample by a compiled program, score in Python.
 
+    Args:
+        sampler: (params, batch, key) -> Rollout, compiled; see `explore`.
+        host_rewards: (batch, rollout, step, carry) as NumPy arrays, the carry without
+            its reference -> {name: [N, G]}, which become float32.
+
     Raises:
-        ValueError: a reward of another shape than [N, G]; it is named.
+        ValueError: A reward is of another shape than [N, G]; it is named.
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())

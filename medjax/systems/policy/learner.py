@@ -15,7 +15,7 @@ from medjax.types import Params, PolicyModel, Prompt, Rollout
 
 
 class Loss(NamedTuple):
-    """What a run chooses of `grpo_loss`, which says what each of it means."""
+    """The options of `grpo_loss` that a run chooses; it explains each."""
 
     beta: float
     clip_low: float
@@ -35,7 +35,7 @@ class Loss(NamedTuple):
 
 
 class Teaching(NamedTuple):
-    """How a policy learns from a rollout."""
+    """How often, and in how many parts, a policy learns from a rollout."""
 
     loss: Loss
     iterations: int = 1  # optimiser steps on each rollout
@@ -72,21 +72,24 @@ def policy_step(
     the whole.
 
     Args:
-        model: the policy; each prompt is computed once for its G completions.
-        optimizer: of the policy's parameters.
-        params: before the step.
-        opt_state: before the step.
-        reference: the frozen policy that the KL term is measured to. Without one the
-            loss's `beta` has to be 0.
-        prompt: what the completions answer.
-        rollout: whose `mask` is 0 in the rows that only fill a batch; they teach
+        model: The policy; each prompt is computed once for its G completions.
+        optimizer: Gets the gradient, its state and the parameters, once an iteration.
+        reference: The frozen policy that the KL term is measured to. Without one, None,
+            the loss's `beta` has to be 0.
+        prompt: The N prompts that the completions answer.
+        rollout: Its `mask` is False in the rows that only fill a batch, which so teach
             nothing.
-        advantages: what each completion earned against its group; 0 teaches nothing.
-        teaching: the loss, and how often and in how many parts it is used.
+        advantages: What each completion earned against its group; 0 teaches nothing.
+        teaching: The loss, and how often and in how many parts it is used.
 
     Returns:
         Parameters and optimiser state after the step, and the metrics of its last
-        iteration: those of `grpo_loss`, `entropy` in nats, `loss`, `grad_norm`.
+        iteration: those of `grpo_loss`, `entropy` in nats, `loss`, `grad_norm` before a
+        clip.
+
+    Raises:
+        ValueError: The contexts of the batch do not divide into `teaching.accumulate`
+            parts.
     """
     loss, iterations, accumulate = teaching
     whole = Lesson(prompt, rollout.tokens, rollout.mask, advantages, None)
@@ -146,7 +149,18 @@ def lesson_loss(
     lesson: Lesson,
     denominator: Float[Array, ""],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """`grpo_loss` of a lesson under `params`, and its metrics with the entropy."""
+    """`grpo_loss` of a lesson under `params`, and its metrics with the entropy.
+
+    Args:
+        model: The policy; each prompt is computed once for its G completions.
+        reference: Parameters of the policy that the KL term is measured to; None has no
+            term.
+        loss: The options of `grpo_loss`.
+        params: The parameters that the gradient is taken by.
+        lesson: What is learnt from: the whole batch, or a part of it.
+        denominator: What the sum over the lesson's tokens is divided by, that of the
+            whole batch where the lesson is a part of it; see `loss_denominator`.
+    """
     logp, entropy = lesson_logps(model, params, lesson)
     logp_ref = None
     if reference is not None:
@@ -171,8 +185,12 @@ def split_contexts(lesson: Lesson, parts: int) -> Lesson:
     Part a takes the contexts a, a + parts, ..., so that on a mesh every device has its
     share of each part.
 
+    Args:
+        lesson: Arrays whose first axis is the contexts or a multiple of them.
+        parts: How many parts there are, 1 or more.
+
     Raises:
-        ValueError: the contexts do not divide into `parts`.
+        ValueError: The contexts do not divide into `parts`.
     """
     contexts = lesson.prompt.context.tokens.shape[0]
     if contexts % parts:

@@ -30,9 +30,9 @@ def build(
     """Minimise the mean negative log-probability of the answers' tokens, in nats.
 
     Args:
-        model: the policy.
-        optimizer: of its parameters.
-        evaluate: becomes `System.evaluate`; training does not call it.
+        optimizer: Its state is made from the policy's parameters and sharded as they
+            are.
+        evaluate: Becomes `System.evaluate`; training does not call it.
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return System(
@@ -51,7 +51,10 @@ def init(
     key: Key,
     params: Params | None = None,
 ) -> TrainState:
-    """The state before the first step, of random parameters or those given."""
+    """The state before the first step, of random parameters or those given.
+
+    The key is consumed where parameters are drawn and else not read.
+    """
     params = model.init(key) if params is None else params
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -59,7 +62,10 @@ def init(
 def answer_loss(
     model: PolicyModel, params: Params, batch: GroundingBatch | LabelBatch
 ) -> Float[Array, ""]:
-    """Mean over the tokens of all valid rows' answers; 0 where there is none."""
+    """The mean of -log pi over the tokens of all valid rows' answers, in nats.
+
+    It is 0 where there is no such token.
+    """
     prefilled = model.prefill(params, batch.prompt)
     mask = batch.answer_mask & batch.valid[:, None]
     logp, _ = model.score(params, prefilled, batch.answer[:, None], mask[:, None])
@@ -73,7 +79,10 @@ def update(
     batch: GroundingBatch | LabelBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step; metrics `loss` and `grad_norm`."""
+    """One optimiser step on `answer_loss`; its metrics are `loss` and `grad_norm`.
+
+    The key is not used: nothing is drawn.
+    """
     del key  # nothing is drawn
     loss, grads = jax.value_and_grad(partial(answer_loss, model))(state.params, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
