@@ -40,12 +40,12 @@ def bound_table(
     Args:
         times: When each contrast is sampled, in seconds; for t1_vfa its flip angle, in
             radians.
-        model: The signal model that is fitted.
+        model: The signal model that is fitted, from `signal_model`.
         values: The time constant of each row of the table, in seconds.
         snr: s0 over the standard deviation of one sample of weight 1; above 0.
         others: The model's other parameters but s0, which is 1; an offset is in units
             of s0.
-        weights: How often each contrast is averaged; None is once.
+        weights: How often each contrast is averaged; None stands for once each.
 
     Returns:
         Aligned text without a line end; sigma of the time constant is in milliseconds

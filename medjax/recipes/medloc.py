@@ -42,7 +42,10 @@ SHOW = ("tau", "hit_rate", "iou", "reward", "reward_std", "kl", "entropy", "leng
 
 
 class BoxRewards(NamedTuple):
-    """Of the section `train.grpo`: what an answer is worth, see `medloc.Rewards`."""
+    """Options of the section `train.grpo` that say what an answer is worth.
+
+    `reward` and `entries` are those of `medloc.Rewards`.
+    """
 
     reward: str
     fixed_tau: float  # of reward "fixed"
@@ -74,15 +77,21 @@ def stages(
     """What `run_stages` runs for the sections of `configs/medloc.py`.
 
     Args:
-        seed: of data and splits.
-        workdir: of the run.
-        policy: see `open_policy`.
-        data: a `BoxData`.
-        prompt: a `BoxPrompt`.
-        warm_start: a `Supervised` with `BoxFlaws`; `steps` 0 leaves it out.
-        train: `method`, and the options of each: a `Supervised` with `BoxFlaws`, an
-            `Exploration` with `BoxRewards`.
-        evaluation: an `Evaluation`.
+        seed: Decides splits, the order and the draws of training, and the baselines'
+            draws.
+        workdir: The run's folder, the one that `run_stages` is given.
+        policy: Section of the config with the options of the policy, see `open_policy`.
+        data: Section of the config with the options of a `BoxData`.
+        prompt: Section of the config with the options of a `BoxPrompt`.
+        warm_start: Section of the config with the options of a `Supervised` and of
+            `BoxFlaws`; `steps` of 0 leave the stage out.
+        train: Section of the config with `method`, and a section for each: `sft` like
+            `warm_start`, `grpo` with the options of an `Exploration` and of
+            `BoxRewards`.
+        evaluation: Section of the config with the options of an `Evaluation`.
+
+    Raises:
+        ValueError: An option is unknown, missing, or of a value that does not fit.
     """
     training = read_training(warm_start, train)
     source = read_section(BoxData, "data", data)
@@ -105,7 +114,16 @@ def stages(
 def read_training(
     warm_start: Mapping[str, Any], train: Mapping[str, Any], *, prefix: str = ""
 ) -> Training:
-    """The sections `warm_start` and `train`; `prefix` before their names in errors."""
+    """The sections `warm_start` and `train` as records.
+
+    Args:
+        warm_start: Section of the config, see `stages`.
+        train: Section of the config, see `stages`.
+        prefix: What errors put before the sections' names, such as "localisation.".
+
+    Raises:
+        ValueError: An option is unknown or missing, or the method is none of `METHODS`.
+    """
     supervised = (Supervised, BoxFlaws)
     return Training(
         read_sections(supervised, f"{prefix}warm_start", warm_start),
@@ -116,7 +134,13 @@ def read_training(
 
 
 def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
-    """The stages of a setup, `prefix` before their names."""
+    """The stages of a setup: a warm start if it has steps, then that of the method.
+
+    Args:
+        setup: What both have in common.
+        training: The options of the stages; those of the other method are not used.
+        prefix: Stands before the stages' names, which are those of their folders.
+    """
     found, before = [], {}
     options, flaws = training.warm_start
     if options.steps:
@@ -130,7 +154,7 @@ def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
 
 
 def check_method(method: str) -> str:
-    """The method, if it is one."""
+    """The method as it is, if it is one of `METHODS`; else a ValueError."""
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     return method
@@ -144,10 +168,19 @@ def grpo_stage(
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """GRPO under a threshold.
+    """A stage of GRPO under a threshold; see `exploration_stage`.
+
+    Args:
+        name: The name of the stage and of its folder.
+        setup: What all stages of the run have in common.
+        options: How it explores and learns.
+        rewards: What an answer is worth; "fixed" keeps `fixed_tau` and ignores the
+            schedule.
+        before: Earlier evaluations that get rows of their own in the tables, see
+            `scoring`.
 
     Raises:
-        ValueError: `max_tokens` that some right answer exceeds, an unknown schedule.
+        ValueError: Some right answer exceeds `max_tokens`, or the schedule is unknown.
     """
     schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
     if rewards.reward == "fixed":
@@ -176,7 +209,16 @@ def grpo_stage(
 
 
 def make_schedule(name: str, changes: Mapping[str, Any]) -> schedules.ThresholdSchedule:
-    """A preset with some of its numbers changed."""
+    """A preset with some of its numbers changed.
+
+    Args:
+        name: One of `SCHEDULES`.
+        changes: New values by fields of `ThresholdSchedule`; {} keeps the preset.
+
+    Raises:
+        ValueError: The name or a field is unknown, or `check_schedule` refuses the
+            numbers.
+    """
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
     preset = SCHEDULES[name]()

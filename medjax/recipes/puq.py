@@ -51,10 +51,11 @@ def stages(
         workdir: Not read here: what a stage writes goes where `run_stages` says.
         data: Section of the config: subjects, and how they are measured.
         network: Section of the config: the network that both stages share.
-        train: Section of the config: the network's training.
-        fit: Section of the config: the regressors and their training.
-        evaluation: Section of the config: subjects held out, and methods compared.
-        unused: Sections that another mode reads.
+        train: Section of the config: how the network is trained.
+        fit: Section of the config: the regressors, and how they are trained.
+        evaluation: Section of the config: the subjects held out, and the methods
+            compared.
+        unused: Sections of the config that another mode reads.
 
     Raises:
         ValueError: An option that is unknown, missing, or of a value that does not fit.
@@ -73,7 +74,10 @@ def stages(
 
 
 def reconstruction_stage(setup: Setup, options: Train) -> Stage:
-    """Train the network by its images' squared error."""
+    """The stage that trains the network by its images' squared error.
+
+    It is evaluated on subjects of the validation part.
+    """
     system = reconstruction.build(
         setup.estimator,
         _optimizer(options.optim, steps=options.steps),
@@ -94,7 +98,11 @@ def reconstruction_stage(setup: Setup, options: Train) -> Stage:
 
 
 def fit_stage(setup: Setup, options: Fit) -> Stage:
-    """Train the regressors on the frozen network's moments; evaluate every method."""
+    """The stage that trains the regressors on the frozen network's moments.
+
+    It is evaluated on subjects of the test part, by every method, and on a measured
+    slice where the config names one.
+    """
     system = guided_fit.build(
         setup.estimator,
         _optimizer(options.optim, steps=options.steps * options.minibatches),
@@ -128,7 +136,7 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
 
 
 def identity(setup: Setup, options: Train | Fit) -> dict[str, Any]:
-    """What must not change when a run resumes."""
+    """What must not change when a run resumes, as a JSON document."""
     data, estimator = setup.data, setup.estimator
     pack = TEMPLATE.sha256 if data.source == "brains" else None
     design = estimator.design._asdict()

@@ -20,12 +20,14 @@ def read_section(record: type[Record], name: str, section: Mapping[str, Any]) ->
 
     Args:
         record: Its fields without a default are the options that a section must have.
-        name: Dotted, as on the command line behind `--config.`; errors begin with it.
-        section: Of a config, or of the copy of one that a manifest holds.
+        name: The section's dotted name, as on the command line behind `--config.`;
+            errors begin with it.
+        section: The options by name, of a config or of the copy of one that a manifest
+            holds.
 
     Raises:
-        ValueError: An unknown option (with the closest known one), a missing option,
-            or a value where a section is expected.
+        ValueError: An option is unknown (the closest known one is named) or missing, or
+            a value stands where a section is expected.
     """
     return read_sections((record,), name, section)[0]
 
@@ -33,12 +35,18 @@ def read_section(record: type[Record], name: str, section: Mapping[str, Any]) ->
 def read_sections(
     records: Sequence[type[Any]], name: str, section: Mapping[str, Any]
 ) -> tuple[Any, ...]:
-    """Several records from one section, each option going to the one that has it.
+    """Several records from one section, each option going to those that have it.
 
     So a section may hold what all stages of a kind have and what is a system's own.
 
+    Args:
+        records: Their fields without a default are the options that the section must
+            have.
+        name: The section's dotted name; errors begin with it.
+        section: The options by name; each must be a field of some record.
+
     Raises:
-        ValueError: As `read_section`.
+        ValueError: See `read_section`.
     """
     if not isinstance(section, Mapping):
         raise ValueError(
@@ -57,7 +65,10 @@ def read_sections(
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """Records as a JSON document: dicts of their fields, all the way down."""
+    """Records as a JSON document: dicts of their fields, all the way down.
+
+    Lists and tuples are left as they are, records in them too.
+    """
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):

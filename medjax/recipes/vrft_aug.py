@@ -42,7 +42,7 @@ SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length"
 
 
 class LabelData(NamedTuple):
-    """The config's section; all but the last two are options of `load_label_parts`."""
+    """The section `data`; all but the last two are options of `load_label_parts`."""
 
     source: str
     size: tuple[int, int]
@@ -69,7 +69,7 @@ class LabelData(NamedTuple):
 
 
 class LabelPrompt(NamedTuple):
-    """The config's section: the words around a question."""
+    """The section `prompt` of a config: the words around a question."""
 
     system: str  # see `named_style`
     answer: str  # letter, name or grade; empty: grade where ordinal, or letter
@@ -78,7 +78,7 @@ class LabelPrompt(NamedTuple):
 
 
 class Localisation(NamedTuple):
-    """The config's section: what comes before, as a `medloc` run has it."""
+    """The section `localisation` of a config: a `medloc` run that comes first."""
 
     use: bool
     words: bool  # a tiny policy gets the words of boxes also where they are not used
@@ -112,17 +112,23 @@ def stages(
     """What `run_stages` runs for the sections of `configs/vrft_aug.py`.
 
     Args:
-        seed: of data and splits.
-        workdir: of the run.
-        policy: see `open_policy`.
-        prompt: a `LabelPrompt`.
-        data: a `LabelData`.
-        localisation: a `Localisation`; its `warm_start` and `train` are those of a
-            `medloc` run.
-        warm_start: a `Supervised` with `LabelFlaws`; `steps` 0 leaves it out.
-        train: `method`, and the options of each: a `Supervised` with `LabelFlaws`, an
-            `Exploration` with `LabelRewards`.
-        evaluation: an `Evaluation`.
+        seed: Decides splits, the order and the draws of training, and the baselines'
+            draws.
+        workdir: The run's folder, the one that `run_stages` is given.
+        policy: Section of the config with the options of the policy, see `open_policy`.
+        prompt: Section of the config with the options of a `LabelPrompt`.
+        data: Section of the config with the options of a `LabelData`.
+        localisation: Section of the config with those of a `Localisation`; its
+            `warm_start` and `train` are those of `medloc.stages`.
+        warm_start: Section of the config with the options of a `Supervised` and of
+            `LabelFlaws`; `steps` of 0 leave the stage out.
+        train: Section of the config with `method`, and a section for each: `sft` like
+            `warm_start`, `grpo` with the options of an `Exploration` and of
+            `LabelRewards`.
+        evaluation: Section of the config with the options of an `Evaluation`.
+
+    Raises:
+        ValueError: An option is unknown, missing, or of a value that does not fit.
     """
     training = read_training(warm_start, train)
     first = read_localisation(localisation)
@@ -157,7 +163,7 @@ def stages(
 
 
 def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Training:
-    """The sections `warm_start` and `train`."""
+    """The sections `warm_start` and `train` as records; see `stages`."""
     supervised = (Supervised, LabelFlaws)
     return Training(
         read_sections(supervised, "warm_start", warm_start),
@@ -168,7 +174,7 @@ def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Tr
 
 
 def read_localisation(section: Mapping[str, Any]) -> Localisation:
-    """The section `localisation`."""
+    """The section `localisation` as a record; see `stages`."""
     name = "localisation"
     return Localisation(
         section["use"],
@@ -183,7 +189,7 @@ def read_localisation(section: Mapping[str, Any]) -> Localisation:
 
 
 def load_labels(data: LabelData, *, seed: int) -> LabelParts:
-    """Pictures and words of the config's source, see `load_label_parts`."""
+    """Pictures and words of a config's source; see `load_label_parts`."""
     options = data._asdict()
     for name in ("ramps", "probe"):
         del options[name]
@@ -191,7 +197,10 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
 
 
 def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
-    """The words around a question, and the form of its answer."""
+    """The words around a question, and the form of its answer.
+
+    Where the prompt names no form, it is a grade for ordinal classes and else a letter.
+    """
     task = source.wording.task
     answer = prompt.answer or ("grade" if task.ordinal else "letter")
     suffix = label_instruction(answer) if prompt.instruct else ""
@@ -201,7 +210,7 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
 def localisation_chain(
     first: Localisation, boxes: Parts, policy: Policy, *, seed: int, workdir: Path
 ) -> list[Stage]:
-    """The stages about boxes that come before those about classes."""
+    """The stages about boxes before those about classes; see `medloc.chain`."""
     setup = box_setup(
         boxes,
         policy,
@@ -248,10 +257,10 @@ def label_stage(
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """GRPO with the rewards of `systems.vrft_aug`.
+    """A stage of GRPO with the rewards of `systems.vrft_aug`; see `exploration_stage`.
 
     Raises:
-        ValueError: see `reward_weights` and `make_rewards`.
+        ValueError: See `reward_weights` and `make_rewards`.
     """
     task = run.source.wording.task
     build = partial(

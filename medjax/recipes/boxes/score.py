@@ -54,8 +54,13 @@ def make_score(
 ) -> ScoreFn:
     """A function that scores a stage's results and writes them into a folder.
 
-    See `MakeScore`; `baselines` are contenders that see no image, see
-    `make_baselines`.
+    Args:
+        baselines: Contenders that see no image, from `make_baselines`.
+        stage: The stage's name, which its row of the tables has.
+        tokenizer: The policy's, by which answers are written down.
+        evaluation: Its seed, number of resamples and level make the intervals.
+        before: Earlier evaluations that get rows of their own: a row's name -> folder,
+            see `earlier_rows`. One that was asked other questions is left out.
     """
     return partial(score, baselines, stage, tokenizer, evaluation, before)
 
@@ -69,7 +74,16 @@ def score(
     results: Iterable[Any],
     folder: Path,
 ) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report."""
+    """Scores of an evaluation; process 0 writes its tables, answers and report.
+
+    Beside the scores of `evals.boxes` there are `format` (the share of well-formed
+    answers), `length` (their mean in tokens) and `n` (how many there are). The first
+    five arguments are those of `make_score`.
+
+    Args:
+        results: (predictions, metrics, records) of each batch, at least one.
+        folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
+    """
     answered = collect(results, tokenizer)
     values, records = answered.values, answered.records
     ours = make_answers(values["iou"], values["parsed"], records)
@@ -95,7 +109,12 @@ def score(
 
 
 def make_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> Baselines:
-    """What the baselines without an image score on records, computed once."""
+    """The baselines without an image as a function of records.
+
+    They are computed at its first call. Later calls give the same answers, whatever
+    records they name: every evaluation of a run asks the same questions. See
+    `no_image_answers`.
+    """
     return remembered(partial(no_image_answers, parts, geometry, seed=seed))
 
 
@@ -104,8 +123,14 @@ def no_image_answers(
 ) -> dict[str, Answers]:
     """What the two baselines that see no image score on the records.
 
-    "mean box": of the structure in that plane; "nearest slice": its mean box in the
-    nearest training slice, which knows where the slice lies.
+    "mean box" answers by the structure's mean box in that plane, "nearest slice" by its
+    mean box in the nearest training slice: it knows where the slice lies.
+
+    Args:
+        parts: Boxes are remembered of the training part.
+        geometry: How images are shown, which boxes are measured in.
+        records: What is asked, at least one question.
+        seed: Decides how moved training pictures are moved when they are remembered.
     """
     draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
     memory = view_targets(parts.train, geometry, seed=seed, draws=draws)
@@ -123,7 +148,13 @@ def no_image_answers(
 def make_answers(
     iou: np.ndarray, parsed: np.ndarray, records: Sequence[Record]
 ) -> Answers:
-    """Scores beside what they are grouped by."""
+    """Scores beside what they are grouped by.
+
+    Args:
+        iou: The overlap of each answer with its box, 0 to 1; 0 where no box was read.
+        parsed: Whether a box was read.
+        records: The questions, in the same order.
+    """
     return Answers(
         iou=np.asarray(iou, np.float64),
         parsed=np.asarray(parsed, bool),

@@ -37,7 +37,7 @@ WARM_TAU = 0.8  # IoU of a tight answer in whole pixels
 
 
 class BoxData(NamedTuple):
-    """The config's section; all but `ramps` are options of `load_parts`."""
+    """The section `data` of a config; all but `ramps` are options of `load_parts`."""
 
     source: str
     size: tuple[int, int]
@@ -55,7 +55,7 @@ class BoxData(NamedTuple):
 
 
 class BoxPrompt(NamedTuple):
-    """The config's section: options of `named_style`."""
+    """The section `prompt` of a config: the options of `named_style`."""
 
     system: str
     suffix: str
@@ -69,19 +69,22 @@ class BoxFlaws(NamedTuple):
 
 
 def box_style(prompt: BoxPrompt) -> Style:
-    """The words around a question."""
+    """The words around a question, as `named_style` gives them."""
     return named_style(**prompt._asdict())
 
 
 def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
-    """Training and test part of the config's source, see `load_parts`."""
+    """The training and the test part of a config's source; see `load_parts`."""
     options = data._asdict()
     options.pop("ramps")
     return load_parts(seed=seed, geometry=geometry, **options)
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:
-    """Questions, and answers such as a policy will write, for a tiny one's words."""
+    """Every question of the training part, and an answer about each of its structures.
+
+    A tiny policy's tokenizer learns its words from them.
+    """
     return parts.train.texts, sample_answers(parts.train.names, style=style.answer)
 
 
@@ -98,13 +101,12 @@ def box_setup(
     """Data and policy as the stages take them.
 
     Args:
-        parts: what is trained and tested on.
-        policy: to train.
-        style: of prompts and answers.
-        ramps: see `add_ramps`.
-        evaluation: of every stage.
-        seed: of data and splits.
-        workdir: of the run.
+        parts: Both parts; sizes and lengths are padded to what they need at most.
+        ramps: Whether the place of a pixel is drawn into the pictures, see `add_ramps`;
+            not for coloured ones.
+        evaluation: How each stage is evaluated.
+        seed: Decides the order, the moves and the questions of training.
+        workdir: The run's folder, in which a stage finds the answers of the one before.
     """
     both = (parts.train, parts.test)
     names = [name for views in both for name in views.names]
@@ -142,7 +144,13 @@ def box_supervised_stage(
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """Training on written boxes, see `supervised_stage`."""
+    """A stage that trains on written boxes; see `supervised_stage`.
+
+    Args:
+        flaws: How much too large the written boxes are.
+        before: Earlier evaluations that get rows of their own in the tables, see
+            `scoring`.
+    """
     draw = partial(draw_batches, flaws)
     return supervised_stage(
         name,
@@ -165,7 +173,10 @@ def draw_batches(
     process_index: int,
     process_count: int,
 ) -> grain.IterDataset:
-    """Training batches, their written answers right unless there are flaws."""
+    """Training batches, their written answers right unless there are flaws.
+
+    But for `flaws`, the arguments are those of `task.TrainBatches`.
+    """
     loose = (float(flaws.loose[0]), float(flaws.loose[1])) if flaws.loose else None
     return train_batches(
         parts.train,
@@ -179,7 +190,10 @@ def draw_batches(
 
 
 def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """What a reward in Python is given; `target` is in pixels of the shown picture."""
+    """What a reward in Python is given of each record, a list a column.
+
+    A `target` is (x1, y1, x2, y2) in pixels of the shown picture.
+    """
     return {
         "query": [r.query for r in records],
         "structure": [r.structure for r in records],
@@ -193,11 +207,12 @@ def self_test(setup: Setup, *, tau: float) -> None:
     """Raise unless ground truth, written as the policy should, earns reward 1.
 
     Args:
-        setup: whose first test pictures are looked at.
-        tau: the strictest threshold of the stage.
+        setup: The first 8 pictures of its test part are looked at, 4 questions about
+            each.
+        tau: The strictest threshold of the stage, an IoU from 0 to 1.
 
     Raises:
-        ValueError: see `check_answers`.
+        ValueError: Some ground truth does not earn it, see `check_answers`.
     """
     pictures, questions = _CHECKED
     encoding = setup.encoding._replace(questions=questions)

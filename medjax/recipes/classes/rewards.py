@@ -13,7 +13,10 @@ GRADES = ("auto", "fuzzy", "exact", "both")
 
 
 class LabelRewards(NamedTuple):
-    """Of the section `train.grpo`: what an answer is worth, see `vrft_aug.Rewards`."""
+    """Options of the section `train.grpo` that say what an answer is worth.
+
+    Those without a comment are the fields of `vrft_aug.Rewards`, which explains them.
+    """
 
     grade: str  # one of GRADES
     grade_rule: str  # see `grade_table`
@@ -35,15 +38,17 @@ def reward_weights(
     """The weight of every reward; one of weight 0 is reported and teaches nothing.
 
     Args:
-        weights: those of a config, by the names of `REWARDS` and `functions`.
-        functions: names of rewards in Python, whose weight is 1 unless given.
-        grade: "fuzzy": near grades earn something, which takes the place of
-            "accuracy"; "exact": they earn nothing; "auto": fuzzy where the task's
-            classes are grades; "both": with both weights as they are.
-        task: whose classes may be grades.
+        weights: The config's, of either sign, by names of `REWARDS` and `functions`.
+        functions: Names of rewards in Python; each weighs 1 unless `weights` names it.
+        grade: What near grades earn. "fuzzy": something, in place of "accuracy";
+            "exact": nothing; "auto": as "fuzzy" where the task's classes are grades,
+            else as "exact"; "both": both rewards keep their weights.
+        task: It says whether the classes are grades; where they are not, there is no
+            reward "grade".
 
     Raises:
-        ValueError: a reward that does not exist; near grades of what are no grades.
+        ValueError: A reward does not exist, `grade` is unknown, or near grades are to
+            be paid where classes are no grades.
     """
     unknown = [name for name in weights if name not in (*REWARDS, *functions)]
     if unknown:
@@ -70,10 +75,15 @@ def reward_weights(
 def grade_rewards(
     table: Sequence[float], rule: str, *, classes: int
 ) -> tuple[float, ...]:
-    """What near grades earn: the table of a config, or if it is empty the rule's.
+    """What a difference of 0, 1, ... grades earns, an entry for each class.
+
+    Args:
+        table: The config's, with zeros behind it; empty where the rule's is wanted.
+        rule: One of `grade_table`'s, read only if `table` is empty.
+        classes: How many grades there are, 1 or more.
 
     Raises:
-        ValueError: see `check_grade_table` and `grade_table`.
+        ValueError: See `check_grade_table` and `grade_table`.
     """
     return check_grade_table(table, classes) if table else grade_table(rule, classes)
 
@@ -88,13 +98,14 @@ def make_rewards(
     """What an answer is worth, as `systems.vrft_aug` takes it.
 
     Args:
-        options: of the config; an empty `grade_table` is the rule's.
-        labels: to read answers.
-        references: the descriptions.
-        classes: how many there are, which bounds the table.
+        options: The config's; an empty `grade_table` stands for that of `grade_rule`.
+        labels: From `label_tables`: what counts as the answer of each class.
+        references: From `recitation_tables`: the descriptions that a reasoning may
+            recite.
+        classes: How many classes there are, which is the length of the table of grades.
 
     Raises:
-        ValueError: see `grade_rewards`.
+        ValueError: See `grade_rewards`.
     """
     return Rewards(
         labels=labels,

@@ -38,7 +38,7 @@ Baselines = Callable[[Sequence[LabelRecord]], dict[str, LabelAnswers]]
 
 
 class Probe(NamedTuple):
-    """The config's section: options of `probe_answers`."""
+    """The section `data.probe` of a config: the options of `probe_answers`."""
 
     side: int  # pixels that a picture is shrunk to
     draws: int  # pictures drawn of each training picture
@@ -48,13 +48,15 @@ class Probe(NamedTuple):
 def label_baselines(
     task: ClassTask, train: Pictures, *, seed: int, probe: Probe
 ) -> Baselines:
-    """The majority class and a linear probe on pixels, asked the same, computed once.
+    """The majority class and a linear probe on pixels as a function of records.
+
+    They are computed at its first call; later calls give the same answers.
 
     Args:
-        task: whose questions are asked.
-        train: what they know: the training part before its classes are balanced.
-        seed: of the probe's draws.
-        probe: how the probe sees and learns.
+        train: What they know: the training part before its classes are balanced.
+        seed: Decides how training pictures are moved, and which of a large part the
+            probe is fitted on.
+        probe: How small the probe sees pictures, and how it is fitted.
     """
 
     def answers(records: Sequence[LabelRecord]) -> dict[str, LabelAnswers]:
@@ -75,7 +77,15 @@ def make_answers(
     length: Sequence[float] | None = None,
     overlap: Sequence[float] | None = None,
 ) -> LabelAnswers:
-    """Answers beside what they are grouped by; `length` and `overlap` are of texts."""
+    """Answers beside what they are grouped by.
+
+    Args:
+        predicted: The class of each answer, -1 where none was read.
+        records: The questions, in the same order.
+        length: The tokens of each text; None, for what writes none, gives NaN.
+        overlap: How much each reasoning overlaps with the descriptions, 0 to 1; None
+            gives NaN.
+    """
     unknown = np.full(len(records), np.nan)
     return LabelAnswers(
         label=np.array([record.label for record in records], np.int32),
@@ -88,7 +98,7 @@ def make_answers(
 
 
 class Asked(NamedTuple):
-    """What an evaluation of classes is about."""
+    """The pictures of an evaluation of classes, and who else answers about them."""
 
     task: ClassTask
     train: Pictures  # before its classes are balanced
@@ -117,7 +127,16 @@ def score(
     results: Iterable[Any],
     folder: Path,
 ) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report."""
+    """Scores of an evaluation; process 0 writes its tables, answers and report.
+
+    Beside the scores of `evals.classes` there are `ranked accuracy` (of the most likely
+    class), `format`, `think_words` (means) and `n` (how many answers there are). The
+    first five arguments are those of `make_score`.
+
+    Args:
+        results: (predictions, metrics, records) of each batch, at least one.
+        folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
+    """
     task = asked.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
     options = {question.name: question.options for question in task.questions}
@@ -160,7 +179,15 @@ def score(
 def most_likely(
     logp: Float[np.ndarray, "N C"], offered: Sequence[Sequence[int]]
 ) -> Int[np.ndarray, "N"]:
-    """The most likely class of those that each question offers."""
+    """The most likely class of those that each question offers.
+
+    Of equally likely ones it is the one that is offered first.
+
+    Args:
+        logp: The log-probability of each of C classes as the answer to each of N
+            questions.
+        offered: The class indices that each question offers, at least one.
+    """
     chosen = [row[list(n)].argmax() for row, n in zip(logp, offered, strict=True)]
     found = [n[at] for at, n in zip(chosen, offered, strict=True)]
     return np.array(found, np.int32)

@@ -60,7 +60,7 @@ class LabelRun(NamedTuple):
 def label_words(
     source: LabelParts, style: Style
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Questions, and answers such as a policy will write, for a tiny one's words."""
+    """Every question of the training part, and the supervised answer of each class."""
     planes = source.parts.train.planes
     answers = class_answers(source.wording, answer=style.answer)
     return wording_texts(source.wording, planes, answer=style.answer), answers
@@ -93,15 +93,12 @@ def label_run(
     """Data and policy as the stages take them.
 
     Args:
-        source: pictures and words.
-        policy: to train.
-        style: of prompts and answers.
-        room: tokens that a question may have, knowledge included.
-        ramps: see `add_ramps`.
-        probe: the baseline on pixels.
-        evaluation: of every stage.
-        seed: of data and baselines.
-        workdir: of the run.
+        source: The pictures of both parts, and the words of their task.
+        room: How many tokens a question may have, knowledge included; more are an
+            error.
+        ramps: Whether the place of a pixel is drawn into the pictures, see `add_ramps`.
+        seed: Decides the draws of training and of the baselines.
+        workdir: The run's folder, in which a stage finds the answers of the one before.
     """
     wording, parts = source.wording, source.parts
     labels = label_tables(check_task(wording.task, style.answer))
@@ -152,7 +149,7 @@ def label_supervised_stage(
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """Training on written answers, see `supervised_stage`."""
+    """A stage that trains on written answers; see `supervised_stage`."""
     setup = run.setup
     draw = partial(draw_batches, flaws, run.source.wording)
     return supervised_stage(
@@ -191,7 +188,7 @@ def draw_batches(
 
 
 def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
-    """What a reward in Python is given; `target` is a class's name."""
+    """What a reward in Python is given of each record; `target` is a class's name."""
     return {
         "query": [r.query for r in records],
         "question": [r.question for r in records],
@@ -206,8 +203,8 @@ def check_words(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise ValueError where the same classes were described in other words.
 
     Args:
-        stored: identity of the data that a policy was trained with.
-        ours: of the data that it meets here; other classes have other words.
+        stored: The identity of the data that a policy was trained with.
+        ours: That of the data it meets here; other classes may have any words.
     """
     mine, theirs = ours.get("words"), stored.get("words")
     if mine and theirs and mine["classes"] == theirs["classes"]:
@@ -217,14 +214,12 @@ def check_words(stored: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
 def self_test(run: LabelRun, *, min_words: int) -> None:
     """Raise unless ground truth, written as the policy should, earns reward 1.
 
-    Shown of the first pictures of the test, and of every class.
-
     Args:
-        run: whose answers are read.
-        min_words: that the format asks of the reasoning.
+        run: The first 16 questions of its test part are answered, and every class is.
+        min_words: How many words of reasoning the format asks for, 0 or more.
 
     Raises:
-        ValueError: see `check_answers`.
+        ValueError: Some ground truth does not earn it, see `check_answers`.
     """
     setup, wording = run.setup, run.source.wording
     first = eval_label_batches(

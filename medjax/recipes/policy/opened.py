@@ -34,18 +34,20 @@ class Finish(Protocol):
     def __call__(
         self, texts: Sequence[str], answers: Sequence[str], *, style: Style
     ) -> Policy:
-        """A fresh policy's tokenizer learns these; a checkpoint has its own.
+        """The policy, complete.
+
+        A fresh policy's tokenizer learns these words; a checkpoint has its own.
 
         Args:
-            texts: every question.
-            answers: such as the policy will write.
-            style: of the prompts around the questions.
+            texts: Every question that can be asked, without the style's suffix.
+            answers: Answers such as the policy will write.
+            style: The words around a question, which the tokenizer learns too.
         """
         ...
 
 
 class Opening(NamedTuple):
-    """What is known of a policy before its words are."""
+    """What is known of a policy before the words that it will meet are known."""
 
     geometry: Geometry
     finish: Finish

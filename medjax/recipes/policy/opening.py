@@ -22,9 +22,9 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
             weights; the other options are those of the base model's opener.
 
     Raises:
-        FileNotFoundError: no checkpoint at `path`.
-        ValueError: a checkpoint of an unknown base model, or one that its opener
-            refuses.
+        FileNotFoundError: There is no checkpoint at `path`.
+        ValueError: The checkpoint is of an unknown base model, or its opener refuses
+            it.
     """
     path = section.get("path")
     return OPENERS[base_model(path) if path else FRESH].open_section(section)
@@ -33,14 +33,23 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
 def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
     """A Hugging Face folder's parameters in float32, placed as the tree says.
 
+    Args:
+        folder: It must hold a config.json of a known base model, and the weights.
+        shardings: A jax sharding for each array, in the tree of the parameters.
+
     Raises:
-        ValueError: the folder holds other arrays than the tree; they are named.
+        ValueError: The folder holds other arrays than the tree; they are named.
     """
     return OPENERS[base_model(folder)].load_weights(Path(folder), shardings)
 
 
 def base_model(folder: str | os.PathLike[str]) -> str:
-    """The `model_type` of a Hugging Face folder, if there is an opener for it."""
+    """The `model_type` of a Hugging Face folder, if there is an opener for it.
+
+    Raises:
+        FileNotFoundError: There is no config.json in the folder.
+        ValueError: It is no JSON object, or of a model without an opener.
+    """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(

@@ -24,12 +24,25 @@ class Reward(Protocol):
     def __call__(
         self, *, completions: Sequence[str], **columns: Any
     ) -> Iterable[float | None]:
-        """A number for each completion, None where it cannot score one."""
+        """A number for each completion, None where it cannot score one.
+
+        Args:
+            completions: What the policy wrote, without special tokens.
+            columns: Further keywords, see `make_host_rewards`.
+        """
         ...
 
 
 def load_reward(place: str) -> Reward:
-    """The function that "FILE.py:NAME" names; the file is run, as any import is."""
+    """The function that a place names; its file is run, as any import is.
+
+    Args:
+        place: "FILE.py:NAME", the file's path as Python would open it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no Python file, or has no such function.
+    """
     file, _, name = place.rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -55,22 +68,24 @@ def make_host_rewards(
 ) -> HostRewards:
     """What `build(host_rewards=...)` of a system takes, of functions as for TRL.
 
-    A function gets keywords, those it does not use by **columns. Lists with one entry a
-    completion: `completions` (text without special tokens), those of `describe`, and
-    what the data's own `columns` hold; numbers: `step` and, of boxes, `tau`. It returns
-    a number a completion, or None where it cannot score one.
+    A function is called with keywords, and takes those that it does not use by
+    **columns. Lists with an entry for each completion are `completions` (text without
+    special tokens), the columns of `describe`, and what the data's own `columns` hold;
+    numbers are `step` and, of boxes, `tau`. It returns a number for each completion, or
+    None where it cannot score one.
 
     Args:
         places: "FILE.py:NAME" of each function, by the name of its reward. The files
-            are run, as any import is.
-        tokenizer: to write completions down.
-        find_records: what a batch's sample ids stand for.
-        describe: the columns of records.
+            are run here, as any import is.
+        tokenizer: The policy's, by which completions are written down.
+        find_records: Gives the records of a batch's sample ids, in their order.
+        describe: Gives the columns of records: lists with an entry for each.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: several processes (each sees its own part only), or a function that
-            returns another number of rewards; it is named.
+        FileNotFoundError: A file does not exist.
+        ValueError: There are several processes (each sees its own part only), or a
+            place names no function; or later, at a step, a function returns another
+            number of rewards.
     """
     if jax.process_count() > 1:
         raise ValueError("rewards in Python need a single process; write them in jax")

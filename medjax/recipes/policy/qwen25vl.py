@@ -60,7 +60,7 @@ class Vision(NamedTuple):
 
 
 class PolicySection(NamedTuple):
-    """The config's section; a checkpoint's sizes replace those down to `vision`."""
+    """The section `policy`; a checkpoint's sizes replace those down to `vision`."""
 
     path: str  # of a Hugging Face folder; "": a tiny policy with random weights
     vocab: int  # rows of the embedding, a bound on the tokenizer's size
@@ -84,7 +84,7 @@ class PolicySection(NamedTuple):
 
 
 def open_section(section: Mapping[str, Any]) -> Opening:
-    """The policy of a config's section, see `medjax.recipes.policy.opening`."""
+    """The policy of a section: the checkpoint at its `path`, or else a tiny one."""
     options = read_section(PolicySection, "policy", section)
     return open_checkpoint(options) if options.path else open_tiny(options)
 

@@ -18,7 +18,7 @@ Answers = TypeVar("Answers")
 
 
 class Answered(NamedTuple):
-    """An evaluation's valid rows, in order."""
+    """The valid rows of an evaluation, in order."""
 
     records: list[Any]
     predictions: dict[str, Shaped[np.ndarray, "N ..."]]  # fields of the predictions
@@ -29,7 +29,11 @@ class Answered(NamedTuple):
 def remembered(
     baselines: Callable[[Sequence[Any]], Answers],
 ) -> Callable[[Sequence[Any]], Answers]:
-    """Baselines computed once: every evaluation of a run asks the same questions."""
+    """Baselines computed once: every evaluation of a run asks the same questions.
+
+    The function returned computes at its first call, and gives that result ever after,
+    whatever records it is asked about.
+    """
     memory: list[Answers] = []
 
     def answers(records: Sequence[Any]) -> Answers:
@@ -43,8 +47,11 @@ def remembered(
 def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Answered:
     """Join the (predictions, metrics, records) of all batches.
 
-    `metrics["valid"]` says which rows have a record; predictions are a NamedTuple with
-    `tokens` and `mask`.
+    Args:
+        results: Of each batch, one or more, its predictions, a NamedTuple with `tokens`
+            and `mask`; its metrics, whose boolean `valid` says which rows have a
+            record; and those records.
+        tokenizer: The policy's, by which the texts are written down.
     """
     records, fields, values, texts = [], [], [], []
     for predictions, metrics, rows in results:
@@ -62,7 +69,12 @@ def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Ans
 
 
 def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The answers of an earlier evaluation, or of the last of several by step."""
+    """The answers of an earlier evaluation, or of the last of several by step.
+
+    Args:
+        folder: One with an answers.jsonl, or one with such folders named by their step;
+            where it has neither, or does not exist, there are no rows.
+    """
     files = [folder / "answers.jsonl"]
     if not files[0].exists():
         found = folder.glob("*/answers.jsonl")
@@ -81,7 +93,16 @@ def write_evaluation(
     name: str = "answers.jsonl",
     printed: int = 1,
 ) -> None:
-    """Write a line for each thing scored, and tables.txt; print the first tables."""
+    """Write a line for each thing scored, and tables.txt; print the first tables.
+
+    Args:
+        folder: It is made, with its parents, if it does not exist; files in it are
+            replaced.
+        rows: What each line holds, as JSON can.
+        tables: All of them are written, in this order.
+        name: The name of the file of lines.
+        printed: How many of the tables are printed as well, 0 or more.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     write_atomic(folder / name, "\n".join(lines) + "\n")

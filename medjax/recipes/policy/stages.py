@@ -37,7 +37,7 @@ class Setup(NamedTuple):
 
     @property
     def answer_length(self) -> int:
-        """Tokens of the longest right answer, rounded up."""
+        """Tokens of the longest right answer with its stop token, rounded up."""
         return max(self.encoding.buckets.answer)
 
 
@@ -89,7 +89,7 @@ class Build(Protocol):
         step: Step,
         host_rewards: HostRewards | None,
     ) -> System:
-        """As `systems.medloc.build`."""
+        """The system; see `systems.medloc.build`."""
         ...
 
 
@@ -103,17 +103,16 @@ def supervised_stage(
     check: Callable[[], None],
     before: Mapping[str, Path],
 ) -> Stage:
-    """Training on written answers.
+    """A stage that trains on written answers.
 
     Args:
-        name: of the stage and of its folder.
-        setup: of the run.
-        options: of the config.
-        source: training batches, see `training_batches`.
-        flaws: the task's own options, by which the answers of `source` are wrong on
-            purpose; part of the stage's identity.
-        check: raises unless ground truth earns reward 1.
-        before: evaluations for rows of their own in the tables.
+        name: The name of the stage and of its folder.
+        source: Training batches, see `training_batches`.
+        flaws: By these options of the task the answers of `source` are wrong on
+            purpose; they are part of the stage's identity.
+        check: Called before training; it raises unless ground truth earns reward 1.
+        before: Earlier evaluations that get rows of their own in the tables, see
+            `scoring`.
     """
     system = supervised.build(
         setup.policy.model,
@@ -148,18 +147,16 @@ def exploration_stage(
     """GRPO on sampled answers, from other draws than a supervised stage before.
 
     Args:
-        name: of the stage and of its folder.
-        setup: of the run.
-        options: of the config.
-        own: the system's own options, part of the stage's identity.
-        build: the system's, its rewards bound.
-        weights: of every reward, those in Python included.
-        show: metrics on the progress line.
-        check: raises unless ground truth earns reward 1.
-        before: evaluations for rows of their own in the tables.
+        name: The name of the stage and of its folder.
+        own: The system's own options, which are part of the stage's identity.
+        weights: The weight of every reward, those in Python included.
+        show: Names of the metrics on the progress line, in this order.
+        check: Called before training; it raises unless ground truth earns reward 1.
+        before: Earlier evaluations that get rows of their own in the tables, see
+            `scoring`.
 
     Raises:
-        ValueError: `max_tokens` that some right answer exceeds.
+        ValueError: Some right answer exceeds `max_tokens`.
     """
     policy, longest = setup.policy, setup.answer_length
     room = options.max_tokens or longest
@@ -206,13 +203,11 @@ def training_batches(
     """Batches of `batch` pictures over all processes, `questions` about each.
 
     Args:
-        setup: of the run.
-        draw: the task's `train_batches`, or one whose answers have flaws.
-        options: batch and questions.
-        seed: of order and draws.
+        options: Its `batch` and `questions` are read.
+        seed: Decides the order of the pictures, how they are moved and what is asked.
 
     Raises:
-        ValueError: a batch that the processes do not divide.
+        ValueError: The processes cannot share the batch equally.
     """
     return draw(
         setup.parts,
@@ -225,7 +220,10 @@ def training_batches(
 
 
 def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
-    """`System.evaluate` for the setup's policy."""
+    """`System.evaluate` for the setup's policy, which takes the most likely tokens.
+
+    An answer longer than `max_tokens` is cut.
+    """
     decoding = Decoding(setup.policy.ends, max_tokens, temperature=0.0)
     return setup.task.make_evaluate(
         setup.policy.model, setup.policy.tables, decoding=decoding
@@ -273,8 +271,8 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
     """Raise ValueError where a policy was trained with other words or other images.
 
     Args:
-        setup: what it is about to be evaluated with.
-        stored: the identity it was trained with, see `identity`; the words of another
+        setup: What the policy is about to be evaluated with.
+        stored: The identity it was trained with, see `identity`; the words of another
             task, or of other classes, may differ.
     """
     ramps = setup.encoding.ramps

@@ -18,7 +18,7 @@ ScoreFn = Callable[[Iterable[Any], Path], Scored]  # (results, folder to write i
 
 
 class Evaluation(NamedTuple):
-    """The config's section: how each stage is evaluated."""
+    """The section `evaluation` of a config: how each stage is evaluated."""
 
     every: int  # steps; 0: at the end of a stage only
     batch: int  # pictures at a time
@@ -42,7 +42,17 @@ class TrainBatches(Protocol):
         process_index: int,
         process_count: int,
     ) -> grain.IterDataset:
-        """`batch` pictures of this process; the same for the same seed."""
+        """Batches of `batch` pictures each; equal seeds give equal ones.
+
+        Args:
+            parts: Batches are drawn of the training part.
+            encoding: How pictures become arrays, and how many questions each is asked.
+            batch: How many pictures of a batch this process makes, 1 or more.
+            seed: Decides the order, how pictures are moved and what is asked.
+            process_index: The number of this process, from 0; each has draws of its
+                own.
+            process_count: How many processes there are.
+        """
         ...
 
 
@@ -58,7 +68,18 @@ class EvalBatches(Protocol):
         seed: int,
         limit: int | None,
     ) -> Iterator[tuple[Any, list[Any]]]:
-        """In an order that `seed` decides where there is a limit."""
+        """Pairs of a batch and the records of its valid rows.
+
+        Args:
+            parts: Questions are asked about the test part.
+            encoding: How pictures become arrays, and how many questions a row of it
+                has.
+            batch: How many pictures a batch has; the last one is filled up.
+            seed: Decides how pictures are moved, and their order where there is a
+                limit.
+            limit: How many questions are asked at most; None asks all, picture by
+                picture.
+        """
         ...
 
 
@@ -68,22 +89,22 @@ class FindRecords(Protocol):
     def __call__(
         self, parts: Parts, encoding: Encoding, *, seed: int
     ) -> Callable[[Sequence[int]], list[Any]]:
-        """`encoding` and `seed` are those that the batches were drawn with."""
+        """For batches that were drawn with the same `encoding` and `seed`."""
         ...
 
 
 class MakeEvaluate(Protocol):
-    """`System.evaluate` of a policy."""
+    """Makes `System.evaluate` of a policy."""
 
     def __call__(
         self, model: PolicyModel, tables: ParseTables, *, decoding: Decoding
     ) -> EvaluateFn:
-        """The decoding is greedy, and as long as the longest right answer."""
+        """`decoding` is greedy, and as long as the longest right answer."""
         ...
 
 
 class MakeScore(Protocol):
-    """A function that scores a stage's results and writes them into a folder."""
+    """Makes what scores a stage's results and writes them into a folder."""
 
     def __call__(
         self,
@@ -96,10 +117,11 @@ class MakeScore(Protocol):
         """The folder gets answers.jsonl and tables, the one above it the report.
 
         Args:
-            stage: its name in the tables.
-            tokenizer: to write answers down.
-            evaluation: seed, resamples and level of the intervals.
-            before: earlier evaluations, for rows of their own; see `earlier_rows`.
+            stage: The name of the stage, which its row of the tables has.
+            tokenizer: The policy's, by which answers are written down.
+            evaluation: Its seed, number of resamples and level make the intervals.
+            before: Earlier evaluations that get rows of their own: a row's name ->
+                folder, see `earlier_rows`.
         """
         ...
 

@@ -39,10 +39,15 @@ METHODS: Mapping[str, Kind] = {
 
 
 def in_order(methods: Mapping[str, Method]) -> list[str]:
-    """Names by kind, in the order of `METHODS`: a config's own order is the alphabet's.
+    """Names of methods, in the order in which `METHODS` has their kinds.
+
+    A config's own order is that of the alphabet.
+
+    Args:
+        methods: Options of each, by the name that it has in tables.
 
     Raises:
-        ValueError: An unknown kind, or options that are not those of the kind.
+        ValueError: A kind is unknown, or has options that are not those of the kind.
     """
     for name, method in methods.items():
         _check(name, method)
@@ -51,7 +56,7 @@ def in_order(methods: Mapping[str, Method]) -> list[str]:
 
 
 def rank(method: Method) -> int | None:
-    """K of the subspace its images lie in; None = all contrasts."""
+    """K of the subspace that the images lie in; None where they have all contrasts."""
     return (method.subspace and method.subspace.rank) or None
 
 
@@ -61,8 +66,13 @@ def make_classical(
 ) -> dict[str, Classical]:
     """Reconstructions to real images by a table's names, in the order of `in_order`.
 
+    Args:
+        methods: Options of each, by the name that it has in tables.
+        make_basis: Gives the basis of a subspace at the scan's times; called for those
+            of rank 1 or more.
+
     Raises:
-        ValueError: An unknown kind, or options that are not those of the kind.
+        ValueError: A kind is unknown, or has options that are not those of the kind.
     """
     return {name: _classical(methods[name], make_basis) for name in in_order(methods)}
 

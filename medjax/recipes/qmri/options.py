@@ -53,7 +53,7 @@ class Network(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """The guided fit's optimiser, see `make_optimizer`."""
+    """The options of the guided fit's optimiser, see `make_optimizer`."""
 
     lr: float
     decay: str
@@ -64,7 +64,7 @@ class Adam(NamedTuple):
 
 
 class Muon(NamedTuple):
-    """The network's optimiser, see `make_optimizer`."""
+    """The options of the network's optimiser, see `make_optimizer`."""
 
     lr: float
     muon_lr: float | None
@@ -76,7 +76,7 @@ class Muon(NamedTuple):
 
 
 class Train(NamedTuple):
-    """The network's training."""
+    """How the network is trained."""
 
     steps: int
     batch: int  # slices
@@ -86,7 +86,7 @@ class Train(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The guided fit and its training."""
+    """The guided fit, and how it is trained."""
 
     bounds: tuple[float, float]  # s
     normalisation: str
@@ -128,14 +128,14 @@ class Evaluation(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a network was trained to see, of `Data`."""
+    """What of `Data` a network was trained to see."""
 
     contrast: str
     times: tuple[float, ...]  # s; empty: the contrast's own
 
 
 class Regression(NamedTuple):
-    """What a fit's regressors are, of `Fit`."""
+    """What of `Fit` its regressors are."""
 
     bounds: tuple[float, float]  # s
     normalisation: str
@@ -179,6 +179,9 @@ def define(data: Data, network: Network, fit: Fit) -> Definition:
 
 def read_definition(config: Mapping[str, Mapping[str, Any]]) -> Definition:
     """The part of a config, or of a manifest's copy of one, that defines a network.
+
+    Args:
+        config: Sections by name; `data`, `network` and `fit` are read.
 
     Raises:
         ValueError: An option is missing, or the network has an unknown one.

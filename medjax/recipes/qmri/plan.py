@@ -40,22 +40,19 @@ def make_plan(
     contrast: str,
     options: Predict,
 ) -> Plan:
-    """Choose, or take what `options` ask for.
-
-    Images are fitted as they are. k-space goes through the network, where there is one;
-    else through the classical method that is named; else, where the first slice with
-    signal is fully sampled, through the adjoint alone; else through the default method.
+    """Choose how a scan becomes maps, or take what `options` ask for.
 
     Args:
-        scan: Its first slice with signal is read.
-        quantity: What is fitted, at the scan's times.
-        trained: The network for k-space; None leaves it to a classical method.
-        contrast: The config's; the subspaces of its methods have that one's range.
-        options: The method and the fit that are asked for, and passes with dropout.
+        scan: The first of its slices with signal is read.
+        quantity: The parameter that is fitted, at the scan's times.
+        trained: The network that k-space goes through; None leaves it to a classical
+            method.
+        contrast: The config's; the subspaces of its methods have the range of this one.
+        options: Which method and fit are asked for, and the passes with dropout.
 
     Raises:
-        ValueError: A scan that is 0, an unknown method or fit, a subspace of another
-            contrast, a network whose contrast or times differ.
+        ValueError: The scan is 0 everywhere, a method or fit is unknown, a subspace is
+            of another contrast, or the network's contrast or times differ.
     """
     first = first_filled(scan)
     model = quantity.model.name

@@ -53,22 +53,23 @@ def predict(
         source: Path of the scan, or several joined by commas; see `data.scans.formats`.
         checkpoint: A run's folder, for its network; None or "" for a classical method.
             It is not opened for images, nor where a method of k-space is named.
-        workdir: Folder in which predict/NAME is made.
+        workdir: The folder in which predict/NAME is made.
         seed: Decides random shifts and dropout; other seeds give slightly other maps.
-        mesh: The slices of a slab are spread over its devices.
-        rules: The mesh axes of each logical axis; "batch" is that of the slices.
+        mesh: The devices that the slices of a slab are spread over.
+        rules: The mesh axes of each logical axis; they must name "batch", that of the
+            slices.
         data: Section of the config; its contrast is that of bounds and subspaces.
-        network: Section of the config; a checkpoint's own replaces it.
+        network: Section of the config; a checkpoint's own takes its place.
         fit: Section of the config; the bounds and the regressors' shape are read.
         predict: Section of the config; what it leaves empty follows from the scan.
-        unused: Sections of the training, which are not read.
+        unused: Sections of the config for training, which are not read.
 
     Returns:
         What makes the maps doubtful, a line each: slices without signal, many voxels
         that could not be fitted.
 
     Raises:
-        ValueError: A scan or option that does not fit; says what would.
+        ValueError: A scan or an option does not fit; the message says what would.
         FileExistsError: Maps or their summary are there already.
     """
     del unused

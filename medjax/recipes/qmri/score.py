@@ -49,20 +49,22 @@ def score_stage(
     methods: Sequence[str],
     evaluation: Evaluation,
 ) -> Mapping[str, float]:
-    """Score a stage's maps and write them into a folder; the last method's means.
+    """Score a stage's maps and write them into a folder; the means of the last method.
 
     The folder gets slices.jsonl (scores of every slice by every method), the table as
-    text and maps.npz; the stage's folder above it `report.html` and its figures.
+    text and maps.npz; the stage's folder above it gets `report.html` and its figures.
     Process 0 writes.
 
     Args:
         results: Batches of `Maps`, with a record of each valid slice.
         folder: STAGE/eval/STEP in the workdir; it is made if it does not exist.
-        stage: The stage's name, for titles.
-        contrast: "t2" or "t1".
-        quantity: What was fitted; its largest value bounds errors.
-        methods: In the order of the table's rows; the last one stands for the run.
-        evaluation: Where tissue ends, and how intervals are made.
+        stage: The stage's name, which titles have.
+        contrast: The contrast that was measured, "t2" or "t1", which titles have.
+        quantity: The parameter that was fitted; values above its largest count as that.
+        methods: Names in the order of the table's rows; the last one stands for the
+            run.
+        evaluation: Its `tissue_below` says where tissue ends; its number of resamples,
+            level and seed make the intervals.
     """
     scored = collect(results, methods)
     scores = score_maps(
@@ -90,7 +92,13 @@ def score_stage(
 
 
 def collect(results: Results, methods: Sequence[str]) -> Scored:
-    """Join the batches of `loop.evaluate`: rows that have a record."""
+    """The valid rows of all batches joined: those that have a record.
+
+    Args:
+        results: Of each batch its `Maps`, its metrics with a boolean `valid`, and
+            records.
+        methods: Names of the methods whose maps are kept.
+    """
     maps, sigma = ({name: [] for name in methods} for _ in range(2))
     scored = Scored([], [], [], maps, sigma, {}, [], [])
     for predictions, metrics, records in results:
@@ -121,7 +129,13 @@ def _append(
 def score_maps(
     scored: Scored, *, limit: float, tissue_below: float
 ) -> dict[str, list[dict[str, float]]]:
-    """`map_scores` of every slice by method; voxels without a reference don't count."""
+    """`map_scores` of every slice by method; voxels without a reference do not count.
+
+    Args:
+        limit: Values and references above this, in seconds, count as this.
+        tissue_below: Voxels whose reference is shorter than this, in seconds, are
+            tissue.
+    """
     scores: dict[str, list[dict[str, float]]] = {}
     for name, maps in scored.maps.items():
         scores[name] = [

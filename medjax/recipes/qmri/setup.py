@@ -31,7 +31,7 @@ BASES = {"t2": exponential_basis, "t1": inversion_recovery_basis}
 
 
 class Setup(NamedTuple):
-    """What both stages have in common."""
+    """What both stages of a run have in common."""
 
     data: Data
     network: Network
@@ -45,7 +45,19 @@ class Setup(NamedTuple):
 def make_setup(
     *, seed: int, data: Data, network: Network, fit: Fit, evaluation: Evaluation
 ) -> Setup:
-    """Load the template, and make everything that has no parameters."""
+    """Load the template, and make everything that has no parameters.
+
+    Args:
+        seed: Decides the subjects, their masks and noise, 0 or more.
+        data: Where the template comes from, and how subjects are measured.
+        network: The network that both stages share.
+        fit: The regressors, and the bounds of the fit.
+        evaluation: It is handed on as it is.
+
+    Raises:
+        ValueError: The source is unknown, or what `make_protocol` and `make_estimator`
+            raise.
+    """
     population = Population(
         template=load_template(data.source),
         seed=seed,
@@ -77,8 +89,8 @@ def make_estimator(definition: Definition) -> Estimator:
     """The network in its subspace, the regressors, and the quantity they are for.
 
     Raises:
-        ValueError: Times that are no protocol of the contrast, or a subspace of a
-            range or rank that makes no basis.
+        ValueError: The times are no protocol of the contrast, or the range or rank of
+            the subspace makes no basis.
     """
     (contrast, times), network, fit = definition
     times = make_protocol(contrast, times or None).times
@@ -100,7 +112,16 @@ def make_estimator(definition: Definition) -> Estimator:
 def make_basis(
     contrast: str, times: tuple[float, ...], subspace: Subspace
 ) -> Float[np.ndarray, "E K"]:
-    """An orthonormal basis of the contrast's signal curves at `times` [s]."""
+    """An orthonormal basis of the contrast's signal curves, as float32.
+
+    Args:
+        contrast: One of "t2" and "t1".
+        times: The E echo or inversion times in seconds.
+        subspace: The range of the curves' time constants, and K, its rank, 1 or more.
+
+    Raises:
+        ValueError: The times, the range or the rank make no basis.
+    """
     basis = BASES[contrast](np.array(times), **subspace._asdict())
     return basis.astype(np.float32)
 
@@ -108,8 +129,16 @@ def make_basis(
 def measured_batch(setup: Setup, path: str) -> tuple[QmriBatch, list[SliceRecord]]:
     """A measured slice, undersampled as the simulated ones first are; see `invivo`.
 
+    Args:
+        setup: Its first acceleration is that of the masks.
+        path: The npz file of the slice.
+
+    Returns:
+        A batch with a row for each device, of which the first alone is valid, and the
+        record of that row.
+
     Raises:
-        ValueError: it was measured at other times than the network learns.
+        ValueError: The slice was measured at other times than the network learns.
     """
     acceleration = float(setup.acquisition.accelerations[0])
     batch, reference = invivo_batch(path, acceleration=acceleration)

@@ -38,13 +38,14 @@ def fitted_slices(
 
     Args:
         scan: Its slices are read when their slab's turn comes.
-        compute: Maps of a slab, compiled; the slab always has the same size.
+        compute: Maps of a slab, compiled; every slab has the same size.
         model: The signal model that `compute` fits.
-        positive: Contrast that has no negative signal; None where no contrast has.
-        slab: Slices in memory; the last slab is filled up with copies.
+        positive: The contrast that has no negative signal; None where no contrast has.
+        slab: How many slices are in memory, 1 or more; the last slab is filled up with
+            copies.
 
     Raises:
-        ValueError: A slice that cannot be reconstructed; names it.
+        ValueError: A slice cannot be reconstructed; the message names it.
     """
     compiled = False
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
@@ -113,12 +114,13 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
     A centre too small to show the phase leaves it to the sensitivities that are given.
 
     Args:
-        measured: As the file has it; images come back as they are.
-        positive: Contrast that has no negative signal; None where no contrast has.
+        measured: As the file has it; a slice of images comes back as it is.
+        positive: The contrast that has no negative signal; None where no contrast has.
 
     Raises:
-        ValueError: Noise of a singular covariance; no sensitivities, and too small a
-            centre to estimate them or no object in it.
+        ValueError: The covariance of the noise is singular; or there are no
+            sensitivities, and the centre is too small to estimate them or shows no
+            object.
     """
     if measured.kspace is None:
         return measured
@@ -168,8 +170,9 @@ def make_slab(slices: Mapping[int, ScanSlice], size: int) -> QmriBatch:
     """Slices as a batch of a fixed size, the last one repeated to fill it.
 
     Args:
-        slices: Ready ones by their index in the scan, which is what a slice draws by.
-        size: B of the batch, at least the number of slices.
+        slices: Slices ready to be reconstructed by their index in the scan, by which a
+            slice draws.
+        size: B of the batch, at least the number of slices; the last one is repeated.
     """
     order = [*slices, *[list(slices)[-1]] * (size - len(slices))]
     rows = [slices[index] for index in order]

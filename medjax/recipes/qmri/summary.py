@@ -49,7 +49,7 @@ def bright_voxels(maps: FitResult) -> Bool[np.ndarray, "H W"]:
 
 
 def slice_maps(maps: FitResult, model: SignalModel) -> SliceMaps:
-    """What is kept of a slice."""
+    """What the summary needs of a slice: its time constant, sigma and status."""
     name = model.time_constant
     value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
     return SliceMaps(value, sigma, np.asarray(maps.status), bright_voxels(maps))
@@ -64,22 +64,18 @@ def write_summary(
     *,
     maps: Sequence[str],
 ) -> list[str]:
-    """Figures, summary.json, and the summary for a person.
-
-    Files of an earlier prediction that this one did not write go, see `clear_stale`.
-    Until they are gone summary.json lists them, and each new file as soon as it is
-    there: a later prediction knows what one that ended halfway has left.
+    """Write figures and summary.json, and tell a person what was found.
 
     Args:
         slices: Every slice of the scan, in order.
-        scan: Names the figures, and the contrast that they show.
+        scan: Its name and its contrast stand on the figures.
         model: The signal model that was fitted.
-        method: Reconstruction and fit, in words.
-        folder: Where the maps are already.
-        maps: Names of the files that hold them, in `folder`.
+        method: The reconstruction and the fit, in words.
+        folder: The folder that holds the maps already.
+        maps: Names of the files that hold the maps, in `folder`.
 
     Returns:
-        What makes the maps doubtful, see `doubts`.
+        What makes the maps doubtful, a line each; see `doubts`.
     """
     from medjax.report.qmri import map_figure, write_png
 
@@ -136,7 +132,16 @@ def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -
 
 
 def summarise(slices: Sequence[SliceMaps], model: SignalModel) -> dict[str, Any]:
-    """Numbers over the voxels with signal; None where there is none."""
+    """Numbers over the voxels with signal; None where there is none.
+
+    Args:
+        slices: Every slice of the scan, in order, at least one.
+        model: The signal model that was fitted; its time constant is judged.
+
+    Returns:
+        Median, quartiles and median sigma in milliseconds, shares from 0 to 1, counts
+        of voxels, and the indices of slices without signal.
+    """
     value, sigma, status = (
         np.concatenate([getattr(one, name)[one.bright] for one in slices])
         for name in ("value", "sigma", "status")
@@ -162,7 +167,7 @@ def summarise(slices: Sequence[SliceMaps], model: SignalModel) -> dict[str, Any]
 
 
 def doubts(summary: Mapping[str, Any]) -> list[str]:
-    """What of a summary by `summarise` makes the maps doubtful: a line each."""
+    """What makes the maps of a summary doubtful, a line each; [] for none."""
     lines = []
     if summary["slices_without_signal"]:
         lines.append(
@@ -193,7 +198,7 @@ def empty_slices(slices: Sequence[SliceMaps]) -> list[int]:
 
 
 def ranges(indices: Sequence[int]) -> str:
-    """`[0, 1, 2, 7]` -> `0 to 2, 7`."""
+    """Rising indices in words: `[0, 1, 2, 7]` becomes `0 to 2, 7`."""
     parts: list[list[int]] = []
     for n in indices:
         if parts and n == parts[-1][-1] + 1:
@@ -204,12 +209,12 @@ def ranges(indices: Sequence[int]) -> str:
 
 
 def say(text: str) -> None:
-    """To the person at the terminal."""
+    """Print a text for the person at the terminal."""
     print(text, flush=True)  # noqa: T201
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of a folder's files, by their names relative to it."""
+    """SHA-256 of a folder's files, which must exist, by their names relative to it."""
     hashes = {}
     for name in names:
         with (folder / name).open("rb") as stream:
@@ -218,7 +223,10 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def earlier_files(folder: Path) -> dict[str, str]:
-    """What the last prediction into a folder wrote; empty where none says so."""
+    """Digests of what the last prediction into a folder wrote, by name.
+
+    It is empty where no summary.json says so.
+    """
     path, summary = folder / SUMMARY, None
     if path.is_file():
         with contextlib.suppress(ValueError):  # a person's own file: nothing is ours
@@ -234,7 +242,7 @@ def clear_stale(
 
     Args:
         folder: Nothing outside it is touched, nor what a link in it points to.
-        earlier: Digests by name, from `earlier_files`.
+        earlier: Digests by name, as `earlier_files` gives them.
         kept: Names that stay in any case: they have been written anew.
 
     Returns:

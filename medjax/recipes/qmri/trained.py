@@ -20,7 +20,7 @@ STARTS = (
 
 
 class Trained(NamedTuple):
-    """A network on disk."""
+    """A trained network on disk."""
 
     folder: Path  # of its checkpoints
     stage: str  # the last that was trained
@@ -38,19 +38,20 @@ def find_trained(
     may be chosen, but those of PUQ's regressor are the trained ones.
 
     Args:
-        checkpoint: A run's folder, or that of one of its stages.
-        config: What this run's config says of a network.
+        checkpoint: The folder of a run, or of one of its stages.
+        config: The network that this run's config describes.
         usual: What it would say if nobody had asked for anything: the contrast without
             any argument, and the rest as it is for `config`'s.
-        fit: How the network's images are fitted; see `network_fit`.
+        fit: How the network's images are fitted, see `network_fit`.
 
     Returns:
         The network, and a text for each value of `config` that gave way.
 
     Raises:
-        FileNotFoundError: No checkpoints there, or no manifest beside them.
-        ValueError: A value asked for that is not the network's; a manifest that does
-            not tell what the network is: of another run or version, or damaged.
+        FileNotFoundError: There are no checkpoints, or no manifest beside them.
+        ValueError: A value was asked for that is not the network's; or the manifest
+            does not tell what the network is: it is of another run or version, or
+            damaged.
     """
     folder = _checkpoints(checkpoint)
     stage, definition = _last_start(folder.parent / "manifest.json", config)
