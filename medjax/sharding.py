@@ -60,7 +60,7 @@ def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> Partiti
             dimension that is not divided.
         rules: The mesh axes that each logical name falls on. They may name more than
             `axes` does, and are not compared with any mesh here.
-        name: What an error calls the array.
+        name: What an error calls the array, such as its path in the tree.
 
     Raises:
         ValueError: A logical axis has no rule, or two dimensions fall on one mesh axis.
@@ -151,7 +151,7 @@ def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
     Args:
         batch: A tree of arrays or ShapeDtypeStructs with the sizes of the whole batch,
             over all processes. Scalars are held by every device.
-        mesh: The devices that `rules` divide the rows over.
+        mesh: The devices that the rows are divided over.
         rules: Must name `batch`; its mesh axes must divide the number of rows.
 
     Raises:
@@ -169,7 +169,7 @@ def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
     Args:
         batch: A tree. A NumPy array in it holds this process's rows alone, as many as
             every other process has; a jax array holds the rows of all processes.
-        mesh: The devices that `rules` divide the rows over.
+        mesh: The devices that the rows are divided over.
         rules: Must name `batch`; its mesh axes must divide the rows of all processes.
 
     Raises:

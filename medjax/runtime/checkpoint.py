@@ -60,11 +60,11 @@ def open_checkpoints(
     save under way.
 
     Args:
-        folder: Made, with its parents, if it does not exist.
+        folder: It is made, with its parents, if it does not exist.
         keep: After a save all but the newest `keep` checkpoints are deleted; 1 or more.
 
     Raises:
-        CheckpointError: On leaving, if the save under way failed.
+        CheckpointError: The save under way failed; raised on leaving.
     """
     manager = _manager(folder, max_to_keep=keep, cleanup_tmp_directories=True)
     with _quiet():
@@ -132,14 +132,14 @@ def save(
     """Write a checkpoint; the arrays are copied before it returns, the rest goes on.
 
     Args:
-        manager: What `open_checkpoints` gives; every process must call this.
+        manager: From `open_checkpoints`; every process must call this.
         step: How many steps are done, which names the checkpoint's folder.
         state: The TrainState after these steps. It may be donated to the next step as
             soon as this returns.
         root: The typed key whose fold_in gives each step's key.
         position: JSON text that says where this process's data iterator stands.
-        identity: What JSON can hold of config and data; a run with another one may not
-            resume from here.
+        identity: What of config and data a resume must find unchanged, as JSON can hold
+            it.
         counters: Whole numbers that the loop goes on counting after a resume.
 
     Raises:
@@ -191,15 +191,15 @@ def restore(
     """The newest checkpoint, placed as `abstract` says; None when there is none.
 
     Args:
-        manager: What `open_checkpoints` gives; every process must call this.
+        manager: From `open_checkpoints`; every process must call this.
         abstract: ShapeDtypeStructs with shardings, which may be on another mesh than
             the one that the checkpoint was written from.
         root: Any typed key of the kind that was saved; its numbers do not count.
-        identity: This run's, which must equal the checkpoint's.
+        identity: What this run was given for `save`; the checkpoint must have the same.
 
     Raises:
-        CheckpointError: Config or data differ, each difference is named; or the number
-            of processes does, while their positions in the data differed.
+        CheckpointError: Config or data differ (each difference is named), or the number
+            of processes does where their positions in the data differed.
         ArchitectureError: The arrays differ; each is named.
     """
     step = manager.latest_step()
@@ -259,10 +259,10 @@ def is_finished(
     Args:
         folder: False if it does not exist or holds no whole checkpoint.
         steps: How many steps the run has in all; a checkpoint of more is finished too.
-        identity: This run's, the seed included.
+        identity: What this run gives to `save`, the seed included.
 
     Raises:
-        CheckpointError: It is of another config or data, finished or not.
+        CheckpointError: The checkpoint is of another config or data, finished or not.
     """
     if not pathlib.Path(folder).is_dir():
         return False

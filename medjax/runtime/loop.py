@@ -84,13 +84,13 @@ def train(
     """Run `steps` updates, or what is left of them, and return the last state.
 
     Args:
-        system: Pure functions. Its `init` is called as init(key), or as
-            init(key, params) where `start` gives parameters.
+        system: Pure functions. Its `init` is called as init(key), or as init(key,
+            params) where `start` gives parameters.
         source: Gives iterators of host batches, as a grain IterDataset does; at least
             `steps` batches must come.
-        mesh: Holds all devices of all processes that take part.
-        rules: The mesh axes that each logical axis of `system.axes` falls on; they
-            must name `batch` too.
+        mesh: It must hold all devices of all processes that take part.
+        rules: The mesh axes that each logical axis of `system.axes` falls on; they must
+            name `batch` too.
         steps: How many updates there are in all, those before a resume included. When
             so many are done already, nothing is trained.
         seed: Step i uses fold_in(root, i), where root = fold_in(key(seed),
@@ -114,13 +114,13 @@ def train(
         show: Names of the metrics on the progress line, in this order.
         evaluate: Called with the state after the last step, and as the next two say;
             the scores it returns become a row of eval.jsonl. None evaluates nothing.
-        evaluate_every: Steps between evaluations; 0 leaves the one at the end alone.
+        evaluate_every: Steps between evaluations; 0 leaves only the one at the end.
         evaluate_first: Whether the state before the first step is evaluated too.
 
     Raises:
         NonFiniteStep: See `on_nonfinite`; nothing of that step is saved.
-        CheckpointError: One cannot be written, or the one in `workdir` is of another
-            run.
+        CheckpointError: A checkpoint cannot be written, or that in `workdir` is of
+            another run.
         ArchitectureError: The checkpoint or `start` is of another architecture.
         Interrupted: SIGTERM or SIGINT came, and a checkpoint was written since.
         ValueError: The source ran out of batches.
@@ -252,11 +252,11 @@ def evaluate(
         state: Only its parameters and step need to be there. It is not donated.
         batches: Pairs of a host batch and whatever describes its rows, which is passed
             on. Over several processes each holds the same whole batches.
-        mesh: Holds all devices of all processes that take part.
+        mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on. They must name `batch`,
             and its devices must divide the rows of each batch.
-        seed: The key is fold_in(key(seed), state.step).
-        name: What the progress line begins with.
+        seed: The key of all batches is fold_in(key(seed), state.step).
+        name: The progress line begins with it.
         total: The number of batches, from which the time left is estimated; 0 when it
             is not known, which changes nothing else.
     """

@@ -15,15 +15,15 @@ MOST_LISTED = 20  # arrays named in one error
 
 
 class ArchitectureError(ValueError):
-    """Arrays of another architecture than the one asked for."""
+    """Arrays are of another architecture than the one asked for."""
 
 
 def check_params(found: Params, expected: Params, where: str) -> None:
     """Refuse parameters of another architecture; shapes and dtypes are compared.
 
     Args:
-        found: The parameters at hand, as arrays or ShapeDtypeStructs.
-        expected: Those that the system has, likewise.
+        found: The parameters at hand, as a tree of arrays or ShapeDtypeStructs.
+        expected: The parameters that the system has, as such a tree.
         where: What the error says that `found` comes from, such as a path.
 
     Raises:
@@ -39,7 +39,7 @@ def check_arrays(
 
     Args:
         found: Arrays, ShapeDtypeStructs or what else has shape and dtype, by name.
-        expected: Likewise; the two mappings must have the same names.
+        expected: What they should be, by the same names.
         where: What the error says that `found` comes from, such as a path.
 
     Raises:
@@ -98,7 +98,7 @@ def named(state: Any) -> dict[str, Any]:
 
 
 def unnamed(abstract: TrainState, arrays: Mapping[str, Any], root: Key) -> TrainState:
-    """Undo `named`.
+    """A tree from its arrays by name, the reverse of `named`.
 
     Args:
         abstract: The tree to fill; its dtypes say which arrays are typed keys.
@@ -119,7 +119,7 @@ def differences(found: Any, expected: Any, name: str = "") -> list[str]:
     """Where two JSON values differ: one line each, with both values; [] for none.
 
     Args:
-        found: The checkpoint's value, as JSON gave it.
+        found: The checkpoint's value, as it was read from JSON.
         expected: This run's value; tuples in it count as the lists JSON makes of them.
         name: The dotted path of the two values, which each line begins with.
     """

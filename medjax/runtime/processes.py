@@ -9,7 +9,7 @@ def gather_texts(text: str) -> list[str]:
     """The texts of all processes, in the order of their index; each must call this.
 
     Args:
-        text: This process's, of any length, the empty text included.
+        text: What this process gives, of any length, the empty text included.
     """
     if jax.process_count() == 1:
         return [text]
@@ -22,6 +22,9 @@ def gather_texts(text: str) -> list[str]:
 
 def rows_per_process(batch: int) -> int:
     """How many rows of a batch of all processes each of them makes.
+
+    Args:
+        batch: How many rows all processes make together, a multiple of their number.
 
     Raises:
         ValueError: The processes cannot share the batch equally.

@@ -54,7 +54,8 @@ def compile_by_shape(
     Args:
         function: A pure function of (state, batch, key).
         out_shardings: A tree of shardings for what it returns, or a prefix of it.
-        report: Its `busy` is called during each compilation.
+        report: Told of each compilation by its `busy`, so that a person sees why it
+            takes long.
     """
     jitted = jax.jit(function, donate_argnums=0, out_shardings=out_shardings)
     programs = {}
@@ -120,7 +121,7 @@ def init_state(
         key: A typed key, which is consumed.
         start: Parameters, which are donated, or a function that loads them given the
             tree of their shardings; None draws random ones.
-        shardings: Where the state goes, from `abstract_state`.
+        shardings: Where each array of the state goes, from `abstract_state`.
 
     Raises:
         ArchitectureError: `start` is of another architecture; its arrays are named.

@@ -16,7 +16,7 @@ LIVE_SECONDS = 0.2  # between redraws of a live line
 
 
 class Progress(NamedTuple):
-    """How a loop talks to the person watching it."""
+    """How a loop talks to the person who watches it."""
 
     step: Callable[[int, Mapping[str, Any]], None]  # one finished step and its metrics
     note: Callable[[str], None]  # a line that stays
@@ -33,20 +33,20 @@ def progress(
     stream: TextIO | None = None,
     interval: float = 5.0,
 ) -> Iterator[Progress]:
-    """Report steps `first`..`total`; silent on all processes but the first.
+    """Report steps `first` to `total`; silent on all processes but the first.
 
     Args:
-        name: What runs; each line begins with it.
-        first: How many steps are done already, 0 or more; the rate is measured from
-            the step after it on.
+        name: What runs, such as a stage; each line begins with it.
+        first: How many steps are done already, 0 or more; the rate is measured from the
+            step after it on.
         total: How many steps there are in all, those done included; 0 when that is not
             known, and then no time left is shown.
-        show: The names of the metrics to print, in this order. A metric that is
-            missing or not a single number is left out.
+        show: The names of the metrics to print, in this order. A metric that is missing
+            or not a single number is left out.
         stream: Where the lines go; None is standard error. On a terminal one line is
             redrawn, elsewhere lines follow each other.
-        interval: The least number of seconds between two lines that are not redrawn;
-            0 prints each step. The last step is always printed.
+        interval: The least number of seconds between two lines that are not redrawn; 0
+            prints each step. The last step is always printed.
     """
     out = sys.stderr if stream is None else stream
     silent = jax.process_index() != 0
@@ -125,12 +125,13 @@ def progress_line(
     """`name 12/400 | tau 0.45 | ... | 1.20 s/step | 340 tokens/s | ETA 3:20`.
 
     Args:
-        name: What the line begins with.
-        step: How many steps are done.
+        name: What runs; the line begins with it.
+        step: How many steps are done, 0 or more.
         total: How many there are in all; 0 shows "?" and no time left.
-        metrics: Of that step; "skipped" and "tokens" are shown without being named.
-        show: The names of further metrics, in this order; those that are missing or
-            not a single number are left out.
+        metrics: The step's, by name; "skipped" and "tokens" are shown without being
+            named.
+        show: The names of further metrics, in this order; those that are missing or not
+            a single number are left out.
         seconds: What a step takes; 0 leaves the tokens per second out.
     """
     parts = [f"{name} {step}/{total or '?'}"]

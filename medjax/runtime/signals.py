@@ -10,7 +10,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(SystemExit):
-    """A signal ended the run after its checkpoint; exits with 128 + the signal."""
+    """A signal ended the run after its checkpoint; it exits with 128 + the signal."""
 
 
 @contextmanager

@@ -61,20 +61,21 @@ def run_stages(
     state. Each stage but the first begins from the parameters of the one before.
 
     Args:
-        stages: At least one, in order, with names that differ.
-        mesh: Holds all devices of all processes that take part.
+        stages: At least one, in the order of training, with names that differ.
+        mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on; they must name `batch`.
-        seed: One for all stages; each folds its name in.
+        seed: The same for all stages; each folds its name in.
         workdir: Gets one folder per stage with manifest.json and what `loop.train`
             writes; it is made if it does not exist.
-        checkpoint_every: Steps between checkpoints, see `loop.train`.
+        checkpoint_every: How many steps lie between checkpoints, 1 or more.
         keep: How many checkpoints of each stage stay on disk, 1 or more.
-        on_nonfinite: What a step does that is not finite, see `loop.train`.
+        on_nonfinite: What a step does that is not finite, "stop" or "skip"; see
+            `loop.train`.
         facts: What each manifest holds beside command, versions and devices, such as
             the whole config; as JSON can hold it.
 
     Raises:
-        ValueError: No stages, or what `Stage.check` and `loop.train` raise.
+        ValueError: There are no stages; or what `Stage.check` and `loop.train` raise.
         CheckpointError: A stage in `workdir` is of another config or data.
     """
     if not stages:
@@ -166,6 +167,10 @@ def skipped_steps(stages: Sequence[Stage], *, workdir: str | os.PathLike) -> lis
 
     Steps are skipped where `on_nonfinite` is "skip"; those skipped before a resume
     count too.
+
+    Args:
+        stages: The stages of the run; one that has not begun gives no line.
+        workdir: The folder that `run_stages` was given.
     """
     lines = []
     for stage in stages:
@@ -183,8 +188,9 @@ def mean_scores(results: Results, folder: pathlib.Path) -> dict[str, float]:
     """The mean of each per-example metric over all examples; {} without batches.
 
     Args:
-        results: Of each batch; its metrics are arrays with one entry an example.
-        folder: Not used: nothing is written.
+        results: (predictions, metrics, records) of each batch; metrics are arrays with
+            one entry an example.
+        folder: It is not read, and nothing is written.
     """
     del folder
     means: dict[str, masked.Mean] = {}
@@ -213,10 +219,11 @@ def evaluate_checkpoint(
             name is taken; or else whatever `load` reads, which counts as step 0.
         load: A function of a folder and a tree of shardings that reads pretrained
             weights.
-        mesh: Holds all devices of all processes that take part.
+        mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on; they must name `batch`.
-        seed: Gives the evaluation's key, see `loop.evaluate`.
-        workdir: Gets <stage's name>/eval/<step>/, if the stage's score writes there.
+        seed: Decides the evaluation's key, see `loop.evaluate`.
+        workdir: The folder in which the stage's score may write NAME/eval/STEP/, NAME
+            being the stage's.
 
     Raises:
         FileNotFoundError: `path` is no folder, or holds no whole checkpoint.

@@ -41,8 +41,8 @@ def metrics_writer(
     process 0 writes.
 
     Args:
-        folder: Made, with its parents, if it does not exist.
-        name: Of the file, without its ending, and of its part of tensorboard/.
+        folder: It is made, with its parents, if it does not exist.
+        name: The name of the file without its ending, and of its part of tensorboard/.
         restored_step: The step that a resume goes on from, 0 at the start. Rows after
             it were written by steps that will be repeated, and are cut away first.
     """
@@ -97,8 +97,8 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Write text (UTF-8) or bytes under a temporary name, then rename the file.
 
     Args:
-        path: In a folder that exists; a file there is replaced.
-        content: All of the file's new content.
+        path: A file in a folder that exists; what lies there is replaced.
+        content: All that the file will hold.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -116,7 +116,7 @@ def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
     The file is a list with one record per start. Only process 0 writes.
 
     Args:
-        workdir: Made, with its parents, if it does not exist.
+        workdir: It is made, with its parents, if it does not exist.
         facts: What the record holds beside command, time, git commit, versions and
             devices, such as the config. What JSON cannot hold is written as its text.
     """
