@@ -75,7 +75,12 @@ class Draw(NamedTuple, Generic[RecordT]):
 
 
 def shuffled(count: int, seed: int) -> grain.MapDataset:
-    """Indices below `count`, in a new order each epoch, without end."""
+    """Indices below `count`, in a new order each epoch, without end.
+
+    Args:
+        count: How many there are, 1 or more.
+        seed: Decides the orders; equal seeds give equal ones.
+    """
     return grain.MapDataset.range(count).shuffle(seed=seed).repeat()
 
 
@@ -93,12 +98,12 @@ def stream(
     Its iterator has `get_state` and `set_state`.
 
     Args:
-        order: pictures by the index of their draw, see `shuffled`.
-        draw: makes a sample of an index and a picture's number.
-        collate: makes a batch of samples.
-        batch: samples of this host alone, not of all hosts together.
-        process_index: the number i of this host, from 0.
-        process_count: the number n of hosts, each of which sees other draws.
+        order: The picture of each draw, by the draw's index; see `shuffled`.
+        draw: (index of the draw, number of the picture) -> a sample.
+        collate: Makes a batch of `batch` samples.
+        batch: How many samples of a batch come from this host, 1 or more.
+        process_index: The number i of this host, from 0.
+        process_count: The number n of hosts, each of which sees other draws.
     """
     draws = order.map_with_index(draw)[process_index::process_count]
     batches = draws.batch(batch, drop_remainder=True, batch_fn=collate)
@@ -116,9 +121,9 @@ def find_drawn(
     A batch holds arrays only; the rest of a sample is drawn again from its index.
 
     Args:
-        draw: gives for an index what the stream drew there.
-        questions: how many the stream asks about each picture; draw i has the sample
-            ids from i * questions on.
+        draw: Gives for an index what the stream drew there.
+        questions: How many the stream asks about each picture, 1 or more; draw i has
+            the sample ids from i * questions on.
     """
 
     def find(sample_ids: Sequence[int]) -> list[RecordT]:
@@ -137,7 +142,13 @@ def find_drawn(
 def choose(
     count: int, wanted: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "wanted"]:
-    """`wanted` of `count` things, without repetition while there are enough."""
+    """`wanted` of `count` things, without repetition while there are enough.
+
+    Args:
+        count: How many there are, 1 or more.
+        wanted: How many are chosen, 0 or more. Beyond `count` they are drawn evenly.
+        rng: Gives a permutation, and then the numbers beyond `count`.
+    """
     chosen = rng.permutation(count)[:wanted]
     if count < wanted:
         chosen = np.concatenate([chosen, rng.integers(count, size=wanted - count)])
@@ -147,7 +158,14 @@ def choose(
 def evaluation_order(
     count: int, *, seed: int, limit: int | None
 ) -> Int[np.ndarray, "count"]:
-    """All pictures in turn; where only some will be asked about, in a random order."""
+    """All pictures in turn; where only some will be asked about, in a random order.
+
+    Args:
+        count: How many pictures there are, 0 or more.
+        seed: Decides the random order; it is not read without a limit.
+        limit: How many questions will be asked; None asks all. Its number does not
+            matter.
+    """
     order = np.arange(count)
     return order if limit is None else np.random.default_rng(seed).permutation(order)
 
@@ -157,7 +175,12 @@ def rows_of(
 ) -> Iterator[tuple[list[int], int]]:
     """Targets 0 ... count - 1 (at most `left`) in rows of Q, and how many are new.
 
-    The last row is filled with its last target. With `left` None there is no bound.
+    The last row is filled with its last target.
+
+    Args:
+        count: How many targets there are; 0 gives no rows.
+        questions: Q, 1 or more.
+        left: How many may be asked at most, 0 or more; None is no bound.
     """
     everyone = list(range(count if left is None else min(count, left)))
     for start in range(0, len(everyone), questions):
@@ -171,7 +194,15 @@ def gather(
     *,
     batch: int,
 ) -> Iterator[tuple[BatchT, list[RecordT]]]:
-    """Batches, each with the records of its valid rows; the last one is filled up."""
+    """Batches, each with the records of its valid rows.
+
+    The last one is filled up with copies of its last draw that are not valid.
+
+    Args:
+        draws: They are taken one after the other; none gives no batch.
+        collate: Makes a batch of `batch` draws.
+        batch: How many draws a batch has, 1 or more.
+    """
     waiting: list[Draw[RecordT]] = []
     for draw in draws:
         waiting.append(draw)
@@ -185,7 +216,7 @@ def gather(
 
 
 class Rows(NamedTuple):
-    """What batches of every kind hold; N = B * Q."""
+    """The arrays that batches of every kind hold; N = B * Q."""
 
     prompt: Prompt
     valid: Bool[np.ndarray, "N"]
@@ -195,7 +226,12 @@ class Rows(NamedTuple):
 
 
 def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
-    """B pictures of Q questions each as arrays."""
+    """B pictures of Q questions each as arrays.
+
+    Args:
+        draws: At least one, all with equally many questions.
+        encoding: How they become arrays; what none of its buckets holds is an error.
+    """
     records = [record for draw in draws for record in draw.records]
     origins = [draw.records[0].slice_id for draw in draws]
     prompt = build_prompt(
@@ -226,13 +262,13 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
 def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """A grey image in red; green tells the column, blue the row, from 0 to 255.
 
-    Rotary embeddings are relative: where in the image a patch lies, a pretrained
-    policy has learnt to infer and one that starts from nothing would have to, in
-    minutes. So it is told (CoordConv, Liu et al. 2018), by the one free input that the
-    architecture has: the colours of a grey image.
+    Rotary embeddings are relative: where in the image a patch lies, a pretrained policy
+    has learnt to infer and one that starts from nothing would have to, in minutes. So
+    it is told (CoordConv, Liu et al. 2018), by the one free input that the architecture
+    has: the colours of a grey image.
 
     Raises:
-        ValueError: the image is coloured.
+        ValueError: The image is coloured.
     """
     if (image != image[..., :1]).any():
         raise ValueError("ramps take the place of colours: set data.ramps=False here")

@@ -18,12 +18,12 @@ def find_list(path: str | os.PathLike[str], suffix: str) -> Path:
     """The file that lists the images: `path` itself, or the only one in that folder.
 
     Args:
-        path: a file, which may have any name, or a folder.
-        suffix: in a folder, the ending that exactly one file must have, as ".csv".
+        path: A file, which may have any name, or a folder.
+        suffix: The ending that exactly one file of a folder must have, such as ".csv".
 
     Raises:
-        FileNotFoundError: there is neither file nor folder.
-        ValueError: the folder holds no such file, or several.
+        FileNotFoundError: There is neither a file nor a folder.
+        ValueError: The folder holds no such file, or several.
     """
     path = Path(path)
     if path.is_dir():
@@ -44,7 +44,9 @@ def find_list(path: str | os.PathLike[str], suffix: str) -> Path:
 def image_size(path: Path, origin: str) -> tuple[int, int]:
     """(height, width) as shown, without decoding the pixels.
 
-    `origin` is what an error calls the line that names the image.
+    Args:
+        path: A PNG or JPEG file.
+        origin: What an error calls the line that names the image.
     """
     if not path.exists():
         raise FileNotFoundError(
@@ -61,7 +63,15 @@ def image_size(path: Path, origin: str) -> tuple[int, int]:
 
 
 def read_image(path: Path, origin: str) -> UInt8[np.ndarray, "h w 3"]:
-    """An image as RGB; 16-bit greys are stretched from their own minimum to maximum."""
+    """An image as RGB; 16-bit greys are stretched from their own minimum to maximum.
+
+    Args:
+        path: A PNG or JPEG file.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: The file is no whole image; the message names it and the line.
+    """
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened) if _orientation(opened) else opened
@@ -78,12 +88,12 @@ def groups_to_test(keys: Sequence[str], *, test_share: float, seed: int) -> set[
     The order of the keys and how often each occurs do not matter.
 
     Args:
-        keys: the patient, or else the image, of each line.
-        test_share: this share of the different keys, rounded up, is tested.
-        seed: goes into the hash, so that another seed chooses others.
+        keys: The patient, or else the image, of each line.
+        test_share: The share of the different keys that is tested, 0 to 1, rounded up.
+        seed: Goes into the hash, so that another seed chooses others.
 
     Raises:
-        ValueError: one of the two parts would be empty.
+        ValueError: One of the two parts would be empty.
     """
 
     def rank(key: str) -> str:

@@ -11,13 +11,13 @@ def read_json(path: Path, *, expected: str) -> Any:  # noqa: ANN401
     A byte order mark, as some editors put in front, is let pass.
 
     Args:
-        path: the file, whatever its name ends with.
-        expected: what an error says that the file should hold; nothing is checked
+        path: A file of any name.
+        expected: What an error says that the file should hold; nothing is checked
             against it here.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: anything else; the message names the file.
+        FileNotFoundError: There is no such file.
+        ValueError: The content is no such JSON; the message names the file.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -31,10 +31,10 @@ def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> 
     A view that is the same at every draw is taken once, and its images are not read.
 
     Args:
-        views: the training part, whose boxes the baselines may know.
-        geometry: how images are shown; boxes are in pixels of the shown image.
-        seed: decides how views are moved, together with the view and the draw.
-        draws: how often each view is looked at.
+        views: The training part, whose boxes the baselines may know; at least one box.
+        geometry: How images are shown; boxes are in pixels of the shown image.
+        seed: Decides how views are moved, together with the view and the draw.
+        draws: How often each view is looked at, 1 or more.
     """
     rows = []
     for index in range(views.count):
@@ -59,7 +59,7 @@ def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> 
 
 
 def record_targets(records: Sequence[Record]) -> Targets:
-    """The targets of an evaluation, in the order of its records."""
+    """The targets of an evaluation, one or more, in the order of its records."""
     return _targets([(r.structure, r.plane, r.position, r.box) for r in records])
 
 

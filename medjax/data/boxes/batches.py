@@ -64,15 +64,17 @@ def train_batches(
     host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and question.
 
     Args:
-        views: the training part; every view is shown once an epoch.
-        encoding: how they become arrays. Its Q structures of a view are asked for
+        views: The training part; every view is shown once an epoch.
+        encoding: How they become arrays. Its Q structures of a view are asked for
             without repetition while there are enough.
-        batch: views in a batch of this host, whose arrays have `batch` * Q rows.
-        seed: decides the order, how views are moved, and what is asked.
-        loose: (low, high) factor by which boxes of the supervised answers are enlarged,
-            as coarse labels are; the rewards' targets stay tight. None: tight answers.
-        process_index: the number of this host, from 0.
-        process_count: how many hosts share the draws.
+        batch: How many views a batch of this host has; its arrays have `batch` * Q
+            rows.
+        seed: Decides the order, how views are moved, and what is asked.
+        loose: (low, high) factor, 1 or more, by which boxes of the supervised answers
+            are enlarged, as coarse labels are; the rewards' targets stay tight. None
+            leaves answers tight.
+        process_index: The number of this host, from 0.
+        process_count: How many hosts share the draws, 1 or more.
     """
 
     def draw(index: int, view: int) -> Draw[Record]:
@@ -92,7 +94,12 @@ def train_batches(
 def find_records(
     views: Views, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[Record]]:
-    """A function from training sample ids to their records; see `find_drawn`."""
+    """A function from training sample ids to their records; see `find_drawn`.
+
+    Args:
+        views: The training part that `train_batches` had; `encoding` and `seed` must be
+            those that it had, too.
+    """
     order = shuffled(views.count, seed)
 
     def draw(index: int) -> Draw[Record]:
@@ -113,8 +120,16 @@ def eval_batches(
     """Every question of every view, once, with the records of the valid rows in order.
 
     A view is drawn from (seed, its index), so a moved test is the same each time. Rows
-    that only fill the last batch, or the last questions of a view, are not valid. With
-    `limit` views come in a fixed random order and end after so many questions.
+    that only fill the last batch, or the last questions of a view, are not valid.
+
+    Args:
+        views: The part that is tested.
+        encoding: How they become arrays; a view with more than its Q structures takes
+            several rows of Q.
+        batch: How many rows of Q questions a batch has, 1 or more.
+        seed: Decides how views are moved, and their order under `limit`.
+        limit: Views come in a random but fixed order, and end after so many questions.
+            None asks all, in the order of the views.
     """
 
     def everything() -> Iterator[Draw[Record]]:
@@ -137,7 +152,16 @@ def ask(
     encoding: Encoding,
     loose: tuple[float, float] | None,
 ) -> Draw[Record]:
-    """Choose Q structures of a view, without repetition while there are enough."""
+    """Choose Q structures of a view, without repetition while there are enough.
+
+    Args:
+        view: It shows at least one structure.
+        index: The number of the draw, from which the sample ids follow.
+        rng: Decides structures, phrasings and, with `loose`, the enlarged boxes.
+        encoding: How the view becomes arrays, and Q.
+        loose: (low, high) factor by which the answers' boxes are enlarged; None leaves
+            them.
+    """
     wanted = encoding.questions
     chosen = choose(len(view.names), wanted, rng)
     ids = range(index * wanted, (index + 1) * wanted)
@@ -157,7 +181,7 @@ def ask(
 
 
 def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
-    """B views of Q questions each as one batch; N = B * Q."""
+    """B views of Q questions each as one batch of N = B * Q rows."""
     rows = encode_rows(draws, encoding)
     boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())

@@ -46,13 +46,13 @@ def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
     """Read and check a JSONL file, or a folder that holds one; see the module.
 
     Args:
-        path: the file or its folder.
-        geometry: how images are shown, to which boxes in the frame "resized" refer.
+        path: A JSONL file of any name, or a folder with one file that ends in .jsonl.
+        geometry: How images are shown, to which boxes in the frame "resized" refer.
 
     Raises:
-        FileNotFoundError: no such file, or an image is missing.
-        ValueError: anything else wrong with a line or its image; the message names the
-            file and line, what was found, what was expected and the way out.
+        FileNotFoundError: There is no such file, or an image is missing.
+        ValueError: Anything else is wrong with a line or its image; the message names
+            the file and line, what was found, what was expected and the way out.
     """
     path = find_list(path, ".jsonl")
     rows: list[Row] = []
@@ -91,8 +91,15 @@ def split_rows(
 ) -> list[Row]:
     """The rows of "train" or "test", no patient (or else no image) being in both.
 
-    Groups are ordered by a hash of their name and the seed; the first `test_share` of
-    them are the test, see `groups_to_test`.
+    Args:
+        rows: From `load_rows`; all name a patient or none does.
+        part: Which of the two is returned, "train" or "test".
+        test_share: The share of patients (or images) to test on, 0 to 1, rounded up.
+        seed: Another one chooses other patients; see `groups_to_test`.
+
+    Raises:
+        ValueError: Some rows alone name a patient, the part is unknown, or one part is
+            empty.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part={part!r}: expected 'train' or 'test'")
@@ -112,7 +119,11 @@ def split_rows(
 
 
 def row_views(rows: Sequence[Row]) -> Views:
-    """Views of a user's images: all questions about the same images are one view."""
+    """Views of a user's images: all questions about the same images are one view.
+
+    Args:
+        rows: From `load_rows`, one or more. Images are read when a view is drawn.
+    """
     groups: dict[tuple[Path, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.images, []).append(row)

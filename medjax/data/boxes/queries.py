@@ -15,10 +15,16 @@ NUM_PHRASINGS = len(_PHRASINGS)
 
 
 def phrasings(name: str, *, plane: str, modality: str, count: int) -> tuple[str, ...]:
-    """The first `count` ways to ask for a structure, of eight.
+    """The first `count` ways to ask for a structure, of eight, the shortest first.
 
     >>> phrasings("left insula", plane="axial", modality="MR", count=4)[-1]
     'Find the left insula in this axial MR image.'
+
+    Args:
+        name: The structure.
+        plane: The slice's plane, such as "axial".
+        modality: What the pictures are called, such as "MR".
+        count: How many ways, from 1 to 8; other numbers are a ValueError.
     """
     if not 1 <= count <= NUM_PHRASINGS:
         raise ValueError(f"{count} phrasings: there are 1 to {NUM_PHRASINGS}")

@@ -55,9 +55,14 @@ class Look(NamedTuple):
 def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, "S"]:
     """Which structures `split` keeps from training.
 
-    `side`: one side of every pair, half of them left. `structure`: a tenth, both sides;
-    unions, which would show their members, are left to training neither. Of `slices`
-    and `moved` it is none.
+    `side`: one side of every pair, half of them left. `structure`: a tenth, one at
+    least, with both sides; a union, which would show its members, is not among them,
+    and `atlas_views` asks for none. Of `slices` and `moved` it is none.
+
+    Args:
+        names: The S structures that may be asked for.
+        split: One of `SPLITS`.
+        seed: Decides which structures these are, 0 or more.
     """
     held = np.zeros(len(names), bool)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
@@ -92,19 +97,20 @@ def atlas_views(
     training; evaluation gives each index a generator of its own, so the test is fixed.
 
     Args:
-        atlas: slices and structures; those not in `names` are not asked for.
-        names: as in the atlas. The split may hold some of them back, see the module.
-        modality: what questions call the pictures, such as "CT".
-        split: one of `SPLITS`; the module says what each holds back.
+        atlas: Slices and structures; those not in `names` are not asked for.
+        names: Structures by the atlas's names. The split may hold some of them back.
+        modality: What questions call the pictures, such as "CT".
+        split: One of `SPLITS`; the module says what each holds back.
         part: "train" or "test"; only training pictures are ever mirrored.
-        look: how slices are shown. Structures are asked for where they are shown whole,
-            and their boxes have sides of `min_side` pixels.
-        seed: chooses the structures that `side` and `structure` hold back.
+        look: How slices are shown. Structures are asked for where they are shown whole,
+            and their boxes have sides of `min_side` pixels or more.
+        seed: Decides which structures `side` and `structure` hold back, 0 or more.
 
     Raises:
-        ValueError: an unknown split, part or structure, or nothing left to ask for;
-            `mirror` with the `side` split, which it would give away; a validation part
-            of `side` or `structure`, which would ask for what the test holds back.
+        ValueError: The split or part is unknown, or nothing is left to ask for;
+            `mirror` comes with the `side` split, which it would give away; or a
+            validation part is wanted of `side` or `structure`, which would ask for what
+            the test holds back.
     """
     _check(split, part, look)
     if split == "structure":

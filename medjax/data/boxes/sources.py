@@ -37,34 +37,37 @@ def load_parts(
     geometry: Geometry,
     volumes: Mapping[str, Volume] = VOLUMES,
 ) -> Parts[Views]:
-    """The two parts of a source.
+    """The training and the test part of a source.
 
     Args:
-        source: a name of `volumes` (slices with boxes, from data packs), "synthetic"
+        source: A name of `volumes` (slices with boxes, from data packs), "synthetic"
             (shapes drawn here), or the path of a JSONL file or its folder.
-        seed: of what a split draws; a user's data is split by it too.
-        size: (height, width) in pixels of pictures of a volume and of drawn ones; a
+        seed: Decides which structures, or which of a user's patients, a split tests on.
+        size: (height, width) in pixels of the pictures of a volume and of drawn ones; a
             user's pictures have their own.
-        split: of a volume's slices, one of `slices.SPLITS`.
-        structures: of a volume, a word that it knows ("all", and of the brain "aal",
-            "clear" and "unions"), or names.
-        field: mm that the shorter side of a volume's picture shows.
-        min_side: pixels of the picture; of a volume, structures whose box has a shorter
-            side are not asked for.
-        shift: pictures of the `moved` split move by at most so much of a side.
-        scale: (low, high) factor by which they are larger.
-        phrasings: how many ways of asking are in use, 1 to 8, the shortest first.
-        mirror: flip half of the training pictures, exchanging the sides' names. Nothing
-            is flipped of a volume whose mirror image would be another body.
-        test: part to test on, "test", or "val" of a volume or of drawn shapes, to
+        split: How a volume's slices are split, one of `slices.SPLITS`.
+        structures: Which structures of a volume are asked for: a word that it knows
+            ("all", and of the brain "aal", "clear" and "unions"), or names.
+        field: How many mm the shorter side of a volume's picture shows, above 0.
+        min_side: Structures of a volume whose box has a shorter side, in pixels of the
+            picture, are not asked for.
+        shift: Pictures of the `moved` split move by at most so much of a side, both
+            ways.
+        scale: (low, high) factor by which the content of a `moved` picture is enlarged.
+        phrasings: How many ways of asking are in use, 1 to 8, the shortest first.
+        mirror: Whether half of the training pictures are flipped, exchanging the sides'
+            names. Nothing is flipped of a volume whose mirror image would be another
+            body.
+        test: The part to test on: "test", or "val" of a volume or of drawn shapes, to
             choose settings by.
-        test_share: share of a user's patients (or images) to test on, 0 to 1.
-        geometry: how images are cut, which a user's boxes may be measured in.
-        volumes: those known by name; yours may be among them.
+        test_share: The share of a user's patients (or images) to test on, 0 to 1.
+        geometry: How images are cut, which a user's boxes may be measured in.
+        volumes: The volumes known by name; yours may be among them.
 
     Raises:
-        FileNotFoundError: the source is neither a name nor a path.
-        ValueError: "val" of a user's data; what `atlas_views` or `load_rows` refuse.
+        FileNotFoundError: The source is neither a name nor a path.
+        ValueError: "val" is wanted of a user's data; or what `atlas_views`,
+            `synthetic_views` or `load_rows` refuse.
     """
     shown = (int(size[0]), int(size[1]))
     if source == _SYNTHETIC:

@@ -25,13 +25,14 @@ def synthetic_views(
     """`count` pictures of four shapes each on a noisy background, new at every draw.
 
     Args:
-        count: how many views an epoch has; their pictures never repeat.
+        count: How many views an epoch has, 1 or more; their pictures never repeat.
         size: (height, width) in pixels, each 32 or more.
         part: "train", "val" or "test": equal generators draw other pictures in each.
-        num_phrasings: ways of asking in use, see `phrasings`.
+        num_phrasings: How many ways of asking are in use, 1 to 8, the shortest first.
 
     Raises:
-        ValueError: an unknown part, or a size below 32 pixels.
+        ValueError: The part is unknown, a side is below 32 pixels, or there are not so
+            many phrasings.
     """
     check_drawing(size, part)
     questions = {

@@ -52,10 +52,11 @@ def loosen_box(
     leave: what a hurried reader draws.
 
     Args:
-        box: edges (x1, y1, x2, y2) in pixels.
+        box: Its edges (x1, y1, x2, y2) in pixels, inside the image.
         size: (height, width) of the image, in the same pixels.
-        rng: gives four numbers: two factors, then two places.
-        factors: the lowest and the highest factor, 1 or more.
+        rng: Gives four numbers: two factors, then two places.
+        factors: The lowest and the highest factor, 1 or more; 1 and 1 leave the box as
+            it is.
     """
     corner, extent = box[:2], box[2:] - box[:2]
     larger = extent * rng.uniform(*factors, 2)

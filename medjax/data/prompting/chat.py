@@ -40,11 +40,12 @@ def named_style(*, system: str, suffix: str, answer: str) -> Style:
     """The words around a question about boxes as a config names them.
 
     Args:
-        system: what the system turn says: "auto" is `SYSTEM`, empty leaves the turn
-            out, anything else is your own text.
-        suffix: what follows every question: "auto" is `INSTRUCTION`, empty is nothing,
-            anything else is your own text.
-        answer: the form of the answers, "list" as `INSTRUCTION` shows it, or "object".
+        system: What the system turn says: "auto" stands for `SYSTEM`, "" leaves the
+            turn out, anything else is your own text.
+        suffix: What follows every question: "auto" stands for `INSTRUCTION`, "" for
+            nothing, anything else is your own text.
+        answer: The form of the answers, "list" as `INSTRUCTION` shows it, or "object";
+            a run about classes has forms of its own. It is not checked here.
     """
     return Style(
         system=(SYSTEM if system == AUTO else system) or None,
@@ -62,7 +63,11 @@ class Tokens(NamedTuple):
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
-    """Ids of the special tokens; a tokenizer without one of them is an error."""
+    """Ids of the special tokens that prompts are made of.
+
+    Raises:
+        ValueError: The tokenizer lacks one of them; it is named.
+    """
     names = ("<|image_pad|>", "<|im_end|>", "<|endoftext|>")
     needed = (*names, "<|im_start|>", "<|vision_start|>", "<|vision_end|>")
     # Not get_vocab(), which copies 150,000 entries at each call.
@@ -83,7 +88,13 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
 def prompt_text(
     questions: Sequence[str], *, images: int, style: Style
 ) -> tuple[str, list[str]]:
-    """The context's text and that of each question, one `<|image_pad|>` an image."""
+    """The context's text and that of each question, one `<|image_pad|>` an image.
+
+    Args:
+        questions: What is asked, without the style's suffix.
+        images: How many images the context has, 0 or more.
+        style: The words around each question; its `answer` is not read.
+    """
     system, user = "", "<|im_start|>user\n"
     if style.system is not None:
         system = f"<|im_start|>system\n{style.system}<|im_end|>"
@@ -127,7 +138,13 @@ def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
 def longest_answers(
     names: Sequence[str], *, sizes: Sequence[tuple[int, int]], style: str
 ) -> tuple[str, ...]:
-    """The longest right answer about each structure in images shown at `sizes`."""
+    """The longest right answer about each structure in images shown at `sizes`.
+
+    Args:
+        names: The structures.
+        sizes: (height, width) in pixels of images as they are shown, at least one.
+        style: The form of the answers, "list" or "object".
+    """
     height, width = (max(size[a] for size in sizes) for a in (0, 1))
     box = (width, height, width, height)
     return tuple(answer_text(box, name, style=style) for name in names)
@@ -147,7 +164,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 
 
 def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) -> int:
-    """Tokens of the longest of `answers`, stop token included.
+    """Tokens of the longest of one or more `answers`, stop token included.
 
     The bound on generation must not be below it: no answer could earn a reward.
     """

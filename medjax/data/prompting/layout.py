@@ -21,7 +21,7 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 class Geometry(NamedTuple):
-    """How images are cut; the vision tower's numbers, and the bounds of their size."""
+    """How images are cut: the vision tower's numbers, and bounds of an image's size."""
 
     patch: int  # pixels
     merge: int  # patches a side of a feature
@@ -60,7 +60,10 @@ class Patches(NamedTuple):
 
 
 def shown_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
-    """(height, width) at which an image of `size` is shown to the policy."""
+    """(height, width) at which an image of `size` is shown to the policy, in pixels.
+
+    Both are multiples of `geometry.factor`; see `smart_resize` for sizes it refuses.
+    """
     return smart_resize(
         *size,
         factor=geometry.factor,
@@ -72,7 +75,10 @@ def shown_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
 def resize_image(
     image: UInt8[np.ndarray, "a b 3"], geometry: Geometry
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The image at its shown size: PIL's antialiased bicubic on uint8."""
+    """The image at its shown size: PIL's antialiased bicubic on uint8.
+
+    An image that has this size is returned as it is.
+    """
     height, width = shown_size(image.shape[:2], geometry)
     if (height, width) == image.shape[:2]:
         return image
@@ -91,6 +97,9 @@ def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patche
 
     Windows and the features in them are in row-major order, as are the merge x merge
     patches of a feature; a patch is (C, T, p, p).
+
+    Raises:
+        ValueError: A side is no multiple of `geometry.factor`.
     """
     height, width = image.shape[:2]
     if height % geometry.factor or width % geometry.factor:
@@ -141,10 +150,11 @@ def pack_images(
     """Shown images of B contexts as arrays; slots without an image are masked.
 
     Args:
-        images: of each context, at most `slots` images as shown, see `resize_image`.
-        geometry: how the vision tower cuts them.
+        images: The images of each of B contexts as they are shown, see `resize_image`;
+            at most `slots` each, and perhaps none.
+        geometry: How the vision tower cuts images.
         windows: W, to which each image is padded; none may have more.
-        slots: K, the images that a context has room for.
+        slots: K, the number of images that a context has room for.
     """
     length = windows * geometry.window_patches
     width = 3 * geometry.temporal * geometry.patch**2
@@ -174,12 +184,13 @@ def mrope_positions(
     of the first generated token; with images it is not the number of tokens.
 
     Args:
-        tokens: a row with each image token repeated once a feature.
+        tokens: A row with each image token repeated once a feature.
         grids: (H, W) in features of each image, in the order of the row.
-        image_token: the id that stands for a feature.
+        image_token: The id of the token that stands for a feature.
 
     Raises:
-        ValueError: the row has another number of image tokens than the grids.
+        ValueError: The row has another number of image tokens than the grids have
+            features.
     """
     positions = np.empty((len(tokens), 3), np.int32)
     image_at = np.flatnonzero(tokens == image_token)

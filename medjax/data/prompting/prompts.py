@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Buckets(NamedTuple):
-    """Sizes that arrays are padded to, each a set of increasing ones."""
+    """Sizes that arrays are padded to, rising for each."""
 
     windows: tuple[int, ...]  # of an image; P = windows * S
     context: tuple[int, ...]  # tokens
@@ -40,7 +40,16 @@ class Buckets(NamedTuple):
 
 
 def bucket(count: int, sizes: Sequence[int], what: str) -> int:
-    """The smallest size that holds `count`; none does: an error naming `what`."""
+    """The smallest size that holds `count`.
+
+    Args:
+        count: How many there are to hold, 0 or more.
+        sizes: The sizes to choose from, rising, at least one.
+        what: What an error calls that which does not fit.
+
+    Raises:
+        ValueError: No size holds so many.
+    """
     for size in sizes:
         if count <= size:
             return size
@@ -64,18 +73,18 @@ def build_prompt(
     """B contexts with Q questions each as one `Prompt` of NumPy arrays.
 
     Args:
-        tokenizer: must have the special tokens of the Qwen2.5-VL family.
-        images: of each context its images as shown, see `resize_image`.
-        questions: of each context its Q questions, the same number for all.
-        origins: what errors call each context.
-        style: the words around each question; its `answer` is not read here.
-        geometry: how the vision tower cuts images; it must fit the policy.
-        buckets: sizes to pad to; each array takes the smallest that holds the batch.
+        tokenizer: It must have the special tokens of the Qwen2.5-VL family.
+        images: The images of each of B contexts as they are shown, see `resize_image`.
+        questions: The Q questions of each context, the same number for all, 1 or more.
+        origins: What errors call each of the B contexts.
+        style: The words around each question; its `answer` is not read here.
+        geometry: How the vision tower cuts images; it must be the policy's.
+        buckets: Sizes to pad to; each array takes the smallest that holds the batch.
         slots: K, the most images that a context has; those left over are masked.
 
     Raises:
-        ValueError: more images than slots, a size that no bucket holds, or a question
-            with an image token in it; the message names the context.
+        ValueError: There are more images than slots, no bucket holds a size, or a
+            question has an image token in it; the message names the context.
     """
     ids = special_tokens(tokenizer)
     sizes = [[image.shape[:2] for image in row] for row in images]
@@ -110,7 +119,13 @@ def build_prompt(
 
 
 def check_features(tokens: int, features: int, origin: str) -> None:
-    """Raise ValueError unless each image token has its feature."""
+    """Raise ValueError unless each image token has its feature.
+
+    Args:
+        tokens: How many image tokens there are.
+        features: How many features there are.
+        origin: What the error calls the prompt.
+    """
     if tokens != features:
         raise ValueError(
             f"{origin}: {tokens} image tokens for {features} image features; a "
@@ -125,7 +140,21 @@ def answer_rows(
     origins: Sequence[str],
     lengths: Sequence[int],
 ) -> tuple[Int[np.ndarray, "N T"], Bool[np.ndarray, "N T"]]:
-    """Answers and their stop token, padded on the right to a size of `lengths`."""
+    """Answers and their stop token, padded on the right to a size of `lengths`.
+
+    Args:
+        tokenizer: It must have the special tokens of the Qwen2.5-VL family.
+        texts: The N answers, at least one.
+        origins: What an error calls each answer.
+        lengths: The sizes T to choose from, rising; the smallest that holds all is
+            taken.
+
+    Returns:
+        Token ids, and a mask that is True up to and including the stop token.
+
+    Raises:
+        ValueError: No size holds the longest answer.
+    """
     ids = special_tokens(tokenizer)
     rows = [[*encode(tokenizer, text), ids.stop] for text in texts]
     longest = max(range(len(rows)), key=lambda n: len(rows[n]))
@@ -151,14 +180,15 @@ def plan_buckets(
     """One size each that holds everything, rounded up to `multiple` tokens.
 
     Args:
-        tokenizer: the policy's own, since it decides how many tokens a text has.
-        texts: every question that can be asked, without the style's suffix.
-        answers: those among which the longest right one is; its stop token is added.
-        sizes: every (height, width) at which an image is shown, see `shown_size`.
-        style: the words around each question.
-        geometry: decides how many tokens and windows an image has.
+        tokenizer: The policy's own, since it decides how many tokens a text has.
+        texts: Every question that can be asked, without the style's suffix; at least
+            one.
+        answers: Right answers, the longest among them; the stop token is added here.
+        sizes: Every (height, width) at which an image is shown, see `shown_size`.
+        style: The words around each question.
+        geometry: Decides how many tokens and windows an image has.
         slots: K, the most images that a context has.
-        multiple: every number of tokens is rounded up to a multiple of this.
+        multiple: Every number of tokens is rounded up to a multiple of this, 1 or more.
     """
     context, questions = prompt_text(tuple(texts), images=slots, style=style)
     tokens = max(h * w // geometry.factor**2 for h, w in sizes)

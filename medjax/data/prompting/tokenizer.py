@@ -111,15 +111,15 @@ def train_tokenizer(
     """Train a small tokenizer; the same corpus gives the same one.
 
     Args:
-        corpus: texts to learn merges from, in any order; a piece that occurs once is
+        corpus: Texts to learn merges from, in any order; a piece that occurs once is
             not learnt.
-        vocab_size: most ids in all: 256 bytes, merges, 22 added tokens, `extra_tokens`.
-            There are fewer where the corpus runs out of pieces.
-        extra_tokens: further texts to hold as one token, such as ANSWER_TAGS, which
+        vocab_size: The most ids in all: 256 bytes, merges, 22 added tokens,
+            `extra_tokens`. There are fewer where the corpus runs out of pieces.
+        extra_tokens: Further texts to hold as one token, such as ANSWER_TAGS, which
             makes a tiny policy's answers shorter. They are not special.
 
     Raises:
-        ValueError: no room for the bytes and the added tokens.
+        ValueError: There is no room for the bytes and the added tokens.
     """
     from tokenizers.trainers import BpeTrainer
 
@@ -156,7 +156,7 @@ def qwen_tokenizer(
     published ones, 151643-151664 for the added tokens; `extra_tokens` follow.
 
     Raises:
-        ValueError: the file is damaged, cut short, or of another vocabulary.
+        ValueError: The file is damaged, cut short, or of another vocabulary.
     """
     ranks = _read_ranks(Path(ranks_path))
     letters = _byte_letters()
@@ -187,7 +187,7 @@ def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> Parse
     rows of the policy's embedding.
 
     Raises:
-        ValueError: `vocab_size` below the tokenizer's length, or a tokenizer that is no
+        ValueError: `vocab_size` is below the tokenizer's length, or the tokenizer is no
             byte-level BPE.
     """
     if vocab_size < len(tokenizer):

@@ -54,6 +54,8 @@ def make_score(
 ) -> ScoreFn:
     """A function that scores a stage's results and writes them into a folder.
 
+    See `MakeScore` for what the folder gets.
+
     Args:
         baselines: Contenders that see no image, from `make_baselines`.
         stage: The stage's name, which its row of the tables has.

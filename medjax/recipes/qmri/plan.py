@@ -42,6 +42,10 @@ def make_plan(
 ) -> Plan:
     """Choose how a scan becomes maps, or take what `options` ask for.
 
+    Images are fitted as they are. k-space goes through the network, where there is one;
+    else through the classical method that is named; else, where the first slice with
+    signal is fully sampled, through the adjoint alone; else through the default method.
+
     Args:
         scan: The first of its slices with signal is read.
         quantity: The parameter that is fitted, at the scan's times.

@@ -66,6 +66,10 @@ def write_summary(
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
+    Files of an earlier prediction that this one did not write go, see `clear_stale`.
+    Until they are gone summary.json lists them, and each new file as soon as it is
+    there: a later prediction knows what one that ended halfway has left.
+
     Args:
         slices: Every slice of the scan, in order.
         scan: Its name and its contrast stand on the figures.
