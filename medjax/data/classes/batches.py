@@ -70,16 +70,18 @@ def train_label_batches(
     then again in phrasings drawn anew.
 
     Args:
-        pictures: the training part; every picture is shown once an epoch.
-        wording: how the task is put into words.
-        encoding: how pictures become arrays; its style's `answer` is one of
+        pictures: The training part; every picture is shown once an epoch.
+        wording: The words of the task, and how many phrasings are in use.
+        encoding: How pictures become arrays; its style's `answer` is one of
             `tasks.ANSWERS`.
-        batch: pictures in a batch of this host, whose arrays have `batch` * Q rows.
-        seed: decides the order, how pictures are moved, and what is asked how.
-        noise: share of the supervised answers that are of another class, as coarse
-            labels are: of an ordinal task a neighbouring grade. `label` stays true.
-        process_index: the number of this host, from 0.
-        process_count: how many hosts share the draws.
+        batch: How many pictures a batch of this host has; its arrays have `batch` * Q
+            rows.
+        seed: Decides the order, how pictures are moved, and what is asked how.
+        noise: The share, 0 to 1, of the supervised answers that name another class, as
+            coarse labels do: of an ordinal task a neighbouring grade. `label` stays
+            true.
+        process_index: The number of this host, from 0.
+        process_count: How many hosts share the draws, 1 or more.
     """
 
     def draw(index: int, picture: int) -> Draw[LabelRecord]:
@@ -98,7 +100,12 @@ def train_label_batches(
 def find_label_records(
     pictures: Pictures, wording: Wording, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[LabelRecord]]:
-    """A function from training sample ids to their records; see `find_drawn`."""
+    """A function from training sample ids to their records; see `find_drawn`.
+
+    Args:
+        pictures: The training part that `train_label_batches` had; the other arguments
+            must be those that it had, too.
+    """
     order = shuffled(pictures.count, seed)
 
     def draw(index: int) -> Draw[LabelRecord]:
@@ -120,8 +127,17 @@ def eval_label_batches(
 
     A picture is drawn from (seed, its index), so a moved test is the same each time.
     Rows that only fill the last batch, or the last questions of a picture, are not
-    valid. With `limit` pictures come in a fixed random order and end after so many
-    questions.
+    valid.
+
+    Args:
+        pictures: The part that is tested.
+        wording: The words of the task, and how many phrasings are in use.
+        encoding: How pictures become arrays; a task of more than its Q questions takes
+            several rows of Q a picture.
+        batch: How many rows of Q questions a batch has, 1 or more.
+        seed: Decides how pictures are moved, and their order under `limit`.
+        limit: Pictures come in a random but fixed order, and end after so many
+            questions. None asks all, in the order of the pictures.
     """
     count = len(wording.task.questions)
 
@@ -148,7 +164,7 @@ def eval_label_batches(
 
 
 def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
-    """B pictures of Q questions each as one batch; N = B * Q."""
+    """B pictures of Q questions each as one batch of N = B * Q rows."""
     rows = encode_rows(draws, encoding)
     labels = [record.label for draw in draws for record in draw.records]
     return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())

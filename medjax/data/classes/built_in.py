@@ -182,12 +182,12 @@ def built_in_task(name: str, look: PictureLook) -> TaskParts:
     """A built-in task with its pictures; fetches the data packs it needs.
 
     Args:
-        name: one of `TASKS`, which the module explains.
-        look: how pictures are shown; its `field` is in mm, of nuclei in pixels. What a
+        name: One of `TASKS`, which the module explains.
+        look: How pictures are shown; its `field` is in mm, of nuclei in pixels. What a
             task does not show, such as the margin of a whole slice, is not used.
 
     Raises:
-        ValueError: an unknown name; `mirror` where classes have sides.
+        ValueError: The name is unknown, or `mirror` is set where classes have sides.
     """
     if name not in TASKS:
         raise ValueError(f"task {name!r}: expected one of {', '.join(TASKS)}")

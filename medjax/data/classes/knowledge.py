@@ -47,12 +47,17 @@ def load_descriptions(
 ) -> Descriptions:
     """Descriptions by the name of a built-in file, or from a JSON file of one's own.
 
+    Args:
+        source: One of `built_in_descriptions`, or the path of a JSON file, see the
+            module.
+        classes: The names of all classes, each of which needs one description; the
+            texts come in their order.
+
     Raises:
-        FileNotFoundError: neither.
-        ValueError: the file is empty or no such JSON in UTF-8; sources that are no
-            list of texts; a built-in file of another task; a class without a
-            description, or a description of no class; an empty one, one with a
-            prompt's markup, or the same for two classes.
+        FileNotFoundError: The source is neither.
+        ValueError: The file is no such JSON in UTF-8, or is a built-in one of another
+            task; a class has no description or a description no class; or one is empty,
+            has a prompt's markup, or is the same for two classes.
     """
     path = _FOLDER / f"{source}.json"
     built_in = path.is_file()
@@ -100,7 +105,7 @@ def load_descriptions(
 
 
 def text_digest(texts: Sequence[str]) -> str:
-    """A sum of texts in their order."""
+    """A checksum of texts in their order: SHA-256 in hexadecimal digits."""
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
@@ -129,6 +134,10 @@ def short_reasons(texts: Sequence[str], words: int) -> tuple[str, ...]:
 
     >>> short_reasons(["A bright, round vessel."], 3)
     ('A bright, round',)
+
+    Args:
+        texts: The descriptions, in the order of the classes.
+        words: How many words are kept at most, 1 or more; less is a ValueError.
     """
     if words < 1:
         raise ValueError(f"{words} words of reasoning; expected 1 or more")
@@ -144,9 +153,18 @@ def check_question_length(
     style: Style,
     length: int,
 ) -> int:
-    """Tokens of the longest question, knowledge included; more than `length` raises.
+    """Tokens of the longest question, knowledge included.
 
-    The message says what the knowledge takes, and of which class the most.
+    Args:
+        tokenizer: The policy's own, since it decides how many tokens a text has.
+        wording: The words of the task.
+        planes: Every plane that a question may name; ("",) where none does.
+        style: The words around each question.
+        length: How many tokens a question may have.
+
+    Raises:
+        ValueError: The longest has more. The message says how many of them the
+            knowledge takes, and of which class the most.
     """
     longest = _longest(tokenizer, wording, planes, style)
     if longest <= length:

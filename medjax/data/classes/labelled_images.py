@@ -33,7 +33,7 @@ _SPLITS = ("train", "test")
 
 
 class LabelRow(NamedTuple):
-    """One line, checked."""
+    """One line of the CSV file, checked."""
 
     origin: str  # "labels.csv, line 3"
     image: Path
@@ -57,21 +57,22 @@ def load_labelled_images(
     """The task that a CSV file, or the one in a folder, states, and its two parts.
 
     Args:
-        path: the file, or a folder with this one CSV file.
-        classes: names in the order of their indices; None: those that occur, sorted.
-            Of an ordinal task they name the grades 0, 1, ..., and without them the
-            grades are all from the lowest to the highest that occur, without gaps.
-        ordinal: whether labels are grades, whole numbers that rise.
-        question: what is asked about every picture; None takes a general phrasing.
+        path: The file, or a folder with this one CSV file.
+        classes: Names in the order of their indices; None takes those that occur,
+            sorted. Of an ordinal task they name the grades 0, 1, ..., and without them
+            the grades are all from the lowest to the highest that occur, without gaps.
+        ordinal: Whether labels are grades: whole numbers, the higher the more.
+        question: What is asked about every picture; None takes a general phrasing.
         test: "test", or "val" to choose settings by: a share of what is left for
             training is tested, and the test part is not looked at.
-        test_share: share of the patients (or pictures) to test on, 0 to 1, where the
-            file has no `split`; for "val" also the share of the rest.
-        seed: decides which patients these are.
+        test_share: The share of the patients (or pictures) to test on, 0 to 1, where
+            the file has no `split`; for "val" also the share of the rest.
+        seed: Another one tests other patients, where the file has no `split` or for
+            "val".
 
     Raises:
-        FileNotFoundError: no such file, or a picture is missing.
-        ValueError: anything else wrong with a line; the message names file and line.
+        FileNotFoundError: There is no such file, or a picture is missing.
+        ValueError: Anything else is wrong with a line; the message names file and line.
     """
     rows = read_label_rows(path)
     names, labels, first = _classes(rows, classes, ordinal)
@@ -127,11 +128,11 @@ def split_label_rows(
     """Indices of the training and test rows, no patient being in both.
 
     Args:
-        rows: as `read_label_rows` gives them: all with a `split` or none.
+        rows: From `read_label_rows`; all have a `split` or none has.
         tested: "test", or "val", which tests a share of the rest and uses nothing of
             the test part.
-        test_share: share of the patients to test on, 0 to 1; see `groups_to_test`.
-        seed: decides which patients these are.
+        test_share: The share of the patients to test on, 0 to 1; see `groups_to_test`.
+        seed: Another one tests other patients, where they are not given.
     """
     if tested not in TESTED:
         raise ValueError(f"test={tested!r}: expected one of {TESTED}")

@@ -100,15 +100,17 @@ def load_medmnist(
     """The task of a file, its training part and the part to test on.
 
     Args:
-        path: the .npz; the set is known by the file's name.
-        test: which official part is tested, "test" or "val".
-        classes: names in the order of the labels; None takes those of `SETS`.
-        ordinal: whether the classes are grades; None: as in `SETS`, else not.
+        path: The .npz file; which set it is, is known by its name.
+        test: The official part that is tested, "test" or "val".
+        classes: Names in the order of the labels; None takes those of `SETS`.
+        ordinal: Whether the classes are grades; None takes what `SETS` says, or else
+            False.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file, splits missing, several labels a picture, pictures
-            of another kind, a label outside the classes, an unknown set.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such file, lacks a split, has several labels a picture or
+            pictures of another kind, or a label outside the classes; or the set is
+            unknown.
     """
     path = Path(path)
     if test not in PARTS[1:]:
@@ -142,7 +144,15 @@ def load_medmnist(
 
 
 def load_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Class names from JSON: a list, or an object of names by "0", "1", ... ."""
+    """Class names from JSON: a list, or an object of names by "0", "1", ... .
+
+    Args:
+        path: The JSON file, with two names or more.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds anything else.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected JSON of class names")

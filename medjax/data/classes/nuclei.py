@@ -63,8 +63,12 @@ def find_nuclei(
 ) -> Nuclei:
     """The labelled nuclei that keep two pixels from the image's edge.
 
+    Args:
+        image: Grey values, which are handed on.
+        labels: The number of the nucleus in each pixel, 0 where there is none.
+
     Raises:
-        ValueError: image and labels of different shapes, or no such nucleus.
+        ValueError: Image and labels have different shapes, or there is no such nucleus.
     """
     from scipy import ndimage
 
@@ -93,7 +97,10 @@ def find_nuclei(
 def split_nuclei(nuclei: Nuclei, look: PictureLook) -> Int[np.ndarray, "K"]:
     """0 train, 1 test, -1 dropped, by where a nucleus lies; see the module.
 
-    `look.tested` "val" tests the right fifth, and learns nothing from the left one.
+    Args:
+        nuclei: All nuclei of one image.
+        look: Its `tested` "val" tests the right fifth instead of the left one, and
+            learns nothing from that either; its field decides whose pictures overlap.
     """
     check_tested(look.tested)
     width = nuclei.image.shape[1]
@@ -117,16 +124,16 @@ def size_pictures(
     `look.mirror`. They are not scaled, as other tasks' are: the size is the question.
 
     Args:
-        nuclei: all of one image; which part each is in is decided by where it lies.
-        look: `field` is in pixels of the image; `margin`, `least` and `scale` are not
-            used.
+        nuclei: All nuclei of one image; where each lies decides which part it is in.
+        look: How crops are shown: `field` is in pixels of the image; `margin`, `least`
+            and `scale` are not used.
 
     Returns:
         Both parts, and the thresholds of the grades in pixels: quantiles of the
         training part's areas.
 
     Raises:
-        ValueError: a part without nuclei.
+        ValueError: A part has no nuclei.
     """
     parts = split_nuclei(nuclei, look)
     for n, part in enumerate(PARTS):

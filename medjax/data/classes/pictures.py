@@ -19,7 +19,7 @@ from medjax.data.volumes.splits import BLOCK, part_index, split_slices
 
 
 class Picture(NamedTuple):
-    """One image, and the class that answers each of a task's questions."""
+    """One image, with what it is called and which group it belongs to."""
 
     image: UInt8[np.ndarray, "h w 3"]
     origin: str  # what an error or a report calls it: "axial 93", "a.csv, line 3"
@@ -62,16 +62,16 @@ def crop_pictures(
     of its own, so the test is fixed.
 
     Args:
-        atlas: slices, and where structures are in them.
-        members: class index of each structure's name; others are not shown. Several
+        atlas: Slices, and where structures are in them.
+        members: The class index of each structure's name; others are not shown. Several
             may share a class, such as both sides of a pair.
         part: "train" or "test"; only a test is shown `look.test_draws` times.
-        look: how crops are shown. `least` leaves out the last slices at a structure's
+        look: How crops are shown. `least` leaves out the last slices at a structure's
             ends, which show hardly anything of it; `mirror` is for classes without
             sides.
 
     Raises:
-        ValueError: an unknown part, or one that shows none of the structures.
+        ValueError: The part is unknown, or shows none of the structures.
     """
     label_of = np.array([members.get(name, -1) for name in atlas.names])
     label = label_of[atlas.structure]
@@ -117,15 +117,15 @@ def grade_pictures(
     """Whole slices with a grade of each, moved and scaled at random at every draw.
 
     Args:
-        atlas: gives the pictures; its own list of slices is not used.
-        grades: the class index of each of n slices.
-        plane: an index into `PLANES` for each.
-        position: voxel index of each across its plane; blocks are cut by it.
+        atlas: It gives the pictures; its own list of slices is not used.
+        grades: The class index of each of n slices.
+        plane: The plane of each slice, as an index into `PLANES`.
+        position: The voxel index of each slice across its plane; blocks are cut by it.
         part: "train" or "test"; only a test is shown `look.test_draws` times.
-        look: how slices are shown; `margin` and `least` are not used.
+        look: How slices are shown; `margin` and `least` are not used.
 
     Raises:
-        ValueError: an unknown part, or one without slices.
+        ValueError: The part is unknown, or has no slices.
     """
     parts = split_slices(position, tested=look.tested)
     rows = np.flatnonzero(parts == part_index(part))
@@ -146,6 +146,10 @@ def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:
     """Each class as often as the largest one: the others' pictures are repeated.
 
     Only the first pictures of a class are repeated once more than others.
+
+    Args:
+        pictures: One or more.
+        question: The number of the question whose classes are balanced, from 0.
     """
     labels = pictures.labels[:, question]
     counts = np.bincount(labels)
@@ -165,7 +169,13 @@ def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:
 def class_counts(
     pictures: Pictures, num_classes: int, question: int = 0
 ) -> Int[np.ndarray, "C"]:
-    """How many pictures each class has."""
+    """How many pictures each class has.
+
+    Args:
+        pictures: None of a class gives 0.
+        num_classes: C, above the highest class index.
+        question: The number of the question that the classes answer, from 0.
+    """
     return np.bincount(pictures.labels[:, question], minlength=num_classes)
 
 

@@ -31,7 +31,10 @@ class Probe(NamedTuple):
 def majority_answers(
     task: ClassTask, train: Pictures, records: Sequence[LabelRecord]
 ) -> Int[np.ndarray, "n"]:
-    """The most frequent training class of each record's question; ties: the first."""
+    """The most frequent training class of each record's question.
+
+    Of equally frequent classes it is the first.
+    """
     most = {
         question.name: int(class_counts(train, len(task.classes), m).argmax())
         for m, question in enumerate(task.questions)
@@ -56,14 +59,15 @@ def probe_answers(
     part, pictures are chosen for each question, see `choose_pictures`.
 
     Args:
-        task: a probe is fitted for each of its questions.
-        train: the training part, which is drawn from again.
-        records: what is to be answered, in the order of the answers.
-        side: pictures are reduced to so many pixels a side, whatever their shape.
-        draws: how often each training picture is looked at. Once is enough where the
-            first pictures are the same at every draw, as those in files are.
-        penalty: weighs the squared weights, see `fit_probe`; 0 is none.
-        seed: decides the draws, and which pictures of a large part are fitted on.
+        task: A probe is fitted for each of its questions that is asked.
+        train: The training part; its pictures are drawn anew.
+        records: What is to be answered, one or more, in the order of the answers.
+        side: Pictures are reduced to so many pixels a side, 1 or more, whatever their
+            shape.
+        draws: How often each training picture is looked at, 1 or more. It is once where
+            the first pictures are the same at every draw, as those in files are.
+        penalty: The weight of the squared weights, 0 or more, see `fit_probe`.
+        seed: Decides the draws, and which pictures of a large part are fitted on.
     """
     draws = draws if _draws_differ(train, draws, seed) else 1
     most = max(_MOST // draws, 1)
@@ -102,6 +106,11 @@ def choose_pictures(
 
     Of those, classes get equally many, since they weigh equally; what a class does not
     have goes to the others.
+
+    Args:
+        labels: The class of each picture.
+        most: How many are chosen at most, 1 or more.
+        seed: Decides which of a class are chosen.
     """
     if len(labels) <= most:
         return np.arange(len(labels))
@@ -116,7 +125,7 @@ def choose_pictures(
 def picture_pixels(
     image: UInt8[np.ndarray, "h w 3"], side: int
 ) -> Float[np.ndarray, "side*side 3"]:
-    """Pixels of the picture at side x side, 0-1."""
+    """Pixels of the picture at side x side, from 0 to 1, row by row."""
     small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
     return np.asarray(small, np.float32).reshape(-1, 3) / 255
 
@@ -135,6 +144,12 @@ def fit_probe(
     divided by their common deviation, weighted alike; biases are free. The problem is
     convex and smooth: Nesterov's accelerated gradient with steps 1 / L, momentum reset
     where it points uphill (O'Donoghue and Candes 2015).
+
+    Args:
+        pixels: n pictures of F values each, in any unit.
+        labels: The class of each picture, 0 to `num_classes` - 1; at least one.
+        num_classes: C, above the highest label; classes need not occur.
+        penalty: The weight of the squared weights, 0 or more; biases are free of it.
     """
     share = class_shares(labels)
     mean = share @ pixels.astype(np.float64)
@@ -165,7 +180,7 @@ def fit_probe(
 
 
 def class_shares(labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """What each picture weighs: classes that occur equally, one in sum."""
+    """The weight of each picture: classes that occur weigh equally, 1 in sum."""
     counts = np.bincount(labels)
     return 1 / (counts[labels] * np.count_nonzero(counts))
 
@@ -173,7 +188,7 @@ def class_shares(labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 def probe_classes(
     probe: Probe, pixels: Float[np.ndarray, "n F"]
 ) -> Int[np.ndarray, "n"]:
-    """The most probable class of each picture."""
+    """The most probable class of each picture; the first of equal ones."""
     x = (pixels - probe.mean) / probe.scale
     logits = x @ probe.weights[:-1] + probe.weights[-1]
     return logits.argmax(axis=1).astype(np.int32)

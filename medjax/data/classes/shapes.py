@@ -22,13 +22,14 @@ def shape_pictures(
     """`count` pictures of one shape each, whose class is what it is or how large.
 
     Args:
-        count: how many pictures an epoch has; kinds and sizes are equally frequent.
+        count: How many pictures an epoch has, 1 or more; kinds, then sizes, come in
+            turn.
         size: (height, width) in pixels, each 32 or more.
         part: "train", "val" or "test": equal generators draw other pictures in each.
-        ask_size: the class is one of `SIZES`, else one of `NAMES`.
+        ask_size: Whether the class is one of `SIZES`; else it is one of `NAMES`.
 
     Raises:
-        ValueError: an unknown part, or a size below 32 pixels.
+        ValueError: The part is unknown, or a side is below 32 pixels.
     """
     check_drawing(size, part)
     index = np.arange(count)

@@ -58,38 +58,42 @@ def load_label_parts(
     """The pictures of a source, and how its task is put into words.
 
     Args:
-        source: a built-in task (see `built_in`), a MedMNIST .npz, or a CSV file or the
+        source: A built-in task (see `built_in`), a MedMNIST .npz, or a CSV file or the
             folder that holds one.
-        seed: decides a split that is drawn, of a CSV file without splits.
+        seed: Another one splits a CSV file without splits otherwise.
         size: (height, width) in pixels of a built-in task's pictures. This and what
             follows up to `test_draws` is the `PictureLook` of a built-in task; pictures
             in files are taken as they are.
-        field: mm along the shorter side, of a crop at least; of nuclei, pixels.
-        margin: the field of a crop is so many times the structure's longer side.
-        least: structures are not shown where their box has less than this share of
-            its usual area in that plane.
-        shift: every picture moves by at most so much of a side, both ways.
-        scale: (low, high) factor by which it is larger.
-        mirror: flip half of the training pictures; refused where classes have sides.
-        test_draws: how many pictures of each test slice there are.
-        balance: show training pictures of all classes equally often.
-        classes: JSON file of a user's class names; empty: those that are known.
-        ordinal: whether a user's classes are grades; None: as is known of the set.
-        question: what is asked about a CSV file's images; empty: a general phrasing.
-        test: part to test on, "test", or "val" to choose settings by.
-        test_share: share of the patients (or images) of a CSV file without splits to
-            test on, 0 to 1.
-        descriptions: a built-in name or JSON file; empty: the task's own, or
-            descriptions.json beside the data.
-        prompt_knowledge: tell the descriptions in the question.
-        recite: whether the descriptions are recited for a reward, so that they must
-            be there.
-        reason_words: so many words of the description, 1 or more, are the reasoning of
+        field: How many mm the shorter side shows, of a crop at least; of nuclei it is
+            pixels.
+        margin: The field of a crop is so many times the structure's longer side.
+        least: A structure is not shown where its box has less than this share of its
+            usual area in that plane.
+        shift: Every picture moves by at most so much of a side, both ways.
+        scale: (low, high) factor by which the content of a picture is enlarged.
+        mirror: Whether half of the training pictures are flipped; refused where classes
+            have sides.
+        test_draws: How many pictures are drawn of each test slice, 1 or more.
+        balance: Whether training pictures of all classes are shown equally often.
+        classes: A JSON file of a user's class names; "" takes those that are known.
+        ordinal: Whether a user's classes are grades; None takes what is known of the
+            set.
+        question: What is asked about a CSV file's images; "" takes a general phrasing.
+        test: The part to test on, "test", or "val" to choose settings by.
+        test_share: The share of the patients (or images) of a CSV file without splits
+            to test on, 0 to 1.
+        descriptions: A built-in name or a JSON file; "" takes descriptions.json beside
+            the data, or else the task's own.
+        prompt_knowledge: Whether the descriptions are told in the question.
+        recite: Whether the descriptions are recited for a reward, so that they must be
+            there.
+        reason_words: So many words of the description, 1 or more, are the reasoning of
             supervised answers.
-        phrasings: how many ways of asking are in use, the shortest first.
+        phrasings: How many ways of asking are in use, 1 or more, the shortest first.
 
     Raises:
-        FileNotFoundError: no such source, or descriptions that are needed.
+        FileNotFoundError: There is no such source, or there are no descriptions where
+            they are needed.
     """
     path = Path(source)
     names = load_class_names(classes) if classes else None

@@ -45,7 +45,7 @@ class ClassTask(NamedTuple):
 
 
 class TaskParts(NamedTuple):
-    """A task, its training and test pictures, and what a resumed run must find same."""
+    """A task, its training and test pictures, and what a resume must find unchanged."""
 
     task: ClassTask
     train: Pictures
@@ -54,7 +54,7 @@ class TaskParts(NamedTuple):
 
 
 class Wording(NamedTuple):
-    """How a task is put into words; train and test share one."""
+    """The words that a task is put into; training and test share them."""
 
     task: ClassTask
     knowledge: tuple[str, ...] | None  # of each class, told after the question
@@ -63,11 +63,16 @@ class Wording(NamedTuple):
 
 
 def check_task(task: ClassTask, answer: str) -> LabelForms:
-    """What counts as an answer (see `rl.text.label_text`); an unusable task raises.
+    """What counts as an answer (see `rl.text.label_text`), if the task can be used.
+
+    Args:
+        task: Classes and questions.
+        answer: What classes are called by, one of `ANSWERS`.
 
     Raises:
-        ValueError: fewer than two classes, two of the same name or form, no questions,
-            options that are no classes; grades of classes that are not ordinal.
+        ValueError: There are fewer than two classes, two of the same name or form, no
+            questions, or options that are no classes; or grades are asked of classes
+            that are not ordinal.
     """
     count = len(task.classes)
     if answer not in ANSWERS:
@@ -100,7 +105,7 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
 
 
 def task_grades(task: ClassTask) -> tuple[int, ...]:
-    """The grade of each class of an ordinal task."""
+    """The grade of each class of an ordinal task: whole numbers without gaps."""
     return tuple(range(task.first_grade, task.first_grade + len(task.classes)))
 
 
@@ -119,13 +124,13 @@ def question_texts(
     """Every way to ask one question of a task: phrasing, options and knowledge.
 
     Args:
-        wording: its `phrasings` says how many ways there are, the shortest first.
-        index: which of the task's questions, from 0.
-        plane: takes the place of "{plane}" in a phrasing; empty where there is none.
-        answer: one of `ANSWERS`: what the options are listed by.
+        wording: Its `phrasings` says how many ways there are, the shortest first.
+        index: The number of the task's question, from 0.
+        plane: Takes the place of "{plane}" in a phrasing; "" where there is none.
+        answer: By which of `ANSWERS` the options are listed.
 
     Raises:
-        ValueError: the question has fewer phrasings than are in use.
+        ValueError: The question has fewer phrasings than are in use.
     """
     task = wording.task
     question = task.questions[index]
@@ -157,7 +162,14 @@ def question_texts(
 def wording_texts(
     wording: Wording, planes: Sequence[str], *, answer: str
 ) -> tuple[str, ...]:
-    """Every question of a task, once."""
+    """Every question of a task in every plane, each text once.
+
+    Args:
+        wording: The words of the task.
+        planes: Every plane that a question may name, one or more; ("",) where none
+            does.
+        answer: By which of `ANSWERS` the options are listed.
+    """
     texts = (
         text
         for index in range(len(wording.task.questions))
@@ -177,13 +189,17 @@ def label_answer(reason: str, label: str) -> str:
 
 
 def class_answers(wording: Wording, *, answer: str) -> tuple[str, ...]:
-    """The supervised answer of each class: for a tokenizer, for lengths."""
+    """The supervised answer of each class, its reasoning included."""
     labels = answer_labels(wording.task, answer)
     return tuple(map(label_answer, wording.reasons, labels))
 
 
 def label_instruction(answer: str) -> str:
-    """What a pretrained policy is told about the form of its answer."""
+    """What a pretrained policy is told about the form of its answer.
+
+    Args:
+        answer: One of `ANSWERS`; another one is a ValueError.
+    """
     if answer not in ANSWERS:
         raise ValueError(f"answer style {answer!r}: expected one of {ANSWERS}")
     return (

@@ -41,7 +41,7 @@ def grade_task(
 ) -> TaskParts:
     """Whole slices with grades of what `shares` measures, grade 0 being none of it.
 
-    The other grades are quantiles of the training part.
+    The thresholds of the other grades are quantiles of the training part.
     """
     return _grade(task, look, volume, volume.load(), shares(), 0.0)
 
