@@ -102,8 +102,8 @@ def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -
             divide it. None skips this check.
 
     Raises:
-        ValueError: What `mesh_axes` refuses, a mesh axis that the mesh lacks, another
-            tree than `shapes`, or a dimension that its mesh axes do not divide. Each
+        ValueError: `mesh_axes` refuses the axes, the mesh lacks a mesh axis, `shapes`
+            is another tree, or a dimension is not divided by its mesh axes. Each
             message names the array and the rule.
     """
     is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731

@@ -179,7 +179,7 @@ def rows_of(
 
     Args:
         count: How many targets there are; 0 gives no rows.
-        questions: Q, 1 or more.
+        questions: Q, how many a row has, 1 or more.
         left: How many may be asked at most, 0 or more; None is no bound.
     """
     everyone = list(range(count if left is None else min(count, left)))

@@ -212,7 +212,7 @@ def make_schedule(name: str, changes: Mapping[str, Any]) -> schedules.ThresholdS
     """A preset with some of its numbers changed.
 
     Args:
-        name: One of `SCHEDULES`.
+        name: Which preset: one of `SCHEDULES`.
         changes: New values by fields of `ThresholdSchedule`; {} keeps the preset.
 
     Raises:

@@ -58,7 +58,7 @@ def stages(
         unused: Sections of the config that another mode reads.
 
     Raises:
-        ValueError: An option that is unknown, missing, or of a value that does not fit.
+        ValueError: An option is unknown, missing, or of a value that does not fit.
     """
     del workdir, unused
     regressors = read_section(Fit, "fit", fit)

@@ -118,7 +118,7 @@ def train(
         evaluate_first: Whether the state before the first step is evaluated too.
 
     Raises:
-        NonFiniteStep: See `on_nonfinite`; nothing of that step is saved.
+        NonFiniteStep: `on_nonfinite` gave up; nothing of that step is saved.
         CheckpointError: A checkpoint cannot be written, or that in `workdir` is of
             another run.
         ArchitectureError: The checkpoint or `start` is of another architecture.

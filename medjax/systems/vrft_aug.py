@@ -122,7 +122,7 @@ def score(
         carry: It is handed on unchanged.
         batch: The right classes of N prompts, and which of its rows are valid.
         rollout: G completions of each prompt.
-        step: It is not read.
+        step: The number of the step, which decides nothing here.
     """
     del step
     tokens, mask, references = rollout.tokens, rollout.mask, rewards.references

@@ -21,7 +21,6 @@ def phrasings(name: str, *, plane: str, modality: str, count: int) -> tuple[str,
     'Find the left insula in this axial MR image.'
 
     Args:
-        name: The structure.
         plane: The slice's plane, such as "axial".
         modality: What the pictures are called, such as "MR".
         count: How many ways, from 1 to 8; other numbers are a ValueError.

@@ -61,7 +61,7 @@ def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, 
 
     Args:
         names: The S structures that may be asked for.
-        split: One of `SPLITS`.
+        split: One of `SPLITS`, which the module explains.
         seed: Decides which structures these are, 0 or more.
     """
     held = np.zeros(len(names), bool)

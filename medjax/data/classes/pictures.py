@@ -148,7 +148,7 @@ def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:
     Only the first pictures of a class are repeated once more than others.
 
     Args:
-        pictures: One or more.
+        pictures: One or more; a class without any stays without.
         question: The number of the question whose classes are balanced, from 0.
     """
     labels = pictures.labels[:, question]

@@ -66,7 +66,6 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
     """What counts as an answer (see `rl.text.label_text`), if the task can be used.
 
     Args:
-        task: Classes and questions.
         answer: What classes are called by, one of `ANSWERS`.
 
     Raises:

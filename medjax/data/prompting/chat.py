@@ -141,7 +141,6 @@ def longest_answers(
     """The longest right answer about each structure in images shown at `sizes`.
 
     Args:
-        names: The structures.
         sizes: (height, width) in pixels of images as they are shown, at least one.
         style: The form of the answers, "list" or "object".
     """

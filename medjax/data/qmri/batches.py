@@ -70,19 +70,19 @@ def train_batches(
     i + n, ... . `sample_id` is the draw's number.
 
     Args:
-        population: Whose slices are drawn; its seed decides who they are.
+        population: The subjects whose slices are drawn; its seed decides who they are.
         acquisition: How each slice is measured. Of several accelerations each draw
             takes one at random.
         subjects: How many subjects of the training part are used, 1 to 1,000,000; the
             first n are the same ones, however many more there are.
         batch: How many rows this host's part of a batch has, 1 or more.
-        seed: Of order, masks, accelerations and noise.
-        process_index: Which host this is, from 0 to `process_count` - 1.
+        seed: Decides order, masks, accelerations and noise, 0 or more.
+        process_index: The number of this host, from 0 to `process_count` - 1.
         process_count: How many hosts there are, 1 or more.
 
     Raises:
-        ValueError: Accelerations below 1 or none, a protocol that `make_protocol`
-            refuses, or another number of subjects.
+        ValueError: Accelerations are below 1 or missing, `make_protocol` refuses the
+            protocol, or the number of subjects is out of range.
     """
     _check(acquisition)
     numbers = subject_numbers("train", subjects)
@@ -128,17 +128,18 @@ def eval_batches(
     are not valid.
 
     Args:
-        population: Whose slices are measured; its seed decides who they are.
+        population: The subjects whose slices are measured; its seed decides who they
+            are.
         acquisition: How each slice is measured, once at each of its accelerations.
         part: "validation" or "test", or "train" to look at what was trained on.
         subjects: How many subjects of that part are used, 1 to 1,000,000.
         batch: How many rows a batch has, 1 or more.
-        seed: Of masks, noise, and the order under `limit`.
-        limit: At most so many rows come, in an order that is random but fixed: they
-            are the same rows as without a limit. None gives all, in order.
+        seed: Decides masks, noise, and the order under `limit`, 0 or more.
+        limit: At most so many rows come, in an order that is random but fixed: they are
+            the same rows as without a limit. None gives all, in order.
 
     Raises:
-        ValueError: As `train_batches`, or an unknown part.
+        ValueError: The part is unknown, or `train_batches` would refuse the same.
     """
     _check(acquisition)
     numbers = subject_numbers(part, subjects)
@@ -172,17 +173,19 @@ def draw_slice(
     acceleration: float,
     sample_id: int,
 ) -> Drawn:
-    """One row and its record.
+    """One slice of one subject, measured once, with its record.
 
     Args:
-        population: What the subject is drawn from.
+        population: What all its subjects have in common.
         acquisition: How the slice is measured; its accelerations are not used.
-        number: The subject's, 0 or more; `subject_numbers` gives those of a part.
-        position: Which of the template's slices, from 0 on.
+        number: The number of the subject, 0 or more; `subject_numbers` gives those of a
+            part.
+        position: The number of the slice among the template's, from 0.
         draw: Non-negative numbers that tell this measurement from all others of the
             subject; equal ones give the same mask and noise.
-        acceleration: Of the mask, 1 or more; it does not count for a full one.
-        sample_id: What the row will be called.
+        acceleration: The one that the mask is drawn for, 1 or more; a full mask ignores
+            it.
+        sample_id: The number that the row and its record get.
     """
     template = population.template
     subject = draw_subject(

@@ -42,7 +42,7 @@ def load_template(
     *,
     progress: Callable[[str], None] = say,
 ) -> Template:
-    """The template of a source.
+    """The template of a source, from which subjects are drawn.
 
     Args:
         source: "brains", which fetches its pack where needed and keeps what is derived
@@ -51,7 +51,7 @@ def load_template(
         progress: Called with a line of text before what takes seconds.
 
     Raises:
-        ValueError: Another source, or a broken pack.
+        ValueError: The source is another one, or its pack is broken.
         ConnectionError: The pack is not there, and neither is a network.
     """
     if source not in SOURCES:
@@ -88,7 +88,7 @@ def build_template(
 
     Args:
         gm: Grey matter in parts of 255, on axes towards right, anterior, superior.
-        wm: White matter likewise; where both sum to more than 255, it gives way.
+        wm: White matter in parts of 255; where both sum to more than 255, it gives way.
         brain: True inside the brain, fluid included; at least one voxel.
         voxel: The side of a cubic voxel in mm.
         slices: Indices along Z of the axial slices in use, rising, at least one.
@@ -125,21 +125,19 @@ def build_template(
 
 
 def slice_height(template: Template, index: int) -> float:
-    """Mm above the middle of the view of one of the template's slices.
+    """The height in mm of one of the template's slices above the middle of the view.
 
     Args:
-        template: What `load_template` gives.
-        index: Which of `template.slices`, from 0 on.
+        index: The number of the slice among `template.slices`, from 0.
     """
     return float(template.origin[2] + template.voxel * int(template.slices[index]))
 
 
 def slice_name(template: Template, index: int) -> int:
-    """Voxel index, in the source's own grid, of one of the template's slices.
+    """The voxel index of one of the template's slices in the source's own grid.
 
     Args:
-        template: What `load_template` gives.
-        index: Which of `template.slices`, from 0 on.
+        index: The number of the slice among `template.slices`, from 0.
     """
     return template.first + int(template.slices[index])
 

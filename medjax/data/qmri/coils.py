@@ -27,13 +27,13 @@ def coil_maps(
     Args:
         rng: Draws the coils' places, axes and phases, and nothing else.
         z: The plane's height in mm above the ring's.
-        y: Of the H rows in mm from the ring's middle, in any order. Only points inside
-            the ring, at less than about 135 mm, make sense.
-        x: Of the W columns likewise.
-        coils: How many there are, 1 or more: C. Their places depend on it.
+        y: Places of the H rows in mm from the ring's middle, in any order. Only points
+            inside the ring, at less than about 135 mm, make sense.
+        x: Places of the W columns in mm from the ring's middle, in any order.
+        coils: C, the number of coils, 1 or more; their places depend on it.
 
     Raises:
-        ValueError: Fewer than one coil.
+        ValueError: There is less than one coil.
     """
     if coils < 1:
         raise ValueError(f"coils={coils}: expected at least 1")
@@ -75,13 +75,13 @@ def loop_field(
     on its axis, a dipole's far away, and smooth everywhere.
 
     Args:
-        dx: First component of d, from the loop's centre to the point, in mm; all
-            arrays broadcast.
+        dx: First component of d, from the loop's centre to the point, in mm; all arrays
+            broadcast.
         dy: Second component of d in mm.
         dz: Third component of d in mm, across the plane of the loop's axis.
         nx: First component of the axis, a unit vector without a third component.
-        ny: Second component of the axis.
-        size: a in mm, above 0.
+        ny: Second component of the axis; nx^2 + ny^2 = 1.
+        size: The radius a of the loop in mm, above 0.
     """
     s = dx**2 + dy**2 + dz**2 + size**2
     along, own = 3 * (nx * dx + ny * dy) / s, 3 * size**2 / s - 1

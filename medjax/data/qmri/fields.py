@@ -26,14 +26,15 @@ def smooth_field(
     Args:
         key: Non-negative numbers; equal ones give the same fields at every height.
         z: The plane's height in mm, between -160 and 160, as all positions must be.
-        y: Of the H rows in mm, in any order.
-        x: Of the W columns in mm, in any order.
-        spacing: Between knots, in mm, above 0: along each axis the fields change over
-            about so much, and values 4 knots apart are independent.
-        channels: How many fields; the first ones do not depend on how many follow.
+        y: Places of the H rows in mm, in any order.
+        x: Places of the W columns in mm, in any order.
+        spacing: The distance between knots in mm, above 0: along each axis the fields
+            change over about so much, and values 4 knots apart are independent.
+        channels: How many fields there are; the first ones do not depend on how many
+            follow.
 
     Raises:
-        ValueError: A position beyond `REACH`.
+        ValueError: A position is beyond `REACH`.
     """
     half = int(np.ceil(REACH / spacing)) + 2
     plane, across = _weights(np.array([z]), spacing, half)

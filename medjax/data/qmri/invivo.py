@@ -37,12 +37,13 @@ def invivo_batch(
 
     Args:
         path: An npz file of plain arrays; other keys in it are not read.
-        acceleration: Of the masks, 1 or more: one line in so many is measured.
+        acceleration: The one that masks are drawn for, 1 or more: one line in so many
+            is measured.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not such a file; the message says what was expected and what
-            it holds.
+        ValueError: The file holds something else; the message says what was expected
+            and what it holds.
     """
     try:
         with Path(path).open("rb") as file:

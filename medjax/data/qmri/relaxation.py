@@ -41,11 +41,11 @@ def mixture_signals(
 
     Args:
         mixture: What is in each pixel; a pixel without tissue gives 0.
-        contrast: Which of the two formulas, "t2" or "t1".
+        contrast: Which of the two formulas is used, "t2" or "t1".
         times: The E echo times TE or inversion times TI in s, 0 or more.
 
     Raises:
-        ValueError: An unknown contrast.
+        ValueError: The contrast is unknown.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast {contrast!r}: expected one of {CONTRASTS}")

@@ -33,13 +33,13 @@ class BrainSlice(NamedTuple):
 def pixel_axes(
     size: int, field: float
 ) -> tuple[Float[np.ndarray, "H"], Float[np.ndarray, "W"]]:
-    """Mm of the rows' (y) and the columns' (x) centres in radiological view.
+    """The rows' (y) and the columns' (x) centres in mm, in radiological view.
 
     Both fall with the index, and 0 is the middle of the view.
 
     Args:
-        size: Pixels a side, 1 or more: H = W.
-        field: Side of the view in mm, above 0.
+        size: How many pixels each side has, 1 or more.
+        field: The side of the view in mm, above 0.
     """
     axis = (0.5 * (size - 1) - np.arange(size)) * field / size
     return axis, axis
@@ -52,13 +52,13 @@ def render_slice(
 
     Args:
         template: The one that the subject was drawn from.
-        subject: Whose brain it is, from `draw_subject`.
+        subject: The person whose brain it is, from `draw_subject`.
         z: The slice's height in mm above the middle of the view, see `slice_height`.
-        size: Pixels a side, 16 or more: H = W.
-        field: Mm a side, 100 to 300; a head has about 200.
+        size: How many pixels each side of the picture has, 16 or more.
+        field: The side of the view in mm, 100 to 300; a head takes about 200.
 
     Raises:
-        ValueError: A size or field that cannot show a brain, or no brain at z.
+        ValueError: The size or field cannot show a brain, or there is no brain at z.
     """
     if size < 16 or not 100 <= field <= 300:
         raise ValueError(

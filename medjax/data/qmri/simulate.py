@@ -58,16 +58,17 @@ class Acquired(NamedTuple):
 
 
 def make_protocol(contrast: str, times: tuple[float, ...] | None = None) -> Protocol:
-    """A checked protocol.
+    """A protocol whose times are checked.
 
     Args:
         contrast: "t2" for echo times or "t1" for inversion times.
         times: At least two different ones in s, from 0 to 30, in any order; None takes
-            PUQ's for T2 and ours for T1.
+            those of PUQ for "t2" and our own for "t1".
 
     Raises:
-        ValueError: An unknown contrast, fewer than two times, times that are negative,
-            repeated, not finite, or so long that they must be milliseconds.
+        ValueError: The contrast is unknown, there are fewer than two times, or times
+            are negative, repeated, not finite, or so long that they must be
+            milliseconds.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast {contrast!r}: expected one of {CONTRASTS}")
@@ -104,11 +105,11 @@ def subject_snr(key: tuple[int, int], snr: tuple[float, float]) -> float:
 
     Args:
         key: The subject's (seed, number); equal keys give the same ratio.
-        snr: The lowest and the highest, above 0; equal ones are that ratio, and
-            infinity, twice, is no noise.
+        snr: The lowest and the highest ratio, above 0; where they are equal nothing is
+            drawn, and infinity, twice, is no noise.
 
     Raises:
-        ValueError: Limits that are not positive or not in order.
+        ValueError: The limits are not positive or not in order.
     """
     low, high = snr
     if not 0 < low <= high:
@@ -128,17 +129,18 @@ def acquire(
     draw: tuple[int, ...],
     acceleration: float,
 ) -> Acquired:
-    """Measure a slice once.
+    """Measure a slice once; coils, phase and noise level are the subject's.
 
     Args:
-        brain: The slice, H = W pixels.
+        brain: The slice, as many rows as columns.
         acquisition: How it is measured; its accelerations are not used.
         key: The subject's (seed, number), which decides coils, phase and noise level.
         z: The slice's height in mm, the one that it was rendered at.
-        field: Mm a side, the one that it was rendered with.
+        field: The side of the view in mm, the one that it was rendered with.
         draw: Non-negative numbers that tell this measurement from all others of the
             subject; equal ones give the same mask and noise.
-        acceleration: Of the mask, 1 or more; it does not count for a full one.
+        acceleration: The one that the mask is drawn for, 1 or more; a full mask ignores
+            it.
     """
     target = signals(brain, acquisition.protocol)
     size = target.shape[-1]
@@ -175,7 +177,7 @@ def sample_kspace(
         mask: M_e, True where k-space is measured; H = 1 stands for whole lines.
         noise: Deviation of the real and of the imaginary part of n, in the images'
             unit; 0 adds none and draws nothing.
-        rng: Draws n, and nothing else.
+        rng: It draws n, and nothing else.
     """
     from scipy import fft
 

@@ -37,10 +37,10 @@ def subject_numbers(part: str, count: int) -> range:
 
     Args:
         part: One of "train", "validation" and "test".
-        count: How many, 1 to 1,000,000.
+        count: How many numbers are wanted, 1 to 1,000,000.
 
     Raises:
-        ValueError: An unknown part, or a count outside that range.
+        ValueError: The part is unknown, or the count outside that range.
     """
     if part not in PARTS:
         raise ValueError(f"part={part!r}: expected one of {PARTS}")
@@ -61,18 +61,19 @@ def draw_subject(
     """The subject that a seed and a number stand for.
 
     Args:
-        template: What it is made of; it must have sites if there are to be lesions.
-        seed: One for all subjects of a population, 0 or more.
-        number: The subject's, 0 or more, see `subject_numbers`.
-        lesion_share: The share of all subjects that have lesions, 4 to 24 of them,
-            from 0 to 1.
+        template: The one that the subject's brain is made of; it must have sites if
+            there are to be lesions.
+        seed: The same for all subjects of a population, 0 or more.
+        number: The number of the subject, 0 or more, see `subject_numbers`.
+        lesion_share: The share of all subjects that have lesions, 4 to 24 of them, from
+            0 to 1.
         time_spread: Deviation of the logarithm of a factor on all T1 of a subject, and
             of one on all T2, from 0 to 0.5. Measured times differ that much between
             sequences: what is trained on one value knows no other. On top of it comes
             each tissue's own deviation, 0.04.
 
     Raises:
-        ValueError: A share or a spread outside these ranges, or a template without a
+        ValueError: A share or a spread is outside these ranges, or the template has no
             place for lesions.
     """
     if not 0 <= lesion_share <= 1 or not 0 <= time_spread <= 0.5:

@@ -60,7 +60,7 @@ def open_layout(
             file's own; None takes `voxel_mm` of the file, else its affine's, else 1.
 
     Raises:
-        ValueError: It is not the layout; the message names the file, what was expected
+        ValueError: The file has another layout; the message names it, what was expected
             and what it holds.
     """
     with reading(path), _arrays(path) as arrays:

@@ -34,7 +34,7 @@ def read_cfl(path: Path) -> Complex[np.ndarray, "..."]:
 
     Raises:
         FileNotFoundError: One of the two files is missing.
-        ValueError: No "# Dimensions" in the header, or a .cfl of another size.
+        ValueError: The header has no "# Dimensions", or the .cfl is of another size.
     """
     data, header = (path.with_name(_stem(path) + suffix) for suffix in (".cfl", ".hdr"))
     for file in (data, header):
@@ -71,19 +71,19 @@ def open_cfl(
     A .cfl holds neither times nor a voxel size.
 
     Args:
-        path: Either file of the pair NAME.cfl, NAME.hdr, or NAME.
-        times: The TE dimension's E times in s (radians for "vfa"); needed.
+        path: Either file of the pair NAME.cfl and NAME.hdr, or NAME itself.
+        times: The E times of the TE dimension in s (radians for "vfa"); needed.
         contrast: What they are: "t2" (echo times), "t1" (inversion times) or "vfa"
             (flip angles); needed.
         voxel_mm: Sizes along H, along W and between slices in mm; None stands for 1.
         sens: Either file of a pair with one set of sensitivities (`bart ecalib -m1`),
-            for all slices or one each. None takes NAME_sens where that pair lies
-            beside NAME, and else leaves them out.
+            for all slices or one each. None takes NAME_sens where that pair lies beside
+            NAME, and else leaves them out.
 
     Raises:
         FileNotFoundError: A file of a pair is missing.
-        ValueError: Other dimensions in use, which it names with the way out, or no
-            times.
+        ValueError: There are no times, or other dimensions are in use, which the
+            message names with the way out.
     """
     kspace = _dimensions(path, read_cfl(path), ("PHASE2", "MAPS"))
     beside = path.with_name(f"{_stem(path)}_sens.cfl")

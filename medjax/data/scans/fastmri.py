@@ -25,7 +25,7 @@ def open_fastmri(
     contrast: str | None,
     voxel_mm: Sequence[float] | None,
 ) -> Scan:
-    """One file a contrast.
+    """k-space of a scan whose contrasts lie in a file each.
 
     Readout oversampling (`ismrmrd_header` says how much) is removed; a `mask` [W] of
     the file is used, else the zeros of k-space are it.
@@ -40,7 +40,7 @@ def open_fastmri(
             header's, and 1 without one.
 
     Raises:
-        ValueError: Files of different sizes, or without times; the message names the
+        ValueError: The files have different sizes, or no times; the message names the
             file, what was expected and what it holds.
     """
     h5py = require("h5py", paths[0])

@@ -60,7 +60,7 @@ def open_scan(
         FileNotFoundError: There is no such file.
         ImportError: The format's package is missing; the message says which extra
             brings it.
-        ValueError: Anything wrong with the file or its times; the message names the
+        ValueError: Anything is wrong with the file or its times; the message names the
             file, what was expected, what it holds and the way out.
     """
     one = isinstance(path, str | os.PathLike)

@@ -29,7 +29,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         origin: What errors call the file.
 
     Raises:
-        ValueError: It is no XML, or has no encoding with its sizes.
+        ValueError: The text is no XML, or has no encoding with its sizes.
     """
     try:
         root = ET.fromstring(text)
@@ -73,11 +73,11 @@ def parse_header(text: bytes | str, origin: str) -> Header:
 
 
 def kept_rows(header: Header, rows: int) -> int:
-    """Rows of the image without readout oversampling.
+    """How many rows an image has without readout oversampling.
 
     Args:
-        header: Its fields of view say how much of the image is wanted.
-        rows: With oversampling; never more are kept.
+        header: Its two fields of view say how much of the image is wanted.
+        rows: How many rows there are with oversampling; never more are kept.
     """
     return min(rows, round(rows * header.kept_mm[0] / header.fov_mm[0]))
 

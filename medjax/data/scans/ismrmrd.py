@@ -40,15 +40,16 @@ def open_ismrmrd(
     order of their positions.
 
     Args:
-        path: An existing file with `dataset/xml` and `dataset/data`.
+        path: An existing HDF5 file with `dataset/xml` and `dataset/data`.
         times: E of them in s (radians for "vfa"), which win over the header's; None
             takes those.
-        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
-            None where the header leaves no doubt.
+        contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles); None
+            where the header leaves no doubt.
 
     Raises:
-        ValueError: No Cartesian two-dimensional scan, or acquisitions that contradict
-            the header; the message names the file, what was expected and what it holds.
+        ValueError: The scan is not Cartesian and two-dimensional, or acquisitions
+            contradict the header; the message names the file, what was expected and
+            what it holds.
     """
     h5py = require("h5py", path)
     with reading(path), h5py.File(path) as file:

@@ -29,7 +29,7 @@ _MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 def open_nifti(
     paths: Sequence[Path], *, times: Sequence[float] | None, contrast: str | None
 ) -> Scan:
-    """One four-dimensional file, or a three-dimensional one for each time.
+    """A scan of images: one four-dimensional file, or a three-dimensional one a time.
 
     Args:
         paths: One existing four-dimensional file, or E three-dimensional ones of one
@@ -42,9 +42,9 @@ def open_nifti(
             None where the sidecars leave no doubt.
 
     Raises:
-        ValueError: Files that do not belong together, complex or phase images, no
-            times, milliseconds; the message names the file, what was expected and what
-            it holds.
+        ValueError: Files do not belong together, images are complex or phase, or times
+            are missing or in milliseconds; the message names the file, what was
+            expected and what it holds.
     """
     sidecars = [_sidecar(path) for path in paths]
     volumes = [_opened(path) for path in paths]

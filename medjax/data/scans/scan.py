@@ -23,7 +23,7 @@ from medjax.mri.checks import check_acquisition, sampled_points
 
 
 class ScanSlice(NamedTuple):
-    """One slice; None is what the file does not hold."""
+    """One slice of a scan; None stands for what the file does not hold."""
 
     kspace: Complex[np.ndarray, "E C H W"] | None = None  # 0 where not sampled
     mask: Bool[np.ndarray, "E H W"] | None = None  # or [E 1 W], whole lines
@@ -33,7 +33,7 @@ class ScanSlice(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Nothing to see: all zeros, or outside the given sensitivities' object."""
+        """Whether the slice holds only zeros, or its sensitivities are all 0."""
         data = self.images if self.kspace is None else self.kspace
         hidden = self.sens is not None and not self.sens.any()
         return hidden or data is None or not data.any()
@@ -78,7 +78,7 @@ def first_filled(scan: Scan) -> ScanSlice:
     """The first slice that is not empty; a stack's ends often are.
 
     Raises:
-        ValueError: All of them are, or a slice before it is damaged.
+        ValueError: All slices are empty, or one before the first filled one is damaged.
     """
     for index in range(scan.num_slices):
         content = scan.read(index)
@@ -106,7 +106,8 @@ def check_slice(
         shape: H and W of every slice, in voxels.
 
     Raises:
-        ValueError: Wrong axes, complex images, or see `mri.checks.check_acquisition`.
+        ValueError: Axes are wrong, images are complex, or
+            `mri.checks.check_acquisition` refuses the slice.
     """
     if found.images is not None:
         return ScanSlice(images=_images(found.images, origin, (echoes, *shape)))
@@ -191,11 +192,11 @@ def _without_coils(
 def centred_affine(
     voxel_mm: Sequence[float], size: tuple[int, int, int]
 ) -> Float[np.ndarray, "4 4"]:
-    """From voxel indices to mm: axes along RAS, the volume's centre at the origin.
+    """The affine from voxel indices to mm: axes along RAS, the centre at the origin.
 
     Args:
-        voxel_mm: The three sizes of a voxel in mm.
-        size: Numbers of voxels; the centre is index size // 2 on each axis.
+        voxel_mm: The three sizes of a voxel in mm, above 0.
+        size: How many voxels each axis has; the centre is index size // 2 on each.
     """
     affine = np.diag([*voxel_mm, 1.0])
     affine[:3, 3] = [-v * (n // 2) for v, n in zip(voxel_mm, size, strict=True)]
@@ -206,11 +207,11 @@ def check_voxel(voxel_mm: Sequence[float], origin: str) -> tuple[float, float, f
     """The three sizes of a voxel as floats.
 
     Args:
-        voxel_mm: In mm, between 0.02 and 500: smaller ones were meant in metres.
+        voxel_mm: Sizes in mm, between 0.02 and 500: smaller ones were meant in metres.
         origin: What errors call the file.
 
     Raises:
-        ValueError: Another number of sizes, or one outside that range.
+        ValueError: There is another number of sizes, or one is outside that range.
     """
     sizes = [float(v) for v in voxel_mm]
     if len(sizes) != 3 or not all(math.isfinite(v) and 0.02 < v < 500 for v in sizes):
@@ -239,8 +240,8 @@ def require(name: str, path: Path) -> ModuleType:
     """Import a format's package, or say how to install it.
 
     Args:
-        name: What the module is imported as, such as "h5py".
-        path: The file that needs it, for the error.
+        name: The name that the module is imported by, such as "h5py".
+        path: The file that needs it, which the error names.
 
     Raises:
         ImportError: The package is not installed.

@@ -27,16 +27,17 @@ def choose_times(
     """The scan's contrast and its times, from the caller or else from the file.
 
     Args:
-        found: What the file says in s or radians, by contrast: "t2", "t1", "vfa". A
-            list of another length than `count` is a constant of the protocol, not a
-            series, and so is one that repeats a value beside one that does not.
+        found: The file's times in s or radians, by contrast: "t2", "t1", "vfa". A list
+            of another length than `count` is a constant of the protocol, not a series,
+            and so is one that repeats a value beside one that does not.
         origin: What errors call the file.
         count: E, how many images or k-spaces of a slice the file holds, 1 or more.
         times: The caller's in s or radians, which win; None leaves it to the file.
         contrast: The caller's, one of `CONTRASTS`; None takes the only one that fits.
 
     Raises:
-        ValueError: Nothing fits, more than one fits, or see `check_series`.
+        ValueError: No contrast fits, more than one fits, or `check_series` refuses the
+            times.
     """
     if contrast is not None and contrast not in CONTRASTS:
         raise ValueError(f"contrast={contrast!r}: expected one of {list(CONTRASTS)}")
@@ -78,15 +79,15 @@ def check_series(
     """The times as an array, checked.
 
     Args:
-        times: In s, flip angles in radians, none negative. At least as many must
-            differ as the contrast's model has parameters.
+        times: In s, flip angles in radians, none negative. At least as many must differ
+            as the contrast's model has parameters.
         origin: What errors call the file.
-        count: How many there must be.
-        contrast: Whose limits they must keep, one of `CONTRASTS`.
+        count: E: so many times there must be.
+        contrast: One of `CONTRASTS`, whose limits the times must keep.
 
     Raises:
-        ValueError: Another number of them, too few, or values that look like
-            milliseconds (degrees).
+        ValueError: There is another number of times, too few differ, or values look
+            like milliseconds (degrees).
     """
     values = np.asarray(times, np.float64)
     what, model = CONTRASTS[contrast]

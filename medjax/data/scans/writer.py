@@ -60,17 +60,19 @@ def map_writer(
 
     Args:
         folder: Where the files go; it is made, with its parents, if it does not exist.
-        scan: Whose grid, times and number of slices the maps have.
-        names: Which maps every slice will have, at least one of `MAPS`, in any order.
+        scan: The maps get its grid, its times and its number of slices.
+        names: The maps that every slice will have, at least one of `MAPS`, in any
+            order.
         sidecar: Further fields for every JSON file, such as EstimationAlgorithm; they
             win over the usual ones.
-        levels: What the whole numbers in `status`, 0 to 255, mean.
-        prefix: Stands before every file's name, such as "sub-01_"; may be empty.
-        overwrite: Whether files of another run are replaced.
+        levels: What each whole number in `status`, 0 to 255, means.
+        prefix: Stands before every file's name, such as "sub-01_"; "" for nothing.
+        overwrite: Whether files of another run are replaced; else they are an error.
 
     Raises:
-        ValueError: Unknown names, a slice that does not fit, slices missing at the end.
-        FileExistsError: The files exist, and `overwrite` is not set.
+        ValueError: A name is unknown, a slice does not fit, or slices are missing at
+            the end.
+        FileExistsError: A file exists, and `overwrite` is not set.
     """
     unknown = [name for name in names if name not in MAPS]
     if unknown or not names:
@@ -140,17 +142,17 @@ def write_maps(
 
     Args:
         folder: Where the files go; it is made, with its parents, if it does not exist.
-        scan: Whose grid and times the maps have, Z slices of H x W.
-        maps: By names of `MAPS`, at least one, times in s, `status` in whole numbers
+        scan: The maps get its grid and its times; it has Z slices of H x W.
+        maps: At least one map by names of `MAPS`, times in s, `status` in whole numbers
             from 0 to 255; NaN where a voxel has no result.
         sidecar: Further fields for every JSON file; they win over the usual ones.
-        levels: What the numbers in `status` mean.
-        prefix: Stands before every file's name, such as "sub-01_"; may be empty.
-        overwrite: Whether files of another run are replaced.
+        levels: What each whole number in `status` means.
+        prefix: Stands before every file's name, such as "sub-01_"; "" for nothing.
+        overwrite: Whether files of another run are replaced; else they are an error.
 
     Raises:
-        ValueError: Unknown names, or maps of another shape than the scan's.
-        FileExistsError: The files exist, and `overwrite` is not set.
+        ValueError: A name is unknown, or a map has another shape than the scan.
+        FileExistsError: A file exists, and `overwrite` is not set.
     """
     for name, values in maps.items():
         if np.shape(values) != (*scan.shape, scan.num_slices):

@@ -152,9 +152,12 @@ def other_side(name: str) -> str:
 
 
 def select_structures(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Structure names by a word ("aal", "clear", "unions", "all"), one name, or listed.
+    """Structures by a word ("aal", "clear", "unions", "all"), by one name or several.
 
     "aal" is the atlas's 116 labels, "clear" a choice for tiny policies.
+
+    Raises:
+        ValueError: A word or a name is unknown.
     """
     aal = tuple(s.name for s in STRUCTURES)
     unions = tuple(s.name for s in UNIONS)

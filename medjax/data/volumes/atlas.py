@@ -86,6 +86,14 @@ def slice_image(
 
     Axial: rows front to back; coronal and sagittal: rows top to bottom. Columns:
     patient's right to left, in sagittal slices front to back.
+
+    Args:
+        volume: Axes are towards right, anterior, superior.
+        position: The voxel index across the plane, along Z for "axial", Y for "coronal"
+            and X for "sagittal".
+
+    Raises:
+        ValueError: The plane is unknown.
     """
     if plane == "axial":
         return volume[::-1, ::-1, position].T
@@ -99,13 +107,22 @@ def slice_image(
 def slice_centre(
     shape: tuple[int, ...], centre: Int[np.ndarray, "3"], plane: str
 ) -> tuple[float, float]:
-    """Pixel coordinates (x, y), from the corner, of a voxel's centre in that plane."""
+    """Pixel coordinates (x, y), from the corner, of a voxel's centre in that plane.
+
+    Args:
+        shape: The volume's, (X, Y, Z).
+        centre: The indices of the voxel.
+    """
     x, y, z = (n - 0.5 - c for n, c in zip(shape, centre.tolist(), strict=True))
     return {"axial": (x, y), "coronal": (x, z), "sagittal": (y, z)}[plane]
 
 
 def piece_mask(atlas: Atlas, pair: int) -> Bool[np.ndarray, "h w"]:
-    """The main piece of one (slice, structure) pair, inside its box."""
+    """The main piece of one (slice, structure) pair, inside its box.
+
+    Args:
+        pair: The number of the pair, from 0 to R - 1.
+    """
     x1, y1, x2, y2 = atlas.boxes[pair].tolist()
     bits = atlas.bits[atlas.starts[pair] : atlas.starts[pair + 1]]
     count = (y2 - y1) * (x2 - x1)
@@ -118,7 +135,8 @@ def main_piece(
     """Box and mask of a label's main piece, or None where it makes no fair target.
 
     Fair: area >= 40 pixels, the largest 4-connected piece >= 80 % of it, and that
-    piece's shorter side >= 6 pixels.
+    piece's shorter side >= 6 pixels. The box is (x1, y1, x2, y2) in pixel edges; the
+    mask covers it.
     """
     from scipy import ndimage
 
@@ -159,12 +177,13 @@ def build_atlas(
     """Find every structure in every slice of all three planes.
 
     Args:
-        volume: grey values as they are shown, 0 black and 255 white.
-        labels: one value a voxel, on the volume's grid; 0 is background.
-        label_names: the name of each value. Every label of `structures` must be there.
-        structures: each is found where any of its labels is, as one region. A slice
-            that shows none of them as a fair target (see `main_piece`) is left out.
-        inside: the middle of this region's box is what pictures are centred on; None
+        volume: Grey values as they are shown, 0 black and 255 white.
+        labels: One value a voxel, on the volume's grid; 0 is background.
+        label_names: The name of each value. Every label of `structures` must be there.
+        structures: Each is found where any of its labels is, as one region. A slice
+            that shows none of them as a fair target (see `main_piece`) is left out; one
+            slice must remain.
+        inside: The middle of this region's box is what pictures are centred on; None
             takes the brain, see `brain_mask`.
         spacing: mm from voxel to voxel, the same along all axes.
     """

@@ -81,7 +81,11 @@ ORGANS = (
 
 
 def select_organs(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Organ names by the word "all", one name, or listed."""
+    """Organs by the word "all", by one name or several.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
     known = tuple(organ.name for organ in ORGANS)
     if names == "all":
         return known
@@ -97,7 +101,13 @@ def select_organs(names: str | tuple[str, ...]) -> tuple[str, ...]:
 def window_image(
     hounsfield: Float[np.ndarray, "..."], *, level: float, width: float
 ) -> UInt8[np.ndarray, "..."]:
-    """Grey values of a CT window: 0 at level - width / 2 and below, 255 at the top."""
+    """Grey values of a CT window: 0 at level - width / 2 and below, 255 at the top.
+
+    Args:
+        hounsfield: Values in Hounsfield units, or counts of another modality; finite.
+        level: The value in the middle of the window.
+        width: How many units the window spans, above 0.
+    """
     grey = (hounsfield - (level - width / 2)) * (255 / width)
     return np.round(np.clip(grey, 0, 255)).astype(np.uint8)
 
@@ -107,7 +117,14 @@ def resample_volume(
     spacing: tuple[float, float, float],
     target: float,
 ) -> Float[np.ndarray, "x y z"]:
-    """The volume at `target` mm: antialiased in the slice, linear between slices."""
+    """The volume at `target` mm: antialiased in the slice, linear between slices.
+
+    Args:
+        volume: Values in any unit, which they keep; a slice is [X, Y].
+        spacing: mm from voxel to voxel along each axis, above 0.
+        target: mm from voxel to voxel of the result, above 0; each side is rounded to
+            voxels.
+    """
     shape = _shape(volume.shape, spacing, target)
     planes = [
         np.asarray(
@@ -175,6 +192,11 @@ def close_gaps(
     """Give unlabelled gaps of at most 2 * `reach` voxels along z between `values`.
 
     So the discs join the vertebrae's labels to one spine. Other labels stay.
+
+    Args:
+        labels: The label of each voxel, 0 where there is none.
+        values: Labels that count as one, at least one; gaps get the lowest of them.
+        reach: Half of the longest gap in voxels, 1 or more.
     """
     from scipy import ndimage
 

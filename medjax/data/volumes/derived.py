@@ -22,11 +22,11 @@ def derived(
     """The arrays that `make` gives, read from the cache where they are already.
 
     Args:
-        name: the file's name begins with it, so that people know what it holds.
-        recipe: all that the arrays depend on, such as a version of the code and
+        name: The file's name begins with it, so that people know what it holds.
+        recipe: All that the arrays depend on, such as a version of the code and
             checksums; its `repr` chooses the file.
-        make: is called only where the file is not there yet.
-        cache: the folder above `derived`; None takes the usual one, see `cache_dir`.
+        make: Called only where the file is not there yet.
+        cache: The folder above `derived`; None takes the usual one, see `cache_dir`.
     """
     digest = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
     path = cache_dir(cache) / "derived" / f"{name}-{digest}.npz"

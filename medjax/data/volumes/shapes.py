@@ -46,12 +46,12 @@ def draw_shape(
     """Draw one of `NAMES` into `image`, which changes; the mask of its square.
 
     Args:
-        image: counts, 0 black and 255 white; the square must lie wholly inside.
-        kind: which of `NAMES`, from 0; tone and shape follow from it.
-        side: of the square that the shape fills, in pixels.
-        top: the first row of that square in the image.
-        left: the first column of that square in the image.
-        rng: for the tone's noise, one number for each pixel of the shape.
+        image: Counts, 0 black and 255 white; the square must lie wholly inside.
+        kind: The number of one of `NAMES`, from 0; tone and shape follow from it.
+        side: The side of the square that the shape fills, in pixels.
+        top: The number of that square's first row in the image.
+        left: The number of that square's first column in the image.
+        rng: Gives the tone's noise, one number for each pixel of the shape.
     """
     mask = _shape(SHAPES[kind % len(SHAPES)], side)
     inside = image[top : top + side, left : left + side]

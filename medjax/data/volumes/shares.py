@@ -19,7 +19,7 @@ _LEAST = 0.15  # of the largest slice: smaller ones are not shown
 
 
 class Shares(NamedTuple):
-    """What share of n slices of a volume something takes."""
+    """How much of each of n slices of a volume something takes."""
 
     plane: Int[np.ndarray, "n"]  # index into PLANES
     position: Int[np.ndarray, "n"]  # voxel index across the plane
@@ -34,8 +34,11 @@ def measure_slices(
 ) -> Shares:
     """Share of `whole` that `measured` takes in each slice of all three planes.
 
-    Slices where `whole` is smaller than `least` (a share, 0 to 1) of its largest in
-    that plane are left out, and those where it is empty.
+    Args:
+        measured: Only voxels that are in `whole` too count.
+        whole: What 1 stands for, such as the brain; slices without it are left out.
+        least: Slices where `whole` is smaller than this share, 0 to 1, of its largest
+            in that plane are left out.
     """
     plane, position, share = [], [], []
     for p in range(len(PLANES)):
@@ -61,14 +64,14 @@ def grade_values(
     The grade of a value is the number of thresholds that it reaches.
 
     Args:
-        values: measured, in any unit, training and test part together.
-        train: the quantiles are those of the values where this is true.
-        grades: how many there are, counted from 0.
-        zero: values of at most this have grade 0, and quantiles of those above it give
+        values: What was measured, in any unit, training and test part together.
+        train: The quantiles are those of the values where this is True.
+        grades: How many grades there are, counted from 0.
+        zero: Values of at most this have grade 0, and quantiles of those above it give
             the other thresholds; None takes quantiles of all.
 
     Raises:
-        ValueError: two thresholds are equal, so that a grade would have no values.
+        ValueError: Two thresholds are equal, so that a grade would have no values.
     """
     known = values[train]
     if zero is None:
@@ -98,12 +101,12 @@ def find_ventricles(
     spaces at the surface and are left out.
 
     Args:
-        tissue: the share of grey and white matter in each voxel, 0 to 1.
-        inside: the brain and its fluid, see `brain_mask`.
-        depth: how many voxels below the surface of `inside` the whole space must lie.
+        tissue: The share of grey and white matter in each voxel, 0 to 1.
+        inside: The brain and its fluid, see `brain_mask`.
+        depth: How many voxels below the surface of `inside` the whole space must lie.
 
     Raises:
-        ValueError: no fluid space lies so deep.
+        ValueError: No fluid space lies so deep.
     """
     from scipy import ndimage
 
@@ -171,7 +174,13 @@ def label_mask(
     names: dict[int, str],
     structures: tuple[Structure, ...],
 ) -> Bool[np.ndarray, "X Y Z"]:
-    """Where any of the structures is."""
+    """Where any of the structures is.
+
+    Args:
+        labels: The label of each voxel, 0 to the largest in `names`.
+        names: The name of each label.
+        structures: What is looked for; a name that no label has is nowhere.
+    """
     wanted = {label for structure in structures for label in structure.labels}
     values = [value for value, name in names.items() if name in wanted]
     return np.isin(np.arange(max(names) + 1), values)[labels]

@@ -16,7 +16,7 @@ def part_index(part: str) -> int:
 
 
 def check_tested(tested: str) -> None:
-    """Raise ValueError unless it is one of `TESTED`."""
+    """Raise ValueError unless `tested` is one of `TESTED`."""
     if tested not in TESTED:
         raise ValueError(f"tested={tested!r}: expected one of {TESTED}")
 
@@ -30,7 +30,7 @@ def split_slices(
     train and test are dropped.
 
     Args:
-        position: slices are counted from 0 within their own plane.
+        position: The index of each slice, counted from 0 within its own plane.
         tested: "test", or "val" to choose settings by: the second of each four blocks
             is tested instead, and the fourth is dropped, so that nothing is learnt from
             it or chosen by it.

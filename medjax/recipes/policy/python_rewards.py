@@ -28,7 +28,7 @@ class Reward(Protocol):
 
         Args:
             completions: What the policy wrote, without special tokens.
-            columns: Further keywords, see `make_host_rewards`.
+            columns: Further keywords, which `make_host_rewards` explains.
         """
         ...
 

@@ -107,7 +107,7 @@ def supervised_stage(
 
     Args:
         name: The name of the stage and of its folder.
-        source: Training batches, see `training_batches`.
+        source: Training batches, as `training_batches` gives them.
         flaws: By these options of the task the answers of `source` are wrong on
             purpose; they are part of the stage's identity.
         check: Called before training; it raises unless ground truth earns reward 1.

@@ -81,7 +81,6 @@ def evaluate(
     in tokens, and `valid`, which is False for rows that only fill a batch.
 
     Args:
-        model: The policy.
         tables: From `parse_tables` for the policy's tokenizer.
         decoding: Its `max_tokens` cuts an answer that is longer.
         state: Its parameters alone are read.

@@ -77,7 +77,6 @@ def evaluate(
     batch.
 
     Args:
-        model: The policy.
         reading: How its answers are read, and the answers of the C classes that are
             weighed.
         decoding: Its `max_tokens` cuts an answer that is longer.

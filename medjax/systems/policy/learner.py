@@ -155,7 +155,7 @@ def lesson_loss(
         model: The policy; each prompt is computed once for its G completions.
         reference: Parameters of the policy that the KL term is measured to; None has no
             term.
-        loss: The options of `grpo_loss`.
+        loss: The options of `grpo_loss`, which explains them.
         params: The parameters that the gradient is taken by.
         lesson: What is learnt from: the whole batch, or a part of it.
         denominator: What the sum over the lesson's tokens is divided by, that of the
