@@ -12,7 +12,7 @@ where a stopped run ended.
 Variants, after a colon and joined by commas. The parts, each alone or with others:
 
     prompt=on | off                       descriptions of the classes in the question
-    policy=on | off                       localisation first, in the same volume
+    policy=on | off                       localisation first, in the task's own volume
     recite=negative | none | positive     weight of reciting the descriptions
     grade=auto | fuzzy | exact | both     near grades earn something: where the classes
                                           are grades, always, never; beside exact ones
@@ -24,6 +24,8 @@ and the rest:
        | ct_organ | mr_structure | mr_plane | mr_structure_plane        classes
        | shapes | shape_size                              drawn, without network
     data=PATH               instead of a task: MedMNIST .npz, or a folder with a CSV
+    boxes=SOURCE            what policy=on localises in, for a task without a volume and
+                            for data=PATH: a `data` of configs/medloc.py
     mfrs=sixteenth | tenth | power | gaussian | quartic   what a near grade earns
     method=grpo | sft                                     sft: supervised, equal steps
     test=test | val         val: pictures to choose settings by, none of the test's
@@ -41,23 +43,35 @@ Every option below can be set on its own, see `configs/medloc.py` for the forms:
     --config.train.grpo.reward_weights.format=0 --config.train.grpo.grade_table=1,0.5
 """
 
+from typing import NamedTuple
+
 from ml_collections import ConfigDict
 
 from configs import common, medloc
 from configs.options import Maybe, Numbers, option
 
-TASKS = {  # mm of the field, and margin of a crop; 0: whole slices
-    "mr_ventricle": (190.0, 0.0),
-    "mr_level": (190.0, 0.0),
-    "mr_plane": (190.0, 0.0),
-    "ct_lung": (380.0, 0.0),
-    "nuclei_size": (48.0, 0.0),  # pixels of the image, not mm
-    "ct_organ": (80.0, 1.6),
-    "mr_structure": (60.0, 1.8),
-    "mr_structure_plane": (60.0, 1.8),
-    "shapes": (0.0, 0.0),
-    "shape_size": (0.0, 0.0),
+
+class Task(NamedTuple):
+    """How a built-in task's pictures are cut, and where policy=on finds boxes."""
+
+    field: float  # mm, of nuclei pixels; 0: whole pictures
+    margin: float = 0.0  # of a crop, times the structure's longer side; 0: whole slices
+    boxes: str = ""  # a source of boxes in the same volume; empty: there is none
+
+
+TASKS = {
+    "mr_ventricle": Task(190.0, boxes="mr_aal"),
+    "mr_level": Task(190.0, boxes="mr_aal"),
+    "mr_plane": Task(190.0, boxes="mr_aal"),
+    "ct_lung": Task(380.0, boxes="ct_organs"),
+    "nuclei_size": Task(48.0),
+    "ct_organ": Task(80.0, 1.6, "ct_organs"),
+    "mr_structure": Task(60.0, 1.8, "mr_aal"),
+    "mr_structure_plane": Task(60.0, 1.8, "mr_aal"),
+    "shapes": Task(0.0, boxes="synthetic"),
+    "shape_size": Task(0.0, boxes="synthetic"),
 }
+USERS = Task(0.0)  # pictures of data=PATH
 RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic")
 
 
@@ -72,6 +86,7 @@ def get_config(arg: str = "") -> ConfigDict:
         grade="",
         task="",
         data="",
+        boxes="",
         mfrs="",
         method="grpo",
         test="test",
@@ -94,7 +109,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prompt = get_prompt(arg.model)
     config.data = get_data(arg.data or task, task, parts, arg.model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
-    config.localisation = get_localisation(parts.policy == "on", task, arg)
+    use = parts.policy == "on"
+    config.localisation = get_localisation(use, get_boxes(use, task, arg), arg)
     config.warm_start = get_supervised(steps=120, noise=0.3)
     config.train = ConfigDict(
         {
@@ -128,7 +144,7 @@ def get_task(task: str, data: str, smoke: bool) -> str:
 def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
     """Which of the four parts are in use."""
     everything = common.choose("parts", arg.parts, ("all", "none")) == "all"
-    located = get_volume(task) and not arg.model
+    located = TASKS.get(task, USERS).boxes and not arg.model
     options = {  # name: (on, off, other choices)
         "prompt": ("on", "off"),
         "policy": ("on" if located else "off", "off", "on"),
@@ -163,13 +179,13 @@ def get_prompt(model: str) -> ConfigDict:
 
 def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDict:
     """Pictures and the words about them; the fields of mm are for built-in tasks."""
-    field, margin = TASKS.get(task, (0.0, 0.0))
+    built_in = TASKS.get(task, USERS)
     return ConfigDict(
         {
             "source": source,
             "size": option((56, 56), Numbers(int, (2,))),
-            "field": field,  # mm
-            "margin": margin,  # of a crop, times the structure's longer side
+            "field": built_in.field,  # mm
+            "margin": built_in.margin,  # of a crop, times the structure's longer side
             "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
             "shift": 0.1,  # of a side, and
             # what pictures are moved by
@@ -195,19 +211,24 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
     )
 
 
-def get_volume(task: str) -> str:
-    """Where a built-in task's pictures come from, as a source of boxes; "": nowhere."""
-    volumes = {"mr_": "mr_aal", "ct_": "ct_organs", "sha": "synthetic"}
-    return volumes.get(task[:3], "")
+def get_boxes(use: bool, task: str, arg: ConfigDict) -> str:
+    """The source of boxes that localisation learns from; "": none, and none in use."""
+    source = arg.boxes or TASKS.get(task, USERS).boxes
+    if use and not source:
+        raise ValueError(
+            f"policy=on: {task or arg.data} has no boxes to learn localisation from; "
+            "say boxes=SOURCE, such as boxes=mr_aal, or policy=off"
+        )
+    return source
 
 
-def get_localisation(use: bool, task: str, arg: ConfigDict) -> ConfigDict:
+def get_localisation(use: bool, source: str, arg: ConfigDict) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
-    source = get_volume(task) or "mr_aal"
+    words, source = bool(use or source), source or "mr_aal"
     first = medloc.get_config(f"model={arg.model},test={arg.test},data={source}")
     # A tiny policy gets the words of boxes whether or not it learns them, so that runs
     # with and without localisation start from the same policy.
-    config = ConfigDict({"use": use, "words": use or bool(get_volume(task))})
+    config = ConfigDict({"use": use, "words": words})
     for name in ("data", "prompt", "warm_start", "train", "evaluation"):
         config[name] = first[name]
     config.evaluation.limit = 200

@@ -357,3 +357,22 @@ def test_smoke_trains_resumes_and_evaluates(tmp_path, name):
     other = run(*command, "--config.seed=7", timeout=900)
     assert other.returncode != 0 and "belongs to another run" in other.stderr
     assert "seed: the checkpoint has 0, this run has 7" in other.stderr
+
+
+@pytest.mark.parametrize("wish", ["task=nuclei_size", "data=pictures.npz"])
+def test_localisation_never_takes_boxes_of_another_volume_unasked(wish):
+    from configs import vrft_aug
+
+    with pytest.raises(ValueError, match=r"policy=on: .* boxes=SOURCE"):
+        vrft_aug.get_config(f"{wish},policy=on")
+    config = vrft_aug.get_config(f"{wish},policy=on,boxes=synthetic")
+    assert config.localisation.data.source == "synthetic"
+    assert not vrft_aug.get_config(wish).localisation.use
+
+
+@pytest.mark.parametrize("task", ["ct_lung", "mr_level", "shapes"])
+def test_a_task_localises_in_its_own_volume(task):
+    from configs import vrft_aug
+
+    source = vrft_aug.TASKS[task].boxes
+    assert vrft_aug.get_config(f"task={task}").localisation.data.source == source
