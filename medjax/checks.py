@@ -9,6 +9,7 @@ import numbers
 from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -72,6 +73,33 @@ def check_arrays(
                 f"{function}: {name}: expected {_expected(words, sizes, kinds)}; "
                 f"found {_description(value)}"
             ) from None
+
+
+def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> None:
+    """Raise a ValueError for the first number that is not a static integer in range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: the number, the least and the largest that
+            it may be; None for the largest sets no limit.
+
+    Raises:
+        ValueError: naming function and argument, what was expected and found. A traced
+            number is refused here because shapes and loops depend on it.
+    """
+    for name, (value, least, most) in values.items():
+        wanted = f"an integer of at least {least}"
+        if most is not None:
+            wanted = f"an integer from {least} to {most}"
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{function}: {name}: expected {wanted} that is known when the program "
+                "is traced, found a traced array: name it in static_argnames of "
+                "jax.jit, or bind it by functools.partial"
+            )
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            raise ValueError(f"{function}: {name}: expected {wanted}, found {value!r}")
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401

@@ -64,5 +64,5 @@ def test_a_batch_is_each_alone():
 
 @pytest.mark.parametrize("coils", [0, 6])
 def test_bad_number_of_coils(coils):
-    with pytest.raises(ValueError, match="expected 1 to 5 virtual coils"):
+    with pytest.raises(ValueError, match="coils: expected an integer from 1 to 5"):
         compression_matrix(jnp.zeros((2, 5, 4, 6), complex), coils=coils)
