@@ -30,16 +30,21 @@ def compression_matrix(
         where k-space is 0 everywhere (the rows then are any orthonormal ones).
         Derivatives of the matrix are finite: where two singular values are equal to
         rounding, so that the directions are free to turn into each other, this turn
-        counts as none.
+        counts as none. Second derivatives raise a NotImplementedError.
 
     Raises:
-        ValueError: a number of virtual coils that is out of its range or traced, a
-            wrong shape or dtype.
+        ValueError: a number of virtual coils that is out of its range or traced,
+            k-space without coils, a wrong shape or dtype.
 
     Source: Buehrer et al., MRM 57 (2007).
     """
     check_arrays("compression_matrix", kspace=(kspace, "*B E C H W", complex))
     physical = kspace.shape[-3]
+    if physical == 0:
+        raise ValueError(
+            "compression_matrix: kspace: expected at least one coil, found "
+            f"[.., E, C, H, W] = {kspace.shape}"
+        )
     check_integers("compression_matrix", coils=(coils, 1, physical))
     gram = jnp.einsum("...echw,...edhw->...cd", kspace, kspace.conj())
     power, vectors = eigenvectors(gram)  # ascending
@@ -61,7 +66,7 @@ def compress_sensitivities(
 
     Args:
         sens: Maps of the physical coils, sum_c |S_c|^2 = 1, or 0 outside the object. A
-            slice with a number that is not finite gets 0.
+            pixel at which a coil is not finite is NaN.
         matrix: The first result of `compression_matrix`, one a slice.
 
     Returns:

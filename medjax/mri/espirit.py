@@ -65,7 +65,8 @@ def estimate_sensitivities(
     Returns:
         The maps, without a unit, in the dtype of k-space. Derivatives are those of what
         is computed, with what is kept and where it is cut as constants; they are finite
-        where singular values are equal and where no coil has signal.
+        where singular values are equal and where no coil has signal. Second
+        derivatives raise a NotImplementedError.
 
     Raises:
         ValueError: a calibration block that the kernel or the image does not fit, a
@@ -79,7 +80,7 @@ def estimate_sensitivities(
     )
     _check_sizes(kspace.shape, calibration, kernel)
     check_integers("estimate_sensitivities", iterations=(iterations, 0, None))
-    _check_shares(threshold, crop, soft)
+    _check_shares(threshold, crop)
     if kspace.ndim > 4:
         one = functools.partial(
             estimate_sensitivities,
@@ -236,7 +237,7 @@ def _check_sizes(
         )
 
 
-def _check_shares(threshold: float, crop: float, soft: bool) -> None:
+def _check_shares(threshold: float, crop: float) -> None:
     """Those that are known when the program is traced."""
     for name, value in (("threshold", threshold), ("crop", crop)):
         traced = isinstance(value, jax.core.Tracer)

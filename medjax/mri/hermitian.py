@@ -2,7 +2,8 @@
 
 The derivative of an eigenvector divides by the gap to every other eigenvalue. JAX's own
 is NaN where two are equal, even where nothing that is asked for depends on the two: the
-five zeros of eight coils that see three signals spoil every gradient.
+five zeros of eight coils that see three signals spoil every gradient. Here first
+derivatives are right; second ones, which at equal values need more, are refused.
 """
 
 import functools
@@ -27,7 +28,7 @@ def eigenvectors(
 
 @eigenvectors.defjvp
 def _eigenvectors_jvp(primals, tangents):
-    values, vectors = eigenvectors(*primals)
+    values, vectors = _once(eigenvectors(*primals))
     change = _in_basis(tangents[0], vectors)
     slopes = jnp.real(jnp.diagonal(change, axis1=-2, axis2=-1))
     gaps = values[..., None, :] - values[..., :, None]
@@ -56,7 +57,7 @@ def strong_part(
 @strong_part.defjvp
 def _strong_part_jvp(inverse, primals, tangents):
     matrix, share = primals
-    values, vectors = eigenvectors(matrix)
+    values, vectors = _once(eigenvectors(matrix))
     kept, weight = _weights(values, share, inverse)
     weight = jnp.where(kept, weight, 0)
     apart = kept[:, None] != kept[None]
@@ -67,6 +68,22 @@ def _strong_part_jvp(inverse, primals, tangents):
     change = _in_basis(tangents[0], vectors)
     change = vectors @ (quotient.astype(change.dtype) * change) @ vectors.conj().T
     return strong_part(matrix, share, inverse), change
+
+
+@jax.custom_jvp
+def _once(
+    pair: tuple[Float[Array, "*B C"], Complex[Array, "*B C C"]],
+) -> tuple[Float[Array, "*B C"], Complex[Array, "*B C C"]]:
+    """As it is, for a rule of which there is no derivative."""
+    return pair
+
+
+@_once.defjvp
+def _once_jvp(primals, tangents):
+    raise NotImplementedError(
+        "estimate_sensitivities and compression_matrix have first derivatives only: "
+        "take second ones for fixed maps (jax.lax.stop_gradient of the result)"
+    )
 
 
 def above(values: Float[Array, "C"], share: Float[Array, ""]) -> Bool[Array, "C"]:

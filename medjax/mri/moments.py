@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_integers, check_key
 from medjax.types import Key
 
 
@@ -44,8 +44,10 @@ def monte_carlo_moments(
 
     Raises:
         ValueError: fewer than 2 passes, a chunk that does not divide them, one of the
-            two traced, or draws that are not one array or hold integers.
+            two traced, an old key or several keys, or draws that are not one array or
+            hold integers.
     """
+    check_key("monte_carlo_moments", key=key)
     check_integers(
         "monte_carlo_moments", passes=(passes, 2, None), chunk=(chunk, 1, None)
     )

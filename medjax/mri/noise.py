@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_integers, check_key
 from medjax.mri.moments import zero_moment
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.types import Key
@@ -95,8 +95,8 @@ def prewhiten(
             where the new maps and the scale are 0 as well. That they are normalised is
             not checked.
         covariance: Hermitian and positive definite, one a slice, in the unit of k-space
-            squared. One that is not positive definite makes the k-space and the scale
-            of its slice NaN and its maps 0.
+            squared. One that is not positive definite makes the k-space, the maps and
+            the scale of its slice NaN.
 
     Returns:
         k-space with noise of variance 1 in every coil, without a unit; maps with
@@ -252,11 +252,13 @@ def replica_variance(
 
     Raises:
         ValueError: fewer than 2 replicas or a traced number of them, k-space that is
-            not complex, a reconstruction that does not return one array of numbers.
+            not complex, an old key or several keys, a reconstruction that does not
+            return one array of real or complex numbers.
 
     Source: Robson et al., pseudo multiple replicas, MRM 60 (2008).
     """
     check_arrays("replica_variance", kspace=(kspace, "*K", complex))
+    check_key("replica_variance", key=key)
     check_integers("replica_variance", replicas=(replicas, 2, None))
 
     def replica(key: Key) -> Inexact[Array, "*N"]:
