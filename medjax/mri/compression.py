@@ -30,7 +30,8 @@ def compression_matrix(
         where k-space is 0 everywhere (the rows then are any orthonormal ones).
         Derivatives of the matrix are finite: where two singular values are equal to
         rounding, so that the directions are free to turn into each other, this turn
-        counts as none. Second derivatives raise a NotImplementedError.
+        counts as none. Second derivatives are refused by a
+        ValueError.
 
     Raises:
         ValueError: a number of virtual coils that is out of its range or traced,

@@ -66,7 +66,7 @@ def estimate_sensitivities(
         The maps, without a unit, in the dtype of k-space. Derivatives are those of what
         is computed, with what is kept and where it is cut as constants; they are finite
         where singular values are equal and where no coil has signal. Second
-        derivatives raise a NotImplementedError.
+        derivatives are refused by a ValueError.
 
     Raises:
         ValueError: a calibration block that the kernel or the image does not fit, a

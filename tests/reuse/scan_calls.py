@@ -3,9 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from medjax import mri
+from medjax.models.denoiser import Denoiser, Regressor, from_channels, to_channels
+from medjax.systems.puq.guided_fit import regressor_inputs
+from medjax.systems.puq.maps import guided_variance
+from medjax.systems.puq.network import image_scale
 from tests.reuse.calls import Call
 
 B, E, C, H, W = 8, 2, 3, 6, 8
@@ -63,7 +68,47 @@ ESPIRIT = functools.partial(
     iterations=5,
 )
 
+X = RNG.standard_normal((B, H, W, 2 * E)).astype(np.float32)
+STD = np.abs(KSPACE[:, :, 0].imag)
+
+
+def denoised(x, rows):
+    """A fresh network whose last norm is not 0, with dropout."""
+    net = Denoiser(4, 1, 0.5)
+    variables = net.init(jax.random.key(0), X[:1], None, training=False)
+    ones = jax.tree.map(jnp.ones_like, variables["params"]["BatchNorm_2"]["scale"])
+    variables["params"]["BatchNorm_2"]["scale"] = ones
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), rows)
+    return net.apply(variables, x, keys, training=False)
+
+
+def regressed(x):
+    """A fresh regressor's."""
+    net = Regressor(4, 1)
+    return net.apply(net.init(jax.random.key(0), X[:1]), x)
+
+
 CALLS = [
+    Call("to_channels", to_channels, (KSPACE[:, :, 0],), batch=(0,)),
+    Call("from_channels", from_channels, (X,), batch=(0,)),
+    Call("Denoiser", denoised, (X, ROWS), batch=(0, 0)),
+    Call("Regressor", regressed, (X,), batch=(0,)),
+    Call("image_scale", image_scale, (KSPACE, SENS), batch=(0, 0)),
+    Call(
+        "guided_variance",
+        functools.partial(guided_variance, misfit=np.float32([0.1, 0.0])),
+        (KSPACE[:, :, 0].real, STD),
+        batch=(0, 0),
+    ),
+    *[
+        Call(
+            f"regressor_inputs[{name}]",
+            functools.partial(regressor_inputs, normalisation=name),
+            (KSPACE[:, :, 0].real, STD),
+            batch=(0, 0),
+        )
+        for name in ("first", "largest")
+    ],
     Call("noise_covariance", mri.noise_covariance, (SAMPLES,), batch=(0,)),
     Call("whitening_matrix", mri.whitening_matrix, (COVARIANCE,), batch=(0,)),
     Call("prewhiten", mri.prewhiten, (KSPACE, SENS, COVARIANCE), batch=(0, 0, 0)),
