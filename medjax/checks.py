@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
@@ -123,7 +124,7 @@ def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> N
         wanted = f"an integer of at least {least}"
         if most is not None:
             wanted = f"an integer from {least} to {most}"
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             raise ValueError(
                 f"{function}: {name}: expected {wanted} that is known when the program "
                 "is traced, found a traced array: name it in static_argnames of "

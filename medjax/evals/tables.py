@@ -61,8 +61,8 @@ def group_intervals(
     for name, column in columns.items():
         if len(column) != len(groups):
             raise ValueError(
-                f"column {name}: {len(column)} numbers, expected {len(groups)}, as many "
-                "as groups"
+                f"column {name}: {len(column)} numbers, expected {len(groups)}, one "
+                "for each of groups"
             )
     if not len(groups):
         return {name: Interval(*[float("nan")] * 3) for name in columns}

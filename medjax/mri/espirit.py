@@ -15,6 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from medjax.checks import check_arrays, check_integers
@@ -240,7 +241,7 @@ def _check_sizes(
 def _check_shares(threshold: float, crop: float) -> None:
     """Those that are known when the program is traced."""
     for name, value in (("threshold", threshold), ("crop", crop)):
-        traced = isinstance(value, jax.core.Tracer)
+        traced = isinstance(value, Tracer)
         if not traced and not 0 <= value < 1:
             raise ValueError(
                 f"estimate_sensitivities: {name}: expected from 0 to below 1, found "
