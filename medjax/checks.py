@@ -9,8 +9,10 @@ import numbers
 from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
@@ -72,6 +74,65 @@ def check_arrays(
                 f"{function}: {name}: expected {_expected(words, sizes, kinds)}; "
                 f"found {_description(value)}"
             ) from None
+
+
+def check_key(function: str, /, **keys: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first argument that is no single typed PRNG key.
+
+    >>> check_key("rollout_keys", key=key)  # doctest: +SKIP
+
+    Args:
+        function: The public function's name, with which the message begins.
+        keys: By the name of the argument: what stands there, traced or not. A batch of
+            keys is no single key. The old keys of `jax.random.PRNGKey`, pairs of
+            uint32, are refused: nothing tells them from other arrays of integers.
+
+    Raises:
+        ValueError: naming function and argument, what was found, and the way out.
+    """
+    for name, key in keys.items():
+        dtype = getattr(key, "dtype", None)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if typed and np.shape(key) == ():
+            continue
+        if typed:
+            way = "take one of them, or map the function over them by jax.vmap"
+        else:
+            way = (
+                "make keys by jax.random.key(seed), or wrap what jax.random.PRNGKey "
+                "gave by jax.random.wrap_key_data"
+            )
+        raise ValueError(
+            f"{function}: {name}: expected one typed PRNG key of shape (); found "
+            f"{_description(key)}: {way}"
+        )
+
+
+def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> None:
+    """Raise a ValueError for the first number that is not a static integer in range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: the number, the least and the largest that
+            it may be; None for the largest sets no limit.
+
+    Raises:
+        ValueError: naming function and argument, what was expected and found. A traced
+            number is refused here because shapes and loops depend on it.
+    """
+    for name, (value, least, most) in values.items():
+        wanted = f"an integer of at least {least}"
+        if most is not None:
+            wanted = f"an integer from {least} to {most}"
+        if isinstance(value, Tracer):
+            raise ValueError(
+                f"{function}: {name}: expected {wanted} that is known when the program "
+                "is traced, found a traced array: name it in static_argnames of "
+                "jax.jit, or bind it by functools.partial"
+            )
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            raise ValueError(f"{function}: {name}: expected {wanted}, found {value!r}")
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401

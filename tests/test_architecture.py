@@ -27,7 +27,7 @@ ARROWS = {
     "checks": (),
     "masked": ("types",),
     "rl": ("types", "checks", "masked"),
-    "models": ("types",),
+    "models": ("types", "checks"),
     "mri": ("types", "checks", "masked"),
     "data": ("types", "rl", "mri"),
     "recipes": (
@@ -44,7 +44,7 @@ ARROWS = {
         "report",
     ),
     "evals": ("types", "rl", "mri"),
-    "systems": ("types", "masked", "sharding", "rl", "models", "mri"),
+    "systems": ("types", "checks", "masked", "sharding", "rl", "models", "mri"),
     "runtime": ("types", "masked", "sharding"),
     "report": ("types",),
     "__init__": ("types", "rl", "models", "mri", "systems"),

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers, check_key
 
 LOGP = np.zeros((3, 5), np.float32)
 
@@ -126,3 +126,33 @@ def test_under_jit_and_vmap_and_at_no_cost():
         jax.jit(checked)(logp, mask[:, :2])
     with pytest.raises(ValueError, match=r"loss: logp: .* found float32 of shape"):
         jax.vmap(checked)(logp, mask)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1, "n: expected an integer from 2 to 4, found 1"),
+        (5, "n: expected an integer from 2 to 4, found 5"),
+        (2.0, "n: expected an integer from 2 to 4, found 2.0"),
+        (True, "n: expected an integer from 2 to 4, found True"),
+        ("3", "n: expected an integer from 2 to 4, found '3'"),
+    ],
+)
+def test_integers_out_of_their_range_are_named(value, message):
+    with pytest.raises(ValueError, match=f"^f: {message}"):
+        check_integers("f", m=(0, 0, None), n=(value, 2, 4))
+    check_integers("f", n=(np.int64(3), 2, 4))
+
+
+def test_a_traced_integer_names_the_way_out():
+    with pytest.raises(ValueError, match=r"f: n: .* at least 1 .*static_argnames"):
+        jax.jit(lambda n: check_integers("f", n=(n, 1, None)))(3)
+
+
+@pytest.mark.parametrize("key", [np.zeros(2, np.uint32), 0, None])
+def test_what_is_no_typed_key_is_named(key):
+    with pytest.raises(ValueError, match=r"f: key: .* jax.random.key\(seed\)"):
+        check_key("f", key=key)
+    check_key("f", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="f: key: .* take one of them"):
+        check_key("f", key=jax.random.split(jax.random.key(0)))

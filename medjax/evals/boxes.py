@@ -80,10 +80,16 @@ def bootstrap(
         num_samples: How many times as many slices as there are are drawn with
             replacement, 1 or more; 1000 is usual.
         level: The share of samples inside an interval, above 0 and below 1.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: An integer of at least 0; the same seed gives the same intervals.
+
+    Returns:
+        The value over all answers and the ends of its interval, by the names in
+        `METRICS`.
 
     Raises:
-        ValueError: See `scores`.
+        ValueError: Columns of different lengths, an IoU outside 0-1 or NaN, or one
+            above 0 where no box was read; a level or a number of samples out of its
+            range.
     """
     _check(answers)
     iou = answers.iou

@@ -20,8 +20,9 @@ def spearman(x: Float[np.ndarray, "N"], y: Float[np.ndarray, "N"]) -> float:
     """Correlation of ranks, from -1 to 1; ties share their mean rank.
 
     Args:
-        x: One number for each of N voxels, in any unit.
-        y: Likewise. Fewer than 2 voxels, or an x or a y that does not vary, give NaN.
+        x: One number for each of N voxels, in any unit; infinite ones have a rank.
+        y: As many numbers, in any unit. Fewer than 2 voxels, an x or a y that does not
+            vary, and a NaN in either give NaN.
     """
     rx, ry = stats.rankdata(x), stats.rankdata(y)
     if len(rx) < 2 or np.ptp(rx) == 0 or np.ptp(ry) == 0:
@@ -37,12 +38,22 @@ def calibration(
     An interval of level p is |error| <= sqrt(2) erfinv(p) sigma. Levels 0.05 ... 0.95.
 
     Args:
-        error: Of N voxels, in any unit; its sign does not count.
-        sigma: The standard deviation that was claimed, in the same unit, 0 or more.
+        error: The error of each of N voxels, in any unit; its sign does not count. NaN
+            counts as outside every interval and makes the error of its bin NaN.
+        sigma: The standard deviation that was claimed, in the same unit, 0 or more and
+            finite; with a negative one no voxel is inside an interval.
         bins: The voxels are sorted by sigma into so many bins of equal numbers, 1 or
             more, or N where there are fewer voxels. Without voxels there are no bins,
             and the coverage is NaN.
+
+    Raises:
+        ValueError: less than one bin, or errors and sigmas of different numbers.
     """
+    if bins < 1 or len(error) != len(sigma):
+        raise ValueError(
+            f"bins {bins} of {len(error)} errors and {len(sigma)} sigmas: expected at "
+            "least 1 bin, and as many sigmas as errors"
+        )
     error = np.abs(np.asarray(error, np.float64))
     sigma = np.asarray(sigma, np.float64)
     bins = min(bins, len(sigma))

@@ -21,6 +21,7 @@ from medjax.evals.confusion import (
 from medjax.evals.tables import (
     Interval,
     Table,
+    check_level,
     draw_groups,
     group_intervals,
     interval_cell,
@@ -84,8 +85,16 @@ def bootstrap(
         ordinal: True where classes are grades, in order.
         num_samples: How many samples are drawn, 1 or more; 1000 is usual.
         level: The share of samples inside an interval, above 0 and below 1.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: An integer of at least 0; the same seed gives the same intervals.
+
+    Returns:
+        The value over all answers and the ends of its interval, by the score's name.
+
+    Raises:
+        ValueError: A label or an answer outside the classes, a level or a number of
+            samples out of its range.
     """
+    check_level(level)
     values = scores(answers, num_classes=num_classes, ordinal=ordinal)
     if not len(answers.label):
         return {name: Interval(value, value, value) for name, value in values.items()}

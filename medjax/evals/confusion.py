@@ -19,7 +19,10 @@ def confusion(
     Args:
         label: The true class of each of N answers, from 0 to C - 1.
         predicted: The class answered, or -1 where none could be read.
-        num_classes: C, those that never occur included.
+        num_classes: C, at least 1, those that never occur included.
+
+    Returns:
+        Integers whose sum is N.
 
     Raises:
         ValueError: A label or an answer outside the classes, or numbers of them that
@@ -185,7 +188,7 @@ def _distance(count: int) -> Int[np.ndarray, "C C"]:
 def ratio(
     above: Shaped[np.ndarray, "..."], below: Shaped[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """above / below in float64, NaN where below is 0; both of one shape."""
+    """above / below in float64, NaN where below is 0; both have one shape."""
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below != 0)
 

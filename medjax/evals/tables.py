@@ -47,8 +47,23 @@ def group_intervals(
             width 0, which say nothing, and without items all is NaN.
         num_samples: How many samples are drawn, 1 or more; 1000 is usual.
         level: The share of samples inside an interval, above 0 and below 1.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: An integer of at least 0; the same seed gives the same intervals.
+
+    Returns:
+        The mean of each column over all items, and the ends of its interval, in its
+        unit, by its name.
+
+    Raises:
+        ValueError: a level or a number of samples out of its range, a column of another
+            length than `groups`.
     """
+    check_level(level)
+    for name, column in columns.items():
+        if len(column) != len(groups):
+            raise ValueError(
+                f"column {name}: {len(column)} numbers, expected {len(groups)}, one "
+                "for each of groups"
+            )
     if not len(groups):
         return {name: Interval(*[float("nan")] * 3) for name in columns}
     members, drawn = draw_groups(groups, num_samples=num_samples, seed=seed)
@@ -78,13 +93,27 @@ def draw_groups(
         groups: The name or number of each item's group, at least one item; the S
             groups are numbered from 0 on in sorted order.
         num_samples: How many samples are drawn; each draws S groups with replacement.
-        seed: Of the draws; the same seed gives the same ones.
+        seed: An integer of at least 0; the same seed gives the same draws.
+
+    Raises:
+        ValueError: less than one sample, or no item.
     """
+    if num_samples < 1 or not len(groups):
+        raise ValueError(
+            f"num_samples {num_samples} of {len(groups)} items: expected at least 1 of "
+            "at least 1"
+        )
     names, members = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=num_samples
     )
     return members.reshape(-1), drawn
+
+
+def check_level(level: float) -> None:
+    """Raise a ValueError unless an interval may hold this share of the samples."""
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected above 0 and below 1, found {level}")
 
 
 def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> str:

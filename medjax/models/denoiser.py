@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
+from medjax.checks import check_arrays
 from medjax.types import Key
 
 
@@ -30,11 +31,17 @@ class Denoiser(nn.Module):
         """The residual: what to add to `x`, of its shape and unit.
 
         Args:
-            x: B slices of H x W pixels with D channels, as `to_channels` gives them.
-                Borders are padded with zeros, so any H and W will do.
-            keys: B typed keys, one a slice, consumed; None switches dropout off.
-            training: True normalises by this batch, and updates the running mean and
-                variance, which must then be mutable; False normalises by those.
+            x: B slices of H x W pixels with D channels, as `to_channels` gives them,
+                of order 1. Borders are padded with zeros, so any H and W of at least 1
+                will do. A number that is not finite spreads over its slice, in training
+                over the batch.
+            keys: B typed keys, one a slice, not to be used again; None switches
+                dropout off.
+            training: A static bool. True normalises by the mean and the variance of
+                this batch (at least one slice), and updates the running ones, which
+                must be mutable: `apply(.., mutable=["batch_stats"])`. On a mesh they
+                are those of the whole batch; inside `shard_map` those of a device.
+                False normalises by the running ones.
         """
 
         def conv_norm(x, features, scale):
@@ -56,9 +63,10 @@ class Denoiser(nn.Module):
 
 def _kept_channels(keys, layer, width, rate, dtype) -> Float[Array, "B 1 1 D"]:
     """0 or 1 / (1 - rate) for each channel of each slice."""
+    kept = jnp.float32(1 - rate)  # a Python number would draw in x64's precision
 
     def draw(key):
-        return jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, (width,))
+        return jax.random.bernoulli(jax.random.fold_in(key, layer), kept, (width,))
 
     return jax.vmap(draw)(keys)[:, None, None].astype(dtype) / (1 - rate)
 
@@ -74,7 +82,8 @@ class Regressor(nn.Module):
         """The map's value as a fraction of the largest it may have.
 
         Args:
-            x: D numbers for each of any number of voxels, of order 1 to train well.
+            x: D numbers for each of any number of voxels (none will do), of order 1 to
+                train well. A number that is not finite makes its own voxel NaN.
         """
         for _ in range(self.layers):
             x = nn.relu(nn.Dense(self.width)(x))
@@ -85,17 +94,33 @@ def to_channels(images: Complex[Array, "B E H W"]) -> Float[Array, "B H W D"]:
     """E complex images as D = 2 E real channels: Re x_1 .. Re x_E, Im x_1 .. Im x_E.
 
     Args:
-        images: B slices of E contrasts, H x W pixels, in any unit, which stays.
+        images: Complex, B slices of E contrasts, H x W pixels, in any unit, which the
+            channels keep; any axis may be empty.
+
+    Raises:
+        ValueError: another number of axes, or numbers that are not complex.
     """
+    check_arrays("to_channels", images=(images, "B E H W", complex))
     parts = jnp.concatenate([images.real, images.imag], axis=1)
     return jnp.moveaxis(parts, 1, -1)
 
 
 def from_channels(channels: Float[Array, "B H W D"]) -> Complex[Array, "B E H W"]:
-    """D / 2 complex images from D channels: the inverse of `to_channels`.
+    """E = D / 2 complex images from D channels: the inverse of `to_channels`.
 
     Args:
-        channels: Real parts first, then as many imaginary parts; D must be even.
+        channels: Real, in single or double precision: first the real parts of all
+            images, then as many imaginary parts.
+
+    Raises:
+        ValueError: an odd number of channels, another number of axes, or numbers that
+            are not real.
     """
+    check_arrays("from_channels", channels=(channels, "B H W D", float))
+    if channels.shape[-1] % 2:
+        raise ValueError(
+            "from_channels: channels: expected an even number, real parts and as many "
+            f"imaginary ones, found [B, H, W, D] = {channels.shape}"
+        )
     real, imag = jnp.split(jnp.moveaxis(channels, -1, 1), 2, axis=1)
     return jax.lax.complex(real, imag)

@@ -11,41 +11,52 @@ _STRAY = 0.01  # of the samples: so many may be exactly 0 by chance
 
 def check_acquisition(
     kspace: Complex[np.ndarray, "*B E C H W"],
-    mask: Bool[np.ndarray, "*B E #H #W"] | None = None,
     sens: Complex[np.ndarray, "*B C H W"] | None = None,
+    mask: Bool[np.ndarray, "*B E #H #W"] | None = None,
 ) -> None:
     """Refuse data from which a reconstruction would be silently wrong.
 
+    A host function: it reads the values (NumPy or JAX arrays), so it can't be traced.
+
     Args:
-        kspace: In any unit. Its origin stands at [H // 2, W // 2], and it is 0 where
-            not sampled; at least one contrast and coil, all numbers finite.
-        mask: 0 and 1 (or bool), the same for every coil, [.., E, 1, W] for whole
-            columns. It may mark single points where k-space happens to be 0. None =
-            every point that is not 0 (`sampled_points`).
-        sens: sum_c |S_c|^2 is 1 within 0.01, 0 outside the object, less at its edge.
-            None = yet to be estimated.
+        kspace: k-space in any unit. Its origin stands at [H // 2, W // 2], and it is 0
+            where not sampled; no axis is empty, all numbers are finite, and every
+            contrast and every coil has a value that is not 0.
+        sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object: no pixel is above
+            1.01, and the median of those that are not 0 is within 0.01 of 1, because
+            maps may fade out at the object's edge. A slice that is 0 everywhere is
+            refused. None = yet to be estimated, nothing is checked.
+        mask: Booleans, or integers 0 and 1: 1 where k-space is sampled, the same for
+            every coil, [.., E, 1, W] for whole columns. Every contrast has a sample,
+            and at most one of a hundred of its samples is 0 in k-space in all coils.
+            k-space outside the mask may be anything finite: reconstructions do not
+            read it. None = every point that is not 0 (`sampled_points`).
 
     Raises:
         ValueError: one message that says what was expected, what was found, and the way
-            out. In this order: axes, numbers, samples, centring, sensitivities.
+            out. In this order: axes and dtypes; numbers that are not finite; samples,
+            as `sampled_points` and `mask` ask for; centring, which is refused where
+            both sides have 8 points or more and the largest energy of k-space stands
+            within 1 + side / 32 points of index [0, 0], as without fftshift; and
+            sensitivities.
     """
     kspace = np.asarray(kspace)
-    mask, sens = (None if x is None else np.asarray(x) for x in (mask, sens))
+    sens, mask = (None if x is None else np.asarray(x) for x in (sens, mask))
     try:
         check_arrays(
             "check_acquisition",
             kspace=(kspace, "*B E C H W", complex),
             sens=(sens, "*B C H W", complex),
-            mask=(mask, "*B E #H #W", (bool, int, float)),
+            mask=(mask, "*B E #H #W", (bool, int)),
         )
     except ValueError as error:
-        raise ValueError(f"{error}{_way_out(kspace, mask, sens)}") from None
-    if 0 in kspace.shape:
-        raise ValueError(
-            f"expected k-space without an empty axis, found {kspace.shape}"
-        )
+        raise ValueError(f"{error}{_way_out(kspace, sens, mask)}") from None
+    _check_not_empty("check_acquisition", kspace)
     if mask is not None and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"expected a mask of 0 and 1, found {np.unique(mask)[:5]} ..")
+        raise ValueError(
+            "check_acquisition: mask: expected 0 and 1, found "
+            f"{np.unique(mask)[:5].tolist()} .."
+        )
     _check_finite("k-space", kspace)
     sampled = sampled_points(kspace)
     if mask is not None:
@@ -60,16 +71,26 @@ def sampled_points(
 ) -> Bool[np.ndarray, "*B E #H W"]:
     """The mask k-space implies: where it is not 0; [.., E, 1, W] for whole columns.
 
-    A sample is one that any coil has: measured values may be exactly 0 now and then.
+    A host function. A sample is one that any coil has: measured values may be exactly 0
+    now and then.
 
     Args:
-        kspace: In any unit, exactly 0 where not sampled. Coils may differ at one of a
-            hundred points; NaN counts as sampled.
+        kspace: k-space in any unit, exactly 0 where not sampled. Coils may differ at
+            one of a hundred points of a contrast; a number that is not finite counts as
+            sampled.
+
+    Returns:
+        Booleans, [.., E, 1, W] where all rows of every slice and contrast are sampled
+        alike, [.., E, H, W] otherwise.
 
     Raises:
-        ValueError: a coil or a contrast without samples, coils that differ.
+        ValueError: fewer than four axes, an empty axis, numbers that are not complex, a
+            coil or a contrast without samples, coils that differ.
     """
-    points = np.asarray(kspace) != 0
+    kspace = np.asarray(kspace)
+    check_arrays("sampled_points", kspace=(kspace, "*B E C H W", complex))
+    _check_not_empty("sampled_points", kspace)
+    points = kspace != 0
     dead = ~points.any(
         axis=tuple(i for i in range(points.ndim) if i != points.ndim - 3)
     )
@@ -94,13 +115,23 @@ def sampled_points(
     return whole if np.array_equal(mask, np.broadcast_to(whole, mask.shape)) else mask
 
 
+def _check_not_empty(function: str, kspace: np.ndarray) -> None:
+    if 0 in kspace.shape:
+        raise ValueError(
+            f"{function}: kspace: expected no empty axis, found {kspace.shape}"
+        )
+
+
 def _way_out(
-    kspace: np.ndarray, mask: np.ndarray | None, sens: np.ndarray | None
+    kspace: np.ndarray, sens: np.ndarray | None, mask: np.ndarray | None
 ) -> str:
     """What arrays of wrong axes look like, for the end of the message."""
     if kspace.ndim < 4:
         return "; axes are contrasts, coils, rows, columns: one contrast is E = 1"
     hint = ""
+    exchanged = sens is not None and sens.dtype.kind in "biu"
+    if exchanged or (mask is not None and np.iscomplexobj(mask)):
+        return "; sens and mask look exchanged: the order is kspace, sens, mask"
     if sens is not None:
         hint += _other_order(kspace.shape, sens.shape)
     if mask is not None and mask.shape == kspace.shape:
@@ -110,6 +141,8 @@ def _way_out(
             if differs
             else "; all coils share one mask: pass mask[..., 0, :, :]"
         )
+    if mask is not None and mask.dtype.kind == "f":
+        hint += "; weights are no mask: pass mask != 0, or mask == 1"
     return hint
 
 

@@ -15,10 +15,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers
 from medjax.mri.compression import compression_matrix
+from medjax.mri.hermitian import above, eigenvectors, strong_part
 
 _BLOCK = 1 << 17  # complex numbers of G at a time: what stays in a cache
 
@@ -41,28 +43,45 @@ def estimate_sensitivities(
     coil: it is smooth, does not depend on the machine, and images get its phase.
 
     Args:
-        kspace: Centred (its origin at [H // 2, W // 2]), in any unit; only the middle
-            `calibration` points are read. A slice of zeros gets zeros, one with NaN in
+        kspace: Centred k-space (its origin at [H // 2, W // 2]) of at least one
+            contrast and coil, in any unit; only the middle `calibration` points are
+            read. A slice of zeros gets zeros, one with a number that is not finite in
             those points NaN everywhere.
         calibration: (rows, columns) of the centre block that is fully sampled in all
-            contrasts, see `calibration_size`: 24 is plenty, 12 will do. At least the
-            kernel, at most the image. That it is sampled is not checked.
-        kernel: Side of a patch in points of k-space, 5 to 8; 6 in the other packages.
+            contrasts, static integers, see `calibration_size`: 24 is plenty, 12 will
+            do. At least the kernel, at most the image. That the block is sampled is not
+            checked.
+        kernel: Side of a patch in points of k-space, a static integer of at least 1;
+            5 to 8 are useful, other packages take 6.
         threshold: Patches keep the singular directions above this share of the largest
-            singular value, between 0 and 1; 0.02 in SigPy. Too low a value lets noise
-            in, too high a one loses coils.
-        crop: The map is 0 where the eigenvalue of G, 0 to about 1, is not above this:
-            outside the object. 0.8 in BART, 0.95 in SigPy.
-        soft: Let the maps fade to 0 between an eigenvalue of `crop` and 1, so that
-            sum_c |S_c|^2 is below 1 at the edge, instead of cutting.
-        iterations: Steps of the power method that finds the eigenvector; 30 in BART.
+            singular value, from 0 (all but those of the value 0) to below 1; SigPy
+            takes 0.02. Too low a value lets noise in, too high a one loses coils.
+        crop: The map is 0, for outside the object, where the eigenvalue of G, 0 to
+            about 1, is not above this: from 0 to below 1. BART takes 0.8, SigPy 0.95.
+        soft: A static bool. True lets the maps fade to 0 between an eigenvalue of 1 and
+            `crop`, so that sum_c |S_c|^2 is below 1 at the edge; False cuts.
+        iterations: Steps of the power method that finds the eigenvector, a static
+            integer of at least 0 (the strongest column of G is taken); BART takes 30.
+
+    Returns:
+        The maps, without a unit, in the dtype of k-space. Derivatives are those of what
+        is computed, with what is kept and where it is cut as constants; they are finite
+        where singular values are equal and where no coil has signal. Second
+        derivatives are refused by a ValueError.
 
     Raises:
         ValueError: a calibration block that the kernel or the image does not fit, a
-            wrong shape or dtype.
+            number out of its range or traced, a wrong shape or dtype.
     """
-    check_arrays("estimate_sensitivities", kspace=(kspace, "*B E C H W", complex))
+    check_arrays(
+        "estimate_sensitivities",
+        kspace=(kspace, "*B E C H W", complex),
+        threshold=(threshold, "", (float, int)),
+        crop=(crop, "", (float, int)),
+    )
     _check_sizes(kspace.shape, calibration, kernel)
+    check_integers("estimate_sensitivities", iterations=(iterations, 0, None))
+    _check_shares(threshold, crop)
     if kspace.ndim > 4:
         one = functools.partial(
             estimate_sensitivities,
@@ -84,8 +103,10 @@ def estimate_sensitivities(
     def row_maps(row: Complex[Array, "L"]) -> Complex[Array, "C W"]:
         matrix = jnp.einsum("i,icdx->cdx", row, partial)
         maps, eigenvalue = _leading_eigenvector(matrix, iterations)
-        phase = jnp.sign(jnp.einsum("c,cx->x", reference, maps))
-        phase = jnp.where(phase == 0, 1, phase)
+        turn = jnp.einsum("c,cx->x", reference, maps)
+        turn = jnp.where(turn == 0, 1, turn)
+        # jnp.sign would do, but for its derivative, which is 0 of complex numbers too
+        phase = turn / jnp.abs(turn).astype(turn.dtype)
         weight = _crop_weight(eigenvalue, crop, soft).astype(maps.dtype)
         return maps * (weight * phase.conj())[None]
 
@@ -110,9 +131,12 @@ def _projection_lags(
     rows, cols = height - kernel + 1, width - kernel + 1
     shifts = [(i, j) for i in range(kernel) for j in range(kernel)]
     patches = jnp.stack([block[..., i : i + rows, j : j + cols] for i, j in shifts], 2)
-    patches = patches.reshape(contrasts, coils * kernel**2, rows * cols)
-    patches = jnp.moveaxis(patches, 0, 1).reshape(coils * kernel**2, -1)
+    # One axis at a time is merged or split: with explicit shardings JAX asks for it.
+    patches = jnp.moveaxis(patches, 0, 2)
+    patches = patches.reshape(coils * kernel**2, contrasts, rows, cols)
+    patches = patches.reshape(coils * kernel**2, contrasts * rows * cols)
     projection = _projection(patches, threshold)
+    projection = projection.reshape(coils * kernel**2, coils, kernel, kernel)
     projection = projection.reshape(coils, kernel, kernel, coils, kernel, kernel)
     # Entry (a, b) belongs to lag a - b: reversed, b runs along the lags from a on.
     reversed_ = jnp.flip(projection, (-2, -1)).transpose(1, 2, 0, 3, 4, 5)
@@ -122,6 +146,7 @@ def _projection_lags(
     return lags / kernel**2
 
 
+@jax.custom_jvp
 def _projection(
     patches: Complex[Array, "D N"], threshold: float
 ) -> Complex[Array, "D D"]:
@@ -129,16 +154,31 @@ def _projection(
 
     From the smaller of the two Gram matrices; float32 has room for a threshold^2.
     """
-    few = patches.shape[1] < patches.shape[0]
-    gram = patches.conj().T @ patches if few else patches @ patches.conj().T
-    power, vectors = jnp.linalg.eigh(gram)
-    kept = (power > threshold**2 * power[-1]) & (power > 0)
-    if few:  # left vectors are patches @ vectors / sqrt(power)
-        vectors = patches @ vectors
-        weight = jnp.where(kept, 1 / jnp.where(kept, power, 1), 0)
-    else:
-        weight = kept
+    adjoint = patches.conj().T
+    if patches.shape[1] >= patches.shape[0]:
+        return strong_part(patches @ adjoint, threshold**2, False)
+    # left vectors are patches @ vectors / sqrt(power)
+    power, vectors = eigenvectors(adjoint @ patches)
+    kept = above(power, threshold**2)
+    vectors = patches @ vectors
+    weight = jnp.where(kept, 1 / jnp.where(kept, power, 1), 0)
     return (vectors * weight.astype(vectors.dtype)[None]) @ vectors.conj().T
+
+
+@_projection.defjvp
+def _projection_jvp(primals, tangents):
+    patches, threshold = primals
+
+    def through_gram(patches):
+        """Less exact in float32, but differentiable at equal singular values."""
+        adjoint = patches.conj().T
+        if patches.shape[1] >= patches.shape[0]:
+            return strong_part(patches @ adjoint, threshold**2, False)
+        inverse = strong_part(adjoint @ patches, threshold**2, True)
+        return patches @ inverse @ adjoint
+
+    _, change = jax.jvp(through_gram, (patches,), (tangents[0],))
+    return _projection(patches, threshold), change
 
 
 def _waves(points: int, kernel: int, dtype: jnp.dtype) -> Complex[np.ndarray, "W L"]:
@@ -180,10 +220,30 @@ def _crop_weight(
 def _check_sizes(
     shape: tuple[int, ...], calibration: tuple[int, int], kernel: int
 ) -> None:
+    check_integers("estimate_sensitivities", kernel=(kernel, 1, None))
+    for side in calibration:
+        check_integers("estimate_sensitivities", calibration=(side, 1, None))
+    if 0 in shape[-4:-2]:
+        raise ValueError(
+            "estimate_sensitivities: kspace: expected at least one contrast and one "
+            f"coil, found [.., E, C, H, W] = {shape}"
+        )
     if min(calibration) < kernel or any(
         side > size for side, size in zip(calibration, shape[-2:], strict=True)
     ):
         raise ValueError(
-            f"calibration {calibration} must hold the kernel, {kernel} x {kernel}, and "
-            f"fit the image {shape[-2:]}: sample a larger centre or lower the kernel"
+            f"estimate_sensitivities: calibration {calibration} must hold the kernel, "
+            f"{kernel} x {kernel}, and fit the image {shape[-2:]}: sample a larger "
+            "centre or lower the kernel"
         )
+
+
+def _check_shares(threshold: float, crop: float) -> None:
+    """Those that are known when the program is traced."""
+    for name, value in (("threshold", threshold), ("crop", crop)):
+        traced = isinstance(value, Tracer)
+        if not traced and not 0 <= value < 1:
+            raise ValueError(
+                f"estimate_sensitivities: {name}: expected from 0 to below 1, found "
+                f"{value}"
+            )

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from medjax.checks import check_arrays, check_integers
+
 _SEED_RANGE = 0xFFFFFF  # the authors draw the contrasts' seeds from it
 _BISECTIONS = 12
 
@@ -30,34 +32,50 @@ def undersampling_mask(
 
     Args:
         kind: "random", "equispaced" or "poisson", see the table.
-        seed: At least 0. The same seed gives the same masks on every machine; contrast
-            e draws from the e-th number that it makes.
+        seed: An integer of at least 0. The same seed gives the same masks on every
+            machine: it makes a seed for each contrast, which draws that contrast's
+            mask, so that the first of more contrasts are the same ones ("random" and
+            "poisson").
         contrasts: How many masks E to draw, at least 1.
-        size: (rows, columns) of k-space.
-        acceleration: R, at least 1 (every point). The centre counts as sampled, so that
-            R is what it says; the number of samples is rounded down.
+        size: (rows, columns) of k-space, at least 1 each.
+        acceleration: R, a finite number of at least 1 (every point is sampled). The
+            `points` are W columns, or H x W points for "poisson". The centre counts
+            among the samples, so that points / samples is R but for the rounding down.
         center_fraction: The share of the columns (of the rows and of the columns for
             "poisson") that the fully sampled centre has, 0 to 1, rounded to whole ones;
-            the authors take 0.08, and 0 has no centre.
+            the authors take 0.08. With 0 there is no centre, and nothing makes sure
+            that the very centre is sampled.
 
     Returns:
-        True where centred k-space is sampled.
+        True where centred k-space, whose origin stands at [H // 2, W // 2], is sampled;
+        a NumPy array of bool.
 
     Raises:
-        ValueError: an unknown kind, a number out of its range, or fewer samples than
-            the centre alone has.
+        ValueError: an unknown kind, a number out of its range, no sample at all, or
+            fewer samples than the centre alone has.
 
     Source: "random" is the code of PUQ's authors (fastMRI's rule, but with an exact
     count), and gives their masks number by number where W is even.
     """
     if kind not in ("random", "equispaced", "poisson"):
         raise ValueError(
-            f"mask kind {kind!r}: expected 'random', 'equispaced' or 'poisson'"
+            f"undersampling_mask: kind: expected 'random', 'equispaced' or 'poisson', "
+            f"found {kind!r}"
         )
-    if acceleration < 1 or not 0 <= center_fraction <= 1 or contrasts < 1:
+    check_integers(
+        "undersampling_mask", seed=(seed, 0, None), contrasts=(contrasts, 1, None)
+    )
+    for side in size:
+        check_integers("undersampling_mask", size=(side, 1, None))
+    if not 1 <= acceleration < np.inf:
         raise ValueError(
-            f"acceleration {acceleration}, center_fraction {center_fraction}, "
-            f"contrasts {contrasts}: expected at least 1, 0 to 1, at least 1"
+            "undersampling_mask: acceleration: expected a finite number of at least "
+            f"1, found {acceleration}"
+        )
+    if not 0 <= center_fraction <= 1:
+        raise ValueError(
+            "undersampling_mask: center_fraction: expected 0 to 1, found "
+            f"{center_fraction}"
         )
     height, width = size
     seeds = np.random.default_rng(seed).choice(_SEED_RANGE, contrasts)
@@ -66,10 +84,11 @@ def undersampling_mask(
         center = _center(height, center_fraction)[:, None] & columns
     else:
         center = columns[None, :]
-    others = int(center.size / acceleration) - int(center.sum())
-    if others < 0 or int(center.size / acceleration) == 0:
+    samples = int(center.size / acceleration)
+    others = samples - int(center.sum())
+    if others < 0 or samples == 0:
         raise ValueError(
-            f"acceleration {acceleration} leaves {int(center.size / acceleration)} of "
+            f"undersampling_mask: acceleration {acceleration} leaves {samples} of "
             f"{center.size} samples a contrast, {int(center.sum())} of them for the "
             "centre: lower acceleration or center_fraction"
         )
@@ -91,17 +110,36 @@ def calibration_size(
 ) -> tuple[int, int]:
     """(h, w) of the largest fully sampled centre block, sides at most `limit`.
 
-    Fully sampled in every contrast (and slice); the block starts at H // 2 - h // 2.
+    Fully sampled in every contrast (and slice). The block starts at row H // 2 - h // 2
+    and column W // 2 - w // 2. Its sides grow in turn, by one each, rows first, until
+    neither can: among blocks of different shapes it is one that cannot grow.
 
     Args:
-        mask: 1 where centred k-space is sampled, [.., E, 1, W] for whole columns.
-        size: (H, W) of k-space, which a mask of whole columns does not know.
+        mask: Booleans, or integers of which all but 0 count as 1: 1 where centred
+            k-space is sampled, [.., E, 1, W] for whole columns. At least one contrast.
+        size: (H, W) of k-space, which a mask of whole columns does not know; at least 1
+            each.
         limit: The longest side to return, in points of k-space; below 1 it counts as 1.
 
+    Returns:
+        Two Python integers, at least 1: what `estimate_sensitivities` takes as
+        `calibration`.
+
     Raises:
-        ValueError: the very centre is not sampled in every contrast.
+        ValueError: the very centre is not sampled in every contrast; a mask of floats,
+            without a contrast, or of another size.
     """
-    every = np.asarray(mask, bool).reshape(-1, *mask.shape[-2:]).all(axis=0)
+    for side in size:
+        check_integers("calibration_size", size=(side, 1, None))
+    mask = np.asarray(mask)
+    check_arrays("calibration_size", mask=(mask, "... _ _ _", (bool, int)))
+    fits = all(n in (1, m) for n, m in zip(mask.shape[-2:], size, strict=True))
+    if not fits or 0 in mask.shape:
+        raise ValueError(
+            "calibration_size: mask: expected [.., E, H, W] or [.., E, 1, W] with E of "
+            f"at least 1 and H, W = {tuple(size)}, found {mask.shape}"
+        )
+    every = mask.astype(bool).reshape(-1, *mask.shape[-2:]).all(axis=0)
     every = np.broadcast_to(every, size)
 
     def full(h: int, w: int) -> bool:
@@ -111,8 +149,8 @@ def calibration_size(
     best = [1, 1]
     if not full(1, 1):
         raise ValueError(
-            "the centre of k-space is not sampled in every contrast: sensitivities "
-            "cannot be estimated from these data; give them"
+            "calibration_size: the centre of k-space is not sampled in every contrast: "
+            "sensitivities cannot be estimated from these data; give them"
         )
     growing = [True, True]
     while any(growing):

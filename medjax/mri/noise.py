@@ -6,13 +6,15 @@ orthonormal transform a fully sampled image of normalised sensitivities has the 
 variance of one k-space sample, everywhere.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers, check_key
+from medjax.mri.moments import zero_moment
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.types import Key
 
@@ -20,14 +22,18 @@ from medjax.types import Key
 def noise_covariance(
     samples: Complex[Array, "*B C N"],
 ) -> Complex[Array, "*B C C"]:
-    """Psi = sum_n x_n x_n^H / N of N samples taken without a signal; noise has mean 0.
+    """Psi = sum_n x_n x_n^H / N of N samples taken without a signal.
+
+    Noise has the mean 0; the mean of the samples is not subtracted.
 
     Args:
-        samples: Complex samples of all coils at once, in the unit of k-space; at least
-            as many as coils, better 100 times. NaN makes its coil's row and column NaN.
+        samples: Complex samples of all coils at once, in the unit of k-space: at least
+            as many as coils, better 100 times as many. A number that is not finite
+            spoils the row and the column of its coil.
 
     Returns:
-        The Hermitian covariance, in the unit of k-space squared.
+        One Hermitian covariance a slice, in the dtype of the samples and in the unit of
+        k-space squared. Without coils it is empty.
 
     Raises:
         ValueError: fewer samples than coils, which give a singular matrix; a wrong
@@ -35,10 +41,11 @@ def noise_covariance(
     """
     check_arrays("noise_covariance", samples=(samples, "*B C N", complex))
     coils, count = samples.shape[-2:]
-    if count < coils:
+    if count < max(coils, 1):
         raise ValueError(
-            f"expected noise samples [.., C, N] with N >= C, found {samples.shape}: "
-            f"{coils} coils need at least {coils} samples, better 100 times as many"
+            "noise_covariance: samples: expected [.., C, N] with N >= C, found "
+            f"{samples.shape}: {coils} coils need at least {coils} samples, better 100 "
+            "times as many"
         )
     return jnp.einsum("...cn,...dn->...cd", samples, samples.conj()) / count
 
@@ -49,20 +56,22 @@ def whitening_matrix(
     """L^-1 with Psi = L L^H (Cholesky): `mix_coils` by it makes the covariance 1.
 
     Args:
-        covariance: Hermitian and positive definite, as `noise_covariance` gives it; one
-            that is not (a dead coil) gives NaN, in all of its slice.
+        covariance: Hermitian and positive definite, as `noise_covariance` gives it, in
+            the unit of k-space squared. One that is not positive definite (of a dead
+            coil) gives NaN in its slice, and so do its derivatives.
 
     Returns:
-        A lower triangular matrix, in the inverse unit of k-space.
+        One lower triangular matrix a slice, in the dtype of the covariance and in the
+        inverse unit of k-space.
 
     Raises:
         ValueError: a matrix that is not square or not complex.
     """
     check_arrays("whitening_matrix", covariance=(covariance, "*B C C", complex))
+    if covariance.ndim > 2:  # each alone: JAX's Cholesky fails on a sharded batch
+        return jax.vmap(whitening_matrix)(covariance)
     lower = jnp.linalg.cholesky(covariance)
-    identity = jnp.broadcast_to(
-        jnp.eye(covariance.shape[-1], dtype=covariance.dtype), covariance.shape
-    )
+    identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
     return jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
 
 
@@ -81,14 +90,21 @@ def prewhiten(
     sensitivities are yet to be estimated, whiten k-space first, by `mix_coils`.
 
     Args:
-        kspace: In the unit of the covariance's root, 0 where not sampled.
+        kspace: Samples in the unit of the covariance's root, 0 where not sampled.
         sens: Maps of the coils as measured, sum_c |S_c|^2 = 1, or 0 outside the object,
-            where the new maps and the scale are 0 as well.
-        covariance: Positive definite, one a slice; with any other k-space and scale are
-            NaN and the maps 0.
+            where the new maps and the scale are 0 as well. That they are normalised is
+            not checked.
+        covariance: Hermitian and positive definite, one a slice, in the unit of k-space
+            squared. One that is not positive definite makes the k-space, the maps and
+            the scale of its slice NaN.
+
+    Returns:
+        k-space with noise of variance 1 in every coil, without a unit; maps with
+        sum_c |S_c|^2 = 1, or 0 outside; and the scale, at least 0, in the inverse unit
+        of k-space.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes that do not fit each other, numbers that are not complex.
     """
     check_arrays(
         "prewhiten",
@@ -105,15 +121,20 @@ def prewhiten(
 def combined_variance(
     sens: Complex[Array, "*B C H W"], covariance: Complex[Array, "*B C C"]
 ) -> Float[Array, "*B H W"]:
-    """S^H Psi S: of the fully sampled `sense_adjoint`, for noise that is not white.
+    """S^H Psi S, the noise variance of the fully sampled `sense_adjoint`.
+
+    It holds for noise that is white over k-space and correlated between coils.
 
     Args:
         sens: Maps with sum_c |S_c|^2 = 1; 0 outside the object, where the result is 0.
-        covariance: Of the k-space samples, one a slice; the result has its unit, that
-            of k-space squared.
+        covariance: The covariance of k-space samples over the coils, Hermitian, one a
+            slice; the result has its unit, that of k-space squared.
+
+    Returns:
+        The variance of each pixel's complex noise, both parts together; at least 0.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes that do not fit each other, numbers that are not complex.
     """
     check_arrays(
         "combined_variance",
@@ -137,49 +158,62 @@ def sense_variance(
     The g-factor is sqrt(variance / (W / sampled columns)) for damping = 0.
 
     Args:
-        sens: Of whitened coils, sum_c |S_c|^2 = 1, or 0 outside; there the result is 0.
-        mask: Whole columns of centred k-space, for any others see `replica_variance`.
-        damping: Without a unit, as A^H A is at most 1; at least 0, and above 0 where
-            coils and lines do not determine the image (else NaN).
+        sens: Maps of whitened coils, sum_c |S_c|^2 = 1, or 0 outside the object, where
+            the result is 0. They are not normalised here.
+        mask: The sampled columns of centred k-space, boolean or integers of which all
+            but 0 count as 1. For any other mask see `replica_variance`. A contrast
+            without samples has the variance 0 where damping is above 0.
+        damping: One number for all, without a unit, as A^H A is at most 1. At least 0,
+            and above 0 where coils and columns do not determine the image: there 0
+            gives NaN or a number above 1 / rounding, and a negative one NaN.
+
+    Returns:
+        The variance of each pixel's complex noise, both parts together, for k-space
+        noise of variance 1 a sample; real, in the precision of `sens`.
 
     Raises:
-        ValueError: a mask that is not of whole columns, shapes that do not fit.
+        ValueError: a mask that is not of whole columns, or of floats; shapes that do
+            not fit; maps that are not complex.
     """
-    if mask.shape[-2:-1] != (1,):
+    check_arrays(
+        "sense_variance",
+        sens=(sens, "*B C H W", complex),
+        mask=(mask, "*B E _ W", (bool, int)),
+        damping=(damping, "", (float, int)),
+    )
+    if mask.shape[-2] != 1:
         raise ValueError(
             "sense_variance: mask: expected whole columns [.., E, 1, W], found "
             f"{mask.shape}; replica_variance takes any"
         )
-    check_arrays(
-        "sense_variance",
-        sens=(sens, "*B C H W", complex),
-        mask=(mask, "*B E 1 W", (bool, int, float)),
-        damping=(damping, "", (float, int)),
-    )
+    if sens.ndim > 3:
+        one = functools.partial(sense_variance, damping=damping)
+        return jax.vmap(one)(sens, mask)
     width = mask.shape[-1]
-    real = jnp.finfo(sens.dtype).dtype
-    kernel = jnp.fft.ifft(jnp.fft.ifftshift(mask[..., 0, :], -1).astype(sens.dtype))
+    columns = jnp.fft.ifftshift(mask[:, 0].astype(bool), -1)
+    kernel = jnp.fft.ifft(columns.astype(sens.dtype))
     index = jnp.arange(width, dtype=jnp.int32)
-    toeplitz = kernel[..., (index[:, None] - index[None]) % width]  # [.., E, W, W]
-    inside = jnp.any(sens != 0, axis=-3)  # [.., H, W]
-    damping = jnp.asarray(damping, real)
+    toeplitz = kernel[:, (index[:, None] - index[None]) % width]  # [E, W, W]
+    inside = jnp.any(sens != 0, axis=0)  # [H, W]
+    dtype = jnp.result_type(jnp.finfo(sens.dtype).dtype, damping)
+    damping = jnp.asarray(damping, dtype)
 
     def row_variance(
-        row: tuple[Complex[Array, "*B C W"], Bool[Array, "*B W"]],
-    ) -> Float[Array, "*B E W"]:
+        row: tuple[Complex[Array, "C W"], Bool[Array, "W"]],
+    ) -> Float[Array, "E W"]:
         coils, kept = row
-        gram = jnp.einsum("...cv,...cw->...vw", coils.conj(), coils)
-        normal = toeplitz * gram[..., None, :, :]
+        gram = jnp.einsum("cv,cw->vw", coils.conj(), coils)
+        normal = toeplitz * gram[None]
         # Outside, where a row of the matrix is 0, any pivot will do.
-        pivot = jnp.where(kept, damping, 1).astype(sens.dtype)[..., None, :, None]
-        identity = jnp.broadcast_to(jnp.eye(width, dtype=sens.dtype), normal.shape)
+        pivot = jnp.where(kept, damping, 1).astype(normal.dtype)[None, :, None]
+        identity = jnp.broadcast_to(jnp.eye(width, dtype=normal.dtype), normal.shape)
         factor = jax.scipy.linalg.cho_factor(normal + pivot * identity, lower=True)
         inverse = jax.scipy.linalg.cho_solve(factor, identity)
         power = jnp.sum(jnp.real(inverse * inverse.conj()), axis=-1)
         diagonal = jnp.real(jnp.diagonal(inverse, axis1=-2, axis2=-1))
-        return jnp.where(kept[..., None, :], diagonal - damping * power, 0)
+        return jnp.where(kept[None], diagonal - damping * power, 0)
 
-    rows = (jnp.moveaxis(sens, -2, 0), jnp.moveaxis(inside, -2, 0))
+    rows = (jnp.moveaxis(sens, -2, 0), inside)
     return jnp.moveaxis(jax.lax.map(row_variance, rows), 0, -2)
 
 
@@ -192,40 +226,57 @@ def replica_variance(
 ) -> Float[Array, "*N"]:
     """Variance over reconstructions of k-space with white noise of variance 1 added.
 
-    For a linear reconstruction give zeros: the result holds for any image. Otherwise
-    scale k-space so that its own noise has variance 1. Moments run: memory does not
-    grow with `replicas`; the standard error is variance * sqrt(2 / replicas) at most.
+    The noise is complex: E |n|^2 = 1, each part has the variance 1/2. For a linear
+    reconstruction give zeros as k-space: the result holds for any image. Otherwise
+    scale k-space so that its own noise has variance 1. One replica is computed at a
+    time and merged into running moments, so that memory does not grow with `replicas`.
 
     Args:
-        reconstruct_fn: k-space -> images, real or complex; it must apply the mask
-            itself, because noise is added to every point.
-        kspace: What noise is added to, of any shape; in units of its noise deviation.
-        key: Split into one key a replica; do not use it again.
-        replicas: How many reconstructions, at least 2 (1 gives NaN); the time is that
-            of as many.
+        reconstruct_fn: A pure function from k-space to one array of images, real or
+            complex. It must apply the mask itself, because noise is added to every
+            point. It may close over arrays that are sharded or mapped by `shard_map`.
+        kspace: What noise is added to, complex, of any shape; in units of its noise
+            deviation. Inside `shard_map` every device draws the same noise from the
+            same key: fold its index in.
+        key: One typed key (`jax.random.key`), split into one a replica; do not use it
+            again.
+        replicas: How many reconstructions, a static integer of at least 2. They take as
+            long as that many calls; the standard error of the result is at most the
+            result * sqrt(2 / replicas).
 
     Returns:
-        The variance of every pixel, that of both parts together where images are
-        complex, in units of the noise variance of a k-space sample.
+        The sample variance (divided by replicas - 1) of every pixel, that of both parts
+        together where images are complex, in units of the noise variance of a k-space
+        sample. It is real, in the precision of the images, at least float32. A pixel
+        that is not finite in one replica is NaN.
+
+    Raises:
+        ValueError: fewer than 2 replicas or a traced number of them, k-space that is
+            not complex, an old key or several keys, a reconstruction that does not
+            return one array of real or complex numbers.
 
     Source: Robson et al., pseudo multiple replicas, MRM 60 (2008).
     """
+    check_arrays("replica_variance", kspace=(kspace, "*K", complex))
+    check_key("replica_variance", key=key)
+    check_integers("replica_variance", replicas=(replicas, 2, None))
 
     def replica(key: Key) -> Inexact[Array, "*N"]:
-        return reconstruct_fn(kspace + jax.random.normal(key, kspace.shape, dtype))
+        noise = jax.random.normal(key, kspace.shape, kspace.dtype)
+        return reconstruct_fn(kspace + noise)
 
     def add(moments, item):
         mean, power = moments
-        count, image = item[0], replica(item[1])
+        count, image = item[0], replica(item[1]).astype(mean.dtype)
         change = image - mean
         mean = mean + change / count.astype(mean.dtype)
         power = power + jnp.real(change * jnp.conj(image - mean))
         return (mean, power), None
 
-    dtype = kspace.dtype
     keys = jax.random.split(key, replicas)
     image = jax.eval_shape(replica, key)
-    zero = jnp.zeros(image.shape, image.dtype)
+    check_arrays("replica_variance", reconstruct_fn=(image, "*N", (float, complex)))
+    zero = zero_moment(image)
     counts = jnp.arange(1, replicas + 1, dtype=jnp.int32)
     (_, power), _ = jax.lax.scan(add, (zero, jnp.real(zero)), (counts, keys))
     return power / (replicas - 1)

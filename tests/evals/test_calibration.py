@@ -66,3 +66,11 @@ def test_nothing_to_judge_is_nan():
     assert np.isnan(c.calibration_error(none, none))
     assert np.isnan(c.sparsification_error(none, none))
     assert np.isnan(c.sparsification_error(np.zeros(3), np.ones(3)))
+
+
+@pytest.mark.parametrize(("bins", "sigmas"), [(0, 3), (2, 4)])
+def test_bins_and_sigmas_that_do_not_fit(bins, sigmas):
+    with pytest.raises(
+        ValueError, match=f"bins {bins} of 3 errors and {sigmas} sigmas"
+    ):
+        c.calibration(np.ones(3), np.ones(sigmas), bins=bins)

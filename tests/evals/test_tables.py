@@ -58,3 +58,18 @@ def test_render():
     assert markdown == ["**t**", "", "|  | n |", "| --- | ---: |", "| a\\|b | 1 |"] + [
         "| c | 23 |"
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"level": 95}, "level: expected above 0 and below 1, found 95"),
+        ({"level": 0.0}, "level: .* found 0.0"),
+        ({"num_samples": 0}, "num_samples 0 of 3 items"),
+        ({"groups": np.arange(2)}, "column x: 3 numbers, expected 2"),
+    ],
+)
+def test_resampling_out_of_its_range(changed, message):
+    options = {"groups": np.arange(3), "num_samples": 5, "level": 0.9, "seed": 0}
+    with pytest.raises(ValueError, match=message):
+        tables.group_intervals({"x": np.ones(3)}, **(options | changed))

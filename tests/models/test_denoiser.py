@@ -84,3 +84,26 @@ def test_regressor_stays_between_0_and_1():
     assert y.shape == (2, 7)
     assert (y >= 0).all()
     assert (y <= 1).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (1, 1, 1, 1)])
+def test_channels_of_axes_of_no_or_one_length(shape):
+    images = jnp.full(shape, 1 - 2j)
+    channels = to_channels(images)
+    assert channels.shape == (shape[0], *shape[2:], 2 * shape[1])
+    np.testing.assert_array_equal(from_channels(channels), images)
+
+
+def test_channels_name_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"channels: .* even .* \(1, 2, 2, 3\)"):
+        from_channels(jnp.ones((1, 2, 2, 3)))
+    with pytest.raises(ValueError, match="images: expected complex .* found float64"):
+        to_channels(jnp.ones((1, 2, 2, 3)))
+
+
+def test_dropout_does_not_draw_by_the_precision_switch(made):
+    _, x, variables, run = made
+    keys = jax.random.split(jax.random.key(5), 3)
+    with jax.enable_x64(False):
+        single = run(variables, x, keys)
+    np.testing.assert_allclose(run(variables, x, keys), single, atol=1e-5)

@@ -25,21 +25,21 @@ def acquisition(lead=(), lines=True):
 @pytest.mark.parametrize("lines", [True, False])
 def test_good_data_pass_and_imply_their_mask(lead, lines):
     kspace, mask, sens = acquisition(lead, lines)
-    check_acquisition(kspace, mask, sens)
-    check_acquisition(kspace.astype("complex64"), mask.astype("float32"))
+    check_acquisition(kspace, sens, mask)
+    check_acquisition(kspace.astype("complex64"), mask=mask.astype("uint8"))
     np.testing.assert_array_equal(sampled_points(kspace), mask)
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_the_unit_does_not_matter(scale):
     kspace, mask, _ = acquisition()
-    check_acquisition((scale * kspace).astype("complex64"), mask)
+    check_acquisition((scale * kspace).astype("complex64"), mask=mask)
 
 
 def test_outside_the_object_sensitivities_may_be_zero():
     kspace, mask, sens = acquisition()
     sens[:, :3] = 0
-    check_acquisition(kspace, mask, sens)
+    check_acquisition(kspace, sens, mask)
 
 
 def swapped(k, m, s):
@@ -93,7 +93,14 @@ BAD = {
     ),
     "mask a coil": (per_coil, r"pass mask\[..., 0, :, :\]"),
     "mask differs": (other_per_coil, "the mask differs between coils"),
-    "weights": (lambda k, m, s: (k, m * 0.5, s), "mask of 0 and 1, found"),
+    "weights": (
+        lambda k, m, s: (k, m * 0.5, s),
+        r"mask: expected bool or int .* found float64 .*; weights are no mask",
+    ),
+    "two": (lambda k, m, s: (k, m * 2, s), r"mask: expected 0 and 1, found \[0, 2\]"),
+    "exchanged": (lambda k, m, s: (k, s, m), "order is kspace, sens, mask"),
+    "mask for sens": (lambda k, m, s: (k, None, m), "order is kspace, sens, mask"),
+    "sens for mask": (lambda k, m, s: (k, s, None), "order is kspace, sens, mask"),
     "nan": (
         with_value("k", (1, 2, 3, 4), np.nan),
         r"NaN or Inf at 1 of 3840 points, the first at \(1, 2, 3, 4\)",
@@ -125,14 +132,15 @@ BAD = {
 def test_bad_data_are_refused_by_name(name):
     spoil, message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        check_acquisition(*spoil(*acquisition()))
+        kspace, mask, sens = spoil(*acquisition())
+        check_acquisition(kspace, sens, mask)
 
 
 def test_a_batch_names_the_slice_too():
     kspace, mask, sens = acquisition((2,))
     mask[1, 0] = False
     with pytest.raises(ValueError, match=r"contrast \(1, 0\) has no samples"):
-        check_acquisition(kspace, mask, sens)
+        check_acquisition(kspace, sens, mask)
 
 
 def test_single_zeros_among_measured_values_are_no_mask():
@@ -140,3 +148,38 @@ def test_single_zeros_among_measured_values_are_no_mask():
     column = np.flatnonzero(mask[1, 0])[2]
     kspace[1, 0, 5, column] = 0
     np.testing.assert_array_equal(sampled_points(kspace), mask)
+
+
+@pytest.mark.parametrize(
+    ("kspace", "message"),
+    [
+        (np.ones((4, 5, 6), complex), r"kspace: expected complex of shape \[\*B, E"),
+        (np.ones((1, 4, 5, 6)), "kspace: expected complex .* found float64"),
+        (
+            np.ones((0, 4, 5, 6), complex),
+            r"kspace: expected no empty axis, found \(0, 4, 5, 6\)",
+        ),
+        (
+            np.ones((1, 0, 5, 6), complex),
+            r"kspace: expected no empty axis, found \(1, 0, 5, 6\)",
+        ),
+        (
+            np.ones((1, 4, 0, 6), complex),
+            r"kspace: expected no empty axis, found \(1, 4, 0, 6\)",
+        ),
+    ],
+)
+def test_what_implies_no_mask(kspace, message):
+    with pytest.raises(ValueError, match=f"sampled_points: {message}"):
+        sampled_points(kspace)
+
+
+def test_one_coil_and_one_pixel_are_an_acquisition():
+    one = np.ones((1, 1, 1, 1), complex)
+    check_acquisition(one, one[0], one.real[0].astype(bool))
+    np.testing.assert_array_equal(sampled_points(one), np.ones((1, 1, 1), bool))
+
+
+def test_k_space_outside_the_mask_is_not_looked_at():
+    kspace, mask, sens = acquisition()
+    check_acquisition(np.where(mask[:, None], kspace, 1e-6), sens, mask)

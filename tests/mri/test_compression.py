@@ -64,5 +64,67 @@ def test_a_batch_is_each_alone():
 
 @pytest.mark.parametrize("coils", [0, 6])
 def test_bad_number_of_coils(coils):
-    with pytest.raises(ValueError, match="expected 1 to 5 virtual coils"):
+    with pytest.raises(ValueError, match="coils: expected an integer from 1 to 5"):
         compression_matrix(jnp.zeros((2, 5, 4, 6), complex), coils=coils)
+
+
+def weighted(kspace):
+    """A number that depends on every entry of the matrix and on the share."""
+    matrix, kept = compression_matrix(kspace, coils=2)
+    weights = jnp.asarray(draw(*matrix.shape, seed=3))
+    return jnp.sum(jnp.real(weights * matrix)) + kept
+
+
+def test_the_gradient_equals_differences():
+    k, change = jnp.asarray(draw(2, 5, 4, 6)), jnp.asarray(draw(2, 5, 4, 6, seed=1))
+    gradient = jax.jit(jax.grad(weighted))(k)
+    found = jnp.real(jnp.sum(gradient * change))
+    step = 1e-6
+    ahead, behind = (weighted(k + sign * step * change) for sign in (1, -1))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-7)
+
+
+def test_the_gradient_of_few_signals_in_many_coils_equals_differences():
+    """Five coils that mix two signals: three singular values are 0."""
+    mixing = np.linalg.qr(draw(5, 2, seed=2))[0]
+    signals = draw(2, 2, 4, 6)
+    k, change = (
+        jnp.asarray(np.einsum("cv,evhw->echw", mixing, x))
+        for x in (signals, draw(2, 2, 4, 6, seed=4))
+    )
+    found = jnp.real(jnp.sum(jax.grad(weighted)(k) * change))
+    step = 1e-6
+    ahead, behind = (weighted(k + sign * step * change) for sign in (1, -1))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-7)
+
+
+def test_the_gradient_is_finite_without_signal_and_for_equal_coils():
+    def matrix_alone(k):
+        return jnp.sum(jnp.real(compression_matrix(k, coils=2)[0]))
+
+    equal = jnp.asarray(np.repeat(draw(1, 1, 4, 6), 5, axis=1))
+    for k in (jnp.zeros((1, 5, 4, 6), complex), equal, jnp.eye(5)[None, :, :, None]):
+        assert np.isfinite(jax.grad(matrix_alone)(k.astype(complex))).all()
+
+
+def test_one_coil_is_kept_and_no_coil_is_refused():
+    k = draw(2, 1, 4, 6)
+    matrix, kept = compression_matrix(jnp.asarray(k), coils=1)
+    np.testing.assert_allclose(matrix, [[1]])
+    np.testing.assert_allclose(kept, 1)
+    for k, message in (
+        (
+            np.zeros((2, 0, 4, 6), complex),
+            r"at least one coil, found .* \(2, 0, 4, 6\)",
+        ),
+        (np.zeros((2, 3, 4, 6)), "kspace: expected complex .* found float64"),
+    ):
+        with pytest.raises(ValueError, match=f"compression_matrix: .*{message}"):
+            compression_matrix(k, coils=1)
+    with pytest.raises(ValueError, match="coils: .* traced array"):
+        jax.jit(lambda k, n: compression_matrix(k, coils=n))(draw(2, 3, 4, 6), 1)
+
+
+def test_maps_name_their_own_arguments():
+    with pytest.raises(ValueError, match="compress_sensitivities: matrix: .* C = 3"):
+        compress_sensitivities(draw(3, 4, 6), draw(2, 5))

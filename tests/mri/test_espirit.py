@@ -184,3 +184,94 @@ def test_in_vivo_as_good_as_bart_and_sigpy(shared):
     assert ours < 0.03
     for name, maps in peers.items():
         assert ours < outside_their_span(coils, maps), name
+
+
+def weighted(kspace, **options):
+    """A number that depends on every entry of the maps."""
+    maps = estimate_sensitivities(kspace, **(OPTIONS | options))
+    parts = np.random.default_rng(7).standard_normal((2, *maps.shape))
+    return jnp.sum(jnp.real((parts[0] + 1j * parts[1]) * maps))
+
+
+GRADIENTS = {
+    "more patches than entries": {"calibration": (10, 10), "kernel": 3},
+    "fewer patches": {"calibration": (5, 5), "kernel": 3, "threshold": 0.3},
+    "soft": {"calibration": (10, 10), "kernel": 3, "soft": True},
+}
+
+
+@pytest.mark.parametrize("options", GRADIENTS.values(), ids=GRADIENTS)
+def test_the_gradient_equals_differences(options):
+    k = jnp.asarray(simulated_kspace((12, 10), coils=3, contrasts=1)[0])
+    change = jnp.asarray(simulated_kspace((12, 10), 3, 1, noise=1, seed=1)[0])
+    total = jax.jit(lambda k: weighted(k, **options))
+    found = jnp.real(jnp.sum(jax.jit(jax.grad(total))(k) * change))
+    step = 1e-6
+    ahead, behind = (total(k + sign * step * change) for sign in (1, -1))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-5)
+
+
+def test_the_gradient_is_finite_where_there_is_no_signal():
+    k = simulated_kspace((12, 10), coils=3, contrasts=2)[0]
+    dead, silent, equal = k.copy(), 0 * k, np.repeat(k[:, :1], 3, axis=1)
+    dead[:, 2] = 0
+    options = {"calibration": (8, 8), "kernel": 3}
+    gradient = jax.jit(jax.grad(lambda k: weighted(k, **options)))
+    for kspace in (dead, silent, equal, np.zeros_like(k) + (k == k[0, 0, 6, 5])):
+        assert np.isfinite(gradient(kspace)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 6, 4), (2, 3, 1, 8)])
+def test_one_pixel_one_coil_one_row(shape):
+    """A rank of 1: the only map is the coils' own, of a real reference."""
+    parts = np.random.default_rng(0).standard_normal((2, *shape))
+    k = parts[0] + 1j * parts[1]
+    found = estimate(k, calibration=(1, 1), kernel=1, crop=0.5)
+    assert found.shape == shape[1:]
+    if shape[1] == 1:
+        np.testing.assert_allclose(found, 1, rtol=1e-12)
+    else:
+        # the coils' covariance at the centre has rank E = 2 of 3
+        centre = k[:, :, shape[2] // 2, shape[3] // 2]
+        span = np.linalg.svd(centre.T)[0][:, :2]
+        np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1, rtol=1e-12)
+        inside = np.einsum("vc,chw->vhw", span.conj().T, found)
+        np.testing.assert_allclose(np.linalg.norm(inside, axis=0), 1, rtol=1e-9)
+
+
+def test_a_batch_of_none_gives_none():
+    assert estimate(np.zeros((0, 2, 3, 20, 20), complex)).shape == (0, 3, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": 0}, "kernel: expected an integer of at least 1, found 0"),
+        ({"kernel": 2.0}, "kernel: expected an integer .* found 2.0"),
+        ({"calibration": (8.5, 8)}, "calibration: expected an integer .* found 8.5"),
+        ({"iterations": -1}, "iterations: expected an integer of at least 0, found -1"),
+        ({"threshold": 1.0}, "threshold: expected from 0 to below 1, found 1.0"),
+        ({"threshold": -0.1}, "threshold: expected from 0 to below 1, found -0.1"),
+        ({"crop": 1}, "crop: expected from 0 to below 1, found 1"),
+        ({"crop": np.nan}, "crop: expected from 0 to below 1, found nan"),
+    ],
+)
+def test_numbers_out_of_their_range(options, message):
+    with pytest.raises(ValueError, match=f"estimate_sensitivities: {message}"):
+        estimate(simulated_kspace()[0], **options)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 20, 20), (2, 0, 20, 20)])
+def test_no_contrast_and_no_coil_are_refused(shape):
+    with pytest.raises(ValueError, match="at least one contrast and one coil"):
+        estimate(np.zeros(shape, complex))
+
+
+def test_shares_may_be_traced():
+    k = jnp.asarray(simulated_kspace()[0])
+    program = jax.jit(
+        lambda k, crop, threshold: estimate_sensitivities(
+            k, **(OPTIONS | {"crop": crop, "threshold": threshold})
+        )
+    )
+    np.testing.assert_allclose(program(k, 0.8, 0.02), estimate(k), atol=1e-12)

@@ -78,18 +78,40 @@ def test_no_acceleration_samples_everything():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "radial"}, "mask kind 'radial'"),
+        ({"kind": "radial"}, "kind: expected .* found 'radial'"),
         ({"acceleration": 20}, "leaves 8 of 160 samples a contrast, 13 of them"),
         ({"acceleration": 200, "center_fraction": 0.0}, "leaves 0 of 160"),
-        ({"acceleration": 0.5}, "acceleration 0.5"),
-        ({"center_fraction": 8.0}, "center_fraction 8.0"),
+        ({"acceleration": 0.5}, "acceleration: .* at least 1, found 0.5"),
+        ({"acceleration": np.nan}, "acceleration: .* found nan"),
+        ({"acceleration": np.inf}, "acceleration: .* finite .* found inf"),
+        ({"center_fraction": 8.0}, "center_fraction: expected 0 to 1, found 8.0"),
+        ({"center_fraction": np.nan}, "center_fraction: .* found nan"),
+        ({"seed": -1}, "seed: expected an integer of at least 0, found -1"),
+        ({"contrasts": 0}, "contrasts: expected an integer of at least 1, found 0"),
+        ({"size": (0, 8)}, "size: expected an integer of at least 1, found 0"),
+        ({"size": (8, 0)}, "size: expected an integer of at least 1, found 0"),
         ({"kind": "poisson", "acceleration": 200}, "lower acceleration"),
     ],
 )
 def test_bad_options(options, message):
-    options = {"kind": "random"} | options
+    options = {"kind": "random", "seed": 0} | options
+    kind, seed = options.pop("kind"), options.pop("seed")
     with pytest.raises(ValueError, match=message):
-        draw(options.pop("kind"), **options)
+        draw(kind, seed, **options)
+
+
+@pytest.mark.parametrize("kind", ["random", "equispaced", "poisson"])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_one_point_is_sampled_whole(kind, fraction):
+    options = {"size": (1, 1), "contrasts": 1, "acceleration": 1}
+    assert draw(kind, center_fraction=fraction, **options).tolist() == [[[True]]]
+
+
+@pytest.mark.parametrize("kind", ["random", "poisson"])
+def test_the_first_of_more_contrasts_are_the_same(kind):
+    options = {"size": (24, 40), "acceleration": 4, "center_fraction": 0.1}
+    few, more = (draw(kind, contrasts=n, **options) for n in (2, 3))
+    np.testing.assert_array_equal(few, more[:2])
 
 
 def test_calibration_size_is_the_block_all_contrasts_share():
@@ -108,3 +130,23 @@ def test_calibration_size_is_the_block_all_contrasts_share():
 def test_calibration_needs_the_centre():
     with pytest.raises(ValueError, match="centre of k-space is not sampled"):
         calibration_size(np.arange(8)[None, None] > 4, size=(8, 8), limit=24)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((2, 1, 8), 0.5), "mask: expected bool or int .* found float64"),
+        (np.ones((0, 1, 8), bool), r"E of at least 1 .* found \(0, 1, 8\)"),
+        (np.ones((2, 4, 8), bool), r"H, W = \(6, 8\), found \(2, 4, 8\)"),
+        (np.ones((2, 6, 7), bool), r"H, W = \(6, 8\), found \(2, 6, 7\)"),
+        (np.ones((6, 8), bool), r"found bool of shape \(6, 8\)"),
+    ],
+)
+def test_calibration_refuses_other_masks(mask, message):
+    with pytest.raises(ValueError, match=message):
+        calibration_size(mask, size=(6, 8), limit=4)
+
+
+def test_calibration_of_one_point_and_below_a_limit_of_one():
+    assert calibration_size(np.ones((1, 1, 1), int), size=(1, 1), limit=9) == (1, 1)
+    assert calibration_size(np.ones((1, 1, 9), bool), size=(8, 9), limit=0) == (1, 1)

@@ -3,7 +3,9 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from medjax.mri.phase import smooth_phase
 from medjax.mri.sense import sense_forward
@@ -57,3 +59,57 @@ def test_the_longest_inversion_time_keeps_the_signs():
     found = smooth_phase(kspace, sens, width=12, contrast=-1)
     real, _ = signed(images, phase, found)
     assert np.all(np.sign(real[:, disc]) == np.sign(images[:, disc]))
+
+
+def test_without_signal_the_phase_is_0_and_its_derivative_too():
+    times = np.array([0.0, 0.05])
+    kspace, sens, *_ = scan((np.exp(-times / 0.08), np.exp(-times)))
+    sens[:, :8] = 0
+
+    def total(kspace, sens):
+        return jnp.sum(jnp.cos(1 + smooth_phase(kspace, sens, width=12)))
+
+    for k, s in ((kspace, sens), (0 * kspace, sens), (-0.0 * kspace, -sens)):
+        found = smooth_phase(k, s, width=12)
+        assert not found[0, :8].any() and (k.any() or not found.any())
+        for gradient in jax.grad(total, argnums=(0, 1))(jnp.asarray(k), jnp.asarray(s)):
+            assert np.isfinite(gradient).all()
+
+
+def test_the_gradient_equals_differences():
+    times = np.array([0.0, 0.05])
+    kspace, sens, *_ = scan((np.exp(-times / 0.08), np.exp(-times)))
+    inside = jnp.asarray(np.random.default_rng(1).random((SIZE, SIZE)))
+    parts = np.random.default_rng(2).standard_normal((2, *kspace.shape))
+    change = 0.01 * (parts[0] + 1j * parts[1])
+
+    def total(kspace):
+        return jnp.sum(inside * jnp.cos(smooth_phase(kspace, sens, width=12)[0]))
+
+    found = jnp.real(jnp.sum(jax.grad(total)(jnp.asarray(kspace)) * change))
+    step = 1e-5
+    ahead, behind = (total(kspace + s * step * change) for s in (1, -1))
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "width: expected an integer of at least 1, found 0"),
+        ({"width": 4, "contrast": 2}, "contrast: .* from -2 to 1, found 2"),
+        ({"width": 4, "contrast": -3}, "contrast: .* from -2 to 1, found -3"),
+        ({"width": 4, "contrast": 1.0}, "contrast: .* found 1.0"),
+    ],
+)
+def test_bad_options(options, message):
+    kspace, sens = np.ones((2, 3, 4, 4), complex), np.ones((3, 4, 4), complex)
+    with pytest.raises(ValueError, match=f"smooth_phase: {message}"):
+        smooth_phase(kspace, sens, **options)
+
+
+def test_one_pixel_and_a_window_of_one_point():
+    one = np.full((1, 1, 1, 1), 1j)
+    np.testing.assert_allclose(smooth_phase(one, one[0] ** 2, width=1), -np.pi / 2)
+    kspace, sens = np.ones((1, 1, 4, 6), complex), np.ones((1, 4, 6), complex)
+    kspace[..., 2, 3] = -1j
+    np.testing.assert_allclose(smooth_phase(kspace, sens, width=1), -np.pi / 2)

@@ -126,7 +126,7 @@ def check_slice(
         mask = _without_coils(np.asarray(found.mask), origin, kspace.shape)
         kspace = kspace * mask[:, None]
     try:
-        check_acquisition(kspace, mask, sens)
+        check_acquisition(kspace, sens, mask)
         mask = sampled_points(kspace) if mask is None else mask
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import check_arrays
 from medjax.masked import masked_mean
 from medjax.models.denoiser import Regressor
 from medjax.systems.puq.network import Estimator
@@ -55,21 +56,41 @@ def regressor_inputs(
 
     The reference is m_1 ("first", the authors' for T2) or the m of the largest
     magnitude ("largest": m_1 of an inversion recovery may be 0). Voxels whose
-    reference is below 1e-3 of the slice's largest are left out (their inputs are 0).
+    reference is at most 1e-3 of the slice's largest are left out.
+
+    Args:
+        mean: m of each contrast, real, in any unit; at least one contrast. A voxel that
+            is not finite spoils its slice.
+        std: u of each contrast, in the unit of `mean`; not negative.
+        normalisation: "first" or "largest".
+
+    Returns:
+        {"guided": D = 2 E inputs, "plain": the first D = E of them}, without a unit, 0
+        at voxels that are left out; and True at the voxels that are not.
 
     Raises:
-        ValueError: an unknown normalisation.
+        ValueError: an unknown normalisation, shapes that do not fit, no contrast.
     """
+    check_arrays(
+        "regressor_inputs",
+        mean=(mean, "B E H W", float),
+        std=(std, "B E H W", float),
+    )
+    if mean.shape[1] == 0:
+        raise ValueError(
+            "regressor_inputs: mean: expected at least one contrast, found "
+            f"{mean.shape}"
+        )
     if normalisation not in NORMALISATIONS:
         raise ValueError(
-            f"normalisation {normalisation!r}: expected one of "
-            f"{', '.join(NORMALISATIONS)}"
+            "regressor_inputs: normalisation: expected one of "
+            f"{', '.join(NORMALISATIONS)}, found {normalisation!r}"
         )
     if normalisation == "first":
         reference = mean[:, 0]
     else:
         reference = jnp.max(jnp.abs(mean), axis=1)
-    brightest = jnp.max(jnp.abs(reference), axis=(1, 2), keepdims=True)
+    brightest = jnp.max(jnp.abs(reference), axis=(1, 2), keepdims=True, initial=0)
     usable = jnp.abs(reference) > FAINT * brightest
     divisor = jnp.where(usable, reference, jnp.inf)[:, None]
     plain = jnp.moveaxis(mean / divisor, 1, -1)
@@ -111,6 +132,23 @@ def update_regressors(
     The target is the unweighted fit of the noiseless, fully sampled images, as the
     authors' reference is. With it the signal model's misfit is learned, relative to a
     voxel's largest contrast: the root mean square over all voxels seen.
+
+    Args:
+        estimator: The frozen network, the regressors' shape and the quantity.
+        optimizer: Moves the parameters "regressors" alone.
+        fit: Gives the target from `batch.target`.
+        schedule: How many passes, steps, and voxels a step.
+        state: Its parameters are those of `init_params`.
+        batch: Slices; voxels outside `roi`, of rows that are not `valid`, too faint, or
+            without a fit teach nothing. Statistics are those of the whole batch.
+        key: One typed key; decides which channels are dropped and which voxels each
+            step takes. Do not use it again.
+
+    Returns:
+        The state one step later, and scalars: "loss" (both mean squared errors of the
+        fraction of the largest value, added), "grad_norm", "rmse_guided_ms" and
+        "rmse_plain_ms" (means over the steps), and "std", the mean u of the voxels that
+        are judged, in the unit of the images.
     """
     longest = estimator.quantity.longest
     passes_key, voxels_key = jax.random.split(key)
@@ -131,7 +169,8 @@ def update_regressors(
 
     def minibatch_step(carry, key):
         regressors, opt_state = carry
-        order = jax.random.uniform(key, counts.shape) + (~counts).astype(jnp.float32)
+        order = jax.random.uniform(key, counts.shape, jnp.float32)
+        order = order + (~counts).astype(jnp.float32)
         chosen = jax.lax.top_k(-order, schedule.minibatch)[1]
         picked = {k: x[chosen] for k, x in inputs.items()}
         grad = jax.value_and_grad(partial(_loss, estimator.regressor), has_aux=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from medjax.checks import check_arrays
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.signals import signal
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
@@ -51,7 +52,18 @@ def fit_images(
 
     Without them sigma comes from the residual. Images of a subspace leave K - P degrees
     of freedom to it and not the E - P that a fit counts with, P the model's parameters:
-    sigma is sqrt((E - P) / (K - P)) times as large, and unknown (NaN) where K = P.
+    sigma is sqrt((E - P) / (K - P)) times as large, and unknown (NaN) where K <= P.
+
+    Args:
+        quantity: The signal model, its times and bounds in s.
+        images: Real and signed, in any unit; as many contrasts as times. A voxel that
+            is not finite fails alone.
+        variance: Of each voxel and contrast, in the unit of `images` squared; above 0.
+        rank: K of the subspace that the images lie in, a static integer; None for
+            images of which each contrast is free. It is not read with a variance.
+
+    Returns:
+        Parameters and sigma by name, [B, H, W] each; NaN where a fit failed.
     """
     times = np.array(quantity.times, images.dtype)
     options = {"model": quantity.model, "bounds": quantity.bounds}
@@ -90,7 +102,29 @@ def guided_variance(
     tau_e = misfit_e max_e |m_e| is what the signal model is wrong by even on perfect
     images. Without it a fit follows the phases of small u, whose misfit then shifts the
     time constant. A floor keeps a phase that never varied from infinite weight.
+
+    Args:
+        mean: m of each contrast, in any unit; at least one contrast. A voxel that is 0
+            in all counts as one of largest contrast 1.
+        std: u of each contrast, in the unit of `mean`; not negative.
+        misfit: A share of the largest contrast, for each; below 1e-3 it counts as 1e-3.
+
+    Returns:
+        The variance in the unit of `mean` squared, above 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or no contrast.
     """
+    check_arrays(
+        "guided_variance",
+        mean=(mean, "B E H W", float),
+        std=(std, "B E H W", float),
+        misfit=(misfit, "E", float),
+    )
+    if mean.shape[1] == 0:
+        raise ValueError(
+            f"guided_variance: mean: expected at least one contrast, found {mean.shape}"
+        )
     largest = jnp.max(jnp.abs(mean), axis=1, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)
     tau = largest * jnp.maximum(misfit, ROUNDING)[None, :, None, None]

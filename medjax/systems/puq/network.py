@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
+from medjax.checks import check_arrays
 from medjax.models.denoiser import Denoiser, Regressor, from_channels, to_channels
 from medjax.mri.sense import sense_adjoint
 from medjax.mri.signals import SignalModel
@@ -73,7 +74,11 @@ class Estimator(NamedTuple):
 def init_network(design: Design, key: Key) -> Params:
     """{"trained": weights (and log damping), "statistics": running norms}.
 
-    Arrays of unshared stages have a leading axis S.
+    Arrays of unshared stages have a leading axis S. All are float32.
+
+    Args:
+        design: The network's shape; static.
+        key: One typed key, not to be used again.
     """
 
     def init(key):
@@ -108,10 +113,11 @@ def reconstruct(
     Args:
         estimator: Gives the network's design, and the subspace that it works in.
         network: Parameters as `init_network` makes them.
-        batch: Only its k-space, mask and sensitivities are read.
-        keys: One a slice, [B], for dropout; None leaves all channels in.
-        training: Norms use this batch and update the running statistics; otherwise
-            they use the statistics, which are returned as they were.
+        batch: Only its k-space (in any unit), mask and sensitivities are read.
+        keys: One typed key a slice, [B], for dropout; None leaves all channels in.
+        training: A static bool. Norms use this batch and update the running
+            statistics; otherwise they use the statistics, which are returned as they
+            were.
     """
     design = estimator.design
 
@@ -163,7 +169,27 @@ def reconstruct(
 def image_scale(
     kspace: Complex[Array, "B E C H W"], sens: Complex[Array, "B C H W"]
 ) -> Float[Array, "B 1 1 1"]:
-    """A high quantile of the zero-filled images; 1 for a slice without signal."""
+    """The 0.99 quantile of |A^H y| over contrasts and pixels; 1 without signal.
+
+    Args:
+        kspace: Centred k-space in any unit, which the scale has; 0 where not sampled.
+            At least one contrast and pixel. A slice with a number that is not finite
+            gets 1.
+        sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object.
+
+    Raises:
+        ValueError: shapes that do not fit, no contrast or no pixel.
+    """
+    check_arrays(
+        "image_scale",
+        kspace=(kspace, "B E C H W", complex),
+        sens=(sens, "B C H W", complex),
+    )
+    if 0 in (kspace.shape[1], *kspace.shape[-2:]):
+        raise ValueError(
+            "image_scale: kspace: expected at least one contrast and pixel, found "
+            f"{kspace.shape}"
+        )
     images = jnp.abs(sense_adjoint(kspace, sens))
     flat = images.reshape(images.shape[0], -1)
     scale = jnp.quantile(flat, SCALE_QUANTILE, axis=1)[:, None, None, None]

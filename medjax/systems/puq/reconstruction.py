@@ -20,6 +20,7 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
+from medjax.checks import check_arrays
 from medjax.masked import masked_mean
 from medjax.mri.moments import monte_carlo_moments
 from medjax.sharding import optimizer_axes
@@ -31,7 +32,12 @@ TRAINED = ("network", "trained")  # path in the parameters of what is trained he
 
 
 def init_params(estimator: Estimator, key: Key) -> Params:
-    """{"network", "regressors": {"guided", "plain"}, "misfit": [E]}."""
+    """{"network", "regressors": {"guided", "plain"}, "misfit": [E]}, all float32.
+
+    Args:
+        estimator: Decides the shapes; static.
+        key: One typed key, not to be used again.
+    """
     contrasts = len(estimator.quantity.times)
     keys = jax.random.split(key, 3)
     inputs = {"guided": 2 * contrasts, "plain": contrasts}
@@ -86,7 +92,12 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def slice_keys(key: Key, sample_id: Array) -> Key:
-    """One key a slice, whatever batch it is in."""
+    """One key a slice, fold_in(key, sample_id), whatever batch the slice is in.
+
+    Args:
+        key: One typed key.
+        sample_id: [B] integers; equal ones get equal keys.
+    """
     return jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
 
 
@@ -101,8 +112,19 @@ def image_moments(
 ) -> tuple[Float[Array, "B E H W"], Float[Array, "B E H W"]]:
     """Mean and sample standard deviation of passes with dropout: PUQ's uncertainty.
 
-    Norms use their running statistics. The authors take 100 passes; `chunk` of them are
-    computed at a time, a number that divides `passes`.
+    Norms use their running statistics.
+
+    Args:
+        estimator: The network's design.
+        network: Its parameters, as `init_network` makes them.
+        batch: Only its k-space, mask, sensitivities and `sample_id` are read.
+        key: One typed key; decides which channels are dropped, with a slice's
+            `sample_id` and not with the batch that it is in.
+        passes: How many passes, a static integer of at least 2; the authors take 100.
+        chunk: How many to compute at a time, a static divisor of `passes`.
+
+    Returns:
+        Mean and deviation of the real images, in the unit of k-space.
     """
 
     def draw(key):
@@ -134,7 +156,22 @@ def update_network(
     batch: QmriBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step on a batch of slices; rows that are not valid teach nothing."""
+    """One step on a batch of slices; rows that are not valid teach nothing.
+
+    Norms, loss and metrics are those of the whole batch.
+
+    Args:
+        estimator: The network's design.
+        optimizer: Moves the parameters "network" / "trained" alone.
+        state: Its parameters are those of `init_params`.
+        batch: Slices with their noiseless images.
+        key: One typed key; decides which channels are dropped.
+
+    Returns:
+        The state one step later, and scalars: "loss" (mean squared error, in the unit
+        of the images squared), "grad_norm", and "nrmse" (`image_nrmse`, the mean over
+        valid slices).
+    """
     network = state.params["network"]
     keys = slice_keys(key, batch.sample_id)
 
@@ -159,7 +196,26 @@ def update_network(
 
 
 def image_nrmse(images: Float[Array, "B E H W"], batch: QmriBatch) -> Float[Array, "B"]:
-    """|x - target| / |target| over the region of interest and all contrasts."""
+    """|x - target| / |target| over the region of interest and all contrasts.
+
+    Args:
+        images: Real, in the unit of `batch.target`. What stands outside the region of
+            interest is not read.
+        batch: Only `target` and `roi` are read.
+
+    Returns:
+        One number a slice, at least 0; |x - target| where the target is 0 in the
+        region, as in an empty one, which gives 0.
+
+    Raises:
+        ValueError: images of another shape than the target.
+    """
+    check_arrays(
+        "image_nrmse",
+        target=(batch.target, "B E H W", float),
+        roi=(batch.roi, "B H W", bool),
+        images=(images, "B E H W", float),
+    )
     roi = batch.roi[:, None]
     error = jnp.where(roi, jnp.square(images - batch.target), 0).sum((1, 2, 3))
     power = jnp.where(roi, jnp.square(batch.target), 0).sum((1, 2, 3))

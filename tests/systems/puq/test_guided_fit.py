@@ -93,5 +93,7 @@ def test_faint_voxels_give_no_inputs_and_no_nan():
 
 def test_unknown_normalisation_is_named():
     one = jnp.ones((1, 2, 1, 1))
-    with pytest.raises(ValueError, match="'second': expected one of first, largest"):
+    with pytest.raises(
+        ValueError, match="expected one of first, largest, found 'second'"
+    ):
         guided_fit.regressor_inputs(one, one, normalisation="second")
