@@ -2,13 +2,13 @@
 
 chex says that "input 0 has shape (2, 3)" in an AssertionError; here the error is a
 ValueError that names the function and the argument. Only shapes and dtypes are read, so
-a check costs nothing in a compiled program, and no value is converted.
+a check costs nothing in a compiled program, and no value is converted. chex is imported
+at the first check: it takes longer than medjax's own modules.
 """
 
 import numbers
 from typing import Any
 
-import chex
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -55,6 +55,8 @@ def check_arrays(
         ValueError: naming function and argument, what was expected (with the sizes that
             earlier arguments set, and which argument set them) and what was found.
     """
+    import chex
+
     sizes: dict[str, tuple[Axes, str]] = {}  # by axis name: the size, who set it
     for name, (value, axes, kinds) in arrays.items():
         if value is None:
@@ -102,6 +104,8 @@ def _wide(size: int) -> set[int] | None:
 
 
 def _check_kind(value: ArrayLike, kinds: Kind | tuple[Kind, ...]) -> None:
+    import chex
+
     *others, last = kinds if isinstance(kinds, tuple) else (kinds,)
     for kind in others:
         try:
