@@ -69,7 +69,9 @@ def test_linear_transpose_is_what_jax_makes_of_it():
     shape = jax.ShapeDtypeStruct((E, H, W), complex)
     transpose = jax.linear_transpose(lambda x: sense_forward(x, SENS, MASK), shape)
     (found,) = transpose(jnp.array(KSPACE))
-    np.testing.assert_allclose(found, (A.T @ KSPACE.ravel()).reshape(E, H, W), atol=1e-12)
+    np.testing.assert_allclose(
+        found, (A.T @ KSPACE.ravel()).reshape(E, H, W), atol=1e-12
+    )
 
 
 def test_lineax_solves_the_normal_equations():
@@ -108,7 +110,9 @@ def test_optax_descends_to_the_same_images():
 
     def cost(images):
         left = sense_forward(images, SENS, MASK) - KSPACE
-        return (jnp.sum(jnp.abs(left) ** 2) + DAMPING * jnp.sum(jnp.abs(images) ** 2)) / 2
+        return (
+            jnp.sum(jnp.abs(left) ** 2) + DAMPING * jnp.sum(jnp.abs(images) ** 2)
+        ) / 2
 
     @jax.jit
     def descend(images):
@@ -152,5 +156,3 @@ def test_the_gradient_of_a_reconstruction_is_a_difference():
     expected = (by_numpy(DAMPING + 1e-5) - by_numpy(DAMPING - 1e-5)) / 2e-5
     for function in (by_medjax, by_lineax):
         np.testing.assert_allclose(jax.grad(function)(DAMPING), expected, rtol=1e-6)
-
-

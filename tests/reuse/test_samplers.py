@@ -11,7 +11,11 @@ pytestmark = pytest.mark.usefixtures("plain_jax")
 
 V, D, T, STOP, PAD = 6, 4, 5, 5, 0
 RNG = np.random.default_rng(1)
-EMBED, MIX, OUT = RNG.normal(size=(V, D)), RNG.normal(size=(D, D)), RNG.normal(0, 2, (D, V))
+EMBED, MIX, OUT = (
+    RNG.normal(size=(V, D)),
+    RNG.normal(size=(D, D)),
+    RNG.normal(0, 2, (D, V)),
+)
 
 
 def step_in_numpy(state, token):
@@ -104,8 +108,9 @@ def test_a_sampler_of_ones_own_feeds_the_loss():
     def draw(carry, key):
         state, logits = carry
         tokens = jax.random.categorical(key, logits / temperature)
-        logp, sampling = jax.nn.log_softmax(logits), jax.nn.log_softmax(
-            logits / temperature
+        logp, sampling = (
+            jax.nn.log_softmax(logits),
+            jax.nn.log_softmax(logits / temperature),
         )
         at = tokens[:, None]
         chosen = [jnp.take_along_axis(x, at, 1)[:, 0] for x in (logp, sampling)]
