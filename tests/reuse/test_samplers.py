@@ -1,4 +1,4 @@
-"""Own recurrent models in medjax's loop over tokens, and own samplers before its loss."""
+"""Own recurrent models in medjax's loop over tokens, own samplers before its loss."""
 
 import jax
 import jax.numpy as jnp
