@@ -62,12 +62,13 @@ def coils(images):
 
 
 def check_fit(found):
+    params = {name: np.asarray(x) for name, x in found.params.items()}
     for voxel, samples in enumerate(IMAGES.T.astype(float)):
         (s0, t2), _ = optimize.curve_fit(
             lambda t, s0, t2: s0 * np.exp(-t / t2), TIMES, samples, p0=(1, 0.08)
         )
-        np.testing.assert_allclose(found.params["s0"][voxel], s0, rtol=1e-5)
-        np.testing.assert_allclose(found.params["t2"][voxel], t2, rtol=1e-5)
+        np.testing.assert_allclose(params["s0"][voxel], s0, rtol=1e-5)
+        np.testing.assert_allclose(params["t2"][voxel], t2, rtol=1e-5)
 
 
 def check_loss(found):
