@@ -100,6 +100,21 @@ def test_no_exported_name_is_a_submodule(package):
         assert hasattr(module, name), name
 
 
+@pytest.mark.parametrize(
+    "program", sorted((REPO / "tests" / "reuse").glob("test_*.py")), ids=lambda p: p.stem
+)
+def test_outside_programs_import_public_names_alone(program):
+    for node in ast.walk(ast.parse(program.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("medjax"):
+            assert node.module in (*PACKAGES, "medjax.types")
+            module = importlib.import_module(node.module)
+            public = getattr(module, "__all__", dir(module))
+            assert {alias.name for alias in node.names} <= {*public, *medjax.ROOMS}
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert not [name for name in names if name.startswith("medjax.")]
+
+
 @pytest.mark.bench
 def test_rl_and_mri_add_little_to_the_import_of_jax():
     """CPU seconds, as other programs on the machine do not lengthen them."""
