@@ -26,6 +26,7 @@ K       components of a temporal subspace;  S  stages of an unrolled net
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from jax.export import register_namedtuple_serialization
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 Params = Any  # a pytree of arrays
@@ -203,3 +204,19 @@ class System(NamedTuple):
     evaluate: EvaluateFn
     axes: TrainState
     prepare: Callable[[TrainState, Any, Key], Any] | None = None
+
+
+# So that programs with them as arguments or results can be written and read.
+for _record in (
+    GroundingBatch,
+    Images,
+    LabelBatch,
+    Prompt,
+    QmriBatch,
+    Rollout,
+    Segment,
+    TrainState,
+):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.{_record.__name__}"
+    )

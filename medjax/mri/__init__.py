@@ -1,5 +1,7 @@
 """MR physics and inverse problems, on arrays: what other code may call, by name."""
 
+from jax.export import register_namedtuple_serialization
+
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.cg import CgInfo, conjugate_gradient
 from medjax.mri.checks import check_acquisition, sampled_points
@@ -135,3 +137,9 @@ __all__ = [
     "whitening_matrix",
     "zero_filled",
 ]
+
+# So that programs with it as a result can be written and read.
+for _record in (CgInfo, FitResult):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.mri.{_record.__name__}"
+    )

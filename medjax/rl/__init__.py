@@ -5,6 +5,8 @@ that read completions need tables of the tokenizer's vocabulary (`build_tables`)
 classes (`label_tables`) or of their descriptions (`recitation_tables`).
 """
 
+from jax.export import register_namedtuple_serialization
+
 from medjax.rl.advantages import (
     GroupStatistics,
     gdpo_advantages,
@@ -187,3 +189,20 @@ __all__ = [
     "vespo_surrogate",
     "window_statistics",
 ]
+
+# So that programs with them as arguments or results can be written and read.
+for _record in (
+    GroupStatistics,
+    LabelTables,
+    ParseTables,
+    Parsed,
+    ParsedLabels,
+    RaiseLog,
+    RecitationTables,
+    Samples,
+    ThresholdState,
+    Words,
+):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.rl.{_record.__name__}"
+    )

@@ -10,7 +10,8 @@ from jax import export
 from jax.sharding import PartitionSpec as P
 from scipy import optimize
 
-from medjax import fit_map, grpo_loss, sense_forward, signal_model
+from medjax import fit_map, grpo_loss, mri, rl, sense_forward, signal_model, types
+from medjax.models import qwen25vl
 from medjax.rl import (
     build_tables,
     init_threshold,
@@ -176,3 +177,33 @@ def test_a_gradient_is_written_too():
 
     expected = (t2(1) - t2(-1)) / 2e-4
     np.testing.assert_allclose(np.sum(gradient * move), expected, rtol=1e-3)
+
+
+ROOMS = (types, rl, mri, qwen25vl)
+# Their fields are numbers, text or functions, not arrays.
+NO_ARRAYS = {
+    "Decoding",
+    "Ends",
+    "HubTensor",
+    "LabelForms",
+    "PolicyModel",
+    "Qwen25VLConfig",
+    "SignalModel",
+    "System",
+    "ThresholdSchedule",
+    "VisionConfig",
+}
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
+def test_every_record_of_arrays_can_be_an_argument_and_a_result(room):
+    """Of the public ones; a field is one number here."""
+    names = getattr(room, "__all__", dir(room))
+    records = [getattr(room, n) for n in names if hasattr(getattr(room, n), "_fields")]
+    records = [record for record in records if record.__name__ not in NO_ARRAYS]
+    assert records
+    for record in records:
+        given = record(*map(jnp.float32, range(len(record._fields))))
+        back = written_and_read(lambda x: x, given)(given)
+        assert type(back) is record
+        assert [float(x) for x in back] == list(range(len(record._fields)))
