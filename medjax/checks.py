@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
@@ -84,7 +85,7 @@ def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
     """
     for name, value in values.items():
         for leaf in jax.tree.leaves(value):
-            if isinstance(leaf, jax.core.Tracer):
+            if isinstance(leaf, Tracer):
                 raise ValueError(
                     f"{function}: {name}: expected a Python number, which is static; "
                     f"found a traced {_description(leaf)}; name it in static_argnames "

@@ -95,16 +95,16 @@ def cramer_rao_bound(
     shape = voxel_shape("cramer_rao_bound", shapes | {"noise_sd": sd.shape})
     values = [jnp.broadcast_to(v, shape) for v in values]
     sd = jnp.broadcast_to(sd.astype(dtype), shape)
-    columns = list(series(times.astype(dtype), len(shape)))
-    known = [plausible(model, t) for t in columns]
-    weights = list(series(weights.astype(dtype), len(shape)))
-    known += [(w >= 0) & (w < jnp.inf) for w in weights]
-    roots = [jnp.where(w > 0, jnp.sqrt(jnp.where(w > 0, w, 1)), 0) for w in weights]
+    clocks = list(series(times.astype(dtype), len(shape)))
+    known = [plausible(model, t) for t in clocks]
+    counted = list(series(weights.astype(dtype), len(shape)))
+    known += [(w >= 0) & (w < jnp.inf) for w in counted]
+    roots = [jnp.where(w > 0, jnp.sqrt(jnp.where(w > 0, w, 1)), 0) for w in counted]
     by_name = dict(zip(model.parameters, values, strict=True))
     samples = signal(model, by_name, times)
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     log_rate = jnp.log(1 / by_name[model.time_constant])
-    solution = solve(model, log_rate, Weighted([channel], roots, columns))
+    solution = solve(model, log_rate, Weighted([channel], roots, clocks))
     _, errors = parameters_and_errors(model, log_rate, solution)
     good = functools.reduce(operator.and_, known) & solution.determined & (sd > 0)
     return {

@@ -53,8 +53,7 @@ def fit_arrays(
             (float, int, bool),
         ),
     )
-    used = [] if weights is None else [weights]
-    dtype = jnp.promote_types(real_dtype(images, *used), jnp.float32)
+    dtype = real_dtype(images, jnp.float32(0), *() if weights is None else (weights,))
     keep = _kept(skip, len(images))
     if len(keep) < len(images):
         images, given = images[keep], given[keep]

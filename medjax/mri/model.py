@@ -76,7 +76,8 @@ class SignalModel(NamedTuple):
         longest: The largest time that can be meant, in the unit of the times: above it
             they are in another unit and are refused.
         to_parameters: to_parameters(amplitudes, rate) gives the P parameters in their
-            order, elementwise and differentiable. The default is (a_1, 1 / R), for P = 2.
+            order, elementwise and differentiable. The default, for P = 2, is
+            (a_1, 1 / R).
         from_parameters: The inverse: from_parameters(*parameters) gives
             ((a_1, ...), R). The default is that of the default above.
         crosses_zero: Whether the signal rises through 0 once, so that magnitudes hide
@@ -180,8 +181,8 @@ def check_functions(function: str, model: SignalModel) -> None:
         _fits(back[0], count, (3,)) and _fits([back[1]], 1, (3,))
     ):
         raise ValueError(
-            f"{start}: from_parameters: expected (a tuple of {count} amplitudes, rate), "
-            f"float32 of shape [3] as its arguments; found {_shapes(back)}"
+            f"{start}: from_parameters: expected (a tuple of {count} amplitudes, "
+            f"rate), float32 of shape [3] as its arguments; found {_shapes(back)}"
         )
 
 

@@ -98,8 +98,8 @@ def prepare_samples(
     ]
     middle = jnp.exp((limits[0] + limits[1]) / 2)
     even = [2 * (e + 1) / (len(images) * middle) for e in range(len(images))]
-    times = [jnp.where(timed, t, e) for t, e in zip(times, even, strict=True)]
-    curve = [sum(model.basis(middle, t, *model.constants)) for t in times]
+    clocks = [jnp.where(timed, t, e) for t, e in zip(times, even, strict=True)]
+    curve = [sum(model.basis(middle, t, *model.constants)) for t in clocks]
 
     def weighted(channel: Column) -> Column:
         return [
@@ -107,7 +107,7 @@ def prepare_samples(
             for root, on, y, s in zip(roots, used, channel, curve, strict=True)
         ]
 
-    data = Weighted([weighted(channel) for channel in channels], roots, times)
+    data = Weighted([weighted(channel) for channel in channels], roots, clocks)
     return Samples(data, scale, jnp.sqrt(largest), freedom, count, status)
 
 

@@ -161,8 +161,8 @@ def signal_model(name: str, *, repetition_time: float | None = None) -> SignalMo
         repetition_time: Seconds, above 0 and at most 10; for t1_vfa, and for it alone.
 
     Returns:
-        A record of functions and numbers: hashable, equal to any other of that name (and
-        repetition time), and it can be pickled.
+        A record of functions and numbers: hashable, equal to any other of that name
+        (and repetition time), and it can be pickled.
 
     Raises:
         ValueError: an unknown name, a repetition time missing or without a use.
@@ -253,7 +253,7 @@ def ordered_parameters(
 
 
 def voxel_shape(function: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """What shapes of voxels broadcast to.
+    """What shapes of voxels broadcast to: of one rank, or () of a number.
 
     Args:
         function: The public function's name, with which a message begins.
@@ -263,13 +263,16 @@ def voxel_shape(function: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int,
         ValueError: naming all, where they do not broadcast.
     """
     try:
-        return jnp.broadcast_shapes(*shapes.values())
+        shape = jnp.broadcast_shapes(*shapes.values())
     except ValueError:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        shape = None
+    if shape is None or not {len(s) for s in shapes.values()} <= {0, len(shape)}:
+        found = ", ".join(f"{name} {s}" for name, s in shapes.items())
         raise ValueError(
-            f"{function}: expected shapes of voxels that broadcast with each other; "
-            f"found {found}"
-        ) from None
+            f"{function}: expected numbers, or arrays of voxels of as many axes that "
+            f"broadcast with each other; found {found}"
+        )
+    return shape
 
 
 def series(values: Array, rank: int) -> Array:

@@ -219,7 +219,9 @@ def newton_move(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def implicit_root(
-    model: SignalModel, root: Float[Array, "*N"], data: Weighted
+    model: SignalModel,  # noqa: ARG001
+    root: Float[Array, "*N"],
+    data: Weighted,  # noqa: ARG001
 ) -> Float[Array, "*N"]:
     """`root` as a function of the data, whatever has found it, for every derivative.
 

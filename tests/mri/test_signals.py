@@ -14,7 +14,6 @@ from medjax.mri.signals import (
     signal_t2,
     signal_vfa,
 )
-
 from medjax.mri.times import check_times
 
 TIMES = np.array([0.0, 0.05, 0.4, 2.0])
