@@ -134,7 +134,9 @@ def test_variance_propagated_through_weights_has_the_right_slope():
     value = jax.jit(variance)
     step = 1e-5
     steps = step * np.eye(5)
-    differences = [(value(weights + s) - value(weights - s)) / (2 * step) for s in steps]
+    differences = [
+        (value(weights + s) - value(weights - s)) / (2 * step) for s in steps
+    ]
     np.testing.assert_allclose(slope, differences, rtol=1e-6)
 
 
