@@ -9,8 +9,10 @@ at the first check: it takes longer than medjax's own modules.
 import numbers
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
@@ -74,6 +76,23 @@ def check_arrays(
                 f"{function}: {name}: expected {_expected(words, sizes, kinds)}; "
                 f"found {_description(value)}"
             ) from None
+
+
+def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first value that is traced: Python has to read it.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: a number, a flag, or a tuple of them.
+    """
+    for name, value in values.items():
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, Tracer):
+                raise ValueError(
+                    f"{function}: {name}: expected a Python number, which is static; "
+                    f"found a traced {_description(leaf)}; name it in static_argnames "
+                    "of jax.jit, or bind it by functools.partial"
+                )
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401

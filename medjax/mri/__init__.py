@@ -10,6 +10,7 @@ from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fourier import fft2c, ifft2c
 from medjax.mri.masks import calibration_size, undersampling_mask
+from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
 from medjax.mri.noise import (
     combined_variance,
@@ -46,8 +47,6 @@ from medjax.mri.sense import (
     sense_normal,
 )
 from medjax.mri.signals import (
-    SignalModel,
-    check_times,
     signal,
     signal_model,
     signal_saturation_recovery,
@@ -64,6 +63,7 @@ from medjax.mri.subspace import (
     subspace_kernel,
     subspace_normal,
 )
+from medjax.mri.times import check_times
 from medjax.mri.unroll import unrolled_reconstruction
 from medjax.mri.wavelet import (
     daubechies_filter,

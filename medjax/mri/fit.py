@@ -2,24 +2,24 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.checks import check_arrays
+from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
+from medjax.mri.model import SignalModel, check_functions
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
-from medjax.mri.signals import SignalModel, Times, check_times
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
+from medjax.mri.times import Times
 from medjax.mri.varpro import (
     Solution,
     Weighted,
     add,
     dot,
+    implicit_root,
     invert,
     newton_move,
     parameters_and_errors,
@@ -39,6 +39,11 @@ class FitResult(NamedTuple):
     residual: Float[Array, "*N"]  # RMS over contrasts, in the unit of the image
     r_squared: Float[Array, "*N"]  # 1 - weighted cost / that of a constant; NaN for one
     status: Int[Array, "*N"]  # FitStatus
+
+
+jax.export.register_namedtuple_serialization(
+    FitResult, serialized_name="medjax.mri.FitResult"
+)
 
 
 def fit_map(
@@ -106,34 +111,22 @@ def fit_map(
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
-    images, times, weights = _check(images, times, weights, model, skip)
-    low, high = bounds or model.bounds
-    if not 0 < low < high or low >= model.bounds[1]:
-        raise ValueError(
-            f"bounds of {model.time_constant}: expected 0 < low < high in seconds, "
-            f"found ({low}, {high})"
-        )
-    if magnitude and jnp.iscomplexobj(images):
-        raise ValueError(
-            "magnitude=True, but the images are complex: pass their jnp.abs"
-        )
-    if noise not in ("estimated", "known"):
-        raise ValueError(f"noise {noise!r}: expected 'estimated' or 'known'")
-    if noise == "known" and weights is None:
-        raise ValueError(
-            "noise 'known' needs weights: inverse variances of the samples"
-        )
-    if start not in ("grid", "log-linear"):
-        raise ValueError(f"start {start!r}: expected 'grid' or 'log-linear'")
-    if start == "log-linear" and not model.exponential:
-        raise ValueError(f"start 'log-linear': log S of {model.name} is no line")
-    if points < 8 or iterations < 0:
-        raise ValueError("expected at least 8 points and no negative iterations")
+    images, times, weights = fit_arrays(images, times, weights, model, skip)
+    check_options(
+        images,
+        weights,
+        model,
+        noise=noise,
+        magnitude=magnitude,
+        start=start,
+        points=points,
+        iterations=iterations,
+    )
     return _fit(
         images,
         times,
         weights,
-        (low, high),
+        fit_bounds(bounds, model),
         model=model,
         known=noise == "known",
         magnitude=magnitude,
@@ -141,41 +134,6 @@ def fit_map(
         points=points,
         iterations=iterations,
     )
-
-
-def _check(
-    images: Array,
-    times: Times,
-    weights: Array | None,
-    model: SignalModel,
-    skip: Sequence[int],
-) -> tuple[Array, Array, Array | None]:
-    """Arrays of one real dtype, float32 at least, without what is skipped."""
-    images = jnp.asarray(images)
-    given: Any = times if isinstance(times, Tracer) else np.asarray(times, float)
-    weights = None if weights is None else jnp.asarray(weights)
-    if images.shape[-1:] == given.shape[:1] != images.shape[:1]:
-        raise ValueError(
-            f"fit_map: images: expected {len(given)} contrasts, as many as times, on "
-            f"the first axis; found shape {images.shape}: contrasts are last, use "
-            "jnp.moveaxis(images, -1, 0)"
-        )
-    check_arrays(
-        "fit_map",
-        images=(images, "E *N", (float, complex)),
-        times=(given, "E" if given.ndim < 2 else "E *N", None),
-        weights=(weights, "E" if np.ndim(weights) < 2 else "E *N", None),
-    )
-    if any(not 0 <= e < len(images) for e in skip):
-        raise ValueError(f"skip: expected 0 to {len(images) - 1}, found {tuple(skip)}")
-    dtype = images.real.dtype if jnp.finfo(images.dtype).bits >= 32 else jnp.float32
-    weights = None if weights is None else weights.astype(dtype)
-    if skip:
-        keep = np.array([e for e in range(len(images)) if e not in skip], np.int32)
-        images, given = images[keep], given[keep]
-        weights = None if weights is None else weights[keep]
-    check_times(given, model=model)
-    return images, jnp.asarray(given).astype(dtype), weights
 
 
 @functools.partial(
@@ -195,6 +153,7 @@ def _fit(
     points: int,
     iterations: int,
 ) -> FitResult:
+    check_functions("fit_map", model)
     low, high = (jnp.asarray(b).astype(times.dtype) for b in bounds)
     limits = (-jnp.log(high), -jnp.log(low))
     samples = prepare_samples(
@@ -215,15 +174,17 @@ def _fit(
         else:
             u = log_linear_rate(fixed, limits)
         u = refine_rate(model, fixed, u, limits, radius=radius, iterations=iterations)
-    # The step that carries the derivative: -g / g', with u and g' constant, is the
-    # implicit function theorem at a root of g, whatever search has found u.
-    move = newton_move(model, u, data)
+    move = newton_move(model, u, jax.lax.stop_gradient(data))
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)
     # Newton squares the error: what is left after such a step is eps^0.8.
     done = jnp.abs(move) < jnp.finfo(u.dtype).eps ** 0.4
-    u = jnp.clip(u + move, *limits)
+    # The derivative of the fit is that of a root of the gradient; a bound has none.
+    u = u + move
+    inside = (u > limits[0]) & (u < limits[1])
+    u = jnp.where(inside, implicit_root(model, u, data), jnp.clip(u, *limits))
+    u = jax.lax.optimization_barrier(u)  # XLA would make it again for every map
     solution = solve(model, u, data)
     if magnitude and model.crosses_zero:
         # The sign of the whole curve is lost too: it is the one that rises.

@@ -1,35 +1,45 @@
 """Temporal subspaces: every voxel's signal as a sum of a few curves."""
 
+import numbers
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_static
 from medjax.mri.partition import batch_fft
 
 
 def exponential_basis(
     times: Float[np.ndarray, "E"], *, rank: int, low: float, high: float, atoms: int
 ) -> Float[np.ndarray, "E K"]:
-    """Orthonormal basis of the decays exp(-t / T2): K left singular vectors of `atoms`.
+    """Orthonormal basis of the decays exp(-t / T2), for T2 from `low` to `high`.
+
+    Its K columns are the first left singular vectors of the matrix of `atoms` decays.
+    NumPy on the host: no argument may be traced.
 
     Args:
         times: Echo times in seconds, finite and at least 0, in the order of the
-            contrasts.
-        rank: How many curves K to keep, 1 to E (which loses nothing).
+            contrasts; at least one. Equal times are allowed.
+        rank: How many curves K to keep, 1 to E. E loses nothing; columns beyond the
+            number of different times are orthonormal, but else arbitrary.
         low: Shortest T2 in seconds, above 0; the atoms' T2 are spaced evenly in log T2.
-        high: Longest T2 in seconds, above `low`; T2 outside the range are represented
-            less well, which nothing checks.
+        high: Longest T2 in seconds, finite and above `low`; T2 outside the range are
+            represented less well, which nothing checks.
         atoms: How many decays to span, at least `rank`; some hundreds.
 
+    Returns:
+        [E, K] in float64, without a unit: orthonormal columns, the most important
+        first, each with its largest entry positive.
+
     Raises:
-        ValueError: a rank or a range that makes no basis.
+        ValueError: times, a rank, a range or a number of atoms outside of these.
 
     Source: Huang et al., REPCOM, MRM 67 (2012); Tamir et al., T2 shuffling, MRM 77
     (2017). Computed in float64 on the host.
     """
-    t, relaxation = _grid(times, rank, low, high, atoms)
+    t, relaxation = _grid("exponential_basis", times, rank, low, high, atoms)
     return _left_singular_vectors(np.exp(-t / relaxation), rank)
 
 
@@ -44,22 +54,40 @@ def inversion_recovery_basis(
 ) -> Float[np.ndarray, "E K"]:
     """Orthonormal basis of signed recoveries 1 - (1 + f) exp(-TI / T1), for every f.
 
+    Its K columns are the first left singular vectors of the matrix of all recoveries.
+    NumPy on the host: no argument may be traced.
+
     Args:
         times: Inversion times in seconds, finite and at least 0, in the order of the
-            contrasts.
-        rank: How many curves K to keep, 1 to E (which loses nothing).
+            contrasts; at least one. Equal times are allowed.
+        rank: How many curves K to keep, 1 to E. E loses nothing; columns beyond the
+            number of different times are orthonormal, but else arbitrary.
         low: Shortest T1 in seconds, above 0; the atoms' T1 are spaced evenly in log T1.
-        high: Longest T1 in seconds, above `low`.
+        high: Longest T1 in seconds, finite and above `low`.
         atoms: How many T1 to span for each f, at least `rank`; some hundreds.
-        efficiencies: The f, without a unit: 1 is a perfect inversion, 0 a saturation.
-            Several make the basis hold imperfect inversions too.
+        efficiencies: The f, one at least, without a unit, from -1 to 1: 1 is a perfect
+            inversion, 0 a saturation, -1 no preparation (a constant). Several make the
+            basis hold imperfect inversions too.
+
+    Returns:
+        [E, K] in float64, without a unit: orthonormal columns, the most important
+        first, each with its largest entry positive.
 
     Raises:
-        ValueError: a rank or a range that makes no basis.
+        ValueError: times, a rank, a range, a number of atoms or an efficiency outside
+            of these.
     """
-    t, relaxation = _grid(times, rank, low, high, atoms)
+    name = "inversion_recovery_basis"
+    t, relaxation = _grid(name, times, rank, low, high, atoms)
+    check_static(name, efficiencies=efficiencies)
+    factors = np.asarray(efficiencies, np.float64)
+    if factors.ndim != 1 or not factors.size or not np.all(np.abs(factors) <= 1):
+        raise ValueError(
+            f"{name}: efficiencies: expected one or more numbers from -1 to 1; found "
+            f"{efficiencies}"
+        )
     decay = np.exp(-t / relaxation)
-    curves = [1 - (1 + f) * decay for f in efficiencies]
+    curves = [1 - (1 + f) * decay for f in factors]
     return _left_singular_vectors(np.concatenate(curves, axis=1), rank)
 
 
@@ -175,15 +203,28 @@ def subspace_normal(
 
 
 def _grid(
-    times: Float[np.ndarray, "E"], rank: int, low: float, high: float, atoms: int
+    function: str,
+    times: Float[np.ndarray, "E"],
+    rank: int,
+    low: float,
+    high: float,
+    atoms: int,
 ) -> tuple[Float[np.ndarray, "E 1"], Float[np.ndarray, "atoms"]]:
+    check_static(function, times=times, rank=rank, low=low, high=high, atoms=atoms)
     times = np.asarray(times, np.float64)
     if times.ndim != 1 or not np.all(np.isfinite(times) & (times >= 0)):
-        raise ValueError(f"expected times [E] of at least 0 s, found {times}")
-    if not 0 < low < high or atoms < rank or not 1 <= rank <= times.size:
         raise ValueError(
-            f"expected 0 < low < high and 1 <= rank <= {times.size} contrasts and "
-            f"atoms, found low={low} s, high={high} s, rank={rank}, atoms={atoms}"
+            f"{function}: times: expected times [E] of at least 0 s; found {times}"
+        )
+    whole = isinstance(rank, numbers.Integral) and isinstance(atoms, numbers.Integral)
+    if not whole or not 0 < low < high < np.inf or not 1 <= rank <= times.size:
+        raise ValueError(
+            f"{function}: expected 0 < low < high < inf and 1 <= rank <= {times.size} "
+            f"contrasts; found low={low} s, high={high} s, rank={rank}, atoms={atoms}"
+        )
+    if atoms < rank:
+        raise ValueError(
+            f"{function}: expected at least rank = {rank} atoms; found atoms={atoms}"
         )
     return times[:, None], np.geomspace(low, high, atoms)
 

@@ -13,12 +13,12 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.reuse import mri_calls, qwen25vl_calls, rl_calls, text_calls
+from tests.reuse import fit_calls, mri_calls, qwen25vl_calls, rl_calls, text_calls
 from tests.reuse.calls import DEVICES, assert_same, run
 
 CALLS = [
     call
-    for room in (rl_calls, text_calls, mri_calls, qwen25vl_calls)
+    for room in (rl_calls, text_calls, mri_calls, qwen25vl_calls, fit_calls)
     for call in room.CALLS
     if call.batch is not None
 ]
