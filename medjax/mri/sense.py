@@ -103,8 +103,9 @@ def sense_normal(
         return total + combine_coils(coils, coil), None
 
     coils = jnp.moveaxis(sens[..., None, :, :], -4, 0)  # [C, .., 1, H, W]
-    shapes = [x.shape for x in (images, coils[0], mask) if x is not None]
-    total = jnp.zeros(jnp.broadcast_shapes(*shapes), sens.dtype)
+    # Zeros that lie on the devices, and vary over them, as the sum will.
+    total = _sampled(_coil_images(images, jnp.sum(sens, -3, keepdims=True)), shifted)
+    total = jnp.zeros_like(total[..., 0, :, :])
     return jax.lax.scan(add_coil, total, coils)[0]
 
 
