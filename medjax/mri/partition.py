@@ -2,7 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Inexact
+
+from medjax.checks import check_arrays
 
 # Before 0.12 XLA's partitioner gathers the operand of every FFT on all devices, even if
 # only axes that are not transformed are sharded: there a primitive tells it otherwise.
@@ -24,20 +27,41 @@ def batch_fft(
     """`jnp.fft.fftn`, or `ifftn`, of x over at most three `axes`.
 
     Without communication wherever no transformed axis is sharded. Any derivative, any
-    vmap; on one device, and where a program is exported, it is the plain transform.
+    vmap; on one device it is the plain transform. Before jax 0.12 it is also the plain
+    one, with communication on several devices, in exported programs and inside the
+    primitives of other libraries (lineax).
 
     Args:
-        x: Real or complex, in any unit; not centred (the origin is index 0). NaN
-            spreads along the transformed axes only.
+        x: Real or complex, in any unit, which the result keeps; not centred (the origin
+            is index 0). NaN spreads along the transformed axes only.
         axes: At most three, each once, negative or not; () returns x as complex.
         inverse: The inverse transform, divided by the number of points; the forward one
-            is not scaled.
+            is not scaled. Static.
+
+    Returns:
+        Complex, of the shape and precision of x, single at least; empty where x is.
+
+    Raises:
+        ValueError: integers, or axes that x does not have, or more than three, or one
+            twice.
     """
-    if not jnp.iscomplexobj(x):
-        x = jax.lax.complex(x, jnp.zeros_like(x))
-    if not axes:
+    check_arrays("batch_fft", x=(x, "*N", (float, complex)))
+    x = jnp.asarray(x)
+    if len(axes) > 3 or not distinct_axes(axes, x.ndim):
+        raise ValueError(
+            f"batch_fft: axes: expected at most three different ones of the {x.ndim} "
+            f"axes of x; found {axes}"
+        )
+    x = x.astype(np.promote_types(x.dtype, np.complex64))
+    if not axes or not x.size:
         return x
     last = tuple(range(-len(axes), 0))
     x = jnp.moveaxis(x, axes, last)
     x = last_axes_fft(x, rank=len(axes), inverse=inverse)
     return jnp.moveaxis(x, last, axes)
+
+
+def distinct_axes(axes: tuple[int, ...], ndim: int) -> bool:
+    """Whether an array of `ndim` axes has all of these, and none is named twice."""
+    numbers = {axis % ndim for axis in axes if -ndim <= axis < ndim}
+    return len(numbers) == len(axes)
