@@ -42,14 +42,16 @@ def normal_equations(
 
 
 def carry_for(step: Callable[[Array], Array], start: Array) -> Array:
-    """`start`, so that a loop of `step` may begin with it inside `shard_map`.
+    """`start`, so that a loop of `step` may begin with it on any mesh.
 
-    There a carry has to vary over devices as soon as what `step` closes over does.
+    Inside `shard_map` a carry has to vary over devices, and on an explicit mesh to lie
+    on them, as soon as what `step` closes over does.
 
     Args:
-        step: Called for the type of its result alone, which is that of `start`.
+        step: Called for the type of its result alone, of the shape of `start`.
         start: What the loop begins with.
     """
-    if not jax.sharding.get_abstract_mesh().manual_axes:
+    mesh = jax.sharding.get_abstract_mesh()
+    if not (mesh.manual_axes or mesh.explicit_axes):
         return start
     return start + jnp.zeros_like(step(start))

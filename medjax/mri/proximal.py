@@ -147,7 +147,9 @@ def low_rank_prox(
     rows, cols = images.shape[-2:]
     padded = _roll(pad_to_multiple(images, block), shift)
     h, w = (n // block for n in padded.shape[-2:])
-    blocks = padded.reshape(*batch, contrasts, h, block, w, block)
+    # One axis at a time, which keeps the sharding of the others on an explicit mesh.
+    lines = padded.reshape(*batch, contrasts, h, block, w * block)
+    blocks = lines.reshape(*batch, contrasts, h, block, w, block)
     gram = jnp.einsum(
         "...eaibj,...faibj->...abef", jnp.conj(blocks), blocks, precision="highest"
     )
@@ -155,7 +157,8 @@ def low_rank_prox(
     blocks = jnp.einsum(
         "...eaibj,...abef->...faibj", blocks, shrink, precision="highest"
     )
-    result = _roll(blocks.reshape(padded.shape), shift, back=True)
+    result = blocks.reshape(lines.shape).reshape(padded.shape)
+    result = _roll(result, shift, back=True)
     return result[..., :rows, :cols]
 
 

@@ -18,8 +18,8 @@ phase      real ones times exp(i `phase`), a smooth phase that is known
 of "phase" are it times exp(i phase). Penalties are in units of the images: scale
 k-space so that images are about 1, or the weights with it. After the adjoint only the
 normal operator A^H A is needed, never k-space again. Results have the dtype to which
-all arrays are promoted (real of the same precision if the constraint is), weights of a
-penalty are read in it. Axes of length 0 give empty images, no coils images of 0.
+k-space and `sens` are promoted (or real ones of that precision), in which everything
+else is read. Axes of length 0 give empty images, no coils images of 0.
 """
 
 import math
@@ -32,7 +32,6 @@ from jaxtyping import Array, Bool, Complex, Float, Inexact
 from medjax.checks import NUMBERS, check_arrays, check_integers, check_ranges
 from medjax.mri.cg import conjugate_gradient
 from medjax.mri.normal import NormalEquations, normal_equations
-from medjax.mri.promotion import promoted
 from medjax.mri.proximal import low_rank_prox, random_shift, wavelet_prox
 from medjax.mri.proximal_gradient import fista
 from medjax.mri.sense import check_operands
@@ -328,8 +327,6 @@ def _problem(
             f"{function}: phase: expected with constraint='phase', and with no other; "
             f"found {'none' if phase is None else 'one'} with {constraint!r}"
         )
-    if phase is not None:  # in its precision, if that is the highest
-        kspace = promoted(kspace, phase)[0]
     normal, adjoint = normal_equations(kspace, sens, mask, basis)
     if phase is None:
         if constraint == "complex":

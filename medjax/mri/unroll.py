@@ -83,8 +83,8 @@ def unrolled_reconstruction(
 
     Returns:
         The images of all E contrasts, with a `basis` too, in the unit of k-space and
-        the dtype to which k-space, `sens` and `basis` are promoted; and the second
-        results of `denoise`.
+        the dtype to which k-space and `sens` are promoted, in which everything else is
+        read; and the second results of `denoise`.
 
     Raises:
         ValueError: an unknown consistency, "cg" without damping or iterations,
@@ -123,7 +123,6 @@ def unrolled_reconstruction(
     kspace, sens = promoted(kspace, sens)
     energy = jnp.sum(sens * jnp.conj(sens), axis=-3)[..., None, :, :]
     normal, adjoint = normal_equations(kspace, sens, mask, basis)
-    energy = energy.astype(adjoint.dtype)
     damping = None if damping is None else jnp.asarray(damping).astype(adjoint.dtype)
 
     def solve(rhs, start, strength, count):

@@ -172,11 +172,13 @@ def test_a_slice_is_its_own_whatever_the_batch(acquired):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"consistency": "soft"}, "consistency 'soft'"),
-        ({"consistency": "cg"}, "need damping"),
+        ({"consistency": "soft"}, "consistency: expected .* found 'soft'"),
+        ({"consistency": "cg", "iterations": 1}, "need damping"),
         ({"consistency": "cg", "damping": jnp.ones(S)}, "iterations"),
         ({"consistency": "hard", "start_iterations": 2}, "need damping"),
         ({"consistency": "hard", "damping": jnp.ones(())}, r"damping: .* \[S\]"),
+        ({"consistency": "hard", "damping": jnp.ones(2)}, "leading axis S"),
+        ({"consistency": "hard", "unroll": 0}, "unroll: .* at least 1"),
         ({"consistency": "hard", "basis": jnp.ones((1, 2))}, "basis: .* E = "),
     ],
 )
