@@ -6,6 +6,7 @@ a check costs nothing in a compiled program, and no value is converted. chex is 
 at the first check: it takes longer than medjax's own modules.
 """
 
+import math
 import numbers
 from typing import Any
 
@@ -18,6 +19,7 @@ from jax.typing import ArrayLike
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
 Axes = tuple[int, ...]
 
+FLAGS = (bool, int)  # masks and marks: 0 is False, any other number True
 NUMBERS = (float, int, bool)  # whatever becomes a float before it is counted with
 
 
@@ -93,6 +95,51 @@ def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
                     f"found a traced {_description(leaf)}; name it in static_argnames "
                     "of jax.jit, or bind it by functools.partial"
                 )
+
+
+def check_ranges(
+    function: str, /, **numbers: tuple[float | jax.Array | None, float, float]
+) -> None:
+    """Raise a ValueError for the first plain number that lies outside its range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        numbers: By the name of the argument: the number, the least and the largest that
+            it may be; NaN is outside. What is None or an array of JAX is let through,
+            as its value may not be known, or cost a transfer.
+    """
+    for name, (value, low, high) in numbers.items():
+        if value is None or isinstance(value, jax.Array) or low <= value <= high:
+            continue
+        bounds = f"from {low} to {high}" if math.isfinite(high) else f"{low} or more"
+        raise ValueError(f"{function}: {name}: expected {bounds}; found {value!r}")
+
+
+def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> None:
+    """Raise a ValueError for the first number that is not a static integer in range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: the number, the least and the largest that
+            it may be; None for the largest sets no limit.
+
+    Raises:
+        ValueError: naming function and argument, what was expected and found. A traced
+            number is refused here because shapes and loops depend on it.
+    """
+    for name, (value, least, most) in values.items():
+        wanted = f"an integer of at least {least}"
+        if most is not None:
+            wanted = f"an integer from {least} to {most}"
+        if isinstance(value, Tracer):
+            raise ValueError(
+                f"{function}: {name}: expected {wanted} that is known when the program "
+                "is traced, found a traced array: name it in static_argnames of "
+                "jax.jit, or bind it by functools.partial"
+            )
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            raise ValueError(f"{function}: {name}: expected {wanted}, found {value!r}")
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401

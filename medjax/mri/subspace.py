@@ -1,14 +1,12 @@
 """Temporal subspaces: every voxel's signal as a sum of a few curves."""
 
-import numbers
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays, check_static
-from medjax.mri.partition import batch_fft
+from medjax.checks import FLAGS, check_arrays, check_integers, check_static
+from medjax.mri.promotion import promoted
+from medjax.mri.sense import coilwise_normal
 
 
 def exponential_basis(
@@ -99,7 +97,12 @@ def project(
     Args:
         images: Real or complex, in any unit, which the coefficients get. A pixel that
             is not finite in one contrast is so in all coefficients.
-        basis: Real, with orthonormal columns, which is not checked.
+        basis: Real, with orthonormal columns, which is not checked: with others
+            `project` and `expand` are adjoint, and no projection.
+
+    Returns:
+        Coefficients in the dtype to which both are promoted: a float64 basis makes
+        complex64 images complex128 where JAX has 64 bits.
 
     Raises:
         ValueError: a basis of another number of contrasts.
@@ -109,7 +112,7 @@ def project(
         images=(images, "*B E H W", (float, complex)),
         basis=(basis, "E K", float),
     )
-    basis = jnp.asarray(basis, images.dtype)
+    images, basis = promoted(images, basis)
     return jnp.einsum("ek,...ehw->...khw", basis, images, precision="highest")
 
 
@@ -123,6 +126,9 @@ def expand(
             finite in one is so in all contrasts.
         basis: Real, with orthonormal columns, which is not checked.
 
+    Returns:
+        Images in the dtype to which both are promoted.
+
     Raises:
         ValueError: a basis of another number of columns.
     """
@@ -131,7 +137,7 @@ def expand(
         coefficients=(coefficients, "*B K H W", (float, complex)),
         basis=(basis, "E K", float),
     )
-    basis = jnp.asarray(basis, coefficients.dtype)
+    coefficients, basis = promoted(coefficients, basis)
     return jnp.einsum("ek,...khw->...ehw", basis, coefficients, precision="highest")
 
 
@@ -141,21 +147,24 @@ def subspace_kernel(
     """basis^T M basis at every point of centred k-space, for `subspace_normal`.
 
     Args:
-        mask: 1 where centred k-space is sampled, [.., E, 1, W] for whole columns, which
-            keeps the kernel as small.
-        basis: Real, with orthonormal columns; the kernel has its dtype, and its
-            eigenvalues lie between 0 (no contrast sampled) and 1 (all).
+        mask: bool or integers, not 0 where centred k-space is sampled; [.., E, 1, W]
+            for whole columns, which keeps the kernel as small.
+        basis: Real, with orthonormal columns, which is not checked.
+
+    Returns:
+        The kernel in the dtype of the basis; its eigenvalues lie between 0 (no contrast
+        sampled) and 1 (all).
 
     Raises:
-        ValueError: a basis of another number of contrasts.
+        ValueError: a basis of another number of contrasts, a mask of floats.
     """
     check_arrays(
         "subspace_kernel",
-        mask=(mask, "*B E _ _", (bool, int, float)),
+        mask=(mask, "*B E _ _", FLAGS),
         basis=(basis, "E K", float),
     )
     basis = jnp.asarray(basis)
-    kept = mask.astype(basis.dtype)
+    kept = jnp.asarray(mask).astype(bool).astype(basis.dtype)
     return jnp.einsum("ek,...ehw,ej->...kjhw", basis, kept, basis, precision="highest")
 
 
@@ -174,11 +183,15 @@ def subspace_normal(
     Args:
         coefficients: Real or complex, in any unit, which the result keeps; one that is
             not finite spoils its whole slice.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0. Another
+            sum is not refused: it scales the result.
         kernel: The result of `subspace_kernel`.
 
+    Returns:
+        Coefficients in the dtype to which all three are promoted, which is complex.
+
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes or dtypes that do not fit each other.
     """
     check_arrays(
         "subspace_normal",
@@ -186,20 +199,14 @@ def subspace_normal(
         sens=(sens, "*B C H W", complex),
         kernel=(kernel, "*B K K #H #W", float),
     )
+    coefficients, sens, kernel = promoted(coefficients, sens, kernel)
     axes = tuple(axis for axis in (-2, -1) if kernel.shape[axis] > 1)
-    kernel = jnp.fft.ifftshift(kernel, axes).astype(sens.dtype)
-    coefficients = coefficients.astype(sens.dtype)
+    kernel = jnp.fft.ifftshift(kernel, axes)
 
-    def add_coil(
-        total: Complex[Array, "*B K H W"], coil: Complex[Array, "*B 1 H W"]
-    ) -> tuple[Complex[Array, "*B K H W"], None]:
-        spectra = batch_fft(coefficients * coil, axes=axes)
-        mixed = jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
-        images = batch_fft(mixed, axes=axes, inverse=True)
-        return total + jnp.conj(coil) * images, None
+    def sample(spectra: Complex[Array, "*B K H W"]) -> Complex[Array, "*B K H W"]:
+        return jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
 
-    coils = jnp.moveaxis(sens[..., None, :, :], -4, 0)  # [C, .., 1, H, W]
-    return jax.lax.scan(add_coil, jnp.zeros_like(coefficients), coils)[0]
+    return coilwise_normal(coefficients, sens, axes, sample)
 
 
 def _grid(
@@ -212,19 +219,20 @@ def _grid(
 ) -> tuple[Float[np.ndarray, "E 1"], Float[np.ndarray, "atoms"]]:
     check_static(function, times=times, rank=rank, low=low, high=high, atoms=atoms)
     times = np.asarray(times, np.float64)
-    if times.ndim != 1 or not np.all(np.isfinite(times) & (times >= 0)):
+    if (
+        times.ndim != 1
+        or not times.size
+        or not np.all(np.isfinite(times) & (times >= 0))
+    ):
         raise ValueError(
-            f"{function}: times: expected times [E] of at least 0 s; found {times}"
+            f"{function}: times: expected [E] finite numbers of at least 0 s; found "
+            f"{times}"
         )
-    whole = isinstance(rank, numbers.Integral) and isinstance(atoms, numbers.Integral)
-    if not whole or not 0 < low < high < np.inf or not 1 <= rank <= times.size:
+    check_integers(function, rank=(rank, 1, times.size), atoms=(atoms, rank, None))
+    if not 0 < low < high < np.inf:
         raise ValueError(
-            f"{function}: expected 0 < low < high < inf and 1 <= rank <= {times.size} "
-            f"contrasts; found low={low} s, high={high} s, rank={rank}, atoms={atoms}"
-        )
-    if atoms < rank:
-        raise ValueError(
-            f"{function}: expected at least rank = {rank} atoms; found atoms={atoms}"
+            f"{function}: low, high: expected 0 < low < high, both finite, in s; found "
+            f"{low} and {high}"
         )
     return times[:, None], np.geomspace(low, high, atoms)
 
