@@ -41,11 +41,6 @@ class FitResult(NamedTuple):
     status: Int[Array, "*N"]  # FitStatus
 
 
-jax.export.register_namedtuple_serialization(
-    FitResult, serialized_name="medjax.mri.FitResult"
-)
-
-
 def fit_map(
     images: Inexact[Array, "E *N"],
     times: Times,

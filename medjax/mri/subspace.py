@@ -98,11 +98,11 @@ def project(
         images: Real or complex, in any unit, which the coefficients get. A pixel that
             is not finite in one contrast is so in all coefficients.
         basis: Real, with orthonormal columns, which is not checked: with others
-            `project` and `expand` are adjoint, and no projection.
+            `project` and `expand` are adjoint, and no projection. It is a table, read
+            in the precision of the images.
 
     Returns:
-        Coefficients in the dtype to which both are promoted: a float64 basis makes
-        complex64 images complex128 where JAX has 64 bits.
+        Coefficients in the dtype of the images.
 
     Raises:
         ValueError: a basis of another number of contrasts.
@@ -112,7 +112,7 @@ def project(
         images=(images, "*B E H W", (float, complex)),
         basis=(basis, "E K", float),
     )
-    images, basis = promoted(images, basis)
+    basis = jnp.asarray(basis, images.dtype)
     return jnp.einsum("ek,...ehw->...khw", basis, images, precision="highest")
 
 
@@ -124,10 +124,11 @@ def expand(
     Args:
         coefficients: Real or complex, in the unit of the images. A pixel that is not
             finite in one is so in all contrasts.
-        basis: Real, with orthonormal columns, which is not checked.
+        basis: Real, with orthonormal columns, which is not checked, read in the
+            precision of the coefficients.
 
     Returns:
-        Images in the dtype to which both are promoted.
+        Images in the dtype of the coefficients.
 
     Raises:
         ValueError: a basis of another number of columns.
@@ -137,7 +138,7 @@ def expand(
         coefficients=(coefficients, "*B K H W", (float, complex)),
         basis=(basis, "E K", float),
     )
-    coefficients, basis = promoted(coefficients, basis)
+    basis = jnp.asarray(basis, coefficients.dtype)
     return jnp.einsum("ek,...khw->...ehw", basis, coefficients, precision="highest")
 
 
@@ -185,10 +186,11 @@ def subspace_normal(
             not finite spoils its whole slice.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0. Another
             sum is not refused: it scales the result.
-        kernel: The result of `subspace_kernel`.
+        kernel: The result of `subspace_kernel`, read in the precision of the others.
 
     Returns:
-        Coefficients in the dtype to which all three are promoted, which is complex.
+        Coefficients in the dtype to which they and `sens` are promoted, which is
+        complex.
 
     Raises:
         ValueError: shapes or dtypes that do not fit each other.
@@ -199,9 +201,9 @@ def subspace_normal(
         sens=(sens, "*B C H W", complex),
         kernel=(kernel, "*B K K #H #W", float),
     )
-    coefficients, sens, kernel = promoted(coefficients, sens, kernel)
+    coefficients, sens = promoted(coefficients, sens)
     axes = tuple(axis for axis in (-2, -1) if kernel.shape[axis] > 1)
-    kernel = jnp.fft.ifftshift(kernel, axes)
+    kernel = jnp.fft.ifftshift(kernel, axes).astype(sens.dtype)
 
     def sample(spectra: Complex[Array, "*B K H W"]) -> Complex[Array, "*B K H W"]:
         return jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
