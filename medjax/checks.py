@@ -5,6 +5,7 @@ ValueError that names the function and the argument. Only shapes and dtypes are 
 a check costs nothing in a compiled program, and no value is converted.
 """
 
+import math
 import numbers
 from typing import Any
 
@@ -12,12 +13,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
 Axes = tuple[int, ...]
 AxisName = str | tuple[str, ...] | None  # of `shard_map` or `vmap`, see `batch_axes`
 
+FLAGS = (bool, int)  # masks and marks: 0 is False, any other number True
 NUMBERS = (float, int, bool)  # whatever becomes a float before it is counted with
 
 
@@ -85,12 +88,52 @@ def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
     """
     for name, value in values.items():
         for leaf in jax.tree.leaves(value):
-            if isinstance(leaf, jax.core.Tracer):
+            if isinstance(leaf, Tracer):
                 raise ValueError(
                     f"{function}: {name}: expected a Python number, which is static; "
                     f"found a traced {_description(leaf)}; name it in static_argnames "
                     "of jax.jit, or bind it by functools.partial"
                 )
+
+
+def check_ranges(
+    function: str, /, **numbers: tuple[float | jax.Array | None, float, float]
+) -> None:
+    """Raise a ValueError for the first plain number that lies outside its range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        numbers: By the name of the argument: the number, the least and the largest that
+            it may be; NaN is outside. What is None or an array of JAX is let through,
+            as its value may not be known, or cost a transfer.
+    """
+    for name, (value, low, high) in numbers.items():
+        if value is None or isinstance(value, jax.Array) or low <= value <= high:
+            continue
+        bounds = f"from {low} to {high}" if math.isfinite(high) else f"{low} or more"
+        raise ValueError(f"{function}: {name}: expected {bounds}; found {value!r}")
+
+
+def check_groups(
+    function: str,
+    valid: ArrayLike | None,
+    /,
+    **arrays: tuple[ArrayLike | None, str, Kind | tuple[Kind, ...]],
+) -> None:
+    """`check_arrays`, and of `valid` that it marks places of [B, G], or whole groups.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        valid: Flags [B, G] or [B, 1], or None.
+        arrays: As for `check_arrays`; the first of them sets B and G.
+    """
+    check_arrays(function, **arrays)
+    if valid is not None and jnp.ndim(valid) == 1:
+        raise ValueError(
+            f"{function}: valid: expected shape [B, G] or [B, 1]; found "
+            f"{_description(valid)}; valid[:, None] marks whole groups"
+        )
+    check_arrays(function, **arrays, valid=(valid, "B #G", FLAGS))
 
 
 def batch_axes(
@@ -134,7 +177,7 @@ def batch_axes(
 def _varying(value: ArrayLike | None) -> frozenset[str]:
     """The axes of `shard_map` along which a value differs, or may differ."""
     manual = frozenset(jax.sharding.get_abstract_mesh().manual_axes)
-    if not manual or not isinstance(value, jax.core.Tracer):
+    if not manual or not isinstance(value, Tracer):
         return frozenset()
     unchecked = not _known_to_vary(jax.lax.axis_index(tuple(manual)))
     return manual if unchecked else _known_to_vary(value)

@@ -58,6 +58,15 @@ def marked(
     return jax.lax.psum(count, axis_name) if axis_name else count
 
 
+def marks(
+    valid: Shaped[Array, "..."] | None, shape: tuple[int, ...]
+) -> Bool[Array, "..."]:
+    """Flags of that shape: all True for None, else `valid`, broadcast."""
+    if valid is None:
+        return jnp.ones(shape, bool)
+    return jnp.broadcast_to(jnp.asarray(valid).astype(bool), shape)
+
+
 class Mean(NamedTuple):
     """Sum and number of the values seen."""
 
