@@ -14,7 +14,6 @@ Source: MedLoc-R1 (arXiv 2603.28120, CVPR 2026). No code was released and parts 
 rule are not published; each place where a reading was chosen is marked "our reading".
 """
 
-import numbers
 from typing import NamedTuple
 
 import jax
@@ -107,7 +106,7 @@ def init_threshold(
         log_size=(log_size, 1, np.inf),
     )
     leaves = jax.tree.leaves(schedule)
-    if all(isinstance(x, numbers.Number) and np.ndim(x) == 0 for x in leaves):
+    if not any(isinstance(x, jax.Array | np.ndarray) for x in leaves):
         check_schedule(schedule)
     check_static("init_threshold", window=schedule.window)
     check_arrays("init_threshold", start=(schedule.start, "", (float, int)))

@@ -110,7 +110,7 @@ def make_host_rewards(
                     "completions; expected one each, None where it cannot score"
                 )
             for text, value in zip(texts, values, strict=True):
-                if value is not None and not math.isfinite(value):
+                if value is not None and not math.isfinite(float(value)):
                     raise ValueError(
                         f"reward {name!r} gave {value} for {text[:80]!r}; expected a "
                         "finite number, or None where it cannot score"
