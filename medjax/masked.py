@@ -58,6 +58,13 @@ def marked(
     return jax.lax.psum(count, axis_name) if axis_name else count
 
 
+def marked_values(
+    x: Shaped[Array, "..."], mask: Bool[Array, "..."]
+) -> Float[Array, "..."]:
+    """x as float32 at least, and 0 where it is not marked: before anything reads it."""
+    return at_least_float32(jnp.where(mask, x, jnp.zeros((), x.dtype)))
+
+
 def marks(
     valid: Shaped[Array, "..."] | None, shape: tuple[int, ...]
 ) -> Bool[Array, "..."]:

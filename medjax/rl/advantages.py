@@ -22,7 +22,7 @@ from medjax.checks import (
     check_groups,
     check_static,
 )
-from medjax.masked import at_least_float32, marked, marks, masked_sum
+from medjax.masked import marked, marked_values, marks, masked_sum
 
 
 class GroupStatistics(NamedTuple):
@@ -182,8 +182,8 @@ def gdpo_advantages(
             reward, scale="group", ddof=ddof, eps=eps, floor=floor, valid=places
         )
 
-    rewards = jax.lax.stop_gradient(at_least_float32(rewards))
     places = marks(scored, rewards.shape) & marks(valid, rewards.shape[1:])[None]
+    rewards = jax.lax.stop_gradient(marked_values(rewards, places))
     weights = jax.lax.stop_gradient(jnp.asarray(weights, rewards.dtype))
     total = jnp.einsum("k,kbg->bg", weights, jax.vmap(normalise)(rewards, places))
     counts = jnp.any(places, axis=0)
@@ -197,9 +197,8 @@ def _read(
     rewards: Float[Array, "B G"], valid: Bool[Array, "B #G"] | None
 ) -> tuple[Float[Array, "B G"], Bool[Array, "B G"]]:
     """The rewards as constants, 0 where they do not count, and where they do."""
-    rewards = jax.lax.stop_gradient(at_least_float32(rewards))
     counts = marks(valid, rewards.shape)
-    return jnp.where(counts, rewards, 0), counts
+    return jax.lax.stop_gradient(marked_values(rewards, counts)), counts
 
 
 def _moments(

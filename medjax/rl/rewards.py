@@ -21,7 +21,7 @@ from medjax.checks import (
     check_ranges,
     check_static,
 )
-from medjax.masked import at_least_float32, marks, masked_mean
+from medjax.masked import at_least_float32, marked_values, marks, masked_mean
 from medjax.rl.boxes import box_iou
 
 
@@ -241,13 +241,14 @@ def combine_rewards(
     )
     axes = batch_axes("combine_rewards", axis_name, **arrays, **flags, valid=valid)
     names = sorted(rewards)
-    parts = [at_least_float32(rewards[name]) for name in names]
+    counts = marks(valid, rewards[names[0]].shape)
+    places = [counts & marks(scored.get(name), counts.shape) for name in names]
+    parts = [
+        marked_values(rewards[name], place)
+        for name, place in zip(names, places, strict=True)
+    ]
     dtype = max((part.dtype for part in parts), key=lambda d: d.itemsize)
-    counts = marks(valid, parts[0].shape)
-    places = jnp.stack(
-        [counts & marks(scored.get(name), counts.shape) for name in names]
-    )
-    values = jnp.where(places, jnp.stack([part.astype(dtype) for part in parts]), 0)
+    values = jnp.stack([part.astype(dtype) for part in parts])  # [K, B, G]
     weight = jnp.stack([jnp.asarray(weights[name], dtype) for name in names])
     total = jnp.sum(values * weight[:, None, None], axis=0)
 
@@ -256,4 +257,4 @@ def combine_rewards(
         metrics[name] = masked_mean(value, place, axis_name=axes)
         missing = (~place).astype(dtype)
         metrics[f"{name}_unscorable"] = masked_mean(missing, counts, axis_name=axes)
-    return total, jnp.any(places, axis=0), metrics
+    return total, jnp.any(jnp.stack(places), axis=0), metrics

@@ -187,7 +187,7 @@ def update_threshold(
     axes = batch_axes("update_threshold", axis_name, iou=iou, valid=valid)
     tau = state.tau
     counts = marks(valid, iou.shape)
-    iou = jnp.where(counts, iou.astype(jnp.float32), 0)
+    iou = jnp.where(counts, iou, jnp.zeros((), iou.dtype)).astype(jnp.float32)
     keeps_samples = state.samples is not None
     new = _entries(iou, counts, tau, entries, axes, keeps_samples=keeps_samples)
     state = _push(state, *new)

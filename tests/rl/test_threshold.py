@@ -332,9 +332,7 @@ def test_vmap_over_seeds_and_over_schedules():
             _, info = run(ious[j], schedule)
             np.testing.assert_allclose(grid[i, j], info["tau_next"], rtol=1e-6)
     assert len(np.unique(np.asarray(grid)[:, :, -1])) > 1
-    with pytest.raises(
-        ValueError, match="init_threshold: start: expected .*scalar|sha"
-    ):
+    with pytest.raises(ValueError, match=r"init_threshold: start: .*shape \[\]; found"):
         init_threshold(stacked)
     with pytest.raises(ValueError, match="window"):  # of two sizes there is no stack
         jax.tree.map(lambda *x: jnp.stack(x), PIECEWISE, schedules[0])
