@@ -53,7 +53,7 @@ def group_statistics(
     """
     check_groups("group_statistics", valid, rewards=(rewards, "B G", NUMBERS))
     rewards, counts = _read(rewards, valid)
-    return GroupStatistics(*(x[:, 0] for x in _moments(rewards, counts, ddof)))
+    return GroupStatistics(*_moments(rewards, counts, ddof))
 
 
 def group_advantages(
@@ -109,17 +109,17 @@ def group_advantages(
         )
     rewards, counts = _read(rewards, valid)
     mean, std, count = _moments(rewards, counts, ddof)
-    advantages = rewards - mean
+    advantages = rewards - mean[:, None]
     if leave_one_out:
-        advantages = advantages * (count / jnp.maximum(count - 1, 1))
+        advantages = advantages * (count / jnp.maximum(count - 1, 1))[:, None]
     if scale == "group":
-        advantages = advantages / (std + eps)
+        advantages = advantages / (std + eps)[:, None]
     elif scale == "batch":
         axes = batch_axes("group_advantages", axis_name, rewards=rewards, valid=valid)
         batch_std = _moments(rewards, counts, ddof, axis=(0, 1), axis_name=axes)[1]
         advantages = advantages / (batch_std + eps)
     # "~(<=)" and not ">": a NaN std is no tie, it must reach the result.
-    return jnp.where(counts & ~(std <= floor), advantages, 0)
+    return jnp.where(counts & ~(std <= floor)[:, None], advantages, 0)
 
 
 def gdpo_advantages(
@@ -208,10 +208,10 @@ def _moments(
     *,
     axis: int | tuple[int, ...] = -1,
     axis_name: tuple[str, ...] = (),
-) -> tuple[Float[Array, "B 1"], Float[Array, "B 1"], Float[Array, "B 1"]]:
-    """Mean, std and count of the marked elements, with the axes summed over kept."""
-    over = {"axis": axis, "keepdims": True, "axis_name": axis_name}
+) -> tuple[Float[Array, "*B"], Float[Array, "*B"], Float[Array, "*B"]]:
+    """Mean, std and count of the marked elements over the axes."""
+    over = {"axis": axis, "axis_name": axis_name}
     count = marked(where, x.dtype, **over)
     mean = masked_sum(x, where, **over) / jnp.maximum(count, 1)
-    squares = masked_sum((x - mean) ** 2, where, **over)
+    squares = masked_sum((x - jnp.expand_dims(mean, axis)) ** 2, where, **over)
     return mean, jnp.sqrt(squares / jnp.maximum(count - ddof, 1)), count
