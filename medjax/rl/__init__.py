@@ -19,6 +19,8 @@ from medjax.rl.boxes import (
     clip_boxes,
     convert_boxes,
     generalized_box_iou,
+    pairwise_box_iou,
+    pairwise_generalized_box_iou,
     smart_resize,
 )
 from medjax.rl.grpo import grpo_loss
@@ -159,6 +161,8 @@ __all__ = [
     "loss_denominator",
     "off_policy_keep",
     "option_letters",
+    "pairwise_box_iou",
+    "pairwise_generalized_box_iou",
     "parse_completions",
     "parse_label_text",
     "parse_labels",

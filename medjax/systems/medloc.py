@@ -5,12 +5,10 @@ format); the scheduler sees the IoUs of each step and moves tau. Source: MedLoc-
 (arXiv 2603.28120); what the paper leaves open follows VLM-R1, on which it is built.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -27,7 +25,13 @@ from medjax.rl.text.boxes import ParseTables
 from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
 from medjax.systems.policy import exploration
 from medjax.systems.policy.boxes import Judged, judge
-from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
+from medjax.systems.policy.exploration import (
+    Explorer,
+    HostReward,
+    HostRewards,
+    Scored,
+    Step,
+)
 from medjax.types import (
     EvaluateFn,
     GroundingBatch,
@@ -79,7 +83,7 @@ def build(
         step: how a step explores and learns; its `reward_weights` name "accuracy",
             "format" and every host reward.
         host_rewards: rewards in Python. (batch, rollout, step, ThresholdState) on the
-            host -> {name: [N, G]}. They split the step in two compiled programs.
+            host -> {name: HostReward}. They split the step in two compiled programs.
 
     Raises:
         ValueError: an unknown `accuracy`.
@@ -120,7 +124,7 @@ def score(
         carry.threshold,
         judged.iou,
         rewards.schedule,
-        valid=batch.valid,
+        valid=batch.valid[:, None],
         entries=rewards.entries,
     )
     if rewards.accuracy != "curriculum":
@@ -159,6 +163,6 @@ def _with_threshold(
     rollout: Rollout,
     step: Int[Array, ""],
     carry: MedlocCarry,
-) -> Mapping[str, Float[np.ndarray, "N G"]]:
+) -> dict[str, HostReward]:
     """A host reward sees the threshold alone of the carry."""
     return host_rewards(batch, rollout, step, carry.threshold)

@@ -27,7 +27,8 @@ class Call(NamedTuple):
     function: Callable[..., Any]
     arrays: tuple[Any, ...]  # NumPy; pytrees will do
     batch: tuple[int | None, ...] | None = None
-    out: int | None = 0  # axis of every result that follows the batch; None: replicated
+    # axis of every result that follows the batch, or one a member; None: replicated
+    out: int | tuple[int | None, ...] | None = 0
     gathered: Callable[..., Any] | None = None  # in shard_map, with the axis's name
     rtol: float = 1e-5
     atol: float = 1e-6

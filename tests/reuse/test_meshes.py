@@ -26,7 +26,9 @@ each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 
 
 def spec(axis):
-    """Cut along that axis; None leaves the array whole."""
+    """Cut along that axis; None leaves the array whole; a tuple has one a member."""
+    if isinstance(axis, tuple):
+        return tuple(map(spec, axis))
     return P() if axis is None else P(*[None] * axis, "d")
 
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import masked_mean
+from medjax.masked import marks, masked_mean
 from medjax.rl.advantages import group_advantages
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
@@ -49,7 +50,7 @@ class Carry(Protocol):
 class Scored(NamedTuple):
     """What a system finds in completions."""
 
-    rewards: Mapping[str, Float[Array, "N G"]]  # by name; NaN = unscorable
+    rewards: Mapping[str, Float[Array, "N G"]]  # by name
     hits: Bool[Array, "N G"]  # the answer counts as right
     parsed: Bool[Array, "N G"]  # an answer could be read
     aux: Carry  # after the step
@@ -61,7 +62,15 @@ class ScoredBatch(NamedTuple):
 
     batch: GroundingBatch | LabelBatch
     rollout: Rollout
-    rewards: dict[str, Float[Array, "N G"]]  # by name; NaN = unscorable
+    rewards: dict[str, Float[Array, "N G"]]  # by name
+    scored: dict[str, Bool[Array, "N G"]]  # where each could score the completion
+
+
+class HostReward(NamedTuple):
+    """What a reward in Python gives for the completions of a batch."""
+
+    values: Float[np.ndarray, "N G"]
+    scored: Bool[np.ndarray, "N G"] | None = None  # where it could score; None: all
 
 
 StartFn = Callable[[Params], Carry]  # of the reference
@@ -69,7 +78,7 @@ ScoreFn = Callable[
     [Any, Any, Rollout, Int[Array, ""]], Scored
 ]  # (carry, batch, ., step)
 HostRewards = Callable[
-    [Any, Rollout, Any, Any], dict[str, Any]
+    [Any, Rollout, Any, Any], dict[str, HostReward]
 ]  # likewise, on the host
 
 
@@ -118,8 +127,8 @@ def build(
             says what completions earn: (carry, batch, rollout, step) -> Scored.
         evaluate: becomes `System.evaluate`; training does not call it.
         host_rewards: rewards in Python. (batch, rollout, step, carry) on the host, the
-            carry without its reference -> {name: [N, G]}. They split the step in two
-            programs.
+            carry without its reference -> {name: HostReward}. They split the step in
+            two programs.
     """
     axes = state_axes(explorer)
     start = partial(init, explorer)
@@ -172,15 +181,17 @@ def learn(
     batch: GroundingBatch | LabelBatch,
     rollout: Rollout,
     host: Mapping[str, Float[Array, "N G"]],
+    host_scored: Mapping[str, Bool[Array, "N G"]],
 ) -> tuple[TrainState, dict[str, Array]]:
     """The step after sampling; `host` are rewards that were given in Python."""
     step = explorer.step
     scored = explorer.score(state.aux, batch, rollout, state.step)
     rewards = {**scored.rewards, **host}
-    total, reward_metrics = combine_rewards(
-        rewards, step.reward_weights, valid=batch.valid
+    places = {"scored": host_scored, "valid": batch.valid[:, None]}
+    total, counted, reward_metrics = combine_rewards(
+        rewards, step.reward_weights, **places
     )
-    reward_metrics |= reward_signal(rewards, batch.valid)
+    reward_metrics |= reward_signal(rewards, **places)
     params, opt_state, step_metrics = policy_step(
         explorer.model,
         explorer.optimizer,
@@ -189,14 +200,14 @@ def learn(
         state.aux.reference if explorer.has_reference else None,
         batch.prompt,
         rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
-        group_advantages(total, valid=batch.valid, **step.advantages._asdict()),
+        group_advantages(total, valid=counted, **step.advantages._asdict()),
         teaching=step.teaching,
     )
     metrics = {
         **step_metrics,
         **{f"reward_{name}": value for name, value in reward_metrics.items()},
         **scored.metrics,
-        **_describe(batch.valid, rollout, scored, total),
+        **_describe(batch.valid, rollout, scored, total, counted),
     }
     return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
 
@@ -209,7 +220,7 @@ def update(
 ) -> tuple[TrainState, dict[str, Array]]:
     """The whole step in one program; the key is consumed."""
     rollout = explore(explorer, state.params, batch, key)
-    return learn(explorer, state, batch, rollout, {})
+    return learn(explorer, state, batch, rollout, {}, {})
 
 
 def update_scored(
@@ -217,7 +228,8 @@ def update_scored(
 ) -> tuple[TrainState, dict[str, Array]]:
     """The second half of a split step, on what `score_on_host` made."""
     del key  # what there was to draw is drawn
-    return learn(explorer, state, scored.batch, scored.rollout, scored.rewards)
+    batch, rollout, rewards, places = scored
+    return learn(explorer, state, batch, rollout, rewards, places)
 
 
 def score_on_host(
@@ -236,25 +248,42 @@ def score_on_host(
     carry = state.aux._replace(reference=())
     rewards = host_rewards(*jax.device_get((batch, rollout, state.step, carry)))
     shape = rollout.mask.shape[:2]
-    for name, values in rewards.items():
-        if jnp.shape(values) != shape:
+    for name, reward in rewards.items():
+        if not isinstance(reward, HostReward):
             raise ValueError(
-                f"host reward {name!r}: expected shape {shape} (prompts, "
-                f"completions), found {jnp.shape(values)}"
+                f"host reward {name!r}: expected a HostReward(values, scored), found "
+                f"{type(reward).__name__}"
             )
-    arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
-    return ScoredBatch(batch, rollout, arrays)
+        for found in (x.shape for x in reward if x is not None):
+            if found != shape:
+                raise ValueError(
+                    f"host reward {name!r}: expected shape {shape} (prompts, "
+                    f"completions), found {found}"
+                )
+    return ScoredBatch(
+        batch,
+        rollout,
+        {k: jnp.asarray(x.values, jnp.float32) for k, x in rewards.items()},
+        {k: marks(x.scored, shape) for k, x in rewards.items()},
+    )
 
 
 def _describe(
-    valid: Bool[Array, "N"], rollout: Rollout, scored: Scored, total: Array
+    valid: Bool[Array, "N"],
+    rollout: Rollout,
+    scored: Scored,
+    total: Float[Array, "N G"],
+    counted: Bool[Array, "N G"],
 ) -> dict[str, Array]:
-    """What a person wants to see of a step's completions, over its valid rows."""
+    """What a person wants to see of a step's completions, over its valid rows.
+
+    The total is described over the `counted` completions alone, which could be scored.
+    """
     counts = jnp.broadcast_to(valid[:, None], total.shape)
     lengths = jnp.sum(rollout.mask, axis=-1, dtype=jnp.int32)
-    signal = group_signal(total, scored.hits, scored.parsed, valid)
+    signal = group_signal(total, scored.hits, scored.parsed, valid=counted)
     return {
-        "reward": masked_mean(total, counts),
+        "reward": masked_mean(total, counted),
         "hit_rate": masked_mean(scored.hits.astype(jnp.float32), counts),
         "parse_rate": masked_mean(scored.parsed.astype(jnp.float32), counts),
         "length": masked_mean(lengths.astype(jnp.float32), counts),
