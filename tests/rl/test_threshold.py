@@ -15,8 +15,6 @@ from medjax.rl.schedules import (
     piecewise_schedule,
 )
 from medjax.rl.threshold import (
-    RaiseLog,
-    ThresholdState,
     init_threshold,
     raise_threshold,
     update_threshold,
@@ -334,7 +332,7 @@ def test_vmap_over_seeds_and_over_schedules():
     assert len(np.unique(np.asarray(grid)[:, :, -1])) > 1
     with pytest.raises(ValueError, match=r"init_threshold: start: .*shape \[\]; found"):
         init_threshold(stacked)
-    with pytest.raises(ValueError, match="window"):  # of two sizes there is no stack
+    with pytest.raises(ValueError, match="ThresholdSchedule"):  # windows of two sizes
         jax.tree.map(lambda *x: jnp.stack(x), PIECEWISE, schedules[0])
 
 
@@ -390,10 +388,6 @@ def test_numpys_leaves_are_used_as_they_are(tmp_path):
 def test_the_step_can_be_exported_with_its_state():
     schedule = PIECEWISE._replace(window=3)
     iou, state = jnp.ones((2, 2), jnp.float32), init_threshold(schedule)
-    for record in (ThresholdState, RaiseLog):  # once a process, as jax asks for
-        jax.export.register_namedtuple_serialization(
-            record, serialized_name=f"tests.{record.__name__}"
-        )
     step = jax.jit(lambda state, iou: update_threshold(state, iou, schedule))
     data = jax.export.export(step)(state, iou).serialize()
     again = jax.export.deserialize(data)
