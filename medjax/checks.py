@@ -9,6 +9,7 @@ import numbers
 from typing import Any
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -72,6 +73,63 @@ def check_arrays(
                 f"{function}: {name}: expected {_expected(words, sizes, kinds)}; "
                 f"found {_description(value)}"
             ) from None
+
+
+def check_key(function: str, /, **keys: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first argument that is no single typed PRNG key.
+
+    >>> check_key("rollout_keys", key=key)  # doctest: +SKIP
+
+    Args:
+        function: The public function's name, with which the message begins.
+        keys: By the name of the argument: what stands there, traced or not. A batch of
+            keys is no single key. The old keys of `jax.random.PRNGKey`, pairs of
+            uint32, are refused: nothing tells them from other arrays of integers.
+
+    Raises:
+        ValueError: naming function and argument, what was found, and the way out.
+    """
+    for name, key in keys.items():
+        dtype = getattr(key, "dtype", None)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if typed and np.shape(key) == ():
+            continue
+        if typed:
+            way = "take one of them, or map the function over them by jax.vmap"
+        else:
+            way = (
+                "make keys by jax.random.key(seed), or wrap what jax.random.PRNGKey "
+                "gave by jax.random.wrap_key_data"
+            )
+        raise ValueError(
+            f"{function}: {name}: expected one typed PRNG key of shape (); found "
+            f"{_description(key)}: {way}"
+        )
+
+
+def check_static(
+    function: str,
+    /,
+    **values: object,
+) -> None:
+    """Raise a ValueError for the first argument that is traced but must be static.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: what the function reads in Python. Numbers
+            of Python and NumPy, text, tuples and None pass.
+
+    Raises:
+        ValueError: naming function and argument, and the way out.
+    """
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                f"{function}: {name}: expected a Python number (the argument is "
+                f"static), found a traced {_description(value)}: name it in "
+                "jax.jit's static_argnames, or bind it by functools.partial before "
+                "jax sees the function"
+            )
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401

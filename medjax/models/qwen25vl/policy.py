@@ -6,6 +6,7 @@ of the levels above, in the rollout and in the learner alike.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_key
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -37,6 +39,12 @@ def init_params(config: Qwen25VLConfig, key: Key) -> Params:
             `vision` and `text` are the two halves of the tree.
         key: A typed key, which is consumed.
     """
+    check_key("init_params", key=key)
+    return _init_params(config, key)
+
+
+@partial(jax.jit, static_argnums=0)  # op by op it takes 3 times as long to compile
+def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
     return nn.unbox(_boxed_params(config, key))
 
 
@@ -153,6 +161,9 @@ def extend(
             number of rows of each divides N: a row serves N / rows consecutive rows
             of `x`.
     """
+    if config.scan_unroll is None and x.shape[1] == 1:
+        # unrolled, every layer would copy the caches of a loop over tokens
+        config = replace(config, scan_unroll=1)
     return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
 
 

@@ -16,6 +16,7 @@ from medjax.models.qwen25vl.layers import (
     SwiGLU,
     accumulator,
     rematerialised,
+    unrolled_layers,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
 
@@ -125,7 +126,7 @@ class TextDecoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=config.layers,
-            unroll=config.scan_unroll,
+            unroll=unrolled_layers(config.scan_unroll, config.layers),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, name="layers")
         self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")

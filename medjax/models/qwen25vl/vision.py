@@ -7,7 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from medjax.models.qwen25vl.attention import KeyBlock, attend
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.layers import Linear, RMSNorm, SwiGLU, rematerialised
+from medjax.models.qwen25vl.layers import (
+    Linear,
+    RMSNorm,
+    SwiGLU,
+    rematerialised,
+    unrolled_layers,
+)
 from medjax.models.qwen25vl.rope import patch_angles, rotate
 
 
@@ -120,7 +126,7 @@ class VisionTower(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=vision.depth,
-            unroll=config.scan_unroll,
+            unroll=unrolled_layers(config.scan_unroll, vision.depth),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, name="blocks")
         x, _ = blocks(x, full, patch_angles(rows_cols, vision), mask)
