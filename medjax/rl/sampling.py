@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_key, check_static
+from medjax.indexing import vary_with
 from medjax.types import Key
 
 EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
@@ -124,18 +125,16 @@ def sample_loop(
     )
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
-    shape = (rows, max_tokens)
+    # made of the logits, so that they lie on a mesh as the rows do
+    zeros = jnp.broadcast_to(jnp.zeros_like(logits[:, :1]), (rows, max_tokens))
+    tokens, unmasked = jnp.full_like(zeros, pad, jnp.int32), jnp.zeros_like(zeros, bool)
+    done = jnp.zeros_like(logits[:, 0], bool)
+    samples = Samples(tokens, unmasked, zeros, zeros)
     start = _Loop(
         jnp.zeros((), jnp.int32),
-        logits,
-        jnp.zeros(rows, bool),
-        Samples(
-            jnp.full(shape, pad, jnp.int32),
-            jnp.zeros(shape, bool),
-            jnp.zeros(shape, logits.dtype),
-            jnp.zeros(shape, logits.dtype),
+        *vary_with(
+            (logits, done, samples, carry), logits, jax.random.key_data(row_keys)
         ),
-        carry,
     )
 
     def draw(loop: _Loop) -> tuple[Array, Array, Array]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.checks import check_key
+from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -275,7 +276,7 @@ def completion_logps(
     rows, group, length = tokens.shape
     flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
     steps = jnp.arange(length - 1, dtype=jnp.int32)
-    start = jnp.repeat(prefilled.next_position, group)
+    start = repeat_rows(prefilled.next_position, group)
     positions = (start[:, None] + steps[None])[..., None]
     hidden, _ = extend(
         config,
@@ -285,7 +286,7 @@ def completion_logps(
         jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
         (prefilled.context, prefilled.question),
     )
-    first = jnp.repeat(prefilled.last[:, None], group, axis=0)
+    first = repeat_rows(prefilled.last, group)[:, None]
     hidden = jnp.concatenate([first, hidden], axis=1)
 
     def score(

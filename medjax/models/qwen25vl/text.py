@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.indexing import look_up
 from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.layers import (
@@ -135,7 +136,8 @@ class TextDecoder(nn.Module):
 
     def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
         """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
-        return self.embedding(tokens)
+        table = self.embedding.embedding.astype(self.config.dtype)
+        return look_up(table, tokens, mode="fill")
 
     def __call__(
         self,

@@ -53,11 +53,17 @@ class VisionBlock(nn.Module):
         queries, keys, values = attention.project(h, angles)
 
         def over(group: int) -> Float[Array, "M P D"]:
+            # an axis at a time, which keeps the rows where they lie on a mesh
+            windows = (rows, length // group, group)
+
             def split(y: Float[Array, "M P ..."]) -> Float[Array, "MW S ..."]:
-                return y.reshape(rows * length // group, group, *y.shape[2:])
+                y = y.reshape(*windows, *y.shape[2:])
+                return y.reshape(rows * windows[1], group, *y.shape[3:])
 
             block = KeyBlock(split(keys), split(values), split(mask)[:, None, :])
-            return attend(split(queries), [block]).reshape(rows, length, width)
+            mixed = attend(split(queries), [block])
+            mixed = mixed.reshape(rows * windows[1], group, width)
+            return mixed.reshape(*windows, width).reshape(rows, length, width)
 
         mixed = jax.lax.cond(full, lambda: over(length), lambda: over(size))
         x = x + attention.combine(mixed)
@@ -149,7 +155,8 @@ class Merger(nn.Module):
         }
         merged = vision.merge**2 * vision.width
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
-        x = x.reshape(x.shape[0], -1, merged)
+        cells = (x.shape[0], x.shape[1] // vision.merge**2)
+        x = x.reshape(*cells, vision.merge**2, vision.width).reshape(*cells, merged)
         x = Linear(merged, ("embed", "mlp"), name="fc1", **options)(x)
         x = nn.gelu(x, approximate=False)
         return Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)

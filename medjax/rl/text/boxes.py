@@ -5,6 +5,7 @@ Tokens become bytes through a table of the vocabulary, bytes drive the automaton
 on arrays of the leading shape, so it runs under jit and vmap and on sharded rows.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
 from medjax.checks import check_arrays
+from medjax.indexing import look_up
 from medjax.rl.text import box_automaton
 from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 
@@ -93,8 +95,10 @@ def fold_bytes(
     data, address, length = map(jnp.asarray, tables[:3])
     place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
-    size = jnp.where(mask, length[tokens], 0)
-    start = address[tokens]
+    known = (tokens >= 0) & (tokens < length.shape[0])
+    ids = jnp.where(known, tokens, 0)
+    size = jnp.where(mask & known, look_up(length, ids), 0)
+    start = look_up(address, ids)
     turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
     if limit is not None:
         before = jnp.cumsum(size, axis=-1, dtype=jnp.int32) - size
@@ -109,7 +113,7 @@ def fold_bytes(
         reading = (token < count) & (offset < here)
         if limit is not None:
             reading &= at < limit
-        byte = data[_pick(start, index) + offset].astype(jnp.int32)
+        byte = look_up(data, _pick(start, index) + offset).astype(jnp.int32)
         leaves = offset + 1 >= here
         return (
             step(carry, byte, at, reading),
@@ -118,7 +122,8 @@ def fold_bytes(
             at + reading.astype(jnp.int32),
         )
 
-    zero = jnp.zeros_like(count)
+    limits = () if limit is None else (limit[..., None],)
+    zero = zero_rows(tokens, mask, *limits)
     most = jnp.max(jnp.sum(turns, axis=-1, dtype=jnp.int32))
     return lax.fori_loop(0, most, read_byte, (carry, zero, zero, zero))[0]
 
@@ -146,9 +151,9 @@ def parse_completions(
     transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
 
     def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:
-        state = transitions[reader.state, byte].astype(jnp.int32)
+        state = look_up(transitions, reader.state, byte).astype(jnp.int32)
         state = jnp.where(reading, state, reader.state)
-        before, output = outputs[reader.state], outputs[state]
+        before, output = look_up(outputs, reader.state), look_up(outputs, state)
         closes = (before & ~output & box_automaton.INSIDE) > 0
         action = jnp.where(reading, output % box_automaton.SLOT, box_automaton.IDLE)
         slot = output // box_automaton.SLOT % 4
@@ -158,15 +163,15 @@ def parse_completions(
             reader.num_answers + (reading & closes).astype(jnp.int32),
         )
 
-    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
-    zeros = jnp.zeros((*zero.shape, 4), jnp.int32)
+    zero = zero_rows(tokens, mask)
+    zeros = jnp.stack([zero] * 4, axis=-1)
     reader = _Reader(zero, zeros, zeros, zeros > 0, zero)
     reader = fold_bytes(step, reader, tokens, mask, tables)
 
-    output = outputs[reader.state]
+    output = look_up(outputs, reader.state)
     box_found = (output & box_automaton.HAS_BOX) > 0
     powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
-    boxes = reader.mantissa.astype(jnp.float32) / powers[reader.decimals]
+    boxes = reader.mantissa.astype(jnp.float32) / look_up(powers, reader.decimals)
     boxes = jnp.where(reader.negative, -boxes, boxes)
     return Parsed(
         boxes=jnp.where(box_found[..., None], boxes, jnp.float32(0)),
@@ -174,6 +179,15 @@ def parse_completions(
         format=(output & box_automaton.IN_FORMAT) > 0,
         num_answers=reader.num_answers,
     )
+
+
+def zero_rows(*arrays: Int[Array, "*N _"] | Bool[Array, "*N _"]) -> Int[Array, "*N"]:
+    """A 0 for each row, which lies and varies over devices as the arrays together do.
+
+    On a mesh of Explicit axes and in `shard_map`, the carry of a loop has to start so.
+    """
+    sums = [jnp.sum(x, axis=-1, dtype=jnp.int32) for x in arrays]
+    return jnp.zeros_like(functools.reduce(jnp.add, sums))
 
 
 def _pick(rows: Array, at: Array) -> Array:

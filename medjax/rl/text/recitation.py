@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from medjax.checks import check_arrays
+from medjax.indexing import look_up
 from medjax.rl.text import words as word
-from medjax.rl.text.boxes import ParseTables, fold_bytes
+from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
 from medjax.rl.text.reference_tables import RecitationTables
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
@@ -161,15 +162,19 @@ def read_words(
         index, count, key = reader.words
         keeps = ends & (count < width)
         put = jnp.where(keeps, count, width)
-        index, key = _put(index, put, found[reader.state]), _put(key, put, reader.key)
+        index, key = (
+            _put(index, put, look_up(found, reader.state)),
+            _put(key, put, reader.key),
+        )
         return Words(index, count + keeps.astype(jnp.int32), key)
 
     def step(reader: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:
-        kind = kinds[byte]
+        kind = look_up(kinds, byte)
         inside = (kind > word.BREAK) & (at >= span[..., 0])
         starts = inside & (~reader.in_word | (kind == word.INITIAL))
         ends = reader.in_word & (starts | ~inside)
-        state = transitions[jnp.where(starts, 0, reader.state), columns[byte]]
+        column = look_up(columns, byte).astype(jnp.int32)
+        state = look_up(transitions, jnp.where(starts, 0, reader.state), column)
         small = jnp.where((byte >= ord("A")) & (byte <= ord("Z")), byte + 32, byte)
         key = jnp.where(starts, jnp.uint32(_BASIS), reader.key)
         key = (key ^ small.astype(jnp.uint32)) * jnp.uint32(_PRIME)
@@ -180,9 +185,9 @@ def read_words(
             end_word(reader, reading & ends),
         )
 
-    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
-    index = jnp.full((*zero.shape, width), -1, jnp.int32)
-    key = jnp.zeros(index.shape, jnp.uint32)
+    zero = zero_rows(tokens, mask, span)
+    index = jnp.broadcast_to(zero[..., None] - 1, (*zero.shape, width))
+    key = jnp.zeros_like(index, jnp.uint32)
     reader = _Reader(zero, key[..., 0], zero > 0, Words(index, zero, key))
     reader = fold_bytes(step, reader, tokens, mask, tables, limit=span[..., 1])
     return end_word(reader, reader.in_word)
@@ -246,9 +251,27 @@ def _find(keys: Int[Array, "*N W"], table: Int[Array, "M"]) -> Int[Array, "*N W"
     """Place of each key in a sorted table, -1 = not there."""
     if not table.shape[0]:
         return jnp.full_like(keys, -1)
-    at = jnp.searchsorted(table, keys).astype(jnp.int32)
+    at = _first_not_below(table, keys)
     at = jnp.minimum(at, table.shape[0] - 1)
-    return jnp.where(table[at] == keys, at, -1)
+    return jnp.where(look_up(table, at) == keys, at, -1)
+
+
+def _first_not_below(
+    table: Int[Array, "M"], keys: Int[Array, "*N W"]
+) -> Int[Array, "*N W"]:
+    """`jnp.searchsorted`, whose own loop knows no sharded keys: a bisection."""
+    low, high = jnp.zeros_like(keys), jnp.full_like(keys, table.shape[0])
+
+    def halve(
+        _: Array, bounds: tuple[Array, Array]
+    ) -> tuple[Int[Array, "*N W"], Int[Array, "*N W"]]:
+        low, high = bounds
+        middle = (low + high) // 2
+        below = (low < high) & (look_up(table, middle) < keys)
+        return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+
+    steps = table.shape[0].bit_length()
+    return jax.lax.fori_loop(0, steps, halve, (low, high))[0]
 
 
 def _count_matches(
@@ -263,7 +286,8 @@ def _count_matches(
         return jnp.zeros_like(row)
     ordered = jnp.sort(grams, axis=-1)
     place = jax.lax.broadcasted_iota(jnp.int32, ordered.shape, ordered.ndim - 1)
-    earlier = place - limits[row[..., None], jnp.maximum(ordered, 0)]
+    wide = jnp.broadcast_to(row[..., None], ordered.shape)
+    earlier = place - look_up(limits, wide, jnp.maximum(ordered, 0))
     equal = jnp.take_along_axis(ordered, jnp.maximum(earlier, 0), axis=-1) == ordered
     counts = (ordered >= 0) & ~(equal & (earlier >= 0))
     return jnp.sum(counts, axis=-1, dtype=jnp.int32)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl import (
     Cache,
     Prefill,
@@ -97,14 +98,14 @@ def sample(
     what the noise depends on.
     """
     rows = prefilled.next_position.shape[0] * group
-    start = jnp.repeat(prefilled.next_position, group)
+    start = repeat_rows(prefilled.next_position, group)
     length = decoding.max_tokens
-    shape = (config.layers, rows, length, config.kv_heads, config.head_dim)
-    empty = Cache(
-        jnp.zeros(shape, jnp.dtype(config.dtype)),
-        jnp.zeros(shape, jnp.dtype(config.dtype)),
-        jnp.zeros((rows, length), bool),
-    )
+    # made of the prompt's, so that the rows lie on a mesh as the prompts do
+    one = jnp.zeros_like(prefilled.question.keys[:, :, None, :1])
+    wide = jnp.broadcast_to(one, (*one.shape[:2], group, length, *one.shape[4:]))
+    empty = wide.reshape(one.shape[0], rows, length, *one.shape[4:])
+    masked = jnp.broadcast_to(jnp.zeros_like(start[:, None], bool), (rows, length))
+    empty = Cache(empty, empty, masked)
 
     def step(
         own: Cache, tokens: Int[Array, "R"], index: Int[Array, ""]
@@ -114,7 +115,7 @@ def sample(
             config,
             params,
             embed_tokens(config, params, tokens[:, None]),
-            jnp.ones((rows, 1), bool),
+            jnp.ones_like(tokens[:, None], bool),
             position,
             (prefilled.context, prefilled.question, own),
         )
@@ -130,7 +131,7 @@ def sample(
     samples = sample_loop(
         step,
         empty,
-        jnp.repeat(first, group, axis=0),
+        repeat_rows(first, group),
         rollout_keys(key, sample_id, group),
         max_tokens=length,
         stop_tokens=decoding.ends.stop_tokens,
