@@ -124,9 +124,9 @@ def _steps(decoder: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
         if kind not in _READ or not literal or not whole:
             raise ValueError(
                 f"vocabulary_bytes: tokenizer: its decoder is {kind}; expected "
-                f"one of {', '.join(_READ)}, which write each token alone. What its tokens write "
-                "depends on their neighbours, so completions cannot be read token by "
-                "token: decode them and read the text by parse_text"
+                f"one of {', '.join(_READ)}, which write each token alone. What its "
+                "tokens write depends on their neighbours, so completions cannot be "
+                "read token by token: decode them and read the text by parse_text"
             )
         fused |= kind == "Fuse"
     return parts

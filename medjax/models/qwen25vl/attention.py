@@ -56,11 +56,14 @@ def _reduce_block(
 ) -> tuple[Float[Array, "N T H d"], Float[Array, "N T H"], Float[Array, "N T H"]]:
     """Unnormalised mix of the values, its peak score and its mass."""
     rows, length, heads, dim = queries.shape
+    if not rows:  # no prompts: nothing is shared
+        block = jax.tree.map(lambda x: x[:0], block)
     shared, kv_heads = block.keys.shape[0], block.keys.shape[2]
     accumulate = accumulator(queries.dtype)
     # an axis at a time, which keeps the rows where they lie on a mesh
-    grouped = queries.reshape(shared, rows // shared, length, heads, dim).reshape(
-        shared, rows // shared, length, kv_heads, heads // kv_heads, dim
+    times = rows // shared if shared else 1
+    grouped = queries.reshape(shared, times, length, heads, dim).reshape(
+        shared, times, length, kv_heads, heads // kv_heads, dim
     )
     scores = jnp.einsum(
         "mrtkgd,mlkd->mkrtgl",

@@ -1,5 +1,6 @@
 """What the vision tower and the text decoder are both made of."""
 
+import math
 from typing import Any  # flax types what `param` gives by its box
 
 import flax.linen as nn
@@ -41,7 +42,8 @@ class Linear(nn.Module):
             (x.shape[-1], self.features),
             param_dtype,
         )
-        flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        rows = math.prod(x.shape[:-1])  # -1 cannot stand for it where there are none
+        flat = x.reshape(rows, x.shape[-1]).astype(self.dtype)
         y = flat @ kernel.astype(self.dtype)
         if self.bias:
             bias: Any = self.param(

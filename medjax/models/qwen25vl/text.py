@@ -1,5 +1,6 @@
 """Text decoder of Qwen2.5-VL, one segment of tokens at a time."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ class _Attention(nn.Module):
             for (keys, values), mask in zip(past, past_masks, strict=True)
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
-        mixed = mixed.reshape(*x.shape[:2], -1)
+        mixed = mixed.reshape(*x.shape[:2], config.heads * config.head_dim)
         out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **options)(
             mixed
         )
@@ -175,6 +176,6 @@ class TextDecoder(nn.Module):
         else:
             kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
         accumulate = accumulator(hidden.dtype)
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
         scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
-        return scores.reshape(*hidden.shape[:-1], -1)
+        return scores.reshape(*hidden.shape[:-1], kernel.shape[-1])

@@ -90,9 +90,10 @@ class _Attention(nn.Module):
     def project(
         self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
     ) -> tuple[Float[Array, "M P H d"], ...]:
-        heads = self.config.vision.heads
+        vision = self.config.vision
+        heads = vision.heads
         split = jnp.split(self.qkv(x), 3, axis=-1)
-        q, k, v = (y.reshape(*y.shape[:2], heads, -1) for y in split)
+        q, k, v = (y.reshape(*y.shape[:2], heads, vision.width // heads) for y in split)
         return rotate(q, angles), rotate(k, angles), v
 
     def combine(self, x: Float[Array, "M P D"]) -> Float[Array, "M P D"]:

@@ -73,7 +73,7 @@ def parse_labels(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_static
 from medjax.indexing import look_up
 from medjax.rl.text import words as word
 from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
@@ -53,7 +53,7 @@ def recitation_reward(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
@@ -63,12 +63,14 @@ def recitation_reward(
         references: Those of the descriptions, made by `recitation_tables`.
         target: The right class of each completion, 0 to C - 1; read with `leak_label`
             only, which needs it.
-        leak_label: Holds the reasoning against the right class's references alone. This
-            LEAKS THE LABEL into the reward: reciting the right class pays more than
-            another, a second accuracy reward in disguise. For ablations.
-        max_words: Only so many words are read, 1 or more. None stands for T, which no
-            text exceeds whose tokens hold a word each.
-        min_different: The fewest different words of a reasoning, 1 or more. Under a
+        leak_label: A Python bool (static). True holds the reasoning against the right
+            class's references alone. This LEAKS THE LABEL into the reward: reciting the
+            right class pays more than another, a second accuracy reward in disguise.
+            For ablations.
+        max_words: Only so many words are read, a Python integer (static) of 1 or more.
+            None stands for T, which no text exceeds whose tokens hold a word each.
+        min_different: The fewest different words of a reasoning, a Python integer
+            (static) of 1 or more. Under a
             negative weight a policy learns to repeat one word, which is close to no
             description.
         without_words: What a reasoning of fewer different words gets, or a missing one.
@@ -107,9 +109,14 @@ def score_words(
         references: The tables that the words were read with.
         target: None holds the reasoning against all references. The right class of
             each row holds it against that class's alone, and so leaks the label.
-        min_different: The fewest different words, 1 or more, that earn a BLEU.
-        without_words: What a reasoning of fewer different words gets.
+        min_different: The fewest different words that earn a BLEU, a Python integer
+            (static) of 1 or more.
+        without_words: What a reasoning of fewer different words gets; any number.
+
+    Raises:
+        ValueError: a `min_different` that is traced or below 1.
     """
+    check_static("score_words", min_different=min_different)
     if min_different < 1:
         raise ValueError(f"min_different {min_different}: expected at least 1")
     said = count_different(words) >= min_different
@@ -136,16 +143,28 @@ def read_words(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
-        span: (first byte, byte after the last) of what is read, in bytes of the text;
-            an empty span has no words.
+        span: (first byte, byte after the last) of what is read, in bytes of the text
+            from 0 on. An empty or inverted span has no words, one past the text's end
+            reads to the end, and a negative first byte is the text's first. A word that
+            an end of the span cuts is read as far as it lies inside.
         tables: Those of the vocabulary, made by `build_tables`.
         references: Those of the descriptions: a word gets its index among theirs.
-        max_words: Only the first so many words are kept and counted, 1 or more; None
-            stands for T.
+        max_words: Only the first so many words are kept and counted, a Python integer
+            (static) of 1 or more; None stands for T, so that of a text with more words
+            than tokens the last are left out.
+
+    Returns:
+        The first W words of each row, W being `max_words`: their index among the
+        references' words (-1 for a word of no reference and where there is no word),
+        their number and their hashes (0 where there is no word).
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a `max_words` that is traced or
+            below 1.
     """
     check_arrays(
         "read_words",
@@ -153,9 +172,10 @@ def read_words(
         mask=(mask, "*N T", bool),
         span=(span, "*N 2", int),
     )
-    width = tokens.shape[-1] if max_words is None else max_words
+    check_static("read_words", max_words=max_words)
+    width = max(tokens.shape[-1], 1) if max_words is None else max_words
     if width < 1:
-        raise ValueError(f"max_words {width}: expected at least 1")
+        raise ValueError(f"read_words: max_words {width}: expected at least 1")
     columns, kinds, transitions, found = map(jnp.asarray, references[:4])
 
     def end_word(reader: _Reader, ends: Array) -> Words:
