@@ -218,6 +218,41 @@ def _known_to_vary(value: jax.Array) -> frozenset[str]:
     return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
 
 
+def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first argument that is no typed PRNG key.
+
+    >>> check_key("rollout_keys", key=key)  # doctest: +SKIP
+
+    Args:
+        function: The public function's name, with which the message begins.
+        batch: Whether an array of keys is expected, of one axis, and not a single key.
+        keys: By the name of the argument: what stands there, traced or not. The old
+            keys of `jax.random.PRNGKey`, pairs of
+            uint32, are refused: nothing tells them from other arrays of integers.
+
+    Raises:
+        ValueError: naming function and argument, what was found, and the way out.
+    """
+    for name, key in keys.items():
+        what = "typed PRNG keys of one axis" if batch else "one typed PRNG key"
+        dtype = getattr(key, "dtype", None)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if typed and np.ndim(key) == batch:
+            continue
+        if typed and batch:
+            way = "give one key a row"
+        elif typed:
+            way = "take one of them, or map the function over them by jax.vmap"
+        else:
+            way = (
+                "make keys by jax.random.key(seed), or wrap what jax.random.PRNGKey "
+                "gave by jax.random.wrap_key_data"
+            )
+        raise ValueError(
+            f"{function}: {name}: expected {what}; found {_description(key)}: {way}"
+        )
+
+
 def _check_array(value: Any) -> None:  # noqa: ANN401
     if not (hasattr(value, "shape") or isinstance(value, numbers.Number)):
         raise AssertionError("neither an array nor a number")

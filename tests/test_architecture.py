@@ -26,8 +26,9 @@ ARROWS = {
     "sharding": ("types",),
     "checks": (),
     "masked": ("types",),
-    "rl": ("types", "checks", "masked"),
-    "models": ("types",),
+    "indexing": (),
+    "rl": ("types", "checks", "masked", "indexing"),
+    "models": ("types", "checks", "indexing"),
     "mri": ("types", "checks", "masked"),
     "data": ("types", "rl", "mri"),
     "recipes": (
@@ -44,10 +45,19 @@ ARROWS = {
         "report",
     ),
     "evals": ("types", "rl", "mri"),
-    "systems": ("types", "masked", "sharding", "rl", "models", "mri"),
+    "systems": (
+        "types",
+        "checks",
+        "masked",
+        "indexing",
+        "sharding",
+        "rl",
+        "models",
+        "mri",
+    ),
     "runtime": ("types", "masked", "sharding"),
     "report": ("types",),
-    "__init__": ("types", "rl", "models", "mri", "systems"),
+    "__init__": ("types", "rl", "models", "mri", "data", "systems"),
 }
 # What a room of a part may import of that part, itself aside; a file is a room too.
 ROOMS = {

@@ -32,12 +32,16 @@ def spec(axis):
     return P() if axis is None else P(*[None] * axis, "d")
 
 
+def specs(axes):
+    """Of a tree of axes; one stands for all leaves below it."""
+    return jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None)
+
+
 def placed(call, mesh):
-    lying = [NamedSharding(mesh, spec(axis)) for axis in call.batch]
-    return [
-        jax.tree.map(functools.partial(jax.device_put, device=sharding), x)
-        for x, sharding in zip(call.arrays, lying, strict=True)
-    ]
+    return jax.device_put(
+        call.arrays,
+        jax.tree.map(functools.partial(NamedSharding, mesh), specs(call.batch)),
+    )
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
@@ -59,8 +63,8 @@ def test_in_shard_map(call):
         program = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=tuple(spec(axis) for axis in call.batch),
-            out_specs=spec(call.out),
+            in_specs=specs(call.batch),
+            out_specs=specs(call.out),
         )
         found = jax.jit(program)(*placed(call, mesh))
     assert_same(call, jax.tree.map(np.asarray, found), run(call))

@@ -56,10 +56,14 @@ def _reduce_block(
 ) -> tuple[Float[Array, "N T H d"], Float[Array, "N T H"], Float[Array, "N T H"]]:
     """Unnormalised mix of the values, its peak score and its mass."""
     rows, length, heads, dim = queries.shape
+    if not rows:  # no prompts: nothing is shared
+        block = jax.tree.map(lambda x: x[:0], block)
     shared, kv_heads = block.keys.shape[0], block.keys.shape[2]
     accumulate = accumulator(queries.dtype)
-    grouped = queries.reshape(
-        shared, rows // shared, length, kv_heads, heads // kv_heads, dim
+    # an axis at a time, which keeps the rows where they lie on a mesh
+    times = rows // shared if shared else 1
+    grouped = queries.reshape(shared, times, length, heads, dim).reshape(
+        shared, times, length, kv_heads, heads // kv_heads, dim
     )
     scores = jnp.einsum(
         "mrtkgd,mlkd->mkrtgl",
@@ -80,12 +84,18 @@ def _reduce_block(
         block.values,
         preferred_element_type=accumulate,
     )
-    flat = (rows, length, heads)
     return (
-        mixed.transpose(0, 2, 3, 1, 4, 5).reshape(*flat, dim),
-        peak.transpose(0, 2, 3, 1, 4).reshape(flat),
-        mass.transpose(0, 2, 3, 1, 4).reshape(flat),
+        _merge(mixed.transpose(0, 2, 3, 1, 4, 5)),
+        _merge(peak.transpose(0, 2, 3, 1, 4)),
+        _merge(mass.transpose(0, 2, 3, 1, 4)),
     )
+
+
+def _merge(x: Float[Array, "m r T k g ..."]) -> Float[Array, "N T H ..."]:
+    """Rows and heads as one axis each, N = m r and H = k g."""
+    shared, times, length, kv_heads, heads = x.shape[:5]
+    x = x.reshape(shared, times, length, kv_heads * heads, *x.shape[5:])
+    return x.reshape(shared * times, *x.shape[2:])
 
 
 def causal_mask(mask: Bool[Array, "M L"]) -> Bool[Array, "M L L"]:

@@ -6,6 +6,7 @@ of the levels above, in the rollout and in the learner alike.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_arrays, check_key, check_static
+from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -35,8 +38,14 @@ def init_params(config: Qwen25VLConfig, key: Key) -> Params:
     Args:
         config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
             `vision` and `text` are the two halves of the tree.
-        key: A typed key, which is consumed.
+        key: A typed key, which is consumed; one of `jax.random.PRNGKey` is refused.
     """
+    check_key("init_params", key=key)
+    return _init_params(config, key)
+
+
+@partial(jax.jit, static_argnums=0)  # op by op it takes 3 times as long to compile
+def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
     return nn.unbox(_boxed_params(config, key))
 
 
@@ -79,17 +88,34 @@ def encode_images(
     Args:
         config: Decides the dtype of the features and D, their width.
         params: The whole tree; its `vision` half is used.
-        images: K image slots for each of B contexts, in padded window order. K = 0 is
-            text alone and gives no features. Features of padding are noise, which no
-            token refers to.
+        images: K image slots for each of M contexts, in padded window order: P is a
+            multiple of the patches in a window. K = 0 is text alone and gives no
+            features. Features of padding are noise, which no token refers to.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
-    contexts, slots = images.mask.shape[:2]
-    if slots == 0:
+    vision = config.vision
+    pixels = vision.channels * vision.temporal * vision.patch**2
+    check_arrays(
+        "encode_images",
+        patches=(images.patches, f"M K P {pixels}", float),
+        rows_cols=(images.rows_cols, "M K P 2", int),
+        mask=(images.mask, "M K P", bool),
+    )
+    contexts, slots, length = images.mask.shape
+    if length % (window := (vision.window // vision.patch) ** 2):
+        raise ValueError(
+            f"encode_images: images: expected whole windows of {window} patches, found "
+            f"{length} patches; fill them up with patches whose mask is False"
+        )
+    if slots * length == 0:
         return jnp.zeros((contexts, 0, config.width), jnp.dtype(config.dtype))
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
+    rows = contexts * slots
+    flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), images)
     tower: Any = VisionTower(config)  # `apply` is typed for mutable variables too
     features = tower.apply({"params": params["vision"]}, *flat)
-    return features.reshape(contexts, -1, config.width)
+    return features.reshape(contexts, slots * features.shape[1], config.width)
 
 
 def embed_tokens(
@@ -100,7 +126,8 @@ def embed_tokens(
     Args:
         config: Decides the width D and the number of rows.
         params: The whole tree; its `text` half is used.
-        tokens: Ids from 0 to `config.vocab` - 1, in an array of any shape.
+        tokens: Ids from 0 to V - 1, in an array of any shape. An id of V or more gives
+            NaN, a negative one counts from the end of the table.
     """
     return _decoder(config, params, TextDecoder.embed, tokens)
 
@@ -145,14 +172,41 @@ def extend(
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
         x: Embeddings of T >= 1 tokens in each of N rows, from `embed_tokens` or
-            `embed_segment`.
-        mask: False for padding: nothing attends to it, and its own hidden states
-            mean nothing. Inside the segment a token sees those before it.
+            `embed_segment`; N may be 0.
+        mask: False for padding: nothing attends to it, and its own hidden states are
+            finite but mean nothing. Inside the segment a token sees those before it.
         positions: mRoPE positions (t, h, w) from 0 on; of text all three are equal.
+            Those of padding may be any numbers.
         past: Caches of everything before, in order; () at the start of a prompt. The
             number of rows of each divides N: a row serves N / rows consecutive rows
             of `x`.
+
+    Returns:
+        States [N, T, D] in `config.dtype`, and the cache of N rows of T tokens.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, no token, or a cache whose rows
+            do not divide N.
     """
+    check_arrays(
+        "extend",
+        x=(x, f"N T {config.width}", float),
+        mask=(mask, "N T", bool),
+        positions=(positions, "N T 3", int),
+    )
+    rows, length = x.shape[:2]
+    for cache in past:
+        shared = cache.mask.shape[0]
+        if rows % shared if shared else rows:
+            raise ValueError(
+                f"extend: past: expected caches whose rows divide the {rows} rows of "
+                f"x, found one of {shared}; rows that share a prefix are consecutive"
+            )
+    if length < 1:
+        raise ValueError("extend: x: expected T >= 1 tokens, found 0")
+    if config.scan_unroll is None and length == 1:
+        # unrolled, every layer would copy the caches of a loop over tokens
+        config = replace(config, scan_unroll=1)
     return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
 
 
@@ -193,6 +247,9 @@ def prefill(
         prompt: B contexts with N / B questions each, rows of one context consecutive.
             The last column of a question must not be padding.
         features: What `encode_images` makes of `prompt.images`.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or no column of tokens.
     """
     last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
     return Prefill(context, question, last_hidden[:, -1], prompt.next_position)
@@ -254,28 +311,55 @@ def completion_logps(
         params: The whole tree; its `text` half is used.
         prefilled: What `prefill` made of the N prompts under the same parameters;
             gradients flow through it.
-        tokens: Ids of G completions of each prompt, T tokens each.
-        mask: False for what follows a completion's end. No token of the completion
-            attends to it; its own log-probabilities are returned but mean nothing.
-        chunk: Scores are made for so many positions at a time, and once more in the
-            backward pass, so that memory holds N G chunk V of them instead of
-            N G T V; the last time for what is left. None makes them all at once.
+        tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
+            size may be 0. Where the mask is False any number may stand.
+        mask: True up to and including a completion's last token, which is the stop
+            token where there is one, and False after it. No token attends to a place
+            of False; scores there are finite but mean nothing.
+        chunk: Scores are made for so many positions at a time, a Python integer
+            (static) of 1 or more, and once more in the backward pass, so that memory
+            holds N G chunk V of them instead of N G T V. Where it does not divide T,
+            the last piece is filled up with padding. None makes them all at once.
+
+    Returns:
+        Log-probabilities (0 or less) and entropies (0 to log V), float32, or float64
+        for a `config.dtype` of float64.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a `chunk` that is traced or
+            below 1.
     """
-    rows, group, length = tokens.shape
-    flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
-    steps = jnp.arange(length - 1, dtype=jnp.int32)
-    start = jnp.repeat(prefilled.next_position, group)
-    positions = (start[:, None] + steps[None])[..., None]
-    hidden, _ = extend(
-        config,
-        params,
-        embed_tokens(config, params, flat[:, :-1]),
-        flat_mask[:, :-1],
-        jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
-        (prefilled.context, prefilled.question),
+    check_arrays(
+        "completion_logps",
+        next_position=(prefilled.next_position, "N", int),
+        tokens=(tokens, "N G T", int),
+        mask=(mask, "N G T", bool),
     )
-    first = jnp.repeat(prefilled.last[:, None], group, axis=0)
-    hidden = jnp.concatenate([first, hidden], axis=1)
+    check_static("completion_logps", chunk=chunk)
+    if chunk is not None and chunk < 1:
+        raise ValueError(
+            f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
+            "None scores all at once"
+        )
+    rows, group, length = tokens.shape
+    flat_mask = mask.reshape(rows * group, length)
+    # whatever stands behind a completion, -100 say, is no id
+    flat = jnp.where(flat_mask, tokens.reshape(rows * group, length), 0)
+    hidden = repeat_rows(prefilled.last, group)[:, None]
+    if length > 1:
+        steps = jnp.arange(length - 1, dtype=jnp.int32)
+        start = repeat_rows(prefilled.next_position, group)
+        positions = (start[:, None] + steps[None])[..., None]
+        further, _ = extend(
+            config,
+            params,
+            embed_tokens(config, params, flat[:, :-1]),
+            flat_mask[:, :-1],
+            jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
+            (prefilled.context, prefilled.question),
+        )
+        hidden = jnp.concatenate([hidden, further], axis=1)
+    hidden = hidden[:, :length]
 
     def score(
         hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
@@ -284,7 +368,7 @@ def completion_logps(
         picked = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
         return picked, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
-    if chunk is None:
+    if chunk is None or not flat.size:
         scores = score(hidden, flat)
     else:
         if short := -length % chunk:

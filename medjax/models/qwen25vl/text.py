@@ -1,5 +1,6 @@
 """Text decoder of Qwen2.5-VL, one segment of tokens at a time."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.indexing import look_up
 from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.layers import (
@@ -16,6 +18,7 @@ from medjax.models.qwen25vl.layers import (
     SwiGLU,
     accumulator,
     rematerialised,
+    unrolled_layers,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
 
@@ -95,7 +98,7 @@ class _Attention(nn.Module):
             for (keys, values), mask in zip(past, past_masks, strict=True)
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
-        mixed = mixed.reshape(*x.shape[:2], -1)
+        mixed = mixed.reshape(*x.shape[:2], config.heads * config.head_dim)
         out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **options)(
             mixed
         )
@@ -125,7 +128,7 @@ class TextDecoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=config.layers,
-            unroll=config.scan_unroll,
+            unroll=unrolled_layers(config.scan_unroll, config.layers),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, name="layers")
         self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")
@@ -134,7 +137,8 @@ class TextDecoder(nn.Module):
 
     def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
         """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
-        return self.embedding(tokens)
+        table = self.embedding.embedding.astype(self.config.dtype)
+        return look_up(table, tokens, mode="fill")
 
     def __call__(
         self,
@@ -172,6 +176,6 @@ class TextDecoder(nn.Module):
         else:
             kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
         accumulate = accumulator(hidden.dtype)
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
         scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
-        return scores.reshape(*hidden.shape[:-1], -1)
+        return scores.reshape(*hidden.shape[:-1], kernel.shape[-1])
