@@ -1,4 +1,4 @@
-"""Sizes 0 and 1, static arguments and keys of the policy's and the readers' functions."""
+"""Sizes 0 and 1, static arguments and keys of the functions of policies and readers."""
 
 import functools
 
