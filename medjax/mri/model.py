@@ -78,7 +78,7 @@ class SignalModel(NamedTuple):
         to_parameters: to_parameters(amplitudes, rate) gives the P parameters in their
             order, elementwise and differentiable. The default, for P = 2, is
             (a_1, 1 / R).
-        from_parameters: The inverse: from_parameters(*parameters) gives
+        from_parameters: The inverse: from_parameters(p_1, ..., p_P) gives
             ((a_1, ...), R). The default is that of the default above.
         crosses_zero: Whether the signal rises through 0 once, so that magnitudes hide
             its sign and `fit_map(magnitude=True)` has to search for it.
