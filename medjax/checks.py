@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
@@ -75,6 +76,23 @@ def check_arrays(
             ) from None
 
 
+def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first value that is traced: Python has to read it.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        values: By the name of the argument: a number, a flag, or a tuple of them.
+    """
+    for name, value in values.items():
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, Tracer):
+                raise ValueError(
+                    f"{function}: {name}: expected a Python number, which is static; "
+                    f"found a traced {_description(leaf)}; name it in static_argnames "
+                    "of jax.jit, or bind it by functools.partial"
+                )
+
+
 def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  # noqa: ANN401
     """Raise a ValueError for the first argument that is no typed PRNG key.
 
@@ -108,31 +126,6 @@ def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  #
         raise ValueError(
             f"{function}: {name}: expected {what}; found {_description(key)}: {way}"
         )
-
-
-def check_static(
-    function: str,
-    /,
-    **values: object,
-) -> None:
-    """Raise a ValueError for the first argument that is traced but must be static.
-
-    Args:
-        function: The public function's name, with which the message begins.
-        values: By the name of the argument: what the function reads in Python. Numbers
-            of Python and NumPy, text, tuples and None pass.
-
-    Raises:
-        ValueError: naming function and argument, and the way out.
-    """
-    for name, value in values.items():
-        if isinstance(value, jax.core.Tracer):
-            raise ValueError(
-                f"{function}: {name}: expected a Python number (the argument is "
-                f"static), found a traced {_description(value)}: name it in "
-                "jax.jit's static_argnames, or bind it by functools.partial before "
-                "jax sees the function"
-            )
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401
