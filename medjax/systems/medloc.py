@@ -79,7 +79,7 @@ def build(
         step: how a step explores and learns; its `reward_weights` name "accuracy",
             "format" and every host reward.
         host_rewards: rewards in Python. (batch, rollout, step, ThresholdState) on the
-            host -> {name: [N, G]}. They split the step in two compiled programs.
+            host -> {name: [B, G]}. They split the step in two compiled programs.
 
     Raises:
         ValueError: an unknown `accuracy`.
@@ -142,7 +142,7 @@ def score(
 
 def reward_accuracy(
     rewards: Rewards, judged: Judged, tau: Float[Array, ""], step: Int[Array, ""]
-) -> tuple[Float[Array, "N G"], Float[Array, ""]]:
+) -> tuple[Float[Array, "B G"], Float[Array, ""]]:
     """The reward, and the threshold an answer had to reach for it."""
     if rewards.accuracy == "raw_iou":
         return raw_iou_reward(judged.iou), jnp.zeros((), jnp.float32)
@@ -159,6 +159,6 @@ def _with_threshold(
     rollout: Rollout,
     step: Int[Array, ""],
     carry: MedlocCarry,
-) -> Mapping[str, Float[np.ndarray, "N G"]]:
+) -> Mapping[str, Float[np.ndarray, "B G"]]:
     """A host reward sees the threshold alone of the carry."""
     return host_rewards(batch, rollout, step, carry.threshold)

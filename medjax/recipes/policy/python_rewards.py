@@ -81,7 +81,7 @@ def make_host_rewards(
         rollout: Rollout,
         step: Int[Array, ""],
         carry: Any,
-    ) -> dict[str, Float[np.ndarray, "N G"]]:
+    ) -> dict[str, Float[np.ndarray, "B G"]]:
         prompts, group, length = rollout.tokens.shape
         rows = zip(
             rollout.tokens.reshape(-1, length),

@@ -49,9 +49,9 @@ class Carry(Protocol):
 class Scored(NamedTuple):
     """What a system finds in completions."""
 
-    rewards: Mapping[str, Float[Array, "N G"]]  # by name; NaN = unscorable
-    hits: Bool[Array, "N G"]  # the answer counts as right
-    parsed: Bool[Array, "N G"]  # an answer could be read
+    rewards: Mapping[str, Float[Array, "B G"]]  # by name; NaN = unscorable
+    hits: Bool[Array, "B G"]  # the answer counts as right
+    parsed: Bool[Array, "B G"]  # an answer could be read
     aux: Carry  # after the step
     metrics: Mapping[str, Array]  # the system's own
 
@@ -61,7 +61,7 @@ class ScoredBatch(NamedTuple):
 
     batch: GroundingBatch | LabelBatch
     rollout: Rollout
-    rewards: dict[str, Float[Array, "N G"]]  # by name; NaN = unscorable
+    rewards: dict[str, Float[Array, "B G"]]  # by name; NaN = unscorable
 
 
 StartFn = Callable[[Params], Carry]  # of the reference
@@ -118,7 +118,7 @@ def build(
             says what completions earn: (carry, batch, rollout, step) -> Scored.
         evaluate: becomes `System.evaluate`; training does not call it.
         host_rewards: rewards in Python. (batch, rollout, step, carry) on the host, the
-            carry without its reference -> {name: [N, G]}. They split the step in two
+            carry without its reference -> {name: [B, G]}. They split the step in two
             programs.
     """
     axes = state_axes(explorer)
@@ -171,7 +171,7 @@ def learn(
     state: TrainState,
     batch: GroundingBatch | LabelBatch,
     rollout: Rollout,
-    host: Mapping[str, Float[Array, "N G"]],
+    host: Mapping[str, Float[Array, "B G"]],
 ) -> tuple[TrainState, dict[str, Array]]:
     """The step after sampling; `host` are rewards that were given in Python."""
     step = explorer.step
@@ -230,7 +230,7 @@ def score_on_host(
     """The first half of a split step: sample by a compiled program, score in Python.
 
     Raises:
-        ValueError: a reward of another shape than [N, G]; it is named.
+        ValueError: a reward of another shape than [B, G]; it is named.
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())
@@ -247,7 +247,7 @@ def score_on_host(
 
 
 def _describe(
-    valid: Bool[Array, "N"], rollout: Rollout, scored: Scored, total: Array
+    valid: Bool[Array, "B"], rollout: Rollout, scored: Scored, total: Array
 ) -> dict[str, Array]:
     """What a person wants to see of a step's completions, over its valid rows."""
     counts = jnp.broadcast_to(valid[:, None], total.shape)
