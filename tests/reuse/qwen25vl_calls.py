@@ -19,7 +19,10 @@ HOST = {
     "load_qwen25vl": "reads files",
     "param_axes": "a tree of names, without arrays",
     "save_qwen25vl": "writes files",
-    "make_qwen25vl": "a record of the functions that are called here",
+    "make_model": "a record of the functions that are called here",
+    "pack_images": "makes NumPy arrays of pictures",
+    "resize_image": "resizes a picture",
+    "vocabulary_bytes": "reads a tokenizer",
 }
 
 CONFIG = qwen25vl.Qwen25VLConfig(

@@ -157,7 +157,7 @@ def ask(
 
 
 def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
-    """B views of Q questions each as one batch; N = B * Q."""
+    """M views of Q questions each as one batch; B = M * Q."""
     rows = encode_rows(draws, encoding)
     boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())

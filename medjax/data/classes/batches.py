@@ -148,7 +148,7 @@ def eval_label_batches(
 
 
 def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
-    """B pictures of Q questions each as one batch; N = B * Q."""
+    """M pictures of Q questions each as one batch; B = M * Q."""
     rows = encode_rows(draws, encoding)
     labels = [record.label for draw in draws for record in draw.records]
     return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())

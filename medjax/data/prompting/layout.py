@@ -138,7 +138,7 @@ def pack_images(
     windows: int,
     slots: int,
 ) -> Images:
-    """Shown images of B contexts as arrays; slots without an image are masked.
+    """Shown images of M contexts as arrays; slots without an image are masked.
 
     Args:
         images: of each context, at most `slots` images as shown, see `resize_image`.

@@ -61,7 +61,7 @@ def build_prompt(
     buckets: Buckets,
     slots: int,
 ) -> Prompt:
-    """B contexts with Q questions each as one `Prompt` of NumPy arrays.
+    """M contexts with Q questions each as one `Prompt` of NumPy arrays.
 
     Args:
         tokenizer: must have the special tokens of the Qwen2.5-VL family.
@@ -124,7 +124,7 @@ def answer_rows(
     *,
     origins: Sequence[str],
     lengths: Sequence[int],
-) -> tuple[Int[np.ndarray, "N T"], Bool[np.ndarray, "N T"]]:
+) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
     """Answers and their stop token, padded on the right to a size of `lengths`."""
     ids = special_tokens(tokenizer)
     rows = [[*encode(tokenizer, text), ids.stop] for text in texts]

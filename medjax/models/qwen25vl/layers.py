@@ -33,7 +33,7 @@ class Linear(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M F"]:
+    def __call__(self, x: Float[Array, "*R D"]) -> Float[Array, "*R F"]:
         """Map the last axis, of any size D, to F numbers of dtype `dtype`."""
         param_dtype = jnp.dtype(self.param_dtype)
         kernel: Any = self.param(
@@ -66,7 +66,7 @@ class RMSNorm(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
+    def __call__(self, x: Float[Array, "*R D"]) -> Float[Array, "*R D"]:
         """Normalise the last axis; the dtype of `x` stays."""
         scale: Any = self.param(
             "scale",
@@ -90,7 +90,7 @@ class SwiGLU(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*M D"]) -> Float[Array, "*M D"]:
+    def __call__(self, x: Float[Array, "*R D"]) -> Float[Array, "*R D"]:
         """Map the last axis to `mlp` numbers and back to `width`."""
         options = {
             "dtype": self.dtype,

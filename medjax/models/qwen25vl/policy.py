@@ -24,12 +24,12 @@ from medjax.types import Images, Key, Params, Prompt, Segment
 
 
 class Prefill(NamedTuple):
-    """N prompts as their completions see them; N = B * Q, Q questions a context."""
+    """B prompts as their completions see them; B = M * Q, Q questions a context."""
 
-    context: Cache  # [B, Lc]; each row serves Q consecutive prompts
-    question: Cache  # [N, Lq]
-    last: Float[Array, "N D"]  # hidden state that predicts the first new token
-    next_position: Int[Array, "N"]  # mRoPE position of that token, on all three axes
+    context: Cache  # [M, Lc]; each row serves Q consecutive prompts
+    question: Cache  # [B, Lq]
+    last: Float[Array, "B D"]  # hidden state that predicts the first new token
+    next_position: Int[Array, "B"]  # mRoPE position of that token, on all three axes
 
 
 def init_params(config: Qwen25VLConfig, key: Key) -> Params:
@@ -82,7 +82,7 @@ def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
 
 def encode_images(
     config: Qwen25VLConfig, params: Params, images: Images
-) -> Float[Array, "B KF D"]:
+) -> Float[Array, "M KF D"]:
     """Features of each context's images: K slots of F features, slot after slot.
 
     Args:
@@ -119,8 +119,8 @@ def encode_images(
 
 
 def embed_tokens(
-    config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*M"]
-) -> Float[Array, "*M D"]:
+    config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*R"]
+) -> Float[Array, "*R D"]:
     """Rows of the embedding table, in `config.dtype`.
 
     Args:
@@ -136,16 +136,16 @@ def embed_segment(
     config: Qwen25VLConfig,
     params: Params,
     segment: Segment,
-    features: Float[Array, "M KF D"] | None,
-) -> Float[Array, "M L D"]:
+    features: Float[Array, "R KF D"] | None,
+) -> Float[Array, "R L D"]:
     """Token embeddings, with an image feature in place of each image token.
 
     Args:
         config: Decides the width D and the dtype of the result.
         params: The whole tree; its `text` half is used.
-        segment: M rows of L tokens; its `features` say which feature replaces which
+        segment: R rows of L tokens; its `features` say which feature replaces which
             token, and -1 keeps the token's own embedding.
-        features: Of the same M rows, as `encode_images` gives them; None, or none in
+        features: Of the same R rows, as `encode_images` gives them; None, or none in
             them, for text alone, and then every token keeps its own embedding.
     """
     x = embed_tokens(config, params, segment.tokens)
@@ -159,11 +159,11 @@ def embed_segment(
 def extend(
     config: Qwen25VLConfig,
     params: Params,
-    x: Float[Array, "N T D"],
-    mask: Bool[Array, "N T"],
-    positions: Int[Array, "N T 3"],
+    x: Float[Array, "R T D"],
+    mask: Bool[Array, "R T"],
+    positions: Int[Array, "R T 3"],
     past: Sequence[Cache],
-) -> tuple[Float[Array, "N T D"], Cache]:
+) -> tuple[Float[Array, "R T D"], Cache]:
     """Normed hidden states of T more tokens after `past`, and a cache of these T alone.
 
     Append the cache to `past` to go on.
@@ -171,28 +171,28 @@ def extend(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        x: Embeddings of T >= 1 tokens in each of N rows, from `embed_tokens` or
-            `embed_segment`; N may be 0.
+        x: Embeddings of T >= 1 tokens in each of R rows, from `embed_tokens` or
+            `embed_segment`; R may be 0.
         mask: False for padding: nothing attends to it, and its own hidden states are
             finite but mean nothing. Inside the segment a token sees those before it.
         positions: mRoPE positions (t, h, w) from 0 on; of text all three are equal.
             Those of padding may be any numbers.
         past: Caches of everything before, in order; () at the start of a prompt. The
-            number of rows of each divides N: a row serves N / rows consecutive rows
+            number of rows of each divides R: a row serves R / rows consecutive rows
             of `x`.
 
     Returns:
-        States [N, T, D] in `config.dtype`, and the cache of N rows of T tokens.
+        States [R, T, D] in `config.dtype`, and the cache of R rows of T tokens.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, no token, or a cache whose rows
-            do not divide N.
+            do not divide R.
     """
     check_arrays(
         "extend",
-        x=(x, f"N T {config.width}", float),
-        mask=(mask, "N T", bool),
-        positions=(positions, "N T 3", int),
+        x=(x, f"R T {config.width}", float),
+        mask=(mask, "R T", bool),
+        positions=(positions, "R T 3", int),
     )
     rows, length = x.shape[:2]
     for cache in past:
@@ -211,8 +211,8 @@ def extend(
 
 
 def logits(
-    config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*M D"]
-) -> Float[Array, "*M V"]:
+    config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*R D"]
+) -> Float[Array, "*R V"]:
     """Scores over the vocabulary before the softmax, in float32 (float64 for float64).
 
     Args:
@@ -237,14 +237,14 @@ def prefill(
     config: Qwen25VLConfig,
     params: Params,
     prompt: Prompt,
-    features: Float[Array, "B KF D"],
+    features: Float[Array, "M KF D"],
 ) -> Prefill:
-    """Compute N prompts once, for any number of completions of each.
+    """Compute B prompts once, for any number of completions of each.
 
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        prompt: B contexts with N / B questions each, rows of one context consecutive.
+        prompt: M contexts with B / M questions each, rows of one context consecutive.
             The last column of a question must not be padding.
         features: What `encode_images` makes of `prompt.images`.
 
@@ -257,7 +257,7 @@ def prefill(
 
 def prompt_logits(
     config: Qwen25VLConfig, params: Params, prompt: Prompt
-) -> tuple[Float[Array, "B Lc V"], Float[Array, "N Lq V"]]:
+) -> tuple[Float[Array, "M Lc V"], Float[Array, "B Lq V"]]:
     """Next-token scores at every position of the prompt's two segments.
 
     Scores at padding mean nothing.
@@ -265,8 +265,8 @@ def prompt_logits(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; both halves are used, the images are encoded too.
-        prompt: B contexts of Lc tokens and N questions of Lq, see `prefill`. All
-            B Lc + N Lq rows of V scores are in memory at once.
+        prompt: M contexts of Lc tokens and B questions of Lq, see `prefill`. All
+            M Lc + B Lq rows of V scores are in memory at once.
     """
     features = encode_images(config, params, prompt.images)
     context = prompt.context
@@ -280,8 +280,8 @@ def _prompt_hidden(
     config: Qwen25VLConfig,
     params: Params,
     prompt: Prompt,
-    features: Float[Array, "B KF D"],
-) -> tuple[Float[Array, "N Lq D"], Cache, Cache]:
+    features: Float[Array, "M KF D"],
+) -> tuple[Float[Array, "B Lq D"], Cache, Cache]:
     context, question = prompt.context, prompt.question
     x = embed_segment(config, params, context, features)
     _, context_cache = extend(config, params, x, context.mask, context.positions, ())
@@ -296,11 +296,11 @@ def completion_logps(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    tokens: Int[Array, "N G T"],
-    mask: Bool[Array, "N G T"],
+    tokens: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
     *,
     chunk: int | None = None,
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probability of each completion token, and the entropy there, in nats.
 
     log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
@@ -309,7 +309,7 @@ def completion_logps(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        prefilled: What `prefill` made of the N prompts under the same parameters;
+        prefilled: What `prefill` made of the B prompts under the same parameters;
             gradients flow through it.
         tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
             size may be 0. Where the mask is False any number may stand.
@@ -318,7 +318,7 @@ def completion_logps(
             of False; scores there are finite but mean nothing.
         chunk: Scores are made for so many positions at a time, a Python integer
             (static) of 1 or more, and once more in the backward pass, so that memory
-            holds N G chunk V of them instead of N G T V. Where it does not divide T,
+            holds B G chunk V of them instead of B G T V. Where it does not divide T,
             the last piece is filled up with padding. None makes them all at once.
 
     Returns:
@@ -331,9 +331,9 @@ def completion_logps(
     """
     check_arrays(
         "completion_logps",
-        next_position=(prefilled.next_position, "N", int),
-        tokens=(tokens, "N G T", int),
-        mask=(mask, "N G T", bool),
+        next_position=(prefilled.next_position, "B", int),
+        tokens=(tokens, "B G T", int),
+        mask=(mask, "B G T", bool),
     )
     check_static("completion_logps", chunk=chunk)
     if chunk is not None and chunk < 1:

@@ -24,11 +24,11 @@ from medjax.models.qwen25vl.rope import rotate, text_angles
 
 
 class Cache(NamedTuple):
-    """Keys (rotated) and values of L tokens in M rows, for all n layers."""
+    """Keys (rotated) and values of L tokens in U rows, for all n layers."""
 
-    keys: Float[Array, "n M L Hkv d"]  # Hkv key heads of d numbers
-    values: Float[Array, "n M L Hkv d"]
-    mask: Bool[Array, "M L"]  # False: padding, which nothing attends to
+    keys: Float[Array, "n U L Hkv d"]  # Hkv key heads of d numbers
+    values: Float[Array, "n U L Hkv d"]
+    mask: Bool[Array, "U L"]  # False: padding, which nothing attends to
 
 
 class DecoderLayer(nn.Module):
@@ -39,18 +39,18 @@ class DecoderLayer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "N T D"],
+        x: Float[Array, "R T D"],
         past: Sequence[tuple[Array, Array]],
-        past_masks: Sequence[Bool[Array, "M L"]],
-        angles: Float[Array, "N T d/2"],
-        own_mask: Bool[Array, "N T T"],
-    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        past_masks: Sequence[Bool[Array, "U L"]],
+        angles: Float[Array, "R T d/2"],
+        own_mask: Bool[Array, "R T T"],
+    ) -> tuple[Float[Array, "R T D"], tuple[Array, Array]]:
         """The layer's output, and the segment's own keys and values to stack.
 
         Args:
-            x: N rows of T tokens.
-            past: This layer's keys and values [M, L, Hkv, d] of each earlier segment,
-                M dividing N; () at the start.
+            x: R rows of T tokens.
+            past: This layer's keys and values [U, L, Hkv, d] of each earlier segment,
+                U dividing R; () at the start.
             past_masks: Of the same segments; False for padding.
             angles: In rad, of the T tokens, from `text_angles`.
             own_mask: True where a token of the segment sees another one of it.
@@ -74,16 +74,16 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "N T D"],
+        x: Float[Array, "R T D"],
         past: Sequence[tuple[Array, Array]],
-        past_masks: Sequence[Bool[Array, "M L"]],
-        angles: Float[Array, "N T d/2"],
-        own_mask: Bool[Array, "N T T"],
-    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        past_masks: Sequence[Bool[Array, "U L"]],
+        angles: Float[Array, "R T d/2"],
+        own_mask: Bool[Array, "R T T"],
+    ) -> tuple[Float[Array, "R T D"], tuple[Array, Array]]:
         config = self.config
         options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
 
-        def heads(name: str, count: int) -> Float[Array, "N T H d"]:
+        def heads(name: str, count: int) -> Float[Array, "R T H d"]:
             axes = ("embed", "heads" if name == "q" else "kv_heads")
             y = Linear(count * config.head_dim, axes, name=name, bias=True, **options)(
                 x
@@ -135,26 +135,26 @@ class TextDecoder(nn.Module):
         if not config.tied:
             self.head = Linear(config.vocab, ("embed", "vocab"), bias=False, **options)
 
-    def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
+    def embed(self, tokens: Int[Array, "*R"]) -> Float[Array, "*R D"]:
         """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
         table = self.embedding.embedding.astype(self.config.dtype)
         return look_up(table, tokens, mode="fill")
 
     def __call__(
         self,
-        x: Float[Array, "N T D"],
-        mask: Bool[Array, "N T"],
-        positions: Int[Array, "N T 3"],
+        x: Float[Array, "R T D"],
+        mask: Bool[Array, "R T"],
+        positions: Int[Array, "R T 3"],
         past: Sequence[Cache],
-    ) -> tuple[Float[Array, "N T D"], Cache]:
+    ) -> tuple[Float[Array, "R T D"], Cache]:
         """Normed hidden states of a segment that follows `past`, and its own cache.
 
         Args:
-            x: Embeddings of N rows of T tokens.
+            x: Embeddings of R rows of T tokens.
             mask: False for padding, which may stand anywhere in a row.
             positions: mRoPE positions (t, h, w) from 0 on.
             past: Caches of all segments before, in order; the number of rows of each
-                divides N.
+                divides R.
         """
         x, (keys, values) = self.stack(
             x,
@@ -165,7 +165,7 @@ class TextDecoder(nn.Module):
         )
         return self.final_norm(x), Cache(keys, values, mask)
 
-    def logits(self, hidden: Float[Array, "*M D"]) -> Float[Array, "*M V"]:
+    def logits(self, hidden: Float[Array, "*R D"]) -> Float[Array, "*R V"]:
         """Scores over the vocabulary before the softmax, in float32 at least.
 
         Args:

@@ -29,15 +29,15 @@ class VisionBlock(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "M P D"],
+        x: Float[Array, "R P D"],
         full: Bool[Array, ""],
-        angles: Float[Array, "M P d/2"],
-        mask: Bool[Array, "M P"],
-    ) -> tuple[Float[Array, "M P D"], None]:
+        angles: Float[Array, "R P d/2"],
+        mask: Bool[Array, "R P"],
+    ) -> tuple[Float[Array, "R P D"], None]:
         """The block's output; the second result is what `nn.scan` would stack.
 
         Args:
-            x: M images of P patches in padded window order; P is a multiple of the
+            x: R images of P patches in padded window order; P is a multiple of the
                 patches in a window.
             full: Whether this block attends to the whole image.
             angles: In rad, of the P patches, from `patch_angles`.
@@ -52,11 +52,11 @@ class VisionBlock(nn.Module):
         attention = _Attention(self.config, name="attention")
         queries, keys, values = attention.project(h, angles)
 
-        def over(group: int) -> Float[Array, "M P D"]:
+        def over(group: int) -> Float[Array, "R P D"]:
             # an axis at a time, which keeps the rows where they lie on a mesh
             windows = (rows, length // group, group)
 
-            def split(y: Float[Array, "M P ..."]) -> Float[Array, "MW S ..."]:
+            def split(y: Float[Array, "R P ..."]) -> Float[Array, "RW S ..."]:
                 y = y.reshape(*windows, *y.shape[2:])
                 return y.reshape(rows * windows[1], group, *y.shape[3:])
 
@@ -88,15 +88,15 @@ class _Attention(nn.Module):
         self.proj = Linear(vision.width, ("heads", "embed"), **options)
 
     def project(
-        self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
-    ) -> tuple[Float[Array, "M P H d"], ...]:
+        self, x: Float[Array, "R P D"], angles: Float[Array, "R P d/2"]
+    ) -> tuple[Float[Array, "R P H d"], ...]:
         vision = self.config.vision
         heads = vision.heads
         split = jnp.split(self.qkv(x), 3, axis=-1)
         q, k, v = (y.reshape(*y.shape[:2], heads, vision.width // heads) for y in split)
         return rotate(q, angles), rotate(k, angles), v
 
-    def combine(self, x: Float[Array, "M P D"]) -> Float[Array, "M P D"]:
+    def combine(self, x: Float[Array, "R P D"]) -> Float[Array, "R P D"]:
         return self.proj(x)
 
 
@@ -108,11 +108,11 @@ class VisionTower(nn.Module):
     @nn.compact
     def __call__(
         self,
-        patches: Float[Array, "M P E"],
-        rows_cols: Int[Array, "M P 2"],
-        mask: Bool[Array, "M P"],
-    ) -> Float[Array, "M F D"]:
-        """Features of M images in padded window order; those of padding are noise.
+        patches: Float[Array, "R P E"],
+        rows_cols: Int[Array, "R P 2"],
+        mask: Bool[Array, "R P"],
+    ) -> Float[Array, "R F D"]:
+        """Features of R images in padded window order; those of padding are noise.
 
         Args:
             patches: Normalised pixels of P patches, each flattened as (channel, frame,
@@ -146,7 +146,7 @@ class Merger(nn.Module):
     config: Qwen25VLConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "M P D"]) -> Float[Array, "M F D"]:
+    def __call__(self, x: Float[Array, "R P D"]) -> Float[Array, "R F D"]:
         """F = P / merge^2 features, each of merge^2 consecutive patches."""
         vision = self.config.vision
         options = {

@@ -158,8 +158,8 @@ def score(
 
 
 def most_likely(
-    logp: Float[np.ndarray, "N C"], offered: Sequence[Sequence[int]]
-) -> Int[np.ndarray, "N"]:
+    logp: Float[np.ndarray, "B C"], offered: Sequence[Sequence[int]]
+) -> Int[np.ndarray, "B"]:
     """The most likely class of those that each question offers."""
     chosen = [row[list(n)].argmax() for row, n in zip(logp, offered, strict=True)]
     found = [n[at] for at, n in zip(chosen, offered, strict=True)]
@@ -167,7 +167,7 @@ def most_likely(
 
 
 def _rows(
-    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "N"]
+    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "B"]
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
     predicted, values = answered.predictions["label"], answered.values

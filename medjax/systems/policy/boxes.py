@@ -21,7 +21,7 @@ from medjax.types import (
 
 
 class Judged(NamedTuple):
-    """What completions say about their targets; a leading shape of [N] or [N, G]."""
+    """What completions say about their targets; a leading shape of [B] or [B, G]."""
 
     boxes: Float[Array, "*N 4"]  # resized pixels, zeros where none was found
     iou: Float[Array, "*N"]  # 0 where no box was found
@@ -30,11 +30,11 @@ class Judged(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """Greedy answers to N prompts."""
+    """Greedy answers to B prompts."""
 
-    boxes: Float[Array, "N 4"]
-    tokens: Int[Array, "N T"]
-    mask: Bool[Array, "N T"]
+    boxes: Float[Array, "B 4"]
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
 
 
 def judge(

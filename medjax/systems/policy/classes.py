@@ -27,12 +27,12 @@ from medjax.types import (
 
 
 class Predictions(NamedTuple):
-    """Greedy answers to N prompts."""
+    """Greedy answers to B prompts."""
 
-    label: Int[Array, "N"]  # class index, -1 = none was read
-    class_logp: Float[Array, "N C"]  # log-probability of each class's answer
-    tokens: Int[Array, "N T"]
-    mask: Bool[Array, "N T"]
+    label: Int[Array, "B"]  # class index, -1 = none was read
+    class_logp: Float[Array, "B C"]  # log-probability of each class's answer
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
 
 
 class Reading(NamedTuple):
@@ -114,21 +114,21 @@ def answer_logps(
     mask: Bool[Array | np.ndarray, "C T"],
     *,
     rows: int,
-) -> Float[Array, "N C"]:
-    """log pi(answer | prompt) of C answers to N prompts, one answer after the other.
+) -> Float[Array, "B C"]:
+    """log pi(answer | prompt) of C answers to B prompts, one answer after the other.
 
-    Memory holds the scores of one answer a prompt: [N, T, V].
+    Memory holds the scores of one answer a prompt: [B, T, V].
 
     Args:
         model: the policy.
         params: of the policy.
-        prefilled: the N prompts.
+        prefilled: the B prompts.
         answers: tokens, each answer with its stop token.
         mask: 1 = a token that counts; padding behind it has no part in the sum.
-        rows: N, which a base model's own record of prompts does not tell.
+        rows: B, which a base model's own record of prompts does not tell.
     """
 
-    def total(answer: tuple[Array, Array]) -> Float[Array, "N"]:
+    def total(answer: tuple[Array, Array]) -> Float[Array, "B"]:
         tokens, counted = (jnp.broadcast_to(x, (rows, 1, *x.shape)) for x in answer)
         logp, _ = model.score(params, prefilled, tokens, counted)
         return jnp.sum(jnp.where(counted, logp, 0), axis=(-2, -1))

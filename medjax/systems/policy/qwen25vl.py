@@ -86,13 +86,13 @@ def sample(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    sample_id: Int[Array, "N"],
+    sample_id: Int[Array, "B"],
     key: Key,
     *,
     group: int,
     decoding: Decoding,
 ) -> Rollout:
-    """Sample `group` completions of each of N prompts; `key` is consumed.
+    """Sample `group` completions of each of B prompts; `key` is consumed.
 
     The prompt's caches are shared by the group, each completion adds a cache of its own
     tokens only. See `sample_loop` for the sampling distribution and `rollout_keys` for
@@ -101,7 +101,7 @@ def sample(
     Args:
         config: The policy's sizes; static.
         params: The whole tree; its `text` half is used.
-        prefilled: What `prefill` made of the N prompts under the same parameters; N
+        prefilled: What `prefill` made of the B prompts under the same parameters; B
             may be 0.
         sample_id: An integer that names each prompt and keys its noise; two prompts of
             one id draw the same noise. Any numbers will do.
@@ -111,7 +111,7 @@ def sample(
             static. Temperature 0 takes the most likely token.
 
     Returns:
-        Tokens (int32), mask and log-probabilities (nats), [N, group, T] each with T
+        Tokens (int32), mask and log-probabilities (nats), [B, group, T] each with T
         the decoding's `max_tokens`. The mask is True up to and including the first stop
         token; after it stand the padding's id, False and 0.
 
@@ -120,8 +120,8 @@ def sample(
     """
     check_arrays(
         "sample",
-        next_position=(prefilled.next_position, "N", int),
-        sample_id=(sample_id, "N", int),
+        next_position=(prefilled.next_position, "B", int),
+        sample_id=(sample_id, "B", int),
     )
     check_key("sample", key=key)
     check_static("sample", group=group, max_tokens=decoding.max_tokens)
@@ -176,11 +176,11 @@ def score(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    tokens: Int[Array, "N G T"],
-    mask: Bool[Array, "N G T"],
+    tokens: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
     *,
     logit_chunk: int | None,
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probabilities and entropies of completions, see `completion_logps`."""
     return completion_logps(config, params, prefilled, tokens, mask, chunk=logit_chunk)
 
