@@ -146,7 +146,7 @@ def score(
 
 def reward_accuracy(
     rewards: Rewards, judged: Judged, tau: Float[Array, ""], step: Int[Array, ""]
-) -> tuple[Float[Array, "N G"], Float[Array, ""]]:
+) -> tuple[Float[Array, "B G"], Float[Array, ""]]:
     """The reward, and the threshold an answer had to reach for it."""
     if rewards.accuracy == "raw_iou":
         return raw_iou_reward(judged.iou), jnp.zeros((), jnp.float32)

@@ -334,7 +334,9 @@ def test_vmap_over_seeds_and_over_schedules():
     assert len(np.unique(np.asarray(grid)[:, :, -1])) > 1
     with pytest.raises(ValueError, match=r"init_threshold: start: .*shape \[\]; found"):
         init_threshold(stacked)
-    with pytest.raises(ValueError, match="window"):  # of two sizes there is no stack
+    with pytest.raises(
+        ValueError, match="Thresh|window"
+    ):  # of two sizes there is no stack
         jax.tree.map(lambda *x: jnp.stack(x), PIECEWISE, schedules[0])
 
 

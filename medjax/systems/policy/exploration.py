@@ -50,9 +50,9 @@ class Carry(Protocol):
 class Scored(NamedTuple):
     """What a system finds in completions."""
 
-    rewards: Mapping[str, Float[Array, "N G"]]  # by name
-    hits: Bool[Array, "N G"]  # the answer counts as right
-    parsed: Bool[Array, "N G"]  # an answer could be read
+    rewards: Mapping[str, Float[Array, "B G"]]  # by name
+    hits: Bool[Array, "B G"]  # the answer counts as right
+    parsed: Bool[Array, "B G"]  # an answer could be read
     aux: Carry  # after the step
     metrics: Mapping[str, Array]  # the system's own
 
@@ -62,15 +62,15 @@ class ScoredBatch(NamedTuple):
 
     batch: GroundingBatch | LabelBatch
     rollout: Rollout
-    rewards: dict[str, Float[Array, "N G"]]  # by name
-    scored: dict[str, Bool[Array, "N G"]]  # where each could score the completion
+    rewards: dict[str, Float[Array, "B G"]]  # by name
+    scored: dict[str, Bool[Array, "B G"]]  # where each could score the completion
 
 
 class HostReward(NamedTuple):
     """What a reward in Python gives for the completions of a batch."""
 
-    values: Float[np.ndarray, "N G"]
-    scored: Bool[np.ndarray, "N G"] | None = None  # where it could score; None: all
+    values: Float[np.ndarray, "B G"]
+    scored: Bool[np.ndarray, "B G"] | None = None  # where it could score; None: all
 
 
 StartFn = Callable[[Params], Carry]  # of the reference
@@ -180,8 +180,8 @@ def learn(
     state: TrainState,
     batch: GroundingBatch | LabelBatch,
     rollout: Rollout,
-    host: Mapping[str, Float[Array, "N G"]],
-    host_scored: Mapping[str, Bool[Array, "N G"]],
+    host: Mapping[str, Float[Array, "B G"]],
+    host_scored: Mapping[str, Bool[Array, "B G"]],
 ) -> tuple[TrainState, dict[str, Array]]:
     """The step after sampling; `host` are rewards that were given in Python."""
     step = explorer.step
@@ -242,7 +242,7 @@ def score_on_host(
     """The first half of a split step: sample by a compiled program, score in Python.
 
     Raises:
-        ValueError: a reward of another shape than [N, G]; it is named.
+        ValueError: a reward of another shape than [B, G]; it is named.
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())
@@ -269,11 +269,11 @@ def score_on_host(
 
 
 def _describe(
-    valid: Bool[Array, "N"],
+    valid: Bool[Array, "B"],
     rollout: Rollout,
     scored: Scored,
-    total: Float[Array, "N G"],
-    counted: Bool[Array, "N G"],
+    total: Float[Array, "B G"],
+    counted: Bool[Array, "B G"],
 ) -> dict[str, Array]:
     """What a person wants to see of a step's completions, over its valid rows.
 

@@ -46,10 +46,10 @@ class Lesson(NamedTuple):
     """What one optimiser step learns from."""
 
     prompt: Prompt
-    tokens: Int[Array, "N G T"]
-    mask: Bool[Array, "N G T"]
-    advantages: Float[Array, "N G"]
-    logp_old: Float[Array, "N G T"] | None  # None = the present policy's
+    tokens: Int[Array, "B G T"]
+    mask: Bool[Array, "B G T"]
+    advantages: Float[Array, "B G"]
+    logp_old: Float[Array, "B G T"] | None  # None = the present policy's
 
 
 def policy_step(
@@ -60,7 +60,7 @@ def policy_step(
     reference: Params | None,
     prompt: Prompt,
     rollout: Rollout,
-    advantages: Float[Array, "N G"],
+    advantages: Float[Array, "B G"],
     *,
     teaching: Teaching,
 ) -> tuple[Params, Any, dict[str, Array]]:
@@ -132,7 +132,7 @@ def policy_step(
 
 def lesson_logps(
     model: PolicyModel, params: Params, lesson: Lesson
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probability of each of a lesson's tokens, and the entropy there, in nats."""
     prefilled = model.prefill(params, lesson.prompt)
     return model.score(params, prefilled, lesson.tokens, lesson.mask)
@@ -197,5 +197,5 @@ def _join(metrics: dict[str, Array]) -> dict[str, Array]:
 
 
 def _rows(x: Array) -> Array:
-    """[N, G, T] as [N G, T]."""
+    """[B, G, T] as [B G, T]."""
     return x.reshape(-1, x.shape[-1])
