@@ -23,7 +23,8 @@ def wavelet_transform(
 
     Args:
         images: Real or complex, in any unit, which the coefficients keep; H and W are
-            multiples of 2^levels (an empty image is returned). NaN spreads over all of its own image.
+            multiples of 2^levels; an empty image is returned. NaN spreads over all of
+            its own image.
         levels: How often the coarse image is split; 0 returns the images. Static.
         order: Vanishing moments, 1 to 38: 1 is Haar, 4 the usual db4. A filter, of 2
             order taps, may be longer than the image. Static.
