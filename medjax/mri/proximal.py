@@ -83,8 +83,7 @@ def wavelet_prox(
         Of the shape and dtype of the images.
 
     Raises:
-        ValueError: fewer than two axes, an empty image, integers, or options outside
-            their range.
+        ValueError: fewer than two axes, integers, or options outside their range.
     """
     threshold = _threshold(
         "wavelet_prox", threshold, "", images=(images, "*N H W", (float, complex))

@@ -217,9 +217,8 @@ def wavelet_sense(
         Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an empty image, an unknown
-            constraint, a phase without its constraint or the other way round, options
-            outside their range.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round, options outside their range.
 
     Source: Lustig et al., MRM 58 (2007).
     """

@@ -23,7 +23,8 @@ def wavelet_transform(
 
     Args:
         images: Real or complex, in any unit, which the coefficients keep; H and W are
-            multiples of 2^levels, and not 0. NaN spreads over all of its own image.
+            multiples of 2^levels; an empty image is returned. NaN spreads over all of
+            its own image.
         levels: How often the coarse image is split; 0 returns the images. Static.
         order: Vanishing moments, 1 to 38: 1 is Haar, 4 the usual db4. A filter, of 2
             order taps, may be longer than the image. Static.
@@ -190,7 +191,7 @@ def _check(function: str, levels: int, order: int, **arrays: Array) -> None:
     for name, value in arrays.items():
         check_arrays(function, **{name: (value, "*N H W", (float, complex))})
         sides = np.shape(value)[-2:]
-        if any(n % 2**levels or not n for n in sides):
+        if any(n % 2**levels for n in sides):
             raise ValueError(
                 f"{function}: {name}: {levels} wavelet levels need sides that are "
                 f"multiples of {2**levels}, found {sides[0]} x {sides[1]}: pad them "
