@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
 from medjax.mri.model import SignalModel, check_functions
+from medjax.mri.newton import implicit_root, newton_move
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
@@ -19,9 +20,7 @@ from medjax.mri.varpro import (
     Weighted,
     add,
     dot,
-    implicit_root,
     invert,
-    newton_move,
     parameters_and_errors,
     solve,
     square_root,
