@@ -9,14 +9,14 @@ from jaxtyping import Array, Float
 
 from medjax.checks import check_arrays
 from medjax.mri.model import SignalModel, Value, check_functions, check_model
-from medjax.mri.signals import (
+from medjax.mri.parameters import (
     as_dtype,
     ordered_parameters,
     real_dtype,
     series,
-    signal,
     voxel_shape,
 )
+from medjax.mri.signals import signal
 from medjax.mri.times import Times, check_times, plausible
 from medjax.mri.varpro import Weighted, parameters_and_errors, solve
 

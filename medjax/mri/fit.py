@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
 from medjax.mri.model import SignalModel, check_functions
+from medjax.mri.newton import implicit_root, newton_move
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
@@ -19,9 +20,7 @@ from medjax.mri.varpro import (
     Weighted,
     add,
     dot,
-    implicit_root,
     invert,
-    newton_move,
     parameters_and_errors,
     solve,
     square_root,
@@ -61,47 +60,60 @@ def fit_map(
 
     The amplitudes are eliminated in closed form (see `varpro`), log R is found on a
     grid and by Newton's method: the global minimum within the bounds. Sigma is the
-    delta method on (J^T W J)^-1. Compiled, once for a shape and options. Differentiable
-    by images, times and weights through the implicit function theorem: a last Newton
-    step carries the derivative, the search none. Computed in float32 at least.
+    delta method on (J^T W J)^-1. Compiled, once for a shape and options.
+
+    Differentiable to any order by images, times and weights, forward and in reverse:
+    the rate is an implicit function of them, whatever search has found it. At a bound
+    the derivative of the rate is 0. An entry that is NaN has the derivative 0, and so
+    has one by a sample that is not read or by its weight of 0; no voxel spoils the
+    derivative of another.
 
     Args:
-        images: Contrasts first, then any axes of voxels, in any unit: real and signed,
-            complex (complex amplitudes, one real rate), or magnitudes. A voxel with a
-            sample that is not finite becomes INVALID, one of zeros NO_SIGNAL; no voxel
-            changes another.
+        images: Contrasts first, then any axes of voxels (or none), float or complex, in
+            any unit: real and signed, complex (complex amplitudes, one real rate), or
+            magnitudes. A voxel with a sample that is not finite becomes INVALID, one of
+            zeros NO_SIGNAL; no voxel changes another. Integers are refused: convert
+            them.
         times: Echo or inversion times in seconds, flip angles in radians, at least 0
-            and in any order; the same for all voxels, or one list for each. As many
-            different ones as the model has parameters, at least.
-        model: As `signal_model("t2")` or `signal_model("t1_ir3")` gives it.
+            and in any order; the same [E] for all voxels, or one list for each. As many
+            different ones as the model has parameters, at least. `check_times` refuses
+            others by name. Of traced times the values are not known then: a voxel with
+            one that is negative, not finite or above `model.longest` becomes INVALID,
+            and too few different ones make it UNDETERMINED.
+        model: As `signal_model("t2")` gives it, or a `SignalModel` of your own; static.
         weights: How much each sample counts, at least 0 and finite (or the voxel is
-            INVALID), the same for all voxels or for each. A sample of weight 0 is not
-            read: it may be NaN. None = equal.
+            INVALID), the same [E] for all voxels or for each. A sample of weight 0 is
+            not read: it may be NaN. Integers and bool will do. None = equal.
         noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
             (P parameters), so that weights are relative. "known" takes weights as
             inverse variances in 1 / unit^2 of the image (of the real and of the
             imaginary part), and sigma is absolute.
         magnitude: The images are absolute values; a negative one makes a voxel INVALID.
             For inversion recovery every null index is tried. The Rician floor is not
-            modelled; t2_offset absorbs some.
-        bounds: Shortest and longest time constant in seconds, above 0. A voxel that
-            leaves them gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
-        skip: Indices of contrasts to leave out, 0 to E - 1; (0,) for the first of a
-            spin-echo train.
+            modelled; t2_offset absorbs some. Static.
+        bounds: Shortest and longest time constant in seconds, 0 < low < high, finite,
+            low below the upper bound of the model: two Python numbers, static for the
+            caller though other ones are no new compilation. A voxel that leaves them
+            gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
+        skip: A tuple of the contrasts to leave out, 0 to E - 1; (0,) for the first of a
+            spin-echo train. Static.
         start: "grid" (global), or "log-linear" (cheaper, for t2 and t2star only, and
             not global where noise is large).
         points: Rates on the grid, at least 8, evenly spaced in log R between the
-            bounds.
+            bounds. Static.
         iterations: Newton steps, at least 0. 4 reach rounding error from the grid;
-            the status says where they did not (NOT_CONVERGED).
+            the status says where they did not (NOT_CONVERGED). Static.
 
     Returns:
         Maps of the voxels' shape: parameters and sigma in their units (seconds, that of
-        the image, or none), and what became of each voxel.
+        the image, or none), and what became of each voxel. In the dtype to which JAX
+        promotes images and weights, float32 at least; times are converted to it.
+        Amplitudes of complex images are complex, all else is real.
 
     Raises:
-        ValueError: times in another unit, negative or too few; shapes, dtypes or
-            options that do not fit.
+        ValueError: times in another unit, negative or too few; a name in place of a
+            model, or one whose fields do not fit each other; shapes, dtypes or options
+            that do not fit, or static ones that are traced.
 
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from medjax.checks import check_arrays, check_static
 from medjax.mri.model import SignalModel, check_model, is_range
-from medjax.mri.signals import real_dtype
+from medjax.mri.parameters import real_dtype
 from medjax.mri.times import Times, check_times
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from medjax.mri.model import SignalModel
-from medjax.mri.varpro import Weighted, add, dot, explained, invert, newton_move
+from medjax.mri.newton import newton_move
+from medjax.mri.varpro import Weighted, add, dot, explained, invert
 
 Bounds = tuple[Float[Array, ""], Float[Array, ""]]  # of log R
 

@@ -63,9 +63,9 @@ def inversion_recovery_basis(
         low: Shortest T1 in seconds, above 0; the atoms' T1 are spaced evenly in log T1.
         high: Longest T1 in seconds, finite and above `low`.
         atoms: How many T1 to span for each f, at least `rank`; some hundreds.
-        efficiencies: The f, one at least, without a unit, from -1 to 1: 1 is a perfect
-            inversion, 0 a saturation, -1 no preparation (a constant). Several make the
-            basis hold imperfect inversions too.
+        efficiencies: At least one f, finite and without a unit: 1 is a perfect
+            inversion, 0 a saturation, between them an imperfect inversion. Several make
+            the basis hold all of them.
 
     Returns:
         [E, K] in float64, without a unit: orthonormal columns, the most important
@@ -79,9 +79,9 @@ def inversion_recovery_basis(
     t, relaxation = _grid(name, times, rank, low, high, atoms)
     check_static(name, efficiencies=efficiencies)
     factors = np.asarray(efficiencies, np.float64)
-    if factors.ndim != 1 or not factors.size or not np.all(np.abs(factors) <= 1):
+    if factors.ndim != 1 or not factors.size or not np.all(np.isfinite(factors)):
         raise ValueError(
-            f"{name}: efficiencies: expected one or more numbers from -1 to 1; found "
+            f"{name}: efficiencies: expected at least one finite number; found "
             f"{efficiencies}"
         )
     decay = np.exp(-t / relaxation)

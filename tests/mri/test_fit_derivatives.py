@@ -44,7 +44,6 @@ def numbers(model, kind, curve, weights, times, noise="estimated"):
         weights=weights,
         noise=noise,
         magnitude=kind == "magnitude",
-        points=8,
     )
     results = [*found.params.values(), *found.sigma.values()]
     results += [found.residual, found.r_squared]
@@ -52,9 +51,10 @@ def numbers(model, kind, curve, weights, times, noise="estimated"):
     return jnp.stack(parts)
 
 
-CASES = [(name, "real") for name in MODELS]
-CASES += [("t2", "complex"), ("t1_ir3", "complex")]
-CASES += [("t1_ir", "magnitude"), ("t1_ir3", "magnitude")]
+QUICK = [("t2", "real"), ("t1_ir3", "complex"), ("t1_ir", "magnitude")]
+SLOW = [(name, "real") for name in MODELS if name != "t2"]
+SLOW += [("t2", "complex"), ("t1_ir3", "magnitude")]
+CASES = QUICK + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -184,9 +184,15 @@ def test_bad_voxels_have_finite_derivatives_and_spoil_no_other(name, dtype):
     found = program(rows, weights, times)
     assert all(np.all(np.isfinite(x)) for x in found)
     alone = program(rows[:, :1], weights[:, :1], times)
-    rtol = 1e-4 if dtype == np.float32 else 1e-9  # rounding of a curvature's sums
-    for i in (0, 1):
-        np.testing.assert_allclose(found[i][:, 0], alone[i][:, 0], rtol=rtol)
+    # Rounding of a curvature's sums, as large in a small entry as in a large one.
+    rtol = 1e-4 if dtype == np.float32 else 1e-9
+
+    def assert_same(found, alone):
+        for left, right in zip(found[:2], alone[:2], strict=True):
+            atol = rtol * np.abs(right).max()
+            np.testing.assert_allclose(left[:, 0], right[:, 0], rtol=rtol, atol=atol)
+
+    assert_same(found, alone)
 
     def bend(y, w):
         way = (jnp.full_like(y, 0.1), jnp.full_like(w, 0.1), jnp.full_like(times, 0.01))
@@ -196,8 +202,4 @@ def test_bad_voxels_have_finite_derivatives_and_spoil_no_other(name, dtype):
     bends = jax.jit(bend)
     found, alone = bends(rows, weights), bends(rows[:, :1], weights[:, :1])
     assert all(np.all(np.isfinite(x)) for x in found)
-    for i in (0, 1):
-        scale = np.abs(alone[i]).max()
-        np.testing.assert_allclose(
-            found[i][:, 0], alone[i][:, 0], rtol=rtol, atol=rtol * scale
-        )
+    assert_same(found, alone)
