@@ -7,6 +7,7 @@ G   completions sampled for one prompt (the group);  N = B * G completions
 R   rows at any of these levels: of contexts, of prompts or of completions
 K   image slots of a context;  P patches of an image;  F its features
 L   prompt tokens;  T completion tokens;  V vocabulary;  D width
+W   entries in the window of the moving threshold
 ==  =====================================================================
 
 A prompt is two segments, *context* (everything up to the last image) and

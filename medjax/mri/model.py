@@ -66,11 +66,12 @@ class SignalModel(NamedTuple):
         units: One for each parameter: "image" for an amplitude (it scales with the
             images, and is complex where they are), "s" for the time constant (exactly
             one), "1" for a number without a unit (real).
-        basis: basis(rate, time, *constants) gives the P - 1 functions phi_k, as a tuple
-            of arrays. It is elementwise (`rate` in 1/s and `time` broadcast), keeps
-            their dtype, is finite for every rate between the bounds and time up to
-            `longest`, and is made of jax.numpy, differentiable by both. phi_1 is kept
-            where rounding cannot tell the functions apart.
+        basis: basis(rate, time, c_1, ..), with the constants after the time, gives the
+            P - 1 functions phi_k, as a tuple of arrays. It is elementwise (`rate` in
+            1/s and `time` broadcast), keeps their dtype, is finite for every rate
+            between the bounds and time up to `longest`, and is made of jax.numpy,
+            differentiable by both. phi_1 is kept where rounding cannot tell the
+            functions apart.
         bounds: Shortest and longest time constant in seconds, above 0, where the caller
             of a fit sets none.
         longest: The largest time that can be meant, in the unit of the times: above it

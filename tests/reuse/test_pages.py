@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from medjax import types
+
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 pytestmark = pytest.mark.usefixtures("plain_jax")
@@ -22,3 +24,12 @@ def test_code_prints_what_its_comments_say(page):
         exec(compile(code, page, "exec"), names)
     expected = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
     assert printed.getvalue().splitlines() == expected
+
+
+def test_the_library_has_one_table_of_letters():
+    """The page holds the letters of `medjax.types`, and no others."""
+    page = (DOCS / "reuse.md").read_text()
+    rows = re.findall(r"^\| ([*A-Z, ]+) \| (.*) \|$", page, re.MULTILINE)
+    tables = re.findall(r"^=+  =+\n(.*?)\n=+  =+$", types.__doc__, re.M | re.S)
+    letters = set(re.findall(r"\b[A-Z]\b", " ".join(row[0] for row in rows)))
+    assert letters == set(re.findall(r"\b[A-Z]\b", " ".join(tables)))
