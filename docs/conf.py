@@ -39,4 +39,5 @@ autodoc_member_order = "bysource"
 default_role = "py:obj"  # `name` is a link where the name has an entry
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False  # evaluated ones are long, and no markup
 toc_object_entries_show_parents = "hide"

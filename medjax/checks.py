@@ -2,13 +2,14 @@
 
 chex says that "input 0 has shape (2, 3)" in an AssertionError; here the error is a
 ValueError that names the function and the argument. Only shapes and dtypes are read, so
-a check costs nothing in a compiled program, and no value is converted.
+a check costs nothing in a compiled program, and no value is converted. chex is imported
+at the first check: it takes longer than medjax's own modules.
 """
 
+import math
 import numbers
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,9 @@ from jax.typing import ArrayLike
 
 Kind = type | np.dtype | None  # float, int, complex, bool, or one dtype such as uint8
 Axes = tuple[int, ...]
+AxisName = str | tuple[str, ...] | None  # of `shard_map` or `vmap`, see `batch_axes`
 
+FLAGS = (bool, int)  # masks and marks: 0 is False, any other number True
 NUMBERS = (float, int, bool)  # whatever becomes a float before it is counted with
 
 
@@ -57,6 +60,8 @@ def check_arrays(
         ValueError: naming function and argument, what was expected (with the sizes that
             earlier arguments set, and which argument set them) and what was found.
     """
+    import chex
+
     sizes: dict[str, tuple[Axes, str]] = {}  # by axis name: the size, who set it
     for name, (value, axes, kinds) in arrays.items():
         if value is None:
@@ -76,36 +81,39 @@ def check_arrays(
             ) from None
 
 
-def check_key(function: str, /, **keys: Any) -> None:  # noqa: ANN401
-    """Raise a ValueError for the first argument that is no single typed PRNG key.
-
-    >>> check_key("rollout_keys", key=key)  # doctest: +SKIP
+def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first value that is traced: Python has to read it.
 
     Args:
         function: The public function's name, with which the message begins.
-        keys: By the name of the argument: what stands there, traced or not. A batch of
-            keys is no single key. The old keys of `jax.random.PRNGKey`, pairs of
-            uint32, are refused: nothing tells them from other arrays of integers.
-
-    Raises:
-        ValueError: naming function and argument, what was found, and the way out.
+        values: By the name of the argument: a number, a flag, or a tuple of them.
     """
-    for name, key in keys.items():
-        dtype = getattr(key, "dtype", None)
-        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-        if typed and np.shape(key) == ():
+    for name, value in values.items():
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, Tracer):
+                raise ValueError(
+                    f"{function}: {name}: expected a Python number, which is static; "
+                    f"found a traced {_description(leaf)}; name it in static_argnames "
+                    "of jax.jit, or bind it by functools.partial"
+                )
+
+
+def check_ranges(
+    function: str, /, **numbers: tuple[float | jax.Array | None, float, float]
+) -> None:
+    """Raise a ValueError for the first plain number that lies outside its range.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        numbers: By the name of the argument: the number, the least and the largest that
+            it may be; NaN is outside. What is None or an array of JAX is let through,
+            as its value may not be known, or cost a transfer.
+    """
+    for name, (value, low, high) in numbers.items():
+        if value is None or isinstance(value, jax.Array) or low <= value <= high:
             continue
-        if typed:
-            way = "take one of them, or map the function over them by jax.vmap"
-        else:
-            way = (
-                "make keys by jax.random.key(seed), or wrap what jax.random.PRNGKey "
-                "gave by jax.random.wrap_key_data"
-            )
-        raise ValueError(
-            f"{function}: {name}: expected one typed PRNG key of shape (); found "
-            f"{_description(key)}: {way}"
-        )
+        bounds = f"from {low} to {high}" if math.isfinite(high) else f"{low} or more"
+        raise ValueError(f"{function}: {name}: expected {bounds}; found {value!r}")
 
 
 def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> None:
@@ -133,6 +141,116 @@ def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> N
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not whole or value < least or (most is not None and value > most):
             raise ValueError(f"{function}: {name}: expected {wanted}, found {value!r}")
+
+
+def check_groups(
+    function: str,
+    valid: ArrayLike | None,
+    /,
+    **arrays: tuple[ArrayLike | None, str, Kind | tuple[Kind, ...]],
+) -> None:
+    """`check_arrays`, and of `valid` that it marks places of [B, G], or whole groups.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        valid: Flags [B, G] or [B, 1], or None.
+        arrays: As for `check_arrays`; the first of them sets B and G.
+    """
+    check_arrays(function, **arrays)
+    if valid is not None and jnp.ndim(valid) == 1:
+        raise ValueError(
+            f"{function}: valid: expected shape [B, G] or [B, 1]; found "
+            f"{_description(valid)}; valid[:, None] marks whole groups"
+        )
+    check_arrays(function, **arrays, valid=(valid, "B #G", FLAGS))
+
+
+def batch_axes(
+    function: str, axis_name: AxisName, /, **arrays: ArrayLike | None
+) -> tuple[str, ...]:
+    """The axes that sums over the batch are added up along, as `jax.lax.psum` takes it.
+
+    Inside `shard_map` each device holds a part of the batch, and a mean of that part
+    looks like any other number. So an axis along which an input varies has to be named.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        axis_name: What its caller gave: a name, names, or None for none. The empty
+            tuple takes each device for itself, whatever varies.
+        arrays: The batch, by the names of the arguments. None stands for an argument
+            that was left out.
+
+    Raises:
+        ValueError: an array that varies along an axis of `shard_map` that is not named.
+            Where shard_map does not check what varies (check_vma=False), every traced
+            array may vary along all of its axes.
+    """
+    if axis_name is None or isinstance(axis_name, str):
+        names = () if axis_name is None else (axis_name,)
+    else:
+        names = tuple(axis_name)
+        if not names:
+            return names
+    for name, value in arrays.items():
+        missing = sorted(_varying(value) - set(names), key=str)
+        if missing:
+            raise ValueError(
+                f"{function}: axis_name: expected {missing[0]!r} in it, as {name} "
+                "varies along this axis of shard_map and the result is that of the "
+                f"whole batch; found {axis_name!r}; pass "
+                f"axis_name={(*names, *missing)!r}, or () for each device by itself"
+            )
+    return names
+
+
+def _varying(value: ArrayLike | None) -> frozenset[str]:
+    """The axes of `shard_map` along which a value differs, or may differ."""
+    manual = frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+    if not manual or not isinstance(value, Tracer):
+        return frozenset()
+    unchecked = not _known_to_vary(jax.lax.axis_index(tuple(manual)))
+    return manual if unchecked else _known_to_vary(value)
+
+
+def _known_to_vary(value: jax.Array) -> frozenset[str]:
+    kind = jax.typeof(value)
+    # jax 0.10.0 and 0.10.1 call it vma, later ones keep it with what is unreduced
+    return kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying
+
+
+def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first argument that is no typed PRNG key.
+
+    >>> check_key("rollout_keys", key=key)  # doctest: +SKIP
+
+    Args:
+        function: The public function's name, with which the message begins.
+        batch: Whether an array of keys is expected, of one axis, and not a single key.
+        keys: By the name of the argument: what stands there, traced or not. The old
+            keys of `jax.random.PRNGKey`, pairs of
+            uint32, are refused: nothing tells them from other arrays of integers.
+
+    Raises:
+        ValueError: naming function and argument, what was found, and the way out.
+    """
+    for name, key in keys.items():
+        what = "typed PRNG keys of one axis" if batch else "one typed PRNG key"
+        dtype = getattr(key, "dtype", None)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if typed and np.ndim(key) == batch:
+            continue
+        if typed and batch:
+            way = "give one key a row"
+        elif typed:
+            way = "take one of them, or map the function over them by jax.vmap"
+        else:
+            way = (
+                "make keys by jax.random.key(seed), or wrap what jax.random.PRNGKey "
+                "gave by jax.random.wrap_key_data"
+            )
+        raise ValueError(
+            f"{function}: {name}: expected {what}; found {_description(key)}: {way}"
+        )
 
 
 def _check_array(value: Any) -> None:  # noqa: ANN401
@@ -163,6 +281,8 @@ def _wide(size: int) -> set[int] | None:
 
 
 def _check_kind(value: ArrayLike, kinds: Kind | tuple[Kind, ...]) -> None:
+    import chex
+
     *others, last = kinds if isinstance(kinds, tuple) else (kinds,)
     for kind in others:
         try:

@@ -1,11 +1,13 @@
 """Records that cross module boundaries, and the letters their shapes are written in.
 
 ==  =====================================================================
-B   contexts in a batch: one image (or several) and the text up to it
-Q   questions asked about one context;  N = B * Q prompts
-G   completions sampled for one prompt (the group)
+M   contexts in a batch: one image (or several) and the text up to it
+Q   questions asked about one context;  B = M * Q prompts, a group of completions each
+G   completions sampled for one prompt (the group);  N = B * G completions
+R   rows at any of these levels: of contexts, of prompts or of completions
 K   image slots of a context;  P patches of an image;  F its features
 L   prompt tokens;  T completion tokens;  V vocabulary;  D width
+W   entries in the window of the moving threshold
 ==  =====================================================================
 
 A prompt is two segments, *context* (everything up to the last image) and
@@ -26,6 +28,7 @@ K       components of a temporal subspace;  S  stages of an unrolled net
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from jax.export import register_namedtuple_serialization
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 Params = Any  # a pytree of arrays
@@ -42,36 +45,36 @@ class Images(NamedTuple):
     windowed attention is a reshape. Sides that are multiples of the window waste none.
     """
 
-    patches: Float[Array, "B K P E"]  # normalised pixels of a patch, (C, T, p, p)
-    rows_cols: Int[Array, "B K P 2"]  # patch coordinates inside the image
-    mask: Bool[Array, "B K P"]  # 1 = a patch of an image
+    patches: Float[Array, "M K P E"]  # normalised pixels of a patch, (C, T, p, p)
+    rows_cols: Int[Array, "M K P 2"]  # patch coordinates inside the image
+    mask: Bool[Array, "M K P"]  # 1 = a patch of an image
 
 
 class Segment(NamedTuple):
     """Rows of tokens; padding may stand on either side, `mask` says where."""
 
-    tokens: Int[Array, "M L"]
-    mask: Bool[Array, "M L"]
-    positions: Int[Array, "M L 3"]  # mRoPE (t, h, w)
-    features: Int[Array, "M L"]  # index into the row's K * F image features, -1 = text
+    tokens: Int[Array, "R L"]
+    mask: Bool[Array, "R L"]
+    positions: Int[Array, "R L 3"]  # mRoPE (t, h, w)
+    features: Int[Array, "R L"]  # index into the row's K * F image features, -1 = text
 
 
 class Prompt(NamedTuple):
-    """B contexts with Q questions each; N = B * Q rows of questions."""
+    """M contexts with Q questions each; B = M * Q rows of questions."""
 
     images: Images
-    context: Segment  # [B, Lc]
-    question: Segment  # [N, Lq], padded on the left: the last column is never padding
-    next_position: Int[Array, "N"]  # position (all axes) of the first new token
+    context: Segment  # [M, Lc]
+    question: Segment  # [B, Lq], padded on the left: the last column is never padding
+    next_position: Int[Array, "B"]  # position (all axes) of the first new token
 
 
 class Rollout(NamedTuple):
-    """G completions of each of N prompts."""
+    """G completions of each of B prompts."""
 
-    tokens: Int[Array, "N G T"]
-    mask: Bool[Array, "N G T"]  # up to and including the first stop token
-    logp: Float[Array, "N G T"]  # under the policy: temperature 1, whole vocabulary
-    logp_sampling: Float[Array, "N G T"]  # under what was sampled from
+    tokens: Int[Array, "B G T"]
+    mask: Bool[Array, "B G T"]  # up to and including the first stop token
+    logp: Float[Array, "B G T"]  # under the policy: temperature 1, whole vocabulary
+    logp_sampling: Float[Array, "B G T"]  # under what was sampled from
 
 
 class Ends(NamedTuple):
@@ -98,7 +101,7 @@ class SampleFn(Protocol):
         self,
         params: Params,
         prefilled: Prefilled,
-        sample_id: Int[Array, "N"],
+        sample_id: Int[Array, "B"],
         key: Key,
         *,
         group: int,
@@ -122,8 +125,8 @@ class PolicyModel(NamedTuple):
     prefill: Callable[[Params, Prompt], Prefilled]
     sample: SampleFn
     score: Callable[
-        [Params, Prefilled, Int[Array, "N G T"], Bool[Array, "N G T"]],
-        tuple[Float[Array, "N G T"], Float[Array, "N G T"]],
+        [Params, Prefilled, Int[Array, "B G T"], Bool[Array, "B G T"]],
+        tuple[Float[Array, "B G T"], Float[Array, "B G T"]],
     ]
 
 
@@ -131,22 +134,22 @@ class GroundingBatch(NamedTuple):
     """One step's data for `medloc`."""
 
     prompt: Prompt
-    boxes: Float[Array, "N 4"]  # target (x1, y1, x2, y2), pixels of the resized image
-    valid: Bool[Array, "N"]  # 0 = a row that only fills the batch
-    sample_id: Int[Array, "N"]  # keys the rollout's noise, whatever the batch layout
-    answer: Int[Array, "N T"]  # the supervised answer, stop token included
-    answer_mask: Bool[Array, "N T"]
+    boxes: Float[Array, "B 4"]  # target (x1, y1, x2, y2), pixels of the resized image
+    valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "B"]  # keys the rollout's noise, whatever the batch layout
+    answer: Int[Array, "B T"]  # the supervised answer, stop token included
+    answer_mask: Bool[Array, "B T"]
 
 
 class LabelBatch(NamedTuple):
     """One step's data for `vrft_aug`: classes and grades."""
 
     prompt: Prompt
-    label: Int[Array, "N"]  # index of the true class
-    valid: Bool[Array, "N"]  # 0 = a row that only fills the batch
-    sample_id: Int[Array, "N"]  # keys the rollout's noise, whatever the batch layout
-    answer: Int[Array, "N T"]  # the supervised answer, stop token included
-    answer_mask: Bool[Array, "N T"]
+    label: Int[Array, "B"]  # index of the true class
+    valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "B"]  # keys the rollout's noise, whatever the batch layout
+    answer: Int[Array, "B T"]  # the supervised answer, stop token included
+    answer_mask: Bool[Array, "B T"]
 
 
 class QmriBatch(NamedTuple):
@@ -203,3 +206,19 @@ class System(NamedTuple):
     evaluate: EvaluateFn
     axes: TrainState
     prepare: Callable[[TrainState, Any, Key], Any] | None = None
+
+
+# So that programs with them as arguments or results can be written and read.
+for _record in (
+    GroundingBatch,
+    Images,
+    LabelBatch,
+    Prompt,
+    QmriBatch,
+    Rollout,
+    Segment,
+    TrainState,
+):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.{_record.__name__}"
+    )

@@ -2,8 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
-from medjax.checks import check_arrays, check_integers, check_key
+from medjax.checks import (
+    batch_axes,
+    check_arrays,
+    check_integers,
+    check_key,
+    check_static,
+)
 
 LOGP = np.zeros((3, 5), np.float32)
 
@@ -156,3 +164,46 @@ def test_what_is_no_typed_key_is_named(key):
     check_key("f", key=jax.random.key(0))
     with pytest.raises(ValueError, match="f: key: .* take one of them"):
         check_key("f", key=jax.random.split(jax.random.key(0)))
+
+
+def test_static_values_are_refused_when_traced():
+    check_static("f", dual_clip=2.0, clamp=(1.0, jnp.float32(2)), none=None)
+    message = "f: dual_clip: expected a Python number.*static_argnames"
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda x: check_static("f", dual_clip=x))(1.0)
+    with pytest.raises(ValueError, match="f: clamp: .*a traced float"):
+        jax.jit(lambda x: check_static("f", clamp=(1.0, x)))(1.0)
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+def test_axes_that_vary_have_to_be_named(check):
+    mesh = jax.make_mesh((4, 2), ("d", "m"), axis_types=(AxisType.Auto,) * 2)
+
+    def run(axis_name, *, replicated=False):
+        def part(x):
+            axes = batch_axes("f", axis_name, x=x, other=None)
+            return jax.lax.psum(jnp.sum(x), axes) if axes else jnp.zeros(())
+
+        return jax.shard_map(
+            part,
+            mesh=mesh,
+            in_specs=P() if replicated else P("d"),
+            out_specs=P(),
+            check_vma=check,
+        )
+
+    x = jnp.arange(8.0)
+    with pytest.raises(ValueError, match=r"f: axis_name: expected 'd' in it, as x var"):
+        run(None)(x)
+    assert float(run(())(x)) == 0
+    if check:
+        assert float(run("d")(x)) == float(run(("d",))(x)) == 28
+        assert float(run(None, replicated=True)(x)) == 0
+        with pytest.raises(ValueError, match=r"found 'm'; pass axis_name=\('m', 'd'\)"):
+            run("m")(x)
+    else:  # what is not checked may vary along every axis
+        with pytest.raises(ValueError, match=r"pass axis_name=\('d', 'm'\)"):
+            run("d")(x)
+        assert float(run(("d", "m"))(x)) == 2 * 28
+    assert batch_axes("f", None, x=x) == ()
+    assert batch_axes("f", "d", x=x) == ("d",)

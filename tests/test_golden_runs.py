@@ -119,3 +119,15 @@ def test_a_file_that_one_of_them_lacks_is_named(tmp_path):
     base, head = write_run(tmp_path / "base"), write_run(tmp_path / "head")
     (head / "answers.jsonl").write_text("")
     assert "answers.jsonl only in HEAD" in compare.first_difference(base, head)
+
+
+def test_names_and_marks_of_an_older_base_are_read_as_todays(tmp_path):
+    base = write_run(tmp_path / "base", clip_low=0.5)
+    head = write_run(tmp_path / "head", clipped_low=0.5)
+    assert compare.first_difference(base, head) is None
+    assert compare.first_difference(head, base)  # only the base may be old
+    log = {"a.log.step": np.array([3, -1]), "a.log.margin": np.array([0.1, np.nan])}
+    now = compare.as_now(log)
+    np.testing.assert_array_equal(now["a.log.margin"], [0.1, 0])
+    spoilt = compare.as_now(log | {"a.log.margin": np.array([np.nan, np.nan])})
+    np.testing.assert_array_equal(spoilt["a.log.margin"], [np.nan, 0])

@@ -80,7 +80,8 @@ def test_arrays_alone_need_no_network_library(name):
     code = f"import medjax, sys; medjax.{name}; print(*sys.modules)"
     loaded = set(in_a_new_process(code))
     assert "jax" in loaded
-    assert not loaded & {"flax", "transformers", "optax", "orbax", "grain"}
+    heavy = {"chex", "flax", "grain", "optax", "orbax", "scipy", "transformers"}
+    assert not loaded & heavy
     assert not {module for module in loaded if module.startswith("medjax.models")}
 
 
@@ -97,3 +98,30 @@ def test_no_exported_name_is_a_submodule(package):
     assert not submodules & set(exported)
     for name in exported:
         assert hasattr(module, name), name
+
+
+PROGRAMS = sorted((REPO / "tests" / "reuse").glob("test_*.py"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_outside_programs_import_public_names_alone(program):
+    for node in ast.walk(ast.parse(program.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("medjax"):
+            assert node.module in (*PACKAGES, "medjax.models", "medjax.types")
+            module = importlib.import_module(node.module)
+            public = {*getattr(module, "__all__", dir(module)), *medjax.ROOMS, "types"}
+            assert {alias.name for alias in node.names} <= public
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert not [name for name in names if name.startswith("medjax.")]
+
+
+@pytest.mark.bench
+def test_rl_and_mri_add_little_to_the_import_of_jax():
+    """CPU seconds, as other programs on the machine do not lengthen them."""
+    code = (
+        "import jax.numpy, time; start = time.process_time(); import medjax; "
+        "medjax.fit_map; medjax.grpo_loss; print(time.process_time() - start)"
+    )
+    seconds = [float(*in_a_new_process(code)) for _ in range(9)]
+    assert sorted(seconds)[4] <= 0.15, seconds  # 0.08 s on two CPU cores

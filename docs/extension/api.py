@@ -79,7 +79,8 @@ def _signature(_app, what, _name, value, _options, given, _result):
 
 def _docstring(_app, what, _name, value, _options, lines) -> None:
     lines[:] = restructured("\n".join(lines)).split("\n")
-    if what == "class" and (hasattr(value, "_fields") or is_dataclass(value)):
+    record = hasattr(value, "_fields") or is_dataclass(value)
+    if what == "class" and record and "Attributes:" not in lines:
         for field in record_fields(value):
             lines += ["", f"``{field.declaration}``", f"   {field.comment}"]
 

@@ -216,17 +216,17 @@ def gather(
 
 
 class Rows(NamedTuple):
-    """The arrays that batches of every kind hold; N = B * Q."""
+    """The arrays that batches of every kind hold; B = M * Q."""
 
     prompt: Prompt
-    valid: Bool[np.ndarray, "N"]
-    sample_id: Int[np.ndarray, "N"]
-    answer: Int[np.ndarray, "N T"]
-    answer_mask: Bool[np.ndarray, "N T"]
+    valid: Bool[np.ndarray, "B"]
+    sample_id: Int[np.ndarray, "B"]
+    answer: Int[np.ndarray, "B T"]
+    answer_mask: Bool[np.ndarray, "B T"]
 
 
 def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
-    """B pictures of Q questions each as arrays.
+    """M pictures of Q questions each as arrays.
 
     Args:
         draws: At least one, all with equally many questions.

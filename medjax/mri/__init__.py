@@ -1,5 +1,7 @@
 """MR physics and inverse problems, on arrays: what other code may call, by name."""
 
+from jax.export import register_namedtuple_serialization
+
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.cg import CgInfo, conjugate_gradient
 from medjax.mri.checks import check_acquisition, sampled_points
@@ -8,6 +10,7 @@ from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fourier import fft2c, ifft2c
 from medjax.mri.masks import calibration_size, undersampling_mask
+from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
 from medjax.mri.noise import (
     combined_variance,
@@ -44,8 +47,6 @@ from medjax.mri.sense import (
     sense_normal,
 )
 from medjax.mri.signals import (
-    SignalModel,
-    check_times,
     signal,
     signal_model,
     signal_saturation_recovery,
@@ -62,6 +63,7 @@ from medjax.mri.subspace import (
     subspace_kernel,
     subspace_normal,
 )
+from medjax.mri.times import check_times
 from medjax.mri.unroll import unrolled_reconstruction
 from medjax.mri.wavelet import (
     daubechies_filter,
@@ -135,3 +137,9 @@ __all__ = [
     "whitening_matrix",
     "zero_filled",
 ]
+
+# So that programs with it as a result can be written and read.
+for _record in (CgInfo, FitResult):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.mri.{_record.__name__}"
+    )

@@ -1,6 +1,7 @@
 """Conjugate gradients for many problems at once, each with its own scalars."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers, check_ranges, check_static
+from medjax.mri.normal import carry_for
+from medjax.mri.partition import distinct_axes
 
 
 class CgInfo(NamedTuple):
-    """What became of each problem; P are the axes that number the problems."""
+    """What became of each problem; *P are the axes that number the problems."""
 
     residual: Float[Array, "*P"]  # |b - A x| / |b| by the recurrence; 0 where b = 0
     iterations: Int[Array, "*P"]  # steps that changed x
@@ -31,42 +34,60 @@ def conjugate_gradient(
 
     A fixed number of steps, so that a batch that is sharded needs no communication; a
     problem that has converged no longer changes, and one step more than it needs never
-    divides by 0. Inner products are float32 at least. A NaN in `rhs` makes its own
-    problem NaN and no other. That A is Hermitian is not checked: the result would be
-    wrong in silence.
+    divides by 0. Inner products are float32 at least. A NaN in `rhs` or `x0` makes its
+    own problem NaN and no other. That A is Hermitian is not checked: the result would
+    be wrong in silence. Where A is singular b has to lie in its range: then the result
+    is a solution, otherwise it means nothing.
 
     Differentiable in `rhs` and in what `normal_fn` closes over, in both modes: the
     derivative is that of the exact solution, dx = A^-1 (db - dA x), by as many steps
     again, whatever the number of steps was (as MoDL: Aggarwal et al., IEEE TMI 2019).
-    Memory does not grow with `iterations`. Of `x0` the exact solution does not depend.
+    Memory does not grow with `iterations`. The derivative by `x0` is 0, as the exact
+    solution does not depend on it.
 
     Args:
         normal_fn: x -> A x, of the shape and dtype of x. Linear, and no problem of the
             batch may depend on another.
-        rhs: The right-hand sides b, real or complex. Without an `x0` a problem whose b
-            is 0 takes no step and is 0.
-        iterations: The largest number of steps, a Python int; 0 returns the start.
+        rhs: The right-hand sides b, real or complex, in any unit. Without an `x0` a
+            problem whose b is 0 takes no step and is 0.
+        iterations: The largest number of steps, at least 0; 0 returns the start.
+            Static.
         tolerance: A problem stops at |b - A x| <= tolerance |b - A x0|. It is relative,
-            so without a unit; 0 stops at the rounding error of the inner products, and
-            1 or more at once.
+            so without a unit, and at least 0, where the rounding error of the inner
+            products stops it; 1 or more stops at once. Static.
         x0: Where to start, of the shape and dtype of `rhs`; None = 0.
-        axes: The axes of `rhs` that belong to one problem, by default the last three;
-            the other ones number the problems (P). () makes every number a problem.
+        axes: The axes of `rhs` that belong to one problem, by default the last three,
+            counted from either end; the other ones number the problems. () makes every
+            number a problem. Static.
 
     Returns:
-        The solution, of the shape and dtype of `rhs`, and for every problem how far it
-        came. Too few steps give the best x so far, not an error: see `residual`.
+        The solution, of the shape and dtype of `rhs`, and `CgInfo`: for every problem
+        how far it came, of the shape of the other axes. Too few steps give the best x
+        so far, not an error: see `residual`.
 
     Raises:
-        ValueError: an `x0` of another shape than `rhs`, integers.
+        ValueError: an `x0` of another shape or dtype than `rhs`, integers, axes that
+            `rhs` does not have or that are named twice, iterations or a tolerance below
+            0.
 
     Source: Hestenes and Stiefel (1952).
     """
+    rhs = jnp.asarray(rhs)
+    x0 = None if x0 is None else jnp.asarray(x0)
     check_arrays(
         "conjugate_gradient",
         rhs=(rhs, "*N", (float, complex)),
-        x0=(x0, "*N", (float, complex)),
+        x0=(x0, "*N", rhs.dtype),
     )
+    check_integers("conjugate_gradient", iterations=(iterations, 0, None))
+    check_static("conjugate_gradient", tolerance=tolerance)
+    check_ranges("conjugate_gradient", tolerance=(tolerance, 0, math.inf))
+    if not distinct_axes(axes, rhs.ndim):
+        raise ValueError(
+            f"conjugate_gradient: axes: expected different ones of the {rhs.ndim} axes "
+            f"of rhs {rhs.shape}; found {axes}"
+        )
+    rhs = carry_for(normal_fn, rhs)
     start = jnp.zeros_like(rhs) if x0 is None else jax.lax.stop_gradient(x0)
     # The correction to x0 is solved for: tangents have to be linear in the residual.
     residual = rhs if x0 is None else rhs - normal_fn(start)

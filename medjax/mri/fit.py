@@ -2,26 +2,25 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.checks import check_arrays
+from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
+from medjax.mri.model import SignalModel, check_functions
+from medjax.mri.newton import implicit_root, newton_move
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
-from medjax.mri.signals import SignalModel, Times, check_times
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
+from medjax.mri.times import Times
 from medjax.mri.varpro import (
     Solution,
     Weighted,
     add,
     dot,
     invert,
-    newton_move,
     parameters_and_errors,
     solve,
     square_root,
@@ -61,79 +60,80 @@ def fit_map(
 
     The amplitudes are eliminated in closed form (see `varpro`), log R is found on a
     grid and by Newton's method: the global minimum within the bounds. Sigma is the
-    delta method on (J^T W J)^-1. Compiled, once for a shape and options. Differentiable
-    by images, times and weights through the implicit function theorem: a last Newton
-    step carries the derivative, the search none. Computed in float32 at least.
+    delta method on (J^T W J)^-1. Compiled, once for a shape and options.
+
+    Differentiable to any order by images, times and weights, forward and in reverse:
+    the rate is an implicit function of them, whatever search has found it. At a bound
+    the derivative of the rate is 0. An entry that is NaN has the derivative 0, and so
+    has one by a sample that is not read or by its weight of 0; no voxel spoils the
+    derivative of another.
 
     Args:
-        images: Contrasts first, then any axes of voxels, in any unit: real and signed,
-            complex (complex amplitudes, one real rate), or magnitudes. A voxel with a
-            sample that is not finite becomes INVALID, one of zeros NO_SIGNAL; no voxel
-            changes another.
+        images: Contrasts first, then any axes of voxels (or none), float or complex, in
+            any unit: real and signed, complex (complex amplitudes, one real rate), or
+            magnitudes. A voxel with a sample that is not finite becomes INVALID, one of
+            zeros NO_SIGNAL; no voxel changes another. Integers are refused: convert
+            them.
         times: Echo or inversion times in seconds, flip angles in radians, at least 0
-            and in any order; the same for all voxels, or one list for each. As many
-            different ones as the model has parameters, at least.
-        model: As `signal_model("t2")` or `signal_model("t1_ir3")` gives it.
+            and in any order; the same [E] for all voxels, or one list for each. As many
+            different ones as the model has parameters, at least. `check_times` refuses
+            others by name. Of traced times the values are not known then: a voxel with
+            one that is negative, not finite or above `model.longest` becomes INVALID,
+            and too few different ones make it UNDETERMINED.
+        model: As `signal_model("t2")` gives it, or a `SignalModel` of your own; static.
         weights: How much each sample counts, at least 0 and finite (or the voxel is
-            INVALID), the same for all voxels or for each. A sample of weight 0 is not
-            read: it may be NaN. None = equal.
+            INVALID), the same [E] for all voxels or for each. A sample of weight 0 is
+            not read: it may be NaN. Integers and bool will do. None = equal.
         noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
             (P parameters), so that weights are relative. "known" takes weights as
             inverse variances in 1 / unit^2 of the image (of the real and of the
             imaginary part), and sigma is absolute.
         magnitude: The images are absolute values; a negative one makes a voxel INVALID.
             For inversion recovery every null index is tried. The Rician floor is not
-            modelled; t2_offset absorbs some.
-        bounds: Shortest and longest time constant in seconds, above 0. A voxel that
-            leaves them gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
-        skip: Indices of contrasts to leave out, 0 to E - 1; (0,) for the first of a
-            spin-echo train.
+            modelled; t2_offset absorbs some. Static.
+        bounds: Shortest and longest time constant in seconds, 0 < low < high, finite,
+            low below the upper bound of the model: two Python numbers, static for the
+            caller though other ones are no new compilation. A voxel that leaves them
+            gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
+        skip: A tuple of the contrasts to leave out, 0 to E - 1; (0,) for the first of a
+            spin-echo train. Static.
         start: "grid" (global), or "log-linear" (cheaper, for t2 and t2star only, and
             not global where noise is large).
         points: Rates on the grid, at least 8, evenly spaced in log R between the
-            bounds.
+            bounds. Static.
         iterations: Newton steps, at least 0. 4 reach rounding error from the grid;
-            the status says where they did not (NOT_CONVERGED).
+            the status says where they did not (NOT_CONVERGED). Static.
 
     Returns:
         Maps of the voxels' shape: parameters and sigma in their units (seconds, that of
-        the image, or none), and what became of each voxel.
+        the image, or none), and what became of each voxel. In the dtype to which JAX
+        promotes images and weights, float32 at least; times are converted to it.
+        Amplitudes of complex images are complex, all else is real.
 
     Raises:
-        ValueError: times in another unit, negative or too few; shapes, dtypes or
-            options that do not fit.
+        ValueError: times in another unit, negative or too few; a name in place of a
+            model, or one whose fields do not fit each other; shapes, dtypes or options
+            that do not fit, or static ones that are traced.
 
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
-    images, times, weights = _check(images, times, weights, model, skip)
-    low, high = bounds or model.bounds
-    if not 0 < low < high or low >= model.bounds[1]:
-        raise ValueError(
-            f"bounds of {model.time_constant}: expected 0 < low < high in seconds, "
-            f"found ({low}, {high})"
-        )
-    if magnitude and jnp.iscomplexobj(images):
-        raise ValueError(
-            "magnitude=True, but the images are complex: pass their jnp.abs"
-        )
-    if noise not in ("estimated", "known"):
-        raise ValueError(f"noise {noise!r}: expected 'estimated' or 'known'")
-    if noise == "known" and weights is None:
-        raise ValueError(
-            "noise 'known' needs weights: inverse variances of the samples"
-        )
-    if start not in ("grid", "log-linear"):
-        raise ValueError(f"start {start!r}: expected 'grid' or 'log-linear'")
-    if start == "log-linear" and not model.exponential:
-        raise ValueError(f"start 'log-linear': log S of {model.name} is no line")
-    if points < 8 or iterations < 0:
-        raise ValueError("expected at least 8 points and no negative iterations")
+    images, times, weights = fit_arrays(images, times, weights, model, skip)
+    check_options(
+        images,
+        weights,
+        model,
+        noise=noise,
+        magnitude=magnitude,
+        start=start,
+        points=points,
+        iterations=iterations,
+    )
     return _fit(
         images,
         times,
         weights,
-        (low, high),
+        fit_bounds(bounds, model),
         model=model,
         known=noise == "known",
         magnitude=magnitude,
@@ -141,41 +141,6 @@ def fit_map(
         points=points,
         iterations=iterations,
     )
-
-
-def _check(
-    images: Array,
-    times: Times,
-    weights: Array | None,
-    model: SignalModel,
-    skip: Sequence[int],
-) -> tuple[Array, Array, Array | None]:
-    """Arrays of one real dtype, float32 at least, without what is skipped."""
-    images = jnp.asarray(images)
-    given: Any = times if isinstance(times, Tracer) else np.asarray(times, float)
-    weights = None if weights is None else jnp.asarray(weights)
-    if images.shape[-1:] == given.shape[:1] != images.shape[:1]:
-        raise ValueError(
-            f"fit_map: images: expected {len(given)} contrasts, as many as times, on "
-            f"the first axis; found shape {images.shape}: contrasts are last, use "
-            "jnp.moveaxis(images, -1, 0)"
-        )
-    check_arrays(
-        "fit_map",
-        images=(images, "E *N", (float, complex)),
-        times=(given, "E" if given.ndim < 2 else "E *N", None),
-        weights=(weights, "E" if np.ndim(weights) < 2 else "E *N", None),
-    )
-    if any(not 0 <= e < len(images) for e in skip):
-        raise ValueError(f"skip: expected 0 to {len(images) - 1}, found {tuple(skip)}")
-    dtype = images.real.dtype if jnp.finfo(images.dtype).bits >= 32 else jnp.float32
-    weights = None if weights is None else weights.astype(dtype)
-    if skip:
-        keep = np.array([e for e in range(len(images)) if e not in skip], np.int32)
-        images, given = images[keep], given[keep]
-        weights = None if weights is None else weights[keep]
-    check_times(given, model=model)
-    return images, jnp.asarray(given).astype(dtype), weights
 
 
 @functools.partial(
@@ -195,6 +160,7 @@ def _fit(
     points: int,
     iterations: int,
 ) -> FitResult:
+    check_functions("fit_map", model)
     low, high = (jnp.asarray(b).astype(times.dtype) for b in bounds)
     limits = (-jnp.log(high), -jnp.log(low))
     samples = prepare_samples(
@@ -215,15 +181,17 @@ def _fit(
         else:
             u = log_linear_rate(fixed, limits)
         u = refine_rate(model, fixed, u, limits, radius=radius, iterations=iterations)
-    # The step that carries the derivative: -g / g', with u and g' constant, is the
-    # implicit function theorem at a root of g, whatever search has found u.
-    move = newton_move(model, u, data)
+    move = newton_move(model, u, jax.lax.stop_gradient(data))
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)
     # Newton squares the error: what is left after such a step is eps^0.8.
     done = jnp.abs(move) < jnp.finfo(u.dtype).eps ** 0.4
-    u = jnp.clip(u + move, *limits)
+    # The derivative of the fit is that of a root of the gradient; a bound has none.
+    u = u + move
+    inside = (u > limits[0]) & (u < limits[1])
+    u = jnp.where(inside, implicit_root(model, u, data), jnp.clip(u, *limits))
+    u = jax.lax.optimization_barrier(u)  # XLA would make it again for every map
     solution = solve(model, u, data)
     if magnitude and model.crosses_zero:
         # The sign of the whole curve is lost too: it is the one that rises.

@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Inexact
 
+from medjax.checks import check_arrays
 from medjax.mri.partition import batch_fft
 
 _ROWS_COLS = (-2, -1)
@@ -19,7 +20,15 @@ def fft2c(images: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
     Args:
         images: Real or complex, in any unit, which the result keeps; any leading axes,
             sides of any length, odd ones too. NaN spreads over its own image only.
+
+    Returns:
+        k-space, complex, of the images' precision, single at least; empty where they
+        are.
+
+    Raises:
+        ValueError: fewer than two axes, or integers.
     """
+    check_arrays("fft2c", images=(images, "*N H W", (float, complex)))
     return _centred(images, inverse=False) / _root_of_size(images)
 
 
@@ -27,9 +36,16 @@ def ifft2c(kspace: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
     """The inverse and the adjoint of `fft2c`.
 
     Args:
-        kspace: Its origin at [H // 2, W // 2], 0 where not sampled; otherwise as the
-            images of `fft2c`.
+        kspace: Real or complex, in any unit, which the images get; its origin at
+            [H // 2, W // 2], 0 where not sampled. NaN spreads over its own image only.
+
+    Returns:
+        Images, complex, of k-space's precision, single at least; empty where it is.
+
+    Raises:
+        ValueError: fewer than two axes, or integers.
     """
+    check_arrays("ifft2c", kspace=(kspace, "*N H W", (float, complex)))
     return _centred(kspace, inverse=True) * _root_of_size(kspace)
 
 
@@ -39,4 +55,4 @@ def _centred(x: Inexact[Array, "*N H W"], *, inverse: bool) -> Complex[Array, "*
 
 
 def _root_of_size(x: Inexact[Array, "*N H W"]) -> float:
-    return math.sqrt(x.shape[-2] * x.shape[-1])
+    return math.sqrt(max(x.shape[-2] * x.shape[-1], 1))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.mri.start import Bounds, refine_rate, search_rate
 from medjax.mri.varpro import Weighted, explained
 

@@ -1,10 +1,14 @@
 """Proximal maps: the sparsity and low rank that a reconstruction may ask for."""
 
+import math
+import numbers
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import NUMBERS, Kind, check_arrays, check_integers, check_ranges
+from medjax.mri.shrinkage import shrinkage
 from medjax.mri.wavelet import (
     detail_mask,
     inverse_wavelet_transform,
@@ -22,12 +26,29 @@ def soft_threshold(
     Args:
         x: Real or complex, in any unit, element by element; of a complex number the
             modulus shrinks and the phase stays. NaN stays NaN, infinity itself.
-        threshold: In the unit of x, at least 0 (which returns x): a scalar, or an array
-            of as many axes as x, each of its length or of length 1.
+        threshold: In the unit of x and read in its precision, at least 0 (a threshold
+            of 0 returns x): a scalar, or an array of as many axes as x, each of its
+            length or of length 1. An array's values are not checked.
+
+    Returns:
+        Of the shape and dtype of x. The derivative is that of the formula; where x is 0
+        and where |x| equals the threshold, it is that of the smaller |x|.
+
+    Raises:
+        ValueError: integers, a threshold of other axes or a plain negative one.
     """
+    threshold = _threshold(
+        "soft_threshold",
+        threshold,
+        "*#N" if jnp.ndim(threshold) else "",
+        x=(x, "*N", (float, complex)),
+    )
     magnitude = jnp.abs(x)
+    threshold = threshold.astype(magnitude.dtype)
     above = magnitude > threshold
-    kept = jnp.where(above, 1 - threshold / jnp.where(above, magnitude, 1), 0)
+    # Below a threshold of 0 there is x = 0 alone: the factor is that of x returned.
+    below = (threshold == 0).astype(magnitude.dtype)
+    kept = jnp.where(above, 1 - threshold / jnp.where(above, magnitude, 1), below)
     return x * kept.astype(x.dtype)
 
 
@@ -37,27 +58,36 @@ def wavelet_prox(
     *,
     levels: int,
     order: int = 4,
-    shift: tuple[Array, Array] | None = None,
+    shift: tuple[Array | int, Array | int] | None = None,
 ) -> Inexact[Array, "*N H W"]:
     """argmin_u |u - x|^2 / 2 + threshold |D u|_1, D the details of db`order` wavelets.
 
-    The coarse image is not penalised. Where H or W is no multiple of 2^levels, images
-    are padded with zeros, and the result is cropped: T is then a tight frame instead of
-    a basis, and the map is firmly non-expansive still, but the proximal map of a
-    slightly different penalty.
+    The coarse image is not penalised. Wavelets are periodic: they go on at the opposite
+    edge. Where H or W is no multiple of 2^levels, images are padded with zeros, and the
+    result is cropped. The map is then the proximal map of a slightly different penalty;
+    it still brings no two images further apart.
 
     Args:
         images: Real or complex, in any unit; NaN spreads over all of its own image.
-        threshold: A scalar of at least 0 in the unit of the images; 0 returns them, but
-            for rounding.
+        threshold: A scalar of at least 0 in the unit of the images, read in their
+            precision; 0 returns them, but for rounding.
         levels: How often the coarse image is split, at least 0 (nothing is penalised).
-        order: Vanishing moments of the Daubechies wavelet; 1 is Haar, 4 the usual db4.
-        shift: Rows and columns to move the wavelets' grid by, in pixels, of any sign;
-            multiples of 2^levels change nothing but at padded edges. None = no shift.
+            Static.
+        order: Vanishing moments of the Daubechies wavelet, 1 to 38; 1 is Haar, 4 the
+            usual db4. Static.
+        shift: Rows and columns to move the wavelets' grid by, in whole pixels, of any
+            sign; multiples of 2^levels change nothing but at padded edges. None = no
+            shift.
+
+    Returns:
+        Of the shape and dtype of the images.
 
     Raises:
-        ValueError: a negative number of levels.
+        ValueError: fewer than two axes, integers, or options outside their range.
     """
+    threshold = _threshold(
+        "wavelet_prox", threshold, "", images=(images, "*N H W", (float, complex))
+    )
     rows, cols = images.shape[-2:]
     padded = pad_to_multiple(images, 2**levels)
     coefficients = wavelet_transform(_roll(padded, shift), levels=levels, order=order)
@@ -74,7 +104,7 @@ def low_rank_prox(
     threshold: float | Array,
     *,
     block: int,
-    shift: tuple[Array, Array] | None = None,
+    shift: tuple[Array | int, Array | int] | None = None,
 ) -> Inexact[Array, "*N E H W"]:
     """argmin_u |u - x|^2 / 2 + threshold sum_b |u_b|_*, over blocks of the image.
 
@@ -89,39 +119,49 @@ def low_rank_prox(
     Args:
         images: Real or complex, in any unit; NaN spreads over all contrasts of its own
             block.
-        threshold: A scalar of at least 0 in the unit of the images; a singular value is
-            up to `block` sqrt(E) times a pixel.
-        block: Side of the blocks in pixels, at least 1; blocks are cut at the image's
-            edge.
-        shift: Rows and columns to move the blocks' grid by, in pixels, of any sign.
-            None = no shift.
+        threshold: A scalar of at least 0 in the unit of the images, read in their
+            precision; a singular value is up to `block` sqrt(E) times a pixel.
+        block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of
+            it, the last block is cut at the image's edge; from max(H, W) on the image
+            is one block. Static.
+        shift: Rows and columns to move the blocks' grid by, in whole pixels, of any
+            sign. None = no shift.
+
+    Returns:
+        Of the shape and dtype of the images. First derivatives are right where singular
+        values are equal or 0 too (at s = threshold, where there is none, that of a
+        smaller s); second derivatives are NaN where two singular values of a block are
+        equal.
 
     Raises:
-        ValueError: fewer than three axes, or a dtype that is neither real nor complex.
+        ValueError: fewer than three axes, integers, or options outside their range.
     """
-    check_arrays("low_rank_prox", images=(images, "*N E H W", (float, complex)))
+    threshold = _threshold(
+        "low_rank_prox", threshold, "", images=(images, "*N E H W", (float, complex))
+    )
+    check_integers("low_rank_prox", block=(block, 1, None))
+    if 0 in images.shape:
+        return jnp.asarray(images)
     *batch, contrasts, _, _ = images.shape
     rows, cols = images.shape[-2:]
     padded = _roll(pad_to_multiple(images, block), shift)
     h, w = (n // block for n in padded.shape[-2:])
-    blocks = padded.reshape(*batch, contrasts, h, block, w, block)
+    # One axis at a time, which keeps the sharding of the others on an explicit mesh.
+    lines = padded.reshape(*batch, contrasts, h, block, w * block)
+    blocks = lines.reshape(*batch, contrasts, h, block, w, block)
     gram = jnp.einsum(
         "...eaibj,...faibj->...abef", jnp.conj(blocks), blocks, precision="highest"
     )
-    power, vectors = jnp.linalg.eigh(gram)
-    singular = jnp.sqrt(jnp.maximum(power, 0))
-    above = singular > threshold
-    kept = jnp.where(above, 1 - threshold / jnp.where(above, singular, 1), 0)
-    kept = kept[..., None, :].astype(vectors.dtype)
-    shrink = (vectors * kept) @ jnp.conj(jnp.swapaxes(vectors, -1, -2))
+    shrink = shrinkage(gram, threshold.astype(jnp.real(gram).dtype))
     blocks = jnp.einsum(
         "...eaibj,...abef->...faibj", blocks, shrink, precision="highest"
     )
-    result = _roll(blocks.reshape(padded.shape), shift, back=True)
+    result = blocks.reshape(lines.shape).reshape(padded.shape)
+    result = _roll(result, shift, back=True)
     return result[..., :rows, :cols]
 
 
-def random_shift(key: Key, size: int) -> tuple[Array, Array]:
+def random_shift(key: Key, size: int) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Rows and columns, uniform in 0 .. size - 1, for the `shift` of a proximal map.
 
     A new shift in every iteration averages over the positions of a grid, whose edges
@@ -130,14 +170,34 @@ def random_shift(key: Key, size: int) -> tuple[Array, Array]:
     Args:
         key: Consumed: do not use it again.
         size: Period of the grid in pixels, at least 1 (no shift): 2^levels for
-            wavelets, `block` for blocks.
+            wavelets, `block` for blocks. Static.
+
+    Returns:
+        Two scalars in int32, whether JAX has 64 bits or not.
+
+    Raises:
+        ValueError: a size below 1.
     """
-    rows, cols = jax.random.randint(key, (2,), 0, size)
+    check_integers("random_shift", size=(size, 1, None))
+    rows, cols = jax.random.randint(key, (2,), 0, size, jnp.int32)
     return rows, cols
 
 
+def _threshold(
+    function: str,
+    threshold: float | Array,
+    axes: str,
+    **arrays: tuple[Array, str, Kind | tuple[Kind, ...]],
+) -> Float[Array, "..."]:
+    """As an array, after the checks of it and of `arrays`, which set its axes."""
+    check_arrays(function, **arrays, threshold=(threshold, axes, NUMBERS))
+    if isinstance(threshold, numbers.Real):
+        check_ranges(function, threshold=(threshold, 0, math.inf))
+    return jnp.asarray(threshold)
+
+
 def _roll(
-    images: Array, shift: tuple[Array, Array] | None, *, back: bool = False
+    images: Array, shift: tuple[Array | int, Array | int] | None, *, back: bool = False
 ) -> Array:
     if shift is None:
         return images

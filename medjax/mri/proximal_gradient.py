@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from medjax.checks import check_arrays, check_integers
+from medjax.mri.normal import carry_for
 from medjax.types import Key
 
 
@@ -31,14 +33,23 @@ def fista(
         prox_fn: (x, key) -> prox_g(x), of the same shape and dtype. It may draw a new
             grid from its key in every iteration, so that on average no position is
             preferred.
-        start: x_0, in the unit of the result; a NaN in it spreads as far as the two
-            functions carry it.
+        start: x_0, real or complex, in the unit of the result; a NaN in it spreads as
+            far as the two functions carry it.
         key: Iteration k gets fold_in(key, k); do not use the key again.
-        iterations: How many, a Python int; there is no other stop, and 0 returns
-            `start`.
+        iterations: How many, at least 0; there is no other stop, and 0 returns `start`.
+            Static.
+
+    Returns:
+        The last x_k, of the shape and dtype of `start`.
+
+    Raises:
+        ValueError: integers, or a number of iterations that is none.
 
     Source: Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009), eq. 4.1 to 4.3.
     """
+    check_arrays("fista", start=(start, "*N", (float, complex)))
+    check_integers("fista", iterations=(iterations, 0, None))
+    start = carry_for(lambda x: prox_fn(x - gradient_fn(x), key), jnp.asarray(start))
 
     def step(k, carry):
         x, y, t = carry

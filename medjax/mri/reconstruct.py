@@ -17,22 +17,25 @@ phase      real ones times exp(i `phase`), a smooth phase that is known
 "real" and "phase" return the real factor, signed, which is what a fit needs; the images
 of "phase" are it times exp(i phase). Penalties are in units of the images: scale
 k-space so that images are about 1, or the weights with it. After the adjoint only the
-normal operator A^H A is needed, never k-space again.
+normal operator A^H A is needed, never k-space again. Results have the dtype to which
+k-space and `sens` are promoted (or real ones of that precision), in which everything
+else is read. Axes of length 0 give empty images, no coils images of 0.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays
+from medjax.checks import NUMBERS, check_arrays, check_integers, check_ranges
 from medjax.mri.cg import conjugate_gradient
+from medjax.mri.normal import NormalEquations, normal_equations
 from medjax.mri.proximal import low_rank_prox, random_shift, wavelet_prox
 from medjax.mri.proximal_gradient import fista
-from medjax.mri.sense import sense_adjoint, sense_normal
-from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
+from medjax.mri.sense import check_operands
+from medjax.mri.subspace import expand
 from medjax.types import Key
 
 CONSTRAINTS = ("complex", "real", "phase")
@@ -49,16 +52,24 @@ def zero_filled(
     """x = A^H y: what was not sampled is 0. No problem is solved.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is 1.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
-        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
-            a contrast without samples gives 0.
-        constraint: "complex", "real" or "phase", which return complex images, their
-            real part, or the real part along `phase`.
-        phase: In rad, for "phase" alone: one for all contrasts or one for each.
+        kspace: Centred, in any unit, which the images get; read where the mask is not
+            0. A number that is not finite spoils its own contrast and slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
+            sum is not refused: it scales the images.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples gives 0.
+        constraint: "complex" returns any images; "real" their real part;
+            "phase" the real part
+            of images times exp(-i `phase`). Static.
+        phase: In rad, needed by "phase" and refused with any other constraint: one for
+            all contrasts or one for each.
+
+    Returns:
+        Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round.
     """
     return _problem("zero_filled", kspace, sens, mask, None, constraint, phase).adjoint
 
@@ -79,27 +90,34 @@ def cg_sense(
     By conjugate gradients from 0.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is 1. A
-            number that is not finite spoils its own contrast and slice only.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
-        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
-            a contrast without samples gives 0.
-        damping: At least 0 and without a unit, as A^H A is at most 1: 1e-3 or so, more
-            where there is more noise. 0 leaves it to `iterations` to stop before noise
-            is amplified. A scalar.
-        iterations: The largest number of steps, a Python int; 0 returns 0.
-        tolerance: A contrast stops where |gradient| is below this share of |A^H y|; 0
-            stops at rounding error.
-        constraint: "complex", "real" or "phase": what images may be, see the module.
-        phase: In rad, for "phase" alone: one for all contrasts or one for each.
+        kspace: Centred, in any unit, which the images get; read where the mask is not
+            0. A number that is not finite spoils its own contrast and slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
+            sum is not refused: the problem is solved as it stands.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples gives 0.
+        damping: A real scalar of at least 0 and without a unit, as A^H A is at most 1:
+            1e-3 or so, more where there is more noise. 0 leaves it to `iterations` to
+            stop before noise is amplified.
+        iterations: The largest number of steps, at least 0; 0 returns 0. Static.
+        tolerance: A contrast stops where |gradient| is below this share of |A^H y|, at
+            least 0; 0 stops at rounding error. Static.
+        constraint: "complex" returns any images; "real" the real images that fit best;
+            "phase" the real factor, signed, of images r exp(i `phase`). Static.
+        phase: In rad, needed by "phase" and refused with any other constraint: one for
+            all contrasts or one for each.
+
+    Returns:
+        Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round, options outside their range.
 
     Source: Pruessmann et al., MRM 46 (2001).
     """
     problem = _problem("cg_sense", kspace, sens, mask, None, constraint, phase)
-    return _damped(problem, damping, iterations, tolerance, (-2, -1))
+    return _damped("cg_sense", problem, damping, iterations, tolerance, (-2, -1))
 
 
 def subspace_sense(
@@ -119,26 +137,34 @@ def subspace_sense(
     By conjugate gradients from 0, over all contrasts together.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is 1. A
-            number that is not finite spoils its own slice only.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0.
-        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns;
-            a contrast without samples is filled in from the others.
+        kspace: Centred, in any unit, which the images get; read where the mask is not
+            0. A number that is not finite spoils its own slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
+            sum is not refused: the problem is solved as it stands.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples is filled in from the
+            others.
         basis: Orthonormal columns, as `exponential_basis` or `inversion_recovery_basis`
             makes them for the same contrasts; that they are is not checked.
-        damping: At least 0 and without a unit, as A^H A is at most 1. A scalar.
-        iterations: The largest number of steps, a Python int; 0 returns 0.
-        tolerance: A slice stops where |gradient| is below this share of the first; 0
-            stops at rounding error.
-        constraint: "complex", "real" or "phase": what coefficients may be, see the
-            module.
-        phase: In rad, for "phase" alone, one for all contrasts.
+        damping: A real scalar of at least 0 and without a unit, as A^H A is at most 1.
+        iterations: The largest number of steps, at least 0; 0 returns 0. Static.
+        tolerance: A slice stops where |gradient| is below this share of the first, at
+            least 0; 0 stops at rounding error. Static.
+        constraint: "complex" returns any a; "real" the real a that fit best;
+            "phase" the real factor, signed, of a = r exp(i `phase`). Static.
+        phase: In rad, needed by "phase" and refused with any other constraint: one for
+            all coefficients.
+
+    Returns:
+        Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round, options outside their range.
     """
-    problem = _problem("subspace_sense", kspace, sens, mask, basis, constraint, phase)
-    solution = _damped(problem, damping, iterations, tolerance, (-3, -2, -1))
+    name = "subspace_sense"
+    problem = _problem(name, kspace, sens, mask, basis, constraint, phase)
+    solution = _damped(name, problem, damping, iterations, tolerance, (-3, -2, -1))
     return expand(solution, basis)
 
 
@@ -162,37 +188,49 @@ def wavelet_sense(
     the whole batch.
 
     Args:
-        kspace: Centred, scaled so that images are about 1 (or `threshold` with it);
-            read where the mask is 1. A number that is not finite spoils its own
-            contrast and slice only, with a `basis` its slice.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
-        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns.
+        kspace: Centred, read where the mask is not 0. `threshold` is relative to it:
+            scale k-space so that images are about 1, or the threshold as the images. A
+            number that is not finite spoils its own contrast and slice only, with a
+            `basis` its slice.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object. A sum above 1 is not refused,
+            and the iteration may then diverge.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples gives 0 without a `basis`,
+            with one it is filled in from the others.
         key: Draws the grids; do not use it again.
-        threshold: A scalar of at least 0 in the unit of the images: details below it
-            count as noise. 0 is least squares without a penalty.
-        iterations: How many, a Python int; there is no other stop, and 0 returns the
-            zero-filled images.
-        basis: Orthonormal columns of a temporal subspace: then x = basis a, and the
-            penalty is that of a. None = every contrast for itself.
-        levels: How often the wavelets split the image, at least 0 (no penalty).
-        order: Vanishing moments of the wavelets; 1 is Haar, 4 the usual db4.
-        constraint: "complex", "real" or "phase": what x or a may be, see the module.
-        phase: In rad, for "phase" alone: one for all contrasts or, without a `basis`,
-            one for each.
+        threshold: A real scalar of at least 0 in the unit of the images: details below
+            it count as noise. 0 is least squares without a penalty.
+        iterations: How many, at least 0; there is no other stop, and 0 returns the
+            zero-filled images. Static.
+        basis: Orthonormal columns of a temporal subspace, which is not checked: then x
+            = basis a, and the penalty is that of a. None = every contrast for itself.
+        levels: How often the wavelets split the image, at least 0 (no penalty). Static.
+        order: Vanishing moments of the wavelets, 1 to 38; 1 is Haar, 4 the usual db4.
+            Static.
+        constraint: "complex" returns any images; "real" the real images that fit best;
+            "phase" the real factor, signed, of images r exp(i `phase`); with a `basis`
+            it holds for the coefficients a. Static.
+        phase: In rad, needed by "phase" and refused with any other constraint: one for
+            all contrasts or, without a `basis`, one for each.
+
+    Returns:
+        Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown constraint, a negative
-            number of levels.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round, options outside their range.
 
     Source: Lustig et al., MRM 58 (2007).
     """
+    name = "wavelet_sense"
+    check_integers(name, levels=(levels, 0, None))
 
     def prox(x, key):
         shift = random_shift(key, 2**levels)
         return wavelet_prox(x, threshold, levels=levels, order=order, shift=shift)
 
-    problem = _problem("wavelet_sense", kspace, sens, mask, basis, constraint, phase)
-    solution = _regularised(problem, prox, key, iterations)
+    problem = _problem(name, kspace, sens, mask, basis, constraint, phase)
+    solution = _regularised(name, problem, prox, key, threshold, iterations)
     return solution if basis is None else expand(solution, basis)
 
 
@@ -215,40 +253,48 @@ def low_rank_sense(
     blocks' grid at random in every iteration, the same for the whole batch.
 
     Args:
-        kspace: Centred, scaled so that images are about 1 (or `threshold` with it);
-            read where the mask is 1. A number that is not finite spoils its own slice
-            only.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
-        mask: 1 where sampled, the same for every coil, [.., E, 1, W] for whole columns.
+        kspace: Centred, read where the mask is not 0. `threshold` is relative to it:
+            scale k-space so that images are about 1, or the threshold as the images. A
+            number that is not finite spoils its own slice only.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object. A sum above 1 is not refused,
+            and the iteration may then diverge.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples gives 0 without a `basis`,
+            with one it is filled in from the others.
         key: Draws the grids; do not use it again.
-        threshold: A scalar of at least 0 in the unit of the images: singular values of
-            a block below it count as noise, see `low_rank_prox`. 0 has no penalty.
-        iterations: How many, a Python int; there is no other stop, and 0 returns the
-            zero-filled images.
-        basis: Orthonormal columns of a temporal subspace: then x = basis a, and the
-            penalty is that of a. None = the contrasts themselves.
-        block: Side of the blocks in pixels, at least 1.
-        constraint: "complex", "real" or "phase": what x or a may be, see the module.
-        phase: In rad, for "phase" alone: one for all contrasts or, without a `basis`,
-            one for each.
+        threshold: A real scalar of at least 0 in the unit of the images: singular
+            values of a block below it count as noise, see `low_rank_prox`. 0 is least
+            squares without a penalty.
+        iterations: How many, at least 0; there is no other stop, and 0 returns the
+            zero-filled images. Static.
+        basis: Orthonormal columns of a temporal subspace, which is not checked: then x
+            = basis a, and the penalty is that of a. None = the contrasts themselves.
+        block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of
+            it, blocks are cut at the edge; from max(H, W) on the image is one. Static.
+        constraint: "complex" returns any images; "real" the real images that fit best;
+            "phase" the real factor, signed, of images r exp(i `phase`); with a `basis`
+            it holds for the coefficients a. Static.
+        phase: In rad, needed by "phase" and refused with any other constraint: one for
+            all contrasts or, without a `basis`, one for each.
+
+    Returns:
+        Images in the unit of k-space; complex, or real with the other constraints.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown constraint.
+        ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
+            without its constraint or the other way round, options outside their range.
 
     Source: Zhang, Pauly and Levesque, MRM 73 (2015).
     """
+    name = "low_rank_sense"
+    check_integers(name, block=(block, 1, None))
 
     def prox(x, key):
         return low_rank_prox(x, threshold, block=block, shift=random_shift(key, block))
 
-    problem = _problem("low_rank_sense", kspace, sens, mask, basis, constraint, phase)
-    solution = _regularised(problem, prox, key, iterations)
+    problem = _problem(name, kspace, sens, mask, basis, constraint, phase)
+    solution = _regularised(name, problem, prox, key, threshold, iterations)
     return solution if basis is None else expand(solution, basis)
-
-
-class _Problem(NamedTuple):
-    normal_fn: Callable[[Array], Array]  # A^H A on what the constraint leaves free
-    adjoint: Array  # A^H y
 
 
 def _problem(
@@ -259,55 +305,54 @@ def _problem(
     basis: Array | None,
     constraint: str,
     phase: Array | None,
-) -> _Problem:
-    check_arrays(
+) -> NormalEquations:
+    """The normal equations on what the constraint leaves free."""
+    check_operands(
         function,
+        sens,
+        mask,
         kspace=(kspace, "*B E C H W", complex),
-        sens=(sens, "*B C H W", complex),
-        mask=(mask, "*B E #H #W", (bool, int, float)),
         basis=(basis, "E K", float),
         phase=(phase, "*B #E H W" if basis is None else "*B 1 H W", float),
+        shared=False,
     )
     if constraint not in CONSTRAINTS:
         raise ValueError(
-            f"constraint {constraint!r}: expected one of {', '.join(CONSTRAINTS)}"
+            f"{function}: constraint: expected one of {', '.join(CONSTRAINTS)}; found "
+            f"{constraint!r}"
         )
     if (phase is not None) != (constraint == "phase"):
-        raise ValueError("a phase belongs to constraint='phase', and to no other")
-    adjoint = sense_adjoint(kspace, sens, mask)
-    if basis is None:
-
-        def normal(x):
-            return sense_normal(x, sens, mask)
-    else:
-        adjoint = project(adjoint, basis)
-        kernel = subspace_kernel(mask, basis)
-
-        def normal(x):
-            return subspace_normal(x, sens, kernel)
-
-    if constraint == "complex":
-        return _Problem(normal, adjoint)
-    if constraint == "real":
-        return _Problem(lambda x: jnp.real(normal(x)), jnp.real(adjoint))
-    turn = jnp.exp(jax.lax.complex(jnp.zeros_like(phase), phase)).astype(sens.dtype)
+        raise ValueError(
+            f"{function}: phase: expected with constraint='phase', and with no other; "
+            f"found {'none' if phase is None else 'one'} with {constraint!r}"
+        )
+    normal, adjoint = normal_equations(kspace, sens, mask, basis)
+    if phase is None:
+        if constraint == "complex":
+            return NormalEquations(normal, adjoint)
+        return NormalEquations(lambda x: jnp.real(normal(x)), jnp.real(adjoint))
+    phase = jnp.asarray(phase, jnp.real(adjoint).dtype)
+    turn = jnp.exp(jax.lax.complex(jnp.zeros_like(phase), phase))
     back = jnp.conj(turn)
-    return _Problem(
+    return NormalEquations(
         lambda x: jnp.real(back * normal(turn * x.astype(turn.dtype))),
         jnp.real(back * adjoint),
     )
 
 
 def _damped(
-    problem: _Problem,
+    function: str,
+    problem: NormalEquations,
     damping: float | Array,
     iterations: int,
     tolerance: float,
     axes: tuple[int, ...],
 ) -> Array:
-    damping = jnp.asarray(damping, problem.adjoint.dtype)
+    _check_weight(function, damping=damping)
+    check_integers(function, iterations=(iterations, 0, None))
+    weight = jnp.asarray(damping).astype(problem.adjoint.dtype)
     return conjugate_gradient(
-        lambda x: problem.normal_fn(x) + damping * x,
+        lambda x: problem.normal_fn(x) + weight * x,
         problem.adjoint,
         iterations=iterations,
         tolerance=tolerance,
@@ -316,8 +361,15 @@ def _damped(
 
 
 def _regularised(
-    problem: _Problem, prox: Callable[[Array, Key], Array], key: Key, iterations: int
+    function: str,
+    problem: NormalEquations,
+    prox: Callable[[Array, Key], Array],
+    key: Key,
+    threshold: float | Array,
+    iterations: int,
 ) -> Array:
+    _check_weight(function, threshold=threshold)
+    check_integers(function, iterations=(iterations, 0, None))
     return fista(
         lambda x: problem.normal_fn(x) - problem.adjoint,
         prox,
@@ -325,3 +377,10 @@ def _regularised(
         key,
         iterations=iterations,
     )
+
+
+def _check_weight(function: str, **weights: float | Array) -> None:
+    """Of a penalty: one real number, the same for all, of at least 0 if it is plain."""
+    for name, value in weights.items():
+        check_arrays(function, **{name: (value, "", NUMBERS)})
+        check_ranges(function, **{name: (value, 0, math.inf)})

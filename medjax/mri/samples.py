@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.mri.start import Bounds
+from medjax.mri.times import plausible
 from medjax.mri.varpro import Column, Weighted
 
 
@@ -25,7 +26,8 @@ class FitStatus(enum.IntEnum):
     UNDETERMINED = 4  # the samples do not determine the rate: a constant, equal times
     TOO_FEW = 5  # fewer samples with a weight than parameters
     NO_SIGNAL = 6  # all samples are zero
-    INVALID = 7  # NaN, Inf or a negative number where there must be none
+    INVALID = 7  # NaN, Inf or a negative number where there must be none, or a traced
+    # time that is too long to be in seconds
 
 
 class Samples(NamedTuple):
@@ -56,7 +58,9 @@ def prepare_samples(
     Args:
         images: In any unit, real or complex. A sample with a weight above 0 that is not
             finite makes its voxel INVALID, zeros alone make it NO_SIGNAL.
-        times: Seconds (flip angles: radians) in the dtype to compute in.
+        times: Seconds (flip angles: radians) in the dtype to compute in. One that
+            `check_times` would refuse makes the voxel INVALID; it has not seen the
+            values of traced ones.
         weights: At least 0 and finite, or the voxel is INVALID; a sample of weight 0 is
             not read. None = 1.
         limits: Smallest and largest log R, R in 1/s; a voxel that cannot be fitted gets
@@ -73,7 +77,8 @@ def prepare_samples(
     # NaN and Inf pass through maximum.
     sizes = [_maximum(map(jnp.abs, part)) for part in zip(*channels, strict=True)]
     scale = _maximum(_where(used, sizes))
-    valid = _all(finite) & (scale < jnp.inf)
+    timed = _all(plausible(model, t) for t in times)
+    valid = _all(finite) & (scale < jnp.inf) & timed
     if magnitude:
         valid = valid & _all([y >= 0 for y in _where(used, channels[0])])
     count = sum(on.astype(jnp.int32) for on in used)
@@ -92,7 +97,9 @@ def prepare_samples(
         for on, w in zip(used, given, strict=True)
     ]
     middle = jnp.exp((limits[0] + limits[1]) / 2)
-    curve = [sum(model.basis(middle, t, *model.constants)) for t in times]
+    even = [2 * (e + 1) / (len(images) * middle) for e in range(len(images))]
+    clocks = [jnp.where(timed, t, e) for t, e in zip(times, even, strict=True)]
+    curve = [sum(model.basis(middle, t, *model.constants)) for t in clocks]
 
     def weighted(channel: Column) -> Column:
         return [
@@ -100,7 +107,7 @@ def prepare_samples(
             for root, on, y, s in zip(roots, used, channel, curve, strict=True)
         ]
 
-    data = Weighted([weighted(channel) for channel in channels], roots, list(times))
+    data = Weighted([weighted(channel) for channel in channels], roots, clocks)
     return Samples(data, scale, jnp.sqrt(largest), freedom, count, status)
 
 

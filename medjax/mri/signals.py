@@ -20,57 +20,20 @@ has the shape of t1_ir3 as well. t1_vfa is the spoiled gradient echo, without T2
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Inexact
 
-Times = Float[Array | np.ndarray, "E *#N"] | Sequence[float]
-Value = Inexact[Array, "*#N"] | float
-Amplitudes = tuple[Inexact[Array, "*N"], ...]
-
-
-class Basis(Protocol):
-    """The functions of time that a signal is made of; d/dR comes from jax.jvp."""
-
-    def __call__(self, rate: Value, time: Value, *constants: float) -> Amplitudes:
-        """(phi_1, ...), elementwise; the constants are the model's own."""
-        ...
-
-
-class FromParameters(Protocol):
-    """Amplitudes and rate of a model's parameters."""
-
-    def __call__(self, *values: Value) -> tuple[Amplitudes, Array]:
-        """One value a parameter, in the model's order."""
-        ...
-
-
-class SignalModel(NamedTuple):
-    """What fits, bounds and simulations need to know of a model; hashable.
-
-    `signal_model` and `vfa_model` make them.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    units: tuple[str, ...]  # one a parameter: "image", "s" or "1"
-    basis: Basis
-    to_parameters: Callable[[Amplitudes, Array], tuple[Array, ...]]
-    from_parameters: FromParameters
-    bounds: tuple[float, float]  # of the time constant [s], where the caller sets none
-    longest: float  # a time above it is in another unit
-    crosses_zero: bool = False  # absolute values hide a sign
-    exponential: bool = False  # log S is a line
-    constants: tuple[float, ...] = ()
-
-    @property
-    def time_constant(self) -> str:
-        """The parameter that is 1 / R."""
-        return self.parameters[self.units.index("s")]
+from medjax.checks import check_arrays, check_static
+from medjax.mri.model import SignalModel, Value, check_model
+from medjax.mri.parameters import (
+    as_dtype,
+    ordered_parameters,
+    real_dtype,
+    series,
+    voxel_shape,
+)
+from medjax.mri.times import Times
 
 
 def _decay(rate, time):
@@ -97,13 +60,13 @@ def _ernst(rate, angle, repetition_time):
     return (jnp.sin(angle) * recovered / (turned + jnp.cos(angle) * recovered),)
 
 
-def _one(amplitudes, rate):
-    return amplitudes[0], 1 / rate
-
-
 def _offset(amplitudes, rate):
     first, recovered = amplitudes
     return -recovered, 1 / rate, first + recovered
+
+
+def _from_offset(s0, t2, offset):
+    return (s0 + offset, -s0), 1 / t2
 
 
 def _efficiency(amplitudes, rate):
@@ -122,8 +85,6 @@ T2 = SignalModel(
     parameters=("s0", "t2"),
     units=("image", "s"),
     basis=_decay,
-    to_parameters=_one,
-    from_parameters=lambda s0, t2: ((s0,), 1 / t2),
     bounds=(1e-3, 10.0),
     longest=5.0,
     exponential=True,
@@ -137,7 +98,7 @@ T2_OFFSET = T2._replace(
     units=("image", "s", "image"),
     basis=_offset_recovery,
     to_parameters=_offset,
-    from_parameters=lambda s0, t2, offset: ((s0 + offset, -s0), 1 / t2),
+    from_parameters=_from_offset,
     exponential=False,
 )
 T1_IR = SignalModel(
@@ -145,8 +106,6 @@ T1_IR = SignalModel(
     parameters=("s0", "t1"),
     units=("image", "s"),
     basis=_inversion,
-    to_parameters=_one,
-    from_parameters=lambda s0, t1: ((s0,), 1 / t1),
     bounds=(1e-2, 20.0),
     longest=60.0,
     crosses_zero=True,
@@ -168,11 +127,13 @@ def vfa_model(repetition_time: float) -> SignalModel:
     """The model t1_vfa at a repetition time.
 
     Args:
-        repetition_time: Seconds, above 0 and at most 10 (more looks like milliseconds).
+        repetition_time: Seconds, above 0 and at most 10 (more looks like milliseconds);
+            a Python number, which is static.
 
     Raises:
-        ValueError: a repetition time that is not positive, or not in seconds.
+        ValueError: a repetition time that is not positive, not in seconds, or traced.
     """
+    check_static("vfa_model", repetition_time=repetition_time)
     if not 0 < repetition_time <= 10:
         raise ValueError(
             f"repetition time {repetition_time}: expected 0 to 10 seconds; divide "
@@ -187,12 +148,26 @@ def vfa_model(repetition_time: float) -> SignalModel:
 
 
 def signal_model(name: str, *, repetition_time: float | None = None) -> SignalModel:
-    """A model by its name.
+    """A model by its name. One of your own is a `SignalModel`.
 
     Args:
-        name: t2, t2star, t2_offset, t1_ir, t1_ir3, t1_sr or t1_vfa: see the table of
-            the module.
+        name: One of
+
+            ===========  =====================================  ==================
+            name         signal at time t (flip angle a)        parameters
+            ===========  =====================================  ==================
+            t2, t2star   s0 exp(-t/T)                           s0, t2 (t2star)
+            t2_offset    s0 exp(-t/T) + offset                  s0, t2, offset
+            t1_ir        s0 (1 - 2 exp(-t/T1))                  s0, t1
+            t1_ir3       s0 (1 - 2 efficiency exp(-t/T1))       s0, t1, efficiency
+            t1_sr        s0 (1 - exp(-t/T1))                    s0, t1
+            t1_vfa       Ernst's formula, see `signal_vfa`      s0, t1
+            ===========  =====================================  ==================
         repetition_time: Seconds, above 0 and at most 10; for t1_vfa, and for it alone.
+
+    Returns:
+        A record of functions and numbers: hashable, equal to any other of that name
+        (and repetition time), and it can be pickled.
 
     Raises:
         ValueError: an unknown name, a repetition time missing or without a use.
@@ -209,38 +184,46 @@ def signal_model(name: str, *, repetition_time: float | None = None) -> SignalMo
 def signal(
     model: SignalModel, parameters: dict[str, Value], times: Times
 ) -> Inexact[Array, "E *N"]:
-    """S(t) of any model, in the dtype of the parameters that are arrays.
+    """S(t) of any model.
 
     Args:
-        model: As `signal_model` gives it.
-        parameters: By name, exactly the model's: numbers or arrays that broadcast to
-            the voxels [*N]. Time constants are seconds, and above 0 (0, a negative or
-            non-finite one is not refused: the formula gives NaN, Inf or a curve without
-            a meaning); s0 and offset are in the unit of the image and may be complex.
+        model: As `signal_model` gives it, or a `SignalModel` of your own.
+        parameters: By name, exactly the model's: Python numbers, or arrays of floats or
+            integers that broadcast to the voxels [*N]. Time constants are seconds, and
+            above 0 (0, a negative or non-finite one is not refused: the formula gives
+            NaN, Inf or a curve without a meaning); s0 and offset are in the unit of the
+            image and may be complex, the others are real.
         times: Seconds (flip angles: radians), in any order and not checked; one list
             for all voxels, or one for each where they differ (actual flip angles, say).
+            None at all gives an empty result.
+
+    Returns:
+        The signal in the unit of s0, in the dtype that JAX promotes the parameters to
+        (Python numbers adapt to the arrays); times are converted to it. Complex if a
+        parameter is.
 
     Raises:
-        ValueError: a parameter is missing or not one of the model's.
+        ValueError: something else than a SignalModel, a parameter that is missing or
+            not one of the model's, a complex one that must be real, shapes that do not
+            broadcast.
     """
-    if set(parameters) != set(model.parameters):
-        raise ValueError(
-            f"model {model.name} has the parameters {', '.join(model.parameters)}; "
-            f"found {', '.join(parameters)}"
-        )
-    given = [parameters[name] for name in model.parameters]
-    arrays = [jnp.asarray(v) for v in given if not isinstance(v, int | float)]
-    dtype = jnp.result_type(*(a.real for a in arrays)) if arrays else float
-    values = [
-        jnp.asarray(v, dtype if isinstance(v, int | float) else None) for v in given
-    ]
-    shape = jnp.broadcast_shapes(*(v.shape for v in values))
+    check_model("signal", model)
+    given = ordered_parameters("signal", model, parameters)
+    dtype = real_dtype(*given)
+    values = [as_dtype(v, dtype) for v in given]
+    times = jnp.asarray(times)
+    check_arrays("signal", times=(times, "E ...", (float, int)))
+    shapes = {k: v.shape for k, v in zip(model.parameters, values, strict=True)}
+    shape = voxel_shape("signal", shapes | {"times": times.shape[1:]})
     values = [jnp.broadcast_to(v, shape) for v in values]
     amplitudes, rate = model.from_parameters(*values)
-    times = jnp.asarray(times).astype(rate.dtype)
-    if times.ndim == 1:
-        times = times.reshape((-1,) + (1,) * len(shape))
+    times = series(times, len(shape)).astype(dtype)
     basis = model.basis(rate[None], times, *model.constants)
+    if len(amplitudes) != len(basis):
+        raise ValueError(
+            f"signal: model {model.name}: expected one amplitude from from_parameters "
+            f"for each function of basis; found {len(amplitudes)} and {len(basis)}"
+        )
     terms = (
         a[None] * phi.astype(a.dtype) for a, phi in zip(amplitudes, basis, strict=True)
     )
@@ -319,49 +302,3 @@ def signal_vfa(
         ValueError: a repetition time out of its range.
     """
     return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)
-
-
-def check_times(times: Times, *, model: SignalModel, count: int | None = None) -> None:
-    """Refuse times that cannot be the model's: unit, sign, number.
-
-    What is traced has no values to check.
-
-    Args:
-        times: Seconds, or radians for t1_vfa: finite, at least 0, at most
-            `model.longest` (more looks like milliseconds or degrees), and as many
-            different ones as the model has parameters. For all voxels or for each.
-        model: As `signal_model` gives it.
-        count: How many contrasts the images have; None = not compared.
-
-    Raises:
-        ValueError: with what was expected, what was found and the way out.
-    """
-    angles = model.name == "t1_vfa"
-    what, unit = ("flip angles", "radians") if angles else ("times", "seconds")
-    traced = isinstance(times, Tracer)
-    values: Any = times if traced else np.asarray(times, float)
-    found = values.shape
-    if not found:
-        raise ValueError(f"{what}: expected one a contrast, found a scalar")
-    if count is not None and found[0] != count:
-        raise ValueError(f"{what}: expected {count}, one a contrast; found {found[0]}")
-    if traced:
-        return
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
-        raise ValueError(
-            f"{what}: expected finite {unit}, none negative; found {values.tolist()}"
-        )
-    if values.max() > model.longest:
-        small = (
-            "degrees: use numpy.deg2rad" if angles else "milliseconds: divide by 1000"
-        )
-        raise ValueError(
-            f"{what}: expected {unit}, at most {model.longest:.3g} for {model.name}; "
-            f"found {values.max():.6g}, which looks like {small}"
-        )
-    different, needed = len(np.unique(values, axis=0)), len(model.parameters)
-    if different < needed:
-        raise ValueError(
-            f"{what}: {model.name} has {needed} parameters and needs as many different "
-            f"{what}; found {different}"
-        )

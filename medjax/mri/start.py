@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signals import SignalModel
-from medjax.mri.varpro import Weighted, add, dot, explained, invert, newton_move
+from medjax.mri.model import SignalModel
+from medjax.mri.newton import newton_move
+from medjax.mri.varpro import Weighted, add, dot, explained, invert
 
 Bounds = tuple[Float[Array, ""], Float[Array, ""]]  # of log R
 
@@ -49,7 +50,9 @@ def search_rate(
     bend = 2 * best - left - right
     inside = (at > 0) & (at < points - 1) & (bend > 0)
     shift = jnp.where(inside, (right - left) / (2 * jnp.where(inside, bend, 1)), 0)
-    return jnp.clip(first + spacing * (at + shift), first, last)
+    start = jnp.clip(first + spacing * (at + shift), first, last)
+    # XLA would repeat the search for each limit of the steps from here.
+    return jax.lax.optimization_barrier(start)
 
 
 def log_linear_rate(data: Weighted, bounds: Bounds) -> Float[Array, "*N"]:

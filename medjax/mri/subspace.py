@@ -1,35 +1,43 @@
 """Temporal subspaces: every voxel's signal as a sum of a few curves."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays
-from medjax.mri.partition import batch_fft
+from medjax.checks import FLAGS, check_arrays, check_integers, check_static
+from medjax.mri.promotion import promoted
+from medjax.mri.sense import coilwise_normal
 
 
 def exponential_basis(
     times: Float[np.ndarray, "E"], *, rank: int, low: float, high: float, atoms: int
 ) -> Float[np.ndarray, "E K"]:
-    """Orthonormal basis of the decays exp(-t / T2): K left singular vectors of `atoms`.
+    """Orthonormal basis of the decays exp(-t / T2), for T2 from `low` to `high`.
+
+    Its K columns are the first left singular vectors of the matrix of `atoms` decays.
+    NumPy on the host: no argument may be traced.
 
     Args:
         times: Echo times in seconds, finite and at least 0, in the order of the
-            contrasts.
-        rank: How many curves K to keep, 1 to E (which loses nothing).
+            contrasts; at least one. Equal times are allowed.
+        rank: How many curves K to keep, 1 to E. E loses nothing; columns beyond the
+            number of different times are orthonormal, but else arbitrary.
         low: Shortest T2 in seconds, above 0; the atoms' T2 are spaced evenly in log T2.
-        high: Longest T2 in seconds, above `low`; T2 outside the range are represented
-            less well, which nothing checks.
+        high: Longest T2 in seconds, finite and above `low`; T2 outside the range are
+            represented less well, which nothing checks.
         atoms: How many decays to span, at least `rank`; some hundreds.
 
+    Returns:
+        [E, K] in float64, without a unit: orthonormal columns, the most important
+        first, each with its largest entry positive.
+
     Raises:
-        ValueError: a rank or a range that makes no basis.
+        ValueError: times, a rank, a range or a number of atoms outside of these.
 
     Source: Huang et al., REPCOM, MRM 67 (2012); Tamir et al., T2 shuffling, MRM 77
     (2017). Computed in float64 on the host.
     """
-    t, relaxation = _grid(times, rank, low, high, atoms)
+    t, relaxation = _grid("exponential_basis", times, rank, low, high, atoms)
     return _left_singular_vectors(np.exp(-t / relaxation), rank)
 
 
@@ -44,22 +52,40 @@ def inversion_recovery_basis(
 ) -> Float[np.ndarray, "E K"]:
     """Orthonormal basis of signed recoveries 1 - (1 + f) exp(-TI / T1), for every f.
 
+    Its K columns are the first left singular vectors of the matrix of all recoveries.
+    NumPy on the host: no argument may be traced.
+
     Args:
         times: Inversion times in seconds, finite and at least 0, in the order of the
-            contrasts.
-        rank: How many curves K to keep, 1 to E (which loses nothing).
+            contrasts; at least one. Equal times are allowed.
+        rank: How many curves K to keep, 1 to E. E loses nothing; columns beyond the
+            number of different times are orthonormal, but else arbitrary.
         low: Shortest T1 in seconds, above 0; the atoms' T1 are spaced evenly in log T1.
-        high: Longest T1 in seconds, above `low`.
+        high: Longest T1 in seconds, finite and above `low`.
         atoms: How many T1 to span for each f, at least `rank`; some hundreds.
-        efficiencies: The f, without a unit: 1 is a perfect inversion, 0 a saturation.
-            Several make the basis hold imperfect inversions too.
+        efficiencies: At least one f, finite and without a unit: 1 is a perfect
+            inversion, 0 a saturation, between them an imperfect inversion. Several make
+            the basis hold all of them.
+
+    Returns:
+        [E, K] in float64, without a unit: orthonormal columns, the most important
+        first, each with its largest entry positive.
 
     Raises:
-        ValueError: a rank or a range that makes no basis.
+        ValueError: times, a rank, a range, a number of atoms or an efficiency outside
+            of these.
     """
-    t, relaxation = _grid(times, rank, low, high, atoms)
+    name = "inversion_recovery_basis"
+    t, relaxation = _grid(name, times, rank, low, high, atoms)
+    check_static(name, efficiencies=efficiencies)
+    factors = np.asarray(efficiencies, np.float64)
+    if factors.ndim != 1 or not factors.size or not np.all(np.isfinite(factors)):
+        raise ValueError(
+            f"{name}: efficiencies: expected at least one finite number; found "
+            f"{efficiencies}"
+        )
     decay = np.exp(-t / relaxation)
-    curves = [1 - (1 + f) * decay for f in efficiencies]
+    curves = [1 - (1 + f) * decay for f in factors]
     return _left_singular_vectors(np.concatenate(curves, axis=1), rank)
 
 
@@ -71,7 +97,12 @@ def project(
     Args:
         images: Real or complex, in any unit, which the coefficients get. A pixel that
             is not finite in one contrast is so in all coefficients.
-        basis: Real, with orthonormal columns, which is not checked.
+        basis: Real, with orthonormal columns, which is not checked: with others
+            `project` and `expand` are adjoint, and no projection. It is a table, read
+            in the precision of the images.
+
+    Returns:
+        Coefficients in the dtype of the images.
 
     Raises:
         ValueError: a basis of another number of contrasts.
@@ -93,7 +124,11 @@ def expand(
     Args:
         coefficients: Real or complex, in the unit of the images. A pixel that is not
             finite in one is so in all contrasts.
-        basis: Real, with orthonormal columns, which is not checked.
+        basis: Real, with orthonormal columns, which is not checked, read in the
+            precision of the coefficients.
+
+    Returns:
+        Images in the dtype of the coefficients.
 
     Raises:
         ValueError: a basis of another number of columns.
@@ -113,21 +148,24 @@ def subspace_kernel(
     """basis^T M basis at every point of centred k-space, for `subspace_normal`.
 
     Args:
-        mask: 1 where centred k-space is sampled, [.., E, 1, W] for whole columns, which
-            keeps the kernel as small.
-        basis: Real, with orthonormal columns; the kernel has its dtype, and its
-            eigenvalues lie between 0 (no contrast sampled) and 1 (all).
+        mask: bool or integers, not 0 where centred k-space is sampled; [.., E, 1, W]
+            for whole columns, which keeps the kernel as small.
+        basis: Real, with orthonormal columns, which is not checked.
+
+    Returns:
+        The kernel in the dtype of the basis; its eigenvalues lie between 0 (no contrast
+        sampled) and 1 (all).
 
     Raises:
-        ValueError: a basis of another number of contrasts.
+        ValueError: a basis of another number of contrasts, a mask of floats.
     """
     check_arrays(
         "subspace_kernel",
-        mask=(mask, "*B E _ _", (bool, int, float)),
+        mask=(mask, "*B E _ _", FLAGS),
         basis=(basis, "E K", float),
     )
     basis = jnp.asarray(basis)
-    kept = mask.astype(basis.dtype)
+    kept = jnp.asarray(mask).astype(bool).astype(basis.dtype)
     return jnp.einsum("ek,...ehw,ej->...kjhw", basis, kept, basis, precision="highest")
 
 
@@ -146,11 +184,16 @@ def subspace_normal(
     Args:
         coefficients: Real or complex, in any unit, which the result keeps; one that is
             not finite spoils its whole slice.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0.
-        kernel: The result of `subspace_kernel`.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0. Another
+            sum is not refused: it scales the result.
+        kernel: The result of `subspace_kernel`, read in the precision of the others.
+
+    Returns:
+        Coefficients in the dtype to which they and `sens` are promoted, which is
+        complex.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes or dtypes that do not fit each other.
     """
     check_arrays(
         "subspace_normal",
@@ -158,32 +201,40 @@ def subspace_normal(
         sens=(sens, "*B C H W", complex),
         kernel=(kernel, "*B K K #H #W", float),
     )
+    coefficients, sens = promoted(coefficients, sens)
     axes = tuple(axis for axis in (-2, -1) if kernel.shape[axis] > 1)
     kernel = jnp.fft.ifftshift(kernel, axes).astype(sens.dtype)
-    coefficients = coefficients.astype(sens.dtype)
 
-    def add_coil(
-        total: Complex[Array, "*B K H W"], coil: Complex[Array, "*B 1 H W"]
-    ) -> tuple[Complex[Array, "*B K H W"], None]:
-        spectra = batch_fft(coefficients * coil, axes=axes)
-        mixed = jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
-        images = batch_fft(mixed, axes=axes, inverse=True)
-        return total + jnp.conj(coil) * images, None
+    def sample(spectra: Complex[Array, "*B K H W"]) -> Complex[Array, "*B K H W"]:
+        return jnp.sum(kernel * spectra[..., None, :, :, :], axis=-3)
 
-    coils = jnp.moveaxis(sens[..., None, :, :], -4, 0)  # [C, .., 1, H, W]
-    return jax.lax.scan(add_coil, jnp.zeros_like(coefficients), coils)[0]
+    return coilwise_normal(coefficients, sens, axes, sample)
 
 
 def _grid(
-    times: Float[np.ndarray, "E"], rank: int, low: float, high: float, atoms: int
+    function: str,
+    times: Float[np.ndarray, "E"],
+    rank: int,
+    low: float,
+    high: float,
+    atoms: int,
 ) -> tuple[Float[np.ndarray, "E 1"], Float[np.ndarray, "atoms"]]:
+    check_static(function, times=times, rank=rank, low=low, high=high, atoms=atoms)
     times = np.asarray(times, np.float64)
-    if times.ndim != 1 or not np.all(np.isfinite(times) & (times >= 0)):
-        raise ValueError(f"expected times [E] of at least 0 s, found {times}")
-    if not 0 < low < high or atoms < rank or not 1 <= rank <= times.size:
+    if (
+        times.ndim != 1
+        or not times.size
+        or not np.all(np.isfinite(times) & (times >= 0))
+    ):
         raise ValueError(
-            f"expected 0 < low < high and 1 <= rank <= {times.size} contrasts and "
-            f"atoms, found low={low} s, high={high} s, rank={rank}, atoms={atoms}"
+            f"{function}: times: expected [E] finite numbers of at least 0 s; found "
+            f"{times}"
+        )
+    check_integers(function, rank=(rank, 1, times.size), atoms=(atoms, rank, None))
+    if not 0 < low < high < np.inf:
+        raise ValueError(
+            f"{function}: low, high: expected 0 < low < high, both finite, in s; found "
+            f"{low} and {high}"
         )
     return times[:, None], np.geomspace(low, high, atoms)
 

@@ -5,12 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers
 from medjax.mri.cg import conjugate_gradient
-from medjax.mri.sense import sense_adjoint, sense_normal
-from medjax.mri.subspace import expand, project, subspace_kernel, subspace_normal
+from medjax.mri.normal import carry_for, normal_equations
+from medjax.mri.promotion import promoted
+from medjax.mri.sense import check_operands
+from medjax.mri.subspace import expand
 
 CONSISTENCIES = ("hard", "cg")
 
@@ -19,8 +22,8 @@ def unrolled_reconstruction(
     denoise: Callable[[Any, Array], tuple[Array, Any]],
     weights: Any,
     kspace: Complex[Array, "*B E C H W"],
-    mask: Bool[Array, "*B E H W"],
     sens: Complex[Array, "*B C H W"],
+    mask: Bool[Array, "*B E #H #W"],
     *,
     consistency: str,
     basis: Float[Array, "E K"] | None = None,
@@ -50,65 +53,77 @@ def unrolled_reconstruction(
             complex [*B, E, H, W], or [*B, K, H, W] with a `basis`, D_s(images) of the
             same shape and dtype; the second result is returned stacked over stages,
             such as running statistics.
-        weights: A tree of arrays with a leading axis S, the number of stages. Stages
-            that share weights are given the same S times over (`jnp.broadcast_to`), so
-            that their gradients add.
+        weights: A tree of arrays with a leading axis S, the number of stages; no stage,
+            S = 0, returns the start. Stages that share weights are given the same S
+            times over (`jnp.broadcast_to`), so that their gradients add.
         kspace: Centred, in the unit that `denoise` was trained for; not read where the
             mask is 0. A sample that is not finite spoils its own slice at most, if
             `denoise` keeps slices apart.
-        mask: 1 where sampled, the same for every coil, [*B, E, 1, W] for whole lines.
-            A contrast without samples is what `denoise` makes of 0.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the head, where "hard" gives 0.
-        consistency: "hard" or "cg".
-        basis: Real, with orthonormal columns: the temporal subspace the images lie in.
-            None = any images.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the head, where "hard" gives 0. That the
+            sum is at most 1 is not checked.
+        mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
+            W] for whole columns. A contrast without samples is what `denoise` makes of
+            0.
+        consistency: "hard" or "cg". Static.
+        basis: Real, with orthonormal columns, which is not checked: the temporal
+            subspace the images lie in. None = any images.
         damping: One number a stage, above 0 and without a unit, as N is at most 1; for
-            "cg" and `start_iterations`, and read by nothing else.
-        iterations: Conjugate-gradient steps of a stage of "cg", at least 1.
+            "cg" and `start_iterations`, and read by nothing else. Its values are not
+            checked: with 0 the equations may have no single solution.
+        iterations: Conjugate-gradient steps of a stage of "cg", at least 1; "hard" does
+            not read it. Static.
         start_iterations: Conjugate-gradient steps on N x = A^H y before the first
-            stage, with the first stage's damping; 0 starts from A^H y, as both papers.
+            stage, with the first stage's damping, whatever the consistency; 0 starts
+            from A^H y, as both papers. Static.
         remat: Recompute a stage in the backward pass instead of keeping it: less
-            memory, more time, the same numbers.
-        unroll: How many stages, 1 to S, are compiled one after the other instead of in
-            a loop. XLA's CPU backend takes 20 times as long for a convolution's
-            gradient in a loop.
+            memory, more time, the same numbers. Static.
+        unroll: How many stages are compiled one after the other instead of in a loop,
+            at least 1; from S on all are. XLA's CPU backend takes 20 times as long for
+            a convolution's gradient in a loop. Static.
 
     Returns:
-        The images, in the unit of k-space, and the second results of `denoise`.
+        The images of all E contrasts, with a `basis` too, in the unit of k-space and
+        the dtype to which k-space and `sens` are promoted, in which everything else is
+        read; and the second results of `denoise`.
 
     Raises:
-        ValueError: an unknown consistency, "cg" without damping or iterations, shapes
-            or dtypes that do not fit each other.
+        ValueError: an unknown consistency, "cg" without damping or iterations,
+            `start_iterations` without damping or without a stage, weights that do not
+            have one leading axis S, shapes or dtypes that do not fit each other.
     """
-    check_arrays(
-        "unrolled_reconstruction",
+    name = "unrolled_reconstruction"
+    check_operands(
+        name,
+        sens,
+        mask,
         kspace=(kspace, "*B E C H W", complex),
-        mask=(mask, "*B E #H #W", (bool, int, float)),
-        sens=(sens, "*B C H W", complex),
         basis=(basis, "E K", float),
-        damping=(damping, "S", float),
+        shared=False,
+    )
+    check_integers(
+        name,
+        iterations=(iterations, 0, None),
+        start_iterations=(start_iterations, 0, None),
+        unroll=(unroll, 1, None),
     )
     if consistency not in CONSISTENCIES:
         raise ValueError(
-            f"consistency {consistency!r}: expected one of {', '.join(CONSISTENCIES)}"
+            f"{name}: consistency: expected one of {', '.join(CONSISTENCIES)}; found "
+            f"{consistency!r}"
         )
+    if consistency == "cg" and not iterations:
+        raise ValueError(f'{name}: iterations: expected at least 1 for "cg"; found 0')
+    stages = _stages(name, weights, damping)
     needs_damping = consistency == "cg" or start_iterations
-    if needs_damping and (damping is None or (consistency == "cg" and not iterations)):
-        raise ValueError('"cg" and start_iterations need damping, "cg" iterations')
+    if needs_damping and (damping is None or (start_iterations and not stages)):
+        raise ValueError(
+            f'{name}: damping: "cg" and start_iterations need damping, one number a '
+            f"stage; found {damping} for {stages} stages"
+        )
+    kspace, sens = promoted(kspace, sens)
     energy = jnp.sum(sens * jnp.conj(sens), axis=-3)[..., None, :, :]
-    damping = None if damping is None else damping.astype(energy.dtype)
-
-    adjoint = sense_adjoint(kspace, sens, mask)
-    if basis is None:
-
-        def normal(x):
-            return sense_normal(x, sens, mask)
-    else:
-        adjoint = project(adjoint, basis)
-        kernel = subspace_kernel(mask, basis)
-
-        def normal(x):
-            return subspace_normal(x, sens, kernel)
+    normal, adjoint = normal_equations(kspace, sens, mask, basis)
+    damping = None if damping is None else jnp.asarray(damping).astype(adjoint.dtype)
 
     def solve(rhs, start, strength, count):
         def damped(x):
@@ -127,6 +142,25 @@ def unrolled_reconstruction(
     x = adjoint
     if start_iterations and damping is not None:
         x = solve(adjoint, jnp.zeros_like(adjoint), damping[0], start_iterations)
+    if stages:
+        first = jax.tree.map(lambda x: x[0], (weights, damping))
+        x = carry_for(lambda x: stage(x, first)[0], x)
     body = jax.checkpoint(stage) if remat else stage
     x, extras = jax.lax.scan(body, x, (weights, damping), unroll=unroll)
     return (x if basis is None else expand(x, basis)), extras
+
+
+def _stages(function: str, weights: Any, damping: Array | None) -> int:  # noqa: ANN401
+    """S, which all leaves and the damping have to agree on."""
+    check_arrays(function, damping=(damping, "S", float))
+    leaves = jax.tree.leaves(weights)
+    sizes = {np.shape(x)[:1] for x in leaves}
+    if damping is not None:
+        sizes.add(np.shape(damping))
+    if len(sizes) != 1 or () in sizes:
+        raise ValueError(
+            f"{function}: weights, damping: expected arrays with one leading axis S, "
+            f"the number of stages; found weights {[np.shape(x) for x in leaves]}, "
+            f"damping {None if damping is None else np.shape(damping)}"
+        )
+    return sizes.pop()[0]

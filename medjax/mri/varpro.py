@@ -21,9 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.mri.signals import SignalModel
-
-_FLAT = 1e-30  # a curvature of no curvature; samples are scaled to 1
+from medjax.mri.model import SignalModel
 
 Column = list[Array]  # E arrays, each a scalar or [*N]
 
@@ -67,12 +65,23 @@ def invert(x: Array, positive: Array) -> Array:
     return 1 / jnp.where(positive, x, jnp.inf)
 
 
+@jax.custom_jvp
 def square_root(x: Array) -> Array:
-    """Square root with a finite derivative at 0: that of the smallest normal number.
+    """Square root whose derivatives at 0, of any order, are 0 and not infinite.
 
-    A negative x, which rounding may leave, counts as 0.
+    A negative x, which rounding may leave, counts as 0, and 0 as the smallest normal
+    number.
     """
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
+@square_root.defjvp
+def _square_root_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (change,) = primals, tangents
+    root = square_root(x)
+    return root, change * invert(2 * root, x > jnp.finfo(x.dtype).tiny)
 
 
 def weighted_basis(
@@ -130,7 +139,8 @@ def project(basis: Triangular, column: Column) -> tuple[list[Array], Column]:
     """
     coefficients = []
     for q, inverse in zip(basis.columns, basis.inverse, strict=True):
-        coefficients.append(dot(q, column) * inverse)
+        # Once for all contrasts: XLA would repeat the sum in what is left of each.
+        coefficients.append(jax.lax.optimization_barrier(dot(q, column) * inverse))
         column = add(column, -coefficients[-1], q)
     return coefficients, column
 
@@ -152,45 +162,6 @@ def back_substitute(basis: Triangular, rhs: Sequence[Array]) -> list[Array]:
 def combine(coefficients: Sequence[Array], columns: Sequence[Column]) -> Column:
     """Sum of coefficients times columns, as many of the one as of the other."""
     return [dot(list(coefficients), list(row)) for row in zip(*columns, strict=True)]
-
-
-def newton_move(
-    model: SignalModel, log_rate: Float[Array, "*N"], data: Weighted
-) -> Float[Array, "*N"]:
-    """-g / c of half the cost; where it is not convex (c <= 0) huge, and downhill.
-
-    With the residual r and the slope d = sum_k a_k W phi_k' the gradient by log R is
-    g = -<d, r>: the derivative of the amplitudes drops out because r is orthogonal to
-    the basis. Its own derivative c is the exact curvature, so Newton's method converges
-    quadratically at any noise, where Gauss-Newton is linear in it. c has no derivative
-    here: a step from a root of g then carries exactly the derivative of the root.
-
-    The quotient is all that callers need; with more results XLA would repeat the sums.
-
-    Args:
-        model: As `signal_model` gives it.
-        log_rate: log R, R in 1/s, finite.
-        data: Of `prepare_samples`. Without a weight above 0 the move is 0.
-    """
-
-    def gradient(u):
-        columns, slopes = weighted_basis(model, u, data)
-        basis = orthogonalise(columns)
-        plain = exact = jnp.zeros_like(u)
-        for channel in data.channels:
-            coefficients, residual = project(basis, channel)
-            slope = combine(back_substitute(basis, coefficients), slopes)
-            plain = plain - dot(slope, residual)
-            # The same number: what of the slope lies in the basis meets only the
-            # rounding errors of r, which would be the larger part of a flat minimum.
-            exact = exact - dot(project(basis, slope)[1], residual)
-        return plain, exact
-
-    _, curvature, exact = jax.jvp(
-        gradient, (log_rate,), (jnp.ones_like(log_rate),), has_aux=True
-    )
-    curvature = jax.lax.stop_gradient(curvature)
-    return -exact / jnp.maximum(curvature, _FLAT)
 
 
 def explained(

@@ -5,6 +5,8 @@ that read completions need tables of the tokenizer's vocabulary (`build_tables`)
 classes (`label_tables`) or of their descriptions (`recitation_tables`).
 """
 
+from jax.export import register_namedtuple_serialization
+
 from medjax.rl.advantages import (
     GroupStatistics,
     gdpo_advantages,
@@ -17,6 +19,8 @@ from medjax.rl.boxes import (
     clip_boxes,
     convert_boxes,
     generalized_box_iou,
+    pairwise_box_iou,
+    pairwise_generalized_box_iou,
     smart_resize,
 )
 from medjax.rl.grpo import grpo_loss
@@ -157,6 +161,8 @@ __all__ = [
     "loss_denominator",
     "off_policy_keep",
     "option_letters",
+    "pairwise_box_iou",
+    "pairwise_generalized_box_iou",
     "parse_completions",
     "parse_label_text",
     "parse_labels",
@@ -187,3 +193,20 @@ __all__ = [
     "vespo_surrogate",
     "window_statistics",
 ]
+
+# So that programs with them as arguments or results can be written and read.
+for _record in (
+    GroupStatistics,
+    LabelTables,
+    ParseTables,
+    Parsed,
+    ParsedLabels,
+    RaiseLog,
+    RecitationTables,
+    Samples,
+    ThresholdState,
+    Words,
+):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.rl.{_record.__name__}"
+    )

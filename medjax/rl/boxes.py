@@ -28,48 +28,79 @@ Size = tuple[int, int] | Shaped[Array | np.ndarray, "*batch 2"]  # (height, widt
 
 
 def box_iou(
-    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]
 ) -> Float[Array, "*batch"]:
     """Intersection over union of boxes paired along the leading axes.
 
-    An empty or inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. NaN propagates.
-    Computed in float32 at least. Unlike VLM-R1, no pixel is added to or taken from an
-    end, so a box has IoU 1 with itself in every frame.
+    The first box with the first target, the second with the second; `pairwise_box_iou`
+    gives every pair, as torchvision's `box_iou` does. Unlike VLM-R1, no pixel is added
+    to or taken from an end, so a box has IoU 1 with itself in every frame.
 
     Args:
-        boxes: Corners (x1, y1, x2, y2) in any frame; integers will do.
+        boxes: Corners (x1, y1, x2, y2) in any frame, integers or floats. An empty or
+            inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. A NaN corner gives
+            NaN, and so may an infinite one.
         targets: Corners in the same frame, with as many leading axes. An axis of
-            length 1 stands for all of the other's, so `boxes[:, None]` and
-            `targets[None]` give every pair.
+            length 1 stands for all of the other's, as [B, 1, 4] for G answers each.
 
     Returns:
-        A number from 0 to 1 for every pair.
+        A number from 0 to 1 for every pair, float32 at least.
     """
     _check_pairs("box_iou", boxes, targets)
-    iou, _, _ = _overlap(boxes, targets)
-    return iou
+    return _overlap(boxes, targets)[0]
 
 
 def generalized_box_iou(
-    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]
 ) -> Float[Array, "*batch"]:
     """GIoU = IoU - (hull - union) / hull, in [-1, 1] (Rezatofighi et al. 2019, alg. 1).
 
-    An empty or inverted box gets -1, the infimum, so that it never beats a box that is
-    merely in the wrong place. NaN propagates. Computed in float32 at least.
+    Of boxes paired along the leading axes; `pairwise_generalized_box_iou` gives every
+    pair. An empty or inverted box gets -1, the infimum, so that it never beats a box
+    that is merely in the wrong place.
 
     Args:
-        boxes: Corners (x1, y1, x2, y2) in any frame; integers will do.
+        boxes: Corners (x1, y1, x2, y2) in any frame, integers or floats. A NaN corner
+            gives NaN, and so may an infinite one.
         targets: Corners in the same frame, paired with `boxes` as in `box_iou`.
+
+    Returns:
+        A number from -1 to 1 for every pair, float32 at least.
     """
     _check_pairs("generalized_box_iou", boxes, targets)
-    iou, union, empty = _overlap(boxes, targets)
-    boxes, targets = at_least_float32(boxes), at_least_float32(targets)
-    low = jnp.minimum(boxes[..., :2], targets[..., :2])
-    high = jnp.maximum(boxes[..., 2:], targets[..., 2:])
-    hull = jnp.prod(high - low, axis=-1)
-    hull = jnp.where(empty, 1, hull)
-    return jnp.where(empty, -1, iou - (hull - union) / hull)
+    return _generalized(boxes, targets)
+
+
+def pairwise_box_iou(
+    boxes: Float[Array, "N 4"], targets: Float[Array, "M 4"]
+) -> Float[Array, "N M"]:
+    """Intersection over union of every box with every target, as torchvision has it.
+
+    Args:
+        boxes: N corners (x1, y1, x2, y2) in any frame, as in `box_iou`; N may be 0.
+        targets: M corners in the same frame; M may be 0.
+
+    Returns:
+        Row n, column m: `box_iou` of box n and target m.
+    """
+    _check_lists("pairwise_box_iou", boxes, targets)
+    return _overlap(boxes[:, None], targets[None])[0]
+
+
+def pairwise_generalized_box_iou(
+    boxes: Float[Array, "N 4"], targets: Float[Array, "M 4"]
+) -> Float[Array, "N M"]:
+    """GIoU of every box with every target, as torchvision has it.
+
+    Args:
+        boxes: N corners (x1, y1, x2, y2) in any frame, as in `box_iou`; N may be 0.
+        targets: M corners in the same frame; M may be 0.
+
+    Returns:
+        Row n, column m: `generalized_box_iou` of box n and target m.
+    """
+    _check_lists("pairwise_generalized_box_iou", boxes, targets)
+    return _generalized(boxes[:, None], targets[None])
 
 
 def convert_boxes(
@@ -82,14 +113,14 @@ def convert_boxes(
 ) -> Float[Array | np.ndarray, "*batch 4"]:
     """Boxes of one frame written in another: x * extent(to) / extent(from).
 
-    NumPy in, NumPy out; JAX in, JAX out (jit-safe, frames are static). Integers become
+    NumPy in, NumPy out; JAX if any argument is an array of JAX. Integers become
     float32. Nothing is rounded or clipped, and equal extents return the box unchanged.
 
     Args:
         boxes: Corners (x1, y1, x2, y2) in the unit of `from_frame`. Broken ones
             (swapped, outside the image, NaN) are converted like any other.
         from_frame: The frame the boxes are written in: "original", "resized", "unit"
-            or "thousand", see the module.
+            or "thousand", see the module; static.
         to_frame: The frame they are wanted in, of the same four.
         size: (height, width) of the original image in pixels, above 0; one pair for all
             boxes, or an array with one a box and as many axes as `boxes`. Only the
@@ -103,7 +134,7 @@ def convert_boxes(
             beside JAX's it divides by 0.
     """
     check_arrays("convert_boxes", boxes=(boxes, "*N 4", (float, int)))
-    xp = _namespace(boxes)
+    xp = _namespace(boxes, size, resized)
     boxes = _floating(boxes, xp)
     sizes = {"original": size, "resized": resized}
     source = _extent(from_frame, sizes, boxes, xp)
@@ -123,7 +154,7 @@ def clip_boxes(
             box.
     """
     check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
-    xp = _namespace(boxes)
+    xp = _namespace(boxes, size)
     boxes = _floating(boxes, xp)
     extent = _extent("original", {"original": size}, boxes, xp)
     return xp.clip(boxes, xp.zeros_like(extent), extent)
@@ -187,6 +218,28 @@ def _check_pairs(
     )
 
 
+def _check_lists(
+    function: str, boxes: Float[Array, "N 4"], targets: Float[Array, "M 4"]
+) -> None:
+    check_arrays(
+        function,
+        boxes=(boxes, "N 4", (float, int)),
+        targets=(targets, "M 4", (float, int)),
+    )
+
+
+def _generalized(
+    boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+) -> Float[Array, "*batch"]:
+    iou, union, empty = _overlap(boxes, targets)
+    boxes, targets = at_least_float32(boxes), at_least_float32(targets)
+    low = jnp.minimum(boxes[..., :2], targets[..., :2])
+    high = jnp.maximum(boxes[..., 2:], targets[..., 2:])
+    hull = jnp.prod(high - low, axis=-1)
+    hull = jnp.where(empty, 1, hull)
+    return jnp.where(empty, -1, iou - (hull - union) / hull)
+
+
 def _overlap(
     boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
@@ -204,15 +257,15 @@ def _overlap(
     return jnp.where(empty, 0, intersection / union), union, empty
 
 
-def _namespace(x: Shaped[Array | np.ndarray, "..."]) -> ModuleType:
-    return jnp if isinstance(x, jax.Array) else np
+def _namespace(*arrays: Size | None) -> ModuleType:
+    return jnp if any(isinstance(x, jax.Array) for x in arrays) else np
 
 
 def _floating(
     boxes: Shaped[Array | np.ndarray, "*batch 4"], xp: ModuleType
 ) -> Float[Array | np.ndarray, "*batch 4"]:
     wide = jnp.issubdtype(boxes.dtype, jnp.floating) and boxes.dtype.itemsize >= 4
-    return boxes if wide else boxes.astype(xp.float32)
+    return xp.asarray(boxes) if wide else xp.asarray(boxes).astype(xp.float32)
 
 
 def _extent(

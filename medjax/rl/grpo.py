@@ -1,11 +1,21 @@
 """The GRPO family of losses, of log-probabilities only: no model is run here."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from medjax.checks import NUMBERS, check_arrays
-from medjax.masked import at_least_float32, masked_mean
+from medjax.checks import (
+    FLAGS,
+    AxisName,
+    batch_axes,
+    check_arrays,
+    check_ranges,
+    check_static,
+)
+from medjax.masked import at_least_float32, marked, masked_mean
 from medjax.rl import surrogates
 from medjax.rl.reductions import loss_denominator, reduce_tokens
 
@@ -35,6 +45,7 @@ def grpo_loss(
     sapo_temperatures: tuple[float, float] = (1.0, 1.05),
     vespo_positive: tuple[float, float] = (2.0, 3.0),
     vespo_negative: tuple[float, float] = (3.0, 2.0),
+    axis_name: AxisName = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss = sum over tokens (surrogate * weights + beta * KL) / denominator.
 
@@ -56,40 +67,48 @@ def grpo_loss(
     the batch) never reaches the result, whatever numbers stand there; a NaN at a token
     that counts reaches the loss. Computed in float32 at least.
 
+    The gradient flows through `logp` alone: everything else is a constant of the loss,
+    also where it was computed from the same parameters. Names, flags, `dual_clip` and
+    whether something is None are static; every other number may be traced.
+
     Args:
         logp: Natural log-probabilities of the N completions' T sampled tokens under the
-            policy that is trained, at temperature 1. The gradient flows through them.
-        logp_old: The same under the policy that sampled, without a gradient of its own.
-            None stands for `logp` without gradient, which is right for one update a
-            rollout: the ratio is then 1 and the clip never binds.
+            policy that is trained, at temperature 1, so 0 or less.
+        logp_old: The same under the policy that sampled. None stands for `logp` without
+            gradient, which is right for one update a rollout: the ratio is then 1 and
+            the clip never binds.
         advantages: One number a completion, [B, G] flattened to N = B * G. A row of 0
             teaches nothing but the KL term.
-        mask: True (or not 0) at the tokens that count, up to and including the stop
-            token. A row without a token counts nowhere, also not in the denominator.
-        logp_ref: The same log-probabilities under the reference policy, without a
-            gradient of its own. Needed unless beta is the number 0; if given then, the
-            KL is reported and leaves the loss alone.
+        mask: True (or an integer that is not 0) at the tokens that count, up to and
+            including the stop token. A row without a token counts nowhere, also not in
+            the denominator.
+        logp_ref: The same log-probabilities under the reference policy. Needed unless
+            beta is the number 0; if given then, the KL is reported and leaves the loss
+            alone.
         beta: Weight of the KL estimate, 0 or more. A traced beta may be 0, but still
             needs `logp_ref`, as its value is not known when the program is made.
         clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1. Only "clip" reads
-            it, and the metric of the same name.
+            it, and the metric `clipped_low`.
         clip_high: The ratio is clipped above at 1 + clip_high; 0 or more, larger than
-            clip_low in DAPO's clip-higher. "clip" and "cispo" read it, and the metric.
+            clip_low in DAPO's clip-higher. "clip" and "cispo" read it, and the metric
+            `clipped_high`.
         dual_clip: Where A < 0, "clip" bounds the ratio by this number above 1, so that
-            one token cannot dominate the loss. None leaves it unbounded.
+            one token cannot dominate the loss. None leaves it unbounded. Static.
         kl: The estimate of the KL: "k1", "k2", "k3" or "abs", see `kl_estimate`.
         kl_clamp: (a, b) keeps log pi_ref - log pi in [-a, a] and the estimate in
-            [-b, b], both in nats. None clamps nothing.
+            [-b, b], both in nats and above 0. None clamps nothing.
         kl_ratio: Multiplies the KL estimate by r, which makes it unbiased off-policy.
         ratio: "token" for one ratio a token, or "sequence" for GSPO's: one a row, the
             exp of the mean log-ratio of its tokens.
         surrogate: "clip", "cispo", "sapo" or "vespo", see the functions of these names.
             Their papers pair cispo and vespo with "dapo", sapo with "grpo".
         reduction: A row of the table; "luspo" is meant for the sequence ratio.
-        max_length: The longest a completion could have been, in tokens; "dr_grpo"
-            divides by it and refuses to do without, the others do not read it.
-        denominator: Replaces that of the table, for gradient accumulation. 0 counts as
-            1, so that an empty batch has loss 0.
+        max_length: The longest a completion could have been, in tokens, 1 or more;
+            "dr_grpo" divides by it and refuses to do without, the others do not read
+            it.
+        denominator: Replaces that of the table, for gradient accumulation. 0 or less
+            counts as 1, so that an empty batch has loss 0. It is taken as it is, and so
+            has to be that of the whole batch where the rows are spread over devices.
         weights: Importance weights, 0 or more, one a token or [N, 1] one a row, see
             `importance_weights`. They multiply the surrogate and not the KL. vespo
             takes them into its own weight, and must have one a token.
@@ -101,18 +120,24 @@ def grpo_loss(
         sapo_temperatures: sapo's slope of the gate, where A > 0 and elsewhere; above 0.
         vespo_positive: vespo's (k, lambda) of the rows with A >= 0.
         vespo_negative: vespo's (k, lambda) of the rows with A < 0.
+        axis_name: Inside `shard_map`, the axes that the rows are spread over. Loss,
+            denominator and metrics are then those of all devices' rows together, and
+            the gradient by parameters that all devices hold is the whole one. An axis
+            that an input varies along has to be named, or () given, which takes each
+            device for itself. None elsewhere.
 
     Returns:
         The loss and metrics, all scalars and 0 where nothing counts: `ratio_mean` and
-        `ratio_max` over the tokens; `clip_low` and `clip_high`, the share of tokens
-        (rows for a sequence ratio) that PPO's clip takes the gradient from; `drift`,
-        the mean of logp_old - logp; the numbers of `tokens` and of `rows` with one;
-        `kl` with a reference; `kept`, the share of rows, with an off-policy threshold;
-        `phi`, the mean weight of a row, for vespo.
+        `ratio_max` over the tokens; `clipped_low` and `clipped_high`, the share of
+        tokens (rows for a sequence ratio) that PPO's clip takes the gradient from;
+        `drift`, the mean of logp_old - logp; the numbers of `tokens` and of `rows` with
+        one; `kl` with a reference; `kept`, the share of rows, with an off-policy
+        threshold; `phi`, the mean weight of a row, for vespo.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown name, beta without a
-            reference, "dr_grpo" without a length, or a dual_clip of 1 or less.
+        ValueError: shapes, dtypes or numbers that do not fit, an unknown name, beta
+            without a reference, "dr_grpo" without a length, a dual_clip that is 1 or
+            less or traced, or an axis that is not named.
 
     Differs from TRL: rows without a token leave the denominator, so that rows which
     only fill a batch change nothing (pass `denominator` for TRL's number).
@@ -122,7 +147,7 @@ def grpo_loss(
         logp=(logp, "N T", float),
         logp_old=(logp_old, "N T", float),
         advantages=(advantages, "N", float),
-        mask=(mask, "N T", NUMBERS),
+        mask=(mask, "N T", FLAGS),
         logp_ref=(logp_ref, "N T", float),
         beta=(beta, "", (float, int)),
         denominator=(denominator, "", (float, int)),
@@ -130,10 +155,26 @@ def grpo_loss(
         weights=(weights, "N T" if surrogate == "vespo" else "N #T", float),
         logp_sampling=(logp_sampling, "N T", float),
     )
-    if logp_ref is None and not _is_zero(beta):
-        raise ValueError(f"beta {beta} needs logp_ref; pass beta=0 to do without")
-    if dual_clip is not None and dual_clip <= 1:
-        raise ValueError(f"dual_clip {dual_clip} must be above 1")
+    _check_options(beta, logp_ref, dual_clip)
+    check_static("grpo_loss", kl_ratio=kl_ratio)
+    check_ranges(
+        "grpo_loss",
+        beta=(beta, 0, math.inf),
+        clip_low=(clip_low, 0, 1),
+        clip_high=(clip_high, 0, math.inf),
+        max_length=(max_length, 1, math.inf),
+    )
+    axes = batch_axes(
+        "grpo_loss",
+        axis_name,
+        logp=logp,
+        logp_old=logp_old,
+        advantages=advantages,
+        mask=mask,
+        logp_ref=logp_ref,
+        weights=weights,
+        logp_sampling=logp_sampling,
+    )
     mask = mask.astype(bool)
     rows = jnp.any(mask, axis=-1, keepdims=True)
     dtype = at_least_float32(logp).dtype
@@ -142,9 +183,12 @@ def grpo_loss(
         # Before any exp: the gradient of where(mask, exp(inf), 0) would be NaN.
         return jnp.where(mask, x.astype(dtype), padding)
 
+    def constant(x: Float[Array, "N #T"], padding: float = 0.0) -> Float[Array, "N T"]:
+        return jax.lax.stop_gradient(clean(x, padding))
+
     logp = clean(logp)
-    logp_old = jax.lax.stop_gradient(logp) if logp_old is None else clean(logp_old)
-    advantages = advantages.astype(dtype)[:, None]
+    logp_old = jax.lax.stop_gradient(logp) if logp_old is None else constant(logp_old)
+    advantages = jax.lax.stop_gradient(advantages.astype(dtype))[:, None]
     token_log_ratio = logp - logp_old
     if ratio == "token":
         r = jnp.exp(token_log_ratio)
@@ -154,10 +198,9 @@ def grpo_loss(
     else:
         raise ValueError(f"ratio {ratio!r}: expected 'token' or 'sequence'")
 
-    metrics = _ratio_metrics(
-        r, advantages, mask if ratio == "token" else rows, clip_low, clip_high
-    )
-    metrics["drift"] = masked_mean(-token_log_ratio, mask)
+    counted = mask if ratio == "token" else rows
+    metrics = _ratio_metrics(r, advantages, counted, clip_low, clip_high, axes)
+    metrics["drift"] = masked_mean(-token_log_ratio, mask, axis_name=axes)
     if surrogate == "clip":
         loss = surrogates.clip_surrogate(
             r, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip
@@ -177,44 +220,46 @@ def grpo_loss(
             advantages,
             logp,
             mask,
-            weights=None if weights is None else clean(weights, 1.0),
+            weights=None if weights is None else constant(weights, 1.0),
             k_positive=vespo_positive[0],
             lambda_positive=vespo_positive[1],
             k_negative=vespo_negative[0],
             lambda_negative=vespo_negative[1],
         )
         weights = None  # they are inside phi
-        metrics["phi"] = masked_mean(phi, rows)
+        metrics["phi"] = masked_mean(phi, rows, axis_name=axes)
     else:
         raise ValueError(
             f"surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or 'vespo'"
         )
 
     if off_policy_threshold is not None:
-        sampling = logp_old if logp_sampling is None else clean(logp_sampling)
+        sampling = logp_old if logp_sampling is None else constant(logp_sampling)
         keep = surrogates.off_policy_keep(
             logp, sampling, advantages, mask, threshold=off_policy_threshold
         )
-        metrics["kept"] = masked_mean(keep, rows)
+        metrics["kept"] = masked_mean(keep, rows, axis_name=axes)
         loss = loss * keep
     if weights is not None:
-        loss = loss * clean(weights, 1.0)
+        loss = loss * constant(weights, 1.0)
     if logp_ref is not None:
         divergence = surrogates.kl_estimate(
-            logp, clean(logp_ref), kl=kl, clamp=kl_clamp
+            logp, constant(logp_ref), kl=kl, clamp=kl_clamp
         )
         if kl_ratio:
             divergence = divergence * r
-        metrics["kl"] = masked_mean(divergence, mask)
+        metrics["kl"] = masked_mean(divergence, mask, axis_name=axes)
         if not _is_zero(beta):
-            loss = loss + beta * divergence
+            loss = loss + jnp.asarray(beta, dtype) * divergence
 
     loss = jnp.broadcast_to(loss, mask.shape)
-    total = reduce_tokens(loss, mask, reduction=reduction)
+    total = reduce_tokens(loss, mask, reduction=reduction, axis_name=axes)
     if denominator is None:
-        denominator = loss_denominator(mask, reduction=reduction, max_length=max_length)
-    metrics["tokens"] = jnp.sum(mask, dtype=dtype)
-    metrics["rows"] = jnp.sum(rows, dtype=dtype)
+        denominator = loss_denominator(
+            mask, reduction=reduction, max_length=max_length, axis_name=axes
+        )
+    metrics["tokens"] = marked(mask, dtype, axis_name=axes)
+    metrics["rows"] = marked(rows, dtype, axis_name=axes)
     metrics = {name: jax.lax.stop_gradient(x) for name, x in metrics.items()}
     denominator = jnp.asarray(denominator).astype(dtype)
     return total / jnp.where(denominator > 0, denominator, 1), metrics
@@ -226,16 +271,40 @@ def _ratio_metrics(
     mask: Bool[Array, "N #T"],
     clip_low: float,
     clip_high: float,
+    axes: tuple[str, ...],
 ) -> dict[str, Float[Array, ""]]:
+    r = jax.lax.stop_gradient(r)
     low = (r < 1 - clip_low) & (advantages < 0)
     high = (r > 1 + clip_high) & (advantages > 0)
+    largest = jnp.max(jnp.where(mask, r, 0), initial=0)
     return {
-        "ratio_mean": masked_mean(r, mask),
-        "ratio_max": jnp.max(jnp.where(mask, r, 0)),
-        "clip_low": masked_mean(low.astype(r.dtype), mask),
-        "clip_high": masked_mean(high.astype(r.dtype), mask),
+        "ratio_mean": masked_mean(r, mask, axis_name=axes),
+        "ratio_max": jax.lax.pmax(largest, axes) if axes else largest,
+        "clipped_low": masked_mean(low.astype(r.dtype), mask, axis_name=axes),
+        "clipped_high": masked_mean(high.astype(r.dtype), mask, axis_name=axes),
     }
 
 
+def _check_options(
+    beta: float | Float[Array, ""],
+    logp_ref: Float[Array, "N T"] | None,
+    dual_clip: float | None,
+) -> None:
+    if logp_ref is None and not _is_zero(beta):
+        value = f"beta is {beta}"
+        if isinstance(beta, Tracer):
+            value = "a traced beta may be anything"
+        raise ValueError(
+            f"grpo_loss: logp_ref: expected an array, as {value}; found None; pass the "
+            "Python number beta=0 to do without a reference"
+        )
+    check_static("grpo_loss", dual_clip=dual_clip)
+    if dual_clip is not None and not dual_clip > 1:
+        raise ValueError(
+            f"grpo_loss: dual_clip: expected a number above 1, or None; found "
+            f"{dual_clip}"
+        )
+
+
 def _is_zero(beta: float | Float[Array, ""]) -> bool:
-    return isinstance(beta, int | float) and beta == 0
+    return not isinstance(beta, jax.Array) and float(beta) == 0

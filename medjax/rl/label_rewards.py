@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_static
 from medjax.masked import at_least_float32
 from medjax.rl.text.label_text import ParsedLabels
 
@@ -24,10 +24,15 @@ def label_reward(
 
     Args:
         label: Class index read from each completion, -1 for none: `ParsedLabels.label`.
-        target: The right class of each completion, of the same shape. A target of -1 is
-            never reached.
+        target: The right class of each completion, of the same shape. A target below 0
+            is never reached.
+
+    Returns:
+        float32 of the same shape.
     """
     check_arrays("label_reward", label=(label, "*N", int), target=(target, "*N", int))
+    # as int32: a difference of unsigned numbers would wrap round
+    label, target = label.astype(jnp.int32), target.astype(jnp.int32)
     return at_least_float32((label == target) & (label >= 0))
 
 
@@ -43,9 +48,14 @@ def fuzzy_grade_reward(
     Args:
         grade: Class index read from each completion; below 0, no grade, earns 0.
             Answers out of range are not read as grades in the first place.
-        target: The right class of each completion, of the same shape.
+        target: The right class of each completion, of the same shape. A target below 0
+            is never reached, nor nearly.
         table: What a difference of 0, 1, ... D - 1 grades earns, as `grade_table` makes
-            it; a larger difference earns 0. A tuple or a list will do.
+            it, at least one number; a larger difference earns 0. A tuple or a list will
+            do.
+
+    Returns:
+        float32 of the shape of `grade`.
     """
     values = jnp.asarray(table, jnp.float32)
     check_arrays(
@@ -54,10 +64,16 @@ def fuzzy_grade_reward(
         target=(target, "*N", int),
         table=(values, "D", float),
     )
+    if not values.shape[0]:
+        raise ValueError("fuzzy_grade_reward: table: expected a number; found none")
+    grade, target = grade.astype(jnp.int32), target.astype(jnp.int32)
     distance = jnp.abs(grade - target)
-    near = (grade >= 0) & (distance < values.shape[0])
-    found = jnp.take(values, jnp.minimum(distance, values.shape[0] - 1), mode="clip")
-    return jnp.where(near, found, 0)
+    known = (grade >= 0) & (target >= 0)
+    # a sum over the table and no look-up, which a mesh with Explicit axes refuses
+    values = values.reshape((1,) * distance.ndim + (-1,))
+    differences = jnp.arange(values.size, dtype=jnp.int32).reshape(values.shape)
+    chosen = known[..., None] & (distance[..., None] == differences)
+    return jnp.sum(jnp.where(chosen, values, 0), axis=-1)
 
 
 def label_format_reward(
@@ -67,13 +83,18 @@ def label_format_reward(
 
     Args:
         parsed: What `parse_labels` read, with any leading axes; the reward has them.
-        min_words: The fewest words that the reasoning must hold; 0 asks for none. 1 or
-            more keeps a negative recitation weight from being earned by an empty think
-            block.
-        min_bytes: The fewest bytes of it, white space included.
+        min_words: The fewest words that the reasoning must hold; 0 or less asks for
+            none. 1 or more keeps a negative recitation weight from being earned by an
+            empty think block.
+        min_bytes: The fewest bytes of it, white space included; 0 or less asks for
+            none.
         require_label: Also asks for a readable answer. VLM-R1's format of choices does
-            not; that of boxes does.
+            not; that of boxes does. Static.
+
+    Returns:
+        float32 with the leading axes of `parsed`.
     """
+    check_static("label_format_reward", require_label=require_label)
     length = parsed.think[..., 1] - parsed.think[..., 0]
     right = parsed.well_formed & (parsed.think_words >= min_words)
     right &= length >= min_bytes

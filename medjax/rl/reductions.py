@@ -1,30 +1,56 @@
 """What each GRPO reduction sums up, and what it divides by."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.checks import NUMBERS, check_arrays
-from medjax.masked import masked_mean, masked_sum
+from medjax.checks import FLAGS, AxisName, batch_axes, check_arrays, check_ranges
+from medjax.masked import marked, masked_mean, masked_sum
+
+REDUCTIONS = ("grpo", "bnpo", "dapo", "dr_grpo", "luspo")
 
 
 def reduce_tokens(
-    loss: Float[Array, "N T"], mask: Bool[Array, "N T"], *, reduction: str
+    loss: Float[Array, "N T"],
+    mask: Bool[Array, "N T"],
+    *,
+    reduction: str,
+    axis_name: AxisName = None,
 ) -> Float[Array, ""]:
     """Numerator of a reduction: "grpo" adds up means of rows, the others tokens.
 
     Args:
-        loss: Of each token. What stands where the mask is False is not read.
-        mask: True at the tokens that count. A row without one adds nothing.
-        reduction: "grpo" or any other name; `loss_denominator` refuses unknown ones.
+        loss: Of each token, in any unit. What stands where the mask is False is not
+            read; a NaN where it is True gives NaN.
+        mask: True (or an integer that is not 0) at the tokens that count. A row without
+            one adds nothing, and a batch without one gives 0.
+        reduction: "grpo", "bnpo", "dapo", "dr_grpo" or "luspo"; static.
+        axis_name: The axes of `shard_map` that the rows are spread over, or (), which
+            sums each device's rows for itself; see `grpo_loss`.
+
+    Returns:
+        A scalar in the dtype of the loss.
+
+    Raises:
+        ValueError: another name, shapes or dtypes that do not fit, or an axis that is
+            not named.
     """
-    check_arrays("reduce_tokens", loss=(loss, "N T", float), mask=(mask, "N T", bool))
+    check_arrays("reduce_tokens", loss=(loss, "N T", float), mask=(mask, "N T", FLAGS))
+    _check_reduction("reduce_tokens", reduction)
+    axes = batch_axes("reduce_tokens", axis_name, loss=loss, mask=mask)
+    loss, mask = jnp.asarray(loss), mask.astype(bool)
     if reduction == "grpo":
-        return jnp.sum(masked_mean(loss, mask, axis=-1))
-    return masked_sum(loss, mask)
+        total = jnp.sum(masked_mean(loss, mask, axis=-1))
+        return jax.lax.psum(total, axes) if axes else total
+    return masked_sum(loss, mask, axis_name=axes)
 
 
 def loss_denominator(
-    mask: Bool[Array, "N T"], *, reduction: str, max_length: int | None = None
+    mask: Bool[Array, "N T"],
+    *,
+    reduction: str,
+    max_length: int | None = None,
+    axis_name: AxisName = None,
 ) -> Float[Array, ""]:
     """Denominator of a reduction, float32; adds up over micro-batches.
 
@@ -33,23 +59,39 @@ def loss_denominator(
     a batch change nothing; TRL counts them. 0 for an empty batch.
 
     Args:
-        mask: True (or not 0) at the tokens that count, a row a completion.
-        reduction: One of the five names above.
-        max_length: The longest a completion could have been, in tokens; only "dr_grpo"
-            reads it, and must have it.
+        mask: True (or an integer that is not 0) at the tokens that count, a row a
+            completion.
+        reduction: One of the five names above; static.
+        max_length: The longest a completion could have been, in tokens, 1 or more; only
+            "dr_grpo" reads it, and must have it.
+        axis_name: The axes of `shard_map` that the rows are spread over, or (), which
+            counts each device's rows for itself; see `grpo_loss`.
+
+    Raises:
+        ValueError: another name, "dr_grpo" without a length, a mask of floats, or an
+            axis that is not named.
     """
-    check_arrays("loss_denominator", mask=(mask, "N T", NUMBERS))
+    check_arrays("loss_denominator", mask=(mask, "N T", FLAGS))
+    check_ranges("loss_denominator", max_length=(max_length, 1, float("inf")))
+    _check_reduction("loss_denominator", reduction)
+    axes = batch_axes("loss_denominator", axis_name, mask=mask)
     mask = mask.astype(bool)
-    rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
     if reduction in ("bnpo", "dapo"):
-        return jnp.sum(mask, dtype=jnp.float32)
-    if reduction in ("grpo", "luspo"):
+        return marked(mask, jnp.float32, axis_name=axes)
+    rows = marked(jnp.any(mask, axis=-1), jnp.float32, axis_name=axes)
+    if reduction != "dr_grpo":
         return rows
-    if reduction == "dr_grpo":
-        if max_length is None:
-            raise ValueError("reduction 'dr_grpo' divides by max_length: pass it")
-        return rows * max_length
-    raise ValueError(
-        f"reduction {reduction!r}: expected 'grpo', 'bnpo', 'dapo', 'dr_grpo' or "
-        "'luspo'"
-    )
+    if max_length is None:
+        raise ValueError(
+            "loss_denominator: max_length: expected a number of tokens, as reduction "
+            "'dr_grpo' divides by it; found None: pass it"
+        )
+    return rows * jnp.asarray(max_length, jnp.float32)
+
+
+def _check_reduction(function: str, reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(
+            f"{function}: reduction {reduction!r}: expected 'grpo', 'bnpo', 'dapo', "
+            "'dr_grpo' or 'luspo'"
+        )

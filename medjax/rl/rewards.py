@@ -1,39 +1,59 @@
 """Rewards of boxes, as arrays: one number a completion, no text.
 
-NaN is a reward's way of saying "this completion cannot be scored"; `combine_rewards`
-leaves it out and `group_advantages` gives it advantage 0.
+A reward that cannot score a completion says so in flags beside its numbers, the
+`scored` of `combine_rewards`. NaN is an error, and reaches whatever is made of it.
 """
 
+import math
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import NUMBERS, check_arrays
-from medjax.masked import at_least_float32, masked_mean
+from medjax.checks import (
+    FLAGS,
+    NUMBERS,
+    AxisName,
+    batch_axes,
+    check_arrays,
+    check_groups,
+    check_ranges,
+    check_static,
+)
+from medjax.masked import at_least_float32, marked_values, marks, masked_mean
 from medjax.rl.boxes import box_iou
 
 
 def parsed_iou(
     boxes: Float[Array, "*batch 4"],
     found: Bool[Array, "*batch"],
-    targets: Float[Array, "*batch 4"],
+    targets: Float[Array, "*#batch 4"],
 ) -> Float[Array, "*batch"]:
     """IoU of each parsed box with its target; 0 where no box was found.
 
     Args:
-        boxes: Corners (x1, y1, x2, y2) as `parse_completions` reads them. What stands
-            where no box was found is not read.
+        boxes: Corners (x1, y1, x2, y2) as `parse_completions` reads them, integers or
+            floats. An empty or inverted box earns 0, one with a NaN gives NaN. What
+            stands where no box was found is not read.
         found: Whether the completion holds a box.
         targets: True corners, in the frame that the policy answers in; an axis of
-            length 1 stands for all of the boxes', as [B, 1, 4] for G answers each.
+            length 1 stands for all of the boxes', as [B, 1, 4] for G answers each. They
+            are not read where no box was found; a NaN elsewhere gives NaN.
+
+    Returns:
+        A number from 0 to 1 a completion, float32 at least.
     """
     check_arrays(
         "parsed_iou",
         boxes=(boxes, "*N 4", (float, int)),
-        found=(found, "*N", bool),
+        found=(found, "*N", FLAGS),
         targets=(targets, "*#N 4", (float, int)),
     )
+    found = found.astype(bool)
+    # Before the overlap: its gradient at a NaN would be NaN, even where it is not used.
+    boxes = jnp.where(found[..., None], boxes, 0)
+    targets = jnp.where(found[..., None], targets, 0)
     return jnp.where(found, box_iou(boxes, targets), 0)
 
 
@@ -44,17 +64,23 @@ def threshold_reward(
 
     ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only. Both
     sides are compared in float32, so that an IoU of 0.8 reaches a tau of 0.8 whatever
-    their dtypes. A NaN IoU gives NaN.
+    their dtypes. No gradient flows.
 
     Args:
-        iou: Of each completion with its target, 0 to 1, with any axes.
-        tau: The threshold, 0 to 1; one for all, `ThresholdState.tau` as a rule.
+        iou: Of each completion with its target, 0 to 1, with any axes. NaN gives NaN.
+        tau: The threshold, 0 to 1; one for all, `ThresholdState.tau` as a rule. 0 is
+            reached by every IoU, and what is above 1 by none; NaN gives NaN.
+
+    Returns:
+        1 or 0 of the shape and dtype of `iou`.
     """
     check_arrays(
         "threshold_reward", iou=(iou, "...", float), tau=(tau, "", (float, int))
     )
-    hit = iou.astype(jnp.float32) >= jnp.asarray(tau, jnp.float32)
-    return jnp.where(jnp.isnan(iou), iou, hit.astype(iou.dtype))
+    tau = jnp.asarray(tau, jnp.float32)
+    hit = (iou.astype(jnp.float32) >= tau).astype(iou.dtype)
+    hit = jnp.where(jnp.isnan(tau), tau.astype(iou.dtype), hit)
+    return jax.lax.stop_gradient(jnp.where(jnp.isnan(iou), iou, hit))
 
 
 def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -64,7 +90,7 @@ def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
     """
     check_arrays("raw_iou_reward", iou=(iou, "...", float))
-    return iou
+    return jnp.asarray(iou)
 
 
 def progress_reward(
@@ -84,12 +110,16 @@ def progress_reward(
     Args:
         iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
         step: Updates done before this one, from 0; may be traced.
-        total_steps: Updates of the whole training, 1 or more.
+        total_steps: Updates of the whole training, 1 or more; static.
         boundaries: Rising shares of the training, as in `progress_threshold`.
         thresholds: The IoU asked for before, between and after the boundaries.
-        binary: Pays 1 for reaching the threshold, and not the IoU.
+        binary: Pays 1 for reaching the threshold, and not the IoU; static.
+
+    Returns:
+        A number from 0 to 1 of the shape and dtype of `iou`.
     """
     check_arrays("progress_reward", iou=(iou, "...", float), step=(step, "", int))
+    check_static("progress_reward", binary=binary)
     tau = progress_threshold(
         step, total_steps=total_steps, boundaries=boundaries, thresholds=thresholds
     )
@@ -108,21 +138,27 @@ def progress_threshold(
 
     Args:
         step: Updates done, from 0; may be traced. Beyond `total_steps` the last
-            threshold goes on.
-        total_steps: Updates of the whole training, 1 or more.
+            threshold goes on, and below 0 the first one holds.
+        total_steps: Updates of the whole training, 1 or more; static.
         boundaries: Rising shares of the training, 0 to 1. A threshold holds up to its
             boundary, this included.
         thresholds: The IoU asked for before, between and after the boundaries: one
             number more than there are boundaries.
 
+    Returns:
+        A scalar, float32.
+
     Raises:
-        ValueError: another number of thresholds, or a training without a step.
+        ValueError: another number of thresholds, or a training without a step or with a
+            traced number of them.
     """
     check_arrays("progress_threshold", step=(step, "", int))
-    if len(thresholds) != len(boundaries) + 1 or total_steps < 1:
+    check_static("progress_threshold", total_steps=total_steps)
+    check_ranges("progress_threshold", total_steps=(total_steps, 1, math.inf))
+    if len(thresholds) != len(boundaries) + 1:
         raise ValueError(
-            f"{len(thresholds)} thresholds, {len(boundaries)} boundaries, total_steps "
-            f"{total_steps}: expected one threshold more than boundaries, steps >= 1"
+            f"progress_threshold: thresholds: expected one more than the "
+            f"{len(boundaries)} boundaries; found {len(thresholds)} thresholds"
         )
     progress = jnp.asarray(step).astype(jnp.float32) / total_steps
     tau = jnp.asarray(thresholds[0], jnp.float32)
@@ -137,6 +173,9 @@ def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
 
     Args:
         well_formed: `Parsed.format` of each completion, with any axes.
+
+    Returns:
+        float32 of the same shape.
     """
     check_arrays("format_reward", well_formed=(well_formed, "...", bool))
     return at_least_float32(well_formed)
@@ -144,58 +183,78 @@ def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 def combine_rewards(
     rewards: Mapping[str, Float[Array, "B G"]],
-    weights: Mapping[str, float],
+    weights: Mapping[str, float | Float[Array, ""]],
     *,
-    valid: Bool[Array, "B"] | None = None,
-) -> tuple[Float[Array, "B G"], dict[str, Float[Array, ""]]]:
+    scored: Mapping[str, Bool[Array, "B #G"]] | None = None,
+    valid: Bool[Array, "B #G"] | None = None,
+    axis_name: AxisName = None,
+) -> tuple[Float[Array, "B G"], Bool[Array, "B G"], dict[str, Float[Array, ""]]]:
     """Weighted sum over the rewards that could score a completion, and each one's mean.
 
-    total_i = sum over k, not NaN, of w_k r_ki; NaN only if every reward is NaN.
+    total_i = sum over k that could score i of w_k r_ki.
 
     Args:
         rewards: By name, a number for each of G completions of B prompts, each in its
-            own unit; NaN says that this reward could not score the completion.
-            Integers and flags become float32.
-        weights: By the same names, a number of either sign; may be traced. A reward of
-            weight 0 is reported and teaches nothing.
-        valid: The rows that count in the metrics, None for all; the total is that of
-            every row.
+            own unit. Integers and flags become float32. A NaN at a place that counts
+            reaches the total, whatever its weight.
+        weights: By the same names, a finite number of either sign; may be traced. A
+            reward of weight 0 is reported and teaches nothing.
+        scored: By name, True (or an integer that is not 0) where that reward could
+            score the completion; [B, 1] marks whole groups. What stands elsewhere is
+            not read. A reward that is not named here could score all.
+        valid: The same of the completions that count at all, None for all; the others
+            only fill the batch.
+        axis_name: Inside `shard_map`, the axes that the prompts are spread over; the
+            metrics are then those of all devices' prompts. An axis that an input varies
+            along has to be named, or () given, which takes each device for itself.
 
     Returns:
-        The total, in the widest float of the rewards, and metrics over the valid rows:
-        `NAME`, the mean of a reward where it scored (0 if nowhere), in its own unit,
-        and `NAME_unscorable`, the share of completions that it could not score.
+        The total, in the widest float of the rewards, and 0 where it does not count;
+        where it counts, the `valid` of what is made of it (False also where no reward
+        could score); and metrics over the valid completions: `NAME`, the mean of a
+        reward where it scored (0 if nowhere), in its own unit, and `NAME_unscorable`,
+        the share of completions that it could not score.
 
     Raises:
-        ValueError: the names of `rewards` and `weights` differ, there are none, or
-            their shapes do.
+        ValueError: the names of `rewards` and `weights` differ, there are none,
+            `scored` has another, or shapes or dtypes do not fit.
     """
     if not rewards or set(rewards) != set(weights):
         raise ValueError(
-            f"rewards {sorted(rewards)} and weights {sorted(weights)} must be named "
-            "alike, with at least one"
+            f"combine_rewards: rewards {sorted(rewards)} and weights {sorted(weights)} "
+            "must be named alike, with at least one"
         )
-    check_arrays(
+    scored = {} if scored is None else scored
+    if set(scored) - set(rewards):
+        raise ValueError(
+            f"combine_rewards: scored: expected names of rewards {sorted(rewards)}; "
+            f"found {sorted(scored)}"
+        )
+    arrays = {f"rewards[{name!r}]": x for name, x in rewards.items()}
+    flags = {f"scored[{name!r}]": x for name, x in scored.items()}
+    check_groups(
         "combine_rewards",
-        **{f"rewards[{name!r}]": (x, "B G", NUMBERS) for name, x in rewards.items()},
+        valid,
+        **{name: (x, "B G", NUMBERS) for name, x in arrays.items()},
         **{f"weights[{name!r}]": (x, "", NUMBERS) for name, x in weights.items()},
-        valid=(valid, "B", bool),
+        **{name: (x, "B #G", FLAGS) for name, x in flags.items()},
     )
+    axes = batch_axes("combine_rewards", axis_name, **arrays, **flags, valid=valid)
     names = sorted(rewards)
-    parts = [at_least_float32(rewards[name]) for name in names]
+    counts = marks(valid, rewards[names[0]].shape)
+    places = [counts & marks(scored.get(name), counts.shape) for name in names]
+    parts = [
+        marked_values(rewards[name], place)
+        for name, place in zip(names, places, strict=True)
+    ]
     dtype = max((part.dtype for part in parts), key=lambda d: d.itemsize)
     values = jnp.stack([part.astype(dtype) for part in parts])  # [K, B, G]
-    scored = ~jnp.isnan(values)
-    weight = jnp.stack([jnp.asarray(weights[name], values.dtype) for name in names])
-    total = jnp.sum(jnp.where(scored, values, 0) * weight[:, None, None], axis=0)
-    total = jnp.where(jnp.any(scored, axis=0), total, jnp.nan)
+    weight = jnp.stack([jnp.asarray(weights[name], dtype) for name in names])
+    total = jnp.sum(values * weight[:, None, None], axis=0)
 
-    counted = jnp.ones(total.shape, bool)
-    if valid is not None:
-        counted = counted & valid[:, None]
     metrics = {}
-    for name, value, is_scored in zip(names, values, scored, strict=True):
-        missing = (~is_scored).astype(value.dtype)
-        metrics[name] = masked_mean(value, is_scored & counted)
-        metrics[f"{name}_unscorable"] = masked_mean(missing, counted)
-    return total, metrics
+    for name, value, place in zip(names, values, places, strict=True):
+        metrics[name] = masked_mean(value, place, axis_name=axes)
+        missing = (~place).astype(dtype)
+        metrics[f"{name}_unscorable"] = masked_mean(missing, counts, axis_name=axes)
+    return total, jnp.any(jnp.stack(places), axis=0), metrics

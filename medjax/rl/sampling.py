@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_key, check_static
+from medjax.indexing import vary_with
 from medjax.types import Key
 
 EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
@@ -44,18 +45,29 @@ def restrict_logits(
     probability reaches `top_p` (Holtzman et al. 2020). Excluded tokens get -1e30.
 
     Args:
-        logits: One row of scores over the vocabulary a completion, unnormalised. -inf
-            excludes a token; NaN is not looked for.
-        temperature: Divides the logits; below 1 sharpens, above 1 flattens. 0 keeps the
-            most likely token alone (the first of equals), whatever the other two say.
-        top_k: How many tokens to keep, 1 to V. None keeps all.
-        top_p: Share of the probability to keep, above 0 and up to 1. None keeps all.
+        logits: Unnormalised scores over the vocabulary, one row a completion; V is 1 or
+            more, R may be 0. -inf excludes a token. A NaN in a row spreads to all of
+            that row, but to no other row.
+        temperature: A Python number (static), 0 or more, which divides the logits:
+            below 1 sharpens, above 1 flattens. 0 keeps the most likely token alone (the
+            first of equals), whatever the other two say.
+        top_k: How many tokens to keep, a Python integer (static) from 1 to V. None
+            keeps all.
+        top_p: Share of the probability to keep, a Python number (static) above 0 and up
+            to 1. None keeps all.
+
+    Returns:
+        Log-probabilities in nats, of the logits' shape and dtype.
 
     Raises:
-        ValueError: an option outside its range, or logits of another rank.
+        ValueError: an option that is traced or outside its range, a vocabulary without
+            a token, or logits of another rank.
     """
     check_arrays("restrict_logits", logits=(logits, "R V", float))
-    if temperature < 0:
+    check_static("restrict_logits", temperature=temperature, top_k=top_k, top_p=top_p)
+    if logits.shape[-1] < 1:
+        raise ValueError("restrict_logits: logits: expected V >= 1 tokens, found 0")
+    if not temperature >= 0:
         raise ValueError(f"temperature must not be negative, found {temperature}")
     if temperature == 0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
@@ -103,39 +115,63 @@ def sample_loop(
     Token t of row r is drawn by Gumbel-max with the key fold_in(row_keys[r], t): what
     is drawn for a row does not depend on the rows beside it.
 
+    On a mesh and in `shard_map` the rows may be divided over devices; each then stops
+    when its own rows have ended (`shard_map`), or all together.
+
     Args:
         step_fn: (carry, tokens, index) -> (logits of the next token, carry). It extends
             each row by its token, the index-th of the completion, from 0. Rows that
             have ended go on with `pad`, and what comes of it is not read.
         carry: What `step_fn` remembers, a tree of arrays: the cache of a model.
-        logits: Scores of the first token of each row, unnormalised.
+        logits: Unnormalised scores of the first token of each row; R may be 0.
         row_keys: One typed PRNG key a row, as `rollout_keys` makes them; consumed.
-        max_tokens: The length T of the arrays that come back; a row without a stop
-            token ends there, and its mask is then True to the end.
-        stop_tokens: A row ends with the first of these ids, which counts as its last
-            token. Without any, every row has `max_tokens`.
-        pad: The id that stands after the end; may be a stop token.
-        temperature: See `restrict_logits`, as for the two below.
+        max_tokens: The length T of the arrays that come back, a Python integer (static)
+            of 0 or more. A row without a stop token ends there, and its mask is then
+            True to the end.
+        stop_tokens: Python integers (static). A row ends with the first of these ids,
+            which counts as its last token. Without any, every row has `max_tokens`.
+        pad: The id, 0 to V - 1, that stands after the end; it may be a stop token.
+        temperature: Static, see `restrict_logits`, as for the two below.
         top_k: The most likely tokens to draw from.
         top_p: The share of the probability to draw from.
+
+    Returns:
+        What was drawn, int32 ids from 0 to V - 1, and its log-probabilities in nats, in
+        the dtype of the logits. After a row's end stand `pad`, False and 0.
+
+    Raises:
+        ValueError: a static argument that is traced or outside its range, keys that are
+            no typed ones, or shapes that do not fit.
     """
     check_arrays(
-        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R", None)
+        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R *_", None)
     )
+    check_key("sample_loop", batch=True, row_keys=row_keys)
+    check_static(
+        "sample_loop",
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+    )
+    if logits.shape[-1] < 1:
+        raise ValueError("sample_loop: logits: expected V >= 1 tokens, found 0")
+    if max_tokens < 0:
+        raise ValueError(f"sample_loop: max_tokens: expected 0 or more: {max_tokens}")
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
-    shape = (rows, max_tokens)
+    # made of the logits, so that they lie on a mesh as the rows do
+    zeros = jnp.broadcast_to(jnp.zeros_like(logits[:, :1]), (rows, max_tokens))
+    tokens, unmasked = jnp.full_like(zeros, pad, jnp.int32), jnp.zeros_like(zeros, bool)
+    done = jnp.zeros_like(logits[:, 0], bool)
+    samples = Samples(tokens, unmasked, zeros, zeros)
+    if max_tokens == 0:
+        return samples
     start = _Loop(
         jnp.zeros((), jnp.int32),
-        logits,
-        jnp.zeros(rows, bool),
-        Samples(
-            jnp.full(shape, pad, jnp.int32),
-            jnp.zeros(shape, bool),
-            jnp.zeros(shape, logits.dtype),
-            jnp.zeros(shape, logits.dtype),
+        *vary_with(
+            (logits, done, samples, carry), logits, jax.random.key_data(row_keys)
         ),
-        carry,
     )
 
     def draw(loop: _Loop) -> tuple[Array, Array, Array]:
@@ -199,8 +235,8 @@ def _draw_tokens(log_probs: Float[Array, "R V"], keys: Key) -> Int[Array, "R"]:
     return jnp.min(jnp.where(scores == best, index, vocab - 1), axis=-1)
 
 
-def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:
-    """One key per completion, [N * group], from (key, sample id, place in the group).
+def rollout_keys(key: Key, sample_id: Int[Array, "B"], group: int) -> Key:
+    """One key per completion, [B * group], from (key, sample id, place in the group).
 
     With `key` folded from the step, the noise of a rollout is a function of (step,
     sample id, place, token) and of nothing else: not of the batch's layout, nor of the
@@ -208,10 +244,23 @@ def rollout_keys(key: Key, sample_id: Int[Array, "N"], group: int) -> Key:
 
     Args:
         key: A typed PRNG key, folded from the step; consumed.
-        sample_id: The identity of each prompt. Two rows of one id draw the same noise.
-        group: Completions a prompt, G; those of one prompt are consecutive.
+        sample_id: An integer that names each of B prompts; any will do, as 32 bits of
+            it are used. Two prompts of one id draw the same noise.
+        group: Completions a prompt, G, a Python integer (static) of 0 or more; those of
+            one prompt are consecutive.
+
+    Returns:
+        Typed keys, one a completion, of shape [B * G].
+
+    Raises:
+        ValueError: a key of `jax.random.PRNGKey`, a traced or negative group, or ids
+            that are no integers.
     """
-    check_arrays("rollout_keys", key=(key, "", None), sample_id=(sample_id, "N", int))
+    check_arrays("rollout_keys", sample_id=(sample_id, "B", int))
+    check_key("rollout_keys", key=key)
+    check_static("rollout_keys", group=group)
+    if group < 0:
+        raise ValueError(f"rollout_keys: group: expected 0 or more, found {group}")
     by_sample = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
     place = jnp.arange(group, dtype=jnp.int32)
     by_place = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))

@@ -4,9 +4,13 @@ Sources: the paper's tables as summarised in public notes; P and S from an indep
 port. "Our reading" marks what neither states.
 """
 
+import math
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Array, Bool, Float, Int
+
+from medjax.checks import check_static
 
 PIECEWISE, LINEAR, COSINE = range(3)
 
@@ -19,6 +23,9 @@ class ThresholdSchedule(NamedTuple):
     `steps`, `hit_rates` and `deviations` hold one number a stage, the matching bounds
     the tau from which the next stage holds (one number less). All presets have three
     stages, so that they stack: `jax.tree.map(lambda *x: jnp.stack(x), *schedules)`.
+    `window` sizes arrays, so it is no leaf of the tree but part of its structure: it
+    stays a plain integer in a stack, a vmap and a jit, and must be equal in all of a
+    stack.
     """
 
     start: Number  # tau_0, an IoU from 0 to 1
@@ -30,13 +37,20 @@ class ThresholdSchedule(NamedTuple):
     deviations: tuple[Number, ...]  # S a stage, of hit rates; grows
     stage_bounds: tuple[Number, ...]  # ascending: tau from which P and S hold
     margin: Number  # Delta, by which the mean IoU must exceed tau
-    window: int  # N entries; static, it sizes the state
+    window: int  # W entries; static, it sizes the state
     keep: Number  # share of the window that survives a raise, 0 <= keep < 1
     check_hit_rate: bool | Bool[Array, ""] = True  # False: this condition is waived
     check_deviation: bool | Bool[Array, ""] = True
     check_margin: bool | Bool[Array, ""] = True
     snap: Number = 0.01  # a raise ending this close to the target goes to it
     min_step: Number = 0.0  # a raise is at least this much
+
+
+jax.tree_util.register_dataclass(
+    ThresholdSchedule,
+    data_fields=[name for name in ThresholdSchedule._fields if name != "window"],
+    meta_fields=["window"],
+)
 
 
 def piecewise_schedule() -> ThresholdSchedule:
@@ -106,10 +120,13 @@ def check_schedule(schedule: ThresholdSchedule) -> None:
     """Raise ValueError naming everything about the schedule that does not fit.
 
     Args:
-        schedule: Of plain numbers: traced ones cannot be looked at.
+        schedule: Of plain numbers: traced ones cannot be looked at, and are refused.
     """
     s = schedule
+    check_static("check_schedule", **s._asdict())
     problems = []
+    if any(x != x or x in (math.inf, -math.inf) for x in jax.tree.leaves(s)):
+        problems.append("finite numbers")
     if not 0 <= s.start <= s.target <= 1:
         problems.append(f"0 <= start {s.start} <= target {s.target} <= 1")
     if s.rule not in (PIECEWISE, LINEAR, COSINE):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.checks import check_arrays
+from medjax.checks import FLAGS, check_arrays, check_ranges
 from medjax.masked import masked_mean, masked_sum
 
 LogP = Float[Array, "N T"]
@@ -40,8 +40,16 @@ def clip_surrogate(
         clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1.
         clip_high: The ratio is clipped above at 1 + clip_high; 0 or more.
         dual_clip: Bound of the ratio where A < 0, above 1; None leaves it unbounded.
+            It may be traced here, and its range is not looked at.
+
+    Returns:
+        Of the shape of `ratio`.
     """
     _check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
+    check_ranges(
+        "clip_surrogate", clip_low=(clip_low, 0, 1), clip_high=(clip_high, 0, math.inf)
+    )
+    advantages = jax.lax.stop_gradient(advantages)
     clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     if dual_clip is not None:
         ratio = jnp.minimum(ratio, dual_clip)
@@ -67,8 +75,9 @@ def cispo_surrogate(
         ratio=(ratio, "N #T"),
         advantages=(advantages, "N 1"),
     )
+    check_ranges("cispo_surrogate", clip_high=(clip_high, 0, math.inf))
     weight = jax.lax.stop_gradient(jnp.minimum(ratio, 1 + clip_high))
-    return -weight * advantages * logp
+    return -weight * jax.lax.stop_gradient(advantages) * logp
 
 
 def sapo_surrogate(
@@ -89,6 +98,7 @@ def sapo_surrogate(
         temperature_negative: tau elsewhere, above 0.
     """
     _check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
+    advantages = jax.lax.stop_gradient(advantages)
     tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
     return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
 
@@ -114,7 +124,8 @@ def vespo_surrogate(
         log_ratio: log(pi / pi_old) of the tokens, 0 where there is none.
         advantages: One number a row, in a column; 0 counts as positive.
         logp: log pi of the tokens, which alone carry the gradient.
-        mask: True at the tokens whose logs are added up. A row without one has w = 1.
+        mask: True (or an integer that is not 0) at the tokens whose logs are added up.
+            A row without one has w = 1.
         weights: pi_old / pi_sampling of the tokens, above 0, where the sampler differs;
             None where it does not.
         k_positive: k of the rows with A >= 0.
@@ -133,6 +144,7 @@ def vespo_surrogate(
         logp=(logp, "N T"),
         weights=(weights, "N T"),
     )
+    mask = mask.astype(bool)
     low = math.log(1e-8)
     log_w = jnp.clip(log_ratio, -20.0, 20.0)
     if weights is not None:
@@ -142,7 +154,7 @@ def vespo_surrogate(
     k = jnp.where(positive, k_positive, k_negative)
     rate = jnp.where(positive, lambda_positive, lambda_negative)
     phi = jax.lax.stop_gradient(jnp.exp(rate + k * log_w - rate * jnp.exp(log_w)))
-    return -phi * advantages * logp, phi
+    return -phi * jax.lax.stop_gradient(advantages) * logp, phi
 
 
 def kl_estimate(
@@ -155,13 +167,13 @@ def kl_estimate(
 
     Args:
         logp: log pi of the sampled tokens, in nats.
-        logp_ref: log pi_ref of the same tokens.
-        kl: One of the four names above.
-        clamp: (a, b) keeps d in [-a, a] and the estimate in [-b, b] (verl: 20 and 10).
-            None clamps nothing, and "k3" may then overflow.
+        logp_ref: log pi_ref of the same tokens, a constant.
+        kl: One of the four names above; static.
+        clamp: (a, b), above 0, keeps d in [-a, a] and the estimate in [-b, b] (verl: 20
+            and 10). None clamps nothing, and "k3" may then overflow.
     """
     _check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
-    d = logp_ref - logp
+    d = jax.lax.stop_gradient(logp_ref) - logp
     if clamp is not None:
         d = jnp.clip(d, -clamp[0], clamp[0])
     if kl == "k1":
@@ -211,7 +223,8 @@ def importance_weights(
         logp=(logp, "N T"),
         logp_sampling=(logp_sampling, "N T"),
     )
-    log_ratio = jnp.where(mask, logp - logp_sampling, 0)
+    mask = mask.astype(bool)
+    log_ratio = jnp.where(mask, logp, 0) - jnp.where(mask, logp_sampling, 0)
     if level == "sequence":
         log_ratio = masked_sum(log_ratio, mask, axis=-1, keepdims=True)
     elif level != "token":
@@ -256,7 +269,9 @@ def off_policy_keep(
         logp_sampling=(logp_sampling, "N T"),
         advantages=(advantages, "N 1"),
     )
-    drift = jax.lax.stop_gradient(logp_sampling - logp)
+    mask = mask.astype(bool)
+    drift = jnp.where(mask, logp_sampling, 0) - jnp.where(mask, logp, 0)
+    drift = jax.lax.stop_gradient(drift)
     drift = masked_mean(drift, mask, axis=-1, keepdims=True)
     # "> threshold drops", so that a NaN drift is kept and reaches the loss.
     return (~((advantages < 0) & (drift > threshold))).astype(logp.dtype)
@@ -268,14 +283,14 @@ def drop_truncated(
     """The mask without completions that ran into the length limit (no stop token).
 
     Args:
-        mask: True at the tokens that count.
+        mask: True (or an integer that is not 0) at the tokens that count.
         finished: Whether the completion has a stop token; the rows of the others become
             False, and so count in no denominator either.
     """
     check_arrays(
-        "drop_truncated", mask=(mask, "N T", bool), finished=(finished, "N", bool)
+        "drop_truncated", mask=(mask, "N T", FLAGS), finished=(finished, "N", FLAGS)
     )
-    return mask & finished[:, None]
+    return mask.astype(bool) & finished.astype(bool)[:, None]
 
 
 def _check_rows(
@@ -285,4 +300,4 @@ def _check_rows(
 ) -> None:
     """`check_arrays` of floats, and of the mask that goes with them."""
     floats = {name: (x, axes, float) for name, (x, axes) in rows.items()}
-    check_arrays(function, **floats, mask=(mask, "N T", bool))
+    check_arrays(function, **floats, mask=(mask, "N T", FLAGS))

@@ -1,6 +1,6 @@
 """MedLoc-R1's moving IoU threshold, as an explicit carry.
 
-The reward is 1[IoU >= tau]. Over a window of the last N entries
+The reward is 1[IoU >= tau]. Over a window of the last W entries
 
     hit rate   r = mean of the entries' hit rates
     deviation  s = their population standard deviation
@@ -18,10 +18,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import NUMBERS, check_arrays
-from medjax.masked import masked_mean
+from medjax.checks import (
+    AxisName,
+    batch_axes,
+    check_arrays,
+    check_groups,
+    check_ranges,
+    check_static,
+)
+from medjax.masked import marked, marks, masked_mean
 from medjax.rl.rewards import threshold_reward
 from medjax.rl.schedules import (
     COSINE,
@@ -35,13 +44,13 @@ from medjax.rl.schedules import (
 # floating point, which would cause one more, meaningless raise and half-empty window.
 _SLACK = 1e-6
 
-_NO_SAMPLE = -1.0  # no IoU: a completion of a row that does not count
+_NO_SAMPLE = -2.0  # below every IoU and GIoU: of a completion that does not count
 
 
 class RaiseLog(NamedTuple):
     """The numbers that caused each raise; raise k stands in slot k mod R."""
 
-    step: Int[Array, "R"]  # update at which tau rose, from 0; -1 = empty slot
+    step: Int[Array, "R"]  # update at which tau rose, from 0; -1 = empty, 0 beside it
     tau_before: Float[Array, "R"]
     tau_after: Float[Array, "R"]
     hit_rate: Float[Array, "R"]
@@ -50,12 +59,17 @@ class RaiseLog(NamedTuple):
 
 
 class ThresholdState(NamedTuple):
-    """The scheduler's carry: window (newest entry last), counters and log."""
+    """The scheduler's carry: window (newest entry last), counters and log.
+
+    A tree of float32 and int32 arrays, each with a buffer of its own, so that it can be
+    donated. It may be saved leaf by leaf, by `numpy.savez` or otherwise, and goes on
+    from NumPy's arrays as they were read.
+    """
 
     tau: Float[Array, ""]
-    hit_rates: Float[Array, "N"]  # of each entry, as earned
-    ious: Float[Array, "N"]  # mean IoU of each entry
-    samples: Float[Array, "N S"] | None  # raw IoUs of each entry, -1 = none
+    hit_rates: Float[Array, "W"]  # of each entry, as earned
+    ious: Float[Array, "W"]  # mean IoU of each entry
+    samples: Float[Array, "W S"] | None  # raw IoUs of each entry, -2 = none
     count: Int[Array, ""]  # filled entries
     step: Int[Array, ""]  # updates so far
     raises: Int[Array, ""]
@@ -68,32 +82,46 @@ def init_threshold(
     """An empty window at tau_0.
 
     Args:
-        schedule: Checked here if its numbers are plain; traced ones are taken as they
-            are. `window` must always be a plain integer, as it sizes the state.
-        samples: How many raw IoUs to keep an entry, so that hit rates are recounted
-            with the current tau (the literal formula): B * G, or G with
-            entries="group". 0 keeps the hit rates as earned (our reading: this is what
-            the refresh is for).
+        schedule: Checked here if its numbers are plain; arrays are taken as they are.
+            Of several that were stacked, one at a time: call this inside the `vmap`.
+        samples: How many raw IoUs an entry keeps, so that hit rates are recounted with
+            the current tau: the number of completions of an entry, B * G (of all
+            devices), or G with entries="group". 0 keeps each hit rate as it was earned
+            (our reading: this is what the refresh is for). Static.
         log_size: How many raises the log holds, 1 or more; then the oldest is
-            overwritten.
+            overwritten. Static.
+
+    Returns:
+        The carry before the first step. It holds no NaN: numbers of raises that have
+        not happened are 0, and their step is -1.
 
     Raises:
-        ValueError: a schedule whose stages, bounds or ranges do not fit together.
+        ValueError: a schedule whose stages, bounds or ranges do not fit together, or a
+            size that is traced or out of range.
     """
-    if not any(isinstance(x, jax.Array) for x in jax.tree.leaves(schedule)):
+    check_static("init_threshold", samples=samples, log_size=log_size)
+    check_ranges(
+        "init_threshold",
+        samples=(samples, 0, np.inf),
+        log_size=(log_size, 1, np.inf),
+    )
+    leaves = jax.tree.leaves(schedule)
+    if not any(isinstance(x, jax.Array | np.ndarray) for x in leaves):
         check_schedule(schedule)
+    check_static("init_threshold", window=schedule.window)
+    check_arrays("init_threshold", start=(schedule.start, "", (float, int)))
     size = schedule.window
     # One buffer each: the loop donates the state, and a buffer can be given once.
-    numbers = (jnp.full((log_size,), jnp.nan, jnp.float32) for _ in range(5))
+    zeros = (jnp.zeros((log_size,), jnp.float32) for _ in range(5))
     return ThresholdState(
-        tau=jnp.asarray(schedule.start, jnp.float32),
+        tau=jnp.array(schedule.start, jnp.float32),
         hit_rates=jnp.zeros((size,), jnp.float32),
         ious=jnp.zeros((size,), jnp.float32),
         samples=jnp.full((size, samples), _NO_SAMPLE, jnp.float32) if samples else None,
         count=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         raises=jnp.zeros((), jnp.int32),
-        log=RaiseLog(jnp.full((log_size,), -1, jnp.int32), *numbers),
+        log=RaiseLog(jnp.full((log_size,), -1, jnp.int32), *zeros),
     )
 
 
@@ -102,8 +130,9 @@ def update_threshold(
     iou: Float[Array, "B G"],
     schedule: ThresholdSchedule,
     *,
-    valid: Bool[Array, "B"] | None = None,
+    valid: Bool[Array, "B #G"] | None = None,
     entries: str = "step",
+    axis_name: AxisName = None,
 ) -> tuple[ThresholdState, dict[str, Array]]:
     """Push one step's IoUs, then raise tau if the window says so.
 
@@ -111,32 +140,56 @@ def update_threshold(
     The size of a raise is delta at the tau before it (our reading).
 
     Args:
-        state: The carry, of `init_threshold` or of the step before; one that was made
-            for another `window` keeps its own.
+        state: The carry, of `init_threshold` or of the step before, for the `window` of
+            this schedule; its leaves may be NumPy's.
         iou: Of every completion of the step, 0 to 1, a row a prompt; the IoU only,
-            never the format reward. A NaN in a row that counts makes the hit rate NaN,
-            and nothing is raised until its entry has left the window.
+            never the format reward. A NaN that counts makes the hit rate NaN, and
+            nothing is raised until its entry has left the window.
         schedule: The numbers of the rule, which may be traced (`vmap` over schedules),
             `window` excepted.
-        valid: The prompts that count; the others only fill the batch. A step without
-            one pushes nothing. None counts all.
-        entries: "step" pushes the mean over all prompts (our reading), "group" one
-            entry a prompt, in order (an independent port).
+        valid: True (or an integer that is not 0) at the completions that count; [B, 1]
+            marks whole prompts, None all. What stands at the others is not read. A step
+            without any pushes nothing.
+        entries: "step" pushes the mean over all completions of the step that count (our
+            reading), "group" one entry a prompt, in order (an independent port).
+            Static.
+        axis_name: Inside `shard_map`, the axes that the prompts are spread over, in the
+            order of the prompts; the entries are then those of all devices' prompts,
+            and the new state is the same on each. An axis that an input varies along
+            has to be named, or () given, which moves each device's tau by itself.
 
     Returns:
         The new carry, and the numbers of the decision: `tau` (used), `tau_next`,
         `hit_rate`, `deviation`, `margin` of the window, `hit_rate_needed` (P),
         `deviation_allowed` (S), `window_full`, `hit_rate_ok`, `deviation_ok`,
         `margin_ok`, `raised`. Until the window is full, its filled part is described.
+
+    Raises:
+        ValueError: a state of another window, or that keeps another number of raw IoUs
+            than this step has; an unknown word; shapes or dtypes that do not fit; an
+            axis that is not named.
     """
-    check_arrays(
+    state = jax.tree.map(jnp.asarray, state)
+    check_groups(
         "update_threshold",
-        tau=(state.tau, "", float),
+        valid,
         iou=(iou, "B G", float),
-        valid=(valid, "B", NUMBERS),
+        **{"state.tau": (state.tau, "", float)},
+        **{"state.hit_rates": (state.hit_rates, "W", float)},
+        **{"state.ious": (state.ious, "W", float)},
     )
+    if schedule.window != state.hit_rates.shape[0]:
+        raise ValueError(
+            f"update_threshold: state: expected a window of {schedule.window} entries, "
+            f"as the schedule has it; found {state.hit_rates.shape[0]}; make the state "
+            "by init_threshold of the same schedule"
+        )
+    axes = batch_axes("update_threshold", axis_name, iou=iou, valid=valid)
     tau = state.tau
-    new = _entries(iou.astype(jnp.float32), valid, tau, entries)
+    counts = marks(valid, iou.shape)
+    iou = jnp.where(counts, iou, jnp.zeros((), iou.dtype)).astype(jnp.float32)
+    keeps_samples = state.samples is not None
+    new = _entries(iou, counts, tau, entries, axes, keeps_samples=keeps_samples)
     state = _push(state, *new)
     hit_rate, deviation, mean_iou = window_statistics(state)
     margin = mean_iou - tau
@@ -151,9 +204,9 @@ def update_threshold(
     raised = (
         full
         & below_target
-        & (hit_rate_ok | ~jnp.asarray(schedule.check_hit_rate))
-        & (deviation_ok | ~jnp.asarray(schedule.check_deviation))
-        & (margin_ok | ~jnp.asarray(schedule.check_margin))
+        & (hit_rate_ok | ~_flag(schedule.check_hit_rate))
+        & (deviation_ok | ~_flag(schedule.check_deviation))
+        & (margin_ok | ~_flag(schedule.check_margin))
     )
     tau_next = jnp.where(raised, raise_threshold(tau, schedule), tau)
     kept = _float(schedule.keep) * state.hit_rates.shape[0] + _SLACK
@@ -172,8 +225,8 @@ def update_threshold(
         ),
     )
     info = {
-        "tau": tau,
-        "tau_next": tau_next,
+        "tau": jnp.copy(tau),  # not the buffer of the old state, nor of the new one
+        "tau_next": jnp.copy(tau_next),
         "hit_rate": hit_rate,
         "deviation": deviation,
         "margin": margin,
@@ -194,11 +247,18 @@ def raise_threshold(
     """min(tau + delta(tau), target), snapped to the target near it, on a 1e-6 grid.
 
     Args:
-        tau: The threshold now, an IoU from start to target.
-        schedule: Whose rule gives delta, at least `min_step`. The conditions for a
-            raise are not looked at here.
+        tau: The threshold now, an IoU from start to target. Below start, delta is that
+            of the start; a tau at the target or above comes back as the target, NaN as
+            NaN.
+        schedule: Whose rule gives delta, at least `min_step`. A tau that would end less
+            than `snap` short of the target goes to it. The conditions for a raise are
+            not looked at here.
+
+    Returns:
+        A scalar, float32.
     """
     check_arrays("raise_threshold", tau=(tau, "", float))
+    tau = _float(tau)
     start, target = _float(schedule.start), _float(schedule.target)
     first = _float(schedule.steps[0])
     span = jnp.maximum(target - start, _SLACK)
@@ -224,9 +284,13 @@ def window_statistics(
     reading: those have 0.4 at a hit rate of 0.8, so that S = 0.2 could never pass).
 
     Args:
-        state: The carry. All three numbers are 0 for an empty window, and NaN while an
-            entry with a NaN is in it.
+        state: The carry; its leaves may be NumPy's. All three numbers are 0 for an
+            empty window, and NaN while an entry with a NaN is in it.
+
+    Returns:
+        Three scalars, float32.
     """
+    state = jax.tree.map(jnp.asarray, state)
     rates = state.hit_rates
     if state.samples is not None:
         kept = state.samples != _NO_SAMPLE
@@ -240,50 +304,83 @@ def window_statistics(
 
 def _entries(
     iou: Float[Array, "B G"],
-    valid: Bool[Array, "B"] | None,
+    counts: Bool[Array, "B G"],
     tau: Float[Array, ""],
     entries: str,
-) -> tuple[Float[Array, "E"], Float[Array, "E"], Float[Array, "E S"], Bool[Array, "E"]]:
+    axes: tuple[str, ...],
+    *,
+    keeps_samples: bool,
+) -> tuple[
+    Float[Array, "E"], Float[Array, "E"], Float[Array, "E S"] | None, Bool[Array, "E"]
+]:
     """Hit rate, mean IoU, raw IoUs and validity of the entries one step makes."""
-    rows = jnp.ones(iou.shape[:1], bool) if valid is None else valid.astype(bool)
-    counts = jnp.broadcast_to(rows[:, None], iou.shape)
-    if entries == "step":
-        iou, counts = iou.reshape(1, -1), counts.reshape(1, -1)
-    elif entries != "group":
-        raise ValueError(f"entries {entries!r}: expected 'step' or 'group'")
+    if entries not in ("step", "group"):
+        raise ValueError(
+            f"update_threshold: entries {entries!r}: expected 'step' or 'group'"
+        )
+    step = entries == "step"
+
+    def mean(x: Float[Array, "B G"]) -> Float[Array, "E"]:
+        if step:
+            return masked_mean(x, counts, axis_name=axes)[None]
+        return _whole(masked_mean(x, counts, axis=-1), axes)
+
+    count = marked(counts, jnp.float32, axis=None if step else 1)
+    some = jax.lax.psum(count, axes)[None] if step else _whole(count, axes)
+    samples = None
+    if keeps_samples:
+        samples = _whole(jnp.where(counts, iou, _NO_SAMPLE), axes)
+        samples = samples.reshape(1, -1) if step else samples
     # A NaN IoU makes its entry's hit rate NaN, which can never justify a raise.
-    hit_rates = masked_mean(threshold_reward(iou, tau), counts, axis=-1)
-    ious = masked_mean(iou, counts, axis=-1)
-    return hit_rates, ious, jnp.where(counts, iou, _NO_SAMPLE), jnp.any(counts, axis=1)
+    return mean(threshold_reward(iou, tau)), mean(iou), samples, some > 0
+
+
+def _whole(x: Float[Array, "B *S"], axes: tuple[str, ...]) -> Float[Array, "D *S"]:
+    """The rows of all devices, one device's behind the other's, on each of them.
+
+    A sum over devices of which each fills its own rows: unlike what `all_gather` gives,
+    its result is known to be the same everywhere.
+    """
+    if axes:
+        place = jax.lax.axis_index(axes)
+        places = jnp.arange(jax.lax.axis_size(axes), dtype=place.dtype)
+        own = (places == place).reshape(-1, *[1] * x.ndim)
+        whole = jax.lax.psum(jnp.where(own, x[None], 0), axes)
+        return whole.reshape(-1, *x.shape[1:])
+    lying = jax.typeof(x).sharding
+    if any(lying.spec):  # on a mesh with Explicit axes: as the window lies
+        return jax.sharding.reshard(x, NamedSharding(lying.mesh, PartitionSpec()))
+    return x
 
 
 def _push(
     state: ThresholdState,
     hit_rates: Float[Array, "E"],
     ious: Float[Array, "E"],
-    samples: Float[Array, "E S"],
+    samples: Float[Array, "E S"] | None,
     valid: Bool[Array, "E"],
 ) -> ThresholdState:
     """Append the valid entries in order; what no longer fits leaves at the front."""
     size, kept = state.hit_rates.shape[0], state.samples
-    if kept is not None and kept.shape[1] != samples.shape[1]:
+    if kept is not None and samples is not None and kept.shape[1] != samples.shape[1]:
         raise ValueError(
-            f"the state keeps {kept.shape[1]} raw IoUs an entry, this step has "
-            f"{samples.shape[1]}: init_threshold(samples={samples.shape[1]}) or 0"
+            f"update_threshold: state: keeps {kept.shape[1]} raw IoUs an entry, this "
+            f"step has {samples.shape[1]}: init_threshold(samples={samples.shape[1]}) "
+            "or 0"
         )
     rank = jnp.concatenate(
         [jnp.ones((size,), jnp.int32), jnp.where(valid, 2, 0).astype(jnp.int32)]
     )
     order = jnp.argsort(rank, stable=True)[-size:]  # invalid, then old, then new
 
-    def push(old: Float[Array, "N *S"], new: Float[Array, "E *S"]) -> Array:
+    def push(old: Float[Array, "W *S"], new: Float[Array, "E *S"]) -> Array:
         return jnp.concatenate([old, new])[order]
 
     added = jnp.sum(valid, dtype=jnp.int32)
     return state._replace(
         hit_rates=push(state.hit_rates, hit_rates),
         ious=push(state.ious, ious),
-        samples=None if kept is None else push(kept, samples),
+        samples=None if samples is None else push(kept, samples),
         count=jnp.minimum(state.count + added, size),
     )
 
@@ -300,3 +397,7 @@ def _stage(
 
 def _float(x: Number) -> Float[Array, ""]:
     return jnp.asarray(x, jnp.float32)
+
+
+def _flag(x: bool | Bool[Array, ""]) -> Bool[Array, ""]:
+    return jnp.asarray(x).astype(bool)

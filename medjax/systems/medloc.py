@@ -5,12 +5,10 @@ format); the scheduler sees the IoUs of each step and moves tau. Source: MedLoc-
 (arXiv 2603.28120); what the paper leaves open follows VLM-R1, on which it is built.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -27,7 +25,13 @@ from medjax.rl.text.boxes import ParseTables
 from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
 from medjax.systems.policy import exploration
 from medjax.systems.policy.boxes import Judged, judge
-from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
+from medjax.systems.policy.exploration import (
+    Explorer,
+    HostReward,
+    HostRewards,
+    Scored,
+    Step,
+)
 from medjax.types import (
     EvaluateFn,
     GroundingBatch,
@@ -80,8 +84,8 @@ def build(
         step: How a step explores and learns; its `reward_weights` must name "accuracy",
             "format" and every host reward, and nothing else.
         host_rewards: Rewards in Python: (batch, rollout, step, ThresholdState) on the
-            host -> {name: [N, G]}. They split the step in two compiled programs; None
-            has none.
+            host -> {name: HostReward}. They split the step in two compiled programs;
+            None has none.
 
     Raises:
         ValueError: `rewards.accuracy` is none of `ACCURACY`.
@@ -130,7 +134,7 @@ def score(
         rewards: Which accuracy is paid, and by which threshold.
         carry: Its threshold judges this step; it rises for the next one only, and only
             for "curriculum".
-        batch: The targets of N prompts, and which of its rows are valid.
+        batch: The targets of B prompts, and which of its rows are valid.
         rollout: G completions of each prompt.
         step: The number of the step, from 0; "progress" alone reads it.
     """
@@ -141,7 +145,7 @@ def score(
         carry.threshold,
         judged.iou,
         rewards.schedule,
-        valid=batch.valid,
+        valid=batch.valid[:, None],
         entries=rewards.entries,
     )
     if rewards.accuracy != "curriculum":
@@ -163,7 +167,7 @@ def score(
 
 def reward_accuracy(
     rewards: Rewards, judged: Judged, tau: Float[Array, ""], step: Int[Array, ""]
-) -> tuple[Float[Array, "N G"], Float[Array, ""]]:
+) -> tuple[Float[Array, "B G"], Float[Array, ""]]:
     """The reward of each completion, and the IoU that it had to reach.
 
     "raw_iou" pays the IoU itself, so nothing has to be reached: 0.
@@ -183,6 +187,6 @@ def _with_threshold(
     rollout: Rollout,
     step: Int[Array, ""],
     carry: MedlocCarry,
-) -> Mapping[str, Float[np.ndarray, "N G"]]:
+) -> dict[str, HostReward]:
     """A host reward sees the threshold alone of the carry."""
     return host_rewards(batch, rollout, step, carry.threshold)

@@ -120,7 +120,7 @@ def score(
         rewards: How answers are read, and what they are worth.
         weighed: Which of `REWARDS` are computed.
         carry: It is handed on unchanged.
-        batch: The right classes of N prompts, and which of its rows are valid.
+        batch: The right classes of B prompts, and which of its rows are valid.
         rollout: G completions of each prompt.
         step: The number of the step, which decides nothing here.
     """

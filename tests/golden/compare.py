@@ -9,6 +9,7 @@ TensorBoard's files, which repeat the metrics with times.
 
 import json
 import pathlib
+import re
 import warnings
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 LEFT_OUT = ("manifest.json", "tensorboard")
 # In JSON: the version that wrote a map, and digests of files that name it.
 VERSIONED = ("Version", "files")
+# Metrics of an older base by the names that they have now.
+RENAMED = re.compile(r"(metrics\.|step \d+, )clip_(low|high)$")
 
 
 def first_difference(base, head, *, tolerance=0.0):
@@ -59,7 +62,7 @@ def listed(names):
 
 
 def differing_file(base, head, name, tolerance):
-    left, right = entries(base), entries(head)
+    left, right = as_now(entries(base)), entries(head)
     if tolerance and base.suffix == ".txt":
         return None
     if list(left) != list(right):
@@ -71,6 +74,17 @@ def differing_file(base, head, name, tolerance):
         if not same(value, right[place], tolerance):
             return f"{name}, {place}: {contrast(value, right[place], tolerance)}"
     return None
+
+
+def as_now(entries):
+    """An older base's entries by today's names, its empty slots of the log as 0."""
+    now = {}
+    for place, value in entries.items():
+        steps = entries.get(place.rpartition(".")[0] + ".step")
+        if ".log." in place and isinstance(steps, np.ndarray):
+            value = np.where((steps < 0) & np.isnan(value), value.dtype.type(0), value)
+        now[RENAMED.sub(r"\1clipped_\2", place)] = value
+    return now
 
 
 def entries(path):

@@ -84,7 +84,7 @@ def test_bad_arguments():
         cramer_rao_bound(
             TE, model=signals.T2, params=params, noise_sd=0.01, weights=np.ones(3)
         )
-    with pytest.raises(ValueError, match=r"noise_sd: .*N = 2 from signal.* \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"t2 \(2,\), .*noise_sd \(2, 1\)"):
         cramer_rao_bound(
             TE,
             model=signals.T2,

@@ -182,3 +182,21 @@ def test_a_start_of_another_shape_is_no_start():
         solve(matrix, rhs, rhs[0], iterations=5)
     with pytest.raises(ValueError, match="rhs: expected float or complex"):
         solve(matrix, np.ones((3, 12), int), iterations=5)
+    with pytest.raises(ValueError, match="x0: expected complex128"):
+        solve(matrix, rhs, rhs.real, iterations=5)
+
+
+@pytest.mark.parametrize("axes", [(-3, -2, -1), (2,), (0, -2), (-1, 1)])
+def test_axes_that_the_right_hand_side_does_not_have(axes):
+    with pytest.raises(ValueError, match="axes: expected different ones of the 2 axes"):
+        conjugate_gradient(lambda x: x, np.ones((3, 4)), iterations=1, axes=axes)
+
+
+def test_a_traced_tolerance_is_refused_by_name():
+    def run(tolerance):
+        return conjugate_gradient(
+            lambda x: x, jnp.ones((1, 2, 3)), iterations=1, tolerance=tolerance
+        )
+
+    with pytest.raises(ValueError, match="tolerance: expected a Python number"):
+        jax.jit(run)(0.1)

@@ -164,3 +164,99 @@ def test_shifts_cover_their_range_and_follow_the_key():
     assert np.any(rows != cols)
     again = random_shift(keys[7], 4)
     assert (again[0], again[1]) == (rows[7], cols[7])
+
+
+def test_draws_do_not_depend_on_64_bits():
+    with_64 = random_shift(jax.random.key(3), 100)
+    with jax.enable_x64(False):
+        without = random_shift(jax.random.key(3), 100)
+    for left, right in zip(with_64, without, strict=True):
+        assert left.dtype == right.dtype == np.int32
+        np.testing.assert_array_equal(left, right)
+
+
+def slope(function, x, direction, step=1e-6):
+    up, down = (function(x + s * direction) for s in (step, -step))
+    return (up - down) / (2 * step)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+@pytest.mark.parametrize("real", [False, True])
+def test_derivative_of_low_rank_where_singular_values_are_equal_or_zero(
+    threshold, real
+):
+    """Against singular-value thresholding by SVD, in NumPy."""
+    target, direction = (
+        images(3, 4, 4, seed=1, real=real),
+        images(3, 4, 4, seed=2, real=real),
+    )
+    orthogonal = np.linalg.qr(images(16, 3, real=real))[0].T.reshape(3, 4, 4)
+    cases = {
+        "equal": 2 * orthogonal,
+        "two equal": np.array([2.0, 2.0, 0.9])[:, None, None] * orthogonal,
+    }
+    if threshold:  # without one the SVD drops nothing, and these are not special
+        cases["below"] = np.array([2.0, 0.2, 0.2])[:, None, None] * orthogonal
+        cases["zero"] = np.array([2.0, 0.0, 0.0])[:, None, None] * orthogonal
+        cases["nothing"] = 0 * orthogonal
+
+    def loss(prox):
+        return lambda x: np.sum(np.abs(prox(x) - target) ** 2)
+
+    def ours(x):
+        return jnp.sum(jnp.abs(low_rank(x, threshold) - target) ** 2)
+
+    for name, x in cases.items():
+        expected = slope(loss(lambda y: blockwise(y, threshold, 4)), x, direction)
+        _, found = jax.jvp(ours, (x,), (direction,))
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
+        gradient = jax.grad(ours)(x)
+        inner = np.sum(np.real(gradient * direction))
+        np.testing.assert_allclose(inner, expected, atol=1e-6, err_msg=name)
+
+
+def test_derivatives_of_low_rank_by_threshold_and_of_second_order():
+    x = images(3, 4, 4, real=True)
+
+    def total(x, threshold):
+        return jnp.sum(low_rank(x, threshold) ** 3)
+
+    found = jax.grad(total, 1)(x, 0.5)
+    np.testing.assert_allclose(found, slope(lambda t: total(x, t), 0.5, 1.0), rtol=1e-6)
+    direction = images(3, 4, 4, seed=1, real=True)
+    gradient = jax.grad(total)
+    _, second = jax.jvp(lambda x: gradient(x, 0.5), (x,), (direction,))
+    expected = slope(lambda x: gradient(x, 0.5), x, direction)
+    np.testing.assert_allclose(second, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_derivative_of_soft_threshold_at_zero(dtype):
+    x = jnp.zeros(3, dtype)
+
+    def total(threshold):
+        return lambda x: jnp.sum(jnp.real(soft_threshold(x, threshold)))
+
+    np.testing.assert_array_equal(jax.grad(total(0.5))(x), 0)
+    np.testing.assert_array_equal(jax.grad(total(0.0))(x), 1)  # it returns x
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: soft_threshold(x, -1.0), "soft_threshold: threshold: .*0 or more"),
+        (lambda x: soft_threshold(x, np.ones(3)), "soft_threshold: threshold"),
+        (lambda x: soft_threshold(x.astype(int), 1.0), "x: expected float or complex"),
+        (lambda x: low_rank_prox(x, np.ones(2), block=4), "low_rank_prox: threshold"),
+        (lambda x: low_rank_prox(x, 0.1, block=0), "block: .* at least 1, found 0"),
+        (lambda x: wavelet_prox(x, 0.1, levels=1, order=39), "order: .* from 1 to 38"),
+        (lambda _: random_shift(jax.random.key(0), 0), "size: .* at least 1, found 0"),
+        (
+            lambda x: jax.jit(lambda n: low_rank_prox(x, 0.1, block=n))(4),
+            "block: .* static_argnames",
+        ),
+    ],
+)
+def test_options_outside_their_range(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(images(2, 4, 4, real=True))

@@ -8,6 +8,7 @@ import pytest
 from medjax.mri.fourier import fft2c
 from medjax.mri.sense import (
     combine_coils,
+    mix_coils,
     normalize_sensitivities,
     root_sum_of_squares,
     sense_adjoint,
@@ -145,3 +146,56 @@ def test_wrong_shapes_say_what_was_expected():
         sense_forward(x, sens.real)  # would drop the images' imaginary part
     with pytest.raises(ValueError, match=r"sens: .* B = 2 .* \(3, 4, 4, 6\)"):
         sense_forward(np.stack([x, x]), np.stack([sens] * 3))
+    with pytest.raises(ValueError, match="mask: expected bool or int .* float64"):
+        sense_forward(x, sens, 0.5 * sampled)  # would count as 1
+    with pytest.raises(ValueError, match="sense_normal: .* the order is sens, mask"):
+        sense_normal(np.ones((4, 4, 6)), np.ones((4, 4, 6), bool), sens)
+    with pytest.raises(ValueError, match="floor: expected from 0 to 1; found 2"):
+        normalize_sensitivities(sens, floor=2)
+
+
+def test_dtypes_are_promoted_and_never_fall():
+    x, sens, sampled = acquisition((4, 6), "lines")
+    narrow = sens.astype(np.complex64)
+    exact = forward(x, narrow.astype(complex), sampled)
+    found = forward(x, narrow, sampled)
+    assert found.dtype == np.complex128
+    np.testing.assert_allclose(found, exact, atol=1e-13)
+    assert normal(x, narrow, sampled).dtype == np.complex128
+    assert adjoint(exact, narrow, sampled).dtype == np.complex128
+    assert adjoint(exact.astype(np.complex64), sens).dtype == np.complex128
+    assert combine_coils(exact, narrow).dtype == np.complex128
+    assert mix_coils(narrow, np.ones((2, 4))).dtype == np.complex128
+    integers = sampled.astype(np.int8) * 3
+    np.testing.assert_array_equal(forward(x, narrow, integers), found)
+
+
+def test_a_number_that_is_not_finite_stays_at_its_own_pixel():
+    _, sens, _ = acquisition((4, 5), lead=(2,))
+    sens[0, :, 2, 3] *= 0.5  # not the largest, which would move the floor
+    clean = normalize_sensitivities(sens, floor=0.1)
+    for bad in (np.nan, np.inf):
+        spoilt = sens.copy()
+        spoilt[0, 1, 2, 3] = bad
+        found = np.array(normalize_sensitivities(spoilt, floor=0.1))
+        assert np.isnan(found[0, :, 2, 3]).all()
+        found[0, :, 2, 3] = clean[0, :, 2, 3]
+        np.testing.assert_array_equal(found, clean)
+
+
+def test_derivatives_where_no_coil_sees_anything():
+    _, sens, _ = acquisition((3, 4))
+    sens[:, 0] = 0
+
+    def total(function):
+        return jax.grad(lambda s: jnp.sum(jnp.abs(function(s) - 1) ** 2))(sens)
+
+    gradients = (
+        total(root_sum_of_squares),
+        total(lambda s: normalize_sensitivities(s, floor=0.0)),
+    )
+    for gradient in gradients:
+        assert np.all(np.isfinite(gradient)) and not np.any(gradient[:, 0])
+    root = np.sqrt((np.abs(sens) ** 2).sum(0))[1:]
+    expected = 2 * (root - 1) * sens.conj()[:, 1:] / root
+    np.testing.assert_allclose(gradients[0][:, 1:], expected, rtol=1e-12)

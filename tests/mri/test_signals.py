@@ -8,13 +8,13 @@ import pytest
 from medjax.mri import signals
 from medjax.mri.signals import (
     MODELS,
-    check_times,
     signal_model,
     signal_saturation_recovery,
     signal_t1_ir,
     signal_t2,
     signal_vfa,
 )
+from medjax.mri.times import check_times
 
 TIMES = np.array([0.0, 0.05, 0.4, 2.0])
 S0, T = np.array([1.2, 0.7, 3.0]), np.array([0.08, 0.9, 1.7])

@@ -71,11 +71,12 @@ def test_recoveries_may_be_imperfect():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rank": 9}, "1 <= rank <= 8"),
-        ({"rank": 0}, "rank=0"),
-        ({"low": 0.0}, "low=0.0 s"),
+        ({"rank": 9}, "rank: expected an integer from 1 to 8, found 9"),
+        ({"rank": 0}, "rank: .* found 0"),
+        ({"low": 0.0}, "low, high: .* found 0.0 and"),
         ({"high": 0.01}, "0 < low < high"),
-        ({"atoms": 2}, "atoms=2"),
+        ({"high": np.inf}, "both finite"),
+        ({"atoms": 2}, "atoms: .* at least 3, found 2"),
     ],
 )
 def test_bad_options(change, message):
@@ -83,9 +84,11 @@ def test_bad_options(change, message):
         exponential_basis(ECHOES, **({"rank": 3} | DECAYS | change))
 
 
-@pytest.mark.parametrize("times", [-ECHOES, ECHOES[None], ECHOES * np.nan])
+@pytest.mark.parametrize("times", [-ECHOES, ECHOES[None], ECHOES * np.nan, ECHOES[:0]])
 def test_bad_times(times):
-    with pytest.raises(ValueError, match=r"times \[E\] of at least 0 s"):
+    with pytest.raises(
+        ValueError, match=r"times: expected \[E\] finite numbers of at least 0 s"
+    ):
         exponential_basis(times, rank=3, **DECAYS)
 
 
@@ -128,6 +131,14 @@ def test_project_is_the_adjoint_and_the_left_inverse_of_expand():
     )
     low = expand(jnp.asarray(a, jnp.float32), basis)
     assert low.dtype == np.float32
+
+
+@pytest.mark.parametrize("efficiencies", [(), (np.nan,)])
+def test_efficiencies_that_make_no_curve(efficiencies):
+    with pytest.raises(ValueError, match="efficiencies: expected one or more"):
+        inversion_recovery_basis(
+            INVERSIONS, rank=2, **RECOVERIES, efficiencies=efficiencies
+        )
 
 
 def test_a_basis_of_other_contrasts_is_refused():

@@ -25,7 +25,7 @@ def acquired():
     mask = rng.random((B, E, 1, W)) < 0.5
     images = draw(B, E, H, W)
     kspace = sense_forward(jnp.asarray(images), jnp.asarray(sens), jnp.asarray(mask))
-    return kspace, jnp.asarray(mask), jnp.asarray(sens)
+    return kspace, jnp.asarray(sens), jnp.asarray(mask)
 
 
 def linear(weight, x):
@@ -41,14 +41,14 @@ WEIGHTS = jnp.array([0.3, -0.2, 0.1])
 
 
 @jax.jit
-def run_hard(weights, kspace, mask, sens):
+def run_hard(weights, kspace, sens, mask):
     return unrolled_reconstruction(
-        linear, weights, kspace, mask, sens, consistency="hard"
+        linear, weights, kspace, sens, mask, consistency="hard"
     )
 
 
 def test_hard_consistency_replaces_the_samples_as_the_authors_do(acquired):
-    kspace, mask, sens = acquired
+    kspace, sens, mask = acquired
     x = sense_adjoint(kspace, sens)
     sums = []
     for weight in WEIGHTS:
@@ -80,7 +80,7 @@ def dense_normal(mask, sens, b, e):
 
 
 def test_cg_stages_equal_dense_solves(acquired):
-    kspace, mask, sens = acquired
+    kspace, sens, mask = acquired
     damping = jnp.array([0.5, 0.3, 0.2])
     images = run_cg(linear, WEIGHTS, acquired, damping, iterations=100)
     for b, e in ((0, 1), (1, 2)):
@@ -94,7 +94,7 @@ def test_cg_stages_equal_dense_solves(acquired):
 
 
 def test_without_a_denoiser_a_start_by_cg_is_regularised_sense(acquired):
-    kspace, mask, sens = acquired
+    kspace, sens, mask = acquired
     images = run_cg(
         nothing,
         jnp.zeros(1),
@@ -172,11 +172,13 @@ def test_a_slice_is_its_own_whatever_the_batch(acquired):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"consistency": "soft"}, "consistency 'soft'"),
-        ({"consistency": "cg"}, "need damping"),
+        ({"consistency": "soft"}, "consistency: expected .* found 'soft'"),
+        ({"consistency": "cg", "iterations": 1}, "need damping"),
         ({"consistency": "cg", "damping": jnp.ones(S)}, "iterations"),
         ({"consistency": "hard", "start_iterations": 2}, "need damping"),
         ({"consistency": "hard", "damping": jnp.ones(())}, r"damping: .* \[S\]"),
+        ({"consistency": "hard", "damping": jnp.ones(2)}, "leading axis S"),
+        ({"consistency": "hard", "unroll": 0}, "unroll: .* at least 1"),
         ({"consistency": "hard", "basis": jnp.ones((1, 2))}, "basis: .* E = "),
     ],
 )
@@ -186,8 +188,8 @@ def test_refuses_half_a_problem(acquired, options, message):
 
 
 def test_one_slice_s_sensitivities_are_not_taken_for_all(acquired):
-    kspace, mask, sens = acquired
+    kspace, sens, mask = acquired
     with pytest.raises(ValueError, match="unrolled_reconstruction: sens: .* B = "):
         unrolled_reconstruction(
-            linear, WEIGHTS, kspace, mask, sens[:1], consistency="hard"
+            linear, WEIGHTS, kspace, sens[:1], mask, consistency="hard"
         )

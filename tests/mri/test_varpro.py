@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from medjax.mri import signals
+from medjax.mri.newton import newton_move
 from medjax.mri.varpro import (
     Weighted,
     back_substitute,
     explained,
-    newton_move,
     orthogonalise,
     parameters_and_errors,
     solve,

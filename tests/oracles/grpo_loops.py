@@ -16,7 +16,7 @@ def moments(values, ddof):
     return mean, math.sqrt(square)
 
 
-def advantages(
+def advantages(  # NaN: does not count
     rewards, *, scale, ddof=1, eps=1e-4, floor=1e-6, leave_one_out=False, valid=None
 ):
     rewards = np.asarray(rewards, float)

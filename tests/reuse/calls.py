@@ -26,8 +26,8 @@ class Call(NamedTuple):
     name: str  # of the public function, then what is special: "fit_map[t1_ir3]"
     function: Callable[..., Any]
     arrays: tuple[Any, ...]  # NumPy; pytrees will do
-    batch: tuple[int | None, ...] | None = None
-    out: int | None = 0  # axis of every result that follows the batch; None: replicated
+    batch: tuple[Any, ...] | None = None  # of a record: a record of axes
+    out: Any = 0  # axis of every result that follows the batch; None: replicated
     gathered: Callable[..., Any] | None = None  # in shard_map, with the axis's name
     rtol: float = 1e-5
     atol: float = 1e-6

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.reuse import (
+    fit_calls,
     mri_calls,
     qwen25vl_calls,
     rl_calls,
@@ -17,7 +18,14 @@ from tests.reuse.calls import assert_same, run
 
 CALLS = [
     call
-    for room in (rl_calls, text_calls, mri_calls, scan_calls, qwen25vl_calls)
+    for room in (
+        rl_calls,
+        text_calls,
+        mri_calls,
+        scan_calls,
+        fit_calls,
+        qwen25vl_calls,
+    )
     for call in room.CALLS
 ]
 each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.reuse import (
+    fit_calls,
     mri_calls,
     qwen25vl_calls,
     rl_calls,
@@ -24,7 +25,14 @@ from tests.reuse.calls import DEVICES, assert_same, run
 
 CALLS = [
     call
-    for room in (rl_calls, text_calls, mri_calls, scan_calls, qwen25vl_calls)
+    for room in (
+        rl_calls,
+        text_calls,
+        mri_calls,
+        scan_calls,
+        fit_calls,
+        qwen25vl_calls,
+    )
     for call in room.CALLS
     if call.batch is not None
 ]
@@ -32,16 +40,22 @@ each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 
 
 def spec(axis):
-    """Cut along that axis; None leaves the array whole."""
+    """Cut along that axis; None leaves the array whole; a tuple has one a member."""
+    if isinstance(axis, tuple):
+        return tuple(map(spec, axis))
     return P() if axis is None else P(*[None] * axis, "d")
 
 
+def specs(axes):
+    """Of a tree of axes; one stands for all leaves below it."""
+    return jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None)
+
+
 def placed(call, mesh):
-    lying = [NamedSharding(mesh, spec(axis)) for axis in call.batch]
-    return [
-        jax.tree.map(functools.partial(jax.device_put, device=sharding), x)
-        for x, sharding in zip(call.arrays, lying, strict=True)
-    ]
+    return jax.device_put(
+        call.arrays,
+        jax.tree.map(functools.partial(NamedSharding, mesh), specs(call.batch)),
+    )
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
@@ -63,8 +77,8 @@ def test_in_shard_map(call):
         program = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=tuple(spec(axis) for axis in call.batch),
-            out_specs=spec(call.out),
+            in_specs=specs(call.batch),
+            out_specs=specs(call.out),
         )
         found = jax.jit(program)(*placed(call, mesh))
     assert_same(call, jax.tree.map(np.asarray, found), run(call))

@@ -34,9 +34,8 @@ def test_equals_the_loop(scale, leave_one_out, ddof):
     for seed in range(4):
         rewards = random_rewards(seed)
         valid = np.random.default_rng(seed).random(6) < 0.8
-        found = group_advantages(
-            jnp.asarray(rewards), valid=jnp.asarray(valid), **options
-        )
+        places = jnp.asarray(valid[:, None] & ~np.isnan(rewards))
+        found = group_advantages(jnp.asarray(rewards), valid=places, **options)
         expected = grpo_loops.advantages(rewards, valid=valid, **options)
         # float64; only the order of the sums differs.
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
@@ -103,22 +102,37 @@ def test_group_mean_is_0_and_permutation_permutes():
         np.testing.assert_allclose(permuted, found[:, order], atol=1e-13)
 
 
-def test_an_unscorable_reward_changes_nothing_for_the_others():
-    with_nan = jnp.asarray([[0.0, NAN, 1.0, 0.25]])
+@pytest.mark.parametrize("garbage", [NAN, np.inf, 1e30])
+def test_a_completion_that_does_not_count_changes_nothing_for_the_others(garbage):
+    padded = jnp.asarray([[0.0, garbage, 1.0, 0.25]])
     without = jnp.asarray([[0.0, 1.0, 0.25]])
-    found = group_advantages(with_nan, scale="group")
+    found = group_advantages(
+        padded, scale="group", valid=jnp.asarray([[1, 0, 1, 1]], jnp.int32)
+    )
     assert float(found[0, 1]) == 0
     np.testing.assert_allclose(
         found[:, [0, 2, 3]], group_advantages(without, scale="group"), rtol=1e-14
     )
-    alone = jnp.asarray([[NAN, 0.7, NAN], [NAN, NAN, NAN]])
-    found = group_advantages(alone, scale="group")
+    alone = jnp.asarray([[garbage, 0.7, garbage], [garbage] * 3])
+    found = group_advantages(alone, scale="group", valid=alone == 0.7)
     np.testing.assert_array_equal(found, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_a_nan_that_counts_shows_in_its_group(scale):
+    rewards = jnp.asarray([[0.0, NAN, 1.0], [0.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+    valid = jnp.asarray([[True, True, False], [True] * 3, [True] * 3])
+    found = np.asarray(group_advantages(rewards, scale=scale, valid=valid))
+    assert np.isnan(found[0, :2]).all() and found[0, 2] == 0
+    assert np.isnan(found[1]).all() == (scale == "batch")
+    found = gdpo_advantages(rewards[None], [1.0], valid=valid)
+    assert np.isnan(found).sum() == 8
+    assert np.isnan(group_statistics(rewards).std[0])
 
 
 def test_rows_that_do_not_count_leave_the_batch_std():
     rewards = jnp.asarray([[0.0, 1.0], [0.0, 100.0]])
-    valid = jnp.asarray([True, False])
+    valid = jnp.asarray([[True], [False]])
     found = group_advantages(rewards, scale="batch", valid=valid)
     np.testing.assert_array_equal(found[1], [0, 0])
     np.testing.assert_allclose(
@@ -131,7 +145,9 @@ def test_gdpo_equals_trl_loops(ddof):
     for seed in range(4):
         rewards = np.stack([random_rewards(seed), 10 * random_rewards(seed + 50)])
         weights = np.array([1.0, 0.3])
-        found = gdpo_advantages(jnp.asarray(rewards), weights, ddof=ddof)
+        found = gdpo_advantages(
+            jnp.asarray(rewards), weights, ddof=ddof, scored=~np.isnan(rewards)
+        )
         expected = grpo_loops.gdpo(rewards, weights, ddof=ddof)
         # TRL takes off a batch mean that is 0 up to rounding.
         np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -150,14 +166,15 @@ def test_gdpo_weighs_a_small_reward_like_a_large_one():
 def test_gdpo_rows_that_do_not_count():
     rewards = jnp.asarray(np.random.default_rng(0).random((2, 4, 3)))
     valid = jnp.asarray([True, True, False, True])
-    found = gdpo_advantages(rewards, [1.0, 2.0], valid=valid)
+    found = gdpo_advantages(rewards, [1.0, 2.0], valid=valid[:, None])
     alone = gdpo_advantages(rewards[:, valid], [1.0, 2.0])
     np.testing.assert_array_equal(found[2], np.zeros(3))
     np.testing.assert_allclose(found[valid], alone, rtol=1e-13)
 
 
 def test_statistics_of_short_groups():
-    stats = group_statistics(jnp.asarray([[NAN, NAN], [0.5, NAN], [0.0, 1.0]]))
+    rewards = jnp.asarray([[NAN, NAN], [0.5, NAN], [0.0, 1.0]])
+    stats = group_statistics(rewards, valid=~jnp.isnan(rewards))
     np.testing.assert_array_equal(stats.count, [0, 1, 2])
     np.testing.assert_array_equal(stats.mean, [0, 0.5, 0.5])
     np.testing.assert_allclose(stats.std, [0, 0, np.sqrt(0.5)])
@@ -178,6 +195,21 @@ def test_no_gradient_flows_to_the_rewards():
     rewards = jnp.asarray([[0.2, 0.2], [0.0, 1.0]])
     gradient = jax.grad(lambda r: jnp.sum(group_advantages(r, scale="group") ** 2))
     np.testing.assert_array_equal(gradient(rewards), np.zeros((2, 2)))
+    gradient = jax.grad(lambda w: jnp.sum(gdpo_advantages(rewards[None], w) ** 2))
+    np.testing.assert_array_equal(gradient(jnp.ones(1)), [0])
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (1, 1), (0, 0)])
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_sizes_0_and_1(shape, scale):
+    rewards = jnp.ones(shape)
+    for loo in (False, True):
+        found = group_advantages(rewards, scale=scale, leave_one_out=loo)
+        np.testing.assert_array_equal(found, np.zeros(shape))
+    for kinds in (0, 1):
+        found = gdpo_advantages(jnp.ones((kinds, *shape)), [1.0] * kinds)
+        np.testing.assert_array_equal(found, np.zeros(shape))
+    np.testing.assert_array_equal(group_statistics(rewards).std, np.zeros(shape[0]))
 
 
 def test_unknown_scale():

@@ -103,6 +103,9 @@ REFUSED = [
     ("format_reward: well_formed", rl.format_reward, X),
     ("progress_reward: step", rl.progress_reward, X, X[0, 0]),
     (r"combine_rewards: rewards\['b'\]", rl.combine_rewards, {"a": X, "b": X[:1]}),
+    ("pairwise_box_iou: targets", rl.pairwise_box_iou, f32(3, 4), f32(4)),
+    ("pairwise_generalized_box_iou: boxes", rl.pairwise_generalized_box_iou, X, X),
+    ("box_iou: boxes", rl.box_iou, X[0], X[0]),
     ("update_threshold: iou", rl.update_threshold, THRESHOLD, X[0]),
     ("raise_threshold: tau", rl.raise_threshold, X[0]),
     ("label_reward: target", rl.label_reward, i32(3, 3), i32(3)),
@@ -139,8 +142,103 @@ OPTIONS = {
 
 
 def test_a_valid_row_is_a_flag():
-    with pytest.raises(ValueError, match="group_advantages: valid: expected bool"):
-        rl.group_advantages(X, scale="group", valid=X[0])
+    with pytest.raises(ValueError, match="group_advantages: valid: expected bool or"):
+        rl.group_advantages(X, scale="group", valid=X)
+
+
+BATCHES = [
+    lambda valid: rl.group_statistics(X, valid=valid),
+    lambda valid: rl.group_advantages(X, scale="group", valid=valid),
+    lambda valid: rl.gdpo_advantages(X[None], [1.0], valid=valid),
+    lambda valid: rl.combine_rewards({"a": X}, {"a": 1.0}, valid=valid),
+    lambda valid: rl.has_signal(X, floor=0.0, valid=valid),
+    lambda valid: rl.group_signal(X, M, M, valid=valid),
+    lambda valid: rl.reward_signal({"a": X}, valid=valid),
+    lambda valid: rl.update_threshold(
+        THRESHOLD, X, rl.piecewise_schedule(), valid=valid
+    ),
+]
+
+
+@pytest.mark.parametrize("call", BATCHES)
+def test_valid_means_the_same_everywhere(call):
+    """Flags [B, G] or [B, 1], integers for flags; a vector is refused with the way."""
+    flags = np.array([[1], [0], [1]], bool)
+    whole = np.broadcast_to(flags, (3, 3))
+    for same in (whole, flags.astype(np.int32), 2 * whole.astype(np.uint8)):
+        chex.assert_trees_all_equal(call(same), call(flags))
+    with pytest.raises(ValueError, match=r"valid\[:, None\] marks whole groups"):
+        call(flags[:, 0])
+    with pytest.raises(ValueError, match=r"valid: expected .* B = 3.*\(2, 3\)"):
+        call(whole[:2])
+
+
+MASKS = {
+    "grpo_loss": lambda m: rl.grpo_loss(X, X, X[0], m, **PLAIN),
+    "loss_denominator": lambda m: rl.loss_denominator(m, reduction="grpo"),
+    "reduce_tokens": lambda m: rl.reduce_tokens(X, m, reduction="dapo"),
+    "off_policy_keep": lambda m: rl.off_policy_keep(X, X, X[:, :1], m, threshold=0.0),
+    "importance_weights": lambda m: rl.importance_weights(
+        X, 2 * X, m, level="sequence", mode="mask", low=None, high=None
+    ),
+    "vespo_surrogate": lambda m: rl.vespo_surrogate(
+        *(X, X[:, :1], X, m),
+        weights=None,
+        k_positive=2.0,
+        lambda_positive=3.0,
+        k_negative=3.0,
+        lambda_negative=2.0,
+    ),
+    "drop_truncated": lambda m: rl.drop_truncated(m, M[0]),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_half_a_mask_is_refused_and_any_integer_is_true(name):
+    mask = np.tril(M)
+    expected = MASKS[name](mask)
+    chex.assert_trees_all_equal(MASKS[name](3 * mask.astype(np.int32)), expected)
+    with pytest.raises(ValueError, match=f"^{name}: mask: expected bool or int"):
+        MASKS[name](mask * 0.5)
+
+
+STATIC = {
+    "grpo_loss: dual_clip": lambda x: rl.grpo_loss(X, X, X[0], M, dual_clip=x, **PLAIN),
+    "grpo_loss: kl_ratio": lambda x: rl.grpo_loss(X, X, X[0], M, kl_ratio=x, **PLAIN),
+    "group_advantages: leave_one_out": lambda x: rl.group_advantages(
+        X, scale="none", leave_one_out=x
+    ),
+    "progress_reward: binary": lambda x: rl.progress_reward(
+        X, np.int32(0), total_steps=9, binary=x
+    ),
+    "progress_threshold: total_steps": lambda x: rl.progress_threshold(
+        np.int32(0), total_steps=x
+    ),
+    "init_threshold: samples": lambda x: rl.init_threshold(
+        rl.piecewise_schedule(), samples=x
+    ),
+    "init_threshold: window": lambda x: rl.init_threshold(
+        rl.piecewise_schedule()._replace(window=x, start=jnp.float32(0))
+    ),
+    "check_schedule: start": lambda x: rl.check_schedule(
+        rl.piecewise_schedule()._replace(start=x)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_static_arguments_say_so_when_they_are_traced(name):
+    with pytest.raises(ValueError, match=f"^{name}: expected a Python number"):
+        jax.jit(STATIC[name])(2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("clip_low", 1.5), ("clip_high", -0.1), ("beta", float("nan")), ("max_length", 0)],
+)
+def test_numbers_out_of_range_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"^grpo_loss: {option}: expected .*{value}"):
+        loss(X, X, X[0], M, logp_ref=X, **{option: value})
 
 
 @pytest.mark.parametrize(

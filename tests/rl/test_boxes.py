@@ -13,6 +13,8 @@ from medjax.rl.boxes import (
     clip_boxes,
     convert_boxes,
     generalized_box_iou,
+    pairwise_box_iou,
+    pairwise_generalized_box_iou,
     smart_resize,
 )
 from tests.oracles import box_loops
@@ -97,12 +99,35 @@ def test_vmap_equals_loop_and_gradient_is_finite_everywhere():
     a, b = jnp.asarray(random_boxes(1, 8)), jnp.asarray(random_boxes(2, 8))
     loop = jnp.stack([box_iou(x, y) for x, y in zip(a, b, strict=True)])
     np.testing.assert_array_equal(jax.vmap(box_iou)(a, b), loop)
-    pairs = box_iou(a[:, None], b[None])  # the caller broadcasts
+    pairs = pairwise_box_iou(a, b)
+    np.testing.assert_array_equal(pairs, box_iou(a[:, None], b[None]))
     assert pairs.shape == (8, 8)
     np.testing.assert_array_equal(jnp.diagonal(pairs), loop)
     for fn in (box_iou, generalized_box_iou):
         gradient = jax.jit(jax.grad(lambda x, fn=fn: jnp.sum(fn(x, b))))(a)
         assert jnp.all(jnp.isfinite(gradient))
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (1, 4), (0, 3), (2, 0)])
+def test_every_pair_equals_the_loop(sizes):
+    a, b = (random_boxes(n, size) for n, size in enumerate(sizes))
+    for loop, pairwise in (
+        (box_loops.iou, pairwise_box_iou),
+        (box_loops.giou, pairwise_generalized_box_iou),
+    ):
+        expected = np.array([[loop(x, y) for y in b] for x in a]).reshape(sizes)
+        # float64 on both sides; only the order of the sums differs.
+        np.testing.assert_allclose(pairwise(a, b), expected, atol=1e-14)
+
+
+def test_numpys_boxes_take_a_traced_size():
+    boxes = np.array([[0.0, 0, 10, 20]])
+    unit = jax.jit(
+        lambda size: convert_boxes(boxes, "original", "unit", size=size, resized=None)
+    )
+    np.testing.assert_allclose(unit(jnp.asarray([20, 10])), [[0, 0, 1, 1]])
+    found = jax.jit(lambda size: clip_boxes(boxes, size=size))(jnp.asarray([5, 5]))
+    np.testing.assert_array_equal(found, [[0, 0, 5, 5]])
 
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])

@@ -85,7 +85,7 @@ def test_loss_gradient_and_metrics_equal_trl(entry):
         jnp.asarray(ORACLE["new_logp"]),
         jnp.asarray(ORACLE["old_logp"]),
         jnp.asarray(ORACLE["loss_advantages"]),
-        jnp.asarray(ORACLE["mask"]),
+        jnp.asarray(ORACLE["mask"]) > 0,
         **trl_options(entry["case"]),
     )
     # float64 on both sides; TRL rounds SAPO's temperature 1.05 to float32.
@@ -94,9 +94,9 @@ def test_loss_gradient_and_metrics_equal_trl(entry):
     np.testing.assert_allclose(gradient, entry["grad"], atol=atol, rtol=0)
     names = {
         "kl": "kl",
-        "clip_ratio/low_mean": "clip_low",
-        "clip_ratio/high_mean": "clip_high",
-        "cispo_clip_ratio": "clip_high",
+        "clip_ratio/low_mean": "clipped_low",
+        "clip_ratio/high_mean": "clipped_high",
+        "cispo_clip_ratio": "clipped_high",
         "vespo/phi_seq_mean": "phi",
     }
     for theirs, ours in names.items():
@@ -243,7 +243,7 @@ def test_on_policy_it_is_the_policy_gradient():
     np.testing.assert_allclose(gradient, same, atol=1e-16)
     np.testing.assert_allclose(loss, given, atol=1e-16)
     np.testing.assert_allclose(loss, jnp.sum(expected), atol=1e-15)
-    assert float(metrics["ratio_mean"]) == 1 and float(metrics["clip_low"]) == 0
+    assert float(metrics["ratio_mean"]) == 1 and float(metrics["clipped_low"]) == 0
 
 
 @pytest.mark.parametrize("kl", ["k2", "k3"])
@@ -430,13 +430,13 @@ def test_a_reference_with_beta_0_is_reported_only():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beta": 0.1}, "beta 0.1 needs logp_ref"),
-        ({"beta": jnp.float64(0.0)}, "needs logp_ref"),
+        ({"beta": 0.1}, "logp_ref: expected an array, as beta is 0.1; found None"),
+        ({"beta": jnp.float64(0.0)}, "logp_ref: .* pass the Python number beta=0"),
         ({"ratio": "group"}, "ratio 'group'"),
         ({"surrogate": "ppo"}, "surrogate 'ppo'"),
         ({"reduction": "mean"}, "reduction 'mean'"),
         ({"reduction": "dr_grpo"}, "max_length"),
-        ({"dual_clip": 0.9}, "dual_clip 0.9"),
+        ({"dual_clip": 0.9}, "dual_clip: expected a number above 1.*0.9"),
         ({"kl": "k4", "logp_ref": True}, "kl 'k4'"),
         (
             {"surrogate": "vespo", "weights": jnp.ones((6, 1))},
@@ -462,3 +462,85 @@ def test_bad_shapes():
         ValueError, match=r"advantages: .*\[N\] with N = 6 from logp; .*\(2, 3\)"
     ):
         grpo_loss(new, old, advantages.reshape(2, 3), mask, **PLAIN)
+
+
+CONSTANTS = ("logp_old", "advantages", "logp_ref", "weights", "logp_sampling")
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_the_gradient_flows_through_logp_alone(surrogate, ratio):
+    new, old, advantages, mask, ref = data(12)
+    options = {"beta": 0.2, "surrogate": surrogate, "ratio": ratio, "kl_ratio": True}
+    options = PLAIN | options | {"off_policy_threshold": 0.1}
+    arrays = {
+        "logp_old": old,
+        "advantages": advantages,
+        "logp_ref": ref,
+        "weights": np.exp(0.1 * ref),
+        "logp_sampling": old + 0.05,
+    }
+    mask = jnp.asarray(mask)
+
+    @jax.jit
+    def gradients(logp, arrays):
+        def fn(logp, arrays):
+            return grpo_loss(logp, mask=mask, **arrays, **options)[0]
+
+        return jax.grad(fn, argnums=(0, 1))(logp, arrays)
+
+    own, others = gradients(*jax.tree.map(jnp.asarray, (new, arrays)))
+    assert jnp.any(own)
+    for name in CONSTANTS:
+        assert not jnp.any(others[name]), name
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_one_array_for_both_policies_gives_the_policy_gradient(surrogate):
+    """d loss / d logp at logp_old = logp, by the loops, where grad once gave 0."""
+    new, _, advantages, mask, _ = data(13)
+    options = PLAIN | {"surrogate": surrogate}
+    args = (jnp.asarray(advantages), jnp.asarray(mask))
+    found = jax.grad(lambda x: grpo_loss(x, x, *args, **options)[0])(jnp.asarray(new))
+    slopes = grpo_loops.gradient(new, new, advantages, mask, surrogate=surrogate)
+    # Central differences with step 1e-6.
+    np.testing.assert_allclose(found, slopes, atol=2e-8)
+    assert np.abs(found).max() > 0.01
+
+
+def test_a_traced_beta_without_a_reference_says_so():
+    new, old, advantages, mask, _ = map(jnp.asarray, data(0))
+
+    def fn(beta):
+        return grpo_loss(new, old, advantages, mask, **(PLAIN | {"beta": beta}))[0]
+
+    with pytest.raises(ValueError, match="logp_ref: .*a traced beta may be anything"):
+        jax.jit(fn)(0.0)
+    for zero in (0, 0.0, np.float32(0), np.array(0.0)):
+        assert np.isfinite(fn(zero))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_sizes_0_and_1(shape, surrogate, ratio):
+    logp, advantages = jnp.full(shape, -1.0), jnp.ones(shape[:1])
+    for reduction in REDUCTIONS:
+        options = {"surrogate": surrogate, "ratio": ratio, "reduction": reduction}
+        loss, metrics, gradient = value_and_grad(
+            *(logp, logp, advantages, jnp.ones(shape, bool)),
+            logp_ref=logp,
+            **(PLAIN | options | {"beta": 0.1, "max_length": 1}),
+        )
+        on_ratio = -1.0 if surrogate == "clip" else -4.0 / 2
+        policy = {"cispo": 1.0, "vespo": 1.0}.get(surrogate, on_ratio)
+        assert float(loss) == pytest.approx(policy if np.prod(shape) else 0)
+        assert gradient.shape == shape and float(metrics["tokens"]) == np.prod(shape)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_an_unknown_reduction_is_refused_beside_a_denominator_too(reduction):
+    new, old, advantages, mask, _ = map(jnp.asarray, data(0))
+    options = PLAIN | {"reduction": reduction, "denominator": jnp.asarray(2.0)}
+    with pytest.raises(ValueError, match=f"reduction '{reduction}'"):
+        grpo_loss(new, old, advantages, mask, **options)

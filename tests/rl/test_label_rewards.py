@@ -60,6 +60,30 @@ def test_differences_beyond_the_table_earn_nothing():
     np.testing.assert_array_equal(reward, [0.5, 1, 0.5, 0, 0, 0, 0])
 
 
+def test_unsigned_labels_do_not_wrap_round():
+    grades, target = np.array([0, 1, 2], np.uint8), np.array([2, 2, 1], np.uint8)
+    reward = fuzzy_grade_reward(grades, target, (1.0, 0.5, 0.25))
+    np.testing.assert_array_equal(reward, [0.25, 0.5, 0.5])
+    mixed = label_reward(grades.astype(np.int8), target.astype(np.int64))
+    np.testing.assert_array_equal(mixed, [0, 0, 0])
+
+
+def test_a_target_below_0_is_never_near():
+    grades = jnp.asarray([0, 1, -1], jnp.int32)
+    reward = fuzzy_grade_reward(grades, jnp.full_like(grades, -1), (1.0, 0.5))
+    np.testing.assert_array_equal(reward, [0, 0, 0])
+
+
+@pytest.mark.parametrize("shape", [(0,), (1, 0), (), (1, 1)])
+def test_sizes_0_and_1(shape):
+    grades = jnp.zeros(shape, jnp.int32)
+    np.testing.assert_array_equal(label_reward(grades, grades), np.ones(shape))
+    reward = fuzzy_grade_reward(grades, grades, (0.5,))
+    np.testing.assert_array_equal(reward, np.full(shape, 0.5))
+    with pytest.raises(ValueError, match="table: expected a number; found none"):
+        fuzzy_grade_reward(grades, grades, ())
+
+
 def test_exact_is_the_label_reward():
     rng = np.random.default_rng(0)
     grade, target = jnp.asarray(rng.integers(-1, 6, (2, 300))).astype(jnp.int32)

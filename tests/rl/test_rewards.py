@@ -60,9 +60,9 @@ def test_progress_reward_pays_the_iou_or_one():
 
 
 def test_progress_needs_one_threshold_more_than_boundaries():
-    with pytest.raises(ValueError, match="1 thresholds, 2 boundaries"):
+    with pytest.raises(ValueError, match="one more than the 2 boundaries; found 1"):
         progress_threshold(jnp.asarray(0), total_steps=9, thresholds=(0.5,))
-    with pytest.raises(ValueError, match="total_steps 0"):
+    with pytest.raises(ValueError, match="total_steps: expected 1 or more; found 0"):
         progress_threshold(jnp.asarray(0), total_steps=0)
 
 
@@ -84,8 +84,13 @@ def test_combined_by_hand():
         "iou": jnp.asarray([[1.0, 0.0, NAN], [NAN, 1.0, 1.0]]),
         "format": jnp.asarray([[1.0, 1.0, 0.0], [NAN, 0.0, 1.0]], jnp.float32),
     }
-    total, metrics = combine_rewards(rewards, {"iou": 2.0, "format": 0.5})
-    np.testing.assert_array_equal(total, [[2.5, 0.5, 0.0], [NAN, 2.0, 2.5]])
+    total, valid, metrics = combine_rewards(
+        rewards,
+        {"iou": 2.0, "format": 0.5},
+        scored={name: ~jnp.isnan(x) for name, x in rewards.items()},
+    )
+    np.testing.assert_array_equal(total, [[2.5, 0.5, 0.0], [0, 2.0, 2.5]])
+    np.testing.assert_array_equal(valid, [[True] * 3, [False, True, True]])
     expected = {
         "iou": 0.75,
         "iou_unscorable": 2 / 6,
@@ -95,14 +100,59 @@ def test_combined_by_hand():
     assert {k: float(v) for k, v in metrics.items()} == pytest.approx(expected)
 
 
-def test_rows_that_do_not_count_leave_the_metrics():
+def test_a_nan_that_counts_reaches_the_total_whatever_its_weight():
+    rewards = {"a": jnp.asarray([[1.0, NAN]]), "b": jnp.ones((1, 2))}
+    total, valid, metrics = combine_rewards(rewards, {"a": 0.0, "b": 1.0})
+    np.testing.assert_array_equal(total, [[1, NAN]])
+    assert jnp.all(valid) and jnp.isnan(metrics["a"])
+
+
+def test_completions_that_do_not_count_leave_the_total_and_the_metrics():
     rewards = {"iou": jnp.asarray([[1.0, 0.0], [NAN, 5.0]])}
     weights = {"iou": 1.0}
-    total, metrics = combine_rewards(rewards, weights, valid=jnp.asarray([True, False]))
-    np.testing.assert_array_equal(total, rewards["iou"])
+    rows = jnp.asarray([[True], [False]])
+    total, valid, metrics = combine_rewards(rewards, weights, valid=rows)
+    np.testing.assert_array_equal(total, [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(valid, [[True, True], [False, False]])
     assert float(metrics["iou"]) == 0.5 and float(metrics["iou_unscorable"]) == 0
-    _, metrics = combine_rewards(rewards, weights, valid=jnp.zeros(2, bool))
+    _, _, metrics = combine_rewards(rewards, weights, valid=rows & False)
     assert all(float(x) == 0 for x in metrics.values())
+
+
+def test_marks_of_a_reward_that_is_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"scored: expected names .*'a'.*found \['b'"):
+        combine_rewards(
+            {"a": jnp.ones((1, 1))}, {"a": 1.0}, scored={"b": jnp.ones((1, 1), bool)}
+        )
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (1, 1)])
+def test_sizes_0_and_1(shape):
+    iou = jnp.ones(shape)
+    total, valid, metrics = combine_rewards({"a": iou}, {"a": 2.0})
+    np.testing.assert_array_equal(total, np.full(shape, 2.0))
+    assert valid.shape == shape and float(metrics["a"]) == float(np.prod(shape) > 0)
+    for found in (
+        threshold_reward(iou, 0.5),
+        raw_iou_reward(iou),
+        progress_reward(iou, jnp.asarray(0), total_steps=1),
+        format_reward(iou > 0),
+        parsed_iou(jnp.zeros((*shape, 4)), iou > 0, jnp.zeros((*shape, 4))),
+    ):
+        assert found.shape == shape
+
+
+def test_a_nan_threshold_is_reached_by_nothing_silently():
+    assert jnp.all(jnp.isnan(threshold_reward(jnp.ones((2, 2)), jnp.nan)))
+
+
+def test_where_no_box_was_found_no_gradient_is_nan():
+    targets = jnp.asarray([[0.0, 0, 2, 2], [jnp.nan] * 4])
+    boxes, found = jnp.asarray([[0.0, 0, 2, 1]] * 2), jnp.asarray([True, False])
+    total = lambda *x: jnp.sum(parsed_iou(x[0], found, x[1]))  # noqa: E731
+    assert float(total(boxes, targets)) == 0.5
+    for gradient in jax.grad(total, argnums=(0, 1))(boxes, targets):
+        assert jnp.all(jnp.isfinite(gradient)) and not jnp.any(gradient[1])
 
 
 def test_the_sum_is_jittable_and_float32_without_wider_input():

@@ -10,6 +10,7 @@ import pytest
 from medjax.rl import surrogates
 from tests.oracles import grpo_loops
 
+SIDES = ("positive", "negative")
 KINDS = ("k1", "abs", "k2", "k3")
 
 
@@ -167,6 +168,41 @@ def test_importance_weights_carry_no_gradient_and_read_no_padding():
     value, gradient = jax.value_and_grad(total)(jnp.asarray(logp))
     assert jnp.isfinite(value)
     np.testing.assert_array_equal(gradient, np.zeros_like(logp))
+
+
+def test_what_is_constant_in_a_piece_has_no_gradient():
+    logp, ref, mask = map(jnp.asarray, logps(5))
+    ratio, advantages = jnp.exp(logp - ref), ref[:, :1]
+    vespo = {f"{k}_{side}": 2.0 for k in ("k", "lambda") for side in SIDES}
+    clip = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
+    gates = {f"temperature_{side}": 1.0 for side in SIDES}
+    pieces = [
+        lambda a, w: surrogates.clip_surrogate(ratio, a, **clip),
+        lambda a, w: surrogates.cispo_surrogate(ratio, a, logp, clip_high=0.2),
+        lambda a, w: surrogates.sapo_surrogate(ratio, a, **gates),
+        lambda a, w: surrogates.vespo_surrogate(
+            logp - ref, a, logp, mask, weights=w, **vespo
+        )[0],
+        lambda a, w: surrogates.kl_estimate(logp, w, kl="k3", clamp=None),
+    ]
+    for piece in pieces:
+        total = lambda *x, piece=piece: jnp.sum(piece(*x))  # noqa: E731
+        for gradient in jax.grad(total, argnums=(0, 1))(advantages, jnp.exp(ref)):
+            assert not jnp.any(gradient)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1)])
+def test_sizes_0_and_1(shape):
+    x, mask = jnp.zeros(shape), jnp.ones(shape, bool)
+    options = {"mode": "truncate", "low": None, "high": None}
+    for level, width in (("token", shape[1]), ("sequence", 1)):
+        found = surrogates.importance_weights(x, x, mask, level=level, **options)
+        np.testing.assert_array_equal(found, np.ones((shape[0], width)))
+    a = jnp.zeros((shape[0], 1))
+    keep = surrogates.off_policy_keep(x, x, a, mask, threshold=0.0)
+    np.testing.assert_array_equal(keep, np.ones((shape[0], 1)))
+    assert surrogates.kl_estimate(x, x, kl="k3", clamp=None).shape == shape
+    assert surrogates.drop_truncated(mask, mask[:, :0].all(1)).shape == shape
 
 
 def test_off_policy_rows():

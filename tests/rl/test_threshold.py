@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ NEVER = {"check_hit_rate": False, "check_deviation": False, "check_margin": Fals
 
 def run(ious, schedule, *, valid=None, samples=0, entries="step", log_size=64):
     """Every step of ious [steps, B, G] under scan; (last state, stacked infos)."""
-    valid = jnp.ones(ious.shape[:2], bool) if valid is None else jnp.asarray(valid)
+    valid = np.ones(ious.shape[:2], bool) if valid is None else valid
+    valid = jnp.asarray(valid.reshape(*ious.shape[:2], -1))
 
     @jax.jit
     def whole(ious, valid):
@@ -273,7 +275,7 @@ def test_rows_that_do_not_count_change_nothing():
 def test_an_empty_step_pushes_nothing():
     state, _ = run(climbing(2, steps=10), PIECEWISE)
     same, info = update_threshold(
-        state, jnp.ones((3, 4), jnp.float32), PIECEWISE, valid=jnp.zeros(3, bool)
+        state, jnp.ones((3, 4), jnp.float32), PIECEWISE, valid=jnp.zeros((3, 1), bool)
     )
     assert int(same.count) == 10 and int(same.step) == 11
     np.testing.assert_array_equal(same.ious, state.ious)
@@ -311,22 +313,139 @@ def test_scan_equals_the_python_loop_and_compiles_once():
 
 
 def test_vmap_over_seeds_and_over_schedules():
+    """By the recipe of `ThresholdSchedule`, as it is written there."""
     ious = np.stack([climbing(seed, steps=60) for seed in range(3)])
-    presets = [piecewise_schedule(), linear_schedule(), cosine_schedule()]
-    presets = [p._replace(window=8) for p in presets]
-    stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *presets)
+    schedules = [piecewise_schedule(), linear_schedule(), cosine_schedule()]
+    schedules = [p._replace(window=8) for p in schedules]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *schedules)
+    assert stacked.window == 8 and stacked.start.shape == (3,)
 
     def whole(schedule, ious):
-        state = init_threshold(schedule._replace(window=8))
         step = lambda s, x: update_threshold(s, x, schedule)  # noqa: E731
-        return jax.lax.scan(step, state, ious)[1]["tau_next"]
+        return jax.lax.scan(step, init_threshold(schedule), ious)[1]["tau_next"]
 
     grid = jax.jit(jax.vmap(jax.vmap(whole, (None, 0)), (0, None)))(stacked, ious)
-    for i, schedule in enumerate(presets):
+    for i, schedule in enumerate(schedules):
         for j in range(3):
             _, info = run(ious[j], schedule)
             np.testing.assert_allclose(grid[i, j], info["tau_next"], rtol=1e-6)
     assert len(np.unique(np.asarray(grid)[:, :, -1])) > 1
+    with pytest.raises(ValueError, match=r"init_threshold: start: .*shape \[\]; found"):
+        init_threshold(stacked)
+    with pytest.raises(ValueError, match="ThresholdSchedule"):  # windows of two sizes
+        jax.tree.map(lambda *x: jnp.stack(x), PIECEWISE, schedules[0])
+
+
+def test_groups_of_different_size_raise_tau_as_their_deques():
+    """Ragged groups, marked by `valid`: 0.80 at the end, whatever fills the rows."""
+    rng = np.random.default_rng(7)
+    ious = climbing(6, steps=200, shape=(3, 4))
+    valid = rng.random(ious.shape) < 0.7
+    rows = [
+        [group[places].astype(float).tolist() for group, places in zip(*x, strict=True)]
+        for x in zip(ious, valid, strict=True)
+    ]
+    schedule = PIECEWISE._replace(window=12)
+    for groups in (False, True):
+        taus, raises = threshold_loops.run(rows, schedule, groups=groups)
+        for filling in (np.nan, 0.0):
+            padded = np.where(valid, ious, filling)
+            entries = "group" if groups else "step"
+            state, info = run(padded, schedule, valid=valid, entries=entries)
+            np.testing.assert_allclose(info["tau_next"], taus, atol=5e-6)
+            assert float(state.tau) == np.float32(0.8) and len(raises) == 4
+            chex.assert_tree_all_finite(state)
+
+
+def test_a_fresh_state_holds_no_nan():
+    with jax.debug_nans(True):
+        chex.assert_tree_all_finite(init_threshold(PIECEWISE, samples=4))
+
+
+def test_a_state_of_another_window_is_refused():
+    state = init_threshold(PIECEWISE)
+    iou = jnp.ones((1, 2), jnp.float32)
+    with pytest.raises(ValueError, match="expected a window of 5 entries.*found 30"):
+        update_threshold(state, iou, PIECEWISE._replace(window=5))
+
+
+def test_numpys_leaves_are_used_as_they_are(tmp_path):
+    """A round trip of `numpy.savez`, and what was read goes on without conversion."""
+    iou = jnp.asarray(climbing(8, steps=50))
+    state, _ = run(iou, PIECEWISE._replace(window=8), samples=12)
+    schedule = PIECEWISE._replace(window=8)
+    leaves, tree = jax.tree.flatten(state)
+    np.savez(tmp_path / "state.npz", *leaves)
+    with np.load(tmp_path / "state.npz") as file:
+        read = jax.tree.unflatten(tree, [file[f"arr_{k}"] for k in range(len(leaves))])
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(read))
+    chex.assert_trees_all_equal(window_statistics(read), window_statistics(state))
+    for update in (update_threshold, jax.jit(update_threshold)):
+        found = update(read, np.asarray(iou[-1]), schedule)
+        chex.assert_trees_all_equal(found, update(state, iou[-1], schedule))
+
+
+def test_the_step_can_be_exported_with_its_state():
+    schedule = PIECEWISE._replace(window=3)
+    iou, state = jnp.ones((2, 2), jnp.float32), init_threshold(schedule)
+    step = jax.jit(lambda state, iou: update_threshold(state, iou, schedule))
+    data = jax.export.export(step)(state, iou).serialize()
+    again = jax.export.deserialize(data)
+    for _ in range(4):
+        expected = step(state, iou)
+        found = again.call(state, iou)
+        chex.assert_trees_all_equal(found, expected)
+        state = found[0]
+    assert float(state.tau) == np.float32(0.45)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["called", "jitted"])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_no_two_leaves_share_a_buffer(compiled, samples):
+    """Neither with one another, nor with the arguments: any of them can be donated."""
+    start = jnp.float32(0.3)
+    schedule = PIECEWISE._replace(window=2, start=start)
+    make = lambda s: init_threshold(s, samples=samples)  # noqa: E731
+    step = lambda s, x: update_threshold(s, x, schedule)  # noqa: E731
+    if compiled:
+        make, step = jax.jit(make), jax.jit(step)
+    state = make(schedule)
+    new, info = step(state, jnp.ones((1, 2), jnp.float32))
+    places = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((state, new, info))]
+    places.append(start.unsafe_buffer_pointer())
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0), (1, 1)])
+@pytest.mark.parametrize("entries", ["step", "group"])
+@pytest.mark.parametrize("samples", [False, True])
+def test_sizes_0_and_1(shape, entries, samples):
+    schedule = PIECEWISE._replace(window=1)
+    kept = (shape[1] if entries == "group" else int(np.prod(shape))) if samples else 0
+    state = init_threshold(schedule, samples=kept, log_size=1)
+    state, info = update_threshold(
+        state, jnp.ones(shape, jnp.float32), schedule, entries=entries
+    )
+    assert bool(info["raised"]) == (shape == (1, 1))
+    assert float(state.tau) == np.float32(0.45 if shape == (1, 1) else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"samples": -1}, "samples: expected 0 or more"), ({"log_size": 0}, "log_size: ")],
+)
+def test_sizes_out_of_range(options, message):
+    with pytest.raises(ValueError, match=f"^init_threshold: {message}"):
+        init_threshold(PIECEWISE, **options)
+
+
+def test_an_empty_box_of_giou_is_a_sample_too():
+    """-1 is what `generalized_box_iou` gives an empty box, and no mark."""
+    schedule = PIECEWISE._replace(window=2)
+    state = init_threshold(schedule, samples=2)
+    iou = jnp.asarray([[1.0, -1.0]], jnp.float32)
+    state, info = update_threshold(state, iou, schedule)
+    assert float(info["hit_rate"]) == 0.5
 
 
 def test_saved_and_restored_it_goes_on_bitwise():

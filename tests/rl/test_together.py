@@ -37,8 +37,9 @@ def reward_step(carry, batch):
     boxes, found, targets, valid, logp, mask = batch
     iou = parsed_iou(boxes, found, targets[:, None])
     rewards = {"iou": threshold_reward(iou, carry.tau), "format": format_reward(found)}
-    total, parts = combine_rewards(rewards, {"iou": 1.0, "format": 1.0}, valid=valid)
-    advantages = group_advantages(total, scale="group", valid=valid)
+    weights, rows = {"iou": 1.0, "format": 1.0}, valid[:, None]
+    total, counted, parts = combine_rewards(rewards, weights, valid=rows)
+    advantages = group_advantages(total, scale="group", valid=counted)
     mask = mask & jnp.repeat(valid, iou.shape[1])[:, None]
 
     def loss_of(logp):
@@ -55,8 +56,8 @@ def reward_step(carry, batch):
         )
 
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(logp)
-    signal = group_signal(total, rewards["iou"] > 0, found, valid)
-    carry, info = update_threshold(carry, iou, SCHEDULE, valid=valid)
+    signal = group_signal(total, rewards["iou"] > 0, found, valid=counted)
+    carry, info = update_threshold(carry, iou, SCHEDULE, valid=rows)
     return carry, (loss, gradient, metrics, signal, parts, info)
 
 
@@ -137,11 +138,12 @@ def label_step(tokens, mask, target, valid, tables):
             tokens, mask, parsed.think, vocabulary, references
         ),
     }
-    total, metrics = combine_rewards(rewards, WEIGHTS, valid=valid)
+    valid = valid[:, None]
+    total, counted, metrics = combine_rewards(rewards, WEIGHTS, valid=valid)
     hits = rewards["label"] > 0
-    signal = group_signal(total, hits, parsed.parsed, valid)
-    signal |= reward_signal(rewards, valid)
-    advantages = group_advantages(total, scale="group", valid=valid)
+    signal = group_signal(total, hits, parsed.parsed, valid=counted)
+    signal |= reward_signal(rewards, valid=valid)
+    advantages = group_advantages(total, scale="group", valid=counted)
     return rewards, total, advantages, metrics, signal
 
 
@@ -188,7 +190,7 @@ def test_every_label_reward_without_host_transfer_in_float32(x64):
             found = {name: float(reward[at]) for name, reward in rewards.items()}
             assert found == pytest.approx(want, abs=1e-6)
             want = sum(WEIGHTS[name] * x for name, x in want.items())
-            assert total[at] == pytest.approx(want, abs=1e-6)
+            assert total[at] == pytest.approx(want * valid[at[0]], abs=1e-6)
         tied = np.ptp(rewards["label"][valid], axis=1) == 0
         assert signal["label_tied"] == pytest.approx(tied.mean())
         assert metrics["grade"] == pytest.approx(rewards["grade"][valid].mean())

@@ -10,7 +10,7 @@ from medjax.rl.text.box_text import parse_text
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import medloc
 from medjax.systems.policy.boxes import make_evaluate
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Advantages, HostReward, Step
 from medjax.systems.policy.learner import Loss, Teaching
 from tests.oracles.box_loops import iou
 from tests.tiny import (
@@ -203,7 +203,8 @@ def python_rewards(batch, rollout, step, threshold):
         form[n, g] = parsed.format
     if step == 7:  # a mistake, to be named
         form = form[:3]
-    return {"python_accuracy": accuracy, "python_format": form}
+    found = {"python_accuracy": accuracy, "python_format": form}
+    return {name: HostReward(values) for name, values in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ def test_fixed_reward_keeps_its_threshold(scored, state):
     """On completions sampled before: the half of the step that learns."""
     system = build(accuracy="fixed", host_rewards=lambda *_: {})
     learn = jax.jit(system.update)
-    carried, batch = state, scored._replace(rewards={})
+    carried, batch = state, scored._replace(rewards={}, scored={})
     for _ in range(4):
         carried, metrics = learn(carried, batch, jax.random.key(1))
         assert float(metrics["tau"]) == pytest.approx(0.05)
@@ -255,7 +256,7 @@ def test_progress_reward_raises_its_own_threshold_and_vision_may_be_frozen(
     learn = jax.jit(system.update)
     carried, taus = state, []
     for _ in range(4):
-        batch = scored._replace(rewards={})
+        batch = scored._replace(rewards={}, scored={})
         carried, metrics = learn(carried, batch, jax.random.key(1))
         taus.append(float(metrics["tau"]))
     # 0.85 up to a tenth of ten steps, 0.95 up to a quarter, then 0.99 (V-Triune)

@@ -11,7 +11,7 @@ from medjax.rl.text.recitation_text import recitation_score
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
 from medjax.systems.policy.classes import Reading, make_evaluate
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Advantages, HostReward, Step
 from medjax.systems.policy.learner import Loss, Teaching
 from tests.tiny import decoding, pick_contexts, tiny_model
 from tests.tiny_labels import (
@@ -166,7 +166,7 @@ def python_rewards(batch, rollout, step, carry):
         found["python_recitation"][at] = (
             recitation_score(think, KNOWLEDGE) if parsed.think_words else 1
         )
-    return found
+    return {name: HostReward(values) for name, values in found.items()}
 
 
 def test_split_step_with_host_rewards_gives_the_same_numbers(state, stepped):

@@ -181,7 +181,7 @@ def ask(
 
 
 def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
-    """B views of Q questions each as one batch of N = B * Q rows."""
+    """M views of Q questions each as one batch of B = M * Q rows."""
     rows = encode_rows(draws, encoding)
     boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())

@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 
 
 class View(NamedTuple):
-    """Images shown together, and M structures that can be asked for in the last one."""
+    """Images shown together, and S structures that can be asked for in the last one."""
 
     images: tuple[UInt8[np.ndarray, "h w 3"], ...]
     names: tuple[str, ...]
-    boxes: Float[np.ndarray, "M 4"]  # pixels of the last image, edges (x1, y1, x2, y2)
-    questions: tuple[tuple[str, ...], ...]  # phrasings, M times
+    boxes: Float[np.ndarray, "S 4"]  # pixels of the last image, edges (x1, y1, x2, y2)
+    questions: tuple[tuple[str, ...], ...]  # phrasings, S times
     origin: str  # what an error or a report calls it: "axial 93", "scan.png, line 3"
     plane: str
     position: int  # index of the slice across its plane; 0 for a single picture

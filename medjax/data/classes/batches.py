@@ -164,7 +164,7 @@ def eval_label_batches(
 
 
 def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
-    """B pictures of Q questions each as one batch of N = B * Q rows."""
+    """M pictures of Q questions each as one batch of B = M * Q rows."""
     rows = encode_rows(draws, encoding)
     labels = [record.label for draw in draws for record in draw.records]
     return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())

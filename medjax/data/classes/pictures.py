@@ -33,7 +33,7 @@ class Pictures(NamedTuple):
 
     count: int
     picture: Callable[[int, np.random.Generator], Picture]  # index < count
-    labels: Int[np.ndarray, "count M"]  # class of each of the task's M questions
+    labels: Int[np.ndarray, "count Q"]  # class of each of the task's Q questions
     sizes: tuple[tuple[int, int], ...]  # every (height, width) of an image
     planes: tuple[str, ...] = ("",)  # every plane that a question may name
 
@@ -192,7 +192,7 @@ def _box_shares(atlas: Atlas) -> Float[np.ndarray, "R"]:
 def _drawn(
     atlas: Atlas,
     place: Callable[[int], tuple[int, tuple[float, float], float]],
-    labels: Int[np.ndarray, "n M"],
+    labels: Int[np.ndarray, "n Q"],
     *,
     part: str,
     look: PictureLook,

@@ -147,10 +147,10 @@ def pack_images(
     windows: int,
     slots: int,
 ) -> Images:
-    """Shown images of B contexts as arrays; slots without an image are masked.
+    """Shown images of M contexts as arrays; slots without an image are masked.
 
     Args:
-        images: The images of each of B contexts as they are shown, see `resize_image`;
+        images: The images of each of M contexts as they are shown, see `resize_image`;
             at most `slots` each, and perhaps none.
         geometry: How the vision tower cuts images.
         windows: W, to which each image is padded; none may have more.

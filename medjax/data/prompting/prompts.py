@@ -70,13 +70,13 @@ def build_prompt(
     buckets: Buckets,
     slots: int,
 ) -> Prompt:
-    """B contexts with Q questions each as one `Prompt` of NumPy arrays.
+    """M contexts with Q questions each as one `Prompt` of NumPy arrays.
 
     Args:
         tokenizer: It must have the special tokens of the Qwen2.5-VL family.
-        images: The images of each of B contexts as they are shown, see `resize_image`.
+        images: The images of each of M contexts as they are shown, see `resize_image`.
         questions: The Q questions of each context, the same number for all, 1 or more.
-        origins: What errors call each of the B contexts.
+        origins: What errors call each of the M contexts.
         style: The words around each question; its `answer` is not read here.
         geometry: How the vision tower cuts images; it must be the policy's.
         buckets: Sizes to pad to; each array takes the smallest that holds the batch.
@@ -139,12 +139,12 @@ def answer_rows(
     *,
     origins: Sequence[str],
     lengths: Sequence[int],
-) -> tuple[Int[np.ndarray, "N T"], Bool[np.ndarray, "N T"]]:
+) -> tuple[Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]:
     """Answers and their stop token, padded on the right to a size of `lengths`.
 
     Args:
         tokenizer: It must have the special tokens of the Qwen2.5-VL family.
-        texts: The N answers, at least one.
+        texts: The B answers, at least one.
         origins: What an error calls each answer.
         lengths: The sizes T to choose from, rising; the smallest that holds all is
             taken.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medjax.data.prompting.chat import SYSTEM
+from medjax.data.prompting.vocabulary import byte_letters, vocabulary_bytes
 from medjax.rl.text.boxes import ParseTables, build_tables
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def train_tokenizer(
             vocab_size=room,
             min_frequency=2,
             show_progress=False,
-            initial_alphabet=sorted(_byte_letters().values()),
+            initial_alphabet=sorted(byte_letters().values()),
         ),
     )
     model = json.loads(backend.to_str())["model"]
@@ -159,7 +160,7 @@ def qwen_tokenizer(
         ValueError: The file is damaged, cut short, or of another vocabulary.
     """
     ranks = _read_ranks(Path(ranks_path))
-    letters = _byte_letters()
+    letters = byte_letters()
 
     def spell(data: bytes) -> str:
         return "".join(letters[byte] for byte in data)
@@ -182,33 +183,11 @@ def qwen_tokenizer(
 def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
     """Tables with which `parse_completions` reads this tokenizer's ids.
 
-    A token's bytes are those that decode() with skip_special_tokens writes: none for
-    special tokens, nor for ids between the tokenizer's length and `vocab_size`, the
-    rows of the policy's embedding.
-
     Raises:
-        ValueError: `vocab_size` is below the tokenizer's length, or the tokenizer is no
-            byte-level BPE.
+        ValueError: `vocab_size` is below the tokenizer's length, or see
+            `vocabulary_bytes`, which says what a token writes.
     """
-    if vocab_size < len(tokenizer):
-        raise ValueError(
-            f"vocab_size {vocab_size} is below the tokenizer's {len(tokenizer)} ids"
-        )
-    values = {letter: byte for byte, letter in _byte_letters().items()}
-    added = tokenizer.added_tokens_decoder
-    token_bytes = [b""] * vocab_size
-    for text, index in tokenizer.get_vocab().items():
-        if index in added:
-            special = added[index].special or index in tokenizer.all_special_ids
-            token_bytes[index] = b"" if special else text.encode()
-        elif set(text) <= values.keys():
-            token_bytes[index] = bytes(values[letter] for letter in text)
-        else:
-            raise ValueError(
-                f"token {index} ({text!r}) is not spelt in byte-level letters; "
-                "only byte-level BPE tokenizers (Qwen, GPT-2, Llama 3) are read"
-            )
-    return build_tables(token_bytes)
+    return build_tables(vocabulary_bytes(tokenizer, vocab_size))
 
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
@@ -274,14 +253,6 @@ def _split_token(token: bytes, limit: int, ranks: dict[bytes, int]) -> list[byte
         at = pairs.index(best)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts
-
-
-def _byte_letters() -> dict[int, str]:
-    """The letter that byte-level BPE files write for each byte (GPT-2's table)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = sorted(set(range(256)) - set(printable))
-    letters = {byte: chr(byte) for byte in printable}
-    return letters | {byte: chr(256 + at) for at, byte in enumerate(others)}
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:

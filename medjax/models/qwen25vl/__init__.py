@@ -7,6 +7,8 @@ grown token by token (`embed_tokens`, `extend`, `logits`) on the caches that `pr
 returns.
 """
 
+from jax.export import register_namedtuple_serialization
+
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf, config_to_hf
@@ -50,3 +52,9 @@ __all__ = [
     "prompt_logits",
     "save_qwen25vl",
 ]
+
+# So that programs with them as arguments or results can be written and read.
+for _record in (Cache, Prefill):
+    register_namedtuple_serialization(
+        _record, serialized_name=f"medjax.qwen25vl.{_record.__name__}"
+    )

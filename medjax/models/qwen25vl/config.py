@@ -39,4 +39,6 @@ class Qwen25VLConfig:
     dtype: str = "float32"  # of activations and matmuls
     param_dtype: str = "float32"  # of the parameters
     remat: str = "none"  # name of a jax.checkpoint policy, "full", or "none"
-    scan_unroll: int = 1  # layers unrolled per scan step
+    # layers unrolled per scan step; None: both of two, which compiles faster and keeps
+    # no stacks for the backward pass, but one at a time for single tokens
+    scan_unroll: int | None = None

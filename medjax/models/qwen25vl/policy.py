@@ -6,6 +6,7 @@ of the levels above, in the rollout and in the learner alike.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_arrays, check_key, check_static
+from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -21,12 +24,12 @@ from medjax.types import Images, Key, Params, Prompt, Segment
 
 
 class Prefill(NamedTuple):
-    """N prompts as their completions see them; N = B * Q, Q questions a context."""
+    """B prompts as their completions see them; B = M * Q, Q questions a context."""
 
-    context: Cache  # [B, Lc]; each row serves Q consecutive prompts
-    question: Cache  # [N, Lq]
-    last: Float[Array, "N D"]  # hidden state that predicts the first new token
-    next_position: Int[Array, "N"]  # mRoPE position of that token, on all three axes
+    context: Cache  # [M, Lc]; each row serves Q consecutive prompts
+    question: Cache  # [B, Lq]
+    last: Float[Array, "B D"]  # hidden state that predicts the first new token
+    next_position: Int[Array, "B"]  # mRoPE position of that token, on all three axes
 
 
 def init_params(config: Qwen25VLConfig, key: Key) -> Params:
@@ -35,8 +38,14 @@ def init_params(config: Qwen25VLConfig, key: Key) -> Params:
     Args:
         config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
             `vision` and `text` are the two halves of the tree.
-        key: A typed key, which is consumed.
+        key: A typed key, which is consumed; one of `jax.random.PRNGKey` is refused.
     """
+    check_key("init_params", key=key)
+    return _init_params(config, key)
+
+
+@partial(jax.jit, static_argnums=0)  # op by op it takes 3 times as long to compile
+def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
     return nn.unbox(_boxed_params(config, key))
 
 
@@ -73,34 +82,52 @@ def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
 
 def encode_images(
     config: Qwen25VLConfig, params: Params, images: Images
-) -> Float[Array, "B KF D"]:
+) -> Float[Array, "M KF D"]:
     """Features of each context's images: K slots of F features, slot after slot.
 
     Args:
         config: Decides the dtype of the features and D, their width.
         params: The whole tree; its `vision` half is used.
-        images: K image slots for each of B contexts, in padded window order. K = 0 is
-            text alone and gives no features. Features of padding are noise, which no
-            token refers to.
+        images: K image slots for each of M contexts, in padded window order: P is a
+            multiple of the patches in a window. K = 0 is text alone and gives no
+            features. Features of padding are noise, which no token refers to.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
-    contexts, slots = images.mask.shape[:2]
-    if slots == 0:
+    vision = config.vision
+    pixels = vision.channels * vision.temporal * vision.patch**2
+    check_arrays(
+        "encode_images",
+        patches=(images.patches, f"M K P {pixels}", float),
+        rows_cols=(images.rows_cols, "M K P 2", int),
+        mask=(images.mask, "M K P", bool),
+    )
+    contexts, slots, length = images.mask.shape
+    if length % (window := (vision.window // vision.patch) ** 2):
+        raise ValueError(
+            f"encode_images: images: expected whole windows of {window} patches, found "
+            f"{length} patches; fill them up with patches whose mask is False"
+        )
+    if slots * length == 0:
         return jnp.zeros((contexts, 0, config.width), jnp.dtype(config.dtype))
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), images)
+    rows = contexts * slots
+    flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), images)
     tower: Any = VisionTower(config)  # `apply` is typed for mutable variables too
     features = tower.apply({"params": params["vision"]}, *flat)
-    return features.reshape(contexts, -1, config.width)
+    return features.reshape(contexts, slots * features.shape[1], config.width)
 
 
 def embed_tokens(
-    config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*M"]
-) -> Float[Array, "*M D"]:
+    config: Qwen25VLConfig, params: Params, tokens: Int[Array, "*R"]
+) -> Float[Array, "*R D"]:
     """Rows of the embedding table, in `config.dtype`.
 
     Args:
         config: Decides the width D and the number of rows.
         params: The whole tree; its `text` half is used.
-        tokens: Ids from 0 to `config.vocab` - 1, in an array of any shape.
+        tokens: Ids from 0 to V - 1, in an array of any shape. An id of V or more gives
+            NaN, a negative one counts from the end of the table.
     """
     return _decoder(config, params, TextDecoder.embed, tokens)
 
@@ -109,16 +136,16 @@ def embed_segment(
     config: Qwen25VLConfig,
     params: Params,
     segment: Segment,
-    features: Float[Array, "M KF D"] | None,
-) -> Float[Array, "M L D"]:
+    features: Float[Array, "R KF D"] | None,
+) -> Float[Array, "R L D"]:
     """Token embeddings, with an image feature in place of each image token.
 
     Args:
         config: Decides the width D and the dtype of the result.
         params: The whole tree; its `text` half is used.
-        segment: M rows of L tokens; its `features` say which feature replaces which
+        segment: R rows of L tokens; its `features` say which feature replaces which
             token, and -1 keeps the token's own embedding.
-        features: Of the same M rows, as `encode_images` gives them; None, or none in
+        features: Of the same R rows, as `encode_images` gives them; None, or none in
             them, for text alone, and then every token keeps its own embedding.
     """
     x = embed_tokens(config, params, segment.tokens)
@@ -132,11 +159,11 @@ def embed_segment(
 def extend(
     config: Qwen25VLConfig,
     params: Params,
-    x: Float[Array, "N T D"],
-    mask: Bool[Array, "N T"],
-    positions: Int[Array, "N T 3"],
+    x: Float[Array, "R T D"],
+    mask: Bool[Array, "R T"],
+    positions: Int[Array, "R T 3"],
     past: Sequence[Cache],
-) -> tuple[Float[Array, "N T D"], Cache]:
+) -> tuple[Float[Array, "R T D"], Cache]:
     """Normed hidden states of T more tokens after `past`, and a cache of these T alone.
 
     Append the cache to `past` to go on.
@@ -144,21 +171,48 @@ def extend(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        x: Embeddings of T >= 1 tokens in each of N rows, from `embed_tokens` or
-            `embed_segment`.
-        mask: False for padding: nothing attends to it, and its own hidden states
-            mean nothing. Inside the segment a token sees those before it.
+        x: Embeddings of T >= 1 tokens in each of R rows, from `embed_tokens` or
+            `embed_segment`; R may be 0.
+        mask: False for padding: nothing attends to it, and its own hidden states are
+            finite but mean nothing. Inside the segment a token sees those before it.
         positions: mRoPE positions (t, h, w) from 0 on; of text all three are equal.
+            Those of padding may be any numbers.
         past: Caches of everything before, in order; () at the start of a prompt. The
-            number of rows of each divides N: a row serves N / rows consecutive rows
+            number of rows of each divides R: a row serves R / rows consecutive rows
             of `x`.
+
+    Returns:
+        States [R, T, D] in `config.dtype`, and the cache of R rows of T tokens.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, no token, or a cache whose rows
+            do not divide R.
     """
+    check_arrays(
+        "extend",
+        x=(x, f"R T {config.width}", float),
+        mask=(mask, "R T", bool),
+        positions=(positions, "R T 3", int),
+    )
+    rows, length = x.shape[:2]
+    for cache in past:
+        shared = cache.mask.shape[0]
+        if rows % shared if shared else rows:
+            raise ValueError(
+                f"extend: past: expected caches whose rows divide the {rows} rows of "
+                f"x, found one of {shared}; rows that share a prefix are consecutive"
+            )
+    if length < 1:
+        raise ValueError("extend: x: expected T >= 1 tokens, found 0")
+    if config.scan_unroll is None and length == 1:
+        # unrolled, every layer would copy the caches of a loop over tokens
+        config = replace(config, scan_unroll=1)
     return _decoder(config, params, TextDecoder.__call__, x, mask, positions, past)
 
 
 def logits(
-    config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*M D"]
-) -> Float[Array, "*M V"]:
+    config: Qwen25VLConfig, params: Params, hidden: Float[Array, "*R D"]
+) -> Float[Array, "*R V"]:
     """Scores over the vocabulary before the softmax, in float32 (float64 for float64).
 
     Args:
@@ -183,16 +237,19 @@ def prefill(
     config: Qwen25VLConfig,
     params: Params,
     prompt: Prompt,
-    features: Float[Array, "B KF D"],
+    features: Float[Array, "M KF D"],
 ) -> Prefill:
-    """Compute N prompts once, for any number of completions of each.
+    """Compute B prompts once, for any number of completions of each.
 
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        prompt: B contexts with N / B questions each, rows of one context consecutive.
+        prompt: M contexts with B / M questions each, rows of one context consecutive.
             The last column of a question must not be padding.
         features: What `encode_images` makes of `prompt.images`.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or no column of tokens.
     """
     last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
     return Prefill(context, question, last_hidden[:, -1], prompt.next_position)
@@ -200,7 +257,7 @@ def prefill(
 
 def prompt_logits(
     config: Qwen25VLConfig, params: Params, prompt: Prompt
-) -> tuple[Float[Array, "B Lc V"], Float[Array, "N Lq V"]]:
+) -> tuple[Float[Array, "M Lc V"], Float[Array, "B Lq V"]]:
     """Next-token scores at every position of the prompt's two segments.
 
     Scores at padding mean nothing.
@@ -208,8 +265,8 @@ def prompt_logits(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; both halves are used, the images are encoded too.
-        prompt: B contexts of Lc tokens and N questions of Lq, see `prefill`. All
-            B Lc + N Lq rows of V scores are in memory at once.
+        prompt: M contexts of Lc tokens and B questions of Lq, see `prefill`. All
+            M Lc + B Lq rows of V scores are in memory at once.
     """
     features = encode_images(config, params, prompt.images)
     context = prompt.context
@@ -223,8 +280,8 @@ def _prompt_hidden(
     config: Qwen25VLConfig,
     params: Params,
     prompt: Prompt,
-    features: Float[Array, "B KF D"],
-) -> tuple[Float[Array, "N Lq D"], Cache, Cache]:
+    features: Float[Array, "M KF D"],
+) -> tuple[Float[Array, "B Lq D"], Cache, Cache]:
     context, question = prompt.context, prompt.question
     x = embed_segment(config, params, context, features)
     _, context_cache = extend(config, params, x, context.mask, context.positions, ())
@@ -239,11 +296,11 @@ def completion_logps(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    tokens: Int[Array, "N G T"],
-    mask: Bool[Array, "N G T"],
+    tokens: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
     *,
     chunk: int | None = None,
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probability of each completion token, and the entropy there, in nats.
 
     log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
@@ -252,30 +309,57 @@ def completion_logps(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
-        prefilled: What `prefill` made of the N prompts under the same parameters;
+        prefilled: What `prefill` made of the B prompts under the same parameters;
             gradients flow through it.
-        tokens: Ids of G completions of each prompt, T tokens each.
-        mask: False for what follows a completion's end. No token of the completion
-            attends to it; its own log-probabilities are returned but mean nothing.
-        chunk: Scores are made for so many positions at a time, and once more in the
-            backward pass, so that memory holds N G chunk V of them instead of
-            N G T V; the last time for what is left. None makes them all at once.
+        tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
+            size may be 0. Where the mask is False any number may stand.
+        mask: True up to and including a completion's last token, which is the stop
+            token where there is one, and False after it. No token attends to a place
+            of False; scores there are finite but mean nothing.
+        chunk: Scores are made for so many positions at a time, a Python integer
+            (static) of 1 or more, and once more in the backward pass, so that memory
+            holds B G chunk V of them instead of B G T V. Where it does not divide T,
+            the last piece is filled up with padding. None makes them all at once.
+
+    Returns:
+        Log-probabilities (0 or less) and entropies (0 to log V), float32, or float64
+        for a `config.dtype` of float64.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a `chunk` that is traced or
+            below 1.
     """
-    rows, group, length = tokens.shape
-    flat, flat_mask = tokens.reshape(-1, length), mask.reshape(-1, length)
-    steps = jnp.arange(length - 1, dtype=jnp.int32)
-    start = jnp.repeat(prefilled.next_position, group)
-    positions = (start[:, None] + steps[None])[..., None]
-    hidden, _ = extend(
-        config,
-        params,
-        embed_tokens(config, params, flat[:, :-1]),
-        flat_mask[:, :-1],
-        jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
-        (prefilled.context, prefilled.question),
+    check_arrays(
+        "completion_logps",
+        next_position=(prefilled.next_position, "B", int),
+        tokens=(tokens, "B G T", int),
+        mask=(mask, "B G T", bool),
     )
-    first = jnp.repeat(prefilled.last[:, None], group, axis=0)
-    hidden = jnp.concatenate([first, hidden], axis=1)
+    check_static("completion_logps", chunk=chunk)
+    if chunk is not None and chunk < 1:
+        raise ValueError(
+            f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
+            "None scores all at once"
+        )
+    rows, group, length = tokens.shape
+    flat_mask = mask.reshape(rows * group, length)
+    # whatever stands behind a completion, -100 say, is no id
+    flat = jnp.where(flat_mask, tokens.reshape(rows * group, length), 0)
+    hidden = repeat_rows(prefilled.last, group)[:, None]
+    if length > 1:
+        steps = jnp.arange(length - 1, dtype=jnp.int32)
+        start = repeat_rows(prefilled.next_position, group)
+        positions = (start[:, None] + steps[None])[..., None]
+        further, _ = extend(
+            config,
+            params,
+            embed_tokens(config, params, flat[:, :-1]),
+            flat_mask[:, :-1],
+            jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
+            (prefilled.context, prefilled.question),
+        )
+        hidden = jnp.concatenate([hidden, further], axis=1)
+    hidden = hidden[:, :length]
 
     def score(
         hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
@@ -284,7 +368,7 @@ def completion_logps(
         picked = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
         return picked, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
-    if chunk is None:
+    if chunk is None or not flat.size:
         scores = score(hidden, flat)
     else:
         if short := -length % chunk:

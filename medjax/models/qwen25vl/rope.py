@@ -8,15 +8,15 @@ from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 
 
 def text_angles(
-    positions: Int[Array, "M L 3"], config: Qwen25VLConfig
-) -> Float[Array, "M L d/2"]:
+    positions: Int[Array, "R L 3"], config: Qwen25VLConfig
+) -> Float[Array, "R L d/2"]:
     """mRoPE angles in rad: frequency i turns with the axis its section names.
 
     angle_i = position[axis_i] * theta^(-2i/d), axes (t, h, w) in blocks of
     `mrope_section` frequencies (Qwen2-VL, section 2.1). float32: angles reach 1e5 rad.
 
     Args:
-        positions: (t, h, w) of L tokens in M rows, from 0 on; padding may hold
+        positions: (t, h, w) of L tokens in R rows, from 0 on; padding may hold
             anything.
         config: `head_dim` is d, and `mrope_section` sums to d / 2.
     """
@@ -28,12 +28,12 @@ def text_angles(
 
 
 def patch_angles(
-    rows_cols: Int[Array, "M P 2"], config: VisionConfig
-) -> Float[Array, "M P d/2"]:
+    rows_cols: Int[Array, "R P 2"], config: VisionConfig
+) -> Float[Array, "R P d/2"]:
     """Angles of a patch in rad: its row on the first half, its column on the second.
 
     Args:
-        rows_cols: Row and column of P patches in M images, counted in patches from 0
+        rows_cols: Row and column of P patches in R images, counted in patches from 0
             on; padding may hold anything.
         config: width / heads is d, a multiple of 4.
     """
@@ -44,12 +44,12 @@ def patch_angles(
 
 
 def rotate(
-    x: Float[Array, "M L H d"], angles: Float[Array, "M L d/2"]
-) -> Float[Array, "M L H d"]:
+    x: Float[Array, "R L H d"], angles: Float[Array, "R L d/2"]
+) -> Float[Array, "R L H d"]:
     """Rotate the pairs (i, i + d/2) of each head by their angle.
 
     Args:
-        x: M rows of L tokens with H heads; d is even. Its dtype is given back.
+        x: R rows of L tokens with H heads; d is even. Its dtype is given back.
         angles: In rad, the same for all heads; their dtype is that of the rotation.
     """
     cos = jnp.cos(angles)[:, :, None, :]

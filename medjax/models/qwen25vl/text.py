@@ -1,5 +1,6 @@
 """Text decoder of Qwen2.5-VL, one segment of tokens at a time."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.indexing import look_up
 from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.layers import (
@@ -16,16 +18,17 @@ from medjax.models.qwen25vl.layers import (
     SwiGLU,
     accumulator,
     rematerialised,
+    unrolled_layers,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
 
 
 class Cache(NamedTuple):
-    """Keys (rotated) and values of L tokens in M rows, for all n layers."""
+    """Keys (rotated) and values of L tokens in U rows, for all n layers."""
 
-    keys: Float[Array, "n M L Hkv d"]  # Hkv key heads of d numbers
-    values: Float[Array, "n M L Hkv d"]
-    mask: Bool[Array, "M L"]  # False: padding, which nothing attends to
+    keys: Float[Array, "n U L Hkv d"]  # Hkv key heads of d numbers
+    values: Float[Array, "n U L Hkv d"]
+    mask: Bool[Array, "U L"]  # False: padding, which nothing attends to
 
 
 class DecoderLayer(nn.Module):
@@ -36,18 +39,18 @@ class DecoderLayer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "N T D"],
+        x: Float[Array, "R T D"],
         past: Sequence[tuple[Array, Array]],
-        past_masks: Sequence[Bool[Array, "M L"]],
-        angles: Float[Array, "N T d/2"],
-        own_mask: Bool[Array, "N T T"],
-    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        past_masks: Sequence[Bool[Array, "U L"]],
+        angles: Float[Array, "R T d/2"],
+        own_mask: Bool[Array, "R T T"],
+    ) -> tuple[Float[Array, "R T D"], tuple[Array, Array]]:
         """The layer's output, and the segment's own keys and values to stack.
 
         Args:
-            x: N rows of T tokens.
-            past: This layer's keys and values [M, L, Hkv, d] of each earlier segment,
-                M dividing N; () at the start.
+            x: R rows of T tokens.
+            past: This layer's keys and values [U, L, Hkv, d] of each earlier segment,
+                U dividing R; () at the start.
             past_masks: Of the same segments; False for padding.
             angles: In rad, of the T tokens, from `text_angles`.
             own_mask: True where a token of the segment sees another one of it.
@@ -71,16 +74,16 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "N T D"],
+        x: Float[Array, "R T D"],
         past: Sequence[tuple[Array, Array]],
-        past_masks: Sequence[Bool[Array, "M L"]],
-        angles: Float[Array, "N T d/2"],
-        own_mask: Bool[Array, "N T T"],
-    ) -> tuple[Float[Array, "N T D"], tuple[Array, Array]]:
+        past_masks: Sequence[Bool[Array, "U L"]],
+        angles: Float[Array, "R T d/2"],
+        own_mask: Bool[Array, "R T T"],
+    ) -> tuple[Float[Array, "R T D"], tuple[Array, Array]]:
         config = self.config
         options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
 
-        def heads(name: str, count: int) -> Float[Array, "N T H d"]:
+        def heads(name: str, count: int) -> Float[Array, "R T H d"]:
             axes = ("embed", "heads" if name == "q" else "kv_heads")
             y = Linear(count * config.head_dim, axes, name=name, bias=True, **options)(
                 x
@@ -95,7 +98,7 @@ class _Attention(nn.Module):
             for (keys, values), mask in zip(past, past_masks, strict=True)
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
-        mixed = mixed.reshape(*x.shape[:2], -1)
+        mixed = mixed.reshape(*x.shape[:2], config.heads * config.head_dim)
         out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **options)(
             mixed
         )
@@ -125,32 +128,33 @@ class TextDecoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=config.layers,
-            unroll=config.scan_unroll,
+            unroll=unrolled_layers(config.scan_unroll, config.layers),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, name="layers")
         self.final_norm = RMSNorm(config.norm_eps, config.param_dtype, name="norm")
         if not config.tied:
             self.head = Linear(config.vocab, ("embed", "vocab"), bias=False, **options)
 
-    def embed(self, tokens: Int[Array, "*M"]) -> Float[Array, "*M D"]:
+    def embed(self, tokens: Int[Array, "*R"]) -> Float[Array, "*R D"]:
         """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
-        return self.embedding(tokens)
+        table = self.embedding.embedding.astype(self.config.dtype)
+        return look_up(table, tokens, mode="fill")
 
     def __call__(
         self,
-        x: Float[Array, "N T D"],
-        mask: Bool[Array, "N T"],
-        positions: Int[Array, "N T 3"],
+        x: Float[Array, "R T D"],
+        mask: Bool[Array, "R T"],
+        positions: Int[Array, "R T 3"],
         past: Sequence[Cache],
-    ) -> tuple[Float[Array, "N T D"], Cache]:
+    ) -> tuple[Float[Array, "R T D"], Cache]:
         """Normed hidden states of a segment that follows `past`, and its own cache.
 
         Args:
-            x: Embeddings of N rows of T tokens.
+            x: Embeddings of R rows of T tokens.
             mask: False for padding, which may stand anywhere in a row.
             positions: mRoPE positions (t, h, w) from 0 on.
             past: Caches of all segments before, in order; the number of rows of each
-                divides N.
+                divides R.
         """
         x, (keys, values) = self.stack(
             x,
@@ -161,7 +165,7 @@ class TextDecoder(nn.Module):
         )
         return self.final_norm(x), Cache(keys, values, mask)
 
-    def logits(self, hidden: Float[Array, "*M D"]) -> Float[Array, "*M V"]:
+    def logits(self, hidden: Float[Array, "*R D"]) -> Float[Array, "*R V"]:
         """Scores over the vocabulary before the softmax, in float32 at least.
 
         Args:
@@ -172,6 +176,6 @@ class TextDecoder(nn.Module):
         else:
             kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
         accumulate = accumulator(hidden.dtype)
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
         scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
-        return scores.reshape(*hidden.shape[:-1], -1)
+        return scores.reshape(*hidden.shape[:-1], kernel.shape[-1])

@@ -7,7 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from medjax.models.qwen25vl.attention import KeyBlock, attend
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.layers import Linear, RMSNorm, SwiGLU, rematerialised
+from medjax.models.qwen25vl.layers import (
+    Linear,
+    RMSNorm,
+    SwiGLU,
+    rematerialised,
+    unrolled_layers,
+)
 from medjax.models.qwen25vl.rope import patch_angles, rotate
 
 
@@ -23,15 +29,15 @@ class VisionBlock(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "M P D"],
+        x: Float[Array, "R P D"],
         full: Bool[Array, ""],
-        angles: Float[Array, "M P d/2"],
-        mask: Bool[Array, "M P"],
-    ) -> tuple[Float[Array, "M P D"], None]:
+        angles: Float[Array, "R P d/2"],
+        mask: Bool[Array, "R P"],
+    ) -> tuple[Float[Array, "R P D"], None]:
         """The block's output; the second result is what `nn.scan` would stack.
 
         Args:
-            x: M images of P patches in padded window order; P is a multiple of the
+            x: R images of P patches in padded window order; P is a multiple of the
                 patches in a window.
             full: Whether this block attends to the whole image.
             angles: In rad, of the P patches, from `patch_angles`.
@@ -46,12 +52,18 @@ class VisionBlock(nn.Module):
         attention = _Attention(self.config, name="attention")
         queries, keys, values = attention.project(h, angles)
 
-        def over(group: int) -> Float[Array, "M P D"]:
-            def split(y: Float[Array, "M P ..."]) -> Float[Array, "MW S ..."]:
-                return y.reshape(rows * length // group, group, *y.shape[2:])
+        def over(group: int) -> Float[Array, "R P D"]:
+            # an axis at a time, which keeps the rows where they lie on a mesh
+            windows = (rows, length // group, group)
+
+            def split(y: Float[Array, "R P ..."]) -> Float[Array, "RW S ..."]:
+                y = y.reshape(*windows, *y.shape[2:])
+                return y.reshape(rows * windows[1], group, *y.shape[3:])
 
             block = KeyBlock(split(keys), split(values), split(mask)[:, None, :])
-            return attend(split(queries), [block]).reshape(rows, length, width)
+            mixed = attend(split(queries), [block])
+            mixed = mixed.reshape(rows * windows[1], group, width)
+            return mixed.reshape(*windows, width).reshape(rows, length, width)
 
         mixed = jax.lax.cond(full, lambda: over(length), lambda: over(size))
         x = x + attention.combine(mixed)
@@ -76,14 +88,15 @@ class _Attention(nn.Module):
         self.proj = Linear(vision.width, ("heads", "embed"), **options)
 
     def project(
-        self, x: Float[Array, "M P D"], angles: Float[Array, "M P d/2"]
-    ) -> tuple[Float[Array, "M P H d"], ...]:
-        heads = self.config.vision.heads
+        self, x: Float[Array, "R P D"], angles: Float[Array, "R P d/2"]
+    ) -> tuple[Float[Array, "R P H d"], ...]:
+        vision = self.config.vision
+        heads = vision.heads
         split = jnp.split(self.qkv(x), 3, axis=-1)
-        q, k, v = (y.reshape(*y.shape[:2], heads, -1) for y in split)
+        q, k, v = (y.reshape(*y.shape[:2], heads, vision.width // heads) for y in split)
         return rotate(q, angles), rotate(k, angles), v
 
-    def combine(self, x: Float[Array, "M P D"]) -> Float[Array, "M P D"]:
+    def combine(self, x: Float[Array, "R P D"]) -> Float[Array, "R P D"]:
         return self.proj(x)
 
 
@@ -95,11 +108,11 @@ class VisionTower(nn.Module):
     @nn.compact
     def __call__(
         self,
-        patches: Float[Array, "M P E"],
-        rows_cols: Int[Array, "M P 2"],
-        mask: Bool[Array, "M P"],
-    ) -> Float[Array, "M F D"]:
-        """Features of M images in padded window order; those of padding are noise.
+        patches: Float[Array, "R P E"],
+        rows_cols: Int[Array, "R P 2"],
+        mask: Bool[Array, "R P"],
+    ) -> Float[Array, "R F D"]:
+        """Features of R images in padded window order; those of padding are noise.
 
         Args:
             patches: Normalised pixels of P patches, each flattened as (channel, frame,
@@ -120,7 +133,7 @@ class VisionTower(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast),
             length=vision.depth,
-            unroll=config.scan_unroll,
+            unroll=unrolled_layers(config.scan_unroll, vision.depth),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, name="blocks")
         x, _ = blocks(x, full, patch_angles(rows_cols, vision), mask)
@@ -133,7 +146,7 @@ class Merger(nn.Module):
     config: Qwen25VLConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "M P D"]) -> Float[Array, "M F D"]:
+    def __call__(self, x: Float[Array, "R P D"]) -> Float[Array, "R F D"]:
         """F = P / merge^2 features, each of merge^2 consecutive patches."""
         vision = self.config.vision
         options = {
@@ -143,7 +156,8 @@ class Merger(nn.Module):
         }
         merged = vision.merge**2 * vision.width
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
-        x = x.reshape(x.shape[0], -1, merged)
+        cells = (x.shape[0], x.shape[1] // vision.merge**2)
+        x = x.reshape(*cells, vision.merge**2, vision.width).reshape(*cells, merged)
         x = Linear(merged, ("embed", "mlp"), name="fc1", **options)(x)
         x = nn.gelu(x, approximate=False)
         return Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)

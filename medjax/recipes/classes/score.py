@@ -177,8 +177,8 @@ def score(
 
 
 def most_likely(
-    logp: Float[np.ndarray, "N C"], offered: Sequence[Sequence[int]]
-) -> Int[np.ndarray, "N"]:
+    logp: Float[np.ndarray, "B C"], offered: Sequence[Sequence[int]]
+) -> Int[np.ndarray, "B"]:
     """The most likely class of those that each question offers.
 
     Of equally likely ones it is the one that is offered first.
@@ -194,7 +194,7 @@ def most_likely(
 
 
 def _rows(
-    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "N"]
+    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "B"]
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
     predicted, values = answered.predictions["label"], answered.values

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from medjax.rl.threshold import ThresholdState
-from medjax.systems.policy.exploration import HostRewards
+from medjax.systems.policy.exploration import HostReward, HostRewards
 from medjax.types import GroundingBatch, LabelBatch, Rollout
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def make_host_rewards(
         FileNotFoundError: A file does not exist.
         ValueError: There are several processes (each sees its own part only), or a
             place names no function; or later, at a step, a function returns another
-            number of rewards.
+            number of rewards, or one that is not finite.
     """
     if jax.process_count() > 1:
         raise ValueError("rewards in Python need a single process; write them in jax")
@@ -96,7 +96,7 @@ def make_host_rewards(
         rollout: Rollout,
         step: Int[Array, ""],
         carry: Any,
-    ) -> dict[str, Float[np.ndarray, "N G"]]:
+    ) -> dict[str, HostReward]:
         prompts, group, length = rollout.tokens.shape
         rows = zip(
             rollout.tokens.reshape(-1, length),
@@ -124,8 +124,18 @@ def make_host_rewards(
                     f"reward {name!r} gave {len(values)} numbers for {len(texts)} "
                     "completions; expected one each, None where it cannot score"
                 )
-            numbers = [math.nan if v is None else float(v) for v in values]
-            found[name] = np.array(numbers, np.float32).reshape(prompts, group)
+            for text, value in zip(texts, values, strict=True):
+                if value is not None and not math.isfinite(float(value)):
+                    raise ValueError(
+                        f"reward {name!r} gave {value} for {text[:80]!r}; expected a "
+                        "finite number, or None where it cannot score"
+                    )
+            numbers = np.array([0.0 if v is None else float(v) for v in values])
+            scored = np.array([v is not None for v in values], bool)
+            shape = (prompts, group)
+            found[name] = HostReward(
+                numbers.astype(np.float32).reshape(shape), scored.reshape(shape)
+            )
         return found
 
     return host_rewards

@@ -21,8 +21,8 @@ class Answered(NamedTuple):
     """The valid rows of an evaluation, in order."""
 
     records: list[Any]
-    predictions: dict[str, Shaped[np.ndarray, "N ..."]]  # fields of the predictions
-    values: dict[str, Shaped[np.ndarray, "N"]]  # per-example metrics
+    predictions: dict[str, Shaped[np.ndarray, "B ..."]]  # fields of the predictions
+    values: dict[str, Shaped[np.ndarray, "B"]]  # per-example metrics
     texts: list[str]  # what the policy wrote
 
 

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
-from medjax.mri.signals import SignalModel, check_times, signal_model
+from medjax.mri.signals import SignalModel, signal_model
+from medjax.mri.times import check_times
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.plan import Compute, make_plan
 from medjax.recipes.qmri.setup import MODELS

@@ -5,6 +5,7 @@ Tokens become bytes through a table of the vocabulary, bytes drive the automaton
 on arrays of the leading shape, so it runs under jit and vmap and on sharded rows.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
 from medjax.checks import check_arrays
+from medjax.indexing import look_up
 from medjax.rl.text import box_automaton
 from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 
@@ -21,7 +23,8 @@ from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
 class ParseTables(NamedTuple):
     """A vocabulary's bytes and the automaton of boxes; made by `build_tables`.
 
-    `data.prompting.tokenizer.parse_tables` makes them of a tokenizer.
+    As arguments of a compiled function or bound to it, of NumPy or on the device, they
+    are read alike.
     """
 
     vocab_bytes: UInt8[Array | np.ndarray, "bytes"]  # every token's, one after another
@@ -45,10 +48,20 @@ def build_tables(token_bytes: list[bytes]) -> ParseTables:
     """Tables for a vocabulary, NumPy; put them on the device once.
 
     Args:
-        token_bytes: What each of the V tokens writes, in the order of their ids; `b""`
-            for special tokens and for ids without a token. A token may be a part of a
-            character.
+        token_bytes: What each of the V >= 1 tokens writes, in the order of their ids;
+            `b""` for special tokens and for ids without a token. A token may be a part
+            of a character. `medjax.vocabulary_bytes` reads them off a tokenizer.
+
+    Raises:
+        ValueError: no tokens, or one that is not of bytes, which text is not.
     """
+    if not token_bytes or not all(isinstance(data, bytes) for data in token_bytes):
+        odd = next((x for x in token_bytes if not isinstance(x, bytes)), None)
+        found = "none" if odd is None else f"a {type(odd).__name__}: {odd!r}"
+        raise ValueError(
+            f"build_tables: token_bytes: expected the bytes of one or more tokens, "
+            f"found {found}; give text.encode(), b'' for special tokens"
+        )
     lengths = np.array([len(data) for data in token_bytes], np.int32)
     # One byte more, so that an empty token at the end has an address too.
     flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
@@ -72,17 +85,29 @@ def fold_bytes(
 
     Args:
         step: (carry, byte, at, reading) -> carry. The three are of the leading shape:
-            a byte 0-255 (int32), its place in its row's text, and whether there is
-            one at this turn. A row without one must not change: it is read out, or at
-            a token that writes nothing.
-        carry: Where the reading starts: any tree of arrays, as `step` gives back.
+            a byte 0-255 (int32), its place in its row's text from 0 on (int32), and
+            whether there is one at this turn (bool). Where there is none, because the
+            row has ended or its token writes nothing, `step` must leave the row's part
+            of the carry as it was; what stands for byte and place means nothing.
+        carry: Where the reading starts: any tree of arrays, of the shapes and dtypes
+            that `step` gives back. On a mesh of Explicit axes and in `shard_map` make
+            it of the tokens, `jnp.zeros_like(limit)` and the like, so that it lies and
+            varies over devices as they do.
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
         tables: Those of the vocabulary; the automaton in them is not read.
-        limit: How many bytes to read of each row at most, 0 or more; None reads all.
+        limit: How many bytes to read of each row at most; 0 and negative numbers read
+            nothing, None reads all.
+
+    Returns:
+        The carry after the last byte of the longest row; `carry` itself, where no row
+        has a byte.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "fold_bytes",
@@ -90,11 +115,15 @@ def fold_bytes(
         mask=(mask, "*N T", bool),
         limit=(limit, "*N", int),
     )
+    if 0 in tokens.shape:
+        return carry
     data, address, length = map(jnp.asarray, tables[:3])
     place = lax.broadcasted_iota(jnp.int32, tokens.shape, tokens.ndim - 1)
     count = jnp.max(jnp.where(mask, place + 1, 0), axis=-1)
-    size = jnp.where(mask, length[tokens], 0)
-    start = address[tokens]
+    known = (tokens >= 0) & (tokens < length.shape[0])
+    ids = jnp.where(known, tokens, 0)
+    size = jnp.where(mask & known, look_up(length, ids), 0)
+    start = look_up(address, ids)
     turns = jnp.where(place < count[..., None], jnp.maximum(size, 1), 0)
     if limit is not None:
         before = jnp.cumsum(size, axis=-1, dtype=jnp.int32) - size
@@ -109,7 +138,7 @@ def fold_bytes(
         reading = (token < count) & (offset < here)
         if limit is not None:
             reading &= at < limit
-        byte = data[_pick(start, index) + offset].astype(jnp.int32)
+        byte = look_up(data, _pick(start, index) + offset).astype(jnp.int32)
         leaves = offset + 1 >= here
         return (
             step(carry, byte, at, reading),
@@ -118,7 +147,8 @@ def fold_bytes(
             at + reading.astype(jnp.int32),
         )
 
-    zero = jnp.zeros_like(count)
+    limits = () if limit is None else (limit[..., None],)
+    zero = zero_rows(tokens, mask, *limits)
     most = jnp.max(jnp.sum(turns, axis=-1, dtype=jnp.int32))
     return lax.fori_loop(0, most, read_byte, (carry, zero, zero, zero))[0]
 
@@ -134,11 +164,18 @@ def parse_completions(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
-        tables: Those of the same vocabulary.
+        tables: Those of the same vocabulary, made by `build_tables`.
+
+    Returns:
+        Boxes in float32 (pixels of whatever frame the completion means), flags and
+        int32 counts; zeros for a box that is not there.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "parse_completions", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)
@@ -146,9 +183,9 @@ def parse_completions(
     transitions, outputs = jnp.asarray(tables.transitions), jnp.asarray(tables.outputs)
 
     def step(reader: _Reader, byte: Array, _: Array, reading: Array) -> _Reader:
-        state = transitions[reader.state, byte].astype(jnp.int32)
+        state = look_up(transitions, reader.state, byte).astype(jnp.int32)
         state = jnp.where(reading, state, reader.state)
-        before, output = outputs[reader.state], outputs[state]
+        before, output = look_up(outputs, reader.state), look_up(outputs, state)
         closes = (before & ~output & box_automaton.INSIDE) > 0
         action = jnp.where(reading, output % box_automaton.SLOT, box_automaton.IDLE)
         slot = output // box_automaton.SLOT % 4
@@ -158,15 +195,15 @@ def parse_completions(
             reader.num_answers + (reading & closes).astype(jnp.int32),
         )
 
-    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
-    zeros = jnp.zeros((*zero.shape, 4), jnp.int32)
+    zero = zero_rows(tokens, mask)
+    zeros = jnp.stack([zero] * 4, axis=-1)
     reader = _Reader(zero, zeros, zeros, zeros > 0, zero)
     reader = fold_bytes(step, reader, tokens, mask, tables)
 
-    output = outputs[reader.state]
+    output = look_up(outputs, reader.state)
     box_found = (output & box_automaton.HAS_BOX) > 0
     powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
-    boxes = reader.mantissa.astype(jnp.float32) / powers[reader.decimals]
+    boxes = reader.mantissa.astype(jnp.float32) / look_up(powers, reader.decimals)
     boxes = jnp.where(reader.negative, -boxes, boxes)
     return Parsed(
         boxes=jnp.where(box_found[..., None], boxes, jnp.float32(0)),
@@ -174,6 +211,15 @@ def parse_completions(
         format=(output & box_automaton.IN_FORMAT) > 0,
         num_answers=reader.num_answers,
     )
+
+
+def zero_rows(*arrays: Int[Array, "*N _"] | Bool[Array, "*N _"]) -> Int[Array, "*N"]:
+    """A 0 for each row, which lies and varies over devices as the arrays together do.
+
+    On a mesh of Explicit axes and in `shard_map`, the carry of a loop has to start so.
+    """
+    sums = [jnp.sum(x, axis=-1, dtype=jnp.int32) for x in arrays]
+    return jnp.zeros_like(functools.reduce(jnp.add, sums))
 
 
 def _pick(rows: Array, at: Array) -> Array:

@@ -137,8 +137,9 @@ def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
     """Parse one completion on the host; the fields have no leading axis.
 
     Args:
-        text: The completion without its special tokens; bytes need not be UTF-8. A text
-            without an answer has label -1, and spans of (0, 0).
+        text: The completion without its special tokens; bytes need not be UTF-8. The
+            last of several answers counts. A text without an answer has label -1, and
+            spans of (0, 0). Spans count bytes, those of the UTF-8 of a str.
         forms: What counts as an answer, made by `label_forms`.
     """
     data = encode(text)

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
 from medjax.checks import check_arrays
+from medjax.indexing import look_up
 from medjax.rl.text import label_automaton, words
-from medjax.rl.text.boxes import ParseTables, fold_bytes
+from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
 from medjax.rl.text.label_automaton import IN_ANSWER, IN_THINK, WELL_FORMED
 from medjax.rl.text.label_text import LabelForms, ParsedLabels
 
@@ -72,7 +73,7 @@ def parse_labels(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
@@ -89,19 +90,20 @@ def parse_labels(
     labels = LabelTables(*map(jnp.asarray, labels))
 
     def step(old: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:
-        frame = labels.frame[old.frame, byte].astype(jnp.int32)
-        was, now = labels.flags[old.frame], labels.flags[frame]
+        frame = look_up(labels.frame, old.frame, byte).astype(jnp.int32)
+        was, now = look_up(labels.flags, old.frame), look_up(labels.flags, frame)
         opens, closes = now & ~was, was & ~now
-        kind = labels.word_kinds[byte]
+        kind = look_up(labels.word_kinds, byte)
         in_word = kind > words.BREAK
         starts = in_word & (~old.in_word | (kind == words.INITIAL))
         at_tag = byte == ord("<")
+        column = look_up(labels.columns, byte).astype(jnp.int32)
         new = _Reader(
             frame,
             jnp.where(
                 (opens & IN_ANSWER) > 0,
                 0,
-                labels.transitions[old.answer, labels.columns[byte]],
+                look_up(labels.transitions, old.answer, column),
             ),
             jnp.where((was & IN_THINK) > 0, old.words + starts.astype(jnp.int32), 0),
             in_word,
@@ -112,14 +114,14 @@ def parse_labels(
         )
         return _choose(reading, new, old)
 
-    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
-    none = jnp.zeros(zero.shape, bool)
-    span = jnp.zeros((*zero.shape, 2), jnp.int32)
+    zero = zero_rows(tokens, mask)
+    none = zero > 0
+    span = jnp.stack([zero, zero], axis=-1)
     nothing = ParsedLabels(zero - 1, none, none, zero, span, zero, span)
     place = _Place(zero, zero, zero)
     reader = _Reader(zero, zero, zero, none, place, zero, zero, nothing)
     reader = fold_bytes(step, reader, tokens, mask, tables)
-    right = (labels.flags[reader.frame] & WELL_FORMED) > 0
+    right = (look_up(labels.flags, reader.frame) & WELL_FORMED) > 0
     return reader.read._replace(parsed=reader.read.label >= 0, well_formed=right)
 
 
@@ -130,7 +132,7 @@ def _close(reader: _Reader, label_of: Array, closes: Array) -> ParsedLabels:
     answer = jnp.stack([reader.answer_opened, mark.at], axis=-1)
     think = jnp.stack([reader.think_opened, mark.at], axis=-1)
     return read._replace(
-        label=jnp.where(answered, label_of[mark.answer], read.label),
+        label=jnp.where(answered, look_up(label_of, mark.answer), read.label),
         num_answers=read.num_answers + answered.astype(jnp.int32),
         answer=jnp.where(answered[..., None], answer, read.answer),
         think=jnp.where(thought[..., None], think, read.think),

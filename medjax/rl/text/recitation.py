@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_static
+from medjax.indexing import look_up
 from medjax.rl.text import words as word
-from medjax.rl.text.boxes import ParseTables, fold_bytes
+from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
 from medjax.rl.text.reference_tables import RecitationTables
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
@@ -52,7 +53,7 @@ def recitation_reward(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
@@ -62,12 +63,14 @@ def recitation_reward(
         references: Those of the descriptions, made by `recitation_tables`.
         target: The right class of each completion, 0 to C - 1; read with `leak_label`
             only, which needs it.
-        leak_label: Holds the reasoning against the right class's references alone. This
-            LEAKS THE LABEL into the reward: reciting the right class pays more than
-            another, a second accuracy reward in disguise. For ablations.
-        max_words: Only so many words are read, 1 or more. None stands for T, which no
-            text exceeds whose tokens hold a word each.
-        min_different: The fewest different words of a reasoning, 1 or more. Under a
+        leak_label: A Python bool (static). True holds the reasoning against the right
+            class's references alone. This LEAKS THE LABEL into the reward: reciting the
+            right class pays more than another, a second accuracy reward in disguise.
+            For ablations.
+        max_words: Only so many words are read, a Python integer (static) of 1 or more.
+            None stands for T, which no text exceeds whose tokens hold a word each.
+        min_different: The fewest different words of a reasoning, a Python integer
+            (static) of 1 or more. Under a
             negative weight a policy learns to repeat one word, which is close to no
             description.
         without_words: What a reasoning of fewer different words gets, or a missing one.
@@ -106,9 +109,14 @@ def score_words(
         references: The tables that the words were read with.
         target: None holds the reasoning against all references. The right class of
             each row holds it against that class's alone, and so leaks the label.
-        min_different: The fewest different words, 1 or more, that earn a BLEU.
-        without_words: What a reasoning of fewer different words gets.
+        min_different: The fewest different words that earn a BLEU, a Python integer
+            (static) of 1 or more.
+        without_words: What a reasoning of fewer different words gets; any number.
+
+    Raises:
+        ValueError: a `min_different` that is traced or below 1.
     """
+    check_static("score_words", min_different=min_different)
     if min_different < 1:
         raise ValueError(f"min_different {min_different}: expected at least 1")
     said = count_different(words) >= min_different
@@ -135,16 +143,28 @@ def read_words(
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
-            is not looked for.
+            writes nothing. T may be 0, and so may any leading axis.
         mask: True at the tokens of the completion, wherever they stand; the others are
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
-        span: (first byte, byte after the last) of what is read, in bytes of the text;
-            an empty span has no words.
+        span: (first byte, byte after the last) of what is read, in bytes of the text
+            from 0 on. An empty or inverted span has no words, one past the text's end
+            reads to the end, and a negative first byte is the text's first. A word that
+            an end of the span cuts is read as far as it lies inside.
         tables: Those of the vocabulary, made by `build_tables`.
         references: Those of the descriptions: a word gets its index among theirs.
-        max_words: Only the first so many words are kept and counted, 1 or more; None
-            stands for T.
+        max_words: Only the first so many words are kept and counted, a Python integer
+            (static) of 1 or more; None stands for T, so that of a text with more words
+            than tokens the last are left out.
+
+    Returns:
+        The first W words of each row, W being `max_words`: their index among the
+        references' words (-1 for a word of no reference and where there is no word),
+        their number and their hashes (0 where there is no word).
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a `max_words` that is traced or
+            below 1.
     """
     check_arrays(
         "read_words",
@@ -152,24 +172,29 @@ def read_words(
         mask=(mask, "*N T", bool),
         span=(span, "*N 2", int),
     )
-    width = tokens.shape[-1] if max_words is None else max_words
+    check_static("read_words", max_words=max_words)
+    width = max(tokens.shape[-1], 1) if max_words is None else max_words
     if width < 1:
-        raise ValueError(f"max_words {width}: expected at least 1")
+        raise ValueError(f"read_words: max_words {width}: expected at least 1")
     columns, kinds, transitions, found = map(jnp.asarray, references[:4])
 
     def end_word(reader: _Reader, ends: Array) -> Words:
         index, count, key = reader.words
         keeps = ends & (count < width)
         put = jnp.where(keeps, count, width)
-        index, key = _put(index, put, found[reader.state]), _put(key, put, reader.key)
+        index, key = (
+            _put(index, put, look_up(found, reader.state)),
+            _put(key, put, reader.key),
+        )
         return Words(index, count + keeps.astype(jnp.int32), key)
 
     def step(reader: _Reader, byte: Array, at: Array, reading: Array) -> _Reader:
-        kind = kinds[byte]
+        kind = look_up(kinds, byte)
         inside = (kind > word.BREAK) & (at >= span[..., 0])
         starts = inside & (~reader.in_word | (kind == word.INITIAL))
         ends = reader.in_word & (starts | ~inside)
-        state = transitions[jnp.where(starts, 0, reader.state), columns[byte]]
+        column = look_up(columns, byte).astype(jnp.int32)
+        state = look_up(transitions, jnp.where(starts, 0, reader.state), column)
         small = jnp.where((byte >= ord("A")) & (byte <= ord("Z")), byte + 32, byte)
         key = jnp.where(starts, jnp.uint32(_BASIS), reader.key)
         key = (key ^ small.astype(jnp.uint32)) * jnp.uint32(_PRIME)
@@ -180,9 +205,9 @@ def read_words(
             end_word(reader, reading & ends),
         )
 
-    zero = jnp.zeros(tokens.shape[:-1], jnp.int32)
-    index = jnp.full((*zero.shape, width), -1, jnp.int32)
-    key = jnp.zeros(index.shape, jnp.uint32)
+    zero = zero_rows(tokens, mask, span)
+    index = jnp.broadcast_to(zero[..., None] - 1, (*zero.shape, width))
+    key = jnp.zeros_like(index, jnp.uint32)
     reader = _Reader(zero, key[..., 0], zero > 0, Words(index, zero, key))
     reader = fold_bytes(step, reader, tokens, mask, tables, limit=span[..., 1])
     return end_word(reader, reader.in_word)
@@ -246,9 +271,27 @@ def _find(keys: Int[Array, "*N W"], table: Int[Array, "M"]) -> Int[Array, "*N W"
     """Place of each key in a sorted table, -1 = not there."""
     if not table.shape[0]:
         return jnp.full_like(keys, -1)
-    at = jnp.searchsorted(table, keys).astype(jnp.int32)
+    at = _first_not_below(table, keys)
     at = jnp.minimum(at, table.shape[0] - 1)
-    return jnp.where(table[at] == keys, at, -1)
+    return jnp.where(look_up(table, at) == keys, at, -1)
+
+
+def _first_not_below(
+    table: Int[Array, "M"], keys: Int[Array, "*N W"]
+) -> Int[Array, "*N W"]:
+    """`jnp.searchsorted`, whose own loop knows no sharded keys: a bisection."""
+    low, high = jnp.zeros_like(keys), jnp.full_like(keys, table.shape[0])
+
+    def halve(
+        _: Array, bounds: tuple[Array, Array]
+    ) -> tuple[Int[Array, "*N W"], Int[Array, "*N W"]]:
+        low, high = bounds
+        middle = (low + high) // 2
+        below = (low < high) & (look_up(table, middle) < keys)
+        return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+
+    steps = table.shape[0].bit_length()
+    return jax.lax.fori_loop(0, steps, halve, (low, high))[0]
 
 
 def _count_matches(
@@ -263,7 +306,8 @@ def _count_matches(
         return jnp.zeros_like(row)
     ordered = jnp.sort(grams, axis=-1)
     place = jax.lax.broadcasted_iota(jnp.int32, ordered.shape, ordered.ndim - 1)
-    earlier = place - limits[row[..., None], jnp.maximum(ordered, 0)]
+    wide = jnp.broadcast_to(row[..., None], ordered.shape)
+    earlier = place - look_up(limits, wide, jnp.maximum(ordered, 0))
     equal = jnp.take_along_axis(ordered, jnp.maximum(earlier, 0), axis=-1) == ordered
     counts = (ordered >= 0) & ~(equal & (earlier >= 0))
     return jnp.sum(counts, axis=-1, dtype=jnp.int32)

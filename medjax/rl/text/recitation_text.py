@@ -29,11 +29,19 @@ ORDER = 4
 def sentence_bleu(
     words: Sequence[bytes], references: Sequence[Sequence[bytes]]
 ) -> float:
-    """BLEU-4 of a list of words, as above, from 0 to 1.
+    """BLEU-4 of a list of words, from 0 to 1, smoothed for orders above 1.
+
+    A text without a common word scores 0, one without a common pair of words does not:
+    orders 2 to 4 count a match more than there is, and an order that the text is too
+    short for is 1.
 
     Args:
-        words: Those of the text, lower-cased as `split_words` gives them; none score 0.
+        words: Those of the text, lower-cased as `split_words` gives them. An empty list
+            scores 0.
         references: One or more lists of words, each with a word in it.
+
+    Raises:
+        ValueError: no reference, or one without a word.
     """
     if not references or not all(references):
         raise ValueError("expected one or more references, each with a word in it")
@@ -67,10 +75,21 @@ def recitation_score(
         reasoning: The text between the think tags; bytes need not be UTF-8.
         references: One or more descriptions, each with a word in it.
         max_words: Only so many words are read, 1 or more; None reads all.
-        min_different: With fewer different words among these, the text gets the next
-            number and not its BLEU.
-        without_words: What a text of too few different words gets.
+        min_different: With fewer different words among those read, the text gets
+            `without_words` and not its BLEU; 1 or more, as `recitation_reward` has it.
+        without_words: What a text of too few different words gets; any number.
+
+    Returns:
+        `without_words`, or the BLEU-4 of `sentence_bleu`, from 0 to 1.
+
+    Raises:
+        ValueError: a limit below 1, no reference, or one without a word.
     """
+    if min_different < 1 or (max_words is not None and max_words < 1):
+        raise ValueError(
+            f"recitation_score: max_words {max_words}, min_different {min_different}: "
+            "expected 1 or more"
+        )
     words = split_words(reasoning)[:max_words]
     if len(set(words)) < min_different:
         return without_words

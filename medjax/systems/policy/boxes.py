@@ -21,7 +21,7 @@ from medjax.types import (
 
 
 class Judged(NamedTuple):
-    """What completions say about their targets, with leading axes [N] or [N, G]."""
+    """What completions say about their targets, with leading axes [B] or [B, G]."""
 
     boxes: Float[Array, "*N 4"]  # resized pixels, zeros where none was found
     iou: Float[Array, "*N"]  # 0 where no box was found
@@ -30,11 +30,11 @@ class Judged(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """The answers to N prompts, one each."""
+    """The answers to B prompts, one each."""
 
-    boxes: Float[Array, "N 4"]
-    tokens: Int[Array, "N T"]
-    mask: Bool[Array, "N T"]
+    boxes: Float[Array, "B 4"]
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
 
 
 def judge(
@@ -84,7 +84,7 @@ def evaluate(
         tables: From `parse_tables` for the policy's tokenizer.
         decoding: Its `max_tokens` cuts an answer that is longer.
         state: Its parameters alone are read.
-        batch: N prompts, their targets and sample ids.
+        batch: B prompts, their targets and sample ids.
         key: Decides what is drawn, together with the sample ids; a greedy answer needs
             none.
     """
@@ -120,7 +120,7 @@ def check_answers(
         tables: From `parse_tables` for the policy's tokenizer.
         tau: The strictest threshold of the run, an IoU from 0 to 1; 1e-6 below it
             passes.
-        names: What the error calls each of the N rows.
+        names: What the error calls each of the B rows.
 
     Raises:
         ValueError: Some ground truth does not earn reward 1; the first five rows are

@@ -27,12 +27,12 @@ from medjax.types import (
 
 
 class Predictions(NamedTuple):
-    """The answers to N prompts, one each, and what the policy holds of every class."""
+    """The answers to B prompts, one each, and what the policy holds of every class."""
 
-    label: Int[Array, "N"]  # class index, -1 = none was read
-    class_logp: Float[Array, "N C"]  # log-probability of each class's answer
-    tokens: Int[Array, "N T"]
-    mask: Bool[Array, "N T"]
+    label: Int[Array, "B"]  # class index, -1 = none was read
+    class_logp: Float[Array, "B C"]  # log-probability of each class's answer
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
 
 
 class Reading(NamedTuple):
@@ -81,7 +81,7 @@ def evaluate(
             weighed.
         decoding: Its `max_tokens` cuts an answer that is longer.
         state: Its parameters alone are read.
-        batch: N prompts, their classes and sample ids.
+        batch: B prompts, their classes and sample ids.
         key: Decides what is drawn, together with the sample ids; a greedy answer needs
             none.
     """
@@ -127,19 +127,19 @@ def answer_logps(
     mask: Bool[Array | np.ndarray, "C T"],
     *,
     rows: int,
-) -> Float[Array, "N C"]:
-    """log pi(answer | prompt), in nats, of C answers to each of N prompts.
+) -> Float[Array, "B C"]:
+    """log pi(answer | prompt), in nats, of C answers to each of B prompts.
 
-    One answer comes after the other: memory holds the scores of one, [N, T, V].
+    One answer comes after the other: memory holds the scores of one, [B, T, V].
 
     Args:
-        prefilled: N prompts, as `model.prefill` gives them under `params`.
+        prefilled: B prompts, as `model.prefill` gives them under `params`.
         answers: Token ids, each answer with its stop token, padded to one length T.
         mask: True for a token that counts; padding behind it has no part in the sum.
-        rows: N, which a base model's own record of prompts does not tell.
+        rows: B, which a base model's own record of prompts does not tell.
     """
 
-    def total(answer: tuple[Array, Array]) -> Float[Array, "N"]:
+    def total(answer: tuple[Array, Array]) -> Float[Array, "B"]:
         tokens, counted = (jnp.broadcast_to(x, (rows, 1, *x.shape)) for x in answer)
         logp, _ = model.score(params, prefilled, tokens, counted)
         return jnp.sum(jnp.where(counted, logp, 0), axis=(-2, -1))
@@ -164,7 +164,7 @@ def check_answers(
         tables: From `parse_tables` for the policy's tokenizer.
         labels: From `label_tables`: what counts as the answer of each class.
         min_words: How many words of reasoning the format asks for, 0 or more.
-        names: What the error calls each of the N rows.
+        names: What the error calls each of the B rows.
         classes: The names of the classes by their index, for the error.
 
     Raises:

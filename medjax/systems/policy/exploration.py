@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import masked_mean
+from medjax.masked import marks, masked_mean
 from medjax.rl.advantages import group_advantages
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
@@ -49,9 +50,9 @@ class Carry(Protocol):
 class Scored(NamedTuple):
     """What a system reads in completions, and what it pays for it."""
 
-    rewards: Mapping[str, Float[Array, "N G"]]  # by name; NaN = unscorable
-    hits: Bool[Array, "N G"]  # the answer counts as right
-    parsed: Bool[Array, "N G"]  # an answer could be read
+    rewards: Mapping[str, Float[Array, "B G"]]  # by name
+    hits: Bool[Array, "B G"]  # the answer counts as right
+    parsed: Bool[Array, "B G"]  # an answer could be read
     aux: Carry  # after the step
     metrics: Mapping[str, Array]  # the system's own
 
@@ -61,7 +62,15 @@ class ScoredBatch(NamedTuple):
 
     batch: GroundingBatch | LabelBatch
     rollout: Rollout
-    rewards: dict[str, Float[Array, "N G"]]  # by name; NaN = unscorable
+    rewards: dict[str, Float[Array, "B G"]]  # by name
+    scored: dict[str, Bool[Array, "B G"]]  # where each could score the completion
+
+
+class HostReward(NamedTuple):
+    """What a reward in Python gives for the completions of a batch."""
+
+    values: Float[np.ndarray, "B G"]
+    scored: Bool[np.ndarray, "B G"] | None = None  # where it could score; None: all
 
 
 StartFn = Callable[[Params], Carry]  # of the reference
@@ -69,7 +78,7 @@ ScoreFn = Callable[
     [Any, Any, Rollout, Int[Array, ""]], Scored
 ]  # (carry, batch, ., step)
 HostRewards = Callable[
-    [Any, Rollout, Any, Any], dict[str, Any]
+    [Any, Rollout, Any, Any], dict[str, HostReward]
 ]  # likewise, on the host
 
 
@@ -118,8 +127,8 @@ def build(
             what completions earn: (carry, batch, rollout, step) -> Scored.
         evaluate: Becomes `System.evaluate`; training does not call it.
         host_rewards: Rewards in Python: (batch, rollout, step, carry) as NumPy arrays
-            on the host, the carry without its reference -> {name: [N, G]}. They split
-            the step in two compiled programs; None leaves it one.
+            on the host, the carry without its reference -> {name: HostReward}. They
+            split the step in two compiled programs; None leaves it one.
     """
     axes = state_axes(explorer)
     start = partial(init, explorer)
@@ -163,7 +172,7 @@ def state_axes(explorer: Explorer) -> TrainState:
 def explore(
     explorer: Explorer, params: Params, batch: GroundingBatch | LabelBatch, key: Key
 ) -> Rollout:
-    """G completions of each of the batch's N prompts; the key is consumed.
+    """G completions of each of the batch's B prompts; the key is consumed.
 
     G and the decoding are those of `explorer.step`.
     """
@@ -182,12 +191,13 @@ def learn(
     state: TrainState,
     batch: GroundingBatch | LabelBatch,
     rollout: Rollout,
-    host: Mapping[str, Float[Array, "N G"]],
+    host: Mapping[str, Float[Array, "B G"]],
+    host_scored: Mapping[str, Bool[Array, "B G"]],
 ) -> tuple[TrainState, dict[str, Array]]:
     """The step after sampling: score, normalise in the group, update the policy.
 
     Args:
-        batch: N prompts; rows that are not valid teach nothing and count in no metric.
+        batch: B prompts; rows that are not valid teach nothing and count in no metric.
         rollout: G completions of each prompt, sampled under `state.params`.
         host: Rewards that were given in Python, by name; {} where there are none.
 
@@ -199,10 +209,11 @@ def learn(
     step = explorer.step
     scored = explorer.score(state.aux, batch, rollout, state.step)
     rewards = {**scored.rewards, **host}
-    total, reward_metrics = combine_rewards(
-        rewards, step.reward_weights, valid=batch.valid
+    places = {"scored": host_scored, "valid": batch.valid[:, None]}
+    total, counted, reward_metrics = combine_rewards(
+        rewards, step.reward_weights, **places
     )
-    reward_metrics |= reward_signal(rewards, batch.valid)
+    reward_metrics |= reward_signal(rewards, **places)
     params, opt_state, step_metrics = policy_step(
         explorer.model,
         explorer.optimizer,
@@ -211,14 +222,14 @@ def learn(
         state.aux.reference if explorer.has_reference else None,
         batch.prompt,
         rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
-        group_advantages(total, valid=batch.valid, **step.advantages._asdict()),
+        group_advantages(total, valid=counted, **step.advantages._asdict()),
         teaching=step.teaching,
     )
     metrics = {
         **step_metrics,
         **{f"reward_{name}": value for name, value in reward_metrics.items()},
         **scored.metrics,
-        **_describe(batch.valid, rollout, scored, total),
+        **_describe(batch.valid, rollout, scored, total, counted),
     }
     return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
 
@@ -231,7 +242,7 @@ def update(
 ) -> tuple[TrainState, dict[str, Array]]:
     """The whole step in one program: `explore`, then `learn`; the key is consumed."""
     rollout = explore(explorer, state.params, batch, key)
-    return learn(explorer, state, batch, rollout, {})
+    return learn(explorer, state, batch, rollout, {}, {})
 
 
 def update_scored(
@@ -242,7 +253,8 @@ def update_scored(
     The key is not used: what there was to draw is drawn.
     """
     del key  # what there was to draw is drawn
-    return learn(explorer, state, scored.batch, scored.rollout, scored.rewards)
+    batch, rollout, rewards, places = scored
+    return learn(explorer, state, batch, rollout, rewards, places)
 
 
 def score_on_host(
@@ -257,34 +269,51 @@ def score_on_host(
     Args:
         sampler: (params, batch, key) -> Rollout, compiled; see `explore`.
         host_rewards: (batch, rollout, step, carry) as NumPy arrays, the carry without
-            its reference -> {name: [N, G]}, which become float32.
+            its reference -> {name: HostReward}, which become float32.
 
     Raises:
-        ValueError: A reward is of another shape than [N, G]; it is named.
+        ValueError: A reward is of another shape than [B, G]; it is named.
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())
     rewards = host_rewards(*jax.device_get((batch, rollout, state.step, carry)))
     shape = rollout.mask.shape[:2]
-    for name, values in rewards.items():
-        if jnp.shape(values) != shape:
+    for name, reward in rewards.items():
+        if not isinstance(reward, HostReward):
             raise ValueError(
-                f"host reward {name!r}: expected shape {shape} (prompts, "
-                f"completions), found {jnp.shape(values)}"
+                f"host reward {name!r}: expected a HostReward(values, scored), found "
+                f"{type(reward).__name__}"
             )
-    arrays = {k: jnp.asarray(v, jnp.float32) for k, v in rewards.items()}
-    return ScoredBatch(batch, rollout, arrays)
+        for found in (x.shape for x in reward if x is not None):
+            if found != shape:
+                raise ValueError(
+                    f"host reward {name!r}: expected shape {shape} (prompts, "
+                    f"completions), found {found}"
+                )
+    return ScoredBatch(
+        batch,
+        rollout,
+        {k: jnp.asarray(x.values, jnp.float32) for k, x in rewards.items()},
+        {k: marks(x.scored, shape) for k, x in rewards.items()},
+    )
 
 
 def _describe(
-    valid: Bool[Array, "N"], rollout: Rollout, scored: Scored, total: Array
+    valid: Bool[Array, "B"],
+    rollout: Rollout,
+    scored: Scored,
+    total: Float[Array, "B G"],
+    counted: Bool[Array, "B G"],
 ) -> dict[str, Array]:
-    """What a person wants to see of a step's completions, over its valid rows."""
+    """What a person wants to see of a step's completions, over its valid rows.
+
+    The total is described over the `counted` completions alone, which could be scored.
+    """
     counts = jnp.broadcast_to(valid[:, None], total.shape)
     lengths = jnp.sum(rollout.mask, axis=-1, dtype=jnp.int32)
-    signal = group_signal(total, scored.hits, scored.parsed, valid)
+    signal = group_signal(total, scored.hits, scored.parsed, valid=counted)
     return {
-        "reward": masked_mean(total, counts),
+        "reward": masked_mean(total, counted),
         "hit_rate": masked_mean(scored.hits.astype(jnp.float32), counts),
         "parse_rate": masked_mean(scored.parsed.astype(jnp.float32), counts),
         "length": masked_mean(lengths.astype(jnp.float32), counts),

@@ -46,10 +46,10 @@ class Lesson(NamedTuple):
     """What one optimiser step learns from."""
 
     prompt: Prompt
-    tokens: Int[Array, "N G T"]
-    mask: Bool[Array, "N G T"]
-    advantages: Float[Array, "N G"]
-    logp_old: Float[Array, "N G T"] | None  # None = the present policy's
+    tokens: Int[Array, "B G T"]
+    mask: Bool[Array, "B G T"]
+    advantages: Float[Array, "B G"]
+    logp_old: Float[Array, "B G T"] | None  # None = the present policy's
 
 
 def policy_step(
@@ -60,7 +60,7 @@ def policy_step(
     reference: Params | None,
     prompt: Prompt,
     rollout: Rollout,
-    advantages: Float[Array, "N G"],
+    advantages: Float[Array, "B G"],
     *,
     teaching: Teaching,
 ) -> tuple[Params, Any, dict[str, Array]]:
@@ -76,7 +76,7 @@ def policy_step(
         optimizer: Gets the gradient, its state and the parameters, once an iteration.
         reference: The frozen policy that the KL term is measured to. Without one, None,
             the loss's `beta` has to be 0.
-        prompt: The N prompts that the completions answer.
+        prompt: The B prompts that the completions answer.
         rollout: Its `mask` is False in the rows that only fill a batch, which so teach
             nothing.
         advantages: What each completion earned against its group; 0 teaches nothing.
@@ -135,7 +135,7 @@ def policy_step(
 
 def lesson_logps(
     model: PolicyModel, params: Params, lesson: Lesson
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probability of each of a lesson's tokens, and the entropy there, in nats."""
     prefilled = model.prefill(params, lesson.prompt)
     return model.score(params, prefilled, lesson.tokens, lesson.mask)
@@ -215,5 +215,5 @@ def _join(metrics: dict[str, Array]) -> dict[str, Array]:
 
 
 def _rows(x: Array) -> Array:
-    """[N, G, T] as [N G, T]."""
+    """[B, G, T] as [N, T], N = B G."""
     return x.reshape(-1, x.shape[-1])

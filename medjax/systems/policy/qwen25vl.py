@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_arrays, check_key, check_static
+from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl import (
     Cache,
     Prefill,
@@ -84,27 +86,54 @@ def sample(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    sample_id: Int[Array, "N"],
+    sample_id: Int[Array, "B"],
     key: Key,
     *,
     group: int,
     decoding: Decoding,
 ) -> Rollout:
-    """Sample `group` completions of each of N prompts; `key` is consumed.
+    """Sample `group` completions of each of B prompts; `key` is consumed.
 
     The prompt's caches are shared by the group, each completion adds a cache of its own
     tokens only. See `sample_loop` for the sampling distribution and `rollout_keys` for
     what the noise depends on.
+
+    Args:
+        config: The policy's sizes; static.
+        params: The whole tree; its `text` half is used.
+        prefilled: What `prefill` made of the B prompts under the same parameters; B
+            may be 0.
+        sample_id: An integer that names each prompt and keys its noise; two prompts of
+            one id draw the same noise. Any numbers will do.
+        key: One typed PRNG key, folded from the step.
+        group: Completions of each prompt, a Python integer (static) of 0 or more.
+        decoding: What ends a completion and how tokens are drawn; its numbers are
+            static. Temperature 0 takes the most likely token.
+
+    Returns:
+        Tokens (int32), mask and log-probabilities (nats), [B, group, T] each with T
+        the decoding's `max_tokens`. The mask is True up to and including the first stop
+        token; after it stand the padding's id, False and 0.
+
+    Raises:
+        ValueError: an old or traced-where-static argument, or shapes that do not fit.
     """
-    rows = prefilled.next_position.shape[0] * group
-    start = jnp.repeat(prefilled.next_position, group)
-    length = decoding.max_tokens
-    shape = (config.layers, rows, length, config.kv_heads, config.head_dim)
-    empty = Cache(
-        jnp.zeros(shape, jnp.dtype(config.dtype)),
-        jnp.zeros(shape, jnp.dtype(config.dtype)),
-        jnp.zeros((rows, length), bool),
+    check_arrays(
+        "sample",
+        next_position=(prefilled.next_position, "B", int),
+        sample_id=(sample_id, "B", int),
     )
+    check_key("sample", key=key)
+    check_static("sample", group=group, max_tokens=decoding.max_tokens)
+    rows = prefilled.next_position.shape[0] * group
+    start = repeat_rows(prefilled.next_position, group)
+    length = decoding.max_tokens
+    # made of the prompt's, so that the rows lie on a mesh as the prompts do
+    one = jnp.zeros_like(prefilled.question.keys[:, :, None, :1])
+    wide = jnp.broadcast_to(one, (*one.shape[:2], group, length, *one.shape[4:]))
+    empty = wide.reshape(one.shape[0], rows, length, *one.shape[4:])
+    masked = jnp.broadcast_to(jnp.zeros_like(start[:, None], bool), (rows, length))
+    empty = Cache(empty, empty, masked)
 
     def step(
         own: Cache, tokens: Int[Array, "R"], index: Int[Array, ""]
@@ -114,7 +143,7 @@ def sample(
             config,
             params,
             embed_tokens(config, params, tokens[:, None]),
-            jnp.ones((rows, 1), bool),
+            jnp.ones_like(tokens[:, None], bool),
             position,
             (prefilled.context, prefilled.question, own),
         )
@@ -130,7 +159,7 @@ def sample(
     samples = sample_loop(
         step,
         empty,
-        jnp.repeat(first, group, axis=0),
+        repeat_rows(first, group),
         rollout_keys(key, sample_id, group),
         max_tokens=length,
         stop_tokens=decoding.ends.stop_tokens,
@@ -139,7 +168,7 @@ def sample(
         top_k=decoding.top_k,
         top_p=decoding.top_p,
     )
-    split = (rows // group, group, length)
+    split = (sample_id.shape[0], group, length)
     return Rollout(*(field.reshape(split) for field in samples))
 
 
@@ -147,11 +176,11 @@ def score(
     config: Qwen25VLConfig,
     params: Params,
     prefilled: Prefill,
-    tokens: Int[Array, "N G T"],
-    mask: Bool[Array, "N G T"],
+    tokens: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
     *,
     logit_chunk: int | None,
-) -> tuple[Float[Array, "N G T"], Float[Array, "N G T"]]:
+) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
     """Log-probabilities and entropies of completions, see `completion_logps`."""
     return completion_logps(config, params, prefilled, tokens, mask, chunk=logit_chunk)
 

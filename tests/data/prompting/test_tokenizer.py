@@ -220,14 +220,6 @@ def test_tables_must_hold_the_vocabulary(small):
         tok.parse_tables(small, len(small) - 1)
 
 
-def test_other_kinds_of_vocabulary_are_refused():
-    from transformers import Qwen2Tokenizer
-
-    vocabulary = {"a": 0, "▁left": 1}
-    with pytest.raises(ValueError, match="▁left.*only byte-level BPE"):
-        tok.parse_tables(Qwen2Tokenizer(vocab=vocabulary, merges=[]), 16)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

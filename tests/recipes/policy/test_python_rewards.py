@@ -103,8 +103,9 @@ def test_functions_get_texts_and_columns(views, encoding, batch, monkeypatch):
     )
     threshold = jax.device_get(init_threshold(piecewise_schedule()))
     found = rewards(batch, rollout_of(batch), np.int32(7), threshold)
-    np.testing.assert_array_equal(found["says"][:, 0], 1)
-    assert np.isnan(found["says"][:, 1]).all()
+    np.testing.assert_array_equal(found["says"].values[:, 0], 1)
+    assert found["says"].scored[:, 0].all() and not found["says"].scored[:, 1].any()
+    assert np.isfinite(found["says"].values).all()
     assert seen["step"] == 7
     assert seen["tau"] == pytest.approx(0.3)
     assert set(seen) >= {"query", "target", "slice_id", "plane"}
@@ -140,6 +141,20 @@ def test_a_wrong_count_is_named(views, encoding, batch, tmp_path):
     )
     threshold = jax.device_get(init_threshold(piecewise_schedule()))
     with pytest.raises(ValueError, match="'short' gave 1 numbers for 24 completions"):
+        rewards(batch, rollout_of(batch), np.int32(0), threshold)
+
+
+def test_a_number_that_is_not_finite_is_named(views, encoding, batch, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def bad(completions, **_):\n    return [float('nan')] * 24\n")
+    rewards = make_host_rewards(
+        {"bad": f"{file}:bad"},
+        encoding.tokenizer,
+        find_records(views, encoding, seed=5),
+        box_columns,
+    )
+    threshold = jax.device_get(init_threshold(piecewise_schedule()))
+    with pytest.raises(ValueError, match="'bad' gave nan for .*None where it cannot"):
         rewards(batch, rollout_of(batch), np.int32(0), threshold)
 
 

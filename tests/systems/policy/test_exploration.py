@@ -93,13 +93,56 @@ def test_host_rewards_see_the_carry_without_its_reference():
 
     def host(batch, rollout, step, carry):
         seen.append((rollout.tokens.shape, int(step), int(carry.seen), carry.reference))
-        return {"host": 0.0 * rollout.tokens[..., 0]}
+        return {"host": exploration.HostReward(0.0 * rollout.tokens[..., 0])}
 
     system = build(beta=0.1, host_rewards=host)
     state = jax.jit(system.init)(jax.random.key(0))
     scored = system.prepare(state, tiny_batch(contexts=2), jax.random.key(1))
     assert seen == [((4, 4, 3), 0, 0, ())]
     assert scored.rewards["host"].shape == (4, 4)
+    assert scored.scored["host"].all()
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (np.zeros((4, 4)), "expected a HostReward.*found ndarray"),
+        (exploration.HostReward(np.zeros((4, 3))), r"\(4, 4\).*found \(4, 3\)"),
+        (
+            exploration.HostReward(np.zeros((4, 4)), np.ones((4, 1), bool)),
+            r"\(4, 4\).*found \(4, 1\)",
+        ),
+    ],
+)
+def test_a_host_reward_of_another_form_is_named(reward, message):
+    system = build(host_rewards=lambda *_: {"host": reward})
+    state = jax.jit(system.init)(jax.random.key(0))
+    with pytest.raises(ValueError, match=f"'host': .*{message}"):
+        system.prepare(state, tiny_batch(contexts=2), jax.random.key(1))
+
+
+def test_what_a_host_reward_could_not_score_teaches_nothing():
+    """Its completions leave the reward, the groups' means and the gradient."""
+    weights = {"even": 0.0, "small": 0.0, "host": 1.0}
+    garbage = [np.zeros, lambda shape: np.full(shape, np.nan)]
+    found = []
+    for fill in garbage:
+        scored = np.arange(16).reshape(4, 4) % 3 > 0
+
+        def host(batch, rollout, *_, fill=fill, scored=scored):
+            values = np.where(scored, rollout.tokens[..., 0] % 2, fill((4, 4)))
+            return {"host": exploration.HostReward(values, scored)}
+
+        system = build(model=table_model(), reward_weights=weights, host_rewards=host)
+        state = jax.jit(system.init)(jax.random.key(0))
+        batch = system.prepare(state, tiny_batch(contexts=2), jax.random.key(1))
+        # the two other rewards score everything, so only the host's share is missing
+        found.append(jax.jit(system.update)(state, batch, jax.random.key(2)))
+    metrics = found[0][1]
+    assert float(metrics["reward_host_unscorable"]) == pytest.approx(6 / 16)
+    for left, right in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert all(np.all(np.isfinite(x)) for x in metrics.values())
 
 
 def table_model():

@@ -1,0 +1,144 @@
+"""What `fit_map` is given, refused by name or as arrays of one dtype."""
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from medjax.checks import check_arrays, check_static
+from medjax.mri.model import SignalModel, check_model, is_range
+from medjax.mri.parameters import real_dtype
+from medjax.mri.times import Times, check_times
+
+
+def fit_arrays(
+    images: Array,
+    times: Times,
+    weights: Array | None,
+    model: SignalModel,
+    skip: Sequence[int],
+) -> tuple[Array, Array, Array | None]:
+    """Arrays of one real dtype, float32 at least, without what is skipped.
+
+    Args:
+        images: Of `fit_map`, like all others.
+        times: Numbers, an array, or numbers of which some are traced.
+        weights: None stays None.
+        model: Decides which times can be meant.
+        skip: Indices of contrasts.
+    """
+    check_model("fit_map", model)
+    images = jnp.asarray(images)
+    traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(times))
+    given: Any = jnp.asarray(times) if traced else np.asarray(times)
+    weights = None if weights is None else jnp.asarray(weights)
+    if images.shape[-1:] == given.shape[:1] != images.shape[:1]:
+        raise ValueError(
+            f"fit_map: images: expected {len(given)} contrasts, as many as times, on "
+            f"the first axis; found shape {images.shape}: contrasts are last, use "
+            "jnp.moveaxis(images, -1, 0)"
+        )
+    check_arrays(
+        "fit_map",
+        images=(images, "E *N", (float, complex)),
+        times=(given, "E" if given.ndim < 2 else "E *#N", (float, int)),
+        weights=(
+            weights,
+            "E" if np.ndim(weights) < 2 else "E *#N",
+            (float, int, bool),
+        ),
+    )
+    dtype = real_dtype(images, jnp.float32(0), *() if weights is None else (weights,))
+    keep = _kept(skip, len(images))
+    if len(keep) < len(images):
+        images, given = images[keep], given[keep]
+        weights = None if weights is None else weights[keep]
+    check_times(given, model=model)
+    weights = None if weights is None else weights.astype(dtype)
+    return images, jnp.asarray(given).astype(dtype), weights
+
+
+def _kept(skip: Sequence[int], contrasts: int) -> np.ndarray:
+    check_static("fit_map", skip=skip)
+    if not isinstance(skip, Sequence) or not all(
+        isinstance(e, numbers.Integral) and 0 <= e < contrasts for e in skip
+    ):
+        raise ValueError(f"fit_map: skip: expected 0 to {contrasts - 1}, found {skip}")
+    return np.array([e for e in range(contrasts) if e not in skip], np.int32)
+
+
+def fit_bounds(
+    bounds: tuple[float, float] | None, model: SignalModel
+) -> tuple[float, float]:
+    """Shortest and longest time constant in seconds.
+
+    Args:
+        bounds: A pair of Python numbers, or None for the model's own.
+        model: Its upper bound is one for the lower one.
+    """
+    if bounds is None:
+        return model.bounds
+    check_static("fit_map", bounds=bounds)
+    pair = tuple(bounds) if isinstance(bounds, Sequence | np.ndarray) else bounds
+    if not is_range(pair) or pair[0] >= model.bounds[1]:
+        raise ValueError(
+            f"fit_map: bounds of {model.time_constant}: expected two numbers "
+            f"0 < low < high in seconds, low below {model.bounds[1]:g}; found {bounds}"
+        )
+    low, high = pair
+    return float(low), float(high)
+
+
+def check_options(
+    images: Array,
+    weights: Array | None,
+    model: SignalModel,
+    *,
+    noise: str,
+    magnitude: bool,
+    start: str,
+    points: int,
+    iterations: int,
+) -> None:
+    """Refuse options that do not fit each other.
+
+    Args:
+        images: Checked.
+        weights: Likewise.
+        model: Likewise.
+        noise: The options of `fit_map`, as given.
+        magnitude: Likewise.
+        start: Likewise.
+        points: Likewise.
+        iterations: Likewise.
+    """
+    check_static("fit_map", magnitude=magnitude, points=points, iterations=iterations)
+    if magnitude and jnp.iscomplexobj(images):
+        raise ValueError(
+            "fit_map: magnitude=True, but the images are complex: pass their jnp.abs"
+        )
+    if noise not in ("estimated", "known"):
+        raise ValueError(f"fit_map: noise {noise!r}: expected 'estimated' or 'known'")
+    if noise == "known" and weights is None:
+        raise ValueError(
+            "fit_map: noise 'known' needs weights: inverse variances of the samples"
+        )
+    if start not in ("grid", "log-linear"):
+        raise ValueError(f"fit_map: start {start!r}: expected 'grid' or 'log-linear'")
+    if start == "log-linear" and not model.exponential:
+        raise ValueError(
+            f"fit_map: start 'log-linear': log S of {model.name} is no line"
+        )
+    whole = isinstance(points, numbers.Integral) and isinstance(
+        iterations, numbers.Integral
+    )
+    if not whole or points < 8 or iterations < 0:
+        raise ValueError(
+            "fit_map: expected at least 8 points and no negative iterations; found "
+            f"points={points!r}, iterations={iterations!r}"
+        )

@@ -1,0 +1,236 @@
+"""Sizes 0 and 1, static numbers and keys of the policy and the readers of text."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import medjax
+from medjax import rl
+from medjax.models import qwen25vl
+from tests.reuse import qwen25vl_calls as policy
+from tests.reuse import text_calls as texts
+
+CONFIG, PARAMS = policy.CONFIG, policy.PARAMS
+KEY = jax.random.key(0)
+
+
+def first_prompts(count):
+    return jax.tree.map(
+        lambda x, axis: jax.lax.slice_in_dim(x, 0, count, axis=axis),
+        policy.PREFILL,
+        policy.ROW_PREFILL,
+    )
+
+
+def empty_texts(*shape):
+    return np.zeros(shape, np.int32), np.zeros(shape, bool)
+
+
+def step(carry, tokens, index):
+    del index
+    return jnp.zeros((len(tokens), 4), jnp.float32), carry
+
+
+def draw(rows, **options):
+    return rl.sample_loop(
+        step,
+        (),
+        jnp.zeros((rows, 4), jnp.float32),
+        rl.rollout_keys(KEY, jnp.arange(rows, dtype=jnp.int32), 1),
+        **({"max_tokens": 3, "stop_tokens": (), "pad": 0} | options),
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0,), (1, 1), (2, 0, 4)])
+def test_texts_without_bytes_are_empty_texts(shape):
+    tokens, mask = empty_texts(*shape)
+    lead = shape[:-1]
+    expected = rl.parse_text("")
+    for left, right in zip(texts.parse_boxes(tokens, mask), expected, strict=True):
+        assert left.shape == lead + right.shape
+        np.testing.assert_array_equal(left, np.broadcast_to(right, left.shape))
+    expected = rl.parse_label_text("", texts.FORMS)
+    for left, right in zip(texts.parse_labels(tokens, mask), expected, strict=True):
+        assert left.shape == lead + right.shape
+        np.testing.assert_array_equal(left, np.broadcast_to(right, left.shape))
+    span = np.zeros((*lead, 2), np.int32)
+    score = rl.recitation_reward(
+        tokens, mask, span, texts.TABLES, texts.REFERENCES, without_words=0.25
+    )
+    np.testing.assert_array_equal(score, np.full(lead, 0.25))
+
+
+def test_ids_outside_the_vocabulary_write_nothing():
+    tokens = np.where(texts.MASK, texts.IDS, -100)
+    tokens = np.concatenate([np.full((8, 2), 10**6), tokens, np.full((8, 1), -1)], 1)
+    mask = np.ones(tokens.shape, bool)
+    found = texts.parse_boxes(tokens.astype(np.int32), mask)
+    for left, right in zip(
+        found, texts.parse_boxes(texts.IDS, texts.MASK), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("width", [0, 1])
+def test_bleu_of_rows_of_few_words(width):
+    shape = (2, width)
+    index, key = np.zeros(shape, np.int32), np.ones(shape, np.uint32)
+    words = rl.Words(index, np.full(2, width, np.int32), key)
+    references = rl.recitation_tables(["liver"])
+    np.testing.assert_array_equal(rl.bleu(words, references), [width, width])
+    np.testing.assert_array_equal(rl.count_different(words), [width, width])
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 3), (2, 0, 3), (2, 2, 0)])
+def test_no_prompts_no_completions_no_tokens(sizes):
+    prompts, group, length = sizes
+    tokens, mask = empty_texts(*sizes)
+    prefilled = first_prompts(prompts)
+    for chunk in (None, 2):
+        scores = qwen25vl.completion_logps(
+            CONFIG, PARAMS, prefilled, tokens, mask, chunk=chunk
+        )
+        assert [x.shape for x in scores] == [sizes, sizes]
+    rollout = medjax.sample(
+        CONFIG,
+        PARAMS,
+        prefilled,
+        np.arange(prompts, dtype=np.int32),
+        KEY,
+        group=group,
+        decoding=policy.DECODING._replace(max_tokens=length),
+    )
+    assert {x.shape for x in rollout} == {sizes}
+
+
+def test_no_contexts():
+    prompt = jax.tree.map(lambda x: x[:0], policy.PROMPT)
+    features = qwen25vl.encode_images(CONFIG, PARAMS, prompt.images)
+    assert features.shape == (0, 8, CONFIG.width)
+    prefilled = qwen25vl.prefill(CONFIG, PARAMS, prompt, features)
+    assert prefilled.last.shape == (0, CONFIG.width)
+
+
+def test_one_token_is_scored_from_the_prompt_alone():
+    tokens, mask = policy.TOKENS[..., :1], policy.MASK[..., :1]
+    logp, entropy = qwen25vl.completion_logps(
+        CONFIG, PARAMS, policy.PREFILL, tokens, mask
+    )
+    hidden = np.asarray(policy.PREFILL.last, np.float64)
+    scores = hidden @ np.asarray(PARAMS["text"]["embed"]["embedding"], np.float64).T
+    scores -= np.log(np.exp(scores).sum(-1, keepdims=True))
+    expected = np.take_along_axis(scores, tokens[..., 0], axis=1)[..., None]
+    # float32 through one product of width 8
+    np.testing.assert_allclose(logp, expected, rtol=1e-5)
+    expected = -(np.exp(scores) * scores).sum(-1)[:, None, None]
+    np.testing.assert_allclose(
+        entropy, np.broadcast_to(expected, entropy.shape), rtol=1e-5
+    )
+
+
+def test_what_stands_behind_a_completion_is_not_read():
+    score = functools.partial(qwen25vl.completion_logps, CONFIG, PARAMS, policy.PREFILL)
+    found, _ = score(np.where(policy.MASK, policy.TOKENS, -100), policy.MASK)
+    expected, _ = score(policy.TOKENS, policy.MASK)
+    np.testing.assert_array_equal(found[policy.MASK], expected[policy.MASK])
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rl.build_tables([]), "build_tables: token_bytes: .* found none"),
+        (lambda: rl.build_tables(["a"]), "token_bytes: .* found a str: 'a'"),
+        (
+            lambda: rl.restrict_logits(jnp.zeros((2, 0), jnp.float32)),
+            "restrict_logits: logits: expected V >= 1",
+        ),
+        (lambda: draw(2, max_tokens=-1), "sample_loop: max_tokens"),
+        (
+            lambda: rl.rollout_keys(KEY, jnp.zeros(2, jnp.int32), -1),
+            "rollout_keys: group: expected 0 or more",
+        ),
+        (
+            lambda: qwen25vl.completion_logps(
+                CONFIG, PARAMS, policy.PREFILL, policy.TOKENS, policy.MASK, chunk=0
+            ),
+            "completion_logps: chunk: expected 1 or more",
+        ),
+        (
+            lambda: qwen25vl.extend(
+                CONFIG,
+                PARAMS,
+                np.zeros((3, 2, CONFIG.width), np.float32),
+                np.ones((3, 2), bool),
+                np.zeros((3, 2, 3), np.int32),
+                (first_prompts(2).context,),
+            ),
+            "extend: past: expected caches whose rows divide the 3 rows",
+        ),
+        (
+            lambda: qwen25vl.encode_images(
+                CONFIG, PARAMS, jax.tree.map(lambda x: x[:, :, :17], policy.IMAGES)
+            ),
+            "encode_images: images: expected whole windows of 16 patches, found 17",
+        ),
+        (
+            lambda: rl.recitation_score("a", ["a"], max_words=0),
+            "recitation_score: max_words 0",
+        ),
+    ],
+)
+def test_other_sizes_are_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        (lambda x: draw(2, temperature=x), 0.5),
+        (lambda x: draw(2, top_k=x), 2),
+        (lambda x: draw(2, top_p=x), 0.5),
+        (lambda x: draw(2, max_tokens=x), 2),
+        (lambda x: rl.rollout_keys(KEY, jnp.zeros(2, jnp.int32), x), 2),
+        (
+            lambda x: rl.read_words(
+                texts.IDS,
+                texts.MASK,
+                texts.THINK,
+                texts.TABLES,
+                texts.REFERENCES,
+                max_words=x,
+            ),
+            2,
+        ),
+    ],
+)
+def test_a_tracer_where_a_number_is_static_is_refused_by_name(function, value):
+    with pytest.raises(ValueError, match="expected a Python number.*static_argnames"):
+        jax.jit(function)(value)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        functools.partial(qwen25vl.init_params, CONFIG),
+        lambda key: rl.rollout_keys(key, jnp.zeros(2, jnp.int32), 2),
+        lambda key: medjax.sample(
+            CONFIG,
+            PARAMS,
+            policy.PREFILL,
+            policy.IDS,
+            key,
+            group=2,
+            decoding=policy.DECODING,
+        ),
+    ],
+)
+def test_old_keys_and_batches_of_keys_are_refused_by_name(function):
+    with pytest.raises(ValueError, match=r"key: .*jax\.random\.key\(seed\)"):
+        function(jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match=r"key: .*jax\.vmap"):
+        function(jax.random.split(KEY, 2))

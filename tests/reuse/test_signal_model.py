@@ -1,0 +1,114 @@
+"""A signal model of one's own, beside SciPy: the diffusion coefficient from b-values.
+
+S(b) = s0 exp(-b D) is linear in s0 and has one rate, D in mm^2/s. The parameter with
+the unit "s" is 1/R: here 1/D in s/mm^2, the b-value at which a third is left.
+"""
+
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+from medjax.mri import FitStatus, SignalModel, cramer_rao_bound, fit_map, signal
+
+pytestmark = pytest.mark.usefixtures("double_jax")
+
+B_VALUES = np.array([0.0, 100.0, 300.0, 500.0, 800.0, 1000.0])  # s/mm^2
+RNG = np.random.default_rng(2)
+S0 = RNG.uniform(500, 1500, 12)
+ADC = RNG.uniform(0.4e-3, 2.5e-3, 12)  # mm^2/s
+
+
+def decay(rate, b):
+    return (jnp.exp(-b * rate),)
+
+
+def amplitude_and_inverse(amplitudes, rate):
+    return amplitudes[0], 1 / rate
+
+
+def amplitude_and_rate(s0, inverse_adc):
+    return (s0,), 1 / inverse_adc
+
+
+def diffusion():
+    return SignalModel(
+        name="diffusion",
+        parameters=("s0", "inverse_adc"),
+        units=("image", "s"),
+        basis=decay,
+        to_parameters=amplitude_and_inverse,
+        from_parameters=amplitude_and_rate,
+        bounds=(100.0, 50_000.0),  # 1/D: D from 0.02e-3 to 10e-3
+        longest=20_000.0,  # b-values above it are in another unit
+    )
+
+
+def test_a_fit_of_it_is_that_of_scipy():
+    clean = S0 * np.exp(-B_VALUES[:, None] * ADC)
+    images = clean + RNG.normal(0, 5, clean.shape)
+    fit = fit_map(images, B_VALUES, model=diffusion())
+    assert np.all(fit.status == FitStatus.CONVERGED)
+    for voxel in range(len(S0)):
+        (s0, adc), covariance = optimize.curve_fit(
+            lambda b, s0, adc: s0 * np.exp(-b * adc),
+            B_VALUES,
+            images[:, voxel],
+            p0=(S0[voxel], ADC[voxel]),
+            xtol=1e-14,
+            ftol=1e-14,
+        )
+        sigma = np.sqrt(np.diag(covariance))
+        found = 1 / fit.params["inverse_adc"][voxel]
+        np.testing.assert_allclose(fit.params["s0"][voxel], s0, rtol=1e-6)
+        np.testing.assert_allclose(found, adc, rtol=1e-6)
+        np.testing.assert_allclose(fit.sigma["s0"][voxel], sigma[0], rtol=1e-4)
+        # |d(1/x)| = dx / x^2
+        np.testing.assert_allclose(
+            fit.sigma["inverse_adc"][voxel] * found**2, sigma[1], rtol=1e-4
+        )
+
+
+def test_its_signal_and_bound_are_those_of_the_formula():
+    parameters = {"s0": 900.0, "inverse_adc": 1 / 0.8e-3}
+    curve = signal(diffusion(), parameters, B_VALUES)
+    bound = cramer_rao_bound(
+        B_VALUES, model=diffusion(), params=parameters, noise_sd=5.0
+    )
+    np.testing.assert_allclose(curve, 900 * np.exp(-B_VALUES * 0.8e-3), rtol=1e-12)
+    decayed = np.exp(-B_VALUES * 0.8e-3)
+    jacobian = np.stack([decayed, 900 * decayed * B_VALUES * 0.8e-3**2], axis=1)
+    expected = 5 * np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)))
+    np.testing.assert_allclose(bound["s0"], expected[0], rtol=1e-8)
+    np.testing.assert_allclose(bound["inverse_adc"], expected[1], rtol=1e-8)
+
+
+def test_two_of_them_are_one_to_jit_and_pickle():
+    assert diffusion() == diffusion()
+    assert hash(diffusion()) == hash(diffusion())
+    assert pickle.loads(pickle.dumps(diffusion())) == diffusion()
+    traces = []
+
+    @functools.partial(jax.jit, static_argnames="model")
+    def fit(images, model):
+        traces.append(model)
+        return fit_map(images, B_VALUES, model=model).params["s0"]
+
+    for _ in range(2):
+        fit(np.ones((6, 2)), model=diffusion())
+    assert len(traces) == 1
+
+
+def test_b_values_in_another_unit_are_refused():
+    with pytest.raises(ValueError, match="diffusion"):
+        fit_map(np.ones((6, 2)), B_VALUES * 1000, model=diffusion())
+
+
+def test_a_model_without_a_unit_for_its_rate_is_refused_by_name():
+    lost = diffusion()._replace(units=("image", "1"))
+    with pytest.raises(ValueError, match='model diffusion: units: expected .*"s"'):
+        fit_map(np.ones((6, 2)), B_VALUES, model=lost)
