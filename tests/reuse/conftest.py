@@ -1,6 +1,7 @@
 """JAX as a program has it that sets no switches: the suite's are stricter."""
 
 import contextlib
+import itertools
 
 import jax
 import pytest
@@ -28,3 +29,14 @@ def double_jax():
     """The same in double precision, where an independent value has that of NumPy."""
     with defaults(x64=True):
         yield
+
+
+TESTS = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def forget_programs():
+    """Every call under every switch is a program more: gigabytes, if all were kept."""
+    yield
+    if next(TESTS) % 20 == 0:
+        jax.clear_caches()

@@ -6,29 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.reuse import (
-    fit_calls,
-    mri_calls,
-    qwen25vl_calls,
-    rl_calls,
-    scan_calls,
-    text_calls,
-)
-from tests.reuse.calls import assert_same, run
-
-CALLS = [
-    call
-    for room in (
-        rl_calls,
-        text_calls,
-        mri_calls,
-        scan_calls,
-        fit_calls,
-        qwen25vl_calls,
-    )
-    for call in room.CALLS
-]
-each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+from tests.reuse.calls import assert_same, expected, run
+from tests.reuse.rooms import each_call
 
 SWITCHES = {
     "without x64": lambda: jax.enable_x64(False),
@@ -44,15 +23,13 @@ def test_switch(call, switch):
     with contextlib.ExitStack() as stack:
         stack.enter_context(SWITCHES[switch]())
         found = run(call)
-    assert_same(call, found, run(call))
+    assert_same(call, found, expected(call))
 
 
 @each_call
 def test_jit_takes_numpy_and_keeps_dtypes(call):
     found = jax.jit(call.function)(*call.arrays)
-    expected = run(call)
-    assert_same(call, found, expected)
-    for left, right in zip(
-        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
-    ):
+    alone = expected(call)
+    assert_same(call, found, alone)
+    for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
         assert np.asarray(left).dtype == np.asarray(right).dtype, call.name

@@ -13,30 +13,11 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.reuse import (
-    fit_calls,
-    mri_calls,
-    qwen25vl_calls,
-    rl_calls,
-    scan_calls,
-    text_calls,
-)
-from tests.reuse.calls import DEVICES, assert_same, run
+from tests.reuse.calls import DEVICES, assert_same, expected
+from tests.reuse.rooms import CALLS
 
-CALLS = [
-    call
-    for room in (
-        rl_calls,
-        text_calls,
-        mri_calls,
-        scan_calls,
-        fit_calls,
-        qwen25vl_calls,
-    )
-    for call in room.CALLS
-    if call.batch is not None
-]
-each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+SPREAD = [call for call in CALLS if call.batch is not None]
+each_call = pytest.mark.parametrize("call", SPREAD, ids=[c.name for c in SPREAD])
 
 
 def spec(axis):
@@ -64,7 +45,7 @@ def test_on_a_mesh(call, kind):
     mesh = jax.make_mesh((DEVICES,), ("d",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         found = jax.jit(call.function)(*placed(call, mesh))
-    assert_same(call, found, run(call))
+    assert_same(call, found, expected(call))
 
 
 @each_call
@@ -81,4 +62,4 @@ def test_in_shard_map(call):
             out_specs=specs(call.out),
         )
         found = jax.jit(program)(*placed(call, mesh))
-    assert_same(call, jax.tree.map(np.asarray, found), run(call))
+    assert_same(call, jax.tree.map(np.asarray, found), expected(call))

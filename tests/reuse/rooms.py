@@ -1,0 +1,28 @@
+"""All calls of the public functions, and the mark that makes a test of each."""
+
+import pytest
+
+from tests.reuse import (
+    fit_calls,
+    mri_calls,
+    qwen25vl_calls,
+    rl_calls,
+    scan_calls,
+    text_calls,
+)
+
+CALLS = [
+    call
+    for room in (
+        rl_calls,
+        text_calls,
+        mri_calls,
+        scan_calls,
+        fit_calls,
+        qwen25vl_calls,
+    )
+    for call in room.CALLS
+]
+NAMES = [call.name for call in CALLS]
+assert len(set(NAMES)) == len(NAMES), "a call's name stands for its result"
+each_call = pytest.mark.parametrize("call", CALLS, ids=NAMES)
