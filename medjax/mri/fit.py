@@ -9,22 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
 from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
+from medjax.mri.fit_numbers import Numbers, fit_numbers
 from medjax.mri.model import SignalModel, check_functions
 from medjax.mri.newton import implicit_root, newton_move
 from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.times import Times
-from medjax.mri.varpro import (
-    Solution,
-    Weighted,
-    add,
-    dot,
-    invert,
-    parameters_and_errors,
-    solve,
-    square_root,
-)
+from medjax.mri.varpro import square_root
 
 
 class FitResult(NamedTuple):
@@ -187,40 +179,30 @@ def _fit(
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)
     # Newton squares the error: what is left after such a step is eps^0.8.
     done = jnp.abs(move) < jnp.finfo(u.dtype).eps ** 0.4
+    ended = (samples.status == 0) & (done | below | above)
     # The derivative of the fit is that of a root of the gradient; a bound has none.
     u = u + move
     inside = (u > limits[0]) & (u < limits[1])
-    u = jnp.where(inside, implicit_root(model, u, data), jnp.clip(u, *limits))
+    root = implicit_root(model, ended & inside, u, data)
+    u = jnp.where(inside, root, jnp.clip(u, *limits))
     u = jax.lax.optimization_barrier(u)  # XLA would make it again for every map
-    solution = solve(model, u, data)
-    if magnitude and model.crosses_zero:
-        # The sign of the whole curve is lost too: it is the one that rises.
-        (amplitudes,) = solution.amplitudes
-        sign = jnp.where(amplitudes[-1] < 0, -1, 1).astype(u.dtype)
-        solution = solution._replace(amplitudes=[[sign * a for a in amplitudes]])
-
+    # The sign of the whole curve is lost too: it is the one that rises.
+    rising = magnitude and model.crosses_zero
+    numbers = fit_numbers(model, rising, ended, u, data)
     status = jnp.where(done, FitStatus.CONVERGED, FitStatus.NOT_CONVERGED)
     status = jnp.where(below | above, FitStatus.AT_BOUND, status)
-    status = jnp.where(solution.determined, status, FitStatus.UNDETERMINED)
+    status = jnp.where(numbers.determined, status, FitStatus.UNDETERMINED)
     exact = (status == FitStatus.CONVERGED) & (samples.freedom == 0)
     status = jnp.where(exact, FitStatus.EXACT, status)
     status = jnp.where(samples.status == 0, status, samples.status)
-    return _result(model, u, samples, data, solution, status, known)
+    return _result(model, samples, numbers, status, known)
 
 
 def _result(
-    model: SignalModel,
-    u: Array,
-    samples: Samples,
-    data: Weighted,
-    solution: Solution,
-    status: Array,
-    known: bool,
+    model: SignalModel, samples: Samples, numbers: Numbers, status: Array, known: bool
 ) -> FitResult:
-    scale = samples.scale
-    values, errors = parameters_and_errors(model, u, solution)
+    scale, cost = samples.scale, numbers.cost
     good = status <= FitStatus.AT_BOUND
-    cost = square_root(sum(dot(left, left) for left in solution.residuals))
     if known:
         sure = status <= FitStatus.EXACT
         sd = 1 / (samples.root_scale * scale)
@@ -229,40 +211,17 @@ def _result(
         sd = cost / jnp.sqrt(jnp.maximum(samples.freedom, 1).astype(scale.dtype))
     params, sigma = {}, {}
     for name, unit, value, error in zip(
-        model.parameters, model.units, values, errors, strict=True
+        model.parameters, model.units, numbers.values, numbers.errors, strict=True
     ):
         factor = scale if unit == "image" else jnp.ones_like(scale)
         params[name] = jnp.where(good, value * factor.astype(value.dtype), jnp.nan)
         sigma[name] = jnp.where(sure, error * sd * factor, jnp.nan)
-    residual = scale * _rms(data, solution, samples.count)
-    share = _inverse_spread(data)
+    square = numbers.square / jnp.maximum(samples.count, 1).astype(scale.dtype)
+    share = numbers.share
     return FitResult(
         params,
         sigma,
-        jnp.where(good, residual, jnp.nan),
+        jnp.where(good, scale * square_root(square), jnp.nan),
         jnp.where(good & (share > 0), 1 - cost**2 * share, jnp.nan),
         status.astype(jnp.int8),
     )
-
-
-def _rms(data: Weighted, solution: Solution, count: Array) -> Array:
-    """Root mean square over contrasts of the residual, without its weights."""
-    plain = [invert(root, root > 0) for root in data.roots]
-    square = jnp.zeros_like(solution.residuals[0][0])
-    for left in solution.residuals:
-        bare = [p * x for p, x in zip(plain, left, strict=True)]
-        square = square + dot(bare, bare)
-    return square_root(square / jnp.maximum(count, 1).astype(square.dtype))
-
-
-def _inverse_spread(data: Weighted) -> Array:
-    """1 / weighted cost of a constant; 0 where the samples are one."""
-    total = dot(data.roots, data.roots)
-    square = whole = jnp.zeros_like(data.channels[0][0])
-    for channel in data.channels:
-        mean = dot(data.roots, channel) * invert(total, total > 0)
-        centred = add(channel, -mean, data.roots)
-        square = square + dot(centred, centred)
-        whole = whole + dot(channel, channel)
-    floor = (8 * jnp.finfo(whole.dtype).eps) ** 2 * whole
-    return invert(square, square > floor)

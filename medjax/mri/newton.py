@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from medjax.mri.model import SignalModel
 from medjax.mri.varpro import (
@@ -14,6 +14,7 @@ from medjax.mri.varpro import (
     back_substitute,
     combine,
     dot,
+    gate,
     invert,
     orthogonalise,
     project,
@@ -77,6 +78,7 @@ def newton_move(
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def implicit_root(
     model: SignalModel,  # noqa: ARG001
+    found: Bool[Array, "*N"],  # noqa: ARG001
     root: Float[Array, "*N"],
     data: Weighted,  # noqa: ARG001
 ) -> Float[Array, "*N"]:
@@ -89,6 +91,7 @@ def implicit_root(
 
     Args:
         model: As `signal_model` gives it.
+        found: Whether it is a root; elsewhere it has the derivative 0.
         root: log R, R in 1/s, where the gradient of the cost is 0 but for rounding; a
             derivative of its own is not looked at.
         data: Of `prepare_samples`.
@@ -98,12 +101,20 @@ def implicit_root(
 
 @implicit_root.defjvp
 def _implicit_root_jvp(
-    model: SignalModel, primals: tuple[Array, Weighted], tangents: tuple[Array, Any]
+    model: SignalModel,
+    primals: tuple[Array, Array, Weighted],
+    tangents: tuple[Any, Any, Any],
 ) -> tuple[Array, Array]:
-    root, data = primals
-    root = implicit_root(model, root, data)
-    change = jax.jvp(lambda d: _gradient(model, root, d)[1], (data,), tangents[1:])[1]
-    curvature = _gradient_and_curvature(model, root, data)[1]
+    found, root, data = primals
+    root = implicit_root(model, found, root, data)
+
+    def gradient(data):
+        return _gradient(model, gate(found, root), gate(found, data))[1]
+
+    change = jax.jvp(gradient, (data,), tangents[2:])[1]
+    u, data = gate(found, root), gate(found, data)
+    curvature = _gradient_and_curvature(model, u, data)[1]
     size = reduce(operator.add, (dot(y, y) for y in data.channels))
     floor = (10 * jnp.finfo(root.dtype).eps) ** 2 * size
-    return root, -change * invert(curvature, curvature > floor)
+    inverse = invert(curvature, found & (curvature > floor))
+    return root, -jnp.where(found, change, 0) * inverse

@@ -15,11 +15,11 @@ shards without communication. Complex data are two real channels that share the 
 import operator
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from medjax.mri.model import SignalModel
 
@@ -82,6 +82,16 @@ def _square_root_jvp(
     (x,), (change,) = primals, tangents
     root = square_root(x)
     return root, change * invert(2 * root, x > jnp.finfo(x.dtype).tiny)
+
+
+def gate(passing: Bool[Array, "*N"], tree: Any) -> Any:  # noqa: ANN401
+    """The same values, through which derivatives pass in some voxels only.
+
+    Args:
+        passing: Where they do; elsewhere the derivative is 0, whatever comes.
+        tree: Arrays [*N], or scalars, which are repeated for each voxel.
+    """
+    return jax.tree.map(lambda x: jnp.where(passing, x, jax.lax.stop_gradient(x)), tree)
 
 
 def weighted_basis(
