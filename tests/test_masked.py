@@ -7,6 +7,9 @@ import numpy as np
 from medjax.masked import (
     at_least_float32,
     compute,
+    marked,
+    marked_values,
+    marks,
     masked_mean,
     masked_sum,
     mean_of,
@@ -51,3 +54,37 @@ def test_masked_values_have_no_say_and_nothing_counted_is_nan():
     values = jnp.array([1.0, jnp.nan, jnp.inf], jnp.float32)
     assert float(compute(mean_of(values, jnp.array([True, False, False])))) == 1.0
     assert np.isnan(compute(mean_of(values, jnp.zeros(3, bool))))
+
+
+def test_marks_are_flags_of_the_whole_shape():
+    np.testing.assert_array_equal(marks(None, (2, 3)), np.ones((2, 3), bool))
+    rows = np.array([[2], [0]], np.int32)
+    np.testing.assert_array_equal(marks(rows, (2, 3)), [[True] * 3, [False] * 3])
+    assert float(marked(jnp.asarray(MASK), jnp.float32)) == 4
+    np.testing.assert_array_equal(
+        marked(jnp.asarray(MASK), jnp.float32, axis=1), MASK.sum(1)
+    )
+
+
+def test_values_that_are_not_marked_are_gone_before_anything_reads_them():
+    with jax.debug_nans(True):
+        found = marked_values(X, jnp.asarray(MASK))
+    np.testing.assert_array_equal(found, [[1, 2, 6], [4, 0, 0], [0, 0, 0]])
+    for dtype in (bool, np.int32, jnp.bfloat16):
+        flags = marked_values(jnp.ones(2, dtype), jnp.asarray([True, False]))
+        assert flags.dtype == jnp.float32
+        np.testing.assert_array_equal(flags, [1, 0])
+
+
+def test_sums_over_devices_are_those_of_the_whole():
+    mesh = jax.make_mesh((3,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, whole = jax.sharding.PartitionSpec("d"), jax.sharding.PartitionSpec()
+
+    def part(x, mask):
+        options = {"axis_name": ("d",)}
+        return masked_sum(x, mask, **options), masked_mean(x, mask, axis=0, **options)
+
+    program = jax.shard_map(part, mesh=mesh, in_specs=rows, out_specs=whole)
+    total, mean = program(jnp.asarray(X), jnp.asarray(MASK))
+    assert float(total) == 13
+    np.testing.assert_array_equal(mean, [2.5, 2, 6])

@@ -150,8 +150,12 @@ def clip_boxes(
     Args:
         boxes: Corners (x1, y1, x2, y2) in pixels of the image. One wholly outside
             becomes empty, which `box_iou` scores 0; NaN stays NaN.
-        size: (height, width) of the image in pixels: one pair for all boxes, or one a
-            box.
+        size: (height, width) of the image in pixels, above 0: one pair for all boxes,
+            or an array with one a box and as many axes as `boxes`. 0 and less are
+            refused beside NumPy's boxes, and cut every box to nothing beside JAX's.
+
+    Returns:
+        Of the shape of `boxes`, float32 at least; NumPy's if all arguments are.
     """
     check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size)
