@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +72,34 @@ def test_ids_outside_the_vocabulary_write_nothing():
     for left, right in zip(
         found, texts.parse_boxes(texts.IDS, texts.MASK), strict=True
     ):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_tables_and_what_was_parsed_go_through_a_file(tmp_path):
+    found = texts.parse_boxes(texts.IDS, texts.MASK)
+    np.savez(tmp_path / "parsed.npz", **found._asdict())
+    np.savez(tmp_path / "tables.npz", **texts.TABLES._asdict())
+    with np.load(tmp_path / "parsed.npz") as file:
+        read = rl.Parsed(**file)
+    with np.load(tmp_path / "tables.npz") as file:
+        again = rl.parse_completions(texts.IDS, texts.MASK, rl.ParseTables(**file))
+    for before, stored, after in zip(found, read, again, strict=True):
+        np.testing.assert_array_equal(stored, before)
+        np.testing.assert_array_equal(after, before)
+    reward = rl.combine_rewards(
+        {"format": rl.format_reward(read.format)}, {"format": 1}
+    )
+    np.testing.assert_array_equal(reward, found.format)
+
+
+def test_readers_are_exported_with_their_tables():
+    def read(tokens, mask, *tables):
+        return tuple(rl.parse_completions(tokens, mask, rl.ParseTables(*tables)))
+
+    arguments = (texts.IDS, texts.MASK, *texts.TABLES)
+    written = jax.export.export(jax.jit(read))(*arguments).serialize()
+    found = jax.export.deserialize(written).call(*arguments)
+    for left, right in zip(found, read(*arguments), strict=True):
         np.testing.assert_array_equal(left, right)
 
 

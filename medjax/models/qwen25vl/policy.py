@@ -41,7 +41,9 @@ def init_params(config: Qwen25VLConfig, key: Key) -> Params:
         key: A typed key, which is consumed; one of `jax.random.PRNGKey` is refused.
     """
     check_key("init_params", key=key)
-    return _init_params(config, key)
+    # flax counts the draws of a scan's body, which disable_jit would run layer by layer
+    with jax.disable_jit(False):
+        return _init_params(config, key)
 
 
 @partial(jax.jit, static_argnums=0)  # op by op it takes 3 times as long to compile
