@@ -204,7 +204,9 @@ def wavelet_sense(
             zero-filled images. Static.
         basis: Orthonormal columns of a temporal subspace, which is not checked: then x
             = basis a, and the penalty is that of a. None = every contrast for itself.
-        levels: How often the wavelets split the image, at least 0 (no penalty). Static.
+        levels: How often the wavelets split the image, at least 0 (no penalty). H and W
+            of any size: see `wavelet_prox` for those that 2^levels does not divide.
+            Static.
         order: Vanishing moments of the wavelets, 1 to 38; 1 is Haar, 4 the usual db4.
             Static.
         constraint: "complex" returns any images; "real" the real images that fit best;

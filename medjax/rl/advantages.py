@@ -72,7 +72,8 @@ def group_advantages(
     Args:
         rewards: One row a group of G completions, in any unit; integers and flags
             become float32. A number that is not finite, at a place that counts, makes
-            its whole group NaN or infinite.
+            its whole group NaN or infinite, and with scale "batch" every group that has
+            a signal.
         scale: What the difference is divided by: "group" the group's own std (GRPO),
             "batch" the std of all rewards of the batch, "none" nothing (Dr. GRPO).
             Static.

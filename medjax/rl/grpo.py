@@ -97,7 +97,8 @@ def grpo_loss(
         kl: The estimate of the KL: "k1", "k2", "k3" or "abs", see `kl_estimate`.
         kl_clamp: (a, b) keeps log pi_ref - log pi in [-a, a] and the estimate in
             [-b, b], both in nats and above 0. None clamps nothing.
-        kl_ratio: Multiplies the KL estimate by r, which makes it unbiased off-policy.
+        kl_ratio: Multiplies the KL estimate by r, the row's with ratio "sequence",
+            which makes it unbiased off-policy for the ratio of tokens.
         ratio: "token" for one ratio a token, or "sequence" for GSPO's: one a row, the
             exp of the mean log-ratio of its tokens.
         surrogate: "clip", "cispo", "sapo" or "vespo", see the functions of these names.
@@ -118,7 +119,9 @@ def grpo_loss(
         logp_sampling: Log-probabilities under what was really sampled from, for that
             drift alone; None stands for `logp_old`.
         sapo_temperatures: sapo's slope of the gate, where A > 0 and elsewhere; above 0.
-        vespo_positive: vespo's (k, lambda) of the rows with A >= 0.
+        vespo_positive: vespo's (k, lambda), each 0 or more, of the rows with A >= 0:
+            a row of ratio w weighs w^k e^(lambda (1 - w)), so that k damps rows below
+            w = 1 and lambda those above; (0, 0) weighs all alike.
         vespo_negative: vespo's (k, lambda) of the rows with A < 0.
         axis_name: Inside `shard_map`, the axes that the rows are spread over. Loss,
             denominator and metrics are then those of all devices' rows together, and

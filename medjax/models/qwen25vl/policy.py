@@ -90,9 +90,11 @@ def encode_images(
     Args:
         config: Decides the dtype of the features and D, their width.
         params: The whole tree; its `vision` half is used.
-        images: K image slots for each of M contexts, in padded window order: P is a
-            multiple of the patches in a window. K = 0 is text alone and gives no
-            features. Features of padding are noise, which no token refers to.
+        images: K image slots for each of M contexts: pixels normalised by the
+            checkpoint's mean and sd of each colour (CLIP's for the published ones), in
+            the padded window order that the record `Images` describes, P a multiple of
+            the patches in a window. K = 0 is text alone and gives no features. Features
+            of padding are noise, which no token refers to.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.

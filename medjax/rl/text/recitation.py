@@ -231,14 +231,21 @@ def count_different(words: Words) -> Int[Array, "*N"]:
 def bleu(
     words: Words, references: RecitationTables, target: Int[Array, "*N"] | None = None
 ) -> Float[Array, "*N"]:
-    """BLEU-4 of rows of words, from 0 to 1; `recitation_text.py` has the formula.
+    """BLEU-4 of rows of words, from 0 to 1: that of `sentence_bleu`.
+
+        exp(min(0, 1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
+
+    of c words, r those of the reference nearest in length. p_n is the share of n-grams
+    that are in a reference, each as often as there at most; for n > 1 one is added to
+    both counts, so that only a row without a common word scores 0.
 
     Args:
         words: What `read_words` found with the same references; a row without a word,
             or without one of a reference, scores 0.
         references: Those of C classes.
         target: A class from 0 to C - 1 for each row, whose references alone are held
-            against it; None holds all against it.
+            against it; None holds all against it. Another number is not refused: the
+            score of its row means nothing.
     """
     check_arrays(
         "bleu",
