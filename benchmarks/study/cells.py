@@ -9,7 +9,8 @@ import json
 import shutil
 import time
 
-from configs.vrft_aug import get_config, get_volume
+from configs.vrft_aug import TASKS as BUILT_IN
+from configs.vrft_aug import get_config
 from medjax.data.classes.built_in import TASKS
 from medjax.recipes.vrft_aug import stages
 from medjax.runtime.naming import differences
@@ -61,7 +62,7 @@ def methods_of(task):
     return [
         name
         for name, (_, graded) in METHODS.items()
-        if (TASKS[task].ordinal or not graded) and (get_volume(task) or name != LOCATED)
+        if (TASKS[task].ordinal or not graded) and (BUILT_IN[task].boxes or name != LOCATED)
     ]
 
 
@@ -71,7 +72,7 @@ def cell_config(task, method, seed, *, smoke=False):
     "all parts" of a task without a volume has no localisation, see `methods_of`.
     """
     argument = f"task={task},{METHODS[method][0]},seed={seed}"
-    if not get_volume(task):
+    if not BUILT_IN[task].boxes:
         argument = argument.replace("policy=on", "policy=off")
     config = get_config(argument + (",smoke" if smoke else ""))
     if not smoke:

@@ -253,7 +253,7 @@ def test_order_of_references_does_not_matter(single):
 def test_the_weight_decides_the_sign(single):
     found = jnp.asarray(score(single, ["a b", "a x", "x"], ["a b"]))[None]
     for weight in (-0.5, 0.0, 0.5):
-        total, _ = combine_rewards({"recitation": found}, {"recitation": weight})
+        total, _, _ = combine_rewards({"recitation": found}, {"recitation": weight})
         np.testing.assert_allclose(total, weight * found)
         assert np.all(np.sign(np.diff(total[0])) == -np.sign(weight))
 
