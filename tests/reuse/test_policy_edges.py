@@ -86,10 +86,7 @@ def test_tables_and_what_was_parsed_go_through_a_file(tmp_path):
     for before, stored, after in zip(found, read, again, strict=True):
         np.testing.assert_array_equal(stored, before)
         np.testing.assert_array_equal(after, before)
-    reward = rl.combine_rewards(
-        {"format": rl.format_reward(read.format)}, {"format": 1}
-    )
-    np.testing.assert_array_equal(reward, found.format)
+    np.testing.assert_array_equal(rl.format_reward(read.format), found.format)
 
 
 def test_readers_are_exported_with_their_tables():
