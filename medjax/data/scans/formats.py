@@ -84,7 +84,8 @@ def open_scan(
     if voxel_mm is not None and kind == "nifti":
         raise ValueError(f"{paths[0]}: a NIfTI file says its voxel size itself")
     if kind == "nifti":
-        return open_nifti(paths, times=times, contrast=contrast)
+        whole = one and Path(path).is_dir()
+        return open_nifti(paths, times=times, contrast=contrast, folder=whole)
     if kind == "hdf5":
         kind = _inside(paths[0])
     if kind == "fastmri":

@@ -39,8 +39,8 @@ class ScanSlice(NamedTuple):
         return hidden or data is None or not data.any()
 
 
-# Spin echo, gradient echo, both with several echoes, inversion recovery, its kinds with
-# several readouts after one inversion, and gradient echoes at several flip angles.
+# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, its
+# kinds with several readouts after one inversion; gradient echoes at several angles.
 SEQUENCES = ("", "SE", "MESE", "GRE", "MEGRE", "IR", "LL", "MOLLI", "MP2RAGE", "VFA")
 
 
