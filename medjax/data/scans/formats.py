@@ -8,7 +8,8 @@
 .nii .nii.gz     images with BIDS sidecars: one 4-D file, 3-D files, or their folder
 ===============  ===================================================================
 
-Times are seconds everywhere (flip angles radians); what looks like milliseconds is
+What is in a folder of .nii files and is no measured magnitude of one series is left out
+and named in the scan's notes. Times are seconds everywhere (flip angles radians); what looks like milliseconds is
 refused. A slice is read when it is asked for.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from medjax.data.scans.arrays import TIMES, open_layout
 from medjax.data.scans.cfl import open_cfl
 from medjax.data.scans.fastmri import open_fastmri
+from medjax.data.scans.foreign import foreign_image
 from medjax.data.scans.ismrmrd import open_ismrmrd
 from medjax.data.scans.nifti import open_nifti
 from medjax.data.scans.scan import Scan, ScanSlice, first_filled, reading, require
@@ -111,7 +113,12 @@ def _files(path: Path) -> list[Path]:
         files = [f for f in sorted(path.iterdir()) if _suffix(f) and f.is_file()]
         files = [f for f in files if _suffix(f) != ".hdr"]
         if not files:
-            raise ValueError(f"{path}: no files of a known format in the folder")
+            inside = sorted({f.parent.name for f in path.glob("*/*") if _suffix(f)})
+            way = f"; name one of those below it: {', '.join(inside)}" if inside else ""
+            raise ValueError(
+                foreign_image(path)
+                or f"{path}: no files of a known format in the folder{way}"
+            )
         return files
     pair = path.with_name(f"{path.name}.cfl")
     return [pair] if not path.exists() and pair.exists() else [path]
@@ -125,6 +132,9 @@ def _suffix(path: Path) -> str | None:
 
 def _kind(path: Path) -> str:
     suffix = _suffix(path)
+    foreign = foreign_image(path) if suffix in (None, ".hdr") else None
+    if foreign:
+        raise ValueError(foreign)
     for kind, suffixes in _KINDS.items():
         if suffix in suffixes:
             return kind

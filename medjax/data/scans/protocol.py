@@ -83,8 +83,8 @@ def read_protocol(
         )
     if contrast == "vfa" and angles and max(angles) < math.radians(1.6):
         raise ValueError(
-            f"{origin}: flip angles up to {math.degrees(max(angles)):.4g} degrees; these "
-            "look like radians, expected degrees"
+            f"{origin}: flip angles up to {math.degrees(max(angles)):.4g}; these look "
+            "like radians, expected degrees"
         )
     refocusing = [
         float(value)
@@ -149,8 +149,8 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
             raise ValueError(
                 f"{first.sidecar.origin}: ScanningSequence "
                 f"{first.fields['ScanningSequence']!r} at several flip angles; "
-                "expected spoiled gradient echoes (GR). Correct the field, or name other "
-                "images"
+                "expected spoiled gradient echoes (GR). Correct the field, or name "
+                "other images"
             )
         return "VFA", []
     if suffix in ("MESE", "MEGRE"):

@@ -52,12 +52,11 @@ def read_sidecars(paths: Sequence[Path]) -> list[Sidecar]:
         ValueError: A JSON file cannot be read, is no object, holds a key twice, or two
             files that are equally specific contradict each other.
     """
-    folders: dict[Path, list[Path]] = {}
     read: dict[Path, Mapping[str, Any]] = {}
     sidecars = []
     for path in paths:
         name = parse_name(path)
-        files = _files(path, name, folders)
+        files = _files(path, name)
         fields: dict[str, Any] = {}
         for n, file in enumerate(files):
             if file not in read:
@@ -106,16 +105,14 @@ def _numeric(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
-def _files(path: Path, name: Name, folders: dict[Path, list[Path]]) -> list[Path]:
+def _files(path: Path, name: Name) -> list[Path]:
     """The JSON files that count, the most specific one last."""
     own = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name, flags=re.I))
     if not name.pairs:
         return [own] if own.exists() else []
     found = []
     for folder in _above(path):
-        if folder not in folders:
-            folders[folder] = sorted(folder.glob("*.json"))
-        for file in folders[folder]:
+        for file in sorted(folder.glob("*.json")):
             other = parse_name(file)
             if (
                 other.suffix == name.suffix

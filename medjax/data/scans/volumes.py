@@ -126,14 +126,12 @@ def _close(unpacked: Future[IO[bytes]]) -> None:
 
 
 def _unpack(path: Path) -> IO[bytes]:
-    copy = tempfile.TemporaryFile()  # closed when its reader goes
-    try:
+    with contextlib.ExitStack() as stack:
+        copy = stack.enter_context(tempfile.TemporaryFile())
         with gzip.open(path) as packed:
             shutil.copyfileobj(packed, copy, 1 << 20)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
+        stack.pop_all()  # it is closed when its reader goes
+        return copy
 
 
 @contextlib.contextmanager

@@ -85,6 +85,7 @@ def predict(
         sens=options.sens or None,
         voxel_mm=options.voxel_mm or None,
     )
+    _check_protocol(scan)
     model = _model(scan, options.model)
     check_times(scan.times, model=model, count=len(scan.times))
     _check_sign(scan, model, magnitude=options.magnitude)
@@ -162,6 +163,25 @@ def _title(path: Path) -> str:
     """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
     name = path.name.removesuffix(".gz")
     return path.name if path.is_dir() else Path(name).stem
+
+
+def _check_protocol(scan: Scan) -> None:
+    """Refuse by name what no model takes."""
+    protocol = scan.protocol
+    if len(protocol.repetition) > 1:
+        raise ValueError(
+            f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
+            "all images. Name those that have the same"
+        )
+    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
+        raise ValueError(
+            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
+            "one inversion; expected one readout after each. Its T1 needs another model"
+        )
+    if scan.slice_times is not None:
+        raise ValueError(
+            f"{scan.path}: inversion times differ by slice; expected one list for all"
+        )
 
 
 def _model(scan: Scan, name: str) -> SignalModel:
