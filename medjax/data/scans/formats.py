@@ -9,8 +9,8 @@
 ===============  ===================================================================
 
 What is in a folder of .nii files and is no measured magnitude of one series is left out
-and named in the scan's notes. Times are seconds everywhere (flip angles radians); what looks like milliseconds is
-refused. A slice is read when it is asked for.
+and named in the scan's notes. Times are seconds everywhere (flip angles radians); what
+looks like milliseconds is refused. A slice is read when it is asked for.
 """
 
 import os

@@ -104,6 +104,8 @@ def predict(
     )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
+    for note in scan.notes:
+        say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
