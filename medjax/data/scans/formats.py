@@ -147,7 +147,9 @@ def _inside(path: Path) -> str:
     with reading(path), require("h5py", path).File(path) as file:
         if "dataset/xml" in file and "dataset/data" in file:
             return "ismrmrd"
-        ours = "images" in file or ("kspace" in file and file["kspace"].ndim != 4)
+        ours = "images" in file or (
+            "kspace" in file and getattr(file["kspace"], "ndim", 0) != 4
+        )
         if "kspace" in file and not ours and not any(key in file for key in TIMES):
             return "fastmri"
     return "layout"

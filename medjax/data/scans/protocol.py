@@ -92,7 +92,7 @@ def read_protocol(
         if isinstance(value := numbers(frames[0].sidecar, key), float)
     ]
     name, notes = _sequence(frames, contrast)
-    notes += _order(frames, contrast, given=given)
+    notes += _order(frames, contrast, given=given) + _slices(frames, contrast)
     if contrast == "vfa" and repetition and max(repetition) > 1:
         notes.append(
             f"doubt: a repetition time of {max(repetition):g} s is long for gradient "
@@ -110,6 +110,21 @@ def read_protocol(
         ),
         notes,
     )
+
+
+def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
+    """One inversion before the slices of an EPI: they have other inversion times."""
+    first = frames[0]
+    timing = numbers(first.sidecar, "SliceTiming")
+    by_slice = any(isinstance(f.fields.get("InversionTime"), list) for f in frames)
+    if contrast != "t1" or "EP" not in _words(first) or by_slice:
+        return []
+    if not isinstance(timing, list) or max(timing) - min(timing) < 0.01:
+        return []
+    return [
+        f"doubt: SliceTiming says that slices are {max(timing) - min(timing):g} s apart "
+        "at most; where one inversion serves them all, write InversionTime by slice"
+    ]
 
 
 def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -196,11 +196,10 @@ def _refuse_joint(frames: Sequence[Frame], contrast: str | None) -> None:
 
 def _grid(frames: Sequence[Frame]) -> str:
     """`12 images of 3 FlipAngle and 4 EchoTime`."""
-    counts = {
-        key: len({v for v in levels(axis_values(frames, name))})
-        for name, (key, _) in KEYS.items()
-    }
-    several = [f"{n} {key}" for key, n in counts.items() if n > 1]
+    labels = {key: levels(axis_values(frames, n)) for n, (key, _) in KEYS.items()}
+    labels["MTState"] = levels([_transfer(f) for f in frames])
+    labels["RepetitionTime"] = levels(repetitions(frames, "t2"))
+    several = [f"{len(set(v))} {key}" for key, v in labels.items() if len(set(v)) > 1]
     return f"{len(frames)} images of {' and '.join(several)}"
 
 

@@ -7,6 +7,8 @@ can be read forwards only.
 
 import contextlib
 import gzip
+import io
+import math
 import shutil
 import tempfile
 import weakref
@@ -71,6 +73,9 @@ def open_volume(path: Path) -> Volume:
         slope, _ = header.get_slope_inter()
         dtype = header.get_data_dtype()
         shape = tuple(int(n) for n in header.get_data_shape())
+        last = int(header.get_data_offset()) + math.prod(shape) * dtype.itemsize
+        if isinstance(stream, io.BufferedReader) and path.stat().st_size < last:
+            raise EOFError(f"{path.stat().st_size} bytes; expected {last}")
     if dtype.kind not in "fiu":
         what = "colours (RGB)" if dtype.kind == "V" else f"{dtype} images"
         raise ValueError(
