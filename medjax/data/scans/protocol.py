@@ -122,8 +122,8 @@ def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
     if not isinstance(timing, list) or max(timing) - min(timing) < 0.01:
         return []
     return [
-        f"doubt: SliceTiming says that slices are {max(timing) - min(timing):g} s apart "
-        "at most; where one inversion serves them all, write InversionTime by slice"
+        f"doubt: SliceTiming says slices are up to {max(timing) - min(timing):g} s "
+        "apart; where one inversion serves them all, write InversionTime by slice"
     ]
 
 

@@ -97,7 +97,8 @@ def predict(
         contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
         if replaced:
             say(f"{checkpoint}: as its manifest says, {'; '.join(replaced)}")
-    low, high = bounds if scan.contrast == contrast else model.bounds
+    # T2* is shorter than the T2 that the config's bounds are for.
+    low, high = bounds if model.time_constant == contrast else model.bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
