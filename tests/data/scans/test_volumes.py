@@ -93,6 +93,22 @@ def test_damaged_headers_are_named(tmp_path, at, value, suffix):
         open_scan(path, times=TE, contrast="t2")
 
 
+def test_a_compressed_file_may_have_parts_and_padding(tmp_path):
+    import gzip
+
+    nibabel.Nifti1Image(DATA, np.eye(4)).to_filename(tmp_path / "a.nii")
+    data = (tmp_path / "a.nii").read_bytes()
+    packed = gzip.compress(data[:500]) + gzip.compress(data[500:])
+    for end in (b"", bytes(300)):
+        (tmp_path / "a.nii.gz").write_bytes(packed + end)
+        found = open_scan(tmp_path / "a.nii.gz", times=TE, contrast="t2").read(1)
+        np.testing.assert_array_equal(found.images, np.moveaxis(DATA[:, :, 1], -1, 0))
+    for spoiled in (packed[:-20], packed[:-5] + b"12345"):
+        (tmp_path / "a.nii.gz").write_bytes(spoiled)
+        with pytest.raises(ValueError, match="a.nii.gz: .*cut short or damaged"):
+            open_scan(tmp_path / "a.nii.gz", times=TE, contrast="t2").read(1)
+
+
 def test_unpacked_copies_go_with_their_readers(tmp_path):
     import gc
     import os
