@@ -173,7 +173,9 @@ def _known(frames: Sequence[Frame], contrast: str | None) -> dict[str, list[floa
         listed = numbers(frames[0].sidecar, key)
         if contrast is None and frames[0].volume is not None:
             values = []
-            if isinstance(listed, list) and not isinstance(listed[0], list):
+            if isinstance(listed, list) and not any(
+                isinstance(v, list) for v in listed
+            ):
                 values = [v * unit for v in listed]
         if contrast in (None, name) and len(set(values)) > (frames[0].volume is None):
             known[name] = values

@@ -147,8 +147,14 @@ def _load(file: Path) -> dict[str, Any]:
                 raise ValueError(f"{key!r} twice, as {value!r} and {fields[key]!r}")
         return fields
 
+    def integer(digits: str) -> int:
+        if len(digits) > 300:  # a float ends at 308
+            raise ValueError(f"{digits[:9]}... has {len(digits)} digits")
+        return int(digits)
+
     try:
-        fields = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=unique)
+        text = file.read_text("utf-8-sig")
+        fields = json.loads(text, object_pairs_hook=unique, parse_int=integer)
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(
             f"{file}: not JSON ({error}); correct it, or export it again"

@@ -7,7 +7,6 @@ can be read forwards only.
 
 import contextlib
 import gzip
-import io
 import math
 import tempfile
 import weakref
@@ -24,7 +23,9 @@ from medjax.data.scans.scan import Frames, reading
 
 _MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 _GZIP = 31  # zlib's window for a gzip file
+_RATIO = 1100  # no gzip file grows by more
 _CHUNK = 1 << 17  # bytes; gzip's own 8 kB cost a third more time
+_PADDING = 1e-3  # share of a file that may follow its data
 _THREADS = 2  # the unpacking needs no more than a disk can write
 
 
@@ -36,6 +37,7 @@ class Volume(NamedTuple):
     affine: Float[np.ndarray, "4 4"]
     frames: Frames
     slope: float  # that the header applies to the stored numbers
+    size: int  # of the file, unpacked, in bytes
     header: Any  # nibabel's
 
     @property
@@ -55,8 +57,8 @@ def open_volume(path: Path) -> Volume:
 
     with _image(path), _stream(path) as stream:
         start = stream.read(4)
-        size = {int.from_bytes(start, order) for order in ("little", "big")}
-        kind = nibabel.Nifti2Header if 540 in size else nibabel.Nifti1Header
+        starts = {int.from_bytes(start, order) for order in ("little", "big")}
+        kind = nibabel.Nifti2Header if 540 in starts else nibabel.Nifti1Header
         stream.seek(0)
         header = kind.from_fileobj(stream)
         if bytes(header["magic"])[:2] != b"n+":
@@ -75,16 +77,26 @@ def open_volume(path: Path) -> Volume:
         slope, _ = header.get_slope_inter()
         dtype = header.get_data_dtype()
         shape = tuple(int(n) for n in header.get_data_shape())
-        last = int(header.get_data_offset()) + math.prod(shape) * dtype.itemsize
-        if isinstance(stream, io.BufferedReader) and path.stat().st_size < last:
-            raise EOFError(f"{path.stat().st_size} bytes; expected {last}")
+        size = int(header.get_data_offset()) + math.prod(shape) * dtype.itemsize
+        stored = path.stat().st_size
+        if not path.name.lower().endswith(".gz"):
+            _check_size(stored, size)
+        elif size > _RATIO * stored:
+            raise EOFError(f"{stored} bytes, but its header makes it {size} unpacked")
     if dtype.kind not in "fiu":
         what = "colours (RGB)" if dtype.kind == "V" else f"{dtype} images"
         raise ValueError(
             f"{path}: {what}; expected magnitudes, or real signed values. Export the "
             "measured images"
         )
-    return Volume(path, shape, affine, frames, 1.0 if slope is None else slope, header)
+    slope = 1.0 if slope is None else slope
+    return Volume(path, shape, affine, frames, slope, size, header)
+
+
+def _check_size(found: int, expected: int) -> None:
+    """Sizes in the header are those of the file, but for what pads it."""
+    if not expected <= found <= expected * (1 + _PADDING):
+        raise EOFError(f"{found} bytes, but its header makes it {expected}")
 
 
 def readers(
@@ -112,7 +124,7 @@ def _reader(
 
     unpacked: Future[IO[bytes]] | None = None
     if volume.packed and pool is not None:
-        unpacked = pool.submit(_unpack, volume.path)
+        unpacked = pool.submit(_unpack, volume.path, volume.size)
 
     def read(place: tuple[slice | int, ...]) -> np.ndarray:
         with _image(volume.path):
@@ -132,7 +144,7 @@ def _close(unpacked: Future[IO[bytes]]) -> None:
     )
 
 
-def _unpack(path: Path) -> IO[bytes]:
+def _unpack(path: Path, size: int) -> IO[bytes]:
     with contextlib.ExitStack() as stack:
         copy = stack.enter_context(tempfile.TemporaryFile())
         with path.open("rb") as packed:
@@ -145,6 +157,7 @@ def _unpack(path: Path) -> IO[bytes]:
                         part = zlib.decompressobj(_GZIP)
             if not part.eof:
                 raise EOFError("its compressed data end early")
+        _check_size(copy.tell(), size)
         stack.pop_all()  # it is closed when its reader goes
         return copy
 

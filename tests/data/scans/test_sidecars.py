@@ -67,6 +67,7 @@ def test_two_equally_specific_sidecars(tmp_path):
         (b"[" * 100_000, "not JSON"),
         (b'{"EchoTime": 0.01, "EchoTime": 0.02}', "'EchoTime' twice, as 0.01 and 0.02"),
         (b'{"EchoTime": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"EchoTime": ' + b"9" * 400 + b"}", "not JSON .* has 400 digits"),
     ],
 )
 def test_damaged_sidecars_are_named(tmp_path, text, message):
@@ -82,7 +83,7 @@ def test_a_byte_order_mark_and_a_key_repeated_alike(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ['"15 ms"', "true", "NaN", "Infinity", "{}", "[]", "[[1], null]", "1" + "0" * 400],
+    ['"15 ms"', "true", "NaN", "Infinity", "{}", "[]", "[[1], null]"],
 )
 def test_what_is_no_number(tmp_path, text):
     (tmp_path / "a.json").write_text(f'{{"EchoTime": {text}, "FlipAngle": null}}')

@@ -78,6 +78,9 @@ def test_colours_are_no_measurement(tmp_path):
         (280, b"\0\0\xc0\x7f"),  # NaN in the sform
         (108, b"\0\0\xc0\x7f"),  # NaN as the offset of the data
         (123, b"\x07"),  # unit
+        (42, b"\x03"),  # fewer rows than there are
+        (46, b"\xff\x7f"),  # more slices than there are
+        (108, b"\0\0\xcd\x43"),  # data begin at byte 410
     ],
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -90,7 +93,7 @@ def test_damaged_headers_are_named(tmp_path, at, value, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(gzip.compress(data) if suffix == ".nii.gz" else data)
     with pytest.raises(ValueError, match=r"a\.nii.*cannot be read"):
-        open_scan(path, times=TE, contrast="t2")
+        open_scan(path, times=TE, contrast="t2").read(0)
 
 
 def test_a_compressed_file_may_have_parts_and_padding(tmp_path):
