@@ -185,7 +185,7 @@ def _known(frames: Sequence[Frame], contrast: str | None) -> dict[str, list[floa
 def _check(volume: Volume, first: Volume, *, many: bool) -> None:
     size = volume.shape
     size = size[:3] if many and size[3:] == (1,) else size
-    if len(size) != (3 if many else 4) or 0 in size:
+    if len(size) != (3 if many else 4) or min(size) < 1:
         raise ValueError(
             f"{volume.path}: shape {volume.shape}; expected "
             + ("[H, W, slices], one file a time" if many else "[H, W, slices, times]")

@@ -64,6 +64,7 @@ def test_pairs_of_integers_and_a_plain_npy(tmp_path):
         ("te", np.array([b"10", b"20", b"40"]), "te has the type"),
         ("te", h5py.Empty("f8"), "te is a group or empty"),
         ("voxel_mm", np.array([b"1 mm"]), "voxel_mm has the type"),
+        ("voxel_mm", np.array([1j, 1, 1]), "voxel_mm has the type"),
         ("tr", np.array(3000.0), "tr .3000.0.; expected 0 to 60 seconds"),
         ("tr", np.array([1.0, 2.0]), "2 values of repetition"),
     ],
