@@ -17,8 +17,9 @@ Exit codes:
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module  # recipes are slow to import
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
@@ -32,14 +33,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import command_line
-from medjax.recipes import medloc, puq, vrft_aug
-from medjax.recipes.policy.opening import load_params
-from medjax.recipes.qmri import predict as puq_predict
-from medjax.runtime.checkpoint import CheckpointError
-from medjax.runtime.loop import NonFiniteStep
-from medjax.runtime.stages import Stage, evaluate_checkpoint, run_stages, skipped_steps
+from medjax.runtime.errors import CheckpointError, NonFiniteStep
 from medjax.sharding import make_mesh
 
+SYSTEMS = ("medloc", "vrft_aug", "puq")  # each a recipe's name
 ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
@@ -58,40 +55,43 @@ class Run(NamedTuple):
     devices: Mapping[str, Any]  # mesh and rules
 
 
-def train(stages: Callable[..., Sequence[Stage]], run: Run) -> list[str]:
+def train(name: str, run: Run) -> list[str]:
     """Train what is not trained yet, and evaluate it."""
-    chain = stages(**run.place, **run.sections)
+    from medjax.runtime.stages import run_stages, skipped_steps
+
+    chain = import_module(f"medjax.recipes.{name}").stages(**run.place, **run.sections)
     saving, facts = dict(run.config["checkpoint"]), {"config": run.config}
     saving["checkpoint_every"] = saving.pop("every")
     run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
     return skipped_steps(chain, workdir=run.place["workdir"])
 
 
-def evaluate(stages: Callable[..., Sequence[Stage]], run: Run) -> list[str]:
+def evaluate(name: str, run: Run) -> list[str]:
     """Evaluate a checkpoint as the last stage does."""
-    *_, last = stages(**run.place, **run.sections)
+    from medjax.recipes.policy.opening import load_params
+    from medjax.runtime.stages import evaluate_checkpoint
+
+    recipe = import_module(f"medjax.recipes.{name}")
+    *_, last = recipe.stages(**run.place, **run.sections)
     path = CHECKPOINT.value or run.place["workdir"]
     evaluate_checkpoint(last, path, load=load_params, **run.place, **run.devices)
     return []
 
 
-def use(function: Callable[..., list[str]], run: Run) -> list[str]:
-    """Hand a recipe's function what the user named with --input."""
+def use(name: str, run: Run) -> list[str]:
+    """Hand a recipe's function of the mode's name what the user named with --input."""
     if not INPUT.value:
         raise ValueError(f"--mode={MODE.value}: expected --input, what to work on")
     where = {"checkpoint": CHECKPOINT.value, **run.place, **run.devices}
+    function = getattr(import_module(f"medjax.recipes.{name}"), MODE.value)
     return function(INPUT.value, **where, **run.sections)
 
 
 # (mode, system) -> its function, which returns what makes the result doubtful
 MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {
-    ("train", "medloc"): partial(train, medloc.stages),
-    ("train", "vrft_aug"): partial(train, vrft_aug.stages),
-    ("train", "puq"): partial(train, puq.stages),
-    ("eval", "medloc"): partial(evaluate, medloc.stages),
-    ("eval", "vrft_aug"): partial(evaluate, vrft_aug.stages),
-    ("eval", "puq"): partial(evaluate, puq.stages),
-    ("predict", "puq"): partial(use, puq_predict.predict),
+    **{("train", name): partial(train, name) for name in SYSTEMS},
+    **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
+    ("predict", "puq"): partial(use, "qmri.predict"),
 }
 
 

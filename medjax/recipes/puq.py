@@ -22,8 +22,9 @@ from medjax.recipes.qmri.options import (
     Network,
     Train,
 )
+from medjax.recipes.qmri.population import Setup, make_setup, measured_batch
 from medjax.recipes.qmri.score import score_stage
-from medjax.recipes.qmri.setup import Setup, make_basis, make_setup, measured_batch
+from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.sections import plain, read_section
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage

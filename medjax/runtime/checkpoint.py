@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from medjax.runtime.errors import CheckpointError
 from medjax.runtime.naming import (
     PARAMS,
     ArchitectureError,
@@ -34,10 +35,6 @@ from medjax.runtime.writer import other_maker
 from medjax.types import Key, Params, TrainState
 
 ROOT = "root_key"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or does not belong to this run."""
 
 
 class Restored(NamedTuple):

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.runtime import checkpoint
+from medjax.runtime.errors import NonFiniteStep
 from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
@@ -55,10 +56,6 @@ class Source(Protocol):
     def __iter__(self) -> Batches:
         """Batches from the first on."""
         ...
-
-
-class NonFiniteStep(FloatingPointError):
-    """A step gave a loss, a gradient norm or a parameter that is not finite."""
 
 
 def train(

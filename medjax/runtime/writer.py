@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 
 from medjax import __version__
 
@@ -49,6 +48,8 @@ def metrics_writer(
     if jax.process_index() != 0:
         yield lambda *_: None
         return
+    import tensorboardX  # slow: it imports PyTorch where there is one
+
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.jsonl"

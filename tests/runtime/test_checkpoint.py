@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from medjax.runtime import checkpoint
-from medjax.runtime.checkpoint import CheckpointError
+from medjax.runtime.errors import CheckpointError
 from medjax.runtime.naming import ArchitectureError, named
 from medjax.types import TrainState
 

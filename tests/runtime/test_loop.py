@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from medjax.runtime import checkpoint
-from medjax.runtime.loop import NonFiniteStep, evaluate, train
+from medjax.runtime.errors import NonFiniteStep
+from medjax.runtime.loop import evaluate, train
 from medjax.runtime.naming import named
 from medjax.sharding import make_mesh
 from tests.runtime import toy_system as toy

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.runtime.checkpoint import CheckpointError
+from medjax.runtime.errors import CheckpointError
 from medjax.runtime.stages import Stage, evaluate_checkpoint, run_stages
 from medjax.sharding import make_mesh
 from tests.runtime import toy_system as toy

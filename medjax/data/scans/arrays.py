@@ -2,14 +2,15 @@
 
 ========  ==========================================================================
 kspace    [Z, E, C, H, W] complex, or [E, C, H, W] for one slice: centred, phase
-          encoding along W, exact zeros where not sampled
+          encoding along W, exact zeros where not sampled; also as real pairs on a last
+          axis, or as records of two numbers
 images    [Z, E, H, W] or [E, H, W] real, in the place of kspace
 te | ti   [E] echo or inversion times in seconds; fa: flip angles in radians
 sens      [Z, C, H, W] or [C, H, W] complex, sum_c |S_c|^2 = 1; may be left out
 mask      the axes of kspace, 1 standing for all; or [E, H or 1, W] or [W] for every
           slice; may be left out: the zeros are it
 noise     [C, N] complex samples without signal; may be left out
-voxel_mm  [3] along H, W and between slices;  affine [4, 4] to RAS mm;  tr  s
+voxel_mm  [3] along H, W and between slices;  affine [4, 4] to RAS mm;  tr s, one or E
 ========  ==========================================================================
 
 A slice is read without the rest of the volume. Compressed .npz (np.savez_compressed) is
@@ -27,6 +28,7 @@ from typing import IO, Any
 import numpy as np
 
 from medjax.data.scans.scan import (
+    Protocol,
     Scan,
     ScanSlice,
     centred_affine,
@@ -35,9 +37,11 @@ from medjax.data.scans.scan import (
     reading,
     require,
 )
+from medjax.data.scans.stored import checked_array
 from medjax.data.scans.times import choose_times
 
 TIMES = {"te": "t2", "ti": "t1", "fa": "vfa"}
+_OURS = ("kspace", "images", "sens", "mask", "noise", "voxel_mm", "affine", "tr")
 
 
 def open_layout(
@@ -71,7 +75,10 @@ def open_layout(
                 "'images' [Z, E, H, W], and 'te' or 'ti' in seconds"
             )
         axes = "ZECHW" if kind == "kspace" else "ZEHW"
-        size = tuple(arrays[kind].shape)
+        for key in (*_OURS, *TIMES):
+            if key in arrays:
+                checked_array(arrays[key], key, path)
+        size = tuple(checked_array(arrays[kind], kind, path).shape)
         if len(size) not in (len(axes), len(axes) - 1):
             raise ValueError(
                 f"{path}: {kind} {size}; expected axes [{', '.join(axes)}] or, one "
@@ -90,10 +97,17 @@ def open_layout(
             stored = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
             voxel_mm = np.ravel(stored).tolist()
         affine = np.asarray(arrays["affine"][()]) if "affine" in arrays else None
-        repetition = float(arrays["tr"][()]) if "tr" in arrays else None
+        repetition = np.ravel(arrays["tr"][()] if "tr" in arrays else ()).tolist()
+        constant = {c: tuple(v) for c, v in known.items() if len(v) in (1, count)}
         for key in ("sens", "mask"):
             if key in arrays:
-                _check_side(path, key, arrays[key].shape, size, volume)
+                shape = checked_array(arrays[key], key, path).shape
+                _check_side(path, key, shape, size, volume)
+    if any(not 0 < r <= 60 for r in repetition):
+        raise ValueError(
+            f"{path}: tr {repetition}; expected 0 to 60 seconds; divide milliseconds "
+            "by 1000"
+        )
     if affine is not None and affine.shape != (4, 4):
         raise ValueError(f"{path}: affine {affine.shape}; expected [4, 4]")
     if not len(voxel_mm):
@@ -115,7 +129,13 @@ def open_layout(
             if affine is None
             else affine,
             read=lambda index: _read(path, index),
-            repetition=repetition,
+            repetition=repetition[0] if len(repetition) == 1 else None,
+            protocol=Protocol(
+                repetition=tuple(repetition),
+                flip_angle=constant.get("vfa", ()),
+                echo_time=constant.get("t2", ()),
+                inversion_time=constant.get("t1", ()),
+            ),
         )
     )
 
@@ -127,7 +147,7 @@ def _read(path: Path, index: int) -> ScanSlice:
             """The array, or its slice where it has an axis of slices as well."""
             if key not in arrays:
                 return None
-            array = arrays[key]
+            array = checked_array(arrays[key], key, path)
             if len(array.shape) <= axes:
                 return array[()]
             return array[index if array.shape[0] > 1 else 0]
@@ -213,7 +233,7 @@ class _Member:
         self._archive, self._info = archive, archive.getinfo(name)
         self._named = (name, path)
         with self._open() as stream:
-            self.shape, self._fortran, self._dtype = _header(stream, *self._named)
+            self.shape, self._fortran, self.dtype = _header(stream, *self._named)
 
     def _open(self) -> IO[bytes]:
         """The member's bytes; what is not compressed is read in place."""
@@ -237,11 +257,11 @@ class _Member:
         if len(data) < self._size(shape):
             raise EOFError(f"{self._named[0]} ends early")
         order = "F" if self._fortran else "C"
-        array = np.frombuffer(data, self._dtype).reshape(shape, order=order)
+        array = np.frombuffer(data, self.dtype).reshape(shape, order=order)
         return array if not whole or index == () else array[index]
 
     def _size(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape) * self._dtype.itemsize
+        return math.prod(shape) * self.dtype.itemsize
 
 
 def _header(

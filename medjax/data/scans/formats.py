@@ -8,8 +8,9 @@
 .nii .nii.gz     images with BIDS sidecars: one 4-D file, 3-D files, or their folder
 ===============  ===================================================================
 
-Times are seconds everywhere (flip angles radians); what looks like milliseconds is
-refused. A slice is read when it is asked for.
+What is in a folder of .nii files and is no measured magnitude of one series is left out
+and named in the scan's notes. Times are seconds everywhere (flip angles radians); what
+looks like milliseconds is refused. A slice is read when it is asked for.
 """
 
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from medjax.data.scans.arrays import TIMES, open_layout
 from medjax.data.scans.cfl import open_cfl
 from medjax.data.scans.fastmri import open_fastmri
+from medjax.data.scans.foreign import foreign_image
 from medjax.data.scans.ismrmrd import open_ismrmrd
 from medjax.data.scans.nifti import open_nifti
 from medjax.data.scans.scan import Scan, ScanSlice, first_filled, reading, require
@@ -84,7 +86,8 @@ def open_scan(
     if voxel_mm is not None and kind == "nifti":
         raise ValueError(f"{paths[0]}: a NIfTI file says its voxel size itself")
     if kind == "nifti":
-        return open_nifti(paths, times=times, contrast=contrast)
+        whole = one and Path(path).is_dir()
+        return open_nifti(paths, times=times, contrast=contrast, folder=whole)
     if kind == "hdf5":
         kind = _inside(paths[0])
     if kind == "fastmri":
@@ -110,7 +113,12 @@ def _files(path: Path) -> list[Path]:
         files = [f for f in sorted(path.iterdir()) if _suffix(f) and f.is_file()]
         files = [f for f in files if _suffix(f) != ".hdr"]
         if not files:
-            raise ValueError(f"{path}: no files of a known format in the folder")
+            inside = sorted({f.parent.name for f in path.glob("*/*") if _suffix(f)})
+            way = f"; name one of those below it: {', '.join(inside)}" if inside else ""
+            raise ValueError(
+                foreign_image(path)
+                or f"{path}: no files of a known format in the folder{way}"
+            )
         return files
     pair = path.with_name(f"{path.name}.cfl")
     return [pair] if not path.exists() and pair.exists() else [path]
@@ -124,6 +132,9 @@ def _suffix(path: Path) -> str | None:
 
 def _kind(path: Path) -> str:
     suffix = _suffix(path)
+    foreign = foreign_image(path) if suffix in (None, ".hdr") else None
+    if foreign:
+        raise ValueError(foreign)
     for kind, suffixes in _KINDS.items():
         if suffix in suffixes:
             return kind
@@ -136,7 +147,9 @@ def _inside(path: Path) -> str:
     with reading(path), require("h5py", path).File(path) as file:
         if "dataset/xml" in file and "dataset/data" in file:
             return "ismrmrd"
-        ours = "images" in file or ("kspace" in file and file["kspace"].ndim != 4)
+        ours = "images" in file or (
+            "kspace" in file and getattr(file["kspace"], "ndim", 0) != 4
+        )
         if "kspace" in file and not ours and not any(key in file for key in TIMES):
             return "fastmri"
     return "layout"

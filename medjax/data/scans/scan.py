@@ -39,6 +39,41 @@ class ScanSlice(NamedTuple):
         return hidden or data is None or not data.any()
 
 
+# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, its
+# kinds with several readouts after one inversion; gradient echoes at several angles.
+SEQUENCES = ("", "SE", "MESE", "GRE", "MEGRE", "IR", "LL", "MOLLI", "MP2RAGE", "VFA")
+
+
+class Protocol(NamedTuple):
+    """What a file says of its measurement and what changes the signal.
+
+    A tuple holds one number for all contrasts or one for each, in the order of the
+    scan's times; () and None stand for what is not known.
+    """
+
+    repetition: tuple[float, ...] = ()  # TR, s
+    flip_angle: tuple[float, ...] = ()  # of the excitation, radians
+    echo_time: tuple[float, ...] = ()  # s
+    inversion_time: tuple[float, ...] = ()  # s
+    refocusing_angle: float | None = None  # radians
+    sequence: str = ""  # one of `SEQUENCES`
+    manufacturer: str = ""
+    noise: float | None = None  # sd of a magnitude's two parts, in the images' unit
+
+
+class Frames(NamedTuple):
+    """How a NIfTI file places its voxels: both of its affines in mm, and their codes.
+
+    Code 0 is no affine, 1 the scanner's, 2 aligned to another image, 3 Talairach, 4
+    MNI, 5 another template.
+    """
+
+    qform: Float[np.ndarray, "4 4"]
+    qform_code: int
+    sform: Float[np.ndarray, "4 4"]
+    sform_code: int
+
+
 class Scan(NamedTuple):
     """A volume on disk. Images and maps of it are [H, W, slice] under `affine`."""
 
@@ -51,15 +86,26 @@ class Scan(NamedTuple):
     voxel_mm: tuple[float, float, float]  # along H, along W, between slices
     affine: Float[np.ndarray, "4 4"]  # (row, column, slice) -> RAS mm
     read: Callable[[int], ScanSlice]  # only the slice's own data enter memory
-    repetition: float | None = None  # s, where the file says
+    repetition: float | None = None  # s, where the file says one for all contrasts
+    frames: Frames | None = None  # what maps keep beside `affine`
+    protocol: Protocol = Protocol()
+    slice_times: Float[np.ndarray, "Z E"] | None = None  # s, where slices differ
+    files: tuple[Path, ...] = ()  # what is read, in the order of the times
+    notes: tuple[str, ...] = ()  # what a person must know; "doubt: " the maps may err
 
 
 def make_scan(scan: Scan) -> Scan:
     """The scan with `read` checked: index, shapes, numbers, masks, coils.
 
     Its `read` raises IndexError for an index outside 0 to num_slices - 1, and
-    ValueError, naming file and slice, for what `check_slice` refuses.
+    ValueError, naming file and slice, for what `check_slice` refuses. `files` holds at
+    least the scan's own path.
+
+    Raises:
+        ValueError: The protocol has another number of values than one, or one a
+            contrast, or an unknown sequence; or times by slice have another shape.
     """
+    _check_protocol(scan)
 
     def read(index: int) -> ScanSlice:
         if not 0 <= index < scan.num_slices:
@@ -71,7 +117,28 @@ def make_scan(scan: Scan) -> Scan:
         origin = f"{scan.path.name}, slice {index}"
         return check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
 
-    return scan._replace(read=read)
+    return scan._replace(read=read, files=scan.files or (scan.path,))
+
+
+def _check_protocol(scan: Scan) -> None:
+    protocol, count = scan.protocol, len(scan.times)
+    for name in ("repetition", "flip_angle", "echo_time", "inversion_time"):
+        found = len(getattr(protocol, name))
+        if found not in (0, 1, count):
+            raise ValueError(
+                f"{scan.path}: {found} values of {name}; expected one, or one for each "
+                f"of {count} contrasts"
+            )
+    if protocol.sequence not in SEQUENCES:
+        raise ValueError(
+            f"{scan.path}: sequence {protocol.sequence!r}; expected one of {SEQUENCES}"
+        )
+    size = (scan.num_slices, count)
+    if scan.slice_times is not None and scan.slice_times.shape != size:
+        raise ValueError(
+            f"{scan.path}: times by slice {scan.slice_times.shape}; expected [Z, E] = "
+            f"{size}"
+        )
 
 
 def first_filled(scan: Scan) -> ScanSlice:

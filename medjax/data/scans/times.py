@@ -14,7 +14,8 @@ CONTRASTS = {
     "t1": ("inversion times", T1_IR),  # s
     "vfa": ("flip angles", vfa_model(1.0)),  # radians
 }
-_FIRST = 0.5  # s: a first echo later than this was given in milliseconds
+# s: a first echo, a first inversion time later than this was given in milliseconds
+_FIRST = {"t2": 0.5, "t1": 5.0}
 
 
 def choose_times(
@@ -101,7 +102,7 @@ def check_series(
         check_times(values, model=model, count=count)
     except ValueError as error:
         raise ValueError(f"{origin}, {what}: {error}") from error
-    if contrast == "t2" and values[values > 0].min() > _FIRST:
+    if contrast in _FIRST and values[values > 0].min() > _FIRST[contrast]:
         raise ValueError(
             f"{origin}: {what} {values.tolist()}; expected seconds, these look like "
             "milliseconds: divide by 1000"

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Num
 
 from medjax import __version__
-from medjax.data.scans.scan import Scan
+from medjax.data.scans.scan import Frames, Scan
 
 # File name -> (unit, description).
 MAPS = {
@@ -195,8 +195,9 @@ def _header(name: str, scan: Scan) -> bytes:
     header = nibabel.Nifti1Header(endianness="<")
     header.set_data_dtype(_dtype(name))
     header.set_data_shape((*scan.shape, scan.num_slices))
-    header.set_sform(scan.affine, code="scanner")
-    header.set_qform(scan.affine, code="scanner")
+    frames = scan.frames or Frames(scan.affine, 1, scan.affine, 1)
+    header.set_sform(frames.sform, code=frames.sform_code)
+    header.set_qform(frames.qform, code=frames.qform_code)
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
     header["descrip"] = f"medjax {name} [{MAPS[name][0]}]".encode()

@@ -14,7 +14,6 @@ from medjax.recipes.qmri.methods import make_classical, rank
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
-from medjax.runtime.checkpoint import restore_params
 from medjax.systems.puq.maps import Classical, fit_images, network_fit
 from medjax.systems.puq.network import Quantity, image_scale
 from medjax.systems.puq.reconstruction import init_params
@@ -123,6 +122,8 @@ def _check_trained(scan: Scan, trained: Trained, *, fit: str) -> None:
 
 
 def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
+    from medjax.runtime.checkpoint import restore_params  # slow, and needed here alone
+
     estimator = trained.estimator._replace(quantity=quantity)
     abstract = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
     params = restore_params(trained.folder, abstract)

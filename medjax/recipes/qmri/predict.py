@@ -86,6 +86,7 @@ def predict(
         sens=options.sens or None,
         voxel_mm=options.voxel_mm or None,
     )
+    _check_protocol(scan)
     model = _model(scan, options.model)
     check_times(scan.times, model=model, count=len(scan.times))
     _check_sign(scan, model, magnitude=options.magnitude)
@@ -97,13 +98,16 @@ def predict(
         contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
         if replaced:
             say(f"{checkpoint}: as its manifest says, {'; '.join(replaced)}")
-    low, high = bounds if scan.contrast == contrast else model.bounds
+    # T2* is shorter than the T2 that the config's bounds are for.
+    low, high = bounds if model.time_constant == contrast else model.bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
     )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
+    for note in scan.notes:
+        say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
@@ -163,6 +167,25 @@ def _title(path: Path) -> str:
     """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
     name = path.name.removesuffix(".gz")
     return path.name if path.is_dir() else Path(name).stem
+
+
+def _check_protocol(scan: Scan) -> None:
+    """Refuse by name what no model takes."""
+    protocol = scan.protocol
+    if len(protocol.repetition) > 1:
+        raise ValueError(
+            f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
+            "all images. Name those that have the same"
+        )
+    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
+        raise ValueError(
+            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
+            "one inversion; expected one readout after each. Its T1 needs another model"
+        )
+    if scan.slice_times is not None:
+        raise ValueError(
+            f"{scan.path}: inversion times differ by slice; expected one list for all"
+        )
 
 
 def _model(scan: Scan, name: str) -> SignalModel:

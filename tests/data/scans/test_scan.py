@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medjax.data.scans import scan as scan_slice
-from medjax.data.scans.scan import Scan, ScanSlice, check_slice
+from medjax.data.scans.scan import Protocol, Scan, ScanSlice, check_slice
 from tests.data.scans.scan_cases import make_scan
 
 
@@ -139,6 +139,34 @@ def test_indices_and_damage(tmp_path):
         scan.read(2)
     with pytest.raises(ValueError, match="cut short or damaged"):
         scan.read(1)
+
+
+def test_what_a_reader_does_not_say_is_unknown(tmp_path):
+    scan = Scan(
+        tmp_path / "a", "images", "t2", np.ones(3), 2, (8, 12), (1, 1, 1), None, None
+    )
+    found = scan_slice.make_scan(scan)
+    assert found.protocol == Protocol() and found.protocol.repetition == ()
+    assert found.slice_times is None and found.notes == ()
+    assert found.files == (tmp_path / "a",)
+    named = scan_slice.make_scan(scan._replace(files=(tmp_path / "b",)))
+    assert named.files == (tmp_path / "b",)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"protocol": Protocol(repetition=(1, 2))}, "2 values of repetition; .*of 3"),
+        ({"protocol": Protocol(flip_angle=(1, 2, 3, 4))}, "4 values of flip_angle"),
+        ({"protocol": Protocol(sequence="spiral")}, "sequence 'spiral'; expected one"),
+        ({"slice_times": np.ones((3, 2))}, r"by slice \(3, 2\); .* = \(2, 3\)"),
+    ],
+)
+def test_a_protocol_of_another_scan(tmp_path, parts, message):
+    size = ("images", "t2", np.ones(3), 2, (8, 12), (1, 1, 1), None, None)
+    scan = Scan(tmp_path / "a", *size)._replace(**parts)
+    with pytest.raises(ValueError, match=message):
+        scan_slice.make_scan(scan)
 
 
 def test_voxels_and_affine():

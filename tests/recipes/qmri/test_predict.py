@@ -250,6 +250,55 @@ def test_a_t2star_map_has_its_own_name_and_names_keep_their_dots(tmp_path):
     assert not (folder / "T2map.nii.gz").exists()
 
 
+def test_a_t2star_map_is_not_bound_as_a_t2_map_is(tmp_path):
+    """Of the liver with iron: 1.5 ms; the config's T2 is 10 ms at least."""
+    t2 = np.linspace(0.0005, 0.003, 24, dtype=np.float32).reshape(4, 3, 2)
+    times = [0.001, 0.002, 0.003, 0.004, 0.006]
+    images = 500 * np.exp(-np.array(times, np.float32) / t2[..., None])
+    path = save_images(tmp_path / "liver.nii.gz", images, "EchoTime", times)
+    run(path, tmp_path, model="t2star")
+    found = nibabel.load(tmp_path / "predict" / "liver" / "T2starmap.nii.gz")
+    np.testing.assert_allclose(found.get_fdata(), t2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"RepetitionTime": [3.0, 4.0, 5.0]}, r"repetition times \(3.0, 4.0, 5.0\) s"),
+        ({"SeriesDescription": "MOLLI 5(3)3"}, "a MOLLI measurement, several readouts"),
+        ({"ProtocolName": "Look-Locker"}, "a LL measurement"),
+        ({"SeriesDescription": "mp2rage"}, "a MP2RAGE measurement"),
+        ({"InversionTime": [[0.1, 0.2], [1, 2], [2, 2.5]]}, "differ by slice"),
+    ],
+)
+def test_protocols_that_no_model_takes_are_named(tmp_path, fields, message):
+    path = save_images(
+        tmp_path / "a.nii.gz",
+        np.ones((4, 4, 2, 3), np.float32),
+        "InversionTime",
+        [0.1, 1, 2],
+    )
+    sidecar = {"InversionTime": [0.1, 1.0, 2.0], **fields}
+    (tmp_path / "a.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ValueError, match=message):
+        run(path, tmp_path, magnitude=True)
+
+
+def test_what_was_left_out_is_printed(tmp_path, capsys):
+    for e, te in enumerate([0.01, 0.03, 0.08]):
+        image = np.full((4, 4, 2), np.exp(-te / 0.08), np.float32)
+        save_images(tmp_path / f"e{e}.nii.gz", image, "EchoTime", [te])
+        (tmp_path / f"e{e}.json").write_text(json.dumps({"EchoTime": te}))
+    save_images(tmp_path / "map.nii.gz", image, "EchoTime", [0.01])
+    derived = {"EchoTime": 0.01, "ImageType": ["DERIVED", "PRIMARY", "T2 MAP"]}
+    (tmp_path / "map.json").write_text(json.dumps(derived))
+    run(tmp_path, tmp_path)
+    folder = tmp_path / "predict" / tmp_path.name
+    found = nibabel.load(folder / "T2map.nii.gz").get_fdata()
+    np.testing.assert_allclose(found, 0.08, rtol=1e-3)  # 255 ms with the map in it
+    assert "left out, derived: map.nii.gz" in capsys.readouterr().out
+
+
 def test_too_small_a_centre_for_sensitivities_says_what_to_do(tmp_path):
     kspace, *_ = toy_slices(center_fraction=0.1, limit=1)
     path = save_scan(tmp_path / "thin.npz", kspace=kspace)

@@ -3,7 +3,8 @@ import pytest
 
 from medjax.data.qmri.simulate import T2_TIMES
 from medjax.recipes.qmri.options import Subspace, define
-from medjax.recipes.qmri.setup import make_basis, make_estimator, make_setup
+from medjax.recipes.qmri.population import make_setup
+from medjax.recipes.qmri.setup import make_basis, make_estimator
 from tests.recipes.puq_smoke import records
 
 

@@ -1,0 +1,213 @@
+"""What sidecars say of a measurement: sequence, TR, angles, and whether they agree."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from medjax.data.scans.frames import KEYS, Frame, axis_values, levels, repetitions
+from medjax.data.scans.scan import Protocol
+from medjax.data.scans.sidecars import numbers
+
+_SUFFIXES = {
+    "MESE": "MESE",
+    "MEGRE": "MEGRE",
+    "IRT1": "IR",
+    "VFA": "VFA",
+    "MP2RAGE": "MP2RAGE",
+}
+_NAMES = {
+    "MP2RAGE": r"mp2rage",
+    "MOLLI": r"molli",
+    "LL": r"look[-_ ]?locker|(?<![a-z])(ir)?ll(?![a-z])|tapir",
+}
+_ECHOES = {
+    "MESE": r"mese|multi[-_ ]?(echo[-_ ]?)?spin[-_ ]?echo|se[-_]mc|cpmg",
+    "MEGRE": r"me[-_ ]?gre|multi[-_ ]?(echo[-_ ]?)?gradient|t2[-_ ]?(star|\*)|mgre",
+}
+_SATURATION = r"sasha|saturation[-_ ]?recovery"
+_TEXTS = (
+    "PulseSequenceType",
+    "PulseSequenceDetails",
+    "PulseSequenceName",
+    "InternalPulseSequenceName",
+    "SequenceName",
+    "ProtocolName",
+    "SeriesDescription",
+)
+_REFOCUSING = ("RefocusingFlipAngle", "RefocusFlipAngle")
+
+
+def read_protocol(
+    frames: Sequence[Frame], contrast: str, *, given: bool
+) -> tuple[Protocol, list[str]]:
+    """The protocol of a series in the order of its images, and notes.
+
+    Args:
+        frames: The images, in the order of their times.
+        contrast: "t2", "t1" or "vfa".
+        given: Whether the times are the caller's: the sidecars' are not compared then.
+
+    Raises:
+        ValueError: A field is out of its range, or two contradict each other.
+    """
+    origin = frames[0].sidecar.origin
+    repetition = repetitions(frames, contrast)
+    values = {name: axis_values(frames, name) for name in KEYS}
+    known = {
+        name: tuple(v for v in found if v is not None) for name, found in values.items()
+    }
+    if given:
+        known[contrast] = ()
+    if known["t2"] and max(known["t2"]) > 1:
+        raise ValueError(
+            f"{origin}: EchoTime {max(known['t2'])}; expected seconds, this looks like "
+            "milliseconds: divide by 1000"
+        )
+    for name in ("t2", "t1") if contrast == "t1" else ("t2",):
+        if repetition and known[name] and max(known[name]) >= min(repetition):
+            raise ValueError(
+                f"{origin}: {KEYS[name][0]} {max(known[name])} s is not below the "
+                f"repetition time {min(repetition)} s; expected both in seconds"
+                + (
+                    ""
+                    if name == "t2"
+                    else ", and RepetitionTimePreparation, the time "
+                    "between inversions, where RepetitionTime is that of excitations"
+                )
+            )
+    angles = known["vfa"]
+    if angles and not 0 <= min(angles) <= max(angles) <= 2 * math.pi:
+        raise ValueError(
+            f"{origin}: FlipAngle {math.degrees(max(angles)):.6g}; expected 0 to 180 "
+            "degrees"
+        )
+    if contrast == "vfa" and angles and max(angles) < math.radians(1.6):
+        raise ValueError(
+            f"{origin}: flip angles up to {math.degrees(max(angles)):.4g}; these look "
+            "like radians, expected degrees"
+        )
+    refocusing = [
+        float(value)
+        for key in _REFOCUSING
+        if isinstance(value := numbers(frames[0].sidecar, key), float)
+    ]
+    name, notes = _sequence(frames, contrast)
+    notes += _order(frames, contrast, given=given) + _slices(frames, contrast)
+    if contrast == "vfa" and repetition and max(repetition) > 1:
+        notes.append(
+            f"doubt: a repetition time of {max(repetition):g} s is long for gradient "
+            "echoes at several flip angles; is it in milliseconds?"
+        )
+    return (
+        Protocol(
+            repetition=repetition,
+            flip_angle=_one_or_all(known["vfa"], len(frames)),
+            echo_time=_one_or_all(known["t2"], len(frames)),
+            inversion_time=_one_or_all(known["t1"], len(frames)),
+            refocusing_angle=math.radians(refocusing[0]) if refocusing else None,
+            sequence=name,
+            manufacturer=str(frames[0].fields.get("Manufacturer") or ""),
+        ),
+        notes,
+    )
+
+
+def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
+    """One inversion before the slices of an EPI: they have other inversion times."""
+    first = frames[0]
+    timing = numbers(first.sidecar, "SliceTiming")
+    by_slice = any(isinstance(f.fields.get("InversionTime"), list) for f in frames)
+    if contrast != "t1" or "EP" not in _words(first) or by_slice:
+        return []
+    if not isinstance(timing, list) or max(timing) - min(timing) < 0.01:
+        return []
+    return [
+        f"doubt: SliceTiming says slices are up to {max(timing) - min(timing):g} s "
+        "apart; where one inversion serves them all, write InversionTime by slice"
+    ]
+
+
+def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Equal values as one; () where an image lacks its own."""
+    if len(values) != count:
+        return ()
+    return values if len(set(levels(values, 1e-6))) > 1 else values[:1]
+
+
+def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
+    """One of `scan.SEQUENCES`, from suffix, names and the DICOM words; and notes."""
+    first = frames[0]
+    text = " ".join(str(first.fields.get(key) or "") for key in _TEXTS).lower()
+    text += " " + first.sidecar.image.name.lower()
+    suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
+    words = _words(first)
+    gradient, spin = "GR" in words, "SE" in words
+    if contrast == "t1":
+        found = next((n for n, mark in _NAMES.items() if re.search(mark, text)), "")
+        if suffix == "MP2RAGE" or found:
+            return found or suffix, []
+        notes = []
+        if re.search(_SATURATION, text):
+            notes = [
+                "doubt: the names say saturation recovery, whose model is "
+                "--config.predict.model=t1_sr"
+            ]
+        elif gradient and _train(frames) and suffix != "IRT1":
+            notes = [
+                "doubt: gradient echoes at several inversion times in one series; if "
+                "they follow one inversion this is a Look-Locker measurement, and T1 "
+                "comes out too short. Name it so in SeriesDescription"
+            ]
+        return "IR", notes
+    if contrast == "vfa":
+        if spin and not gradient:
+            raise ValueError(
+                f"{first.sidecar.origin}: ScanningSequence "
+                f"{first.fields['ScanningSequence']!r} at several flip angles; "
+                "expected spoiled gradient echoes (GR). Correct the field, or name "
+                "other images"
+            )
+        return "VFA", []
+    if suffix in ("MESE", "MEGRE"):
+        return suffix, []
+    if gradient:
+        return "MEGRE" if _train(frames) else "GRE", []
+    if spin:
+        return "MESE" if _train(frames) else "SE", []
+    found = next((n for n, mark in _ECHOES.items() if re.search(mark, text)), "")
+    return found, []
+
+
+def _words(frame: Frame) -> set[str]:
+    """The words of ScanningSequence, such as {"SE", "IR"}."""
+    value = frame.fields.get("ScanningSequence") or ()
+    words = value if isinstance(value, list) else re.split(r"[\\_ ,/]+", str(value))
+    return {str(word).upper() for word in words}
+
+
+def _train(frames: Sequence[Frame]) -> bool:
+    """Whether images are of one acquisition, as far as is known: else they are."""
+    numbers_of = [f.fields.get("SeriesNumber") for f in frames]
+    return None in numbers_of or len({str(n) for n in numbers_of}) < len(frames)
+
+
+def _order(frames: Sequence[Frame], contrast: str, *, given: bool) -> list[str]:
+    """Echo times rise with the echoes' numbers."""
+    if contrast != "t2" or given:
+        return []
+    order = [f.fields.get("EchoNumber") for f in frames]
+    if all(type(n) is int for n in order) and len(set(order)) == len(order):
+        if order != sorted(order):
+            raise ValueError(
+                f"{frames[0].sidecar.origin}: EchoNumber {order} in the order of "
+                "EchoTime; expected both to rise together. Correct the sidecars"
+            )
+        return []
+    labels = [f.sidecar.name.pairs.get("echo", "") for f in frames]
+    if all(n.isdigit() for n in labels) and len(set(labels)) == len(labels):
+        if labels != sorted(labels, key=int):
+            return [
+                "doubt: the echoes' numbers in the names do not rise with EchoTime: "
+                + ", ".join(f.name for f in frames)
+            ]
+    return []

@@ -1,0 +1,9 @@
+"""What can go wrong in a run, apart from its options and files; imports nothing."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, or does not belong to this run."""
+
+
+class NonFiniteStep(FloatingPointError):
+    """A step gave a loss, a gradient norm or a parameter that is not finite."""

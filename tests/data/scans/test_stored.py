@@ -1,0 +1,94 @@
+"""Complex numbers as pairs and records, and what is no array of numbers."""
+
+import h5py
+import numpy as np
+import pytest
+
+from medjax.data.scans.formats import open_scan
+from tests.data.scans.scan_cases import TE, make_scan
+from tests.data.scans.test_arrays import FORMATS, write
+
+RECORD = np.dtype([("real", "f4"), ("imag", "f4")])
+
+
+def pairs(array):
+    return np.ascontiguousarray(array).view(np.float32).reshape(*array.shape, 2)
+
+
+def records(array):
+    return np.ascontiguousarray(array).view(RECORD)
+
+
+@FORMATS
+@pytest.mark.parametrize("stored", [pairs, records])
+def test_complex_numbers_of_two(tmp_path, name, stored):
+    kspace, mask, sens = make_scan()
+    noise = kspace[0, 0, :, 0]
+    path = write(
+        tmp_path / name, kspace=stored(kspace), sens=stored(sens), te=TE,
+        noise=stored(noise),
+    )  # fmt: skip
+    scan = open_scan(path)
+    assert scan.num_slices == 3 and scan.shape == (8, 12)
+    found = scan.read(1)
+    np.testing.assert_array_equal(found.kspace, kspace[1])
+    np.testing.assert_array_equal(found.sens, sens[1])
+    np.testing.assert_array_equal(found.noise, noise)
+    one = open_scan(write(tmp_path / f"1{name}", kspace=stored(kspace[2]), te=TE))
+    assert one.num_slices == 1
+    np.testing.assert_array_equal(one.read(0).kspace, kspace[2])
+    np.testing.assert_array_equal(one.read(0).mask[:, 0], mask)
+
+
+def test_pairs_of_integers_and_a_plain_npy(tmp_path):
+    counts = np.random.default_rng(0).integers(1, 9, (3, 4, 8, 12, 2), np.int16)
+    counts[..., 4, 6, :] = 99
+    np.save(tmp_path / "k.npy", counts)
+    found = open_scan(tmp_path / "k.npy", times=TE, contrast="t2").read(0).kspace
+    np.testing.assert_array_equal(found, counts[..., 0] + 1j * counts[..., 1])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kspace", None, "kspace is a group or empty"),
+        ("kspace", h5py.Empty("f4"), "kspace is a group or empty"),
+        ("kspace", np.array([b"abc"]), r"kspace has the type \|S3; expected numbers"),
+        (
+            "kspace",
+            np.zeros(3, [("a", "f4"), ("b", "S2")]),
+            "expected numbers, complex",
+        ),
+        ("sens", np.zeros(3, [("a", "f4")]), "sens has the type"),
+        ("mask", records(np.ones((3, 1, 1, 12), np.complex64)), "mask has the type"),
+        ("te", np.array([b"10", b"20", b"40"]), "te has the type"),
+        ("te", h5py.Empty("f8"), "te is a group or empty"),
+        ("voxel_mm", np.array([b"1 mm"]), "voxel_mm has the type"),
+        ("voxel_mm", np.array([1j, 1, 1]), "voxel_mm has the type"),
+        ("tr", np.array(3000.0), "tr .3000.0.; expected 0 to 60 seconds"),
+        ("tr", np.array([1.0, 2.0]), "2 values of repetition"),
+    ],
+)
+def test_what_is_no_number_is_named(tmp_path, key, value, message):
+    arrays = {"kspace": make_scan()[0], "te": TE} | {key: value}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in arrays.items():
+            if array is None:
+                file.create_group(name)
+            else:
+                file[name] = array
+    with pytest.raises(ValueError, match=f"a.h5.*{message}"):
+        open_scan(tmp_path / "a.h5")
+
+
+@FORMATS
+def test_what_the_fit_needs(tmp_path, name):
+    kspace = make_scan()[0]
+    path = write(
+        tmp_path / name, kspace=kspace, ti=[0.1, 0.5, 2], te=[0.01], tr=[3.0, 4, 5]
+    )
+    found = open_scan(path)
+    assert found.contrast == "t1" and found.repetition is None
+    assert found.protocol.repetition == (3, 4, 5)
+    assert found.protocol.echo_time == (0.01,)
+    assert found.protocol.inversion_time == (0.1, 0.5, 2)
