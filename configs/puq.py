@@ -237,6 +237,8 @@ def get_predict(contrast: str) -> ConfigDict:
             "voxel_mm": option((), Numbers(float, (0, 3))),
             "model": "",  # such as t2_offset or t1_ir3; empty: t2 or t1_ir
             "magnitude": False,  # images have lost their sign: t1_ir looks for it
+            # of k-space's contrasts: shared | each; auto: tested from the data
+            "phase": "auto",
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
             "default": "subspace + wavelet",  # network, and this one without it
             "methods": get_methods(contrast),

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.mri import reconstruct
+from medjax.mri.phase import contrast_phase
 from medjax.recipes.qmri.options import Method, Subspace
 from medjax.systems.puq.maps import Classical
 from medjax.types import Key, QmriBatch
@@ -87,10 +88,33 @@ def _classical(
     return Classical(partial(_images, kind, options), rank(method))
 
 
+def make_separate(method: Method, *, width: int) -> Classical:
+    """A reconstruction whose contrasts have a phase each, to images of 0 or more.
+
+    Args:
+        method: One without a subspace: a basis is of signals that share their phase.
+        width: Of the fully sampled centre that shows the phases, in points of k-space.
+    """
+    kind = METHODS[method.kind]
+    options = {x: getattr(method, x) for x in kind.needs}
+
+    def images(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
+        phase = contrast_phase(batch.kspace, batch.sens, width=width)
+        samples = _samples(kind, batch, key)
+        found = kind.function(*samples, constraint="phase", phase=phase, **options)
+        return jnp.abs(found)
+
+    return Classical(images, None)
+
+
+def _samples(kind: Kind, batch: QmriBatch, key: Key) -> tuple[Any, ...]:
+    return (batch.kspace, batch.sens, batch.mask, *((key,) if kind.draws else ()))
+
+
 def _images(
     kind: Kind, options: Mapping[str, float | Array], batch: QmriBatch, key: Key
 ) -> Float[Array, "B E H W"]:
-    samples = (batch.kspace, batch.sens, batch.mask, *((key,) if kind.draws else ()))
+    samples = _samples(kind, batch, key)
     return jnp.real(kind.function(*samples, constraint="real", **options))
 
 

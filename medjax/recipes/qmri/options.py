@@ -160,6 +160,7 @@ class Predict(NamedTuple):
     voxel_mm: tuple[float, ...]
     model: str
     magnitude: bool
+    phase: str
     method: str
     default: str
     methods: Mapping[str, Method]

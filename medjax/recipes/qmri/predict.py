@@ -1,6 +1,6 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel, check_times, signal_model
 from medjax.recipes.qmri.options import Predict, read_definition
+from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import Compute, make_plan
 from medjax.recipes.qmri.setup import MODELS
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
     LEVELS,
     SUMMARY,
+    ranges,
     say,
     slice_maps,
     write_summary,
@@ -105,22 +107,41 @@ def predict(
     )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
-    for note in scan.notes:
+    for note in (*scan.notes, *([plan.phases.note] if plan.phases.note else ())):
         say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
-    # The last contrast of a recovery is positive wherever T1 < TI / log 2. The sign of
-    # longer ones turns in all contrasts together, which changes s0 alone.
-    positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
-    return _write(
-        fitted_slices(scan, compute, model, positive, slab),
+    phases, apart = plan.phases, []
+    fits = fitted_slices(
+        scan,
+        compute,
+        model,
+        phases.reference,
+        slab,
+        centre=0 if phases.shared else phases.width,
+        apart=apart if phases.shared and phases.tested else None,
+    )
+    doubts = _write(
+        fits,
         scan,
         model,
         plan.name,
         workdir / "predict" / _title(Path(paths[0])),
         overwrite=options.overwrite,
     )
+    return [*doubts, *_phase_doubts(scan, phases, apart)]
+
+
+def _phase_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
+    """What of the maps is doubtful since contrasts may differ in phase."""
+    lines = [phases.note.removeprefix("doubt: ")] if "doubt: " in phases.note else []
+    if apart:
+        lines.append(
+            f"contrasts differ in phase in slices {ranges(apart)}, which the others "
+            "tested do not show; say --config.predict.phase=each"
+        )
+    return [f"{scan.path}: {line}" for line in lines]
 
 
 def _write(
