@@ -45,7 +45,7 @@ def smooth_phase(
         ValueError: shapes that do not fit each other.
 
     Phases that differ between contrasts (gradient echoes off resonance) are not shared:
-    `phase_misfit` tells, and `contrast_phase` is that of each.
+    `phase_misfit` tells.
     Source: homodyne detection, Noll, Nishimura and Macovski, IEEE TMI 10 (1991).
     """
     check_arrays(
@@ -57,35 +57,6 @@ def smooth_phase(
         kspace = kspace[..., contrast, :, :, :][..., None, :, :, :]
     images, _ = _low_resolution(kspace, sens, width)
     return jnp.angle(jnp.sum(images, axis=-3, keepdims=True))
-
-
-def contrast_phase(
-    kspace: Complex[Array, "*B E C H W"],
-    sens: Complex[Array, "*B C H W"],
-    *,
-    width: int,
-) -> Float[Array, "*B E H W"]:
-    """Phase of each contrast's low-resolution image, rad, for `constraint="phase"`.
-
-        phase_e = arg A^H (h y_e); h a Hann window over k-space
-
-    Images are then 0 or more: signs of inversion recovery are part of the phase.
-
-    Args:
-        kspace: As that of `smooth_phase`.
-        sens: sum_c |S_c|^2 = 1; their own phase is not part of the result, and where
-            they are 0 the phase is 0.
-        width: Width of the window in points of k-space, at least 1.
-
-    Raises:
-        ValueError: shapes that do not fit each other.
-    """
-    check_arrays(
-        "contrast_phase",
-        kspace=(kspace, "*B E C H W", complex),
-        sens=(sens, "*B C H W", complex),
-    )
-    return jnp.angle(_low_resolution(kspace, sens, width)[0])
 
 
 class PhaseMisfit(NamedTuple):

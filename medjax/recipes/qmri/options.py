@@ -159,6 +159,7 @@ class Predict(NamedTuple):
     sens: str
     voxel_mm: tuple[float, ...]
     model: str
+    skip: int  # echoes
     magnitude: bool
     phase: str
     method: str

@@ -23,7 +23,6 @@ class Phases(NamedTuple):
 
     shared: bool  # one for all contrasts, up to a sign after an inversion
     reference: int | None  # the contrast whose phase is taken off; None: of the sum
-    width: int  # of the fully sampled centre that shows them; 0 of images
     tested: bool  # by the data, and not just said
     note: str  # what was found, "" where nothing is to be said
 
@@ -31,16 +30,13 @@ class Phases(NamedTuple):
 def find_phases(scan: Scan, choice: str) -> Phases:
     """Test it from the data, or take what is asked for.
 
-    Where contrasts differ, their phases are taken relative to that of the strongest
-    contrast, after an inversion to that of the longest inversion time.
-
     Args:
-        scan: Three of its slices are read, or the first filled one.
+        scan: Three of its slices are read, or the first filled one. After an inversion
+            signs are those relative to the longest inversion time.
         choice: "auto" tests; "shared" and "each" say how it is.
 
     Raises:
-        ValueError: An unknown choice; a slice cannot be made ready; or contrasts have a
-            phase each, and the centre is too small to show it.
+        ValueError: An unknown choice, or a slice that cannot be made ready.
     """
     if choice not in CHOICES:
         raise ValueError(
@@ -50,43 +46,35 @@ def find_phases(scan: Scan, choice: str) -> Phases:
     # longer ones turns in all contrasts together, which changes s0 alone.
     signed = scan.contrast == "t1"
     positive = int(np.argmax(scan.times)) if signed else None
-    if scan.kind == "images":
-        return Phases(True, positive, 0, False, "")
-    if choice == "shared":
-        return Phases(True, positive, 0, False, "")
+    if scan.kind == "images" or choice == "shared":
+        return Phases(True, positive, False, "")
+    if choice == "each":
+        return Phases(False, positive, False, "a phase for each contrast, as asked for")
     places = (np.arange(TESTED) + 0.5) * scan.num_slices / TESTED
     spread = np.unique(places.astype(int)).tolist()
     ready = _filled(scan, spread, positive) or _filled(
-        scan, [next(z for z in range(scan.num_slices) if not scan.read(z).empty)], positive
+        scan,
+        [next(z for z in range(scan.num_slices) if not scan.read(z).empty)],
+        positive,
     )
-    width = min(centre_width(one) for one in ready)
     found = [slice_misfit(one, signed=signed) for one in ready]
-    misfit = max((x for x in found if x is not None), default=None)
-    if choice == "auto" and misfit is None:
+    known = [misfit for misfit in found if misfit is not None]
+    if not known:
+        width = min(centre_width(one) for one in ready)
         note = (
             f"doubt: the fully sampled centre is {width} wide, too small to test "
             f"whether contrasts agree in phase (it takes {KERNEL}): they are taken to. "
-            "Say --config.predict.phase=shared where they do"
+            "Say --config.predict.phase=shared where they do, =each where they do not"
         )
-        return Phases(True, positive, width, False, note)
-    if choice == "auto" and misfit is not None and misfit <= MISFIT:
-        return Phases(True, positive, width, True, "")
-    if width < KERNEL:
-        raise ValueError(
-            f"{scan.path}: predict.phase 'each' needs a fully sampled centre of "
-            f"{KERNEL} or more lines, found {width}"
-        )
-    if positive is None:
-        energy = sum((np.abs(np.asarray(x.kspace)) ** 2).sum((1, 2, 3)) for x in ready)
-        positive = int(np.argmax(energy))
-    note = "a phase for each contrast, as asked for"
-    if choice == "auto" and misfit is not None:
-        note = (
-            f"contrasts differ in phase: {100 * misfit:.0f} % of the energy of one is "
-            "not in phase with the others (off-resonance of gradient echoes, or a "
-            "receiver's phase)"
-        )
-    return Phases(False, positive, width, True, note)
+        return Phases(True, positive, False, note)
+    if max(known) <= MISFIT:
+        return Phases(True, positive, True, "")
+    note = (
+        f"contrasts differ in phase: {100 * max(known):.0f} % of the energy of one is "
+        "not in phase with the others (off-resonance of gradient echoes, or a "
+        "receiver's phase)"
+    )
+    return Phases(False, positive, True, note)
 
 
 def _filled(

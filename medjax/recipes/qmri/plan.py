@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from medjax.data.scans.formats import Scan, first_filled
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.reconstruct import zero_filled
 from medjax.recipes.qmri.methods import make_classical, make_separate, rank
+from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.setup import make_basis
@@ -48,9 +48,10 @@ def make_plan(
     Images are fitted as they are. k-space goes through the network, where there is one;
     else through the classical method that is named; else, where the first slice with
     signal is fully sampled, through the adjoint alone; else through the default method.
-    Contrasts that differ in phase (see `find_phases`) go through methods that take a
-    phase for each: magnitudes where k-space is fully sampled, else a method without a
-    subspace, locally low rank before CG-SENSE.
+    Contrasts that differ in phase (see `find_phases`) become magnitudes of complex
+    images: through the adjoint where k-space is fully sampled, else through a method
+    without a subspace, locally low rank before CG-SENSE. Subspaces of inversion
+    recovery get the rank that imperfect inversions need, see `widest_subspace`.
 
     Args:
         scan: The first of its slices with signal is read.
@@ -88,19 +89,17 @@ def make_plan(
         )
     if phases.shared:
         _check_subspace(scan, name, methods, contrast)
-        basis = partial(make_basis, scan.contrast, quantity.times)
+        if scan.contrast == "t1" and rank(methods[name]):
+            name, methods = _recoveries(scan, name, options)
+        make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
+        basis = partial(make, quantity.times)
         method = make_classical({name: methods[name]}, basis)[name]
         compute = partial(_classical, quantity, method)
         return Plan(f"{name}, {model} fit", jax.jit(compute), phases)
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
-    if name == FULL:
-        how, method = "magnitudes", Classical(_magnitudes, None)
-    else:
-        how = "a phase for each contrast"
-        method = make_separate(methods[name], width=phases.width)
-    compute = partial(_separate, quantity, method)
-    return Plan(f"{name}, {how}, {model} fit", jax.jit(compute), phases)
+    compute = partial(_separate, quantity, make_separate(methods[name]))
+    return Plan(f"{name}, magnitudes, {model} fit", jax.jit(compute), phases)
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
@@ -108,12 +107,43 @@ def _default(scan: Scan, phases: Phases, options: Predict) -> str:
     methods, name = options.methods, options.default
     if phases.shared or name not in methods or not rank(methods[name]):
         return name
+    other = _without_subspace(methods)
+    if other is None:
+        _check_shared(scan, phases, f"the subspace of {name!r}", options)
+    return other or name
+
+
+def _without_subspace(methods: Mapping[str, Method]) -> str | None:
+    """Locally low rank, or else CG-SENSE, by its name; None where there is neither."""
     for kind in ("low_rank", "cg_sense"):
-        for other, method in methods.items():
+        for name, method in methods.items():
             if method.kind == kind and not rank(method):
-                return other
-    _check_shared(scan, phases, f"the subspace of {name!r}", options)
-    return name
+                return name
+    return None
+
+
+def _recoveries(
+    scan: Scan, name: str, options: Predict
+) -> tuple[str, dict[str, Method]]:
+    """A method whose subspace holds imperfect inversions, by a name that says its rank.
+
+    Where no subspace does and none is asked for, it is one without.
+    """
+    method = options.methods[name]
+    assert method.subspace is not None
+    wider = widest_subspace(tuple(scan.times.tolist()), method.subspace)
+    if wider is not None:
+        full = f"{name} of rank {wider.rank}"
+        return full, {full: method._replace(subspace=wider)}
+    other = None if options.method else _without_subspace(options.methods)
+    if other is None:
+        names = [n for n, m in options.methods.items() if not rank(m)]
+        raise ValueError(
+            f"{scan.path}: a subspace of {len(scan.times)} inversion times moves T1 of "
+            f"imperfect inversions by more than 1 %; name a predict.method without a "
+            f"subspace: {', '.join(names)}"
+        )
+    return other, {other: options.methods[other]}
 
 
 def _check_shared(scan: Scan, phases: Phases, what: str, options: Predict) -> None:
@@ -202,11 +232,6 @@ def _reconstruct(
     scale = image_scale(batch.kspace, batch.sens)
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     return scale * method.reconstruct(batch._replace(kspace=kspace), key)
-
-
-def _magnitudes(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
-    del key
-    return jnp.abs(zero_filled(batch.kspace, batch.sens, batch.mask))
 
 
 def _separate(

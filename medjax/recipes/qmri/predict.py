@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
-from medjax.mri.signals import SignalModel, check_times, signal_model
+from medjax.mri.signals import SignalModel, check_times
+from medjax.recipes.qmri.models import Choice, choose_model
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import Compute, make_plan
-from medjax.recipes.qmri.setup import MODELS
+from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
     LEVELS,
@@ -31,8 +32,6 @@ from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.puq.network import Quantity
 from medjax.types import Key, QmriBatch
-
-CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1",)}  # by contrast: of its models
 
 
 def predict(
@@ -88,11 +87,14 @@ def predict(
         voxel_mm=options.voxel_mm or None,
     )
     _check_protocol(scan)
-    model = _model(scan, options.model)
+    scan = skip_first(scan, options.skip)
+    networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
+    choice = choose_model(scan, options, trained=networked)
+    model = choice.model
     check_times(scan.times, model=model, count=len(scan.times))
     _check_sign(scan, model, magnitude=options.magnitude)
     contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
-    if checkpoint and scan.kind == "kspace" and not options.method:
+    if checkpoint and networked:
         trained, replaced = find_trained(
             checkpoint, config, options.usual, fit=options.fit
         )
@@ -107,6 +109,7 @@ def predict(
     )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
+    say(f"{model.name}: {choice.reason}")
     for note in (*scan.notes, *([plan.phases.note] if plan.phases.note else ())):
         say(note)
     slab = min(options.slab, scan.num_slices)
@@ -119,13 +122,12 @@ def predict(
         model,
         phases.reference,
         slab,
-        centre=0 if phases.shared else phases.width,
         apart=apart if phases.shared and phases.tested else None,
     )
     doubts = _write(
         fits,
         scan,
-        model,
+        choice,
         plan.name,
         workdir / "predict" / _title(Path(paths[0])),
         overwrite=options.overwrite,
@@ -147,13 +149,14 @@ def _phase_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]
 def _write(
     fits: Iterator[FitResult],
     scan: Scan,
-    model: SignalModel,
+    choice: Choice,
     method: str,
     folder: Path,
     *,
     overwrite: bool,
 ) -> list[str]:
     """Maps, slice by slice, then figures and the summary; returns what is doubtful."""
+    model = choice.model
     names = _names(model)
     slices = []
     with map_writer(
@@ -173,7 +176,9 @@ def _write(
             write({name: pick(maps) for name, pick in names.items()})
             slices.append(slice_maps(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    return write_summary(slices, scan, model, method, folder, maps=files)
+    return write_summary(
+        slices, scan, model, method, folder, maps=files, reason=choice.reason
+    )
 
 
 def _placed(
@@ -206,24 +211,6 @@ def _check_protocol(scan: Scan) -> None:
         raise ValueError(
             f"{scan.path}: inversion times differ by slice; expected one list for all"
         )
-
-
-def _model(scan: Scan, name: str) -> SignalModel:
-    """The model asked for, or the contrast's."""
-    if scan.contrast == "vfa":
-        if scan.repetition is None:
-            raise ValueError(
-                f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
-                "the file, or RepetitionTime in its sidecar, in seconds"
-            )
-        if name in ("", "t1_vfa"):
-            return signal_model("t1_vfa", repetition_time=scan.repetition)
-    model = signal_model(name or MODELS[scan.contrast])
-    if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
-        raise ValueError(
-            f"{scan.path}: predict.model {name!r} is none of a {scan.contrast} scan"
-        )
-    return model
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:

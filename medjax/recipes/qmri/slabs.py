@@ -36,7 +36,6 @@ def fitted_slices(
     positive: int | None,
     slab: int,
     *,
-    centre: int = 0,
     apart: list[int] | None = None,
 ) -> Iterator[FitResult]:
     """Fitted slices in order; what is in memory is a slab. Empty ones are not fitted.
@@ -48,7 +47,6 @@ def fitted_slices(
         positive: The contrast that has no negative signal; None where no contrast has.
         slab: How many slices are in memory, 1 or more; the last slab is filled up with
             copies.
-        centre: The width of the fully sampled centre that `compute` reads phases from.
         apart: Gets the indices of the slices whose contrasts differ in phase; None does
             not look.
 
@@ -62,7 +60,6 @@ def fitted_slices(
             read = {i: read_slice(scan, i, positive=positive) for i in indices}
             filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
             for index, ready in filled.items():
-                _check_centre(ready, centre, f"{scan.path.name}, slice {index}")
                 if apart is not None:
                     misfit = slice_misfit(ready, signed=positive is not None)
                     apart.extend([index] if misfit and misfit > MISFIT else ())
@@ -150,14 +147,6 @@ def _centre(measured: ScanSlice) -> tuple[int, int]:
     if not mask[..., mask.shape[-2] // 2, size[1] // 2].all():
         return 0, 0
     return calibration_size(mask, size=(size[0], size[1]), limit=CALIBRATION)
-
-
-def _check_centre(ready: ScanSlice, width: int, origin: str) -> None:
-    if width and centre_width(ready) < width:
-        raise ValueError(
-            f"{origin}: its fully sampled centre is {centre_width(ready)} wide, that of "
-            f"other slices {width}; the phases of contrasts need the same in all"
-        )
 
 
 def empty_maps(model: SignalModel, shape: tuple[int, int]) -> FitResult:

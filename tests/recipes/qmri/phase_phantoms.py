@@ -1,4 +1,4 @@
-"""Scans of known maps whose contrasts agree in phase, or do not; made by NumPy alone."""
+"""Scans of known maps whose contrasts agree in phase, or do not; by NumPy alone."""
 
 import numpy as np
 
