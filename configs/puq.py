@@ -235,8 +235,12 @@ def get_predict(contrast: str) -> ConfigDict:
             "sens": "",  # BART's sensitivities, for a .cfl
             # along rows, columns and slices, where the file lacks them
             "voxel_mm": option((), Numbers(float, (0, 3))),
-            "model": "",  # such as t2_offset or t1_ir3; empty: t2 or t1_ir
-            "magnitude": False,  # images have lost their sign: t1_ir looks for it
+            # such as t2_offset or t1_ir; empty: t2, or t1_ir3, and t1_ir of fewer than
+            "model": "",  # four inversion times and of a network's images
+            "skip": 0,  # shortest echo times that are left out
+            "magnitude": False,  # images have lost their sign: the fit looks for it
+            # of k-space's contrasts: shared | each; auto: tested from the data
+            "phase": "auto",
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
             "default": "subspace + wavelet",  # network, and this one without it
             "methods": get_methods(contrast),

@@ -62,7 +62,8 @@ def methods_of(task):
     return [
         name
         for name, (_, graded) in METHODS.items()
-        if (TASKS[task].ordinal or not graded) and (BUILT_IN[task].boxes or name != LOCATED)
+        if (TASKS[task].ordinal or not graded)
+        and (BUILT_IN[task].boxes or name != LOCATED)
     ]
 
 

@@ -21,7 +21,7 @@ from medjax.mri.noise import (
     whitening_matrix,
 )
 from medjax.mri.partition import batch_fft
-from medjax.mri.phase import smooth_phase
+from medjax.mri.phase import PhaseMisfit, phase_misfit, smooth_phase
 from medjax.mri.proximal import (
     low_rank_prox,
     random_shift,
@@ -77,6 +77,7 @@ __all__ = [
     "CgInfo",
     "FitResult",
     "FitStatus",
+    "PhaseMisfit",
     "SignalModel",
     "batch_fft",
     "calibration_size",
@@ -107,6 +108,7 @@ __all__ = [
     "noise_covariance",
     "normalize_sensitivities",
     "pad_to_multiple",
+    "phase_misfit",
     "prewhiten",
     "project",
     "random_shift",

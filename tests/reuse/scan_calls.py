@@ -148,6 +148,12 @@ CALLS = [
         (KSPACE, SENS),
         batch=(0, 0),
     ),
+    Call(
+        "phase_misfit",
+        functools.partial(mri.phase_misfit, width=4, signed=True),
+        (KSPACE, SENS, np.ones((B, E, 1, W), bool)),
+        batch=(0, 0, 0),
+    ),
 ]
 
 HOST = {

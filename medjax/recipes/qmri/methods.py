@@ -87,10 +87,33 @@ def _classical(
     return Classical(partial(_images, kind, options), rank(method))
 
 
+def make_separate(method: Method) -> Classical:
+    """A reconstruction that takes nothing of phases, to magnitudes.
+
+    Complex images of each contrast, and their absolute values: a phase that is taken
+    from the centre of k-space would take 17 % of T2* with it where the field is steep.
+
+    Args:
+        method: One without a subspace: a basis is of signals that share their phase.
+    """
+    kind = METHODS[method.kind]
+    options = {x: getattr(method, x) for x in kind.needs}
+
+    def images(batch: QmriBatch, key: Key) -> Float[Array, "B E H W"]:
+        samples = _samples(kind, batch, key)
+        return jnp.abs(kind.function(*samples, constraint="complex", **options))
+
+    return Classical(images, None)
+
+
+def _samples(kind: Kind, batch: QmriBatch, key: Key) -> tuple[Any, ...]:
+    return (batch.kspace, batch.sens, batch.mask, *((key,) if kind.draws else ()))
+
+
 def _images(
     kind: Kind, options: Mapping[str, float | Array], batch: QmriBatch, key: Key
 ) -> Float[Array, "B E H W"]:
-    samples = (batch.kspace, batch.sens, batch.mask, *((key,) if kind.draws else ()))
+    samples = _samples(kind, batch, key)
     return jnp.real(kind.function(*samples, constraint="real", **options))
 
 

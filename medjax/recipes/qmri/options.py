@@ -159,7 +159,9 @@ class Predict(NamedTuple):
     sens: str
     voxel_mm: tuple[float, ...]
     model: str
+    skip: int  # echoes
     magnitude: bool
+    phase: str
     method: str
     default: str
     methods: Mapping[str, Method]

@@ -7,11 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from medjax.data.scans.formats import Scan, first_filled
 from medjax.mri.fit import FitResult, fit_map
-from medjax.recipes.qmri.methods import make_classical, rank
+from medjax.recipes.qmri.methods import make_classical, make_separate, rank
+from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.options import Method, Predict
+from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
 from medjax.systems.puq.maps import Classical, fit_images, network_fit
@@ -29,6 +32,7 @@ class Plan(NamedTuple):
 
     name: str  # of the reconstruction and fit, for people and sidecars
     compute: Compute  # compiled; the slab's slices are the batch
+    phases: Phases  # what `compute` takes the contrasts' to be
 
 
 def make_plan(
@@ -44,6 +48,10 @@ def make_plan(
     Images are fitted as they are. k-space goes through the network, where there is one;
     else through the classical method that is named; else, where the first slice with
     signal is fully sampled, through the adjoint alone; else through the default method.
+    Contrasts that differ in phase (see `find_phases`) become magnitudes of complex
+    images: through the adjoint where k-space is fully sampled, else through a method
+    without a subspace, locally low rank before CG-SENSE. Subspaces of inversion
+    recovery get the rank that imperfect inversions need, see `widest_subspace`.
 
     Args:
         scan: The first of its slices with signal is read.
@@ -55,31 +63,98 @@ def make_plan(
 
     Raises:
         ValueError: The scan is 0 everywhere, a method or fit is unknown, a subspace is
-            of another contrast, or the network's contrast or times differ.
+            of another contrast, or the network's contrast or times differ; or contrasts
+            differ in phase, and a subspace or network is asked for.
     """
     first = first_filled(scan)
-    model = quantity.model.name
+    model, phases = quantity.model.name, find_phases(scan, options.phase)
     if scan.kind == "images":
         plain = partial(_fit_pictures, quantity, magnitude=options.magnitude)
-        return Plan(f"images as they are, {model} fit", jax.jit(plain))
+        return Plan(f"images as they are, {model} fit", jax.jit(plain), phases)
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
+        _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
         name = f"network of {trained.folder.parent}, {options.fit} {model} fit"
-        return Plan(name, _network(quantity, trained, options))
+        return Plan(name, _network(quantity, trained, options), phases)
     name, methods = options.method, options.methods
     if not name:  # nothing is missing in fully sampled k-space
         sampled = first.mask
-        name = FULL if sampled is None or sampled.all() else options.default
+        full = sampled is None or sampled.all()
+        name = FULL if full else _default(scan, phases, options)
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
     if name not in methods:
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
         )
-    _check_subspace(scan, name, methods, contrast)
-    basis = partial(make_basis, scan.contrast, quantity.times)
-    method = make_classical({name: methods[name]}, basis)[name]
-    return Plan(f"{name}, {model} fit", jax.jit(partial(_classical, quantity, method)))
+    if phases.shared:
+        _check_subspace(scan, name, methods, contrast)
+        if scan.contrast == "t1" and rank(methods[name]):
+            name, methods = _recoveries(scan, name, options)
+        make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
+        basis = partial(make, quantity.times)
+        method = make_classical({name: methods[name]}, basis)[name]
+        compute = partial(_classical, quantity, method)
+        return Plan(f"{name}, {model} fit", jax.jit(compute), phases)
+    if rank(methods[name]):
+        _check_shared(scan, phases, f"the subspace of {name!r}", options)
+    compute = partial(_separate, quantity, make_separate(methods[name]))
+    return Plan(f"{name}, magnitudes, {model} fit", jax.jit(compute), phases)
+
+
+def _default(scan: Scan, phases: Phases, options: Predict) -> str:
+    """The method of undersampled k-space that nobody names one for."""
+    methods, name = options.methods, options.default
+    if phases.shared or name not in methods or not rank(methods[name]):
+        return name
+    other = _without_subspace(methods)
+    if other is None:
+        _check_shared(scan, phases, f"the subspace of {name!r}", options)
+    return other or name
+
+
+def _without_subspace(methods: Mapping[str, Method]) -> str | None:
+    """Locally low rank, or else CG-SENSE, by its name; None where there is neither."""
+    for kind in ("low_rank", "cg_sense"):
+        for name, method in methods.items():
+            if method.kind == kind and not rank(method):
+                return name
+    return None
+
+
+def _recoveries(
+    scan: Scan, name: str, options: Predict
+) -> tuple[str, dict[str, Method]]:
+    """A method whose subspace holds imperfect inversions, by a name that says its rank.
+
+    Where no subspace does and none is asked for, it is one without.
+    """
+    method = options.methods[name]
+    assert method.subspace is not None
+    wider = widest_subspace(tuple(scan.times.tolist()), method.subspace)
+    if wider is not None:
+        full = f"{name} of rank {wider.rank}"
+        return full, {full: method._replace(subspace=wider)}
+    other = None if options.method else _without_subspace(options.methods)
+    if other is None:
+        names = [n for n, m in options.methods.items() if not rank(m)]
+        raise ValueError(
+            f"{scan.path}: a subspace of {len(scan.times)} inversion times moves T1 of "
+            f"imperfect inversions by more than 1 %; name a predict.method without a "
+            f"subspace: {', '.join(names)}"
+        )
+    return other, {other: options.methods[other]}
+
+
+def _check_shared(scan: Scan, phases: Phases, what: str, options: Predict) -> None:
+    """A subspace, and a network, are of contrasts that share a phase."""
+    if phases.shared:
+        return
+    names = [n for n, method in options.methods.items() if not rank(method)]
+    raise ValueError(
+        f"{scan.path}: {phases.note}; but {what} is for contrasts that agree. Leave it "
+        f"out, or name a predict.method without a subspace: {', '.join(names)}"
+    )
 
 
 def _check_subspace(
@@ -146,11 +221,31 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
 def _classical(
     quantity: Quantity, method: Classical, batch: QmriBatch, key: Key
 ) -> FitResult:
-    """Of images scaled to about 1, in which penalties are, and back."""
+    images = _reconstruct(method, batch, key)
+    return fit_images(quantity, images, rank=method.rank)
+
+
+def _reconstruct(
+    method: Classical, batch: QmriBatch, key: Key
+) -> Float[Array, "B E H W"]:
+    """Images scaled to about 1, in which penalties are, and back."""
     scale = image_scale(batch.kspace, batch.sens)
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
-    images = scale * method.reconstruct(batch._replace(kspace=kspace), key)
-    return fit_images(quantity, images, rank=method.rank)
+    return scale * method.reconstruct(batch._replace(kspace=kspace), key)
+
+
+def _separate(
+    quantity: Quantity, method: Classical, batch: QmriBatch, key: Key
+) -> FitResult:
+    """Of images of 0 or more, whose signs the fit finds where they count."""
+    images = _reconstruct(method, batch, key)
+    return fit_map(
+        jnp.moveaxis(images, 1, 0),
+        np.array(quantity.times, np.float32),
+        model=quantity.model,
+        bounds=quantity.bounds,
+        magnitude=quantity.model.crosses_zero,
+    )
 
 
 def _fit_pictures(

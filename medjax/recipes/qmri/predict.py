@@ -1,6 +1,6 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from jax.sharding import Mesh
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
-from medjax.mri.signals import SignalModel, signal_model
+from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
+from medjax.recipes.qmri.models import Choice, choose_model
 from medjax.recipes.qmri.options import Predict, read_definition
+from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import Compute, make_plan
-from medjax.recipes.qmri.setup import MODELS
+from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
     LEVELS,
     SUMMARY,
+    ranges,
     say,
     slice_maps,
     write_summary,
@@ -30,8 +33,6 @@ from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.puq.network import Quantity
 from medjax.types import Key, QmriBatch
-
-CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1",)}  # by contrast: of its models
 
 
 def predict(
@@ -87,11 +88,14 @@ def predict(
         voxel_mm=options.voxel_mm or None,
     )
     _check_protocol(scan)
-    model = _model(scan, options.model)
+    scan = skip_first(scan, options.skip)
+    networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
+    choice = choose_model(scan, options, trained=networked)
+    model = choice.model
     check_times(scan.times, model=model, count=len(scan.times))
     _check_sign(scan, model, magnitude=options.magnitude)
     contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
-    if checkpoint and scan.kind == "kspace" and not options.method:
+    if checkpoint and networked:
         trained, replaced = find_trained(
             checkpoint, config, options.usual, fit=options.fit
         )
@@ -106,34 +110,54 @@ def predict(
     )
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
-    for note in scan.notes:
+    say(f"{model.name}: {choice.reason}")
+    for note in (*scan.notes, *([plan.phases.note] if plan.phases.note else ())):
         say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
-    # The last contrast of a recovery is positive wherever T1 < TI / log 2. The sign of
-    # longer ones turns in all contrasts together, which changes s0 alone.
-    positive = int(np.argmax(scan.times)) if scan.contrast == "t1" else None
-    return _write(
-        fitted_slices(scan, compute, model, positive, slab),
+    phases, apart = plan.phases, []
+    fits = fitted_slices(
         scan,
+        compute,
         model,
+        phases.reference,
+        slab,
+        apart=apart if phases.shared and phases.tested else None,
+    )
+    doubts = _write(
+        fits,
+        scan,
+        choice,
         plan.name,
         workdir / "predict" / _title(Path(paths[0])),
         overwrite=options.overwrite,
     )
+    return [*doubts, *_phase_doubts(scan, phases, apart)]
+
+
+def _phase_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
+    """What of the maps is doubtful since contrasts may differ in phase."""
+    lines = [phases.note.removeprefix("doubt: ")] if "doubt: " in phases.note else []
+    if apart:
+        lines.append(
+            f"contrasts differ in phase in slices {ranges(apart)}, which the others "
+            "tested do not show; say --config.predict.phase=each"
+        )
+    return [f"{scan.path}: {line}" for line in lines]
 
 
 def _write(
     fits: Iterator[FitResult],
     scan: Scan,
-    model: SignalModel,
+    choice: Choice,
     method: str,
     folder: Path,
     *,
     overwrite: bool,
 ) -> list[str]:
     """Maps, slice by slice, then figures and the summary; returns what is doubtful."""
+    model = choice.model
     names = _names(model)
     slices = []
     with map_writer(
@@ -153,7 +177,9 @@ def _write(
             write({name: pick(maps) for name, pick in names.items()})
             slices.append(slice_maps(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    return write_summary(slices, scan, model, method, folder, maps=files)
+    return write_summary(
+        slices, scan, model, method, folder, maps=files, reason=choice.reason
+    )
 
 
 def _placed(
@@ -186,24 +212,6 @@ def _check_protocol(scan: Scan) -> None:
         raise ValueError(
             f"{scan.path}: inversion times differ by slice; expected one list for all"
         )
-
-
-def _model(scan: Scan, name: str) -> SignalModel:
-    """The model asked for, or the contrast's."""
-    if scan.contrast == "vfa":
-        if scan.repetition is None:
-            raise ValueError(
-                f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
-                "the file, or RepetitionTime in its sidecar, in seconds"
-            )
-        if name in ("", "t1_vfa"):
-            return signal_model("t1_vfa", repetition_time=scan.repetition)
-    model = signal_model(name or MODELS[scan.contrast])
-    if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
-        raise ValueError(
-            f"{scan.path}: predict.model {name!r} is none of a {scan.contrast} scan"
-        )
-    return model
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:

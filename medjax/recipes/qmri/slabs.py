@@ -17,7 +17,7 @@ from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.masks import calibration_size
 from medjax.mri.noise import noise_covariance, whitening_matrix
-from medjax.mri.phase import smooth_phase
+from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.mri.signals import SignalModel
 from medjax.runtime.progress import progress
@@ -25,6 +25,8 @@ from medjax.types import QmriBatch
 
 CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
 ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
+# sin^2 of an angle that takes 1 % of a real part: less moves T2 and T1 by less
+MISFIT = 0.02
 
 
 def fitted_slices(
@@ -33,6 +35,8 @@ def fitted_slices(
     model: SignalModel,
     positive: int | None,
     slab: int,
+    *,
+    apart: list[int] | None = None,
 ) -> Iterator[FitResult]:
     """Fitted slices in order; what is in memory is a slab. Empty ones are not fitted.
 
@@ -43,6 +47,8 @@ def fitted_slices(
         positive: The contrast that has no negative signal; None where no contrast has.
         slab: How many slices are in memory, 1 or more; the last slab is filled up with
             copies.
+        apart: Gets the indices of the slices whose contrasts differ in phase; None does
+            not look.
 
     Raises:
         ValueError: A slice cannot be reconstructed; the message names it.
@@ -51,8 +57,12 @@ def fitted_slices(
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
         for first in range(0, scan.num_slices, slab):
             indices = range(first, min(first + slab, scan.num_slices))
-            read = {index: _read(scan, index, positive) for index in indices}
+            read = {i: read_slice(scan, i, positive=positive) for i in indices}
             filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
+            for index, ready in filled.items():
+                if apart is not None:
+                    misfit = slice_misfit(ready, signed=positive is not None)
+                    apart.extend([index] if misfit and misfit > MISFIT else ())
             fitted = None
             if filled:
                 batch = make_slab(filled, slab)
@@ -71,10 +81,20 @@ def fitted_slices(
             report.step(indices[-1] + 1, {})
 
 
-def _read(
-    scan: Scan, index: int, positive: int | None
+def read_slice(
+    scan: Scan, index: int, *, positive: int | None
 ) -> tuple[ScanSlice, Float[np.ndarray, "..."]]:
-    """A slice ready to be reconstructed, and the unit of its images."""
+    """A slice ready to be reconstructed, and the unit of its images.
+
+    Args:
+        scan: Where the slice is read.
+        index: Which one, from 0.
+        positive: The contrast whose phase goes into the sensitivities; None for that of
+            the sum.
+
+    Raises:
+        ValueError: The slice cannot be made ready; the message names it.
+    """
     measured = scan.read(index)
     if measured.empty:
         return measured, np.ones((), np.float32)
@@ -98,6 +118,36 @@ def _in_unit(
         sigma={name: x * factors[name] for name, x in maps.sigma.items()},
         residual=maps.residual * unit,
     )
+
+
+def slice_misfit(ready: ScanSlice, *, signed: bool) -> float | None:
+    """The largest share of a contrast's energy that is not in phase, beyond noise.
+
+    More than `MISFIT` is a phase of its own; None where no contrast can be told, for
+    images and where the fully sampled centre is too small.
+
+    Args:
+        ready: Of `read_slice`, the phase that contrasts share inside its sensitivities.
+        signed: Whether contrasts may be negative.
+    """
+    width = centre_width(ready)
+    if ready.kspace is None or width < KERNEL:
+        return None
+    found = _misfit(ready.kspace, ready.sens, ready.mask, width, signed)
+    return float(np.max(np.asarray(found.share) - np.asarray(found.noise)))
+
+
+def centre_width(measured: ScanSlice) -> int:
+    """Width of the fully sampled centre, at most `CALIBRATION`; 0 without one."""
+    return 0 if measured.kspace is None else min(_centre(measured))
+
+
+def _centre(measured: ScanSlice) -> tuple[int, int]:
+    mask = np.asarray(measured.mask)
+    size = np.asarray(measured.kspace).shape[-2:]
+    if not mask[..., mask.shape[-2] // 2, size[1] // 2].all():
+        return 0, 0
+    return calibration_size(mask, size=(size[0], size[1]), limit=CALIBRATION)
 
 
 def empty_maps(model: SignalModel, shape: tuple[int, int]) -> FitResult:
@@ -130,12 +180,7 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
         kspace = mix_coils(kspace, whitening)
         if sens is not None:
             sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
-    size = kspace.shape[-2:]
-    mask = np.asarray(measured.mask)
-    middle = mask[..., mask.shape[-2] // 2, size[1] // 2]
-    block = (0, 0)
-    if middle.all():
-        block = calibration_size(mask, size=size, limit=CALIBRATION)
+    block = _centre(measured)
     if sens is None:
         if min(block) < KERNEL:
             raise ValueError(
@@ -210,6 +255,11 @@ def _covariance(noise: Complex[np.ndarray, "C N"]) -> Complex[Array, "C C"]:
 def _espirit(kspace: Array, block: tuple[int, int]) -> Array:
     scaled = kspace / jnp.max(jnp.abs(kspace)).astype(kspace.dtype)
     return estimate_sensitivities(scaled, calibration=block, **ESPIRIT)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _misfit(kspace: Array, sens: Array, mask: Array, width: int, signed: bool):
+    return phase_misfit(kspace, sens, mask, width=width, signed=signed)
 
 
 @partial(jax.jit, static_argnums=(2, 3))

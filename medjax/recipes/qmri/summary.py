@@ -63,6 +63,7 @@ def write_summary(
     folder: Path,
     *,
     maps: Sequence[str],
+    reason: str = "",
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -77,6 +78,7 @@ def write_summary(
         method: The reconstruction and the fit, in words.
         folder: The folder that holds the maps already.
         maps: Names of the files that hold the maps, in `folder`.
+        reason: Why the model is that one, in words.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
@@ -84,6 +86,7 @@ def write_summary(
     from medjax.report.qmri import map_figure, write_png
 
     summary = summarise(slices, model)
+    summary |= {"model": model.name, "model_reason": reason}
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
     empty = empty_slices(slices)
