@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -151,7 +152,7 @@ def _noise_power(
 ) -> Float[Array, "*B"]:
     """E |n|^2 of a sample, by the median of the outermost sampled ones."""
     kept = jnp.broadcast_to(mask, (*mask.shape[:-2], *kspace.shape[-2:])).astype(bool)
-    outer = jnp.zeros_like(kept)
+    outer = kept & False
     for axis in (-2, -1):
         shape = [1] * kept.ndim
         shape[axis] = kept.shape[axis]
@@ -159,10 +160,15 @@ def _noise_power(
         offset = jnp.asarray(offset, jnp.real(kspace).dtype)
         extent = jnp.max(jnp.where(kept, offset, 0), axis=(-3, -2, -1), keepdims=True)
         outer |= offset > _OUTER * extent
-    outer = (outer & kept)[..., None, :, :]
     power = jnp.real(kspace) ** 2 + jnp.imag(kspace) ** 2
-    middle = jnp.nanmedian(jnp.where(outer, power, jnp.nan), axis=(-4, -3, -2, -1))
-    return jnp.nan_to_num(middle) / math.log(2)  # the median of an exponential
+    outer = jnp.broadcast_to((outer & kept)[..., None, :, :], power.shape)
+    count = jnp.sum(outer, axis=(-4, -3, -2, -1), dtype=jnp.int32)
+    ordered = jnp.where(outer, power, jnp.inf).reshape(*power.shape[:-4], -1)
+    ordered = jnp.sort(ordered, axis=-1)
+    place = jax.lax.broadcasted_iota(jnp.int32, ordered.shape, ordered.ndim - 1)
+    middle = (place == (count[..., None] - 1) // 2) & (count[..., None] > 0)
+    median = jnp.sum(jnp.where(middle, ordered, 0), axis=-1)
+    return median / math.log(2)  # that of an exponential
 
 
 def _hann(size: int, width: int, dtype: DTypeLike) -> Complex[Array, "size"]:

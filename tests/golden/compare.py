@@ -18,7 +18,7 @@ LEFT_OUT = ("manifest.json", "tensorboard")
 # In JSON: the version that wrote a map, and digests of files that name it.
 VERSIONED = ("Version", "files")
 # Metrics of an older base by the names that they have now.
-RENAMED = re.compile(r"(metrics\.|step \d+, )clip_(low|high)$")
+RENAMED = re.compile(r"(metrics\.|step \d+, |^\w+\.)clip_(low|high)$")
 
 
 def first_difference(base, head, *, tolerance=0.0):

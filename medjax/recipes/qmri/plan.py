@@ -130,7 +130,8 @@ def _recoveries(
     Where no subspace does and none is asked for, it is one without.
     """
     method = options.methods[name]
-    assert method.subspace is not None
+    if method.subspace is None:
+        return name, dict(options.methods)
     wider = widest_subspace(tuple(scan.times.tolist()), method.subspace)
     if wider is not None:
         full = f"{name} of rank {wider.rank}"
