@@ -141,7 +141,7 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (CgInfo, FitResult):
+for _record in (CgInfo, FitResult, PhaseMisfit):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )
