@@ -93,16 +93,24 @@ def phase_misfit(
     signals have one sign. A shared angle d leaves sin(d)^2.
 
     Args:
-        kspace: As that of `smooth_phase`, in any unit.
-        sens: sum_c |S_c|^2 = 1, with the shared phase inside.
-        mask: 1 where sampled, [.., E, 1, W] for whole columns. Noise is taken from the
-            outermost sampled points, where it is overestimated rather than missed.
-        width: Width of the window in points of k-space, at least 1.
+        kspace: Centred k-space in any unit, 0 where not sampled; its middle `width`
+            rows and columns must be fully sampled, which is not checked. A number that
+            is not finite makes its slice NaN.
+        sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object, with the shared
+            phase inside.
+        mask: bool or integers, not 0 where sampled, [.., E, 1, W] for whole columns.
+            Noise is taken from the outermost sampled points, where it is overestimated
+            rather than missed; without a sampled point it is 0.
+        width: Width of the window in points of k-space, a static integer of at least 1,
+            as in `smooth_phase`.
         signed: Whether contrasts may be negative (inversion recovery): a contrast that
-            is turned by pi is then no misfit.
+            is turned by pi is then no misfit. Static.
+
+    Returns:
+        Both shares of each contrast; 0 for a contrast without signal.
 
     Raises:
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes or dtypes that do not fit, a width below 1 or traced.
     """
     check_arrays(
         "phase_misfit",

@@ -97,7 +97,8 @@ def pairwise_generalized_box_iou(
         targets: M corners in the same frame; M may be 0.
 
     Returns:
-        Row n, column m: `generalized_box_iou` of box n and target m.
+        Row n, column m: the GIoU of box n and target m, -1 to 1, float32 at least; -1
+            where either is empty or inverted (a point is empty), NaN for a NaN corner.
     """
     _check_lists("pairwise_generalized_box_iou", boxes, targets)
     return _generalized(boxes[:, None], targets[None])

@@ -15,8 +15,11 @@ import warnings
 import numpy as np
 
 LEFT_OUT = ("manifest.json", "tensorboard")
-# In JSON: the version that wrote a map, and digests of files that name it.
-VERSIONED = ("Version", "files")
+# In JSON: the version that wrote a map, digests of files that name it, and what older
+# summaries do not tell.
+VERSIONED = ("Version", "files", "model", "model_reason")
+# Statistics of an order of voxels, in which one rounding exchanges two.
+RANKED = ("spearman", "ause")
 # Metrics of an older base by the names that they have now.
 RENAMED = re.compile(r"(metrics\.|step \d+, |^\w+\.)clip_(low|high)$")
 
@@ -71,8 +74,9 @@ def differing_file(base, head, name, tolerance):
             return f"{name}: the same names in another order"
         return f"{name}: {listed(missing)} only in base, {listed(more)} only in HEAD"
     for place, value in left.items():
-        if not same(value, right[place], tolerance):
-            return f"{name}, {place}: {contrast(value, right[place], tolerance)}"
+        limit = 1e-2 if tolerance and place.endswith(RANKED) else tolerance
+        if not same(value, right[place], limit):
+            return f"{name}, {place}: {contrast(value, right[place], limit)}"
     return None
 
 

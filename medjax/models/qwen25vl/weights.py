@@ -218,6 +218,10 @@ def flatten_params(tree: Params) -> dict[str, Any]:
     """Leaves of a parameter tree by their path, "/" between levels.
 
     These are the paths that `hub_tensors` uses, such as "text/norm/scale".
+
+    Args:
+        tree: Any pytree: of names, or of places in a list, which stand as numbers.
+            Leaves of any kind are handed on as they are; None is no leaf.
     """
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(k, simple=True, separator="/"): v for k, v in leaves}

@@ -108,7 +108,8 @@ def score_words(
         words: What `read_words` found in each reasoning.
         references: The tables that the words were read with.
         target: None holds the reasoning against all references. The right class of
-            each row holds it against that class's alone, and so leaks the label.
+            each row, from 0 to C - 1, holds it against that class's alone, and so leaks
+            the label. Another number is not refused: the row's score means nothing.
         min_different: The fewest different words that earn a BLEU, a Python integer
             (static) of 1 or more.
         without_words: What a reasoning of fewer different words gets; any number.
