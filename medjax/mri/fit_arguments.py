@@ -22,7 +22,7 @@ def fit_arrays(
     weights: Array | None,
     model: SignalModel,
     skip: Sequence[int],
-) -> tuple[Array, Array, Array | None]:
+) -> tuple[Array, Array | np.ndarray, Array | None]:
     """Arrays of one real dtype, float32 at least, without what is skipped.
 
     Args:
@@ -53,14 +53,15 @@ def fit_arrays(
             (float, int, bool),
         ),
     )
-    dtype = real_dtype(images, jnp.float32(0), *() if weights is None else (weights,))
+    dtype = real_dtype(images, np.float32(0), *() if weights is None else (weights,))
     keep = _kept(skip, len(images))
     if len(keep) < len(images):
         images, given = images[keep], given[keep]
         weights = None if weights is None else weights[keep]
     check_times(given, model=model)
     weights = None if weights is None else weights.astype(dtype)
-    return images, jnp.asarray(given).astype(dtype), weights
+    times = jnp.asarray(given).astype(dtype) if traced else np.asarray(given, dtype)
+    return images, times, weights
 
 
 def _kept(skip: Sequence[int], contrasts: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Inexact
 
 Value = Inexact[Array, "*#N"] | float
@@ -143,6 +144,8 @@ def check_model(function: str, model: Any) -> None:  # noqa: ANN401
     for field in ("basis", "to_parameters", "from_parameters"):
         if not callable(getattr(model, field)):
             refuse(field, "a function")
+    if model.to_parameters is first_amplitude and units != ("image", "s"):
+        refuse("units", '("image", "s"), or functions to_parameters, from_parameters')
 
 
 def check_functions(function: str, model: SignalModel) -> None:
@@ -162,7 +165,16 @@ def check_functions(function: str, model: SignalModel) -> None:
     dtype = jnp.dtype("float32")
     rate, time = (jax.ShapeDtypeStruct(s, dtype) for s in ((3, 1), (1, 2)))
     shape = f"float32 of shape [3, 2] for {unknowns} parameters (rate [3, 1], time "
-    found = jax.eval_shape(lambda r, t: model.basis(r, t, *model.constants), rate, time)
+    try:
+        found = jax.eval_shape(
+            lambda r, t: model.basis(r, t, *model.constants), rate, time
+        )
+    except (TypeError, jax.errors.TracerArrayConversionError) as error:
+        raise ValueError(
+            f"{start}: basis: expected a function of (rate, time) and of as many "
+            f"constants as the model has, {len(model.constants)}, made of jax.numpy; "
+            f"it raised {type(error).__name__}: {error}"
+        ) from error
     if not _fits(found, count, (3, 2)):
         raise ValueError(
             f"{start}: basis: expected a tuple of {count} elementwise {shape}[1, 2]); "
@@ -184,6 +196,29 @@ def check_functions(function: str, model: SignalModel) -> None:
         raise ValueError(
             f"{start}: from_parameters: expected (a tuple of {count} amplitudes, "
             f"rate), float32 of shape [3] as its arguments; found {_shapes(back)}"
+        )
+    with jax.ensure_compile_time_eval():
+        _check_values(start, model)
+
+
+def _check_values(start: str, model: SignalModel) -> None:
+    """Refuse conversions that exchange parameters, or are not each other's inverse."""
+    count = len(model.parameters) - 1
+    amplitudes = tuple(jnp.float32([1.0, 1.5]) + jnp.float32(k) for k in range(count))
+    rate = jnp.float32([0.5, 2.0])
+    values = model.to_parameters(amplitudes, rate)
+    constant = model.parameters.index(model.time_constant)
+    if not np.allclose(values[constant], 1 / rate, rtol=1e-4):
+        raise ValueError(
+            f"{start}: to_parameters: expected 1 / rate = {1 / rate} in the place of "
+            f"{model.time_constant!r}, whose unit is 's'; found {values[constant]}"
+        )
+    back, again = model.from_parameters(*values)
+    left, right = np.stack([*back, again]), np.stack([*amplitudes, rate])
+    if not np.allclose(left, right, rtol=1e-3, atol=1e-4):
+        raise ValueError(
+            f"{start}: from_parameters: expected the inverse of to_parameters, "
+            f"{right.tolist()}; found {left.tolist()}"
         )
 
 

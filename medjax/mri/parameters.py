@@ -72,7 +72,9 @@ def real_dtype(*values: Any) -> Any:  # noqa: ANN401
         values: Arrays; Python numbers (and NumPy's, which are some) have no say.
     """
     strong = [
-        jnp.asarray(v) for v in values if not isinstance(v, int | float | complex)
+        v if hasattr(v, "dtype") else jnp.asarray(v)  # no copy: each costs a dispatch
+        for v in values
+        if not isinstance(v, int | float | complex)
     ]
     with jax.numpy_dtype_promotion("standard"):
         return jnp.finfo(jnp.result_type(*strong, float)).dtype

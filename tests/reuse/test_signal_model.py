@@ -112,3 +112,59 @@ def test_a_model_without_a_unit_for_its_rate_is_refused_by_name():
     lost = diffusion()._replace(units=("image", "1"))
     with pytest.raises(ValueError, match='model diffusion: units: expected .*"s"'):
         fit_map(np.ones((6, 2)), B_VALUES, model=lost)
+
+
+def swapped(amplitudes, rate):
+    return 1 / rate, amplitudes[0]
+
+
+def unswapped(t1, s0):
+    return (s0,), 1 / t1
+
+
+def doubled(amplitudes, rate):
+    return 2 * amplitudes[0], 1 / rate
+
+
+def falling(rate, time):
+    return (jnp.exp(-time * rate),)
+
+
+def in_numpy(rate, time):
+    return (np.exp(-time * rate),)
+
+
+def with_power(rate, time, power):
+    return (jnp.exp(-((time * rate) ** power)),)
+
+
+GOOD = SignalModel(
+    name="mine",
+    parameters=("s0", "t2"),
+    units=("image", "s"),
+    basis=falling,
+    bounds=(1e-3, 10.0),
+    longest=5.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parameters": ("t2", "s0"), "units": ("s", "image")}, "units: expected"),
+        (
+            {"to_parameters": swapped, "from_parameters": unswapped},
+            "to_parameters: expected 1 / rate .* in the place of 't2'",
+        ),
+        ({"to_parameters": doubled}, "from_parameters: expected the inverse"),
+        ({"basis": in_numpy}, "basis: expected .* made of jax.numpy"),
+        ({"basis": with_power}, "basis: expected .* constants as the model has, 0"),
+    ],
+)
+def test_models_that_would_give_other_numbers_are_refused(changes, message):
+    times = np.linspace(0.01, 0.1, 4).astype(np.float32)
+    images = np.exp(-times / 0.05)[:, None].astype(np.float32)
+    with pytest.raises(ValueError, match=f"mine: {message}"):
+        fit_map(images, times, model=GOOD._replace(**changes))
+    found = fit_map(images, times, model=GOOD)
+    np.testing.assert_allclose(found.params["t2"], 0.05, rtol=1e-4)
