@@ -76,7 +76,8 @@ def _check_values(
         )
         raise ValueError(
             f"{what}: expected {unit}, at most {model.longest:.3g} for {model.name}; "
-            f"found {values.max():.6g}, which looks like {small}"
+            f"found {values.max():.6g}, which looks like {small} (or `longest` of a "
+            "model of your own is too small)"
         )
 
 
