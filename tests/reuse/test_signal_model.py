@@ -168,3 +168,12 @@ def test_models_that_would_give_other_numbers_are_refused(changes, message):
         fit_map(images, times, model=GOOD._replace(**changes))
     found = fit_map(images, times, model=GOOD)
     np.testing.assert_allclose(found.params["t2"], 0.05, rtol=1e-4)
+
+
+def test_a_model_is_checked_where_transfers_are_barred():
+    times = jnp.linspace(0.01, 0.1, 4, dtype=jnp.float32)
+    images = jnp.exp(-times / 0.05)[:, None]
+    model = GOOD._replace(name="another")  # not compiled before
+    with jax.transfer_guard("disallow"):
+        found = jax.jit(functools.partial(fit_map, model=model))(images, times)
+    np.testing.assert_allclose(found.params["t2"], 0.05, rtol=1e-4)
