@@ -197,7 +197,7 @@ def check_functions(function: str, model: SignalModel) -> None:
             f"{start}: from_parameters: expected (a tuple of {count} amplitudes, "
             f"rate), float32 of shape [3] as its arguments; found {_shapes(back)}"
         )
-    # A few numbers, once a compilation: also where a program's own transfers are barred.
+    # A few numbers a compilation: also where a program bars transfers of its own.
     with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):
         _check_values(start, model)
 
