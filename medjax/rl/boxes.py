@@ -46,7 +46,7 @@ def box_iou(
     Returns:
         A number from 0 to 1 for every pair, float32 at least.
     """
-    _check_pairs("box_iou", boxes, targets)
+    _check_boxes("box_iou", boxes, targets, "*#N 4", "*#N 4")
     return _overlap(boxes, targets)[0]
 
 
@@ -67,7 +67,7 @@ def generalized_box_iou(
     Returns:
         A number from -1 to 1 for every pair, float32 at least.
     """
-    _check_pairs("generalized_box_iou", boxes, targets)
+    _check_boxes("generalized_box_iou", boxes, targets, "*#N 4", "*#N 4")
     return _generalized(boxes, targets)
 
 
@@ -83,7 +83,7 @@ def pairwise_box_iou(
     Returns:
         Row n, column m: `box_iou` of box n and target m.
     """
-    _check_lists("pairwise_box_iou", boxes, targets)
+    _check_boxes("pairwise_box_iou", boxes, targets, "N 4", "M 4")
     return _overlap(boxes[:, None], targets[None])[0]
 
 
@@ -100,7 +100,7 @@ def pairwise_generalized_box_iou(
         Row n, column m: the GIoU of box n and target m, -1 to 1, float32 at least; -1
             where either is empty or inverted (a point is empty), NaN for a NaN corner.
     """
-    _check_lists("pairwise_generalized_box_iou", boxes, targets)
+    _check_boxes("pairwise_generalized_box_iou", boxes, targets, "N 4", "M 4")
     return _generalized(boxes[:, None], targets[None])
 
 
@@ -213,23 +213,15 @@ def smart_resize(
     return rows * factor, columns * factor
 
 
-def _check_pairs(
-    function: str, boxes: Float[Array, "*batch 4"], targets: Float[Array, "*batch 4"]
+def _check_boxes(
+    function: str,
+    boxes: Float[Array, "*batch 4"],
+    targets: Float[Array, "*batch 4"],
+    *axes: str,
 ) -> None:
+    kinds = (float, int)
     check_arrays(
-        function,
-        boxes=(boxes, "*#N 4", (float, int)),
-        targets=(targets, "*#N 4", (float, int)),
-    )
-
-
-def _check_lists(
-    function: str, boxes: Float[Array, "N 4"], targets: Float[Array, "M 4"]
-) -> None:
-    check_arrays(
-        function,
-        boxes=(boxes, "N 4", (float, int)),
-        targets=(targets, "M 4", (float, int)),
+        function, boxes=(boxes, axes[0], kinds), targets=(targets, axes[1], kinds)
     )
 
 

@@ -133,12 +133,13 @@ def predict(
         workdir / "predict" / _title(Path(paths[0])),
         overwrite=options.overwrite,
     )
-    return [*doubts, *_phase_doubts(scan, phases, apart)]
+    return [*doubts, *_noted_doubts(scan, phases, apart)]
 
 
-def _phase_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
-    """What of the maps is doubtful since contrasts may differ in phase."""
-    lines = [phases.note.removeprefix("doubt: ")] if "doubt: " in phases.note else []
+def _noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
+    """What makes maps doubtful by the reader's notes, and by the contrasts' phases."""
+    notes, prefix = (*scan.notes, phases.note), "doubt: "
+    lines = [n.removeprefix(prefix) for n in notes if n.startswith(prefix)]
     if apart:
         lines.append(
             f"contrasts differ in phase in slices {ranges(apart)}, which the others "
