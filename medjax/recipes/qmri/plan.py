@@ -1,30 +1,29 @@
 """What `predict` computes of one slab of slices: k-space or images to fitted maps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, first_filled
-from medjax.mri.fit import FitResult, fit_map
-from medjax.recipes.qmri.methods import make_classical, make_separate, rank
+from medjax.mri.fit import FitResult
+from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
+from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
-from medjax.systems.puq.maps import Classical, fit_images, network_fit
-from medjax.systems.puq.network import Quantity, image_scale
+from medjax.systems.puq.maps import network_fit
+from medjax.systems.puq.network import Quantity
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import Key, Params, QmriBatch
 
 FULL = "fully sampled, coils combined"
 FITS = ("plain", "weighted", "puq")
-Compute = Callable[[QmriBatch, Key], FitResult]
 
 
 class Plan(NamedTuple):
@@ -32,6 +31,7 @@ class Plan(NamedTuple):
 
     name: str  # of the reconstruction and fit, for people and sidecars
     compute: Compute  # compiled; the slab's slices are the batch
+    basis: Float[np.ndarray, "E K"] | None  # of a subspace at the scan's times
     phases: Phases  # what `compute` takes the contrasts' to be
 
 
@@ -68,14 +68,15 @@ def make_plan(
     """
     first = first_filled(scan)
     model, phases = quantity.model.name, find_phases(scan, options.phase)
+    fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
-        plain = partial(_fit_pictures, quantity, magnitude=options.magnitude)
-        return Plan(f"images as they are, {model} fit", jax.jit(plain), phases)
+        compute = partial(fit_pictures, magnitude=options.magnitude, **fit)
+        return Plan(f"images as they are, {model} fit", compute, None, phases)
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
         name = f"network of {trained.folder.parent}, {options.fit} {model} fit"
-        return Plan(name, _network(quantity, trained, options), phases)
+        return Plan(name, _network(quantity, trained, options), None, phases)
     name, methods = options.method, options.methods
     if not name:  # nothing is missing in fully sampled k-space
         sampled = first.mask
@@ -92,14 +93,14 @@ def make_plan(
         if scan.contrast == "t1" and rank(methods[name]):
             name, methods = _recoveries(scan, name, options)
         make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
-        basis = partial(make, quantity.times)
-        method = make_classical({name: methods[name]}, basis)[name]
-        compute = partial(_classical, quantity, method)
-        return Plan(f"{name}, {model} fit", jax.jit(compute), phases)
+        subspace = methods[name].subspace
+        basis = make(quantity.times, subspace) if rank(methods[name]) else None
+        compute = partial(fit_kspace, method=methods[name], separate=False, **fit)
+        return Plan(f"{name}, {model} fit", compute, basis, phases)
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
-    compute = partial(_separate, quantity, make_separate(methods[name]))
-    return Plan(f"{name}, magnitudes, {model} fit", jax.jit(compute), phases)
+    compute = partial(fit_kspace, method=methods[name], separate=True, **fit)
+    return Plan(f"{name}, magnitudes, {model} fit", compute, None, phases)
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
@@ -204,7 +205,9 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
     abstract = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
     params = restore_params(trained.folder, abstract)
 
+    # Its times are those that it was trained for, and constants of the program.
     # Parameters last: their place among the arguments decides the last digits.
+    @jax.jit
     def compute(batch: QmriBatch, key: Key, params: Params) -> FitResult:
         return network_fit(
             estimator,
@@ -216,47 +219,4 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
             chunk=options.chunk,
         )
 
-    return partial(jax.jit(compute), params=params)
-
-
-def _classical(
-    quantity: Quantity, method: Classical, batch: QmriBatch, key: Key
-) -> FitResult:
-    images = _reconstruct(method, batch, key)
-    return fit_images(quantity, images, rank=method.rank)
-
-
-def _reconstruct(
-    method: Classical, batch: QmriBatch, key: Key
-) -> Float[Array, "B E H W"]:
-    """Images scaled to about 1, in which penalties are, and back."""
-    scale = image_scale(batch.kspace, batch.sens)
-    kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
-    return scale * method.reconstruct(batch._replace(kspace=kspace), key)
-
-
-def _separate(
-    quantity: Quantity, method: Classical, batch: QmriBatch, key: Key
-) -> FitResult:
-    """Of images of 0 or more, whose signs the fit finds where they count."""
-    images = _reconstruct(method, batch, key)
-    return fit_map(
-        jnp.moveaxis(images, 1, 0),
-        np.array(quantity.times, np.float32),
-        model=quantity.model,
-        bounds=quantity.bounds,
-        magnitude=quantity.model.crosses_zero,
-    )
-
-
-def _fit_pictures(
-    quantity: Quantity, batch: QmriBatch, key: Key, *, magnitude: bool
-) -> FitResult:
-    del key
-    return fit_map(
-        jnp.moveaxis(batch.target, 1, 0),
-        np.array(quantity.times, np.float32),
-        model=quantity.model,
-        bounds=quantity.bounds,
-        magnitude=magnitude,
-    )
+    return lambda inputs: compute(inputs.batch, inputs.key, params)

@@ -14,10 +14,11 @@ from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
+from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.models import Choice, choose_model
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.phases import Phases
-from medjax.recipes.qmri.plan import Compute, make_plan
+from medjax.recipes.qmri.plan import make_plan
 from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
@@ -32,7 +33,7 @@ from medjax.recipes.qmri.trained import find_trained
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.puq.network import Quantity
-from medjax.types import Key, QmriBatch
+from medjax.types import QmriBatch
 
 
 def predict(
@@ -115,7 +116,8 @@ def predict(
         say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
-    compute = partial(_placed, plan.compute, mesh, rules, jax.random.key(seed))
+    make = partial(slab_inputs, scan, key=jax.random.key(seed), basis=plan.basis)
+    compute = partial(_placed, plan.compute, make, mesh, rules)
     phases, apart = plan.phases, []
     fits = fitted_slices(
         scan,
@@ -184,10 +186,17 @@ def _write(
 
 
 def _placed(
-    compute: Compute, mesh: Mesh, rules: Rules, key: Key, batch: QmriBatch
+    compute: Compute,
+    make: Callable[[QmriBatch], Inputs],
+    mesh: Mesh,
+    rules: Rules,
+    batch: QmriBatch,
 ) -> FitResult:
     """Maps of a slab that is spread over the devices."""
-    return compute(shard_tree(batch, batch_sharding(batch, mesh, rules)), key)
+    inputs = make(batch)
+    spread = {"batch": inputs.batch, "b1": inputs.b1}
+    spread = shard_tree(spread, batch_sharding(spread, mesh, rules))
+    return compute(inputs._replace(**spread))
 
 
 def _title(path: Path) -> str:

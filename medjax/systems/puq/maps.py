@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.checks import check_arrays
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.signals import signal
+from medjax.mri.signals import SignalModel, signal
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
@@ -48,6 +48,34 @@ def fit_images(
     variance: Float[Array, "B E H W"] | None = None,
     rank: int | None = None,
 ) -> FitResult:
+    """`fit_slices` at the quantity's own times.
+
+    Args:
+        quantity: The signal model, its times and bounds in s.
+        images: Of `fit_slices`, like all others.
+        variance: Likewise.
+        rank: Likewise.
+    """
+    return fit_slices(
+        images,
+        np.array(quantity.times, images.dtype),
+        model=quantity.model,
+        bounds=quantity.bounds,
+        variance=variance,
+        rank=rank,
+    )
+
+
+def fit_slices(
+    images: Float[Array, "B E H W"],
+    times: Float[Array | np.ndarray, "E *#N"],
+    *,
+    model: SignalModel,
+    bounds: tuple[float, float],
+    magnitude: bool = False,
+    variance: Float[Array, "B E H W"] | None = None,
+    rank: int | None = None,
+) -> FitResult:
     """`fit_map` of a batch; with variances, weighted by their inverse.
 
     Without them sigma comes from the residual. Images of a subspace leave K - P degrees
@@ -55,9 +83,13 @@ def fit_images(
     sigma is sqrt((E - P) / (K - P)) times as large, and unknown (NaN) where K <= P.
 
     Args:
-        quantity: The signal model, its times and bounds in s.
-        images: Real and signed, in any unit; as many contrasts as times. A voxel that
-            is not finite fails alone.
+        images: Real, in any unit; as many contrasts as times. A voxel that is not
+            finite fails alone.
+        times: Seconds (flip angles: radians), one list for all voxels or one for each
+            of [B, H, W], where an axis of 1 stands for all. They may be traced.
+        model: The signal model; static.
+        bounds: Of the time constant in seconds; static.
+        magnitude: Whether images are absolute values and not signed; static.
         variance: Of each voxel and contrast, in the unit of `images` squared; above 0.
         rank: K of the subspace that the images lie in, a static integer; None for
             images of which each contrast is free. It is not read with a variance.
@@ -65,16 +97,15 @@ def fit_images(
     Returns:
         Parameters and sigma by name, [B, H, W] each; NaN where a fit failed.
     """
-    times = np.array(quantity.times, images.dtype)
-    options = {"model": quantity.model, "bounds": quantity.bounds}
     first = jnp.moveaxis(images, 1, 0)
+    options = {"model": model, "bounds": bounds, "magnitude": magnitude}
     if variance is None:
         fit = fit_map(first, times, **options)
         if rank is None:
             return fit
-        fitted = len(quantity.model.parameters)
+        fitted = len(model.parameters)
         free = max(rank - fitted, 0)
-        factor = ((len(times) - fitted) / free) ** 0.5 if free else float("nan")
+        factor = ((len(first) - fitted) / free) ** 0.5 if free else float("nan")
         return fit._replace(sigma={k: factor * x for k, x in fit.sigma.items()})
     weights = 1 / jnp.moveaxis(variance, 1, 0)
     return fit_map(first, times, weights=weights, noise="known", **options)

@@ -1,0 +1,127 @@
+"""The programs of `predict`: from the arrays of one slab to its fitted maps.
+
+Times and bases are arguments, so that one program serves every protocol of as many
+contrasts, also in one process.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from medjax.data.scans.formats import Scan
+from medjax.mri.fit import FitResult
+from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.methods import make_classical, make_separate
+from medjax.recipes.qmri.options import Method
+from medjax.systems.puq.maps import fit_slices
+from medjax.systems.puq.network import image_scale
+from medjax.types import Key, QmriBatch
+
+
+class Inputs(NamedTuple):
+    """The arrays of a slab; what decides shapes, as a subspace's rank, is static."""
+
+    batch: QmriBatch
+    key: Key
+    times: Float[Array | np.ndarray, "E *B"]  # s or radians; [E, B] where slices differ
+    basis: Float[Array | np.ndarray, "E K"] | None  # of a subspace at these times
+    b1: Float[Array | np.ndarray, "B H W"] | None  # transmit field / nominal; None = 1
+
+    @property
+    def voxel_times(self) -> Float[Array, "E *#N"]:
+        """As `fit_map` takes them beside images [E, B, H, W]."""
+        times = jnp.asarray(self.times)
+        return times if times.ndim == 1 else times[:, :, None, None]
+
+
+Compute = Callable[[Inputs], FitResult]
+
+
+def slab_inputs(
+    scan: Scan,
+    batch: QmriBatch,
+    key: Key,
+    *,
+    basis: Float[np.ndarray, "E K"] | None = None,
+    b1: Float[np.ndarray, "S H W"] | None = None,
+) -> Inputs:
+    """A slab with the times and the transmit field of its own slices.
+
+    Args:
+        scan: Its times are read.
+        batch: The slab; its `sample_id` are the slices' indices in the scan.
+        key: One typed key; a slice's draw is that of its `sample_id`.
+        basis: Of the plan.
+        b1: Of all slices of the scan.
+    """
+    times = scan.times
+    if scan.slice_times is not None:
+        times = scan.slice_times[np.asarray(batch.sample_id)].T
+    field = None if b1 is None else b1[np.asarray(batch.sample_id)]
+    return Inputs(
+        batch,
+        key,
+        np.asarray(times, np.float32),
+        basis,
+        None if field is None else np.asarray(field, np.float32),
+    )
+
+
+@partial(jax.jit, static_argnames=("model", "bounds", "magnitude"))
+def fit_pictures(
+    inputs: Inputs, *, model: SignalModel, bounds: tuple[float, float], magnitude: bool
+) -> FitResult:
+    """Maps of images as they are, the `target` of the slab.
+
+    Args:
+        inputs: A slab of images.
+        model: The signal model that is fitted.
+        bounds: Of its time constant in seconds.
+        magnitude: Whether a model that crosses 0 is fitted to absolute values.
+    """
+    times = inputs.voxel_times
+    options = {"model": model, "bounds": bounds, "magnitude": magnitude}
+    return fit_slices(inputs.batch.target, times, **options)
+
+
+@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate"))
+def fit_kspace(
+    inputs: Inputs,
+    *,
+    model: SignalModel,
+    bounds: tuple[float, float],
+    method: Method,
+    separate: bool,
+) -> FitResult:
+    """Maps of images that a classical method makes of k-space.
+
+    Args:
+        inputs: A slab of k-space that is ready, and the basis of the method's subspace.
+        model: The signal model that is fitted.
+        bounds: Of its time constant in seconds.
+        method: The reconstruction and its options.
+        separate: Whether contrasts have phases of their own: then magnitudes are
+            fitted, of 0 or more, whose signs the fit finds where they count.
+    """
+    if separate:
+        classical = make_separate(method)
+    else:
+        classical = make_classical({"": method}, lambda _: inputs.basis)[""]
+    batch = inputs.batch
+    # Images of about 1, in which penalties are, and back.
+    scale = image_scale(batch.kspace, batch.sens)
+    kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
+    images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
+    return fit_slices(
+        scale * images,
+        inputs.voxel_times,
+        model=model,
+        bounds=bounds,
+        magnitude=separate and model.crosses_zero,
+        rank=classical.rank,
+    )
