@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.checks import check_arrays, check_key, check_static
-from medjax.indexing import repeat_rows
+from medjax.indexing import devices_along, repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -189,8 +189,9 @@ def extend(
         States [R, T, D] in `config.dtype`, and the cache of R rows of T tokens.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, no token, or a cache whose rows
-            do not divide R.
+        ValueError: shapes or dtypes that do not fit, no token, a cache whose rows do
+            not divide R, or one whose rows do not divide over the devices of an
+            Explicit mesh that the rows of `x` lie on.
     """
     check_arrays(
         "extend",
@@ -198,13 +199,21 @@ def extend(
         mask=(mask, "R T", bool),
         positions=(positions, "R T 3", int),
     )
-    rows, length = x.shape[:2]
+    (rows, length), devices = x.shape[:2], devices_along(x, 0)
     for cache in past:
         shared = cache.mask.shape[0]
         if rows % shared if shared else rows:
             raise ValueError(
                 f"extend: past: expected caches whose rows divide the {rows} rows of "
                 f"x, found one of {shared}; rows that share a prefix are consecutive"
+            )
+        if shared % devices:
+            raise ValueError(
+                f"extend: past: expected caches whose rows divide over the {devices} "
+                f"devices that the {rows} rows of x lie on (mesh axes are Explicit), "
+                f"found one of {shared} rows (of contexts, or of prompts); take a "
+                f"multiple of {devices} of them a batch, fewer devices, or a mesh of "
+                "Auto axes: axis_types=(jax.sharding.AxisType.Auto,)"
             )
     if length < 1:
         raise ValueError("extend: x: expected T >= 1 tokens, found 0")
@@ -330,8 +339,8 @@ def completion_logps(
         for a `config.dtype` of float64.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or a `chunk` that is traced or
-            below 1.
+        ValueError: shapes or dtypes that do not fit, a `chunk` that is traced or below
+            1, or completions of one prompt that an Explicit mesh divides.
     """
     check_arrays(
         "completion_logps",
@@ -344,6 +353,12 @@ def completion_logps(
         raise ValueError(
             f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
             "None scores all at once"
+        )
+    if (devices := max(devices_along(x, 1) for x in (tokens, mask))) > 1:
+        raise ValueError(
+            "completion_logps: tokens, mask: expected all G completions of a prompt on "
+            f"one device, found them divided over {devices} (mesh axes are Explicit); "
+            "divide the prompts, axis B"
         )
     rows, group, length = tokens.shape
     flat_mask = mask.reshape(rows * group, length)
