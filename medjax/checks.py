@@ -77,7 +77,7 @@ def check_arrays(
         except AssertionError:
             raise ValueError(
                 f"{function}: {name}: expected {_expected(words, sizes, kinds)}; "
-                f"found {_description(value)}"
+                f"found {_description(value)}{_reshaped(name, value, words, sizes)}"
             ) from None
 
 
@@ -158,9 +158,13 @@ def check_groups(
     """
     check_arrays(function, **arrays)
     if valid is not None and jnp.ndim(valid) == 1:
+        groups, size = np.shape(next(iter(arrays.values()))[0])[-2:]
+        way = "valid[:, None] marks whole groups"
+        if np.shape(valid) == (groups * size,) and size != 1:
+            way = f"valid.reshape({groups}, {size}) marks the completions of each group"
         raise ValueError(
-            f"{function}: valid: expected shape [B, G] or [B, 1]; found "
-            f"{_description(valid)}; valid[:, None] marks whole groups"
+            f"{function}: valid: expected shape [B, G] or [B, 1], B = {groups} and "
+            f"G = {size}; found {_description(valid)}; {way}"
         )
     check_arrays(function, **arrays, valid=(valid, "B #G", FLAGS))
 
@@ -181,9 +185,10 @@ def batch_axes(
             that was left out.
 
     Raises:
-        ValueError: an array that varies along an axis of `shard_map` that is not named.
-            Where shard_map does not check what varies (check_vma=False), every traced
-            array may vary along all of its axes.
+        ValueError: a name that no `shard_map` or `vmap` around the call binds, or an
+            array that varies along an axis of `shard_map` that is not named. Where
+            shard_map does not check what varies (check_vma=False), every traced array
+            may vary along all of its axes.
     """
     if axis_name is None or isinstance(axis_name, str):
         names = () if axis_name is None else (axis_name,)
@@ -191,6 +196,17 @@ def batch_axes(
         names = tuple(axis_name)
         if not names:
             return names
+    for name in names:
+        try:
+            jax.lax.axis_size(name)
+        except NameError:
+            manual = sorted(jax.sharding.get_abstract_mesh().manual_axes, key=str)
+            around = f"those of shard_map are {manual}" if manual else "there is none"
+            raise ValueError(
+                f"{function}: axis_name: expected an axis of the shard_map (or vmap) "
+                f"around this call, {around}; found {name!r}; pass None where the "
+                "whole batch is at hand"
+            ) from None
     for name, value in arrays.items():
         missing = sorted(_varying(value) - set(names), key=str)
         if missing:
@@ -240,7 +256,10 @@ def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  #
         if typed and np.ndim(key) == batch:
             continue
         if typed and batch:
-            way = "give one key a row"
+            way = (
+                "give one key a row, as rollout_keys(key, sample_id, group) or "
+                "jax.random.split(key, rows) makes them"
+            )
         elif typed:
             way = "take one of them, or map the function over them by jax.vmap"
         else:
@@ -333,6 +352,28 @@ def _expected(
         if name in names
     ]
     return f"{text} with {', '.join(known)}" if known else text
+
+
+def _reshaped(
+    name: str,
+    value: Any,
+    words: list[str],
+    sizes: dict[str, tuple[Axes, str]],  # noqa: ANN401
+) -> str:
+    """The way out for an array with the right numbers in another number of axes."""
+    shape: Axes = ()
+    for word in words:
+        if word.isdecimal():
+            shape += (int(word),)
+        elif word.lstrip("*#") in sizes:
+            shape += sizes[word.lstrip("*#")][0]
+        else:
+            return ""
+    found = np.shape(value) if hasattr(value, "shape") else shape
+    if len(found) == len(shape) or math.prod(found) != math.prod(shape) or not shape:
+        return ""
+    axes = "-1" if len(shape) == 1 else ", ".join(map(str, shape))
+    return f"; {name}.reshape({axes}) has this shape"
 
 
 def _description(value: Any) -> str:  # noqa: ANN401

@@ -6,6 +6,7 @@ On other meshes, in `shard_map` and without a mesh these are plain indexing.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -35,6 +36,19 @@ def repeat_rows(x: Shaped[Array, "N ..."], count: int) -> Shaped[Array, "R ..."]
     """Each row `count` times in a row, R = N * count: `jnp.repeat` along axis 0."""
     wide = jnp.broadcast_to(x[:, None], (x.shape[0], count, *x.shape[1:]))
     return wide.reshape(x.shape[0] * count, *x.shape[1:])
+
+
+def devices_along(x: Shaped[Array, "..."], axis: int) -> int:
+    """Over how many devices of Explicit mesh axes an axis of the array is divided.
+
+    Args:
+        x: An array, traced or not; it is 1 where its mesh is Auto or where it has none.
+        axis: One of its axes, from 0 on.
+    """
+    sharding = jax.typeof(x).sharding
+    names = sharding.spec[axis] if axis < len(sharding.spec) else None
+    names = names if isinstance(names, tuple) else (names,)
+    return math.prod(sharding.mesh.shape[name] for name in names if name is not None)
 
 
 def vary_with(tree: Any, *arrays: Array) -> Any:

@@ -206,4 +206,5 @@ def test_axes_that_vary_have_to_be_named(check):
             run("d")(x)
         assert float(run(("d", "m"))(x)) == 2 * 28
     assert batch_axes("f", None, x=x) == ()
-    assert batch_axes("f", "d", x=x) == ("d",)
+    with pytest.raises(ValueError, match="axis_name: .* there is none; found 'd'"):
+        batch_axes("f", "d", x=x)

@@ -242,6 +242,13 @@ def signal_t2(
         times: Echo times in seconds, for all voxels or for each.
         offset: What remains at late times, in the unit of s0; None = 0.
 
+    Returns:
+        Contrasts first, in the dtype that the parameters are promoted to; complex if s0
+        or offset is.
+
+    Raises:
+        ValueError: a complex T2, or shapes that do not broadcast.
+
     >>> [round(float(x), 3) for x in signal_t2(1.0, 0.08, [0.0, 0.08])]
     [1.0, 0.368]
     """
@@ -262,6 +269,13 @@ def signal_t1_ir(
         times: Inversion times in seconds, for all voxels or for each.
         efficiency: Without a unit: 1 is a full inversion, 0.5 a saturation, 0 neither.
             None = 1.
+
+    Returns:
+        Contrasts first, in the dtype that the parameters are promoted to; complex if s0
+        is. The repetition time is not in the model: it has to be long beside T1.
+
+    Raises:
+        ValueError: a complex T1 or efficiency, or shapes that do not broadcast.
     """
     if efficiency is None:
         return signal(T1_IR, {"s0": s0, "t1": t1}, times)
@@ -271,7 +285,7 @@ def signal_t1_ir(
 def signal_saturation_recovery(
     s0: Value, t1: Value, times: Times
 ) -> Inexact[Array, "E *N"]:
-    """s0 (1 - exp(-t/T1)).
+    """s0 (1 - exp(-t/T1)): recovery from a full saturation.
 
     Args:
         s0: Signal when all has recovered, in the unit of the image; real or complex, a
@@ -279,6 +293,13 @@ def signal_saturation_recovery(
         t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
         times: Times from saturation to excitation in seconds, for all voxels or for
             each.
+
+    Returns:
+        Contrasts first, in the dtype that the parameters are promoted to; complex if s0
+        is.
+
+    Raises:
+        ValueError: a complex T1, or shapes that do not broadcast.
     """
     return signal(T1_SR, {"s0": s0, "t1": t1}, times)
 

@@ -108,7 +108,11 @@ def pad_to_multiple(
     Args:
         images: Of any dtype; returned as they are where both sides are multiples, as
             those of an empty image are.
-        multiple: At least 1, in pixels. Static.
+        multiple: What H and W become multiples of, at least 1, in pixels. Static.
+
+    Returns:
+        [.., H', W'] in the dtype of the images, H' and W' the next multiples; images
+        stand in the corner [: H, : W].
 
     Raises:
         ValueError: fewer than two axes, or a multiple below 1.

@@ -50,6 +50,14 @@ def group_statistics(
         valid: True (or an integer that is not 0) at the completions that count; [B, 1]
             marks whole groups, None all. What stands at the others is not read. A group
             without any has mean, std and count 0.
+
+    Returns:
+        One mean, std and number of rewards a group, in the dtype of the rewards,
+        float32 at least. No gradient flows.
+
+    Raises:
+        ValueError: rewards that are not [B, G], or a `valid` of another shape or of
+            floats.
     """
     check_groups("group_statistics", valid, rewards=(rewards, "B G", NUMBERS))
     rewards, counts = _read(rewards, valid)
@@ -101,6 +109,9 @@ def group_advantages(
     Raises:
         ValueError: an unknown scale, shapes or dtypes that do not fit, or an axis that
             is not named.
+
+    Source: DeepSeekMath (arXiv 2402.03300), section 4.1.2; Dr. GRPO (arXiv 2503.20783)
+    for "none".
     """
     check_groups("group_advantages", valid, rewards=(rewards, "B G", NUMBERS))
     check_static("group_advantages", leave_one_out=leave_one_out)
@@ -136,6 +147,10 @@ def gdpo_advantages(
 ) -> Float[Array, "B G"]:
     """GDPO: normalise each reward in its group, sum with weights, divide by batch std.
 
+        A = s / (std of s over the batch + eps),   s = sum_k w_k A_k
+
+    with A_k the `group_advantages` of reward k with scale "group".
+
     A reward with a small range keeps its say beside one with a large range. A reward
     that cannot score a completion is left out of that completion's sum; one that no
     reward can score gets 0 and stays out of the batch std.
@@ -147,7 +162,7 @@ def gdpo_advantages(
         weights: One number a reward, in the same order, of either sign; a list will
             do. What counts is their size beside each other, as the sum is divided by
             its std.
-        ddof: As in `group_advantages`, for the groups and for the batch.
+        ddof: The variance is divided by count - ddof, for the groups and for the batch.
         eps: Added to every std, 0 or more: to the groups', in the unit of each reward,
             and to the batch's, which has none.
         floor: A reward that differs by a std of at most this within a group says
@@ -163,7 +178,14 @@ def gdpo_advantages(
             itself.
 
     Returns:
-        In the dtype of the rewards, float32 at least.
+        In the dtype of the rewards, float32 at least; 0 everywhere where no group has a
+        signal. No gradient flows.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
+
+    Source: Liu et al., GDPO (arXiv 2601.05242). Each group sums to 0, so no mean of the
+    batch is taken off.
     """
     check_groups(
         "gdpo_advantages",

@@ -45,6 +45,9 @@ def box_iou(
 
     Returns:
         A number from 0 to 1 for every pair, float32 at least.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or booleans.
     """
     _check_boxes("box_iou", boxes, targets, "*#N 4", "*#N 4")
     return _overlap(boxes, targets)[0]
@@ -66,6 +69,9 @@ def generalized_box_iou(
 
     Returns:
         A number from -1 to 1 for every pair, float32 at least.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or booleans.
     """
     _check_boxes("generalized_box_iou", boxes, targets, "*#N 4", "*#N 4")
     return _generalized(boxes, targets)
@@ -81,7 +87,11 @@ def pairwise_box_iou(
         targets: M corners in the same frame; M may be 0.
 
     Returns:
-        Row n, column m: `box_iou` of box n and target m.
+        Row n, column m: `box_iou` of box n and target m, 0 to 1, float32 at least; 0
+            where either is empty or inverted, NaN for a NaN corner.
+
+    Raises:
+        ValueError: boxes that are not [N, 4] and [M, 4], or booleans.
     """
     _check_boxes("pairwise_box_iou", boxes, targets, "N 4", "M 4")
     return _overlap(boxes[:, None], targets[None])[0]
@@ -99,6 +109,9 @@ def pairwise_generalized_box_iou(
     Returns:
         Row n, column m: the GIoU of box n and target m, -1 to 1, float32 at least; -1
             where either is empty or inverted (a point is empty), NaN for a NaN corner.
+
+    Raises:
+        ValueError: boxes that are not [N, 4] and [M, 4], or booleans.
     """
     _check_boxes("pairwise_generalized_box_iou", boxes, targets, "N 4", "M 4")
     return _generalized(boxes[:, None], targets[None])
@@ -157,6 +170,10 @@ def clip_boxes(
 
     Returns:
         Of the shape of `boxes`, float32 at least; NumPy's if all arguments are.
+
+    Raises:
+        ValueError: shapes that do not fit each other, booleans, or a size that is not
+            above 0 (of NumPy's boxes).
     """
     check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size)

@@ -29,6 +29,9 @@ def label_reward(
 
     Returns:
         float32 of the same shape.
+
+    Raises:
+        ValueError: shapes that differ, or numbers that are no integers.
     """
     check_arrays("label_reward", label=(label, "*N", int), target=(target, "*N", int))
     # as int32: a difference of unsigned numbers would wrap round
@@ -56,6 +59,9 @@ def fuzzy_grade_reward(
 
     Returns:
         float32 of the shape of `grade`.
+
+    Raises:
+        ValueError: shapes that differ, grades that are no integers, or an empty table.
     """
     values = jnp.asarray(table, jnp.float32)
     check_arrays(
@@ -81,6 +87,9 @@ def label_format_reward(
 ) -> Float[Array, "*batch"]:
     """1 for a well-formed completion that reasons before it answers, else 0.
 
+    Well formed is `<think>..</think><answer>..</answer>` with nothing but white space
+    around and between, each tag once.
+
     Args:
         parsed: What `parse_labels` read, with any leading axes; the reward has them.
         min_words: The fewest words that the reasoning must hold; 0 or less asks for
@@ -92,7 +101,10 @@ def label_format_reward(
             not; that of boxes does. Static.
 
     Returns:
-        float32 with the leading axes of `parsed`.
+        1 or 0, float32 with the leading axes of `parsed`.
+
+    Raises:
+        ValueError: a traced `require_label`.
     """
     check_static("label_format_reward", require_label=require_label)
     length = parsed.think[..., 1] - parsed.think[..., 0]
@@ -120,7 +132,14 @@ def grade_table(rule: str, classes: int) -> tuple[float, ...]:
 
     Args:
         rule: One of the names above.
-        classes: How many grades there are, 1 or more; so long is the table.
+        classes: How many grades there are, 1 or more; so long is the table, with zeros
+            behind what the rule names.
+
+    Returns:
+        Python floats that start at 1 and never rise.
+
+    Raises:
+        ValueError: an unknown rule, or fewer than one class.
     """
     if rule not in GRADE_RULES:
         raise ValueError(f"rule {rule!r}: expected one of {', '.join(GRADE_RULES)}")
@@ -141,6 +160,9 @@ def check_grade_table(table: Sequence[float], classes: int) -> tuple[float, ...]
         table: What a difference of 0, 1, ... grades earns; at most `classes` finite
             numbers that never rise, the first above 0 and none below it.
         classes: How many grades there are.
+
+    Returns:
+        Python floats, one for each difference that `classes` classes can have.
 
     Raises:
         ValueError: a table that is empty, longer than there are classes, not finite,

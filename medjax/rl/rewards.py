@@ -43,6 +43,9 @@ def parsed_iou(
 
     Returns:
         A number from 0 to 1 a completion, float32 at least.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "parsed_iou",
@@ -73,6 +76,11 @@ def threshold_reward(
 
     Returns:
         1 or 0 of the shape and dtype of `iou`.
+
+    Raises:
+        ValueError: an IoU that is not of floats, or a `tau` that is no scalar.
+
+    Source: MedLoc-R1 (arXiv 2603.28120).
     """
     check_arrays(
         "threshold_reward", iou=(iou, "...", float), tau=(tau, "", (float, int))
@@ -84,7 +92,7 @@ def threshold_reward(
 
 
 def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """The IoU itself: the Raw-IoU baseline, and VLM-R1 since March 2025.
+    """The IoU itself, unchanged: the Raw-IoU baseline, and VLM-R1 since March 2025.
 
     Args:
         iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
@@ -111,12 +119,18 @@ def progress_reward(
         iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
         step: Updates done before this one, from 0; may be traced.
         total_steps: Updates of the whole training, 1 or more; static.
-        boundaries: Rising shares of the training, as in `progress_threshold`.
-        thresholds: The IoU asked for before, between and after the boundaries.
+        boundaries: Rising shares of the training, 0 to 1: up to 10 % of the
+            training the first threshold holds, up to 25 % the second. V-Triune's own.
+        thresholds: The IoU asked for before, between and after the boundaries, one
+            number more than there are boundaries. V-Triune's own.
         binary: Pays 1 for reaching the threshold, and not the IoU; static.
 
     Returns:
         A number from 0 to 1 of the shape and dtype of `iou`.
+
+    Raises:
+        ValueError: an IoU that is not of floats, a step that is no integer, or what
+            `progress_threshold` refuses.
     """
     check_arrays("progress_reward", iou=(iou, "...", float), step=(step, "", int))
     check_static("progress_reward", binary=binary)
@@ -176,6 +190,9 @@ def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
 
     Returns:
         float32 of the same shape.
+
+    Raises:
+        ValueError: flags that are not bool.
     """
     check_arrays("format_reward", well_formed=(well_formed, "...", bool))
     return at_least_float32(well_formed)

@@ -143,10 +143,10 @@ def sample_loop(
         ValueError: a static argument that is traced or outside its range, keys that are
             no typed ones, or shapes that do not fit.
     """
-    check_arrays(
-        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R *_", None)
-    )
     check_key("sample_loop", batch=True, row_keys=row_keys)
+    check_arrays(
+        "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R", None)
+    )
     check_static(
         "sample_loop",
         max_tokens=max_tokens,

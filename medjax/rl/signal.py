@@ -29,6 +29,13 @@ def has_signal(
         valid: True (or an integer that is not 0) at the completions that count; [B, 1]
             marks whole groups, None all. A group with fewer than two of them has no
             signal.
+
+    Returns:
+        True for a group with a signal.
+
+    Raises:
+        ValueError: rewards that are not [B, G], or a `valid` of another shape or of
+            floats.
     """
     check_groups("has_signal", valid, rewards=(rewards, "B G", NUMBERS))
     return ~(group_statistics(rewards, valid=valid).std <= floor)
@@ -49,7 +56,8 @@ def group_signal(
         rewards: The total reward that the advantages are made of, a row a group of G
             completions. A NaN or an infinity that counts makes its group "effective",
             as its advantages are not 0, and `reward_std` NaN.
-        hits: Whether a completion's answer counts as right.
+        hits: Whether a completion's answer counts as right; bool, or an integer that is
+            not 0, as `parsed`.
         parsed: Whether an answer could be read from the completion at all.
         valid: True (or an integer that is not 0) at the completions that count; [B, 1]
             marks whole groups, None all. Nothing is read of the others, hits and parsed
@@ -69,6 +77,9 @@ def group_signal(
         `reward_std`, the mean deviation within a group, in the reward's unit, 0 without
         a group. Loss 0 with `effective` 0 is no error, it says that nothing could be
         learnt from this step.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
     """
     check_groups(
         "group_signal",
@@ -136,6 +147,9 @@ def reward_signal(
         share in which the reward's std is at most `floor` (all completions earn the
         same, or fewer than two could be scored), and `NAME_std`, its mean deviation
         within a group, in the reward's unit.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
     """
     scored = {} if scored is None else scored
     arrays = {f"rewards[{name!r}]": x for name, x in rewards.items()}

@@ -29,21 +29,28 @@ def clip_surrogate(
     clip_high: float,
     dual_clip: float | None,
 ) -> PerToken:
-    """-min(min(r, dual) A, clip(r, 1 - low, 1 + high) A), PPO's pessimistic bound.
+    """Loss -min(min(r, dual) A, clip(r, 1 - low, 1 + high) A), PPO's pessimistic bound.
 
     For A < 0 the loss is bounded by dual |A| (dual clip; TRL's `delta`, and equal to
     verl's `clip_ratio_c` as long as dual >= 1 + high).
 
     Args:
-        ratio: pi / pi_old, above 0, of each token or of each row.
-        advantages: One number a row, in a column.
+        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
+            gradient flows through it alone, and is 0 where the clip binds. NaN gives
+            NaN; tokens that do not count are for the caller to mask.
+        advantages: A in a column, [N, 1]: one number a row, a constant of the loss.
         clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1.
         clip_high: The ratio is clipped above at 1 + clip_high; 0 or more.
         dual_clip: Bound of the ratio where A < 0, above 1; None leaves it unbounded.
             It may be traced here, and its range is not looked at.
 
     Returns:
-        Of the shape of `ratio`.
+        The loss to be made small, of the shape of `ratio`.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a clip out of its range.
+
+    Source: Schulman et al., PPO (arXiv 1707.06347), eq. 7.
     """
     _check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     check_ranges(
@@ -59,15 +66,26 @@ def clip_surrogate(
 def cispo_surrogate(
     ratio: PerToken, advantages: PerSequence, logp: LogP, *, clip_high: float
 ) -> LogP:
-    """-sg(min(r, 1 + high)) A log pi: every token keeps a gradient (MiniMax-M1).
+    """Loss -sg(min(r, 1 + high)) A log pi: every token keeps a gradient (MiniMax-M1).
 
-    The weight is detached and has no lower bound. TRL's `epsilon_high` is 1 + high.
+    sg stops the gradient: the weight is a constant, with an upper bound and no lower
+    one. TRL's `epsilon_high` is 1 + high.
 
     Args:
-        ratio: pi / pi_old, above 0, of each token or of each row.
-        advantages: One number a row, in a column.
-        logp: log pi of the tokens, which alone carry the gradient.
+        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row; a
+            constant.
+        advantages: A in a column, [N, 1]: one number a row, a constant.
+        logp: log pi of the tokens in nats, which alone carry the gradient.
         clip_high: The weight is bounded by 1 + clip_high; 0 or more.
+
+    Returns:
+        The loss of each token, [N, T]; NaN where one of its numbers is. Tokens that do
+        not count are for the caller to mask.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or a negative `clip_high`.
+
+    Source: MiniMax-M1 (arXiv 2506.13585), section 3.1.
     """
     _check_rows(
         "cispo_surrogate",
@@ -87,15 +105,25 @@ def sapo_surrogate(
     temperature_positive: float,
     temperature_negative: float,
 ) -> PerToken:
-    """-(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in the place of the clip (SAPO).
+    """Loss -(4 / tau) sigmoid(tau (r - 1)) A: a smooth gate in the place of the clip.
 
-    Slope 1 at r = 1; tau is one temperature for A > 0 and one for the rest.
+    Slope -A at r = 1, as PPO's; tau is one temperature for A > 0 and one for the rest.
 
     Args:
-        ratio: pi / pi_old, above 0, of each token or of each row.
-        advantages: One number a row, in a column.
-        temperature_positive: tau where A > 0, above 0; larger cuts off sooner.
-        temperature_negative: tau elsewhere, above 0.
+        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
+            gradient flows through it.
+        advantages: A in a column, [N, 1]: one number a row, a constant.
+        temperature_positive: tau where A > 0, above 0, which is not checked: the
+            larger, the sooner the gradient fades away from r = 1. The paper takes 1.0.
+        temperature_negative: tau elsewhere, above 0; the paper takes 1.05.
+
+    Returns:
+        The loss to be made small, of the shape of `ratio`; NaN where `ratio` is.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
+
+    Source: Gao et al., SAPO (arXiv 2511.20347).
     """
     _check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     advantages = jax.lax.stop_gradient(advantages)
@@ -115,26 +143,36 @@ def vespo_surrogate(
     k_negative: float,
     lambda_negative: float,
 ) -> tuple[LogP, PerSequence]:
-    """-sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w) (VESPO).
+    """Loss -sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w) (VESPO).
 
-    phi(1) = 1; w is the ratio of the whole sequence (a sum of logs, not a mean), times
-    the token `weights` for a sampler that differs; logs are kept in [log 1e-8, 20].
+    sg stops the gradient; phi(1) = 1; w is the ratio of the whole sequence (a sum of
+    logs, not a mean), times the token `weights` for a sampler that differs; its log is
+    kept in [log 1e-8, 20].
 
     Args:
-        log_ratio: log(pi / pi_old) of the tokens, 0 where there is none.
-        advantages: One number a row, in a column; 0 counts as positive.
-        logp: log pi of the tokens, which alone carry the gradient.
+        log_ratio: log(pi / pi_old) of the tokens in nats; a constant. What stands where
+            the mask is False is not read.
+        advantages: A in a column, [N, 1]: one number a row, a constant; 0 counts as
+            positive.
+        logp: log pi of the tokens in nats, which alone carry the gradient.
         mask: True (or an integer that is not 0) at the tokens whose logs are added up.
             A row without one has w = 1.
         weights: pi_old / pi_sampling of the tokens, above 0, where the sampler differs;
             None where it does not.
-        k_positive: k of the rows with A >= 0.
-        lambda_positive: lambda of the rows with A >= 0.
+        k_positive: k of the rows with A >= 0, 0 or more: larger damps rows below w = 1.
+            The ranges of the four are not checked.
+        lambda_positive: lambda of these rows, 0 or more: larger damps rows above w = 1.
+            `grpo_loss` has TRL's (2, 3).
         k_negative: k of the rows with A < 0.
-        lambda_negative: lambda of the rows with A < 0.
+        lambda_negative: lambda of these rows; `grpo_loss` has TRL's (3, 2).
 
     Returns:
-        The loss a token, and phi, one number a row in a column.
+        The loss of each token, [N, T], and phi in a column, [N, 1].
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
+
+    Source: VESPO (arXiv 2602.10693), with the clipping of TRL.
     """
     _check_rows(
         "vespo_surrogate",
@@ -170,7 +208,18 @@ def kl_estimate(
         logp_ref: log pi_ref of the same tokens, a constant.
         kl: One of the four names above; static.
         clamp: (a, b), above 0, keeps d in [-a, a] and the estimate in [-b, b] (verl: 20
-            and 10). None clamps nothing, and "k3" may then overflow.
+            and 10); the gradient is 0 where a bound holds. None clamps nothing, and
+            "k3" may then overflow. Its range is not checked.
+
+    Returns:
+        One estimate a token, [N, T], in nats; NaN where an input is. Tokens that do not
+        count are for the caller to mask.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or an unknown name.
+
+    Source: Schulman, "Approximating KL divergence" (2020); DeepSeekMath (arXiv
+    2402.03300), eq. 4, has "k3".
     """
     _check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
     d = jax.lax.stop_gradient(logp_ref) - logp
@@ -206,16 +255,25 @@ def importance_weights(
     ratio is then biased by the kept mass.
 
     Args:
-        logp: Log-probabilities of the tokens under the policy when it sampled, the
-            `logp_old` of the loss. The weights carry no gradient.
+        logp: Log-probabilities of the tokens in nats under the policy when it sampled,
+            the `logp_old` of the loss. The weights carry no gradient.
         logp_sampling: The same under what was really sampled from.
-        mask: True at the tokens that count; the others, and rows without one, weigh 1.
+        mask: True (or an integer that is not 0) at the tokens that count; the others,
+            and rows without one, weigh 1 before the bounds.
         level: "token" for a weight a token, [N, T], or "sequence" for one a row,
             [N, 1], the product over its tokens.
+            Static, as `mode`.
         mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they
             leave it.
         low: The smallest weight, 0 or more; None bounds nothing.
-        high: The largest weight; None bounds nothing.
+        high: The largest weight, not below `low`; None bounds nothing.
+
+    Returns:
+        Weights of 0 or more without a unit, [N, T] or [N, 1], for `grpo_loss`. NaN at a
+        token that counts gives NaN, for the whole row at level "sequence".
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, an unknown level or mode.
     """
     _check_rows(
         "importance_weights",
@@ -252,15 +310,19 @@ def off_policy_keep(
     Bad completions that the policy has moved away from since are dropped.
 
     Args:
-        logp: log pi of the tokens; no gradient flows through what is kept.
+        logp: log pi of the tokens in nats; no gradient flows through what is kept.
         logp_sampling: The same under what was sampled from.
-        advantages: One number a row, in a column.
-        mask: True at the tokens that count; a row without one has a drift of 0.
+        advantages: A in a column, [N, 1]: one number a row.
+        mask: True (or an integer that is not 0) at the tokens that count, over which
+            the mean is taken; a row without one has a drift of 0.
         threshold: Nats a token, 0 or more as a rule; the limit itself is kept, and so
             is a row whose drift is NaN.
 
     Returns:
-        1 or 0, one number a row in a column.
+        1 (keep) or 0 (drop) in a column, [N, 1], in the dtype of `logp`.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     _check_rows(
         "off_policy_keep",
@@ -284,8 +346,17 @@ def drop_truncated(
 
     Args:
         mask: True (or an integer that is not 0) at the tokens that count.
-        finished: Whether the completion has a stop token; the rows of the others become
-            False, and so count in no denominator either.
+        finished: Whether the completion has a stop token (bool, or an integer that is
+            not 0); the rows of the others become False, and so count in no denominator
+            of a loss either.
+
+    Returns:
+        A bool mask; a row of `finished` is as it was.
+
+    Raises:
+        ValueError: shapes that do not fit, or floats.
+
+    Source: overlong filtering of DAPO (arXiv 2503.14476), section 3.4.
     """
     check_arrays(
         "drop_truncated", mask=(mask, "N T", FLAGS), finished=(finished, "N", FLAGS)

@@ -98,6 +98,8 @@ def init_threshold(
     Raises:
         ValueError: a schedule whose stages, bounds or ranges do not fit together, or a
             size that is traced or out of range.
+
+    Source: MedLoc-R1 (arXiv 2603.28120).
     """
     check_static("init_threshold", samples=samples, log_size=log_size)
     check_ranges(
@@ -136,6 +138,11 @@ def update_threshold(
 ) -> tuple[ThresholdState, dict[str, Array]]:
     """Push one step's IoUs, then raise tau if the window says so.
 
+    It rises, by the delta of `raise_threshold`, when the window of W entries is full,
+    the mean of their hit rates (shares of IoU >= tau) is at least P(tau), the standard
+    deviation (ddof 0) of these at most S(tau), and the mean IoU at least tau + Delta.
+    Then only the newest share `keep` of the window stays.
+
     The rewards of this step used `state.tau`; the new tau holds from the next step on.
     The size of a raise is delta at the tau before it (our reading).
 
@@ -168,6 +175,8 @@ def update_threshold(
         ValueError: a state of another window, or that keeps another number of raw IoUs
             than this step has; an unknown word; shapes or dtypes that do not fit; an
             axis that is not named.
+
+    Source: MedLoc-R1 (arXiv 2603.28120); "our reading" marks what it leaves open.
     """
     state = jax.tree.map(jnp.asarray, state)
     check_groups(
@@ -246,6 +255,12 @@ def raise_threshold(
 ) -> Float[Array, ""]:
     """min(tau + delta(tau), target), snapped to the target near it, on a 1e-6 grid.
 
+    With u = (tau - start) / (target - start), the share of the way done, delta is
+
+        PIECEWISE  the step of the stage that tau is in
+        LINEAR     steps[0] (1 - u)
+        COSINE     steps[0] / 2 (1 + cos(pi u))
+
     Args:
         tau: The threshold now, an IoU from start to target. Below start, delta is that
             of the start; a tau at the target or above comes back as the target, NaN as
@@ -256,6 +271,9 @@ def raise_threshold(
 
     Returns:
         A scalar, float32.
+
+    Raises:
+        ValueError: a tau that is no scalar of floats.
     """
     check_arrays("raise_threshold", tau=(tau, "", float))
     tau = _float(tau)
@@ -279,6 +297,10 @@ def window_statistics(
     state: ThresholdState,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """(hit rate, its population deviation, mean IoU) over the window's filled entries.
+
+    Every entry counts alike, whatever number of completions it was made of. The hit
+    rates are those the entries were pushed with, or, where the state keeps raw IoUs,
+    are counted again with the current tau.
 
     The deviation is that of the entries' hit rates, not of single 0/1 rewards (our
     reading: those have 0.4 at a hit rate of 0.8, so that S = 0.2 could never pass).

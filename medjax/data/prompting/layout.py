@@ -77,7 +77,17 @@ def resize_image(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image at its shown size: PIL's antialiased bicubic on uint8.
 
-    An image that has this size is returned as it is.
+    The size is that of `smart_resize`: both sides are multiples of `geometry.factor`,
+    the area lies between `geometry.min_pixels` and `geometry.max_pixels`, and the
+    aspect ratio is kept as nearly as that allows.
+
+    Args:
+        image: RGB, 0 to 255, rows first. One that has its shown size already is
+            returned as it is, and not copied.
+        geometry: How the vision tower cuts images, and the bounds of an image's size.
+
+    Raises:
+        ValueError: a side below 1, or one over 200 times the other.
     """
     height, width = shown_size(image.shape[:2], geometry)
     if (height, width) == image.shape[:2]:
@@ -153,8 +163,19 @@ def pack_images(
         images: The images of each of M contexts as they are shown, see `resize_image`;
             at most `slots` each, and perhaps none.
         geometry: How the vision tower cuts images.
-        windows: W, to which each image is padded; none may have more.
-        slots: K, the number of images that a context has room for.
+        windows: W, the windows that each image is padded to with zeros; an image of
+            more is refused.
+        slots: K, the number of images that a context has room for, 0 or more.
+
+    Returns:
+        NumPy arrays: `patches` [M, K, P, E] in float32, (x / 255 - mean) / sd with
+        CLIP's mean and sd of each colour, P = W S patches of E = 3 temporal patch^2
+        numbers; `rows_cols` in int32; `mask` False at padding and in empty slots.
+
+    Raises:
+        ValueError: sides that are no multiples of `geometry.factor`, or an image of
+            more than W windows (NumPy's message).
+        IndexError: a context of more than K images.
     """
     length = windows * geometry.window_patches
     width = 3 * geometry.temporal * geometry.patch**2

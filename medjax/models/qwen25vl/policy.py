@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.checks import check_arrays, check_key, check_static
-from medjax.indexing import repeat_rows
+from medjax.indexing import devices_along, repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
@@ -33,12 +33,23 @@ class Prefill(NamedTuple):
 
 
 def init_params(config: Qwen25VLConfig, key: Key) -> Params:
-    """Random parameters: fan-in scaled, unit norms, biases 0.
+    """Random parameters of a policy that has learnt nothing.
+
+    Kernels are normal, cut at two sd, with variance 1 / fan-in; the embedding is normal
+    with sd 0.02; norms are 1 and biases 0.
 
     Args:
         config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
             `vision` and `text` are the two halves of the tree.
         key: A typed key, which is consumed; one of `jax.random.PRNGKey` is refused.
+
+    Returns:
+        A tree of dictionaries, {"vision": ..., "text": ...}, of arrays in
+        `config.param_dtype`. Layers of one kind are stacked along the first axis, and
+        kernels are [in, out].
+
+    Raises:
+        ValueError: a key of `jax.random.PRNGKey`, or several keys.
     """
     check_key("init_params", key=key)
     # flax counts the draws of a scan's body, which disable_jit would run layer by layer
@@ -54,7 +65,12 @@ def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
 def param_axes(config: Qwen25VLConfig) -> Params:
     """The tree of `init_params` with a PartitionSpec of logical names for each array.
 
-    No number is computed. `medjax.sharding.to_named_sharding` turns it into shardings.
+    The names are embed, mlp, heads, kv_heads, vocab, norm, patch and, for the axis that
+    stacks layers, layers. No number is computed. `medjax.sharding.to_named_sharding`
+    turns the tree into shardings by rules that say which mesh axes a name falls on.
+
+    Args:
+        config: Decides which arrays there are; no size or dtype is in the result.
     """
     boxed = jax.eval_shape(partial(_boxed_params, config), jax.random.key(0))
     return nn.get_partition_spec(boxed)
@@ -96,8 +112,12 @@ def encode_images(
             the patches in a window. K = 0 is text alone and gives no features. Features
             of padding are noise, which no token refers to.
 
+    Returns:
+        [M, K F, D] in `config.dtype`: of slot k the features k F to (k + 1) F - 1, F
+        the patches P over merge^2, in the order of the patches.
+
     Raises:
-        ValueError: shapes or dtypes that do not fit.
+        ValueError: shapes or dtypes that do not fit, or a P of no whole windows.
     """
     vision = config.vision
     pixels = vision.channels * vision.temporal * vision.patch**2
@@ -130,8 +150,8 @@ def embed_tokens(
     Args:
         config: Decides the width D and the number of rows.
         params: The whole tree; its `text` half is used.
-        tokens: Ids from 0 to V - 1, in an array of any shape. An id of V or more gives
-            NaN, a negative one counts from the end of the table.
+        tokens: Integers from 0 to V - 1, in an array of any shape, also empty. An id of
+            V or more gives NaN, a negative one counts from the end of the table.
     """
     return _decoder(config, params, TextDecoder.embed, tokens)
 
@@ -147,8 +167,10 @@ def embed_segment(
     Args:
         config: Decides the width D and the dtype of the result.
         params: The whole tree; its `text` half is used.
-        segment: R rows of L tokens; its `features` say which feature replaces which
-            token, and -1 keeps the token's own embedding.
+        segment: R rows of L tokens; its `features` [R, L] say which of a row's K F
+            features replaces which token, from 0 on, and -1 keeps the token's own
+            embedding. An index of K F or more gives NaN. `mask` and `positions` are not
+            read.
         features: Of the same R rows, as `encode_images` gives them; None, or none in
             them, for text alone, and then every token keeps its own embedding.
     """
@@ -189,8 +211,9 @@ def extend(
         States [R, T, D] in `config.dtype`, and the cache of R rows of T tokens.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, no token, or a cache whose rows
-            do not divide R.
+        ValueError: shapes or dtypes that do not fit, no token, a cache whose rows do
+            not divide R, or one whose rows do not divide over the devices of an
+            Explicit mesh that the rows of `x` lie on.
     """
     check_arrays(
         "extend",
@@ -198,13 +221,21 @@ def extend(
         mask=(mask, "R T", bool),
         positions=(positions, "R T 3", int),
     )
-    rows, length = x.shape[:2]
+    (rows, length), devices = x.shape[:2], devices_along(x, 0)
     for cache in past:
         shared = cache.mask.shape[0]
         if rows % shared if shared else rows:
             raise ValueError(
                 f"extend: past: expected caches whose rows divide the {rows} rows of "
                 f"x, found one of {shared}; rows that share a prefix are consecutive"
+            )
+        if shared % devices:
+            raise ValueError(
+                f"extend: past: expected caches whose rows divide over the {devices} "
+                f"devices that the {rows} rows of x lie on (mesh axes are Explicit), "
+                f"found one of {shared} rows (of contexts, or of prompts); take a "
+                f"multiple of {devices} of them a batch, fewer devices, or a mesh of "
+                "Auto axes: axis_types=(jax.sharding.AxisType.Auto,)"
             )
     if length < 1:
         raise ValueError("extend: x: expected T >= 1 tokens, found 0")
@@ -222,7 +253,8 @@ def logits(
     Args:
         config: Decides the vocabulary V and whether the embedding is the output layer.
         params: The whole tree; its `text` half is used.
-        hidden: Hidden states as `extend` returns them, in an array of any shape.
+        hidden: Hidden states as `extend` returns them, of width D in the last axis and
+            any leading axes. One that is NaN makes all V scores of its place NaN.
     """
     return _decoder(config, params, TextDecoder.logits, hidden)
 
@@ -250,10 +282,18 @@ def prefill(
         params: The whole tree; its `text` half is used.
         prompt: M contexts with B / M questions each, rows of one context consecutive.
             The last column of a question must not be padding.
-        features: What `encode_images` makes of `prompt.images`.
+        features: What `encode_images` makes of `prompt.images`; images stand in the
+            contexts alone.
+
+    Returns:
+        Keys and values of the M contexts and B questions, the hidden states that
+        predict the first new tokens, all in `config.dtype`, and these tokens'
+        positions.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or no column of tokens.
+        ValueError: shapes or dtypes that do not fit, no column of tokens, or contexts
+            that do not divide over the devices of an Explicit mesh that the questions
+            lie on.
     """
     last_hidden, context, question = _prompt_hidden(config, params, prompt, features)
     return Prefill(context, question, last_hidden[:, -1], prompt.next_position)
@@ -271,6 +311,14 @@ def prompt_logits(
         params: The whole tree; both halves are used, the images are encoded too.
         prompt: M contexts of Lc tokens and B questions of Lq, see `prefill`. All
             M Lc + B Lq rows of V scores are in memory at once.
+
+    Returns:
+        Scores of each context's Lc positions and of each question's Lq before the
+        softmax, in float32 (float64 for a `config.dtype` of float64): entry l of a row
+        is about token l + 1.
+
+    Raises:
+        ValueError: what `encode_images` and `prefill` refuse.
     """
     features = encode_images(config, params, prompt.images)
     context = prompt.context
@@ -330,8 +378,8 @@ def completion_logps(
         for a `config.dtype` of float64.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or a `chunk` that is traced or
-            below 1.
+        ValueError: shapes or dtypes that do not fit, a `chunk` that is traced or below
+            1, or completions of one prompt that an Explicit mesh divides.
     """
     check_arrays(
         "completion_logps",
@@ -344,6 +392,12 @@ def completion_logps(
         raise ValueError(
             f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
             "None scores all at once"
+        )
+    if (devices := max(devices_along(x, 1) for x in (tokens, mask))) > 1:
+        raise ValueError(
+            "completion_logps: tokens, mask: expected all G completions of a prompt on "
+            f"one device, found them divided over {devices} (mesh axes are Explicit); "
+            "divide the prompts, axis B"
         )
     rows, group, length = tokens.shape
     flat_mask = mask.reshape(rows * group, length)

@@ -97,6 +97,13 @@ def hub_tensors(config: Qwen25VLConfig) -> list[HubTensor]:
     """Every tensor of a published checkpoint of these sizes, in the table's order.
 
     A stacked parameter gives one tensor a layer; a tied config gives no `lm_head`.
+
+    Args:
+        config: Decides the numbers of layers and all shapes; its dtypes are not read.
+
+    Returns:
+        Name and shape of each tensor as published (transformers' Qwen2.5-VL before
+        4.52, kernels [out, in]), and the path and layer of the parameter that it fills.
     """
     vision = config.vision
     cell = vision.merge**2 * vision.width
@@ -124,7 +131,7 @@ def hub_tensors(config: Qwen25VLConfig) -> list[HubTensor]:
 
 
 def published_name(name: str) -> str:
-    """The published name of a tensor, whoever saved it.
+    """The published name of a tensor, whoever saved it, such as "model.norm.weight".
 
     transformers 4.52 to 5.5 wrote `model.visual.*` and `model.language_model.*`; an
     adapter's wrapper puts `base_model.model.` before everything. A name in any other

@@ -222,6 +222,10 @@ def flatten_params(tree: Params) -> dict[str, Any]:
     Args:
         tree: Any pytree: of names, or of places in a list, which stand as numbers.
             Leaves of any kind are handed on as they are; None is no leaf.
+
+    Returns:
+        A dictionary in the order of `jax.tree.leaves`. Names that hold a "/" are not
+        escaped, so two leaves of such a tree may fall on one path, and the last stays.
     """
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(k, simple=True, separator="/"): v for k, v in leaves}

@@ -48,9 +48,21 @@ class Parsed(NamedTuple):
 def parse_text(text: str | bytes) -> Parsed:
     """Parse one completion on the host; the fields have no leading axis.
 
+    The box is the first `"bbox_2d": [x1, y1, x2, y2]` between the first `<answer>` and
+    the first `</answer>` after it. Numbers are digits, perhaps with a minus before and
+    decimals behind; +1, 1., .5 and 1e3 are none. White space may stand round them. The
+    format is right where the text is `<think>..</think><answer>..</answer>` with white
+    space alone around and between, each tag once, and there is a box.
+
     Args:
-        text: The completion without its special tokens; bytes need not be UTF-8. A text
-            without a box gives zeros for one.
+        text: The completion without its special tokens; bytes need not be UTF-8.
+
+    Returns:
+        NumPy scalars and a float32 box [4] in the unit that the text means, as written:
+        swapped corners stay swapped. Without a box four zeros and `box_found` False. A
+        number of 10^8 or more reads as 10^8.
+
+    Differs from VLM-R1: the key `bbox_2d` is required, and decimals are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     answers = _ANSWER.findall(data)

@@ -52,6 +52,10 @@ def build_tables(token_bytes: list[bytes]) -> ParseTables:
             `b""` for special tokens and for ids without a token. A token may be a part
             of a character. `medjax.vocabulary_bytes` reads them off a tokenizer.
 
+    Returns:
+        The bytes of all tokens one after another, where each token's begin and how many
+        it has, and the automaton that reads boxes, the same for every vocabulary.
+
     Raises:
         ValueError: no tokens, or one that is not of bytes, which text is not.
     """
@@ -157,6 +161,9 @@ def parse_completions(
     tokens: Int[Array, "*N T"], mask: Bool[Array, "*N T"], tables: ParseTables
 ) -> Parsed:
     """Parse completions as `parse_text` does the bytes of their tokens.
+
+    The box is the first `"bbox_2d": [x1, y1, x2, y2]` between the first `<answer>` and
+    the first `</answer>` after it; see `parse_text` for numbers and format.
 
     Whole numbers equal the host's everywhere; decimals do where float32 division is
     correctly rounded (CPU), and within two units in the last place elsewhere. A text of

@@ -63,7 +63,14 @@ class ParsedLabels(NamedTuple):
 
 
 def option_letters(count: int) -> tuple[str, ...]:
-    """The letters A, B, C, ... of `count` options, 1 to 26; more are refused."""
+    """The letters A, B, C, ... of `count` options.
+
+    Args:
+        count: 1 to 26.
+
+    Raises:
+        ValueError: another count; more options are answered by their names.
+    """
     if not 1 <= count <= 26:
         raise ValueError(
             f"{count} options: letters serve 1 to 26, answer by name instead"
@@ -77,7 +84,11 @@ def label_forms(
     letters: Sequence[str] | None,
     grades: Sequence[int] | None,
 ) -> LabelForms:
-    """What counts as an answer for each class.
+    """What counts as an answer for each class: its name, its grade, its letter.
+
+    All are compared after case folding (Unicode's full one). A grade is written in
+    plain decimals, "2" or "-1"; a letter as "B", "(B)", "B.", "B)" or "B:", all but the
+    first also followed by the name or the grade of the same class.
 
     Args:
         names: What the C classes are called, in the order of their indices, one or
@@ -116,11 +127,15 @@ def label_forms(
 
 
 def read_label(answer: str | bytes, forms: LabelForms) -> int:
-    """The class that an answer's text names, or -1.
+    """The class that an answer's text names, from 0 to C - 1, or -1.
+
+    The whole text has to be a name, a grade or a letter of one class, see
+    `label_forms`; a sentence about it, two names, or a letter with another class's name
+    is none.
 
     Args:
-        answer: What stands between the tags; white space at its ends does not matter,
-            and bytes that are no UTF-8 name no class.
+        answer: What stands between the tags; white space of ASCII at its ends and case
+            do not matter, and bytes that are no UTF-8 name no class.
         forms: What counts as an answer, made by `label_forms`.
     """
     try:
@@ -136,11 +151,19 @@ def read_label(answer: str | bytes, forms: LabelForms) -> int:
 def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
     """Parse one completion on the host; the fields have no leading axis.
 
+    The answer is the last block `<answer>..</answer>`, read by `read_label`; the
+    reasoning is what stands between the first `<think>` and the first `</think>` after
+    it. Well formed is `<think>..</think><answer>..</answer>` with white space alone
+    around and between, each tag once, whatever the answer is.
+
     Args:
-        text: The completion without its special tokens; bytes need not be UTF-8. The
-            last of several answers counts. A text without an answer has label -1, and
-            spans of (0, 0). Spans count bytes, those of the UTF-8 of a str.
+        text: The completion without its special tokens; bytes need not be UTF-8.
         forms: What counts as an answer, made by `label_forms`.
+
+    Returns:
+        NumPy scalars and spans [2] in int32. Spans count bytes from 0 on, those of the
+        UTF-8 of a str. A text without an answer has label -1 and the span (0, 0), one
+        without reasoning likewise and no words.
     """
     data = encode(text)
     answers = list(_ANSWER.finditer(data))

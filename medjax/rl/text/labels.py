@@ -57,6 +57,9 @@ def label_tables(forms: LabelForms) -> LabelTables:
     Args:
         forms: What counts as an answer for each class, made by `label_forms`. A class
             takes a few dozen states of the table.
+
+    Returns:
+        Two automata, which find the blocks and read what stands in the answer.
     """
     frame = label_automaton.build_frame()
     reader = label_automaton.build_reader(forms)
@@ -71,6 +74,9 @@ def parse_labels(
 ) -> ParsedLabels:
     """Parse completions as `parse_label_text` does the bytes of their tokens.
 
+    The last `<answer>..</answer>` is read, and counts only if the whole of it is a
+    name, a grade or a letter of one class (`label_forms`).
+
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
             writes nothing. T may be 0, and so may any leading axis.
@@ -81,8 +87,11 @@ def parse_labels(
         labels: Those of the classes, made by `label_tables`.
 
     Returns:
-        Label, spans and flags of each row; label -1 and spans (0, 0) where there is
-        nothing to read.
+        Label, spans and flags of each row, int32 and bool; label -1 and spans (0, 0)
+        where there is nothing to read. Spans count bytes of the row's text from 0 on.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "parse_labels", tokens=(tokens, "*N T", int), mask=(mask, "*N T", bool)

@@ -48,6 +48,9 @@ def recitation_reward(
 ) -> Float[Array, "*N"]:
     """Smoothed sentence BLEU-4, in [0, 1], of each reasoning against the descriptions.
 
+    The formula is that of `bleu`, words those of `split_words`, n-grams those of all
+    classes' descriptions unless `leak_label` is set. No gradient flows.
+
     The weight that it enters the sum with says whether reciting is encouraged or
     discouraged; VRFT-Aug's reviews report that a negative one generalises better.
 
@@ -76,6 +79,9 @@ def recitation_reward(
         without_words: What a reasoning of fewer different words gets, or a missing one.
             0 is the BLEU of silence. With a negative weight that is the best there is:
             1 makes silence cost as much as reciting all.
+
+    Returns:
+        A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
         ValueError: shapes that do not fit, a limit below 1, or `leak_label` without
@@ -113,6 +119,9 @@ def score_words(
         min_different: The fewest different words that earn a BLEU, a Python integer
             (static) of 1 or more.
         without_words: What a reasoning of fewer different words gets; any number.
+
+    Returns:
+        A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
         ValueError: a `min_different` that is traced or below 1.
@@ -218,7 +227,8 @@ def count_different(words: Words) -> Int[Array, "*N"]:
     """How many different words each row has, capitals and small letters being one.
 
     Args:
-        words: What `read_words` found; a row without words has 0.
+        words: What `read_words` found; a row without words has 0. Words are told apart
+            by a hash of 32 bits, so two different ones are one in 1 of 4e9 pairs.
     """
     place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
     key = jnp.where(place < words.count[..., None], words.key, 0)
@@ -247,6 +257,15 @@ def bleu(
         target: A class from 0 to C - 1 for each row, whose references alone are held
             against it; None holds all against it. Another number is not refused: the
             score of its row means nothing.
+
+    Returns:
+        A number from 0 to 1 a row, float32.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
+
+    Source: Papineni et al. 2002; the smoothing is that of Lin and Och (2004), as
+    sacrebleu's add-k with k = 1.
     """
     check_arrays(
         "bleu",

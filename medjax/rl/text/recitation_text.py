@@ -31,6 +31,13 @@ def sentence_bleu(
 ) -> float:
     """BLEU-4 of a list of words, from 0 to 1, smoothed for orders above 1.
 
+        min(1, exp(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
+        p_1 = m_1 / c,   p_n = (m_n + 1) / (t_n + 1) for n > 1
+
+    of c words, r those of the reference nearest in length (the shorter of two), t_n the
+    n-grams of the text and m_n those of them that a reference has, each counted as
+    often as there at most.
+
     A text without a common word scores 0, one without a common pair of words does not:
     orders 2 to 4 count a match more than there is, and an order that the text is too
     short for is 1.
@@ -42,6 +49,8 @@ def sentence_bleu(
 
     Raises:
         ValueError: no reference, or one without a word.
+
+    Source: Papineni et al. 2002; smoothing of Lin and Och (2004).
     """
     if not references or not all(references):
         raise ValueError("expected one or more references, each with a word in it")

@@ -37,6 +37,10 @@ def recitation_tables(
             Short references suit short reasoning: the brevity penalty takes the one of
             closest length.
 
+    Returns:
+        The words and n-grams (n = 1 to 4) of all descriptions, and how often each
+        stands in one of them.
+
     Raises:
         ValueError: no classes, a description or a part of one without words, or more
             n-grams than indices.

@@ -57,11 +57,16 @@ def make_model(
     """The policy as a record of functions of its parameters.
 
     Args:
-        config: its sizes, and how it computes.
-        freeze_vision: no gradient flows into the vision tower, which then costs no
-            backward pass. Decoupled weight decay still moves its kernels.
-        logit_chunk: completion positions whose V scores are held at a time, see
-            `completion_logps`; None holds all.
+        config: The policy's sizes, and the dtypes that it computes in.
+        freeze_vision: Whether the vision tower is a constant: no gradient flows into
+            it, and it costs no backward pass. Decoupled weight decay still moves its
+            kernels.
+        logit_chunk: How many completion positions' V scores `score` holds at a time, an
+            integer of 1 or more, see `completion_logps`; None holds all.
+
+    Returns:
+        `init`, `prefill`, `sample` and `score` with the config bound, to be called with
+        parameters, and `axes`, the tree of `param_axes`.
     """
     return PolicyModel(
         init=partial(init_params, config),
@@ -75,7 +80,17 @@ def make_model(
 def prefill(
     config: Qwen25VLConfig, params: Params, prompt: Prompt, *, freeze_vision: bool
 ) -> Prefill:
-    """A prompt's images and text, computed once for all that follows it."""
+    """A prompt's images and text, computed once for all that follows it.
+
+    `encode_images` and then the `prefill` of `medjax.models.qwen25vl`.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree.
+        prompt: M contexts with B / M questions each.
+        freeze_vision: Whether the images' features are a constant: no gradient flows
+            into the vision tower.
+    """
     features = encode_images(config, params, prompt.images)
     if freeze_vision:
         features = jax.lax.stop_gradient(features)
