@@ -1,10 +1,10 @@
 """A gzip file written in parts, each in the way that suits its numbers.
 
-The mantissas of measured floats repeat nothing: looking for repeats takes three times as
-long as coding bytes by how often they occur, and makes no smaller file. Where a
+The mantissas of measured floats repeat nothing: looking for repeats takes three times
+as long as coding bytes by how often they occur, and makes no smaller file. Where a
 background is constant it is the other way round. A part is deflated by itself (RFC
-1951) and ends at a whole byte, as those of pigz; all parts are one member (RFC 1952), so
-that every reader of gzip reads the file.
+1951) and ends at a whole byte, as those of pigz; all parts are one member (RFC 1952),
+so that every reader of gzip reads the file.
 """
 
 import struct
