@@ -6,18 +6,20 @@ A voxel without a result is NaN; `status` says why.
 """
 
 import contextlib
-import gzip
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num
 
 from medjax import __version__
+from medjax.data.scans.packing import PackedFile
 from medjax.data.scans.scan import Frames, Scan
 
 # File name -> (unit, description).
@@ -39,6 +41,7 @@ TIMES = {
     "t1": ("InversionTime", 1.0),
     "vfa": ("FlipAngle", 180 / math.pi),
 }
+_WAITING = 8  # slices that wait to be packed
 WriteSlice = Callable[[Mapping[str, Num[np.ndarray, "H W"]]], None]
 
 
@@ -56,7 +59,8 @@ def map_writer(
     """A function that takes the maps of slice 0, 1, ... of a scan, one at a time.
 
     The files appear under their names, all together, when the last slice is in; before
-    that, and after an error, what lay in the folder is as it was. Memory: a slice.
+    that, and after an error, what lay in the folder is as it was. A thread packs them
+    while the caller computes; at most eight slices are in memory.
 
     Args:
         folder: Where the files go; it is made, with its parents, if it does not exist.
@@ -73,6 +77,7 @@ def map_writer(
         ValueError: A name is unknown, a slice does not fit, or slices are missing at
             the end.
         FileExistsError: A file exists, and `overwrite` is not set.
+        OSError: The disk is full or fails; it may be a later slice that says so.
     """
     unknown = [name for name in names if name not in MAPS]
     if unknown or not names:
@@ -87,12 +92,21 @@ def map_writer(
             f"{there[0]} exists, as do {len(there) - 1} more of the files to write; "
             "choose another folder, or set overwrite"
         )
-    streams: dict[str, IO[bytes]] = {}
+    packed: dict[str, PackedFile] = {}
     written = 0
+    waiting: deque[Future[None]] = deque()
     with contextlib.ExitStack() as stack:
         for name, path in files.items():
-            streams[name] = stack.enter_context(_compressed(_temporary(path), stack))
-            streams[name].write(_header(name, scan))
+            stack.callback(_temporary(path).unlink, missing_ok=True)
+            stream = stack.enter_context(_temporary(path).open("wb"))
+            packed[name] = PackedFile(stream)
+            packed[name].write(np.frombuffer(_header(name, scan), np.uint8))
+        thread = ThreadPoolExecutor(1)  # one: slices stay in order
+        stack.callback(thread.shutdown, cancel_futures=True)
+
+        def pack(maps: Mapping[str, Num[np.ndarray, "H W"]]) -> None:
+            for name, values in maps.items():
+                packed[name].write(values)
 
         def write(maps: Mapping[str, Num[np.ndarray, "H W"]]) -> None:
             nonlocal written
@@ -107,9 +121,11 @@ def map_writer(
                         f"{folder}, slice {written}: {name} {np.shape(values)}; "
                         f"expected {scan.shape}"
                     )
-                streams[name].write(
-                    np.asarray(values).astype(_dtype(name)).tobytes(order="F")
-                )
+            # a copy: the caller may go on to change its own
+            kept = {n: np.array(v, _dtype(n), order="F") for n, v in maps.items()}
+            waiting.append(thread.submit(pack, kept))
+            while waiting and (len(waiting) > _WAITING or waiting[0].done()):
+                waiting.popleft().result()
             written += 1
 
         yield write
@@ -118,8 +134,10 @@ def map_writer(
                 f"{folder}: {written} slices written; expected {scan.num_slices}. No "
                 "map was stored"
             )
-        for stream in streams.values():
-            stream.close()
+        for one in waiting:
+            one.result()
+        for file in packed.values():
+            file.close()
         for name, path in texts.items():
             text = json.dumps(_sidecar(name, scan, sidecar, levels), indent=2) + "\n"
             stack.callback(_temporary(path).unlink, missing_ok=True)
@@ -175,13 +193,6 @@ def write_maps(
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _compressed(path: Path, stack: contextlib.ExitStack) -> IO[bytes]:
-    """The same bytes for the same maps: no name and no time inside."""
-    stack.callback(path.unlink, missing_ok=True)
-    raw = stack.enter_context(path.open("wb"))
-    return gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)  # type: ignore
 
 
 def _dtype(name: str) -> np.dtype:

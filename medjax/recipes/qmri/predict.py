@@ -1,6 +1,6 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,30 +9,29 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from medjax.data.scans.formats import Scan, first_filled, open_scan
+from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
-from medjax.mri.times import check_times
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
-from medjax.recipes.qmri.models import Choice, choose_model
+from medjax.recipes.qmri.decide import (
+    decide,
+    maps_folder,
+    noted_doubts,
+    open_source,
+)
+from medjax.recipes.qmri.models import Choice
 from medjax.recipes.qmri.options import Predict, read_definition
-from medjax.recipes.qmri.phases import Phases
-from medjax.recipes.qmri.plan import make_plan
-from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
     LEVELS,
     SUMMARY,
-    ranges,
     say,
     slice_maps,
     write_summary,
 )
-from medjax.recipes.qmri.trained import find_trained
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
-from medjax.systems.puq.network import Quantity
 from medjax.types import QmriBatch
 
 
@@ -80,45 +79,20 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
-    paths = [part.strip() for part in source.split(",")]
-    scan = open_scan(
-        paths[0] if len(paths) == 1 else paths,
-        times=options.times or None,
-        contrast=options.contrast or None,
-        sens=options.sens or None,
-        voxel_mm=options.voxel_mm or None,
+    decision = decide(
+        open_source(source, options),
+        checkpoint=checkpoint,
+        options=options,
+        config=config,
     )
-    _check_protocol(scan)
-    scan = skip_first(scan, options.skip)
-    networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
-    choice = choose_model(scan, options, trained=networked)
-    model = choice.model
-    check_times(scan.times, model=model, count=len(scan.times))
-    _check_sign(scan, model, magnitude=options.magnitude)
-    contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
-    if checkpoint and networked:
-        trained, replaced = find_trained(
-            checkpoint, config, options.usual, fit=options.fit
-        )
-        contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
-        if replaced:
-            say(f"{checkpoint}: as its manifest says, {'; '.join(replaced)}")
-    # T2* is shorter than the T2 that the config's bounds are for.
-    low, high = bounds if model.time_constant == contrast else model.bounds
-    quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
-    plan = make_plan(
-        scan, quantity, trained, contrast=config.data.contrast, options=options
-    )
-    say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
-    say(f"{_describe(scan)}; {plan.name}")
-    say(f"{model.name}: {choice.reason}")
-    for note in (*scan.notes, *([plan.phases.note] if plan.phases.note else ())):
-        say(note)
+    scan, choice, plan = decision.scan, decision.choice, decision.plan
+    model, phases, apart = choice.model, plan.phases, []
+    for line in decision.lines:
+        say(line)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     make = partial(slab_inputs, scan, key=jax.random.key(seed), basis=plan.basis)
     compute = partial(_placed, plan.compute, make, mesh, rules)
-    phases, apart = plan.phases, []
     fits = fitted_slices(
         scan,
         compute,
@@ -132,22 +106,10 @@ def predict(
         scan,
         choice,
         plan.name,
-        workdir / "predict" / _title(Path(paths[0])),
+        maps_folder(workdir, source),
         overwrite=options.overwrite,
     )
-    return [*doubts, *_noted_doubts(scan, phases, apart)]
-
-
-def _noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
-    """What makes maps doubtful by the reader's notes, and by the contrasts' phases."""
-    notes, prefix = (*scan.notes, phases.note), "doubt: "
-    lines = [n.removeprefix(prefix) for n in notes if n.startswith(prefix)]
-    if apart:
-        lines.append(
-            f"contrasts differ in phase in slices {ranges(apart)}, which the others "
-            "tested do not show; say --config.predict.phase=each"
-        )
-    return [f"{scan.path}: {line}" for line in lines]
+    return [*doubts, *noted_doubts(scan, phases, apart)]
 
 
 def _write(
@@ -199,56 +161,6 @@ def _placed(
     return compute(inputs._replace(**spread))
 
 
-def _title(path: Path) -> str:
-    """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
-    name = path.name.removesuffix(".gz")
-    return path.name if path.is_dir() else Path(name).stem
-
-
-def _check_protocol(scan: Scan) -> None:
-    """Refuse by name what no model takes."""
-    protocol = scan.protocol
-    if len(protocol.repetition) > 1:
-        raise ValueError(
-            f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
-            "all images. Name those that have the same"
-        )
-    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
-        raise ValueError(
-            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
-            "one inversion; expected one readout after each. Its T1 needs another model"
-        )
-    if scan.slice_times is not None:
-        raise ValueError(
-            f"{scan.path}: inversion times differ by slice; expected one list for all"
-        )
-
-
-def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
-    """Signed and absolute images after an inversion, told by the middle slice.
-
-    That one shows most of an object; where it is empty, the first that is not.
-    """
-    if scan.kind == "kspace":
-        if magnitude:
-            raise ValueError(
-                f"{scan.path}: predict.magnitude is of images; k-space has its signs"
-            )
-        return
-    if not model.crosses_zero:
-        return
-    middle = scan.read(scan.num_slices // 2)
-    images = (first_filled(scan) if middle.empty else middle).images
-    signed = bool((np.asarray(images) < 0).any())
-    if magnitude == signed:
-        sign = "with" if signed else "without"
-        raise ValueError(
-            f"{scan.path}: images {sign} negative values, predict.magnitude is "
-            f"{magnitude}; say --config.predict.magnitude={not magnitude} to "
-            + ("fit them as they are" if signed else "look for the sign")
-        )
-
-
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
     constant = model.time_constant
@@ -262,15 +174,3 @@ def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
         "rsquared": lambda maps: maps.r_squared,
         "status": lambda maps: maps.status,
     }
-
-
-def _describe(scan: Scan) -> str:
-    """`8 TE from 0 to 125 ms`."""
-    if scan.contrast == "vfa":
-        angles = np.rad2deg(scan.times)
-        return (
-            f"{len(angles)} flip angles, {angles.min():g} to {angles.max():g} degrees"
-        )
-    name = {"t2": "TE", "t1": "TI"}[scan.contrast]
-    times = 1e3 * scan.times
-    return f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"

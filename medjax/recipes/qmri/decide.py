@@ -1,0 +1,193 @@
+"""What `predict` does with a scan, decided before anything is reconstructed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from medjax.data.scans.formats import Scan, first_filled, open_scan
+from medjax.mri.signals import SignalModel
+from medjax.mri.times import check_times
+from medjax.recipes.qmri.models import Choice, choose_model
+from medjax.recipes.qmri.options import Definition, Predict
+from medjax.recipes.qmri.phases import Phases
+from medjax.recipes.qmri.plan import Plan, make_plan
+from medjax.recipes.qmri.skipping import skip_first
+from medjax.recipes.qmri.summary import ranges
+from medjax.recipes.qmri.trained import find_trained
+from medjax.systems.puq.network import Quantity
+
+
+class Decision(NamedTuple):
+    """What is done with a scan, before anything is reconstructed or fitted."""
+
+    scan: Scan  # without the echoes that are skipped
+    choice: Choice
+    plan: Plan
+    replaced: tuple[str, ...]  # of the config, by what a checkpoint's manifest says
+
+    @property
+    def lines(self) -> list[str]:
+        """It in words, with all notes, for a person."""
+        scan, model = self.scan, self.choice.model
+        phase = self.plan.phases.note
+        return [
+            *self.replaced,
+            f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}",
+            f"{_describe(scan)}; {self.plan.name}",
+            f"{model.name}: {self.choice.reason}",
+            *scan.notes,
+            *([phase] if phase else ()),
+        ]
+
+
+def open_source(source: str, options: Predict) -> Scan:
+    """The scan that `--input` names.
+
+    Args:
+        source: A path, or several joined by commas.
+        options: Their times, contrast, sensitivities and voxel size win over the file.
+
+    Raises:
+        ValueError: It cannot be read as `options` say; the message says what would.
+        FileNotFoundError: There is no such file.
+    """
+    paths = _paths(source)
+    return open_scan(
+        paths[0] if len(paths) == 1 else paths,
+        times=options.times or None,
+        contrast=options.contrast or None,
+        sens=options.sens or None,
+        voxel_mm=options.voxel_mm or None,
+    )
+
+
+def decide(
+    scan: Scan, *, checkpoint: str | None, options: Predict, config: Definition
+) -> Decision:
+    """Model, method and phases of a scan, all that `predict` refuses to begin with.
+
+    Of k-space the slices are read that `find_phases` tests, of images one or two.
+
+    Args:
+        scan: As `open_source` gives it.
+        checkpoint: Of `predict`, like the others.
+        options: The section `predict`.
+        config: The network, and the fit's bounds, of the sections beside it.
+
+    Raises:
+        ValueError: The scan or an option does not fit; the message says what would.
+        FileNotFoundError: There is no such checkpoint.
+    """
+    _check_protocol(scan)
+    scan = skip_first(scan, options.skip)
+    networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
+    choice = choose_model(scan, options, trained=networked)
+    model = choice.model
+    check_times(scan.times, model=model, count=len(scan.times))
+    _check_sign(scan, model, magnitude=options.magnitude)
+    contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
+    told: tuple[str, ...] = ()
+    if checkpoint and networked:
+        trained, replaced = find_trained(
+            checkpoint, config, options.usual, fit=options.fit
+        )
+        contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
+        if replaced:
+            told = (f"{checkpoint}: as its manifest says, {'; '.join(replaced)}",)
+    # T2* is shorter than the T2 that the config's bounds are for.
+    low, high = bounds if model.time_constant == contrast else model.bounds
+    quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
+    plan = make_plan(
+        scan, quantity, trained, contrast=config.data.contrast, options=options
+    )
+    return Decision(scan, choice, plan, told)
+
+
+def maps_folder(workdir: Path, source: str) -> Path:
+    """Where the maps of a scan go.
+
+    Args:
+        workdir: The run's.
+        source: As `--input` has it; of several files the first gives the name.
+    """
+    return workdir / "predict" / _title(Path(_paths(source)[0]))
+
+
+def _paths(source: str) -> list[str]:
+    return [part.strip() for part in source.split(",")]
+
+
+def noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
+    """What makes maps doubtful by the reader's notes, and by the contrasts' phases."""
+    notes, prefix = (*scan.notes, phases.note), "doubt: "
+    lines = [n.removeprefix(prefix) for n in notes if n.startswith(prefix)]
+    if apart:
+        lines.append(
+            f"contrasts differ in phase in slices {ranges(apart)}, which the others "
+            "tested do not show; say --config.predict.phase=each"
+        )
+    return [f"{scan.path}: {line}" for line in lines]
+
+
+def _title(path: Path) -> str:
+    """`mese.v2.nii.gz` -> `mese.v2`; a folder's name is whole."""
+    name = path.name.removesuffix(".gz")
+    return path.name if path.is_dir() else Path(name).stem
+
+
+def _check_protocol(scan: Scan) -> None:
+    """Refuse by name what no model takes."""
+    protocol = scan.protocol
+    if len(protocol.repetition) > 1:
+        raise ValueError(
+            f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
+            "all images. Name those that have the same"
+        )
+    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
+        raise ValueError(
+            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
+            "one inversion; expected one readout after each. Its T1 needs another model"
+        )
+    if scan.slice_times is not None:
+        raise ValueError(
+            f"{scan.path}: inversion times differ by slice; expected one list for all"
+        )
+
+
+def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
+    """Signed and absolute images after an inversion, told by the middle slice.
+
+    That one shows most of an object; where it is empty, the first that is not.
+    """
+    if scan.kind == "kspace":
+        if magnitude:
+            raise ValueError(
+                f"{scan.path}: predict.magnitude is of images; k-space has its signs"
+            )
+        return
+    if not model.crosses_zero:
+        return
+    middle = scan.read(scan.num_slices // 2)
+    images = (first_filled(scan) if middle.empty else middle).images
+    signed = bool((np.asarray(images) < 0).any())
+    if magnitude == signed:
+        sign = "with" if signed else "without"
+        raise ValueError(
+            f"{scan.path}: images {sign} negative values, predict.magnitude is "
+            f"{magnitude}; say --config.predict.magnitude={not magnitude} to "
+            + ("fit them as they are" if signed else "look for the sign")
+        )
+
+
+def _describe(scan: Scan) -> str:
+    """`8 TE from 0 to 125 ms`."""
+    if scan.contrast == "vfa":
+        angles = np.rad2deg(scan.times)
+        return (
+            f"{len(angles)} flip angles, {angles.min():g} to {angles.max():g} degrees"
+        )
+    name = {"t2": "TE", "t1": "TI"}[scan.contrast]
+    times = 1e3 * scan.times
+    return f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
