@@ -96,10 +96,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--weights", type=_numbers, metavar="N,...", help="averages a contrast [1]")
     add("--offset", type=float, help="in units of s0, for t2_offset [0]")
     add("--efficiency", type=float, help="of the inversion, for t1_ir3 [1]")
-    add("--repetition-time", type=float, metavar="S", help="for t1_vfa")
+    add("--repetition-time", type=_numbers, metavar="S,...", help="for t1_vfa")
     args = parser.parse_args(argv)
     try:
-        model = signal_model(args.model, repetition_time=args.repetition_time)
+        times = args.repetition_time  # one, or one an angle
+        repetition = times[0] if times and len(times) == 1 else times
+        model = signal_model(args.model, repetition_time=repetition)
         _check_flags(args, model)
         defaults = {"offset": 0.0, "efficiency": 1.0}
         others = {

@@ -221,6 +221,8 @@ def _sidecar(
     }
     if scan.repetition is not None:
         fields["RepetitionTime"] = scan.repetition
+    elif scan.protocol.repetition:
+        fields["RepetitionTime"] = list(scan.protocol.repetition)
     if name == "status":
         fields["Levels"] = {str(code): text for code, text in levels.items()}
     return fields

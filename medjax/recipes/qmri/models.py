@@ -31,11 +31,13 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     """The model asked for; else the least strict that the scan's facts determine.
 
     After an inversion that is t1_ir3, whose three parameters take an imperfect
-    inversion and any TR. Of fewer than four inversion times it is t1_ir, which takes
-    the inversion to be full; with the term of TR where one is known, also where t1_ir
-    is asked for.
+    inversion and any TR, or its form with TR where that differs by image. Of fewer than
+    four inversion times it is t1_ir, which takes the inversion to be full; with the
+    term of TR where one is known, also where t1_ir is asked for.
 
-        s0 (1 - 2 exp(-t/T1) + exp(-TR/T1))
+        s0 (1 - (1 + c) exp(-t/T1) + c exp(-TR/T1)),   c = 1 for t1_ir
+
+    Of flip angles it is t1_vfa, with one TR or the TR of each angle.
 
     Args:
         scan: Its contrast, times and protocol are read.
@@ -48,24 +50,23 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
             without a repetition time.
     """
     name = options.model
-    if scan.contrast == "vfa":
-        if scan.repetition is None:
-            raise ValueError(
-                f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
-                "the file, or RepetitionTime in its sidecar, in seconds"
-            )
-        if name in ("", "t1_vfa"):
-            model = signal_model("t1_vfa", repetition_time=scan.repetition)
-            return Choice(model, "flip angles at one repetition time")
+    if scan.contrast == "vfa" and name in ("", "t1_vfa"):
+        return _flip_angles(scan)
     if name:
         model = signal_model(name)
         if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
             raise ValueError(
                 f"{scan.path}: predict.model {name!r} is none of a {scan.contrast} scan"
             )
-        if name == "t1_ir" and not trained:
-            return _full_inversion(scan, "predict.model asks for it")
-        return Choice(model, "predict.model asks for it")
+        why = "predict.model asks for it"
+        if not trained and name in ("t1_ir", "t1_ir3"):
+            return (_full_inversion if name == "t1_ir" else _any_inversion)(scan, why)
+        if len(scan.protocol.repetition) > 1:
+            raise ValueError(
+                f"{scan.path}: repetition times {scan.protocol.repetition} s, which "
+                f"predict.model {name!r} does not take. Name images that have the same"
+            )
+        return Choice(model, why)
     if scan.contrast == "t2":
         return Choice(signal_model("t2"), "echo times: one decay")
     if trained:
@@ -73,14 +74,63 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     count = len(np.unique(scan.times))
     if count < FEW:
         return _full_inversion(scan, f"{count} inversion times are too few for t1_ir3")
-    reason = "three parameters take an imperfect inversion and any TR"
-    return Choice(signal_model("t1_ir3"), reason)
+    return _any_inversion(
+        scan, "three parameters take an imperfect inversion and any TR"
+    )
+
+
+def _flip_angles(scan: Scan) -> Choice:
+    """t1_vfa at one repetition time, or at that of each angle."""
+    known = scan.protocol.repetition
+    if len(known) > 1:
+        model = signal_model("t1_vfa", repetition_time=known)
+        return Choice(model, f"flip angles, each at its own TR: {_list(known)} s")
+    if scan.repetition is None:
+        raise ValueError(
+            f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
+            "the file, or RepetitionTime in its sidecar, in seconds"
+        )
+    model = signal_model("t1_vfa", repetition_time=scan.repetition)
+    return Choice(model, "flip angles at one repetition time")
+
+
+def _any_inversion(scan: Scan, why: str) -> Choice:
+    """t1_ir3; where TR differs by image, with the TR of each."""
+    model, known = signal_model("t1_ir3"), scan.protocol.repetition
+    if len(known) < 2:
+        return Choice(model, why)
+    _check_above(scan, known)
+    model = model._replace(
+        basis=_recoveries_after,
+        constants=(known,),
+        to_parameters=_to_efficiency,
+        from_parameters=_from_efficiency,
+    )
+    return Choice(model, f"{why}; with TR of each image: {_list(known)} s")
+
+
+def _check_above(scan: Scan, repetition: tuple[float, ...]) -> None:
+    for tr, ti in zip(repetition, scan.times, strict=True):
+        if tr <= ti:
+            raise ValueError(
+                f"{scan.path}: repetition times {repetition} s for inversion times "
+                f"{scan.times.tolist()} s; expected each above its own, the time "
+                "between inversions (RepetitionTimePreparation)"
+            )
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{v:g}" for v in values)
 
 
 def _full_inversion(scan: Scan, why: str) -> Choice:
     """t1_ir, with the term of TR where the scan knows one."""
     model, known = signal_model("t1_ir"), scan.protocol.repetition
-    repetition = known[0] if len(known) == 1 else scan.repetition
+    if len(known) > 1:
+        _check_above(scan, known)
+        model = model._replace(basis=_recovery_after, constants=(known,))
+        return Choice(model, f"{why}; with exp(-TR/T1) of TR {_list(known)} s")
+    repetition = known[0] if known else scan.repetition
     if repetition is None:
         return Choice(model, f"{why}; TR is not known, and taken to be long")
     if repetition <= scan.times.max():  # a readout's, and not that of the inversions
@@ -95,6 +145,20 @@ def _full_inversion(scan: Scan, why: str) -> Choice:
 
 def _recovery_after(rate, time, repetition):
     return (1 - 2 * jnp.exp(-time * rate) + jnp.exp(-repetition * rate),)
+
+
+def _recoveries_after(rate, time, repetition):
+    decay = jnp.exp(-time * rate)  # amplitudes s0 and c s0
+    return -jnp.expm1(-time * rate), jnp.exp(-repetition * rate) - decay
+
+
+def _to_efficiency(amplitudes, rate):
+    s0, inverted = amplitudes
+    return s0, 1 / rate, (1 + jnp.real(inverted / s0)) / 2
+
+
+def _from_efficiency(s0, t1, efficiency):
+    return (s0, (2 * efficiency.astype(s0.dtype) - 1) * s0), 1 / t1
 
 
 def widest_subspace(times: tuple[float, ...], subspace: Subspace) -> Subspace | None:

@@ -208,10 +208,10 @@ def _title(path: Path) -> str:
 def _check_protocol(scan: Scan) -> None:
     """Refuse by name what no model takes."""
     protocol = scan.protocol
-    if len(protocol.repetition) > 1:
+    if len(protocol.repetition) > 1 and scan.contrast == "t2":
         raise ValueError(
             f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
-            "all images. Name those that have the same"
+            "all echoes. Name those that have the same"
         )
     if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
         raise ValueError(

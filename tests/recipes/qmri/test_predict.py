@@ -264,7 +264,6 @@ def test_a_t2star_map_is_not_bound_as_a_t2_map_is(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"RepetitionTime": [3.0, 4.0, 5.0]}, r"repetition times \(3.0, 4.0, 5.0\) s"),
         ({"SeriesDescription": "MOLLI 5(3)3"}, "a MOLLI measurement, several readouts"),
         ({"ProtocolName": "Look-Locker"}, "a LL measurement"),
         ({"SeriesDescription": "mp2rage"}, "a MP2RAGE measurement"),
