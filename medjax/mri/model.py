@@ -65,8 +65,9 @@ class SignalModel(NamedTuple):
         name: For messages; any text.
         parameters: Names of the results, P of them, all different; P is 2 or more.
         units: One for each parameter: "image" for an amplitude (it scales with the
-            images, and is complex where they are), "s" for the time constant (exactly
-            one), "1" for a number without a unit (real).
+            images, and is complex where they are), "s" for a time (at least one; the
+            first is the time constant 1 / R, others follow from it and the amplitudes),
+            "1" for a number without a unit (real).
         basis: basis(rate, time, c_1, ..), with the constants after the time, gives the
             P - 1 functions phi_k, as a tuple of arrays. It is elementwise (`rate` in
             1/s and `time` broadcast), keeps their dtype, is finite for every rate
@@ -109,7 +110,7 @@ class SignalModel(NamedTuple):
 
     @property
     def time_constant(self) -> str:
-        """The parameter that is 1 / R."""
+        """The parameter that is 1 / R: the first in seconds."""
         return self.parameters[self.units.index("s")]
 
 
@@ -140,8 +141,8 @@ def check_model(function: str, model: Any) -> None:  # noqa: ANN401
         refuse("parameters", "a tuple of two or more different names")
     if not _are(str, units) or len(units) != len(names):
         refuse("units", f"a tuple of one for each of {', '.join(names)}")
-    if units.count("s") != 1 or not {*units} <= {"image", "s", "1"}:
-        refuse("units", 'exactly one "s" (of the time constant), else "image" or "1"')
+    if "s" not in units or not {*units} <= {"image", "s", "1"}:
+        refuse("units", '"s" of the time constant (the first), else "image", "s", "1"')
     if not is_range(model.bounds):
         refuse("bounds", "a tuple (low, high) with 0 < low < high < inf in seconds")
     if not isinstance(model.longest, numbers.Real) or not model.longest > 0:

@@ -22,6 +22,11 @@ CASES = {
     "t2_offset": (signals.T2_OFFSET, TE, {"t2": (0.02, 0.06), "offset": (0.1, 0.3)}),
     "t1_ir": (signals.T1_IR, TI, {"t1": (0.3, 3.0)}),
     "t1_ir3": (signals.T1_IR3, TI, {"t1": (0.3, 2.0), "efficiency": (0.8, 1.0)}),
+    "t1_look_locker": (
+        signals.T1_LOOK_LOCKER,
+        TI,
+        {"t1star": (0.3, 0.9), "t1": (0.9, 2.0)},
+    ),
     "t1_sr": (signals.T1_SR, TI, {"t1": (0.3, 3.0)}),
     "t1_vfa": (VFA, ANGLES, {"t1": (0.3, 3.0)}),
     "t1_vfa_tr": (signals.vfa_model(REPETITIONS), ANGLES, {"t1": (0.3, 3.0)}),
