@@ -130,12 +130,13 @@ def _recoveries(
     """A method whose subspace holds imperfect inversions, by a name that says its rank.
 
     Where no subspace does and none is asked for, it is one without; so it is where TR
-    differs by image, for which there is none.
+    differs by image, inversion times by slice, or readouts follow one another.
     """
     method = options.methods[name]
     if method.subspace is None:
         return name, dict(options.methods)
     apart = any(isinstance(c, tuple) for c in model.constants)
+    apart |= "t1star" in model.parameters or scan.slice_times is not None
     times = tuple(scan.times.tolist())
     wider = None if apart else widest_subspace(times, method.subspace)
     if wider is not None:
@@ -145,7 +146,7 @@ def _recoveries(
     if other is None:
         names = [n for n, m in options.methods.items() if not rank(m)]
         what = (
-            "repetition times that differ by image have no subspace"
+            "no subspace is of TR by image, of times by slice or of T1*"
             if apart
             else f"a subspace of {len(scan.times)} inversion times moves T1 of "
             "imperfect inversions by more than 1 %"

@@ -14,8 +14,9 @@ from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
+from medjax.recipes.qmri.choice import Choice, shown_parameter, without_excess
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
-from medjax.recipes.qmri.models import Choice, choose_model
+from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import make_plan
@@ -93,7 +94,9 @@ def predict(
     networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
     choice = choose_model(scan, options, trained=networked)
     model = choice.model
-    check_times(scan.times, model=model, count=len(scan.times))
+    lists = [scan.times] if scan.slice_times is None else scan.slice_times
+    for times in lists:
+        check_times(times, model=model, count=len(times))
     _check_sign(scan, model, magnitude=options.magnitude)
     contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
     if checkpoint and networked:
@@ -112,7 +115,7 @@ def predict(
     say(f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}")
     say(f"{_describe(scan)}; {plan.name}")
     say(f"{model.name}: {choice.reason}")
-    for note in (*scan.notes, *([plan.phases.note] if plan.phases.note else ())):
+    for note in filter(None, (*scan.notes, plan.phases.note, choice.doubt)):
         say(note)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
@@ -135,6 +138,7 @@ def predict(
         workdir / "predict" / _title(Path(paths[0])),
         overwrite=options.overwrite,
     )
+    doubts += [f"{scan.path}: {choice.doubt}"] if choice.doubt else []
     return [*doubts, *_noted_doubts(scan, phases, apart)]
 
 
@@ -176,7 +180,8 @@ def _write(
                 f"{folder / SUMMARY} exists; choose another workdir, or set "
                 "predict.overwrite"
             )
-        for maps in fits:
+        for fitted in fits:
+            maps = without_excess(fitted, model)
             write({name: pick(maps) for name, pick in names.items()})
             slices.append(slice_maps(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
@@ -213,14 +218,10 @@ def _check_protocol(scan: Scan) -> None:
             f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
             "all echoes. Name those that have the same"
         )
-    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
+    if protocol.sequence == "MP2RAGE":
         raise ValueError(
-            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
-            "one inversion; expected one readout after each. Its T1 needs another model"
-        )
-    if scan.slice_times is not None:
-        raise ValueError(
-            f"{scan.path}: inversion times differ by slice; expected one list for all"
+            f"{scan.path}: an MP2RAGE measurement, two readouts of gradient echoes "
+            "after one inversion; expected one after each. Its T1 needs another model"
         )
 
 
@@ -251,11 +252,23 @@ def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
 
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
-    constant = model.time_constant
-    kind = constant.replace("t", "T", 1)
+    constant, shown = model.time_constant, shown_parameter(model)
+
+    def pair(name: str) -> dict[str, Callable[[FitResult], Any]]:
+        kind = name.replace("t", "T", 1)
+        return {
+            f"{kind}map": lambda maps: maps.params[name],
+            f"{kind}sigma": lambda maps: maps.sigma[name],
+        }
+
+    more = pair(constant) if constant != shown else {}
+    if "t1star" in model.parameters:  # B / 2A of A - B exp(-t/T1*)
+        more["efficiency"] = lambda m: (1 + m.params["t1"] / m.params["t1star"]) / 2
+    if "efficiency" in model.parameters:
+        more["efficiency"] = lambda maps: maps.params["efficiency"]
     return {
-        f"{kind}map": lambda maps: maps.params[constant],
-        f"{kind}sigma": lambda maps: maps.sigma[constant],
+        **pair(shown),
+        **more,
         "M0map": lambda maps: np.abs(maps.params["s0"]),
         "M0sigma": lambda maps: maps.sigma["s0"],
         "residual": lambda maps: maps.residual,
@@ -273,4 +286,7 @@ def _describe(scan: Scan) -> str:
         )
     name = {"t2": "TE", "t1": "TI"}[scan.contrast]
     times = 1e3 * scan.times
-    return f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
+    found = f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
+    if scan.slice_times is None:
+        return found
+    return f"{found} in the middle, and times of their own in each slice"
