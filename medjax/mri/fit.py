@@ -110,7 +110,7 @@ def fit_map(
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
-    images, times, weights = fit_arrays(images, times, weights, model, skip)
+    images, times, weights, model = fit_arrays(images, times, weights, model, skip)
     check_options(
         images,
         weights,

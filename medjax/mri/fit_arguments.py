@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from medjax.checks import check_arrays, check_static
-from medjax.mri.model import SignalModel, check_model, is_range
+from medjax.mri.model import SignalModel, check_contrasts, check_model, is_range
 from medjax.mri.parameters import real_dtype
 from medjax.mri.times import Times, check_times
 
@@ -22,14 +22,14 @@ def fit_arrays(
     weights: Array | None,
     model: SignalModel,
     skip: Sequence[int],
-) -> tuple[Array, Array | np.ndarray, Array | None]:
-    """Arrays of one real dtype, float32 at least, without what is skipped.
+) -> tuple[Array, Array | np.ndarray, Array | None, SignalModel]:
+    """Arrays of one real dtype, float32 at least, and the model: of what is kept.
 
     Args:
         images: Of `fit_map`, like all others.
         times: Numbers, an array, or numbers of which some are traced.
         weights: None stays None.
-        model: Decides which times can be meant.
+        model: Decides which times can be meant; its constants may differ by contrast.
         skip: Indices of contrasts.
     """
     check_model("fit_map", model)
@@ -53,15 +53,21 @@ def fit_arrays(
             (float, int, bool),
         ),
     )
+    check_contrasts("fit_map", model, len(images))
     dtype = real_dtype(images, np.float32(0), *() if weights is None else (weights,))
     keep = _kept(skip, len(images))
     if len(keep) < len(images):
         images, given = images[keep], given[keep]
         weights = None if weights is None else weights[keep]
+        constants = (
+            tuple(c[e] for e in keep) if isinstance(c, tuple) else c
+            for c in model.constants
+        )
+        model = model._replace(constants=tuple(constants))
     check_times(given, model=model)
     weights = None if weights is None else weights.astype(dtype)
     times = jnp.asarray(given).astype(dtype) if traced else np.asarray(given, dtype)
-    return images, times, weights
+    return images, times, weights, model
 
 
 def _kept(skip: Sequence[int], contrasts: int) -> np.ndarray:

@@ -65,8 +65,9 @@ class SignalModel(NamedTuple):
         name: For messages; any text.
         parameters: Names of the results, P of them, all different; P is 2 or more.
         units: One for each parameter: "image" for an amplitude (it scales with the
-            images, and is complex where they are), "s" for the time constant (exactly
-            one), "1" for a number without a unit (real).
+            images, and is complex where they are), "s" for a time (at least one; the
+            first is the time constant 1 / R, others follow from it and the amplitudes),
+            "1" for a number without a unit (real).
         basis: basis(rate, time, c_1, ..), with the constants after the time, gives the
             P - 1 functions phi_k, as a tuple of arrays. It is elementwise (`rate` in
             1/s and `time` broadcast), keeps their dtype, is finite for every rate
@@ -85,7 +86,10 @@ class SignalModel(NamedTuple):
         crosses_zero: Whether the signal rises through 0 once, so that magnitudes hide
             its sign and `fit_map(magnitude=True)` has to search for it.
         exponential: Whether log S is a line, for `fit_map(start="log-linear")`.
-        constants: Numbers that the basis takes after `time`.
+        constants: Numbers that the basis takes after `time`. One that differs between
+            contrasts (a repetition time, say) is a tuple of one number a contrast, in
+            the order of the times; the basis then gets the contrast's own, which may be
+            an array that broadcasts with `time`.
     """
 
     name: str
@@ -98,11 +102,15 @@ class SignalModel(NamedTuple):
     from_parameters: FromParameters = from_first_amplitude
     crosses_zero: bool = False
     exponential: bool = False
-    constants: tuple[float, ...] = ()
+    constants: tuple[float | tuple[float, ...], ...] = ()
+
+    def constants_of(self, contrast: int) -> tuple[float, ...]:
+        """The numbers that the basis takes for one contrast, from 0."""
+        return tuple(c[contrast] if isinstance(c, tuple) else c for c in self.constants)
 
     @property
     def time_constant(self) -> str:
-        """The parameter that is 1 / R."""
+        """The parameter that is 1 / R: the first in seconds."""
         return self.parameters[self.units.index("s")]
 
 
@@ -133,19 +141,41 @@ def check_model(function: str, model: Any) -> None:  # noqa: ANN401
         refuse("parameters", "a tuple of two or more different names")
     if not _are(str, units) or len(units) != len(names):
         refuse("units", f"a tuple of one for each of {', '.join(names)}")
-    if units.count("s") != 1 or not {*units} <= {"image", "s", "1"}:
-        refuse("units", 'exactly one "s" (of the time constant), else "image" or "1"')
+    if "s" not in units or not {*units} <= {"image", "s", "1"}:
+        refuse("units", '"s" of the time constant (the first), else "image", "s", "1"')
     if not is_range(model.bounds):
         refuse("bounds", "a tuple (low, high) with 0 < low < high < inf in seconds")
     if not isinstance(model.longest, numbers.Real) or not model.longest > 0:
         refuse("longest", "a number above 0")
-    if not _are(numbers.Real, model.constants):
-        refuse("constants", "a tuple of Python numbers")
+    constants = model.constants if isinstance(model.constants, tuple) else (None,)
+    each = [c if isinstance(c, tuple) and c else (c,) for c in constants]
+    if not all(_are(numbers.Real, c) for c in each):
+        refuse("constants", "a tuple of Python numbers, or tuples of one a contrast")
     for field in ("basis", "to_parameters", "from_parameters"):
         if not callable(getattr(model, field)):
             refuse(field, "a function")
     if model.to_parameters is first_amplitude and units != ("image", "s"):
         refuse("units", '("image", "s"), or functions to_parameters, from_parameters')
+
+
+def check_contrasts(function: str, model: SignalModel, count: int) -> None:
+    """Refuse constants by contrast of another number than that of the times.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        model: One that has passed `check_model`.
+        count: How many times there are, 0 or more.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    for constant in model.constants:
+        if isinstance(constant, tuple) and len(constant) != count:
+            raise ValueError(
+                f"{function}: model {model.name}: constants: expected one number for "
+                f"all, or one for each of {count} contrasts; found {len(constant)}: "
+                f"{constant}"
+            )
 
 
 def check_functions(function: str, model: SignalModel) -> None:
@@ -165,10 +195,9 @@ def check_functions(function: str, model: SignalModel) -> None:
     dtype = jnp.dtype("float32")
     rate, time = (jax.ShapeDtypeStruct(s, dtype) for s in ((3, 1), (1, 2)))
     shape = f"float32 of shape [3, 2] for {unknowns} parameters (rate [3, 1], time "
+    first = model.constants_of(0)
     try:
-        found = jax.eval_shape(
-            lambda r, t: model.basis(r, t, *model.constants), rate, time
-        )
+        found = jax.eval_shape(lambda r, t: model.basis(r, t, *first), rate, time)
     except (TypeError, jax.errors.TracerArrayConversionError) as error:
         raise ValueError(
             f"{start}: basis: expected a function of (rate, time) and of as many "

@@ -99,7 +99,10 @@ def prepare_samples(
     middle = jnp.exp((limits[0] + limits[1]) / 2)
     even = [2 * (e + 1) / (len(images) * middle) for e in range(len(images))]
     clocks = [jnp.where(timed, t, e) for t, e in zip(times, even, strict=True)]
-    curve = [sum(model.basis(middle, t, *model.constants)) for t in clocks]
+    curve = [
+        sum(model.basis(middle, t, *model.constants_of(e)))
+        for e, t in enumerate(clocks)
+    ]
 
     def weighted(channel: Column) -> Column:
         return [

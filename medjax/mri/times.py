@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from medjax.mri.model import SignalModel, check_model
+from medjax.mri.model import SignalModel, check_contrasts, check_model
 
 Times = Float[Array | np.ndarray, "E *#N"] | Sequence[float]
 
@@ -23,8 +23,9 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
     Args:
         times: Seconds, or radians for t1_vfa: finite, at least 0, at most
             `model.longest` (more looks like milliseconds or degrees), and as many
-            different ones as the model has parameters, at least. One list [E] for all
-            voxels, or [E, *N] with one for each; real.
+            different ones as the model has parameters, at least; constants of the model
+            that differ by contrast tell equal times apart. One list [E] for all voxels,
+            or [E, *N] with one for each; real.
         model: As `signal_model` gives it, or a `SignalModel` of your own.
         count: How many contrasts the images have; None = not compared.
 
@@ -47,12 +48,15 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
             f"{what}: expected real {unit}; found {values.dtype} of shape "
             f"{values.shape}"
         )
+    check_contrasts("check_times", model, len(values))
     values = values if traced else values.astype(float)
     if traced or not values.size:
         different = len(values)
     else:
         _check_values(values, model, what, unit)
-        different = len(np.unique(values, axis=0))
+        own = np.array([model.constants_of(e) for e in range(len(values))])
+        rows = np.concatenate([values.reshape(len(values), -1), own], axis=1)
+        different = len(np.unique(rows, axis=0))
     needed = len(model.parameters)
     if different < needed:
         raise ValueError(

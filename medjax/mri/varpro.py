@@ -106,14 +106,16 @@ def weighted_basis(
             makes its entries 0.
     """
 
-    def at(time, root):
+    def at(contrast, time, root):
+        constants = model.constants_of(contrast)
+
         def values(u):
-            return model.basis(jnp.exp(u), time, *model.constants)
+            return model.basis(jnp.exp(u), time, *constants)
 
         value, slope = jax.jvp(values, (log_rate,), (jnp.ones_like(log_rate),))
         return [root * v for v in value], [root * s for s in slope]
 
-    pairs = [at(t, r) for t, r in zip(data.times, data.roots, strict=True)]
+    pairs = [at(e, *x) for e, x in enumerate(zip(data.times, data.roots, strict=True))]
     values, slopes = zip(*pairs, strict=True)
     return [list(x) for x in zip(*values, strict=True)], [
         list(x) for x in zip(*slopes, strict=True)

@@ -32,7 +32,7 @@ def bound_table(
     model: SignalModel,
     values: Sequence[float],
     snr: float,
-    others: dict[str, float],
+    others: dict[str, float | np.ndarray],
     weights: Sequence[float] | None = None,
 ) -> str:
     """A table of the bounds, a row for each value of the time constant.
@@ -44,7 +44,7 @@ def bound_table(
         values: The time constant of each row of the table, in seconds.
         snr: s0 over the standard deviation of one sample of weight 1; above 0.
         others: The model's other parameters but s0, which is 1; an offset is in units
-            of s0.
+            of s0, a second time in seconds, one for all rows or one for each.
         weights: How often each contrast is averaged; None stands for once each.
 
     Returns:
@@ -90,16 +90,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--model", choices=[*MODELS, "t1_vfa"], required=True, help="signal model")
     add("--times", type=_numbers, metavar="S,S,...", help="echo or inversion times [s]")
     add("--angles", type=_numbers, metavar="DEG,...", help="flip angles, for t1_vfa")
-    for name in ("t2", "t2star", "t1"):
+    for name in ("t2", "t2star", "t1", "t1star"):
         add(f"--{name}", type=_numbers, metavar="S,...", help=f"{name} of tissues [s]")
     add("--snr", type=float, required=True, help="s0 / noise sd of a single average")
     add("--weights", type=_numbers, metavar="N,...", help="averages a contrast [1]")
     add("--offset", type=float, help="in units of s0, for t2_offset [0]")
     add("--efficiency", type=float, help="of the inversion, for t1_ir3 [1]")
-    add("--repetition-time", type=float, metavar="S", help="for t1_vfa")
+    add("--repetition-time", type=_numbers, metavar="S,...", help="for t1_vfa")
     args = parser.parse_args(argv)
     try:
-        model = signal_model(args.model, repetition_time=args.repetition_time)
+        times = args.repetition_time  # one, or one an angle
+        repetition = times[0] if times and len(times) == 1 else times
+        model = signal_model(args.model, repetition_time=repetition)
         _check_flags(args, model)
         defaults = {"offset": 0.0, "efficiency": 1.0}
         others = {
@@ -107,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for key, value in defaults.items()
             if key in model.parameters
         }
+        others |= {key: np.asarray(vars(args)[key]) for key in _times(model)[1:]}
         angles = args.angles is not None
         table = bound_table(
             np.deg2rad(args.angles) if angles else args.times,
@@ -123,12 +126,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
+def _times(model: SignalModel) -> list[str]:
+    """The parameters in seconds, the time constant first."""
+    units = zip(model.parameters, model.units, strict=True)
+    return [name for name, unit in units if unit == "s"]
+
+
 def _check_flags(args: argparse.Namespace, model: SignalModel) -> None:
     """Refuse what the model needs and lacks, and what it has no use for."""
     sampling = "angles" if model.name == "t1_vfa" else "times"
-    needed = {sampling, model.time_constant}
+    needed = {sampling, *_times(model)}
     useful = needed | set(model.parameters)
-    for name in ("times", "angles", "t2", "t2star", "t1", "offset", "efficiency"):
+    tissues = ("t2", "t2star", "t1", "t1star")
+    for name in ("times", "angles", *tissues, "offset", "efficiency"):
         given = vars(args)[name] is not None
         if given != (name in needed) and (given and name not in useful or not given):
             raise ValueError(

@@ -15,14 +15,21 @@ TE = np.array([0.015, 0.03, 0.05, 0.08, 0.12])
 TI = np.array([0.05, 0.2, 0.5, 1.0, 2.0, 4.0])
 ANGLES = np.deg2rad([2.0, 5.0, 9.0, 14.0, 20.0])
 VFA = signal_model("t1_vfa", repetition_time=0.015)
+REPETITIONS = (0.03, 0.015, 0.02, 0.015, 0.04)  # one an angle
 
 CASES = {
     "t2": (signals.T2, TE, {"t2": (0.03, 0.2)}),
     "t2_offset": (signals.T2_OFFSET, TE, {"t2": (0.02, 0.06), "offset": (0.1, 0.3)}),
     "t1_ir": (signals.T1_IR, TI, {"t1": (0.3, 3.0)}),
     "t1_ir3": (signals.T1_IR3, TI, {"t1": (0.3, 2.0), "efficiency": (0.8, 1.0)}),
+    "t1_look_locker": (
+        signals.T1_LOOK_LOCKER,
+        TI,
+        {"t1star": (0.3, 0.9), "t1": (0.9, 2.0)},
+    ),
     "t1_sr": (signals.T1_SR, TI, {"t1": (0.3, 3.0)}),
     "t1_vfa": (VFA, ANGLES, {"t1": (0.3, 3.0)}),
+    "t1_vfa_tr": (signals.vfa_model(REPETITIONS), ANGLES, {"t1": (0.3, 3.0)}),
 }
 
 

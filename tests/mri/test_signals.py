@@ -1,11 +1,14 @@
 """Signal models: NumPy formulas, limits, derivatives by the rate, units refused."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from medjax.mri import signals
+from medjax.mri.fit import fit_map
 from medjax.mri.signals import (
     MODELS,
     signal_model,
@@ -60,6 +63,89 @@ def test_vfa_equals_ernst_and_peaks_at_his_angle():
     expected = np.sin(angles) * (1 - decay) / (1 - np.cos(angles) * decay)
     np.testing.assert_allclose(found, expected, rtol=1e-11)
     assert angles[np.argmax(found)] == pytest.approx(np.arccos(decay), abs=3e-4)
+
+
+def ernst(angle, repetition, t1):
+    decay = math.exp(-repetition / t1)
+    return math.sin(angle) * (1 - decay) / (1 - math.cos(angle) * decay)
+
+
+ANGLES, REPETITIONS = np.deg2rad([4.0, 20.0, 20.0]), [0.025, 0.011, 0.05]
+
+
+def test_vfa_with_a_repetition_time_for_each_angle():
+    pairs = list(zip(ANGLES, REPETITIONS, strict=True))
+    expected = [
+        [s * ernst(a, r, t) for s, t in zip(S0, T, strict=True)] for a, r in pairs
+    ]
+    found = signal_vfa(S0, T, ANGLES, repetition_time=REPETITIONS)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    same = signal_vfa(S0, T, ANGLES, repetition_time=[0.02] * 3)
+    one = signal_vfa(S0, T, ANGLES, repetition_time=0.02)
+    np.testing.assert_allclose(same, one, rtol=1e-15)
+
+
+def test_fits_of_angles_with_repetition_times_of_their_own():
+    """As one repetition time T1 would be wrong by more than a third."""
+    t1 = np.array([0.7, 1.0, 2.5])
+    images = np.array(
+        [
+            [500 * ernst(a, r, t) for t in t1]
+            for a, r in zip(ANGLES, REPETITIONS, strict=True)
+        ]
+    )
+    model = signals.vfa_model(REPETITIONS)
+    assert hash(model) == hash(signals.vfa_model(tuple(REPETITIONS)))
+    found = fit_map(images, ANGLES, model=model)
+    np.testing.assert_allclose(found.params["t1"], t1, rtol=1e-9)
+    np.testing.assert_allclose(found.params["s0"], 500, rtol=1e-9)
+    # The two images of one angle are told apart by their repetition times.
+    for kept, skip in (([0, 1], (2,)), ([1, 2], (0,))):
+        fewer = fit_map(images, ANGLES, model=model, skip=skip)
+        alone = fit_map(
+            images[kept],
+            ANGLES[kept],
+            model=signals.vfa_model([REPETITIONS[e] for e in kept]),
+        )
+        np.testing.assert_allclose(fewer.params["t1"], t1, rtol=1e-8)
+        np.testing.assert_array_equal(fewer.params["t1"], alone.params["t1"])
+    wrong = fit_map(images[:2], ANGLES[:2], model=signals.vfa_model(REPETITIONS[0]))
+    assert np.all(wrong.params["t1"] > 1.3 * t1)
+
+
+def test_repetition_times_of_another_number_are_refused():
+    model = signals.vfa_model(REPETITIONS)
+    images = np.ones((2, 4))
+    with pytest.raises(ValueError, match="fit_map: .*each of 2 contrasts; found 3"):
+        fit_map(images, ANGLES[:2], model=model)
+    with pytest.raises(ValueError, match="signal: .*each of 2 contrasts; found 3"):
+        signal_vfa(1.0, 1.0, ANGLES[:2], repetition_time=REPETITIONS)
+    for wrong in ([], [0.02, 20.0], [0.02, 0.0]):
+        with pytest.raises(ValueError, match="one for all flip angles or one for each"):
+            signals.vfa_model(wrong)
+
+
+def test_derivatives_with_repetition_times_of_their_own():
+    model, t1 = signals.vfa_model(REPETITIONS), 1.1
+    curve = [ernst(a, r, t1) for a, r in zip(ANGLES, REPETITIONS, strict=True)]
+    noisy = np.array(curve) * [1.01, 0.99, 1.005]
+
+    @jax.jit
+    def fitted(images, angles):
+        return fit_map(images, angles, model=model).params["t1"]
+
+    slopes = jax.grad(fitted, argnums=(0, 1))(noisy, ANGLES)
+    for argument, slope in enumerate(slopes):
+        for e in range(3):
+            ends = []
+            for step in (-1e-5, 1e-5):
+                given = [noisy.copy(), ANGLES.copy()]
+                given[argument][e] *= 1 + step
+                ends.append(float(fitted(*given)))
+            size = (noisy, ANGLES)[argument][e]
+            change = (ends[1] - ends[0]) / (2e-5 * size)
+            # differences of 1e-5 of themselves: truncation 1e-10, rounding 1e-9
+            np.testing.assert_allclose(slope[e], change, rtol=1e-6)
 
 
 def test_vfa_in_float32_does_not_cancel():

@@ -64,10 +64,13 @@ def read_protocol(
             "milliseconds: divide by 1000"
         )
     for name in ("t2", "t1") if contrast == "t1" else ("t2",):
-        if repetition and known[name] and max(known[name]) >= min(repetition):
+        own = [repetition[0]] * len(frames) if len(repetition) == 1 else repetition
+        pairs = zip(values[name], own, strict=True) if known[name] and own else ()
+        late = [(t, tr) for t, tr in pairs if t is not None and t >= tr]
+        if late:
             raise ValueError(
-                f"{origin}: {KEYS[name][0]} {max(known[name])} s is not below the "
-                f"repetition time {min(repetition)} s; expected both in seconds"
+                f"{origin}: {KEYS[name][0]} {max(late)[0]} s is not below the "
+                f"repetition time {max(late)[1]} s; expected both in seconds"
                 + (
                     ""
                     if name == "t2"

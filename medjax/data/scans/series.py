@@ -13,7 +13,7 @@ from medjax.data.scans.sidecars import Sidecar
 
 _MAPS = re.compile(
     r"(T1|T2|T2star|R1|R2|R2star|PD|M0|S0|MT|MTR|MTV|MWF|TB1|RB1|Chi)(map|sigma)|"
-    r"UNIT1|dseg|probseg|mask|residual|rsquared|status|TB1\w+|RB1\w+|fieldmap"
+    r"T1star(map|sigma)|UNIT1|dseg|probseg|mask|residual|rsquared|status|efficiency|TB1\w+|RB1\w+|fieldmap"
 )
 _COMPONENTS = {
     "phase": {"P", "PHASE", "PHASE MAP"},

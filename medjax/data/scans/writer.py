@@ -30,6 +30,13 @@ MAPS = {
     "T2starsigma": ("s", "standard deviation of T2*"),
     "T1map": ("s", "longitudinal relaxation time T1"),
     "T1sigma": ("s", "standard deviation of T1"),
+    "T1starmap": ("s", "time constant T1* of a recovery with several readouts"),
+    "T1starsigma": ("s", "standard deviation of T1*"),
+    "efficiency": (
+        "1",
+        "B / 2A of the recovery A - B exp(-t/T); of one readout after "
+        "each inversion 1 is a full one",
+    ),
     "M0map": ("arbitrary", "signal amplitude, in units of the reconstructed images"),
     "M0sigma": ("arbitrary", "standard deviation of M0map"),
     "residual": ("arbitrary", "root mean square of the fit's residuals"),
@@ -222,16 +229,19 @@ def _sidecar(
 ) -> dict[str, Any]:
     unit, description = MAPS[name]
     key, factor = TIMES[scan.contrast]
+    times = scan.times if scan.slice_times is None else scan.slice_times.T
     fields = {
         "Description": description,
         "Units": unit,
-        key: [round(float(t) * factor, 9) for t in scan.times],
+        key: np.round(np.asarray(times, float) * factor, 9).tolist(),
         "GeneratedBy": [{"Name": "medjax", "Version": __version__}],
         "Sources": [scan.path.name],
         **more,
     }
     if scan.repetition is not None:
         fields["RepetitionTime"] = scan.repetition
+    elif scan.protocol.repetition:
+        fields["RepetitionTime"] = list(scan.protocol.repetition)
     if name == "status":
         fields["Levels"] = {str(code): text for code, text in levels.items()}
     return fields

@@ -9,9 +9,9 @@ import numpy as np
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
-from medjax.recipes.qmri.models import Choice, choose_model
+from medjax.recipes.qmri.choice import Choice
+from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Definition, Predict
-from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import Plan, make_plan
 from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.summary import ranges
@@ -28,17 +28,21 @@ class Decision(NamedTuple):
     replaced: tuple[str, ...]  # of the config, by what a checkpoint's manifest says
 
     @property
+    def notes(self) -> list[str]:
+        """What a person must know; "doubt: " the maps may err."""
+        doubt = self.choice.doubt and f"doubt: {self.choice.doubt}"
+        return list(filter(None, (*self.scan.notes, self.plan.phases.note, doubt)))
+
+    @property
     def lines(self) -> list[str]:
         """It in words, with all notes, for a person."""
         scan, model = self.scan, self.choice.model
-        phase = self.plan.phases.note
         return [
             *self.replaced,
             f"{scan.path}: {scan.num_slices} slices, {scan.shape[0]} x {scan.shape[1]}",
             f"{_describe(scan)}; {self.plan.name}",
             f"{model.name}: {self.choice.reason}",
-            *scan.notes,
-            *([phase] if phase else ()),
+            *self.notes,
         ]
 
 
@@ -85,7 +89,9 @@ def decide(
     networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
     choice = choose_model(scan, options, trained=networked)
     model = choice.model
-    check_times(scan.times, model=model, count=len(scan.times))
+    lists = [scan.times] if scan.slice_times is None else scan.slice_times
+    for times in lists:
+        check_times(times, model=model, count=len(times))
     _check_sign(scan, model, magnitude=options.magnitude)
     contrast, bounds, trained = config.data.contrast, config.fit.bounds, None
     told: tuple[str, ...] = ()
@@ -119,9 +125,15 @@ def _paths(source: str) -> list[str]:
     return [part.strip() for part in source.split(",")]
 
 
-def noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
-    """What makes maps doubtful by the reader's notes, and by the contrasts' phases."""
-    notes, prefix = (*scan.notes, phases.note), "doubt: "
+def noted_doubts(decision: Decision, apart: Sequence[int]) -> list[str]:
+    """What makes maps doubtful by what was decided, and by the contrasts' phases.
+
+    Args:
+        decision: Its notes are read.
+        apart: The slices whose contrasts differ in phase, which were taken to agree.
+    """
+    scan, prefix = decision.scan, "doubt: "
+    notes = decision.notes
     lines = [n.removeprefix(prefix) for n in notes if n.startswith(prefix)]
     if apart:
         lines.append(
@@ -140,19 +152,15 @@ def _title(path: Path) -> str:
 def _check_protocol(scan: Scan) -> None:
     """Refuse by name what no model takes."""
     protocol = scan.protocol
-    if len(protocol.repetition) > 1:
+    if len(protocol.repetition) > 1 and scan.contrast == "t2":
         raise ValueError(
             f"{scan.path}: repetition times {protocol.repetition} s; expected one for "
-            "all images. Name those that have the same"
+            "all echoes. Name those that have the same"
         )
-    if protocol.sequence in ("LL", "MOLLI", "MP2RAGE"):
+    if protocol.sequence == "MP2RAGE":
         raise ValueError(
-            f"{scan.path}: a {protocol.sequence} measurement, several readouts after "
-            "one inversion; expected one readout after each. Its T1 needs another model"
-        )
-    if scan.slice_times is not None:
-        raise ValueError(
-            f"{scan.path}: inversion times differ by slice; expected one list for all"
+            f"{scan.path}: an MP2RAGE measurement, two readouts of gradient echoes "
+            "after one inversion; expected one after each. Its T1 needs another model"
         )
 
 
@@ -190,4 +198,7 @@ def _describe(scan: Scan) -> str:
         )
     name = {"t2": "TE", "t1": "TI"}[scan.contrast]
     times = 1e3 * scan.times
-    return f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
+    found = f"{len(times)} {name}, {times.min():g} to {times.max():g} ms"
+    if scan.slice_times is None:
+        return found
+    return f"{found} in the middle, and times of their own in each slice"

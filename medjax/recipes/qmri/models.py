@@ -1,18 +1,26 @@
 """Which signal model a scan is fitted with, and why; and the subspace that it needs."""
 
 import math
-from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan
-from medjax.mri.signals import SignalModel, signal_model
+from medjax.mri.signals import signal_model
 from medjax.mri.subspace import inversion_recovery_basis
+from medjax.recipes.qmri.choice import Choice
 from medjax.recipes.qmri.options import Predict, Subspace
+from medjax.recipes.qmri.t1_models import (
+    READOUTS,
+    any_inversion,
+    flip_angles,
+    full_inversion,
+    one_readout,
+    several_readouts,
+    trained_inversion,
+)
 
-CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1",)}  # by contrast: of its models
+CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1", "t1star")}  # by contrast
 FEW = 4  # different inversion times: fewer leave three parameters no misfit to show
 # f of 1 - (1 + f) exp(-TI / T1): from a saturation, or a TR far below T1, to a full
 # inversion. Other f are sums of these curves.
@@ -20,22 +28,18 @@ EFFICIENCIES = (0.0, 0.5, 1.0)
 BENDS = 0.01  # of T1, at most, by the subspace alone
 
 
-class Choice(NamedTuple):
-    """A signal model, and the reason in words."""
-
-    model: SignalModel
-    reason: str
-
-
 def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choice:
     """The model asked for; else the least strict that the scan's facts determine.
 
     After an inversion that is t1_ir3, whose three parameters take an imperfect
-    inversion and any TR. Of fewer than four inversion times it is t1_ir, which takes
-    the inversion to be full; with the term of TR where one is known, also where t1_ir
-    is asked for.
+    inversion and any TR, or its form with TR where that differs by image. Of fewer than
+    four inversion times it is t1_ir, which takes the inversion to be full; with the
+    term of TR where one is known, also where t1_ir is asked for.
 
-        s0 (1 - 2 exp(-t/T1) + exp(-TR/T1))
+        s0 (1 - (1 + c) exp(-t/T1) + c exp(-TR/T1)),   c = 1 for t1_ir
+
+    Of several readouts after one inversion (Look-Locker, MOLLI) it is t1_look_locker.
+    Of flip angles it is t1_vfa, with one TR or the TR of each angle.
 
     Args:
         scan: Its contrast, times and protocol are read.
@@ -48,53 +52,37 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
             without a repetition time.
     """
     name = options.model
-    if scan.contrast == "vfa":
-        if scan.repetition is None:
-            raise ValueError(
-                f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
-                "the file, or RepetitionTime in its sidecar, in seconds"
-            )
-        if name in ("", "t1_vfa"):
-            model = signal_model("t1_vfa", repetition_time=scan.repetition)
-            return Choice(model, "flip angles at one repetition time")
+    if scan.contrast == "vfa" and name in ("", "t1_vfa"):
+        return flip_angles(scan)
     if name:
         model = signal_model(name)
         if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
             raise ValueError(
                 f"{scan.path}: predict.model {name!r} is none of a {scan.contrast} scan"
             )
-        if name == "t1_ir" and not trained:
-            return _full_inversion(scan, "predict.model asks for it")
-        return Choice(model, "predict.model asks for it")
+        why = "predict.model asks for it"
+        if not trained and name in ("t1_ir", "t1_ir3"):
+            choose = full_inversion if name == "t1_ir" else any_inversion
+            return one_readout(scan, choose(scan, why))
+        if len(scan.protocol.repetition) > 1:
+            raise ValueError(
+                f"{scan.path}: repetition times {scan.protocol.repetition} s, which "
+                f"predict.model {name!r} does not take. Name images that have the same"
+            )
+        return one_readout(scan, Choice(model, why))
     if scan.contrast == "t2":
         return Choice(signal_model("t2"), "echo times: one decay")
     if trained:
-        return Choice(signal_model("t1_ir"), "the network was trained on its signals")
-    count = len(np.unique(scan.times))
+        return trained_inversion(scan)
+    if scan.protocol.sequence in READOUTS:
+        return several_readouts(scan)
+    lists = [scan.times] if scan.slice_times is None else scan.slice_times
+    count = min(len(np.unique(times)) for times in lists)
     if count < FEW:
-        return _full_inversion(scan, f"{count} inversion times are too few for t1_ir3")
-    reason = "three parameters take an imperfect inversion and any TR"
-    return Choice(signal_model("t1_ir3"), reason)
-
-
-def _full_inversion(scan: Scan, why: str) -> Choice:
-    """t1_ir, with the term of TR where the scan knows one."""
-    model, known = signal_model("t1_ir"), scan.protocol.repetition
-    repetition = known[0] if len(known) == 1 else scan.repetition
-    if repetition is None:
-        return Choice(model, f"{why}; TR is not known, and taken to be long")
-    if repetition <= scan.times.max():  # a readout's, and not that of the inversions
-        return Choice(
-            model,
-            f"{why}; TR {repetition:g} s is not above the longest inversion time, so "
-            "not that of the inversions, which is taken to be long",
-        )
-    model = model._replace(basis=_recovery_after, constants=(float(repetition),))
-    return Choice(model, f"{why}; with exp(-TR/T1) of TR {repetition:g} s")
-
-
-def _recovery_after(rate, time, repetition):
-    return (1 - 2 * jnp.exp(-time * rate) + jnp.exp(-repetition * rate),)
+        return full_inversion(scan, f"{count} inversion times are too few for t1_ir3")
+    return any_inversion(
+        scan, "three parameters take an imperfect inversion and any TR"
+    )
 
 
 def widest_subspace(times: tuple[float, ...], subspace: Subspace) -> Subspace | None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, first_filled
 from medjax.mri.fit import FitResult
+from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
@@ -91,7 +92,7 @@ def make_plan(
     if phases.shared:
         _check_subspace(scan, name, methods, contrast)
         if scan.contrast == "t1" and rank(methods[name]):
-            name, methods = _recoveries(scan, name, options)
+            name, methods = _recoveries(scan, quantity.model, name, options)
         make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
@@ -124,26 +125,35 @@ def _without_subspace(methods: Mapping[str, Method]) -> str | None:
 
 
 def _recoveries(
-    scan: Scan, name: str, options: Predict
+    scan: Scan, model: SignalModel, name: str, options: Predict
 ) -> tuple[str, dict[str, Method]]:
     """A method whose subspace holds imperfect inversions, by a name that says its rank.
 
-    Where no subspace does and none is asked for, it is one without.
+    Where no subspace does and none is asked for, it is one without; so it is where TR
+    differs by image, inversion times by slice, or readouts follow one another.
     """
     method = options.methods[name]
     if method.subspace is None:
         return name, dict(options.methods)
-    wider = widest_subspace(tuple(scan.times.tolist()), method.subspace)
+    apart = any(isinstance(c, tuple) for c in model.constants)
+    apart |= "t1star" in model.parameters or scan.slice_times is not None
+    times = tuple(scan.times.tolist())
+    wider = None if apart else widest_subspace(times, method.subspace)
     if wider is not None:
         full = f"{name} of rank {wider.rank}"
         return full, {full: method._replace(subspace=wider)}
     other = None if options.method else _without_subspace(options.methods)
     if other is None:
         names = [n for n, m in options.methods.items() if not rank(m)]
+        what = (
+            "no subspace is of TR by image, of times by slice or of T1*"
+            if apart
+            else f"a subspace of {len(scan.times)} inversion times moves T1 of "
+            "imperfect inversions by more than 1 %"
+        )
         raise ValueError(
-            f"{scan.path}: a subspace of {len(scan.times)} inversion times moves T1 of "
-            f"imperfect inversions by more than 1 %; name a predict.method without a "
-            f"subspace: {', '.join(names)}"
+            f"{scan.path}: {what}; name a predict.method without a subspace: "
+            f"{', '.join(names)}"
         )
     return other, {other: options.methods[other]}
 

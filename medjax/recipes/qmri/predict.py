@@ -13,6 +13,7 @@ from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.choice import Choice, shown_parameter, without_excess
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.decide import (
     decide,
@@ -20,7 +21,6 @@ from medjax.recipes.qmri.decide import (
     noted_doubts,
     open_source,
 )
-from medjax.recipes.qmri.models import Choice
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
@@ -109,7 +109,7 @@ def predict(
         maps_folder(workdir, source),
         overwrite=options.overwrite,
     )
-    return [*doubts, *noted_doubts(scan, phases, apart)]
+    return [*doubts, *noted_doubts(decision, apart)]
 
 
 def _write(
@@ -138,7 +138,8 @@ def _write(
                 f"{folder / SUMMARY} exists; choose another workdir, or set "
                 "predict.overwrite"
             )
-        for maps in fits:
+        for fitted in fits:
+            maps = without_excess(fitted, model)
             write({name: pick(maps) for name, pick in names.items()})
             slices.append(slice_maps(maps, model))
     files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
@@ -163,11 +164,23 @@ def _placed(
 
 def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
-    constant = model.time_constant
-    kind = constant.replace("t", "T", 1)
+    constant, shown = model.time_constant, shown_parameter(model)
+
+    def pair(name: str) -> dict[str, Callable[[FitResult], Any]]:
+        kind = name.replace("t", "T", 1)
+        return {
+            f"{kind}map": lambda maps: maps.params[name],
+            f"{kind}sigma": lambda maps: maps.sigma[name],
+        }
+
+    more = pair(constant) if constant != shown else {}
+    if "t1star" in model.parameters:  # B / 2A of A - B exp(-t/T1*)
+        more["efficiency"] = lambda m: (1 + m.params["t1"] / m.params["t1star"]) / 2
+    if "efficiency" in model.parameters:
+        more["efficiency"] = lambda maps: maps.params["efficiency"]
     return {
-        f"{kind}map": lambda maps: maps.params[constant],
-        f"{kind}sigma": lambda maps: maps.sigma[constant],
+        **pair(shown),
+        **more,
         "M0map": lambda maps: np.abs(maps.params["s0"]),
         "M0sigma": lambda maps: maps.sigma["s0"],
         "residual": lambda maps: maps.residual,

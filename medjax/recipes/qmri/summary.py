@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.choice import shown_parameter
 from medjax.report.page import NOTE
 from medjax.runtime.writer import write_atomic
 
@@ -49,8 +50,8 @@ def bright_voxels(maps: FitResult) -> Bool[np.ndarray, "H W"]:
 
 
 def slice_maps(maps: FitResult, model: SignalModel) -> SliceMaps:
-    """What the summary needs of a slice: its time constant, sigma and status."""
-    name = model.time_constant
+    """What the summary needs of a slice: its map, sigma and status."""
+    name = shown_parameter(model)
     value, sigma = np.asarray(maps.params[name]), np.asarray(maps.sigma[name])
     return SliceMaps(value, sigma, np.asarray(maps.status), bright_voxels(maps))
 
@@ -120,7 +121,7 @@ def write_summary(
         say(f"maps without a value, and summary.json: {folder}\n{NOTE}")
         return warnings
     say(
-        f"{model.time_constant} in {summary['voxels']} voxels with signal: median "
+        f"{summary['parameter']} in {summary['voxels']} voxels with signal: median "
         f"{summary['median_ms']:.1f} ms, quartiles {summary['quartiles_ms'][0]:.1f} to "
         f"{summary['quartiles_ms'][1]:.1f} ms, median sigma "
         + ("unknown" if sigma is None else f"{sigma:.2f} ms")
@@ -161,7 +162,7 @@ def summarise(slices: Sequence[SliceMaps], model: SignalModel) -> dict[str, Any]
 
     count = int(status.size)
     return {
-        "parameter": model.time_constant,
+        "parameter": shown_parameter(model),
         "voxels": count,
         "median_ms": quantile(times, 0.5),
         "quartiles_ms": [quantile(times, 0.25), quantile(times, 0.75)],

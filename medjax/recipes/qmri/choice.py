@@ -1,0 +1,42 @@
+"""The signal model of a scan, why it is that one, and what of its fit is shown."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.signals import SignalModel
+
+
+class Choice(NamedTuple):
+    """A signal model, the reason in words, and what makes its maps doubtful, if any."""
+
+    model: SignalModel
+    reason: str
+    doubt: str = ""
+
+
+def shown_parameter(model: SignalModel) -> str:
+    """What the map is of: T1 where it follows from the time constant T1*, else that."""
+    return "t1" if "t1" in model.parameters else model.time_constant
+
+
+def without_excess(maps: FitResult, model: SignalModel) -> FitResult:
+    """Maps in which a T1 that no tissue has, computed from T1*, is undetermined.
+
+    T1 = T1* (B/A - 1) is negative, or without a limit, where the curve does not rise to
+    an A of its own sign. Other models give their maps back as they are.
+
+    Args:
+        maps: Of `fit_map`.
+        model: The one that was fitted; its upper bound is that of T1 too.
+    """
+    name = shown_parameter(model)
+    if name == model.time_constant:
+        return maps
+    value = np.asarray(maps.params[name])
+    bad = ~((value > 0) & (value <= model.bounds[1])) & ~np.isnan(value)
+    hidden = {n: np.where(bad, np.float32(np.nan), x) for n, x in maps.params.items()}
+    sigma = {n: np.where(bad, np.float32(np.nan), x) for n, x in maps.sigma.items()}
+    status = np.where(bad, np.int8(FitStatus.UNDETERMINED), maps.status)
+    return maps._replace(params=hidden, sigma=sigma, status=status)
