@@ -110,8 +110,9 @@ def sample(
     """Sample `group` completions of each of B prompts; `key` is consumed.
 
     The prompt's caches are shared by the group, each completion adds a cache of its own
-    tokens only. See `sample_loop` for the sampling distribution and `rollout_keys` for
-    what the noise depends on.
+    tokens only. Token t is drawn from softmax(logits / temperature) over the kept
+    tokens (`restrict_logits`), with noise of the key, the prompt's id, the place in the
+    group and t alone.
 
     Args:
         config: The policy's sizes; static.
@@ -131,7 +132,8 @@ def sample(
         token; after it stand the padding's id, False and 0.
 
     Raises:
-        ValueError: an old or traced-where-static argument, or shapes that do not fit.
+        ValueError: a key of `jax.random.PRNGKey`, a static argument that is traced or
+            out of its range, or shapes that do not fit.
     """
     check_arrays(
         "sample",
