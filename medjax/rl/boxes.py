@@ -143,6 +143,9 @@ def convert_boxes(
         resized: (height, width) of the image that the policy saw, likewise, for the
             frame "resized".
 
+    Returns:
+        Corners in the unit of `to_frame`, of the shape of `boxes`, float32 at least.
+
     Raises:
         ValueError: an unknown frame, a size that a frame needs and nobody gave, or
             shapes that do not fit. A size of 0 is refused beside boxes of NumPy;

@@ -72,6 +72,9 @@ def loss_denominator(
             result is then that of all devices' rows. An axis that an input varies along
             has to be named, or () given, which counts each device's rows for itself.
 
+    Returns:
+        A scalar of 0 or more, to which no gradient flows.
+
     Raises:
         ValueError: another name, "dr_grpo" without a length, a mask of floats, or an
             axis that is not named.

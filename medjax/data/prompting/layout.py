@@ -21,7 +21,10 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 class Geometry(NamedTuple):
-    """How images are cut: the vision tower's numbers, and bounds of an image's size."""
+    """How images are cut: the vision tower's numbers, and bounds of an image's size.
+
+    Published checkpoints have patch 14, merge 2, temporal 2 and window 112.
+    """
 
     patch: int  # pixels
     merge: int  # patches a side of a feature
