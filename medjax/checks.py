@@ -87,6 +87,9 @@ def check_static(function: str, /, **values: Any) -> None:  # noqa: ANN401
     Args:
         function: The public function's name, with which the message begins.
         values: By the name of the argument: a number, a flag, or a tuple of them.
+
+    Raises:
+        ValueError: naming function and argument, and the two ways to make it static.
     """
     for name, value in values.items():
         for leaf in jax.tree.leaves(value):
@@ -108,6 +111,9 @@ def check_ranges(
         numbers: By the name of the argument: the number, the least and the largest that
             it may be; NaN is outside. What is None or an array of JAX is let through,
             as its value may not be known, or cost a transfer.
+
+    Raises:
+        ValueError: naming function and argument, the range and what was found.
     """
     for name, (value, low, high) in numbers.items():
         if value is None or isinstance(value, jax.Array) or low <= value <= high:
@@ -155,6 +161,10 @@ def check_groups(
         function: The public function's name, with which the message begins.
         valid: Flags [B, G] or [B, 1], or None.
         arrays: As for `check_arrays`; the first of them sets B and G.
+
+    Raises:
+        ValueError: naming the array and what was expected. For a vector of flags it
+            says how to reshape it: as [B, G] where it has B G entries, else as [B, 1].
     """
     check_arrays(function, **arrays)
     if valid is not None and jnp.ndim(valid) == 1:

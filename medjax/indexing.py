@@ -26,6 +26,9 @@ def look_up(
             one counts from the end.
         mode: What an index outside gives: None the nearest entry, "fill" NaN (of
             integers the least or largest number), see `jax.numpy.ndarray.at`.
+
+    Returns:
+        [*N, further axes of the table], placed on an Explicit mesh as the first index.
     """
     table, index = jnp.asarray(table), tuple(map(jnp.asarray, index))
     sharding = _like(index[0], table.ndim - len(index))
@@ -33,7 +36,12 @@ def look_up(
 
 
 def repeat_rows(x: Shaped[Array, "N ..."], count: int) -> Shaped[Array, "R ..."]:
-    """Each row `count` times in a row, R = N * count: `jnp.repeat` along axis 0."""
+    """Each row `count` times in a row, R = N * count: `jnp.repeat` along axis 0.
+
+    Args:
+        x: N rows of any shape, N perhaps 0; on a mesh copies lie where their row does.
+        count: A Python integer of 0 or more.
+    """
     wide = jnp.broadcast_to(x[:, None], (x.shape[0], count, *x.shape[1:]))
     return wide.reshape(x.shape[0] * count, *x.shape[1:])
 
@@ -55,7 +63,9 @@ def vary_with(tree: Any, *arrays: Array) -> Any:
     """The tree, marked to vary over the devices of a `shard_map` where an array does.
 
     A loop's carry has to vary from the start where it will vary later; no number
-    changes, and outside `shard_map` nothing does.
+    changes, and outside `shard_map` nothing does. This serves a loop whose inputs are
+    known, and whose body cannot be traced before they vary; `carry_for` of
+    `medjax.mri.normal` asks the loop's body what its inputs are.
 
     Args:
         tree: Arrays of any shapes.

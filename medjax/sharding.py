@@ -62,6 +62,9 @@ def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> Partiti
             `axes` does, and are not compared with any mesh here.
         name: What an error calls the array, such as its path in the tree.
 
+    Returns:
+        A PartitionSpec with a mesh axis, several, or None for each dimension.
+
     Raises:
         ValueError: A logical axis has no rule, or two dimensions fall on one mesh axis.
     """
@@ -155,7 +158,8 @@ def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
         rules: Must name `batch`; its mesh axes must divide the number of rows.
 
     Raises:
-        ValueError: See `to_named_sharding`.
+        ValueError: The rules do not name `batch`, the mesh lacks an axis, or the rows
+            are not divided by the devices.
     """
     axes = jax.tree.map(
         lambda x: PartitionSpec("batch") if x.ndim else PartitionSpec(), batch
@@ -173,7 +177,8 @@ def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
         rules: Must name `batch`; its mesh axes must divide the rows of all processes.
 
     Raises:
-        ValueError: See `to_named_sharding`.
+        ValueError: The rules do not name `batch`, the mesh lacks an axis, or the rows
+            are not divided by the devices.
     """
     processes = jax.process_count()
 
@@ -204,6 +209,9 @@ def shard_tree(tree: Any, shardings: Any) -> Any:
         tree: Arrays of any shape. Of a host array only the slices of this process's
             devices are read, so it may be memory-mapped and larger than the memory.
         shardings: A jax sharding for each array, in the same tree.
+
+    Returns:
+        The tree with jax arrays of the same dtypes.
     """
 
     def place(x, sharding):

@@ -79,7 +79,10 @@ def shuffled(count: int, seed: int) -> grain.MapDataset:
 
     Args:
         count: How many there are, 1 or more.
-        seed: Decides the orders; equal seeds give equal ones.
+        seed: Decides the orders, 0 or more; equal seeds give equal ones.
+
+    Returns:
+        A grain dataset of integers; entry i of epoch e is entry e * count + i.
     """
     return grain.MapDataset.range(count).shuffle(seed=seed).repeat()
 
@@ -124,6 +127,9 @@ def find_drawn(
         draw: Gives for an index what the stream drew there.
         questions: How many the stream asks about each picture, 1 or more; draw i has
             the sample ids from i * questions on.
+
+    Returns:
+        A function of sample ids, in any order, that gives one record each.
     """
 
     def find(sample_ids: Sequence[int]) -> list[RecordT]:
@@ -181,6 +187,10 @@ def rows_of(
         count: How many targets there are; 0 gives no rows.
         questions: Q, how many a row has, 1 or more.
         left: How many may be asked at most, 0 or more; None is no bound.
+
+    Returns:
+        Pairs (Q indices of targets, how many of them count): (([0, 1], 2), ([2, 2], 1))
+        for three targets in rows of two.
     """
     everyone = list(range(count if left is None else min(count, left)))
     for start in range(0, len(everyone), questions):
@@ -230,7 +240,10 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
 
     Args:
         draws: At least one, all with equally many questions.
-        encoding: How they become arrays; what none of its buckets holds is an error.
+        encoding: How they become arrays; what none of its buckets holds is refused.
+
+    Raises:
+        ValueError: a question, an answer or an image that is too long for the buckets.
     """
     records = [record for draw in draws for record in draw.records]
     origins = [draw.records[0].slice_id for draw in draws]
@@ -266,6 +279,9 @@ def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     has learnt to infer and one that starts from nothing would have to, in minutes. So
     it is told (CoordConv, Liu et al. 2018), by the one free input that the architecture
     has: the colours of a grey image.
+
+    Args:
+        image: A picture as it is shown whose three colours are equal.
 
     Raises:
         ValueError: The image is coloured.

@@ -47,6 +47,9 @@ def image_size(path: Path, origin: str) -> tuple[int, int]:
     Args:
         path: A PNG or JPEG file.
         origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: The file is no image; the message names it and the line.
     """
     if not path.exists():
         raise FileNotFoundError(

@@ -53,6 +53,9 @@ def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
 def scores(answers: Answers) -> dict[str, float]:
     """The numbers named in `METRICS`, each 0-1; NaN without answers.
 
+    Args:
+        answers: One row an answer, any number of them.
+
     Raises:
         ValueError: Columns of different lengths, an IoU outside 0-1 or NaN, or one
             above 0 where no box was read.
@@ -106,7 +109,11 @@ def bootstrap(
 
 
 def by_structure(answers: Answers) -> dict[str, Answers]:
-    """The answers of each structure, in alphabetical order."""
+    """The answers of each structure by its name, in alphabetical order.
+
+    Args:
+        answers: One row an answer; a structure without one is not there.
+    """
     return {
         str(name): _rows(answers, answers.structure == name)
         for name in np.unique(answers.structure)
@@ -117,6 +124,9 @@ def by_size(answers: Answers) -> dict[str, Answers]:
     """The answers by the true box's share of the image, under the names in `SIZES`.
 
     1 % and 5 % themselves are in "1-5 %"; a size that no box has is there, empty.
+
+    Args:
+        answers: One row an answer; `area` decides.
     """
     small, large = answers.area < 0.01, answers.area > 0.05
     masks = (small, ~small & ~large, large)

@@ -127,7 +127,11 @@ def bootstrap(
 
 
 def by_question(answers: LabelAnswers) -> dict[str, LabelAnswers]:
-    """The answers to each question by its name, in alphabetical order."""
+    """The answers to each question by its name, in alphabetical order.
+
+    Args:
+        answers: One row an answer; a question without one is not there.
+    """
     return {
         str(name): LabelAnswers(*(c[answers.question == name] for c in answers))
         for name in np.unique(answers.question)

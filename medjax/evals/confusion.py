@@ -188,13 +188,22 @@ def _distance(count: int) -> Int[np.ndarray, "C C"]:
 def ratio(
     above: Shaped[np.ndarray, "..."], below: Shaped[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """above / below in float64, NaN where below is 0; both have one shape."""
+    """above / below in float64, NaN where below is 0.
+
+    Args:
+        above: Numbers of any dtype and unit.
+        below: As many, of the same shape.
+    """
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below != 0)
 
 
 def mean_known(values: Float[np.ndarray, "... C"]) -> Float[np.ndarray, "..."]:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
+    """Mean over the last axis of what is not NaN; NaN where nothing is left.
+
+    Args:
+        values: In any unit, with any leading axes.
+    """
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))
 

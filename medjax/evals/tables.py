@@ -111,7 +111,14 @@ def draw_groups(
 
 
 def check_level(level: float) -> None:
-    """Raise a ValueError unless an interval may hold this share of the samples."""
+    """Refuse a share of the samples that no interval may hold.
+
+    Args:
+        level: Above 0 and below 1.
+
+    Raises:
+        ValueError: Another number, NaN among them.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level: expected above 0 and below 1, found {level}")
 
@@ -131,7 +138,11 @@ def interval_cell(interval: Interval, *, digits: int, alone: bool = False) -> st
 
 
 def render_text(table: Table) -> str:
-    """The table for a terminal: title, header, rule and rows, columns aligned."""
+    """The table for a terminal: title, header, rule and rows, columns aligned.
+
+    Args:
+        table: Its first column stands to the left, the others to the right.
+    """
     lines = [table.header, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
@@ -146,7 +157,11 @@ def render_text(table: Table) -> str:
 
 
 def render_markdown(table: Table) -> str:
-    """The table in GitHub's Markdown, the title in bold above it, "|" escaped."""
+    """The table in GitHub's Markdown, the title in bold above it, "|" escaped.
+
+    Args:
+        table: Its first column stands to the left, the others to the right.
+    """
     rule = ("---", *["---:"] * (len(table.header) - 1))
     escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]

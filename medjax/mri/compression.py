@@ -30,8 +30,7 @@ def compression_matrix(
         where k-space is 0 everywhere (the rows then are any orthonormal ones).
         Derivatives of the matrix are finite: where two singular values are equal to
         rounding, so that the directions are free to turn into each other, this turn
-        counts as none. Second derivatives are refused by a
-        ValueError.
+        counts as none. Second derivatives are refused by a ValueError.
 
     Raises:
         ValueError: a number of virtual coils that is out of its range or traced,
@@ -60,10 +59,10 @@ def compression_matrix(
 def compress_sensitivities(
     sens: Complex[Array, "*B C H W"], matrix: Complex[Array, "*B V C"]
 ) -> Complex[Array, "*B V H W"]:
-    """Maps of the virtual coils, normalised again.
+    """Maps of the virtual coils, normalised again: S_v = sum_c A[v, c] S_c / root.
 
-    Images scale by the root sum of squares that was divided out, at most 1; it is close
-    to 1 where compression keeps the signal, and the same for every contrast.
+    The root, sqrt(sum_v |sum_c A[v, c] S_c|^2), is at most 1; images scale by it; it is
+    close to 1 where compression keeps the signal, and the same for every contrast.
 
     Args:
         sens: Maps of the physical coils, sum_c |S_c|^2 = 1, or 0 outside the object. A

@@ -35,12 +35,15 @@ def estimate_sensitivities(
     soft: bool = False,
     iterations: int = 30,
 ) -> Complex[Array, "*B C H W"]:
-    """Sensitivities S with sum_c |S_c|^2 = 1 inside the object and 0 outside.
+    """Sensitivities S with sum_c |S_c|^2 = 1 inside the object and 0 outside (ESPIRiT).
 
-    All contrasts share the coils, so their calibration matrices are stacked: each
-    counts by its energy, and a contrast near its null neither helps nor harms. The
-    phase, which the data leave open at each pixel, is that of the strongest virtual
-    coil: it is smooth, does not depend on the machine, and images get its phase.
+    Patches of kernel x kernel points of all coils are cut from the calibration block;
+    the projection on the space that they span acts at each pixel as a C x C matrix G,
+    whose eigenvector of the eigenvalue 1 is S. All contrasts share the coils, so their
+    calibration matrices are stacked: each counts by its energy, and a contrast near its
+    null neither helps nor harms. The phase, which the data leave open at each pixel, is
+    that of the strongest virtual coil: it is smooth, does not depend on the machine,
+    and images get its phase.
 
     Args:
         kspace: Centred k-space (its origin at [H // 2, W // 2]) of at least one
@@ -72,6 +75,8 @@ def estimate_sensitivities(
     Raises:
         ValueError: a calibration block that the kernel or the image does not fit, a
             number out of its range or traced, a wrong shape or dtype.
+
+    Source: Uecker et al., ESPIRiT, MRM 71 (2014).
     """
     check_arrays(
         "estimate_sensitivities",

@@ -21,7 +21,14 @@ _fft_p = Primitive("batch_fft")
 def last_axes_fft(
     x: Complex[Array, "*N"], *, rank: int, inverse: bool
 ) -> Complex[Array, "*N"]:
-    """`jnp.fft.fftn`, or `ifftn`, over the last `rank` axes."""
+    """`jnp.fft.fftn` over the last `rank` axes, or `ifftn`; not centred.
+
+    Args:
+        x: Complex, of any leading axes. Where an axis before the last `rank` is sharded
+            there is no communication.
+        rank: How many of the last axes are transformed, 1 to 3; static.
+        inverse: The inverse transform, divided by the number of points; static.
+    """
     # The program rides along as a parameter: jit looks for partitioned primitives in
     # it, and only then knows the devices when it lowers.
     program = functools.partial(_partitioned, rank=rank, inverse=inverse)

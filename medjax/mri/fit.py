@@ -98,7 +98,9 @@ def fit_map(
 
     Returns:
         Maps of the voxels' shape: parameters and sigma in their units (seconds, that of
-        the image, or none), and what became of each voxel. In the dtype to which JAX
+        the image, or none), and what became of each voxel: 0 CONVERGED, 1 EXACT (as
+        many samples as parameters), 2 AT_BOUND; from 3 NOT_CONVERGED on maps hold NaN.
+        In the dtype to which JAX
         promotes images and weights, float32 at least; times are converted to it.
         Amplitudes of complex images are complex, all else is real.
 

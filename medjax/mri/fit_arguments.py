@@ -112,17 +112,13 @@ def check_options(
     points: int,
     iterations: int,
 ) -> None:
-    """Refuse options that do not fit each other.
+    """Refuse options of `fit_map`, given as they came, that do not fit each other.
 
-    Args:
-        images: Checked.
-        weights: Likewise.
-        model: Likewise.
-        noise: The options of `fit_map`, as given.
-        magnitude: Likewise.
-        start: Likewise.
-        points: Likewise.
-        iterations: Likewise.
+    Raises:
+        ValueError: static options that are traced, an unknown word, magnitudes that are
+            complex or of a model whose sign they hide, a start that the model does not
+            have, "known" noise without weights, fewer than 8 points, negative
+            iterations.
     """
     check_static("fit_map", magnitude=magnitude, points=points, iterations=iterations)
     if magnitude and jnp.iscomplexobj(images):

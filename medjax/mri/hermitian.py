@@ -19,6 +19,9 @@ def eigenvectors(
 ) -> tuple[Float[Array, "*B C"], Complex[Array, "*B C C"]]:
     """(eigenvalues, ascending; eigenvectors, in columns), as `jnp.linalg.eigh`.
 
+    Args:
+        matrix: Hermitian, one for each leading index; another counts as (M + M^H) / 2.
+
     Where two eigenvalues are equal to rounding any rotation of their vectors will do,
     and derivatives of the vectors count none between the two.
     """
@@ -88,7 +91,12 @@ def _once_jvp(primals, tangents):
 
 
 def above(values: Float[Array, "C"], share: Float[Array, ""]) -> Bool[Array, "C"]:
-    """Which of the ascending eigenvalues are above the share of the largest, and 0."""
+    """Which of the ascending eigenvalues are above `share` of the largest, and above 0.
+
+    Args:
+        values: C of them, ascending, in any unit.
+        share: 0 to 1.
+    """
     return (values > share * values[-1]) & (values > 0)
 
 

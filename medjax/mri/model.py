@@ -31,12 +31,12 @@ class FromParameters(Protocol):
 
 
 def first_amplitude(amplitudes: Amplitudes, rate: Array) -> tuple[Array, ...]:
-    """(s0, T) of S(t) = s0 phi(t, 1 / T)."""
+    """(s0, T) of S(t) = s0 phi(t, 1 / T): the first amplitude, and 1 / rate."""
     return amplitudes[0], 1 / rate
 
 
 def from_first_amplitude(*values: Value) -> tuple[Amplitudes, Array]:
-    """The inverse of `first_amplitude`."""
+    """((s0,), 1 / T) from (s0, T): the inverse of `first_amplitude`."""
     s0, time_constant = values
     return (jnp.asarray(s0),), 1 / jnp.asarray(time_constant)
 

@@ -55,6 +55,8 @@ def whitening_matrix(
 ) -> Complex[Array, "*B C C"]:
     """L^-1 with Psi = L L^H (Cholesky): `mix_coils` by it makes the covariance 1.
 
+    y = L^-1 x of coil samples x of covariance Psi has the covariance 1.
+
     Args:
         covariance: Hermitian and positive definite, as `noise_covariance` gives it, in
             the unit of k-space squared. One that is not positive definite (of a dead

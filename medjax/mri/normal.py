@@ -24,13 +24,17 @@ def normal_equations(
     mask: Bool[Array, "*B E #H #W"],
     basis: Float[Array, "E K"] | None,
 ) -> NormalEquations:
-    """Of the images, or with a basis of the K images of a temporal subspace.
+    """x -> A^H A x and A^H y of the images, or of the K images of a temporal subspace.
+
+    A = M F S is `sense_forward`; with a basis A is A basis, and x its coefficients.
 
     Args:
-        kspace: Centred, in any unit, which the images get.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
-        mask: Not 0 where sampled.
-        basis: Real, with orthonormal columns, or None.
+        kspace: y, its origin at [H // 2, W // 2], in any unit, which the images get;
+            read where the mask is not 0.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object, which is not checked.
+        mask: bool or integers, not 0 where sampled.
+        basis: Real, with orthonormal columns (not checked), or None for the images
+            themselves.
     """
     adjoint = sense_adjoint(kspace, sens, mask)
     if basis is None:
@@ -48,8 +52,10 @@ def carry_for(step: Callable[[Array], Array], start: Array) -> Array:
     on them, as soon as what `step` closes over does.
 
     Args:
-        step: Called for the type of its result alone, of the shape of `start`.
-        start: What the loop begins with.
+        step: Called once, where the mesh asks for it, for the type of its result alone,
+            which has the shape and dtype of `start`. It closes over arrays that are not
+            known here; where they are, see `indexing.vary_with`.
+        start: What the loop begins with; its numbers do not change.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not (mesh.manual_axes or mesh.explicit_axes):

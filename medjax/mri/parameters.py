@@ -60,7 +60,7 @@ def voxel_shape(function: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int,
 
 
 def series(values: Array, rank: int) -> Array:
-    """[E, *N] with N of that rank, by axes of length 1 after the first."""
+    """Values [E] or [E, *N], with axes of length 1 after E until N has `rank` axes."""
     ones = (1,) * (rank + 1 - values.ndim)
     return values.reshape(values.shape[:1] + ones + values.shape[1:])
 

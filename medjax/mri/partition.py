@@ -62,6 +62,9 @@ def batch_fft(
 
 
 def distinct_axes(axes: tuple[int, ...], ndim: int) -> bool:
-    """Whether an array of `ndim` axes has all of these, and none is named twice."""
+    """Whether an array of `ndim` axes has all of these, and none is named twice.
+
+    Negative numbers count from the last axis; no axes at all are distinct.
+    """
     numbers = {axis % ndim for axis in axes if -ndim <= axis < ndim}
     return len(numbers) == len(axes)

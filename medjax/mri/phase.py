@@ -28,9 +28,9 @@ def smooth_phase(
         phase = arg A^H (h y), summed over contrasts; h a Hann window over k-space
 
     Args:
-        kspace: Centred k-space in any unit. Its middle `width` rows and columns must be
-            fully sampled, which is not checked. A number that is not finite there
-            makes the phase of its slice NaN.
+        kspace: k-space in any unit, its origin at [H // 2, W // 2]. Its middle `width`
+            rows and columns must be fully sampled, which is not checked. A number that
+            is not finite there makes the phase of its slice NaN.
         sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object. Their own phase is
             not part of the result.
         width: Width of the window in points of k-space, a static integer of at least 1
@@ -93,9 +93,9 @@ def phase_misfit(
     signals have one sign. A shared angle d leaves sin(d)^2.
 
     Args:
-        kspace: Centred k-space in any unit, 0 where not sampled; its middle `width`
-            rows and columns must be fully sampled, which is not checked. A number that
-            is not finite makes its slice NaN.
+        kspace: k-space in any unit, its origin at [H // 2, W // 2], 0 where not
+            sampled; its middle `width` rows and columns must be fully sampled, which is
+            not checked. A number that is not finite makes its slice NaN.
         sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object, with the shared
             phase inside.
         mask: bool or integers, not 0 where sampled, [.., E, 1, W] for whole columns.

@@ -49,11 +49,14 @@ def zero_filled(
     constraint: str = "complex",
     phase: Float[Array, "*B #E H W"] | None = None,
 ) -> Inexact[Array, "*B E H W"]:
-    """x = A^H y: what was not sampled is 0. No problem is solved.
+    """x = A^H y = sum_c conj(S_c) F^-1(M y_c): what was not sampled is 0.
+
+    No problem is solved. F is the centred orthonormal Fourier transform, M the mask.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is not
-            0. A number that is not finite spoils its own contrast and slice only.
+        kspace: In any unit, which the images get, its origin at [H // 2, W // 2]; read
+            where the mask is not 0. A number that is not finite spoils its own contrast
+            and slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
             sum is not refused: it scales the images.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
@@ -65,7 +68,8 @@ def zero_filled(
             all contrasts or one for each.
 
     Returns:
-        Images in the unit of k-space; complex, or real with the other constraints.
+        Images in the unit of k-space and the dtype to which k-space and `sens` are
+        promoted; complex, or real ones with the constraints "real" and "phase".
 
     Raises:
         ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
@@ -87,11 +91,14 @@ def cg_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + damping |x|^2 / 2, each contrast for itself.
 
-    By conjugate gradients from 0.
+    By conjugate gradients from 0. y is the sampled k-space and A = M F S
+    (`sense_forward`): sensitivities, the centred orthonormal Fourier transform,
+    sampling.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is not
-            0. A number that is not finite spoils its own contrast and slice only.
+        kspace: In any unit, which the images get, its origin at [H // 2, W // 2]; read
+            where the mask is not 0. A number that is not finite spoils its own contrast
+            and slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
             sum is not refused: the problem is solved as it stands.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
@@ -108,7 +115,8 @@ def cg_sense(
             all contrasts or one for each.
 
     Returns:
-        Images in the unit of k-space; complex, or real with the other constraints.
+        Images in the unit of k-space and the dtype to which k-space and `sens` are
+        promoted; complex, or real ones with the constraints "real" and "phase".
 
     Raises:
         ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
@@ -134,11 +142,14 @@ def subspace_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """x = basis a, a = argmin |A basis a - y|^2 / 2 + damping |a|^2 / 2.
 
-    By conjugate gradients from 0, over all contrasts together.
+    By conjugate gradients from 0, over all contrasts together. y is the sampled k-space
+    and A = M F S (`sense_forward`): sensitivities, the centred orthonormal Fourier
+    transform, sampling.
 
     Args:
-        kspace: Centred, in any unit, which the images get; read where the mask is not
-            0. A number that is not finite spoils its own slice only.
+        kspace: In any unit, which the images get, its origin at [H // 2, W // 2]; read
+            where the mask is not 0. A number that is not finite spoils its own slice
+            only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
             sum is not refused: the problem is solved as it stands.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
@@ -156,11 +167,14 @@ def subspace_sense(
             all coefficients.
 
     Returns:
-        Images in the unit of k-space; complex, or real with the other constraints.
+        Images in the unit of k-space and the dtype to which k-space and `sens` are
+        promoted; complex, or real ones with the constraints "real" and "phase".
 
     Raises:
         ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
             without its constraint or the other way round, options outside their range.
+
+    Source: Tamir et al., T2 shuffling, MRM 77 (2017).
     """
     name = "subspace_sense"
     problem = _problem(name, kspace, sens, mask, basis, constraint, phase)
@@ -184,14 +198,17 @@ def wavelet_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + threshold |D x|_1, D the details of db`order` wavelets.
 
+    y is the sampled k-space and A = M F S (`sense_forward`): sensitivities, the centred
+    orthonormal Fourier transform, sampling.
+
     By FISTA from A^H y, the wavelets' grid at random in every iteration, the same for
     the whole batch.
 
     Args:
-        kspace: Centred, read where the mask is not 0. `threshold` is relative to it:
-            scale k-space so that images are about 1, or the threshold as the images. A
-            number that is not finite spoils its own contrast and slice only, with a
-            `basis` its slice.
+        kspace: Its origin is at [H // 2, W // 2]; read where the mask is not 0.
+            `threshold` is relative to it: scale k-space so that images are about 1, or
+            the threshold as the images. A number that is not finite spoils its own
+            contrast and slice only, with a `basis` its slice.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object. A sum above 1 is not refused,
             and the iteration may then diverge.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
@@ -216,7 +233,8 @@ def wavelet_sense(
             all contrasts or, without a `basis`, one for each.
 
     Returns:
-        Images in the unit of k-space; complex, or real with the other constraints.
+        Images in the unit of k-space and the dtype to which k-space and `sens` are
+        promoted; complex, or real ones with the constraints "real" and "phase".
 
     Raises:
         ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase
@@ -251,13 +269,18 @@ def low_rank_sense(
 ) -> Inexact[Array, "*B E H W"]:
     """argmin |A x - y|^2 / 2 + threshold sum_b |x_b|_*, b the blocks of block^2 pixels.
 
-    |.|_* is the nuclear norm of a block's pixels x contrasts. By FISTA from A^H y, the
+    |.|_* is the nuclear norm of a block's pixels x contrasts. y is the sampled
+    k-space and A = M F S (`sense_forward`): sensitivities, the centred orthonormal
+    Fourier transform, sampling.
+
+    By FISTA from A^H y, the
     blocks' grid at random in every iteration, the same for the whole batch.
 
     Args:
-        kspace: Centred, read where the mask is not 0. `threshold` is relative to it:
-            scale k-space so that images are about 1, or the threshold as the images. A
-            number that is not finite spoils its own slice only.
+        kspace: Its origin is at [H // 2, W // 2]; read where the mask is not 0.
+            `threshold` is relative to it: scale k-space so that images are about 1, or
+            the threshold as the images. A number that is not finite spoils its own
+            slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object. A sum above 1 is not refused,
             and the iteration may then diverge.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
@@ -280,7 +303,8 @@ def low_rank_sense(
             all contrasts or, without a `basis`, one for each.
 
     Returns:
-        Images in the unit of k-space; complex, or real with the other constraints.
+        Images in the unit of k-space and the dtype to which k-space and `sens` are
+        promoted; complex, or real ones with the constraints "real" and "phase".
 
     Raises:
         ValueError: shapes or dtypes that do not fit, an unknown constraint, a phase

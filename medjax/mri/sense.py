@@ -25,6 +25,8 @@ def sense_forward(
 ) -> Complex[Array, "*B E C H W"]:
     """y[e, c] = M_e F(S_c x_e): centred k-space, 0 where not sampled.
 
+    F is `fft2c`, orthonormal, with the origin of k-space at [H // 2, W // 2].
+
     Args:
         images: One a contrast, real or complex, in any unit, which k-space gets. A
             pixel that is not finite spoils all k-space of its contrast.
@@ -50,11 +52,12 @@ def sense_adjoint(
 ) -> Complex[Array, "*B E H W"]:
     """x_e = sum_c conj(S_c) F^-1(M_e y[e, c]), the adjoint of `sense_forward`.
 
-    With normalised sensitivities this is the zero-filled image.
+    F is `fft2c`. With normalised sensitivities this is the zero-filled image.
 
     Args:
-        kspace: Centred, in any unit, which the images get. A sample that is not finite
-            spoils all of its contrast, unless the mask leaves it out.
+        kspace: In any unit, which the images get, its origin at [H // 2, W // 2]. A
+            sample that is not finite spoils all of its contrast, unless the mask leaves
+            it out.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
             sum is not refused: it scales the images.
         mask: bool or integers, not 0 at the samples to take; [.., E, 1, W] for whole

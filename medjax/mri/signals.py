@@ -229,7 +229,10 @@ def signal_model(
 def signal(
     model: SignalModel, parameters: dict[str, Value], times: Times
 ) -> Inexact[Array, "E *N"]:
-    """S(t) of any model.
+    """S(t) = sum_k a_k phi_k(t, R) of any model, whose record holds the functions phi.
+
+    The amplitudes a and the rate R = 1 / T follow from the parameters; for "t2" this is
+    s0 exp(-t / t2).
 
     Args:
         model: As `signal_model` gives it, or a `SignalModel` of your own.

@@ -92,7 +92,9 @@ def inversion_recovery_basis(
 def project(
     images: Inexact[Array, "*B E H W"], basis: Float[Array, "E K"]
 ) -> Inexact[Array, "*B K H W"]:
-    """a = basis^T x, the adjoint of `expand`; x = basis a if x lies in the subspace.
+    """a_k = sum_e basis[e, k] x_e, the adjoint of `expand`.
+
+    x = basis a if x lies in the subspace; otherwise basis a is the nearest that does.
 
     Args:
         images: Real or complex, in any unit, which the coefficients get. A pixel that
@@ -119,7 +121,7 @@ def project(
 def expand(
     coefficients: Inexact[Array, "*B K H W"], basis: Float[Array, "E K"]
 ) -> Inexact[Array, "*B E H W"]:
-    """x = basis a.
+    """x_e = sum_k basis[e, k] a_k: images of E contrasts from K coefficients.
 
     Args:
         coefficients: Real or complex, in the unit of the images. A pixel that is not
@@ -146,6 +148,8 @@ def subspace_kernel(
     mask: Bool[Array, "*B E #H #W"], basis: Float[Array, "E K"]
 ) -> Float[Array, "*B K K #H #W"]:
     """basis^T M basis at every point of centred k-space, for `subspace_normal`.
+
+        kernel[j, k] = sum_e basis[e, j] mask[e] basis[e, k]
 
     Args:
         mask: bool or integers, not 0 where centred k-space is sampled; [.., E, 1, W]

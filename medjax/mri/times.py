@@ -86,5 +86,8 @@ def _check_values(
 
 
 def plausible(model: SignalModel, time: Float[Array, "..."]) -> Bool[Array, "..."]:
-    """Whether a time is one that `check_times` lets pass; for times that are traced."""
+    """Whether a time is one that `check_times` lets pass: 0 to `model.longest`, finite.
+
+    For times that are traced; NaN gives False.
+    """
     return (time >= 0) & (time <= jnp.asarray(model.longest, time.dtype))

@@ -35,7 +35,9 @@ def unrolled_reconstruction(
 ) -> tuple[Complex[Array, "*B E H W"], Any]:
     """Images of all contrasts, reconstructed together in S stages.
 
-    With A x = M F S x of each contrast, N = A^H A and x_0 = A^H y, stage s is
+    With A x = M F S x of each contrast (sensitivities, centred orthonormal Fourier
+    transform, sampling; see `sense_forward`), y the sampled k-space, N = A^H A and
+    x_0 = A^H y, stage s is
 
         z = x + D_s(x)
         "hard":  x = sum_c S_c^* F^-1 [(1 - M) F S_c z + M y]  =  |S|^2 z - N z + A^H y
@@ -56,9 +58,9 @@ def unrolled_reconstruction(
         weights: A tree of arrays with a leading axis S, the number of stages; no stage,
             S = 0, returns the start. Stages that share weights are given the same S
             times over (`jnp.broadcast_to`), so that their gradients add.
-        kspace: Centred, in the unit that `denoise` was trained for; not read where the
-            mask is 0. A sample that is not finite spoils its own slice at most, if
-            `denoise` keeps slices apart.
+        kspace: Its origin is at [H // 2, W // 2]; in the unit that `denoise` was
+            trained for; not read where the mask is 0. A sample that is not finite
+            spoils its own slice at most, if `denoise` keeps slices apart.
         sens: sum_c |S_c|^2 = 1, or 0 outside the head, where "hard" gives 0. That the
             sum is at most 1 is not checked.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,

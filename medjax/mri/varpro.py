@@ -43,12 +43,21 @@ class Triangular(NamedTuple):
 
 
 def dot(x: Column, y: Column) -> Array:
-    """Sum over contrasts of x y, for every voxel; NaN in one contrast gives NaN."""
+    """Sum over contrasts of x y, for every voxel; NaN in one contrast gives NaN.
+
+    A column is a list of E arrays [*N]: one number for each contrast and voxel.
+    """
     return reduce(operator.add, (a * b for a, b in zip(x, y, strict=True)))
 
 
 def add(x: Column, factor: Array, y: Column) -> Column:
-    """x + factor * y in every contrast; the factor is one number a voxel."""
+    """x + factor * y in every contrast.
+
+    Args:
+        x: A column: a list of E arrays [*N], one a contrast.
+        factor: One number a voxel, [*N].
+        y: A column of as many contrasts.
+    """
     return [a + factor * b for a, b in zip(x, y, strict=True)]
 
 
@@ -123,10 +132,12 @@ def weighted_basis(
 
 
 def orthogonalise(columns: Sequence[Column]) -> Triangular:
-    """Modified Gram-Schmidt; a column of which only rounding is left takes no part.
+    """Modified Gram-Schmidt: columns = q r, voxel by voxel.
 
     Args:
-        columns: One for each amplitude, from the first to be kept whole to the last.
+        columns: One for each amplitude, from the first to be kept whole to the last;
+            each a list of E arrays [*N]. One of which only rounding is left after those
+            before it takes no part: its inverse square is 0.
     """
     done: list[Column] = []
     inverse, upper = [], {}
@@ -172,7 +183,12 @@ def back_substitute(basis: Triangular, rhs: Sequence[Array]) -> list[Array]:
 
 
 def combine(coefficients: Sequence[Array], columns: Sequence[Column]) -> Column:
-    """Sum of coefficients times columns, as many of the one as of the other."""
+    """sum_k coefficients[k] columns[k], as many of the one as of the other.
+
+    Args:
+        coefficients: Arrays [*N]: one number a voxel.
+        columns: Lists of E arrays [*N], one a contrast.
+    """
     return [dot(list(coefficients), list(row)) for row in zip(*columns, strict=True)]
 
 

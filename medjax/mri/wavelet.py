@@ -15,7 +15,7 @@ _LARGEST_ORDER = 38  # of PyWavelets too; longer filters are not orthonormal any
 def wavelet_transform(
     images: Inexact[Array, "*N H W"], *, levels: int, order: int = 4
 ) -> Inexact[Array, "*N H W"]:
-    """Coefficients c = T x, T orthogonal, of the last two axes.
+    """Daubechies wavelet coefficients c = T x of the last two axes; T is orthogonal.
 
     The coarse image stands in the corner [: H / 2^levels, : W / 2^levels], around it
     the details from coarse to fine, as in `pywt.coeffs_to_array(pywt.wavedec2(x,

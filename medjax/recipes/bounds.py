@@ -80,7 +80,12 @@ def bound_table(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, print the table."""
+    """Parse the command line and print the table of `bound_table`.
+
+    Args:
+        argv: The words behind the program's name; None takes those of this process. A
+            wrong one ends the process with its message.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m medjax.recipes.bounds",
         description=__doc__,

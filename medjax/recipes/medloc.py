@@ -154,7 +154,14 @@ def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
 
 
 def check_method(method: str) -> str:
-    """The method as it is, if it is one of `METHODS`; else a ValueError."""
+    """The method as it is, if it is one that a config may name.
+
+    Args:
+        method: One of `METHODS`.
+
+    Raises:
+        ValueError: Another one; the known ones are named.
+    """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     return method

@@ -78,6 +78,10 @@ def reconstruction_stage(setup: Setup, options: Train) -> Stage:
     """The stage that trains the network by its images' squared error.
 
     It is evaluated on subjects of the validation part.
+
+    Args:
+        setup: What both stages have in common.
+        options: Steps, batch and optimiser.
     """
     system = reconstruction.build(
         setup.estimator,
@@ -103,6 +107,10 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
 
     It is evaluated on subjects of the test part, by every method, and on a measured
     slice where the config names one.
+
+    Args:
+        setup: What both stages have in common.
+        options: The regressors' steps, passes with dropout, and optimiser.
     """
     system = guided_fit.build(
         setup.estimator,
@@ -137,7 +145,12 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
 
 
 def identity(setup: Setup, options: Train | Fit) -> dict[str, Any]:
-    """What must not change when a run resumes, as a JSON document."""
+    """What must not change when a run resumes, as a JSON document.
+
+    Args:
+        setup: Data, network and quantity of the run.
+        options: Those of the stage that bear on numbers.
+    """
     data, estimator = setup.data, setup.estimator
     pack = TEMPLATE.sha256 if data.source == "brains" else None
     design = estimator.design._asdict()

@@ -67,7 +67,8 @@ def read_sections(
 def plain(value: Any) -> Any:  # noqa: ANN401
     """Records as a JSON document: dicts of their fields, all the way down.
 
-    Lists and tuples are left as they are, records in them too.
+    Args:
+        value: Any value; lists and tuples are left as they are, records in them too.
     """
     if hasattr(value, "_asdict"):
         value = value._asdict()

@@ -163,7 +163,15 @@ def stages(
 
 
 def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Training:
-    """The sections `warm_start` and `train` as records; see `stages`."""
+    """The sections `warm_start` and `train` as records; see `stages`.
+
+    Args:
+        warm_start: Section of the config.
+        train: Section of the config.
+
+    Raises:
+        ValueError: An option is unknown or missing, or the method is unknown.
+    """
     supervised = (Supervised, LabelFlaws)
     return Training(
         read_sections(supervised, "warm_start", warm_start),
@@ -174,7 +182,14 @@ def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Tr
 
 
 def read_localisation(section: Mapping[str, Any]) -> Localisation:
-    """The section `localisation` as a record; see `stages`."""
+    """The section `localisation` as a record; see `stages`.
+
+    Args:
+        section: Section of the config, with sections of its own.
+
+    Raises:
+        ValueError: An option is unknown or missing; it is named with its section.
+    """
     name = "localisation"
     return Localisation(
         section["use"],
@@ -189,7 +204,12 @@ def read_localisation(section: Mapping[str, Any]) -> Localisation:
 
 
 def load_labels(data: LabelData, *, seed: int) -> LabelParts:
-    """Pictures and words of a config's source; see `load_label_parts`."""
+    """Pictures and words of a config's source.
+
+    Args:
+        data: The section of the config, whose options are those of `load_label_parts`.
+        seed: Another one splits a CSV file without splits otherwise.
+    """
     options = data._asdict()
     for name in ("ramps", "probe"):
         del options[name]
@@ -200,6 +220,10 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
     """The words around a question, and the form of its answer.
 
     Where the prompt names no form, it is a grade for ordinal classes and else a letter.
+
+    Args:
+        prompt: The section of the config.
+        source: Says whether the classes are grades.
     """
     task = source.wording.task
     answer = prompt.answer or ("grade" if task.ordinal else "letter")
@@ -210,7 +234,15 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
 def localisation_chain(
     first: Localisation, boxes: Parts, policy: Policy, *, seed: int, workdir: Path
 ) -> list[Stage]:
-    """The stages about boxes before those about classes; see `medloc.chain`."""
+    """The stages about boxes before those about classes; see `medloc.chain`.
+
+    Args:
+        first: The section `localisation`.
+        boxes: Training and test part of its source.
+        policy: The policy that all stages train.
+        seed: Decides the draws of training and of the baselines.
+        workdir: The run's folder.
+    """
     setup = box_setup(
         boxes,
         policy,
@@ -228,6 +260,11 @@ def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[S
 
     With `zero_shot` the first of them is evaluated before its first step too: that is
     what the policy knows about classes from the stages before.
+
+    Args:
+        run: What all stages of the run have in common.
+        training: The options of the stages; those of the other method are not used.
+        zero_shot: Whether there were stages before, about boxes.
     """
     workdir = run.setup.workdir
     before: dict[str, Path] = {}
@@ -259,8 +296,16 @@ def label_stage(
 ) -> Stage:
     """A stage of GRPO with the rewards of `systems.vrft_aug`; see `exploration_stage`.
 
+    Args:
+        name: The name of the stage and of its folder.
+        run: What all stages of the run have in common.
+        options: How it explores and learns.
+        rewards: What an answer is worth.
+        before: Earlier evaluations that get rows of their own in the tables.
+
     Raises:
-        ValueError: See `reward_weights` and `make_rewards`.
+        ValueError: Some right answer exceeds `max_tokens`, or a reward, its weight or a
+            table of grades does not fit.
     """
     task = run.source.wording.task
     build = partial(

@@ -164,7 +164,11 @@ def render_page(
 
 
 def png_bytes(figure: "Figure") -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
+    """The figure as a PNG file; the same figure gives the same bytes.
+
+    Args:
+        figure: Of matplotlib; no date or version goes into the file.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -190,7 +194,9 @@ def _json(value: Any) -> str:
 def write_file(path: pathlib.Path, data: bytes) -> pathlib.Path:
     """Write a file under a temporary name, then rename it; return its path.
 
-    Folders that are missing are made, and a file that is there is replaced.
+    Args:
+        path: Folders that are missing are made, and a file that is there is replaced.
+        data: All that the file will hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -195,7 +195,12 @@ def calibration_figure(
 def write_png(path: str | os.PathLike[str], figure: "Figure") -> Path:
     """Store a figure as a PNG file under a temporary name, then rename it.
 
-    Folders that are missing are made, and a file that is there is replaced.
+    Args:
+        path: Folders that are missing are made, and a file that is there is replaced.
+        figure: Of matplotlib.
+
+    Returns:
+        The path.
     """
     return write_file(Path(path), png_bytes(figure))
 

@@ -66,8 +66,10 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
 def find_raises(metrics: Metrics) -> list[Raise]:
     """The steps whose `window_raised` is 1, with the numbers of their decision.
 
-    A number that the run did not write at that step is NaN; without `window_raised`
-    there are no raises.
+    Args:
+        metrics: Of the training steps by name, see `read_metrics`. A number that the
+            run did not write at that step is NaN; without `window_raised` there are no
+            raises.
     """
     if "window_raised" not in metrics:
         return []
@@ -99,7 +101,13 @@ def running_mean(
 
 
 def value_at(metrics: Metrics, name: str, *, step: int) -> float:
-    """The last value of a metric at a step; NaN where it was not written."""
+    """The last value of a metric at a step; NaN where it was not written.
+
+    Args:
+        metrics: By name, see `read_metrics`.
+        name: A metric, which need not be there.
+        step: Steps done.
+    """
     if name not in metrics:
         return float("nan")
     rows = np.flatnonzero(metrics[name].step == step)

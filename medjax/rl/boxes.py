@@ -133,14 +133,18 @@ def convert_boxes(
     Args:
         boxes: Corners (x1, y1, x2, y2) in the unit of `from_frame`. Broken ones
             (swapped, outside the image, NaN) are converted like any other.
-        from_frame: The frame the boxes are written in: "original", "resized", "unit"
-            or "thousand", see the module; static.
+        from_frame: The frame the boxes are written in: "original" (pixels of the image
+            as it came), "resized" (pixels of the image that the policy saw), "unit" (0
+            to 1) or "thousand" (0 to 1000, whatever the sides); static.
         to_frame: The frame they are wanted in, of the same four.
         size: (height, width) of the original image in pixels, above 0; one pair for all
             boxes, or an array with one a box and as many axes as `boxes`. Only the
             frame "original" needs it; pass None elsewhere.
         resized: (height, width) of the image that the policy saw, likewise, for the
             frame "resized".
+
+    Returns:
+        Corners in the unit of `to_frame`, of the shape of `boxes`, float32 at least.
 
     Raises:
         ValueError: an unknown frame, a size that a frame needs and nobody gave, or

@@ -94,15 +94,19 @@ def grpo_loss(
             `clipped_high`.
         dual_clip: Where A < 0, "clip" bounds the ratio by this number above 1, so that
             one token cannot dominate the loss. None leaves it unbounded. Static.
-        kl: The estimate of the KL: "k1", "k2", "k3" or "abs", see `kl_estimate`.
+        kl: The estimate of the KL, with d = log pi_ref - log pi: "k1" is -d, "k2"
+            d^2 / 2, "k3" e^d - d - 1, "abs" |d|.
         kl_clamp: (a, b) keeps log pi_ref - log pi in [-a, a] and the estimate in
             [-b, b], both in nats and above 0. None clamps nothing.
         kl_ratio: Multiplies the KL estimate by r, the row's with ratio "sequence",
             which makes it unbiased off-policy for the ratio of tokens.
         ratio: "token" for one ratio a token, or "sequence" for GSPO's: one a row, the
             exp of the mean log-ratio of its tokens.
-        surrogate: "clip", "cispo", "sapo" or "vespo", see the functions of these names.
-            Their papers pair cispo and vespo with "dapo", sapo with "grpo".
+        surrogate: "clip", or "cispo": -sg(min(r, 1 + clip_high)) A log pi, or "sapo":
+            -(4 / t) sigmoid(t (r - 1)) A, or "vespo": -sg(phi(w)) A log pi with w the
+            ratio of the row, see `cispo_surrogate`, `sapo_surrogate`,
+            `vespo_surrogate`. Their papers pair cispo and vespo with "dapo", sapo with
+            "grpo".
         reduction: A row of the table; "luspo" is meant for the sequence ratio.
         max_length: The longest a completion could have been, in tokens, 1 or more;
             "dr_grpo" divides by it and refuses to do without, the others do not read
@@ -141,6 +145,10 @@ def grpo_loss(
         ValueError: shapes, dtypes or numbers that do not fit, an unknown name, beta
             without a reference, "dr_grpo" without a length, a dual_clip that is 1 or
             less or traced, or an axis that is not named.
+
+    Source: GRPO (arXiv 2402.03300, eq. 3 and 4); DAPO (2503.14476), Dr. GRPO
+    (2503.20783), GSPO (2507.18071) and LUSPO (2602.05261) for the reductions and
+    ratios.
 
     Differs from TRL: rows without a token leave the denominator, so that rows which
     only fill a batch change nothing (pass `denominator` for TRL's number).

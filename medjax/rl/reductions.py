@@ -17,7 +17,10 @@ def reduce_tokens(
     reduction: str,
     axis_name: AxisName = None,
 ) -> Float[Array, ""]:
-    """Numerator of a reduction: "grpo" adds up means of rows, the others tokens.
+    """Numerator of a reduction, to be divided by `loss_denominator`.
+
+    "grpo": sum over rows of (sum over its tokens / its tokens). The other four: sum
+    over all tokens.
 
     Args:
         loss: Of each token, in any unit. What stands where the mask is False is not
@@ -25,8 +28,9 @@ def reduce_tokens(
         mask: True (or an integer that is not 0) at the tokens that count. A row without
             one adds nothing, and a batch without one gives 0.
         reduction: "grpo", "bnpo", "dapo", "dr_grpo" or "luspo"; static.
-        axis_name: The axes of `shard_map` that the rows are spread over, or (), which
-            sums each device's rows for itself; see `grpo_loss`.
+        axis_name: Inside `shard_map`, the axes that the rows are spread over; the
+            result is then that of all devices' rows. An axis that an input varies along
+            has to be named, or () given, which sums each device's rows for itself.
 
     Returns:
         A scalar in the dtype of the loss.
@@ -64,8 +68,12 @@ def loss_denominator(
         reduction: One of the five names above; static.
         max_length: The longest a completion could have been, in tokens, 1 or more; only
             "dr_grpo" reads it, and must have it.
-        axis_name: The axes of `shard_map` that the rows are spread over, or (), which
-            counts each device's rows for itself; see `grpo_loss`.
+        axis_name: Inside `shard_map`, the axes that the rows are spread over; the
+            result is then that of all devices' rows. An axis that an input varies along
+            has to be named, or () given, which counts each device's rows for itself.
+
+    Returns:
+        A scalar of 0 or more, to which no gradient flows.
 
     Raises:
         ValueError: another name, "dr_grpo" without a length, a mask of floats, or an

@@ -183,7 +183,9 @@ def progress_threshold(
 
 
 def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """1 where the completion has the asked-for think and answer blocks, else 0.
+    """1 where the completion is `<think>..</think><answer>..</answer>` alone, else 0.
+
+    Whether it is has been read by `parse_completions`, which also asks for a box.
 
     Args:
         well_formed: `Parsed.format` of each completion, with any axes.

@@ -40,9 +40,10 @@ def restrict_logits(
 ) -> Float[Array, "R V"]:
     """Normalised log-probabilities of the sampling distribution.
 
-    log softmax of logits / temperature over the tokens that are kept: the `top_k` most
-    likely (all ties with the last of them stay), then of these the smallest set whose
-    probability reaches `top_p` (Holtzman et al. 2020). Excluded tokens get -1e30.
+    They are log softmax of logits / temperature over the tokens that are kept: the
+    `top_k` most likely (all ties with the last of them stay), then of these the
+    smallest set whose probability reaches `top_p` (Holtzman et al. 2020). Excluded
+    tokens get -1e30.
 
     Args:
         logits: Unnormalised scores over the vocabulary, one row a completion; V is 1 or
@@ -131,9 +132,12 @@ def sample_loop(
         stop_tokens: Python integers (static). A row ends with the first of these ids,
             which counts as its last token. Without any, every row has `max_tokens`.
         pad: The id, 0 to V - 1, that stands after the end; it may be a stop token.
-        temperature: Static, see `restrict_logits`, as for the two below.
-        top_k: The most likely tokens to draw from.
-        top_p: The share of the probability to draw from.
+        temperature: A Python number (static), 0 or more, that divides the logits before
+            the softmax; 0 takes the most likely token (the first of equals).
+        top_k: How many of the most likely tokens to draw from, a Python integer
+            (static) from 1 to V; None: from all.
+        top_p: Draw from the fewest tokens whose share of the probability reaches this,
+            a Python number (static) above 0 and up to 1; None: from all.
 
     Returns:
         What was drawn, int32 ids from 0 to V - 1, and its log-probabilities in nats, in

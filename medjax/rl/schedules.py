@@ -82,9 +82,13 @@ def piecewise_schedule() -> ThresholdSchedule:
 def linear_schedule() -> ThresholdSchedule:
     """The IoU threshold tau from 0.2 to 0.8 by delta = 0.2 (1 - u).
 
-    u is the share of the way done. When tau rises is decided as in
-    `piecewise_schedule`. The steps shrink, so that the last one is cut short: within
-    0.01 of 0.8 tau goes to it.
+    u = (tau - 0.2) / 0.6 is the share of the way done. tau rises when the last 30 steps
+    have a hit rate of at least P, which spreads by at most S between steps, and a mean
+    IoU 0.10 above tau: P and S are 0.80 and 0.20, from tau = 0.60 on 0.75 and 0.35,
+    from 0.75 on 0.55 and 0.40. The steps shrink, so that the last one is cut short:
+    within 0.01 of 0.8 tau goes to it.
+
+    Source: MedLoc-R1 (arXiv 2603.28120); P and S are those of an independent port.
     """
     return piecewise_schedule()._replace(start=0.2, rule=LINEAR, steps=(0.2,) * 3)
 
@@ -92,15 +96,20 @@ def linear_schedule() -> ThresholdSchedule:
 def cosine_schedule() -> ThresholdSchedule:
     """The IoU threshold tau from 0.2 to 0.8 by delta = 0.1 (1 + cos(pi u)).
 
-    u is the share of the way done; see `piecewise_schedule` for when tau rises. A raise
-    is at least 0.02: without a least step, which the paper does not name, tau would not
-    come near 0.8.
+    u = (tau - 0.2) / 0.6 is the share of the way done; the conditions of a raise are
+    those of `linear_schedule`. A raise is at least 0.02: without a least step, which
+    the paper does not name, tau would not come near 0.8.
+
+    Source: MedLoc-R1 (arXiv 2603.28120); P and S are those of an independent port.
     """
     return linear_schedule()._replace(rule=COSINE, min_step=0.02)
 
 
 def fixed_schedule(tau: float) -> ThresholdSchedule:
     """A threshold that never rises; at 0.5 the "VLM-R1 fixed" baseline.
+
+    Its start and target are equal. The window has 30 steps, as in `piecewise_schedule`,
+    and is described in the metrics, but decides nothing.
 
     Args:
         tau: The IoU that a completion must reach, 0 to 1; `init_threshold` refuses
@@ -112,8 +121,8 @@ def fixed_schedule(tau: float) -> ThresholdSchedule:
 def fixed_conservative_schedule() -> ThresholdSchedule:
     """Ablation: tau rises by 0.05, from 0.3 to 0.8, at one hit rate and spread.
 
-    The hit rate P is 0.80 and its deviation S 0.20 whatever tau is, where
-    `piecewise_schedule` has three stages of each.
+    The hit rate P is 0.80 and its deviation S 0.20 whatever tau is; the window of 30
+    steps and the margin of 0.10 are those of `piecewise_schedule`.
 
     The numbers are INVENTED here: the paper names Fixed-Conservative, -Moderate and
     -Aggressive and defines none.
@@ -122,17 +131,23 @@ def fixed_conservative_schedule() -> ThresholdSchedule:
 
 
 def fixed_moderate_schedule() -> ThresholdSchedule:
-    """As `fixed_conservative_schedule`, from 0.3 to 0.8 by 0.10; P 0.70 and S 0.30.
+    """Ablation: tau rises by 0.10, from 0.3 to 0.8, at one hit rate and spread.
 
-    The numbers are INVENTED here.
+    The hit rate P is 0.70 and its deviation S 0.30 whatever tau is; the window of 30
+    steps and the margin of 0.10 are those of `piecewise_schedule`.
+
+    The numbers are INVENTED here: the paper names Fixed-Moderate and defines none.
     """
     return _one_stage(step=0.10, hit_rate=0.70, deviation=0.30)
 
 
 def fixed_aggressive_schedule() -> ThresholdSchedule:
-    """As `fixed_conservative_schedule`, from 0.3 to 0.8 by 0.15; P 0.55 and S 0.40.
+    """Ablation: tau rises by 0.15, from 0.3 to 0.8, at one hit rate and spread.
 
-    The numbers are INVENTED here.
+    The hit rate P is 0.55 and its deviation S 0.40 whatever tau is; the window of 30
+    steps and the margin of 0.10 are those of `piecewise_schedule`.
+
+    The numbers are INVENTED here: the paper names Fixed-Aggressive and defines none.
     """
     return _one_stage(step=0.15, hit_rate=0.55, deviation=0.40)
 

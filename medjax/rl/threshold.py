@@ -79,7 +79,7 @@ class ThresholdState(NamedTuple):
 def init_threshold(
     schedule: ThresholdSchedule, *, samples: int = 0, log_size: int = 64
 ) -> ThresholdState:
-    """An empty window at tau_0.
+    """The scheduler's carry before the first step: tau at `schedule.start`, no entries.
 
     Args:
         schedule: Checked here if its numbers are plain; arrays are taken as they are.
@@ -92,8 +92,8 @@ def init_threshold(
             overwritten. Static.
 
     Returns:
-        The carry before the first step. It holds no NaN: numbers of raises that have
-        not happened are 0, and their step is -1.
+        Arrays in float32 and int32, each with a buffer of its own. They hold no NaN:
+        numbers of raises that have not happened are 0, and their step is -1.
 
     Raises:
         ValueError: a schedule whose stages, bounds or ranges do not fit together, or a

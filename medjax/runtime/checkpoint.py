@@ -98,8 +98,11 @@ def _quiet() -> Iterator[None]:
 def wait(manager: ocp.CheckpointManager) -> None:
     """Return when the save under way is on disk, at once if there is none.
 
+    Args:
+        manager: From `open_checkpoints`.
+
     Raises:
-        CheckpointError: See `save`.
+        CheckpointError: The save failed, such as on a full disk.
     """
     with _explain(manager, "the newest step"):
         manager.wait_until_finished()
@@ -274,6 +277,9 @@ def is_finished(
 def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
     """What the newest checkpoint in `folder` was trained with: config and data.
 
+    Args:
+        folder: The folder that `open_checkpoints` was given.
+
     Raises:
         FileNotFoundError: The folder holds no whole checkpoint.
     """
@@ -286,7 +292,11 @@ def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
 
 
 def newest_step(folder: str | os.PathLike) -> int | None:
-    """Steps done at the newest checkpoint in an existing `folder`; None without one."""
+    """Steps done at the newest checkpoint in a folder; None without one.
+
+    Args:
+        folder: The folder that `open_checkpoints` was given; it exists.
+    """
     with _manager(folder, read_only=True) as manager:
         return manager.latest_step()
 

@@ -89,7 +89,8 @@ def storable(array: Any) -> Any:
 def named(state: Any) -> dict[str, Any]:
     """The arrays of any tree by the dotted path of their place, `storable` each.
 
-    A TrainState gives names such as "params.text.norm.scale" and "step".
+    Args:
+        state: A TrainState gives names such as "params.text.norm.scale" and "step".
     """
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): storable(array)

@@ -73,12 +73,20 @@ def compile_by_shape(
 
 
 def shapes_of(batch: Any) -> tuple[tuple[tuple[int, ...], np.dtype], ...]:
-    """Shape and dtype of each array of a tree: what a compiled program depends on."""
+    """Shape and dtype of each array of a tree: what a compiled program depends on.
+
+    Args:
+        batch: A tree of arrays, in the order of `jax.tree.leaves`.
+    """
     return tuple((x.shape, x.dtype) for x in jax.tree.leaves(batch))
 
 
 def describe(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> str:
-    """The three largest shapes for a person, such as "16x4, 16"; each shape once."""
+    """The three largest shapes for a person, such as "16x4, 16"; each shape once.
+
+    Args:
+        shapes: From `shapes_of`; dtypes are not shown.
+    """
     sizes = sorted({shape for shape, _ in shapes}, key=lambda s: (np.prod(s), s))
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in sizes[:-4:-1])
 

@@ -151,7 +151,11 @@ def progress_line(
 
 
 def clock(seconds: float) -> str:
-    """Seconds, 0 or more, rounded, as m:ss, or from an hour on as h:mm:ss."""
+    """A time as m:ss, or from an hour on as h:mm:ss.
+
+    Args:
+        seconds: 0 or more; rounded to whole ones.
+    """
     minutes, second = divmod(int(seconds + 0.5), 60)
     hours, minute = divmod(minutes, 60)
     if hours:

@@ -88,7 +88,11 @@ def _cut_back(path: pathlib.Path, step: int) -> None:
 
 
 def last_row(path: str | os.PathLike) -> dict[str, Any] | None:
-    """The last row of a file of `metrics_writer`; None without rows or file."""
+    """The last row of a file of `metrics_writer`; None without rows or file.
+
+    Args:
+        path: A file of JSON lines.
+    """
     path = pathlib.Path(path)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return json.loads(lines[-1]) if lines else None
@@ -151,6 +155,9 @@ def other_maker(workdir: str | os.PathLike) -> str:
     """A sentence on the version that last ran in `workdir`; "" where it is this one.
 
     It names version, commit and time as far as `manifest.json` has them.
+
+    Args:
+        workdir: The folder of a run; without a manifest the result is "".
     """
     path = pathlib.Path(workdir) / "manifest.json"
     try:

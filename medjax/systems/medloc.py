@@ -72,9 +72,12 @@ def build(
     step: Step,
     host_rewards: HostRewards | None = None,
 ) -> System:
-    """The system; every option that a paper tunes is named by the caller.
+    """The system `medloc`: a policy that answers by boxes, taught by GRPO.
+
+    Every option that a paper tunes is named by the caller.
 
     Args:
+        model: The policy, as a record of functions of its parameters.
         tables: From `parse_tables` for the policy's tokenizer; completions are read by
             them.
         optimizer: Its state is made from the policy's parameters and sharded as they
@@ -170,7 +173,14 @@ def reward_accuracy(
 ) -> tuple[Float[Array, "B G"], Float[Array, ""]]:
     """The reward of each completion, and the IoU that it had to reach.
 
-    "raw_iou" pays the IoU itself, so nothing has to be reached: 0.
+    "raw_iou" pays the IoU itself, so nothing has to be reached: 0. "progress" pays
+    `progress_reward`, the other two 1 where the IoU is at least `tau`.
+
+    Args:
+        rewards: Names the accuracy, and the length of the training for "progress".
+        judged: The IoU of each completion, 0 to 1.
+        tau: The present threshold, 0 to 1.
+        step: Updates done before this one, from 0.
     """
     if rewards.accuracy == "raw_iou":
         return raw_iou_reward(judged.iou), jnp.zeros((), jnp.float32)

@@ -77,9 +77,12 @@ def build(
     step: Step,
     host_rewards: HostRewards | None = None,
 ) -> System:
-    """The system; every option that a paper tunes is named by the caller.
+    """The system `vrft_aug`: a policy that names classes or grades, taught by GRPO.
+
+    Every option that a paper tunes is named by the caller.
 
     Args:
+        model: The policy, as a record of functions of its parameters.
         tables: From `parse_tables` for the policy's tokenizer; completions are read by
             them.
         optimizer: Its state is made from the policy's parameters and sharded as they

@@ -59,14 +59,24 @@ def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> 
 
 
 def record_targets(records: Sequence[Record]) -> Targets:
-    """The targets of an evaluation, one or more, in the order of its records."""
+    """The targets of an evaluation, in the order of its records.
+
+    Args:
+        records: One or more, as `eval_batches` gives them; their pictures are not read.
+    """
     return _targets([(r.structure, r.plane, r.position, r.box) for r in records])
 
 
 def mean_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
-    """The mean training box of each structure and plane, in pixels.
+    """The mean training box of each structure and plane, a baseline without images.
 
-    A structure that training does not show in that plane gets zeros.
+    Args:
+        train: What the baseline may know, see `view_targets`.
+        test: What is asked; its structures and planes are read, its boxes are not.
+
+    Returns:
+        Corners (x1, y1, x2, y2) in pixels of the shown image, one row a target of
+        `test`. A structure that training does not show in that plane gets zeros.
     """
     answers = np.zeros_like(test.boxes)
     for rows, known in _matches(train, test):
@@ -77,8 +87,15 @@ def mean_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
 def nearest_box(train: Targets, test: Targets) -> Float[np.ndarray, "n 4"]:
     """The mean box of the structure in the nearest training slice of the plane.
 
-    Two slices equally near count together. A structure that training does not show in
-    that plane gets zeros.
+    A baseline without images; two slices equally near count together.
+
+    Args:
+        train: What the baseline may know, see `view_targets`.
+        test: What is asked; its structures, planes and positions are read.
+
+    Returns:
+        Corners (x1, y1, x2, y2) in pixels of the shown image, one row a target of
+        `test`. A structure that training does not show in that plane gets zeros.
     """
     answers = np.zeros_like(test.boxes)
     for rows, known in _matches(train, test):

@@ -94,11 +94,15 @@ def train_batches(
 def find_records(
     views: Views, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[Record]]:
-    """A function from training sample ids to their records; see `find_drawn`.
+    """A function from training sample ids to their records, for rewards in Python.
+
+    What the stream drew is drawn again, so the arguments must be those that
+    `train_batches` had.
 
     Args:
-        views: The training part that `train_batches` had; `encoding` and `seed` must be
-            those that it had, too.
+        views: The training part.
+        encoding: How pictures become arrays, and Q.
+        seed: What decided the draws.
     """
     order = shuffled(views.count, seed)
 
@@ -181,7 +185,15 @@ def ask(
 
 
 def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
-    """M views of Q questions each as one batch of B = M * Q rows."""
+    """M views of Q questions each as one batch of B = M * Q rows of NumPy arrays.
+
+    Args:
+        draws: M of them, at least one, all with Q questions.
+        encoding: How they become arrays; what none of its buckets holds is refused.
+
+    Raises:
+        ValueError: a question, an answer or an image that is too long for the buckets.
+    """
     rows = encode_rows(draws, encoding)
     boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())

@@ -43,7 +43,15 @@ class Row(NamedTuple):
 
 
 def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
-    """Read and check a JSONL file, or a folder that holds one; see the module.
+    """Read and check a JSONL file of a user's images and boxes, one question a line.
+
+        {"image": "scan1.png", "query": "Find the nodule.", "box": [10, 20, 60, 80],
+         "frame": "original", "label": "nodule", "patient": "p017"}
+
+    `image` is a path from the file's folder, or a list of paths, the box lying in the
+    last; `frame` says what the box is measured in ("original" or "resized" pixels,
+    "unit" 0 to 1, "thousand" 0 to 1000). `label`, `patient` and `columns` (an object
+    for rewards in Python) may be left out.
 
     Args:
         path: A JSONL file of any name, or a folder with one file that ends in .jsonl.
@@ -95,7 +103,7 @@ def split_rows(
         rows: From `load_rows`; all name a patient or none does.
         part: Which of the two is returned, "train" or "test".
         test_share: The share of patients (or images) to test on, 0 to 1, rounded up.
-        seed: Another one chooses other patients; see `groups_to_test`.
+        seed: Another one chooses other patients.
 
     Raises:
         ValueError: Some rows alone name a patient, the part is unknown, or one part is

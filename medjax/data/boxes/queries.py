@@ -21,6 +21,7 @@ def phrasings(name: str, *, plane: str, modality: str, count: int) -> tuple[str,
     'Find the left insula in this axial MR image.'
 
     Args:
+        name: What is asked for, such as "left insula".
         plane: The slice's plane, such as "axial".
         modality: What the pictures are called, such as "MR".
         count: How many ways, from 1 to 8; other numbers are a ValueError.

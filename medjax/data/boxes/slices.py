@@ -61,8 +61,11 @@ def held_out(names: tuple[str, ...], split: str, seed: int) -> Bool[np.ndarray, 
 
     Args:
         names: The S structures that may be asked for.
-        split: One of `SPLITS`, which the module explains.
+        split: "slices", "moved", "side" or "structure".
         seed: Decides which structures these are, 0 or more.
+
+    Returns:
+        True at the structures that are kept for the test, in the order of `names`.
     """
     held = np.zeros(len(names), bool)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
@@ -100,7 +103,9 @@ def atlas_views(
         atlas: Slices and structures; those not in `names` are not asked for.
         names: Structures by the atlas's names. The split may hold some of them back.
         modality: What questions call the pictures, such as "CT".
-        split: One of `SPLITS`; the module says what each holds back.
+        split: What the test holds back: "slices", blocks of neighbouring slices;
+            "moved", the same blocks, every picture moved and scaled at random; "side",
+            one side of half of the pairs; "structure", a tenth of the structures.
         part: "train" or "test"; only training pictures are ever mirrored.
         look: How slices are shown. Structures are asked for where they are shown whole,
             and their boxes have sides of `min_side` pixels or more.

@@ -45,7 +45,8 @@ def load_parts(
         seed: Decides which structures, or which of a user's patients, a split tests on.
         size: (height, width) in pixels of the pictures of a volume and of drawn ones; a
             user's pictures have their own.
-        split: How a volume's slices are split, one of `slices.SPLITS`.
+        split: How a volume's slices are split: "slices", "moved", "side" or
+            "structure", see `slices.atlas_views`.
         structures: Which structures of a volume are asked for: a word that it knows
             ("all", and of the brain "aal", "clear" and "unions"), or names.
         field: How many mm the shorter side of a volume's picture shows, above 0.

@@ -100,11 +100,16 @@ def train_label_batches(
 def find_label_records(
     pictures: Pictures, wording: Wording, encoding: Encoding, *, seed: int
 ) -> Callable[[Sequence[int]], list[LabelRecord]]:
-    """A function from training sample ids to their records; see `find_drawn`.
+    """A function from training sample ids to their records, for rewards in Python.
+
+    What the stream drew is drawn again, so the arguments must be those that
+    `train_label_batches` had.
 
     Args:
-        pictures: The training part that `train_label_batches` had; the other arguments
-            must be those that it had, too.
+        pictures: The training part.
+        wording: The words of the task.
+        encoding: How pictures become arrays, and Q.
+        seed: What decided the draws.
     """
     order = shuffled(pictures.count, seed)
 
@@ -164,7 +169,15 @@ def eval_label_batches(
 
 
 def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
-    """M pictures of Q questions each as one batch of B = M * Q rows."""
+    """M pictures of Q questions each as one batch of B = M * Q rows of NumPy arrays.
+
+    Args:
+        draws: M of them, at least one, all with Q questions.
+        encoding: How they become arrays; what none of its buckets holds is refused.
+
+    Raises:
+        ValueError: a question, an answer or an image that is too long for the buckets.
+    """
     rows = encode_rows(draws, encoding)
     labels = [record.label for draw in draws for record in draw.records]
     return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())

@@ -38,7 +38,7 @@ class Descriptions(NamedTuple):
 
 
 def built_in_descriptions() -> tuple[str, ...]:
-    """Names of the tasks and data sets that have descriptions here."""
+    """Names of the tasks and data sets that have descriptions here, sorted."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 
@@ -48,8 +48,8 @@ def load_descriptions(
     """Descriptions by the name of a built-in file, or from a JSON file of one's own.
 
     Args:
-        source: One of `built_in_descriptions`, or the path of a JSON file, see the
-            module.
+        source: One of `built_in_descriptions`, or the path of a JSON file
+            {"classes": {"heart": "a large rounded muscle ..."}}.
         classes: The names of all classes, each of which needs one description; the
             texts come in their order.
 
@@ -105,12 +105,23 @@ def load_descriptions(
 
 
 def text_digest(texts: Sequence[str]) -> str:
-    """A checksum of texts in their order: SHA-256 in hexadecimal digits."""
+    """A checksum of texts in their order: SHA-256 in hexadecimal digits.
+
+    Args:
+        texts: Any number of texts; where one ends and the next begins counts.
+    """
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def wording_identity(wording: Wording) -> dict[str, str | int]:
-    """What a resumed run, and a test after training, must find unchanged."""
+    """What of the words of a task a resumed run, and a later test, must find unchanged.
+
+    Args:
+        wording: The words of the task.
+
+    Returns:
+        Checksums and numbers that JSON can hold, by name.
+    """
     return {
         "classes": text_digest(wording.task.classes),
         "knowledge": text_digest(wording.knowledge or ()),
@@ -120,7 +131,15 @@ def wording_identity(wording: Wording) -> dict[str, str | int]:
 
 
 def check_same_wording(train: Mapping[str, Any], test: Mapping[str, Any]) -> None:
-    """Raise ValueError where two `wording_identity` differ; what differs is named."""
+    """Refuse to test in other words than those that were trained with.
+
+    Args:
+        train: The `wording_identity` of the training.
+        test: That of the test.
+
+    Raises:
+        ValueError: They differ; what differs is named.
+    """
     differ = sorted(k for k in {*train, *test} if train.get(k) != test.get(k))
     if differ:
         raise ValueError(
@@ -161,6 +180,9 @@ def check_question_length(
         planes: Every plane that a question may name; ("",) where none does.
         style: The words around each question.
         length: How many tokens a question may have.
+
+    Returns:
+        The number of tokens, which is at most `length`.
 
     Raises:
         ValueError: The longest has more. The message says how many of them the

@@ -105,7 +105,16 @@ def load_labelled_images(
 
 
 def read_label_rows(path: str | os.PathLike[str]) -> list[LabelRow]:
-    """Read and check the lines; see `load_labelled_images` for errors."""
+    """Read and check the lines of a CSV file of labelled images.
+
+    Args:
+        path: The file, or a folder with this one CSV file. Its columns `image` and
+            `label` are needed, `patient` and `split` may be there, others are kept.
+
+    Raises:
+        FileNotFoundError: There is no such file, or a picture is missing.
+        ValueError: Anything else is wrong with a line; the message names file and line.
+    """
     path = find_list(path, ".csv")
     with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines, restkey="", strict=True)

@@ -95,7 +95,10 @@ def find_nuclei(
 
 
 def split_nuclei(nuclei: Nuclei, look: PictureLook) -> Int[np.ndarray, "K"]:
-    """0 train, 1 test, -1 dropped, by where a nucleus lies; see the module.
+    """0 train, 1 test, -1 dropped, by where in the image a nucleus lies.
+
+    The left fifth is tested; nuclei whose pictures would overlap with the other part
+    are dropped.
 
     Args:
         nuclei: All nuclei of one image.
@@ -153,7 +156,12 @@ def size_pictures(
 
 
 def read_nuclei(image: Path, labels: Path) -> Nuclei:
-    """Nuclei of two TIFF files: counts, and a label of each pixel or 0."""
+    """Nuclei of two TIFF files.
+
+    Args:
+        image: Counts of one channel, which become greys by the pack's own window.
+        labels: The number of the nucleus in each pixel, 0 where there is none.
+    """
     counts, values = (np.asarray(Image.open(path)) for path in (image, labels))
     level, width = _WINDOW
     grey = window_image(counts.astype(np.float32), level=level, width=width)
@@ -165,13 +173,26 @@ def load_nuclei(
     *,
     progress: Callable[[str], None] = say,
 ) -> Nuclei:
-    """The nuclei of StarDist's image; fetches its pack (3 MB) where needed."""
+    """The nuclei of StarDist's image; fetches its pack (3 MB) where needed.
+
+    Args:
+        cache: The folder that packs are kept in; None is the usual one.
+        progress: Called with a line of text before what takes seconds.
+
+    Raises:
+        ConnectionError: The pack is not there, and neither is a network.
+    """
     paths = fetch_pack(FLUORESCENCE, cache, progress=progress)
     return read_nuclei(paths["img2d.tif"], paths["mask2d.tif"])
 
 
 def nuclei_task(task: ClassTask, look: PictureLook) -> TaskParts:
-    """The task with the pictures of `size_pictures`; fetches the pack where needed."""
+    """The task with the pictures of `size_pictures`; fetches the pack where needed.
+
+    Args:
+        task: The task in words; its classes are grades of size.
+        look: How crops are shown; its field is in pixels.
+    """
     train, test, thresholds = size_pictures(load_nuclei(), look=look)
     identity = {"packs": pack_sums([FLUORESCENCE]), "thresholds": thresholds}
     return TaskParts(task, train, test, identity)

@@ -33,7 +33,13 @@ def majority_answers(
 ) -> Int[np.ndarray, "n"]:
     """The most frequent training class of each record's question.
 
-    Of equally frequent classes it is the first.
+    Args:
+        task: Names the questions, in the order of the pictures' labels.
+        train: The training part, whose labels alone are read.
+        records: What is to be answered.
+
+    Returns:
+        A class index a record; of equally frequent classes it is the first.
     """
     most = {
         question.name: int(class_counts(train, len(task.classes), m).argmax())
@@ -68,6 +74,9 @@ def probe_answers(
             the first pictures are the same at every draw, as those in files are.
         penalty: The weight of the squared weights, 0 or more, see `fit_probe`.
         seed: Decides the draws, and which pictures of a large part are fitted on.
+
+    Returns:
+        A class index a record.
     """
     draws = draws if _draws_differ(train, draws, seed) else 1
     most = max(_MOST // draws, 1)
@@ -125,7 +134,12 @@ def choose_pictures(
 def picture_pixels(
     image: UInt8[np.ndarray, "h w 3"], side: int
 ) -> Float[np.ndarray, "side*side 3"]:
-    """Pixels of the picture at side x side, from 0 to 1, row by row."""
+    """Pixels of a picture that was reduced to side x side, from 0 to 1, row by row.
+
+    Args:
+        image: RGB, 0 to 255, of any shape; its aspect ratio is not kept.
+        side: 1 or more.
+    """
     small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
     return np.asarray(small, np.float32).reshape(-1, 3) / 255
 
@@ -180,7 +194,11 @@ def fit_probe(
 
 
 def class_shares(labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """The weight of each picture: classes that occur weigh equally, 1 in sum."""
+    """The weight of each picture: classes that occur weigh equally, 1 in sum.
+
+    Args:
+        labels: The class of each picture, 0 or more; at least one.
+    """
     counts = np.bincount(labels)
     return 1 / (counts[labels] * np.count_nonzero(counts))
 
@@ -188,7 +206,12 @@ def class_shares(labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 def probe_classes(
     probe: Probe, pixels: Float[np.ndarray, "n F"]
 ) -> Int[np.ndarray, "n"]:
-    """The most probable class of each picture; the first of equal ones."""
+    """The most probable class of each picture; the first of equal ones.
+
+    Args:
+        probe: From `fit_probe`.
+        pixels: n pictures of as many values as it was fitted on, in the same unit.
+    """
     x = (pixels - probe.mean) / probe.scale
     logits = x @ probe.weights[:-1] + probe.weights[-1]
     return logits.argmax(axis=1).astype(np.int32)

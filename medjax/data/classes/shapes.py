@@ -52,7 +52,13 @@ def shape_pictures(
 
 
 def shape_task(task: ClassTask, look: PictureLook, *, ask_size: bool) -> TaskParts:
-    """The task with drawn pictures of `look.size`; nothing else of the look is used."""
+    """The task with drawn pictures of `look.size`; nothing else of the look is used.
+
+    Args:
+        task: The task in words.
+        look: Gives the pictures' size.
+        ask_size: Whether the class is the shape's size; else it is its kind.
+    """
     train, test = (
         shape_pictures(count=count, size=look.size, part=part, ask_size=ask_size)
         for part, count in zip(("train", look.tested), _COUNTS, strict=True)

@@ -63,9 +63,10 @@ class Wording(NamedTuple):
 
 
 def check_task(task: ClassTask, answer: str) -> LabelForms:
-    """What counts as an answer (see `rl.text.label_text`), if the task can be used.
+    """What counts as an answer (see `rl.label_forms`), if the task can be used.
 
     Args:
+        task: The task in words.
         answer: What classes are called by, one of `ANSWERS`.
 
     Raises:
@@ -104,12 +105,20 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
 
 
 def task_grades(task: ClassTask) -> tuple[int, ...]:
-    """The grade of each class of an ordinal task: whole numbers without gaps."""
+    """The grade of each class of an ordinal task: whole numbers without gaps.
+
+    They begin at `task.first_grade`; that the task is ordinal is not checked.
+    """
     return tuple(range(task.first_grade, task.first_grade + len(task.classes)))
 
 
 def answer_labels(task: ClassTask, answer: str) -> tuple[str, ...]:
-    """What each class is called in an answer: its letter, name or grade."""
+    """What each class is called in an answer: its letter, name or grade.
+
+    Args:
+        task: The task in words.
+        answer: By which of `ANSWERS` classes are called.
+    """
     if answer == "letter":
         return option_letters(len(task.classes))
     if answer == "grade":
@@ -179,7 +188,7 @@ def wording_texts(
 
 
 def label_answer(reason: str, label: str) -> str:
-    """The supervised answer.
+    """The supervised answer: a reasoning and a class's name, letter or grade in tags.
 
     >>> label_answer("a round organ", "B")
     '<think>a round organ</think><answer>B</answer>'
@@ -188,7 +197,12 @@ def label_answer(reason: str, label: str) -> str:
 
 
 def class_answers(wording: Wording, *, answer: str) -> tuple[str, ...]:
-    """The supervised answer of each class, its reasoning included."""
+    """The supervised answer of each class, its reasoning included.
+
+    Args:
+        wording: Gives the reasoning of each class.
+        answer: By which of `ANSWERS` classes are called.
+    """
     labels = answer_labels(wording.task, answer)
     return tuple(map(label_answer, wording.reasons, labels))
 

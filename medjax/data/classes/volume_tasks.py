@@ -23,6 +23,11 @@ def crop_task(task: ClassTask, look: PictureLook, *, volume: Volume) -> TaskPart
 
     The options of the first question name the structures. One that the atlas knows by
     its sides only is shown from both.
+
+    Args:
+        task: The task in words.
+        look: How crops are shown.
+        volume: The labelled volume that they are cut from.
     """
     atlas = volume.load()
     members = {
@@ -42,6 +47,12 @@ def grade_task(
     """Whole slices with grades of what `shares` measures, grade 0 being none of it.
 
     The thresholds of the other grades are quantiles of the training part.
+
+    Args:
+        task: The task in words.
+        look: How slices are shown; `margin` and `least` are not used.
+        volume: The labelled volume whose slices are shown.
+        shares: Called once for the slices in use and what was measured in them.
     """
     return _grade(task, look, volume, volume.load(), shares(), 0.0)
 
@@ -49,7 +60,14 @@ def grade_task(
 def level_task(
     task: ClassTask, look: PictureLook, *, volume: Volume, shares: Callable[[], Shares]
 ) -> TaskParts:
-    """Axial slices graded by how high they lie; `shares` says which are shown."""
+    """Axial slices graded by how high they lie; `shares` says which are shown.
+
+    Args:
+        task: The task in words.
+        look: How slices are shown; `margin` and `least` are not used.
+        volume: The labelled volume whose slices are shown.
+        shares: Called once for the slices in use and what was measured in them.
+    """
     atlas, slices = volume.load(), shares()
     axial = slices.plane == PLANES.index("axial")
     slices = Shares(*(column[axial] for column in slices))
@@ -60,7 +78,14 @@ def level_task(
 def plane_task(
     task: ClassTask, look: PictureLook, *, volume: Volume, shares: Callable[[], Shares]
 ) -> TaskParts:
-    """Whole slices whose class is their plane; `shares` says which are shown."""
+    """Whole slices whose class is their plane; `shares` says which are shown.
+
+    Args:
+        task: The task in words.
+        look: How slices are shown; `margin` and `least` are not used.
+        volume: The labelled volume whose slices are shown.
+        shares: Called once for the slices in use and what was measured in them.
+    """
     slices = shares()
     return _slices(task, look, volume, volume.load(), slices, slices.plane, [])
 

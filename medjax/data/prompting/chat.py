@@ -65,6 +65,9 @@ class Tokens(NamedTuple):
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
     """Ids of the special tokens that prompts are made of.
 
+    Args:
+        tokenizer: One of the Qwen2.5-VL family.
+
     Raises:
         ValueError: The tokenizer lacks one of them; it is named.
     """
@@ -94,6 +97,10 @@ def prompt_text(
         questions: What is asked, without the style's suffix.
         images: How many images the context has, 0 or more.
         style: The words around each question; its `answer` is not read.
+
+    Returns:
+        The text up to and including the last image, and for each question the rest of
+        the prompt up to where the answer begins.
     """
     system, user = "", "<|im_start|>user\n"
     if style.system is not None:
@@ -114,6 +121,11 @@ def answer_text(
 ) -> str:
     """The supervised answer, with corners in whole pixels of the shown image.
 
+    Args:
+        box: Corners (x1, y1, x2, y2) in pixels of the shown image; they are rounded.
+        name: What the reasoning says.
+        style: "list" (a JSON list of objects with labels, as Qwen writes) or "object".
+
     >>> answer_text((1, 2, 30, 40), "left insula", style="object")
     '<think>left insula</think><answer>{"bbox_2d": [1, 2, 30, 40]}</answer>'
     """
@@ -128,7 +140,14 @@ def answer_text(
 
 
 def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
-    """An answer about each structure, with numbers of one to three digits."""
+    """An answer about each structure, with numbers of one to three digits.
+
+    They let a tokenizer that is trained here meet all digits.
+
+    Args:
+        names: What is asked for.
+        style: The form of the answers, "list" or "object".
+    """
     return tuple(
         answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style)
         for i, name in enumerate(names)
@@ -141,6 +160,7 @@ def longest_answers(
     """The longest right answer about each structure in images shown at `sizes`.
 
     Args:
+        names: What may be asked for.
         sizes: (height, width) in pixels of images as they are shown, at least one.
         style: The form of the answers, "list" or "object".
     """
@@ -152,13 +172,24 @@ def longest_answers(
 def corpus(
     texts: Sequence[str], answers: Sequence[str], style: Style
 ) -> tuple[str, ...]:
-    """All text that a run's tokenizer will meet: questions, answers, template."""
+    """All text that a run's tokenizer will meet: questions, answers, template.
+
+    Args:
+        texts: Every question, without the style's suffix.
+        answers: Supervised answers.
+        style: The words around each question.
+    """
     context, questions = prompt_text(tuple(texts), images=1, style=style)
     return (context, *questions, *answers)
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Token ids of a text, nothing added."""
+    """Token ids of a text; no special token is added at either end.
+
+    Args:
+        tokenizer: Its special tokens in the text become their ids.
+        text: May be empty.
+    """
     return tokenizer.encode(text, add_special_tokens=False)
 
 
@@ -166,6 +197,10 @@ def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) 
     """Tokens of the longest of one or more `answers`, stop token included.
 
     The bound on generation must not be below it: no answer could earn a reward.
+
+    Args:
+        tokenizer: The policy's own, since it decides how many tokens a text has.
+        answers: Texts without the stop token.
     """
     return 1 + max(len(encode(tokenizer, text)) for text in answers)
 
@@ -173,7 +208,17 @@ def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) 
 def check_answer_length(
     tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], *, length: int
 ) -> None:
-    """Raise ValueError if `length` new tokens cannot hold each of `answers`."""
+    """Refuse a bound on generation that no right answer could keep.
+
+    Args:
+        tokenizer: The policy's own.
+        answers: One or more right answers, without the stop token.
+        length: How many tokens may be generated.
+
+    Raises:
+        ValueError: The longest answer and its stop token have more; both numbers and
+            the answer are named.
+    """
     needed = answer_length(tokenizer, answers)
     if length < needed:
         raise ValueError(

@@ -21,7 +21,10 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 class Geometry(NamedTuple):
-    """How images are cut: the vision tower's numbers, and bounds of an image's size."""
+    """How images are cut: the vision tower's numbers, and bounds of an image's size.
+
+    Published checkpoints have patch 14, merge 2, temporal 2 and window 112.
+    """
 
     patch: int  # pixels
     merge: int  # patches a side of a feature
@@ -60,9 +63,17 @@ class Patches(NamedTuple):
 
 
 def shown_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
-    """(height, width) at which an image of `size` is shown to the policy, in pixels.
+    """(height, width) in pixels at which an image is shown to the policy.
 
-    Both are multiples of `geometry.factor`; see `smart_resize` for sizes it refuses.
+    Both are multiples of `geometry.factor`, the area lies within the geometry's bounds
+    (`smart_resize`).
+
+    Args:
+        size: (height, width) of the image as it came.
+        geometry: How the vision tower cuts images.
+
+    Raises:
+        ValueError: a side below 1, or one over 200 times the other.
     """
     return smart_resize(
         *size,
@@ -97,7 +108,12 @@ def resize_image(
 
 
 def num_windows(size: tuple[int, int], geometry: Geometry) -> int:
-    """W: windows of an image shown at `size`, those cut by its edge included."""
+    """W: windows of an image, those cut by its edge included.
+
+    Args:
+        size: (height, width) in pixels at which it is shown.
+        geometry: How the vision tower cuts images.
+    """
     rows, cols = (-(-n // geometry.window_extent) for n in size)
     return rows * cols
 
@@ -107,6 +123,14 @@ def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patche
 
     Windows and the features in them are in row-major order, as are the merge x merge
     patches of a feature; a patch is (C, T, p, p).
+
+    Args:
+        image: As it is shown, 0 to 255; mean and std are CLIP's of each colour.
+        geometry: How the vision tower cuts images.
+
+    Returns:
+        W windows of S patches each, zeros where an image's edge cuts a window, with the
+        row and column of each patch, and False at what is no patch of the image.
 
     Raises:
         ValueError: A side is no multiple of `geometry.factor`.
@@ -142,6 +166,10 @@ def feature_index(
     """Where in padded window order the feature of each image token is.
 
     Image tokens are in row-major order over the features of the image.
+
+    Args:
+        size: (height, width) in pixels at which the image is shown.
+        geometry: How the vision tower cuts images.
     """
     side = geometry.window_features
     rows, cols = (n // geometry.factor for n in size)

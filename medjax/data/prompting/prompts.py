@@ -125,6 +125,9 @@ def check_features(tokens: int, features: int, origin: str) -> None:
         tokens: How many image tokens there are.
         features: How many features there are.
         origin: What the error calls the prompt.
+
+    Raises:
+        ValueError: The numbers differ; both are named.
     """
     if tokens != features:
         raise ValueError(
@@ -189,6 +192,10 @@ def plan_buckets(
         geometry: Decides how many tokens and windows an image has.
         slots: K, the most images that a context has.
         multiple: Every number of tokens is rounded up to a multiple of this, 1 or more.
+
+    Returns:
+        One size each for windows of an image, tokens of a context, of a question and of
+        an answer.
     """
     context, questions = prompt_text(tuple(texts), images=slots, style=style)
     tokens = max(h * w // geometry.factor**2 for h, w in sizes)

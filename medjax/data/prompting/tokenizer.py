@@ -77,6 +77,9 @@ _CHAT_TEMPLATE = (
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     """Load a Hugging Face folder (or hub name) and check that it can serve the policy.
 
+    Args:
+        path: A folder, or a name on the hub, which transformers then looks up.
+
     Raises:
         ValueError: transformers reads no tokenizer there, or tokens that prompts need
             are not in it; the message lists them.
@@ -102,7 +105,12 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> None:
-    """Write a folder that `load_tokenizer` and any transformers program reads."""
+    """Write a folder that `load_tokenizer` and any transformers program reads.
+
+    Args:
+        tokenizer: Any tokenizer of transformers.
+        path: The folder; it is made, and files of these names in it are replaced.
+    """
     tokenizer.save_pretrained(str(path))
 
 
@@ -156,6 +164,10 @@ def qwen_tokenizer(
     The file is `qwen.tiktoken`, 151,643 lines of base64 token and rank. Ids are the
     published ones, 151643-151664 for the added tokens; `extra_tokens` follow.
 
+    Args:
+        ranks_path: The file.
+        extra_tokens: Further texts to hold as one token; they are not special.
+
     Raises:
         ValueError: The file is damaged, cut short, or of another vocabulary.
     """
@@ -183,15 +195,23 @@ def qwen_tokenizer(
 def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
     """Tables with which `parse_completions` reads this tokenizer's ids.
 
+    Args:
+        tokenizer: Any tokenizer that `vocabulary_bytes` reads.
+        vocab_size: V, the rows of the policy's embedding.
+
     Raises:
-        ValueError: `vocab_size` is below the tokenizer's length, or see
-            `vocabulary_bytes`, which says what a token writes.
+        ValueError: `vocab_size` is below the tokenizer's length, or a decoder that does
+            not write the same bytes for a token wherever it stands.
     """
     return build_tables(vocabulary_bytes(tokenizer, vocab_size))
 
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """Ids that end a completion, <|im_end|> first (Qwen2.5-VL's own pair)."""
+    """Ids that end a completion, <|im_end|> first (Qwen2.5-VL's own pair).
+
+    Args:
+        tokenizer: One of the Qwen2.5-VL family.
+    """
     vocabulary = tokenizer.get_vocab()
     return tuple(vocabulary[token] for token in STOP_TOKENS if token in vocabulary)
 
@@ -256,6 +276,13 @@ def _split_token(token: bytes, limit: int, ranks: dict[bytes, int]) -> list[byte
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """A sum of the vocabulary, added tokens included: which text each id is."""
+    """A checksum of the vocabulary, added tokens included: which text each id is.
+
+    Args:
+        tokenizer: Any tokenizer of transformers.
+
+    Returns:
+        Hexadecimal digits; equal where all ids write the same.
+    """
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]

@@ -232,7 +232,11 @@ def draw_slice(
 
 
 def collate(drawn: Sequence[Drawn]) -> QmriBatch:
-    """B rows, one or more of equal shapes, as one batch."""
+    """B rows, one or more of equal shapes, as one batch of NumPy arrays.
+
+    Args:
+        drawn: As `draw_slice` gives them; their records are left out.
+    """
     rows = zip(*(one.row for one in drawn), strict=True)
     batch = QmriBatch(*(np.stack(arrays) for arrays in rows))
     return batch._replace(valid=np.array([one.valid[0] for one in drawn], bool))

@@ -175,7 +175,10 @@ def _from_pack(members: dict[str, Path]) -> Template:
 
 
 def synthetic_template() -> Template:
-    """A head of ellipsoids in voxels of 2 mm: folded cortex, ventricles, thalami."""
+    """A head of ellipsoids in voxels of 2 mm: folded cortex, ventricles, thalami.
+
+    It needs no file and is the same at every call.
+    """
     from scipy import ndimage
 
     voxel, shape = 2.0, (72, 92, 76)

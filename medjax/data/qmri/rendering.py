@@ -101,6 +101,9 @@ def sample_maps(
         maps: M maps on one grid, each from 0 to 255, which keep their unit.
         voxels: Where to read them, as N points in voxels along X, Y and Z. Each must
             be inside the grid, 0 <= voxels < shape - 1, which is not checked.
+
+    Returns:
+        M values for each of the N points.
     """
     low = voxels.astype(np.int64)
     beyond = (voxels - low)[:, :, None]

@@ -92,7 +92,12 @@ def make_protocol(contrast: str, times: tuple[float, ...] | None = None) -> Prot
 def signals(brain: BrainSlice, protocol: Protocol) -> Float[np.ndarray, "E H W"]:
     """The noiseless images of a slice, scaled so that the largest magnitude is 1.
 
-    Signed after an inversion; E images, one for each of the protocol's times.
+    Args:
+        brain: The slice, from `render_slice`.
+        protocol: What is measured; after an inversion images are signed.
+
+    Returns:
+        E images, one for each of the protocol's times, without a unit.
     """
     images = mixture_signals(
         brain.mixture, protocol.contrast, np.array(protocol.times, np.float64)
@@ -141,6 +146,9 @@ def acquire(
             subject; equal ones give the same mask and noise.
         acceleration: The one that the mask is drawn for, 1 or more; a full mask ignores
             it.
+
+    Returns:
+        k-space, mask and sensitivities as a scanner would give them, and the truth.
     """
     target = signals(brain, acquisition.protocol)
     size = target.shape[-1]

@@ -156,6 +156,9 @@ def select_structures(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
     "aal" is the atlas's 116 labels, "clear" a choice for tiny policies.
 
+    Args:
+        names: A word, or one or more names.
+
     Raises:
         ValueError: A word or a name is unknown.
     """

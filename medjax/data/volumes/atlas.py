@@ -89,6 +89,7 @@ def slice_image(
 
     Args:
         volume: Axes are towards right, anterior, superior.
+        plane: "axial", "coronal" or "sagittal".
         position: The voxel index across the plane, along Z for "axial", Y for "coronal"
             and X for "sagittal".
 
@@ -112,6 +113,7 @@ def slice_centre(
     Args:
         shape: The volume's, (X, Y, Z).
         centre: The indices of the voxel.
+        plane: "axial", "coronal" or "sagittal".
     """
     x, y, z = (n - 0.5 - c for n, c in zip(shape, centre.tolist(), strict=True))
     return {"axial": (x, y), "coronal": (x, z), "sagittal": (y, z)}[plane]
@@ -137,6 +139,9 @@ def main_piece(
     Fair: area >= 40 pixels, the largest 4-connected piece >= 80 % of it, and that
     piece's shorter side >= 6 pixels. The box is (x1, y1, x2, y2) in pixel edges; the
     mask covers it.
+
+    Args:
+        mask: True where a slice shows the label.
     """
     from scipy import ndimage
 
@@ -157,7 +162,11 @@ def main_piece(
 
 
 def brain_mask(volume: UInt8[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
-    """Voxels inside the brain's surface: above 10 % of the maximum, sulci closed."""
+    """Voxels inside the brain's surface: above 10 % of the maximum, sulci closed.
+
+    Args:
+        volume: Grey values of a brain without its skull, 0 outside.
+    """
     from scipy import ndimage
 
     tissue = volume > 0.1 * volume.max()
@@ -245,6 +254,14 @@ def load_atlas(
 
     Fetches its two packs (12 MB) where needed; what is derived from them is kept
     beside them, in the folder of `cache_dir`.
+
+    Args:
+        cache: The folder that packs are kept in; None is the usual one (`cache_dir`).
+        progress: Called with a line of text before what takes seconds.
+
+    Raises:
+        ConnectionError: The pack is not there, and neither is a network.
+        ValueError: A pack is not the expected file.
     """
     template = fetch_pack(TEMPLATE, cache, progress=progress)
     atlas = fetch_pack(AAL, cache, progress=progress)
@@ -265,12 +282,12 @@ def load_atlas(
 
 
 def atlas_arrays(atlas: Atlas) -> dict[str, np.ndarray]:
-    """The atlas as arrays, to be kept in a file."""
+    """The atlas as arrays by the names of its fields, to be kept in a file."""
     return {name: np.asarray(value) for name, value in atlas._asdict().items()}
 
 
 def atlas_from_arrays(arrays: dict[str, np.ndarray]) -> Atlas:
-    """The atlas that `atlas_arrays` gave."""
+    """The atlas that `atlas_arrays` gave, from its arrays by name."""
     names, spacing = tuple(arrays["names"].tolist()), arrays.get("spacing", 1.0)
     return Atlas(**{**arrays, "names": names, "spacing": float(spacing)})
 
@@ -278,7 +295,12 @@ def atlas_from_arrays(arrays: dict[str, np.ndarray]) -> Atlas:
 def read_pair(
     image: Path, labels: Path
 ) -> tuple[UInt8[np.ndarray, "X Y Z"], UInt8[np.ndarray, "X Y Z"]]:
-    """An image and a label map on the image's grid, axes right, anterior, superior."""
+    """An image and a label map on the image's grid, axes right, anterior, superior.
+
+    Args:
+        image: A NIfTI file of grey values.
+        labels: A NIfTI file of labels, read at the voxel nearest to the image's.
+    """
     import nibabel
     from scipy import ndimage
 

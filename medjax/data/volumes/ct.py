@@ -83,6 +83,9 @@ ORGANS = (
 def select_organs(names: str | tuple[str, ...]) -> tuple[str, ...]:
     """Organs by the word "all", by one name or several.
 
+    Args:
+        names: The word, or one or more names.
+
     Raises:
         ValueError: A name is unknown.
     """
@@ -147,7 +150,13 @@ def resample_labels(
     spacing: tuple[float, float, float],
     target: float,
 ) -> UInt8[np.ndarray, "x y z"]:
-    """The label of the nearest voxel, on the grid of `resample_volume`."""
+    """The label of the nearest voxel, on the grid of `resample_volume`.
+
+    Args:
+        labels: The label of each voxel.
+        spacing: mm from voxel to voxel along each axis, above 0.
+        target: mm from voxel to voxel of the result, above 0.
+    """
     shape = _shape(labels.shape, spacing, target)
     index = [
         np.clip(np.round(_positions(n, m)).astype(int), 0, n - 1)
@@ -157,7 +166,11 @@ def resample_labels(
 
 
 def body_mask(hounsfield: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
-    """The patient, lungs included: the largest piece of tissue of each axial slice."""
+    """The patient, lungs included: the largest piece of tissue of each axial slice.
+
+    Args:
+        hounsfield: Values in Hounsfield units; Z counts the axial slices.
+    """
     from scipy import ndimage
 
     mask = np.zeros(hounsfield.shape, bool)
@@ -175,7 +188,12 @@ def body_mask(hounsfield: Float[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z
 def read_scan(
     image: Path, labels: Path
 ) -> tuple[Float[np.ndarray, "X Y Z"], UInt8[np.ndarray, "X Y Z"]]:
-    """Hounsfield units and labels at 1.25 mm, axes right, anterior, superior."""
+    """Hounsfield units and labels at 1.25 mm, axes right, anterior, superior.
+
+    Args:
+        image: The scan's file.
+        labels: The file of its label map, on the same grid.
+    """
     import nibabel
 
     scan, label_map = (
@@ -215,7 +233,11 @@ def close_gaps(
 
 
 def label_names(structures: Path) -> dict[int, str]:
-    """Names of the label map's values, from the pack's table."""
+    """Names of the label map's values, from the pack's table.
+
+    Args:
+        structures: The table's file.
+    """
     with structures.open(newline="") as lines:
         return {int(row["id"]): row["structure"] for row in csv.DictReader(lines)}
 
@@ -228,6 +250,14 @@ def load_ct(
     """The chest CT with its organs; fetches its pack (35 MB) where needed.
 
     What is derived from it is kept beside it, in the folder of `cache_dir`.
+
+    Args:
+        cache: The folder that packs are kept in; None is the usual one (`cache_dir`).
+        progress: Called with a line of text before what takes seconds.
+
+    Raises:
+        ConnectionError: The pack is not there, and neither is a network.
+        ValueError: A pack is not the expected file.
     """
     paths = fetch_pack(CHEST, cache, progress=progress)
 

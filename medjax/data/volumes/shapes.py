@@ -14,7 +14,15 @@ PARTS = ("train", "test", "val")
 
 
 def check_drawing(size: tuple[int, int], part: str) -> None:
-    """Raise ValueError for an unknown part, or a side of less than 32 pixels."""
+    """Refuse what shapes cannot be drawn for.
+
+    Args:
+        size: (height, width) in pixels.
+        part: "train", "val" or "test".
+
+    Raises:
+        ValueError: another part, or a side of less than 32 pixels.
+    """
     if part not in PARTS:
         raise ValueError(f"part={part!r}: expected one of {PARTS}")
     if min(size) < 32:
@@ -22,7 +30,12 @@ def check_drawing(size: tuple[int, int], part: str) -> None:
 
 
 def part_generator(rng: np.random.Generator, part: str) -> np.random.Generator:
-    """A generator that differs between the parts; `rng` moves on by four draws."""
+    """A generator that differs between the parts; `rng` moves on by four draws.
+
+    Args:
+        rng: Equal ones give equal generators for equal parts.
+        part: "train", "val" or "test".
+    """
     return np.random.default_rng(
         (*rng.integers(1 << 31, size=4).tolist(), PARTS.index(part))
     )
@@ -31,7 +44,12 @@ def part_generator(rng: np.random.Generator, part: str) -> np.random.Generator:
 def noisy_ground(
     size: tuple[int, int], rng: np.random.Generator
 ) -> Float[np.ndarray, "h w"]:
-    """Grey noise to draw on: counts of mean 128 and deviation 12, not yet clipped."""
+    """Grey noise to draw on: counts of mean 128 and deviation 12, not yet clipped.
+
+    Args:
+        size: (height, width) in pixels.
+        rng: Gives one number a pixel.
+    """
     return rng.normal(128, 12, size)
 
 

@@ -127,7 +127,16 @@ def load_ventricle_shares(
     *,
     progress: Callable[[str], None] = say,
 ) -> Shares:
-    """Lateral ventricles in slices of the MNI152 template, as share of the brain."""
+    """Lateral ventricles in slices of the MNI152 template, as share of the brain.
+
+    Args:
+        cache: The folder that packs are kept in; None is the usual one (`cache_dir`).
+        progress: Called with a line of text before what takes seconds.
+
+    Raises:
+        ConnectionError: The pack is not there, and neither is a network.
+        ValueError: A pack is not the expected file.
+    """
     paths = fetch_pack(TEMPLATE, cache, progress=progress)
 
     def make() -> dict[str, Shaped[np.ndarray, "n"]]:
@@ -157,7 +166,16 @@ def load_lung_shares(
     *,
     progress: Callable[[str], None] = say,
 ) -> Shares:
-    """Lungs in slices of the chest CT, as share of the body."""
+    """Lungs in slices of the chest CT, as share of the body.
+
+    Args:
+        cache: The folder that packs are kept in; None is the usual one (`cache_dir`).
+        progress: Called with a line of text before what takes seconds.
+
+    Raises:
+        ConnectionError: The pack is not there, and neither is a network.
+        ValueError: A pack is not the expected file.
+    """
     paths = fetch_pack(CHEST, cache, progress=progress)
 
     def make() -> dict[str, Shaped[np.ndarray, "n"]]:

@@ -9,14 +9,28 @@ BLOCK, EVERY, GAP = 8, 4, 2  # slices a block, blocks a test block, slices dropp
 
 
 def part_index(part: str) -> int:
-    """The code of a part in what `split_slices` gives: 0 of "train", 1 of "test"."""
+    """The code of a part in what `split_slices` gives.
+
+    Args:
+        part: "train" is 0, "test" 1.
+
+    Raises:
+        ValueError: another part.
+    """
     if part not in PARTS:
         raise ValueError(f"part={part!r}: expected one of {PARTS}")
     return PARTS.index(part)
 
 
 def check_tested(tested: str) -> None:
-    """Raise ValueError unless `tested` is one of `TESTED`."""
+    """Refuse a part that cannot be tested on.
+
+    Args:
+        tested: "test", or "val" to choose settings by.
+
+    Raises:
+        ValueError: another word.
+    """
     if tested not in TESTED:
         raise ValueError(f"tested={tested!r}: expected one of {TESTED}")
 

@@ -67,7 +67,10 @@ def save_qwen25vl(
             written.
         params: The tree that `load_qwen25vl` or `init_params` gives, of host or
             device arrays, sharded or not.
-        token_ids: The tokenizer's ids for config.json, see `config_to_hf`.
+        token_ids: The tokenizer's ids for config.json: `image_token_id`,
+            `video_token_id`, `vision_start_token_id` and `vision_end_token_id` are
+            needed; `bos_token_id`, `eos_token_id` (or a list) and `pad_token_id` may be
+            given too.
         dtype: What the tensors are cast to one by one, such as "bfloat16"; None keeps
             the dtype of each.
         layout: How tensors are named: "published" as in Qwen's own folders, "nested"

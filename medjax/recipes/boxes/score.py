@@ -111,11 +111,15 @@ def score(
 
 
 def make_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> Baselines:
-    """The baselines without an image as a function of records.
+    """The baselines without an image as a function of records (`no_image_answers`).
 
     They are computed at its first call. Later calls give the same answers, whatever
-    records they name: every evaluation of a run asks the same questions. See
-    `no_image_answers`.
+    records they name: every evaluation of a run asks the same questions.
+
+    Args:
+        parts: Boxes are remembered of the training part.
+        geometry: How images are shown, which boxes are measured in.
+        seed: Decides how moved training pictures are moved when they are remembered.
     """
     return remembered(partial(no_image_answers, parts, geometry, seed=seed))
 

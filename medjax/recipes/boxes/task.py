@@ -69,12 +69,26 @@ class BoxFlaws(NamedTuple):
 
 
 def box_style(prompt: BoxPrompt) -> Style:
-    """The words around a question, as `named_style` gives them."""
+    """The words around a question, as `named_style` gives them.
+
+    Args:
+        prompt: The section of the config.
+    """
     return named_style(**prompt._asdict())
 
 
 def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
-    """The training and the test part of a config's source; see `load_parts`."""
+    """The training and the test part of a config's source.
+
+    Args:
+        data: The section of the config, whose options are those of `load_parts`.
+        geometry: How images are cut, which a user's boxes may be measured in.
+        seed: Decides what a split tests on.
+
+    Raises:
+        FileNotFoundError: The source is neither a name nor a path.
+        ValueError: What `load_parts` refuses.
+    """
     options = data._asdict()
     options.pop("ramps")
     return load_parts(seed=seed, geometry=geometry, **options)
@@ -84,6 +98,10 @@ def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]
     """Every question of the training part, and an answer about each of its structures.
 
     A tiny policy's tokenizer learns its words from them.
+
+    Args:
+        parts: Both parts; the test's words are not used.
+        style: The form of the answers.
     """
     return parts.train.texts, sample_answers(parts.train.names, style=style.answer)
 
@@ -102,6 +120,8 @@ def box_setup(
 
     Args:
         parts: Both parts; sizes and lengths are padded to what they need at most.
+        policy: The opened checkpoint, or a fresh policy.
+        style: The words around a question, and the form of its answer.
         ramps: Whether the place of a pixel is drawn into the pictures, see `add_ramps`;
             not for coloured ones.
         evaluation: How each stage is evaluated.
@@ -147,6 +167,9 @@ def box_supervised_stage(
     """A stage that trains on written boxes; see `supervised_stage`.
 
     Args:
+        name: The name of the stage and of its folder.
+        setup: What all stages of the run have in common.
+        options: Steps, batch and optimiser.
         flaws: How much too large the written boxes are.
         before: Earlier evaluations that get rows of their own in the tables, see
             `scoring`.
@@ -175,7 +198,14 @@ def draw_batches(
 ) -> grain.IterDataset:
     """Training batches, their written answers right unless there are flaws.
 
-    But for `flaws`, the arguments are those of `task.TrainBatches`.
+    Args:
+        flaws: How much too large written boxes are; the rewards' targets stay tight.
+        parts: The training part is drawn from.
+        encoding: How pictures become arrays, and Q.
+        batch: How many pictures a batch of this host has.
+        seed: Decides the order, how pictures are moved, and what is asked.
+        process_index: The number of this host, from 0.
+        process_count: How many hosts share the draws, 1 or more.
     """
     loose = (float(flaws.loose[0]), float(flaws.loose[1])) if flaws.loose else None
     return train_batches(
@@ -192,7 +222,12 @@ def draw_batches(
 def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
     """What a reward in Python is given of each record, a list a column.
 
-    A `target` is (x1, y1, x2, y2) in pixels of the shown picture.
+    Args:
+        records: Of a batch, in its order.
+
+    Returns:
+        Lists by name with an entry a record; a `target` is (x1, y1, x2, y2) in pixels
+        of the shown picture.
     """
     return {
         "query": [r.query for r in records],

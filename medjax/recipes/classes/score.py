@@ -53,6 +53,7 @@ def label_baselines(
     They are computed at its first call; later calls give the same answers.
 
     Args:
+        task: The task in words, with its questions.
         train: What they know: the training part before its classes are balanced.
         seed: Decides how training pictures are moved, and which of a large part the
             probe is fitted on.
@@ -114,7 +115,15 @@ def make_score(
     *,
     before: Mapping[str, Path],
 ) -> ScoreFn:
-    """A function that scores a stage's results and writes them, see `MakeScore`."""
+    """A function that scores a stage's results and writes them into a folder.
+
+    Args:
+        asked: The pictures of both parts, and the contenders without a language model.
+        stage: The stage's name, which its row of the tables has.
+        tokenizer: The policy's, by which answers are written down.
+        evaluation: Its seed, number of resamples and level make the intervals.
+        before: Earlier evaluations that get rows of their own: a row's name -> folder.
+    """
     return partial(score, asked, stage, tokenizer, evaluation, before)
 
 

@@ -60,7 +60,12 @@ class LabelRun(NamedTuple):
 def label_words(
     source: LabelParts, style: Style
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Every question of the training part, and the supervised answer of each class."""
+    """Every question of the training part, and the supervised answer of each class.
+
+    Args:
+        source: The pictures of both parts, and the words of their task.
+        style: By what classes are called in an answer.
+    """
     planes = source.parts.train.planes
     answers = class_answers(source.wording, answer=style.answer)
     return wording_texts(source.wording, planes, answer=style.answer), answers
@@ -73,6 +78,10 @@ def label_corpus(
 
     The descriptions are there with and without knowledge in the prompt, so that runs
     with and without it have the same policy.
+
+    Args:
+        source: The pictures of both parts, and the words of their task.
+        style: By what classes are called in an answer.
     """
     texts, answers = label_words(source._replace(wording=source.told), style)
     return texts * 2, answers * 2
@@ -94,9 +103,13 @@ def label_run(
 
     Args:
         source: The pictures of both parts, and the words of their task.
+        policy: The opened checkpoint, or a fresh policy.
+        style: The words around a question, and the form of its answer.
         room: How many tokens a question may have, knowledge included; more are an
             error.
         ramps: Whether the place of a pixel is drawn into the pictures, see `add_ramps`.
+        probe: How small the linear probe sees pictures, and how it is fitted.
+        evaluation: How each stage is evaluated.
         seed: Decides the draws of training and of the baselines.
         workdir: The run's folder, in which a stage finds the answers of the one before.
     """
@@ -149,7 +162,15 @@ def label_supervised_stage(
     *,
     before: Mapping[str, Path],
 ) -> Stage:
-    """A stage that trains on written answers; see `supervised_stage`."""
+    """A stage that trains on written answers; see `supervised_stage`.
+
+    Args:
+        name: The name of the stage and of its folder.
+        run: What all stages of the run have in common.
+        options: Steps, batch and optimiser.
+        flaws: How many written answers are of another class.
+        before: Earlier evaluations that get rows of their own in the tables.
+    """
     setup = run.setup
     draw = partial(draw_batches, flaws, run.source.wording)
     return supervised_stage(
@@ -174,7 +195,18 @@ def draw_batches(
     process_index: int,
     process_count: int,
 ) -> grain.IterDataset:
-    """Training batches, their written answers right unless there are flaws."""
+    """Training batches, their written answers right unless there are flaws.
+
+    Args:
+        flaws: How many written answers are of another class; labels stay true.
+        wording: The words of the task.
+        parts: The training part is drawn from.
+        encoding: How pictures become arrays, and Q.
+        batch: How many pictures a batch of this host has.
+        seed: Decides the order, how pictures are moved, and what is asked.
+        process_index: The number of this host, from 0.
+        process_count: How many hosts share the draws, 1 or more.
+    """
     return train_label_batches(
         parts.train,
         wording,
@@ -188,7 +220,14 @@ def draw_batches(
 
 
 def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
-    """What a reward in Python is given of each record; `target` is a class's name."""
+    """What a reward in Python is given of each record, a list a column.
+
+    Args:
+        records: Of a batch, in its order.
+
+    Returns:
+        Lists by name with an entry a record; a `target` is a class's name.
+    """
     return {
         "query": [r.query for r in records],
         "question": [r.question for r in records],

@@ -46,6 +46,9 @@ def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
 def base_model(folder: str | os.PathLike[str]) -> str:
     """The `model_type` of a Hugging Face folder, if there is an opener for it.
 
+    Args:
+        folder: A checkpoint with its config.json.
+
     Raises:
         FileNotFoundError: There is no config.json in the folder.
         ValueError: It is no JSON object, or of a model without an opener.

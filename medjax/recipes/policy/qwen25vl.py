@@ -84,13 +84,25 @@ class PolicySection(NamedTuple):
 
 
 def open_section(section: Mapping[str, Any]) -> Opening:
-    """The policy of a section: the checkpoint at its `path`, or else a tiny one."""
+    """The policy of a section: the checkpoint at its `path`, or else a tiny one.
+
+    Args:
+        section: The options of a `PolicySection`, all of them.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint at `path`.
+        ValueError: An option is unknown or missing, or the checkpoint does not fit.
+    """
     options = read_section(PolicySection, "policy", section)
     return open_checkpoint(options) if options.path else open_tiny(options)
 
 
 def open_tiny(options: PolicySection) -> Opening:
-    """A small policy with random weights and a tokenizer trained on the run's words."""
+    """A small policy with random weights and a tokenizer trained on the run's words.
+
+    Args:
+        options: Sizes, dtypes and the bounds of an image's size.
+    """
     tower = VisionConfig(**options.vision._asdict())
     config = Qwen25VLConfig(
         vocab=options.vocab,
@@ -121,7 +133,11 @@ def open_tiny(options: PolicySection) -> Opening:
 
 
 def open_checkpoint(options: PolicySection) -> Opening:
-    """A Hugging Face folder of the Qwen2.5-VL architecture; weights load later."""
+    """A Hugging Face folder of the Qwen2.5-VL architecture; weights load later.
+
+    Args:
+        options: Its `path` is the folder, whose sizes replace those of the options.
+    """
     folder = Path(options.path)
     stored = config_from_hf(folder)
     config = replace(
@@ -156,6 +172,14 @@ def save_policy(
     """Write a Hugging Face folder: weights, tokenizer, and how images are resized.
 
     transformers, vLLM and `open_checkpoint` read it. See `save_qwen25vl` for errors.
+
+    Args:
+        config: The sizes of the parameters.
+        tokenizer: Its files are written too.
+        geometry: Becomes the image processor's patch, merge and bounds of an image's
+            size.
+        folder: One that does not exist yet.
+        params: The whole tree.
     """
     ids = {
         name: int(tokenizer.convert_tokens_to_ids(token))

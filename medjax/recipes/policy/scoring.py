@@ -33,6 +33,9 @@ def remembered(
 
     The function returned computes at its first call, and gives that result ever after,
     whatever records it is asked about.
+
+    Args:
+        baselines: A function of records.
     """
     memory: list[Answers] = []
 

@@ -107,6 +107,8 @@ def supervised_stage(
 
     Args:
         name: The name of the stage and of its folder.
+        setup: What all stages of the run have in common.
+        options: Steps, batch and optimiser.
         source: Training batches, as `training_batches` gives them.
         flaws: By these options of the task the answers of `source` are wrong on
             purpose; they are part of the stage's identity.
@@ -148,7 +150,10 @@ def exploration_stage(
 
     Args:
         name: The name of the stage and of its folder.
+        setup: What all stages of the run have in common.
+        options: How it explores and learns.
         own: The system's own options, which are part of the stage's identity.
+        build: Makes the system, its rewards bound.
         weights: The weight of every reward, those in Python included.
         show: Names of the metrics on the progress line, in this order.
         check: Called before training; it raises unless ground truth earns reward 1.
@@ -203,6 +208,8 @@ def training_batches(
     """Batches of `batch` pictures over all processes, `questions` about each.
 
     Args:
+        setup: What all stages of the run have in common.
+        draw: Makes the stream; see `task.TrainBatches`.
         options: Its `batch` and `questions` are read.
         seed: Decides the order of the pictures, how they are moved and what is asked.
 
@@ -222,7 +229,9 @@ def training_batches(
 def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
     """`System.evaluate` for the setup's policy, which takes the most likely tokens.
 
-    An answer longer than `max_tokens` is cut.
+    Args:
+        setup: What all stages of the run have in common.
+        max_tokens: An answer that is longer is cut.
     """
     decoding = Decoding(setup.policy.ends, max_tokens, temperature=0.0)
     return setup.task.make_evaluate(
@@ -233,8 +242,12 @@ def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
 def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str, Any]:
     """The fields of a `Stage` that say how it is evaluated, the same for all stages.
 
-    `before` gives earlier evaluations a row in the tables: row's name -> folder with
-    an answers.jsonl, or one with such folders by step, the last of which is taken.
+    Args:
+        setup: What all stages of the run have in common.
+        name: The stage's name, which its row of the tables has.
+        before: Earlier evaluations that get a row in the tables: row's name -> folder
+            with an answers.jsonl, or one with such folders by step, the last of which
+            is taken.
     """
     evaluation = setup.evaluation
     batches = partial(
@@ -256,7 +269,12 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
 
 
 def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change when a run resumes, as a JSON document."""
+    """What must not change when a run resumes, as a JSON document.
+
+    Args:
+        setup: Data, policy and encoding of the run.
+        options: Those of the stage that bear on numbers.
+    """
     return {
         "data": dict(setup.parts.identity),
         "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},

@@ -228,7 +228,10 @@ def count_different(words: Words) -> Int[Array, "*N"]:
 
     Args:
         words: What `read_words` found; a row without words has 0. Words are told apart
-            by a hash of 32 bits, so two different ones are one in 1 of 4e9 pairs.
+            by a hash of 32 bits, so one in 4e9 pairs of different ones counts as equal.
+
+    Returns:
+        int32, 0 to W.
     """
     place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
     key = jnp.where(place < words.count[..., None], words.key, 0)

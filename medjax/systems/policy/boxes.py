@@ -51,6 +51,9 @@ def judge(
         targets: The right boxes (x1, y1, x2, y2) in pixels of the image as shown, one
             each.
         tables: From `parse_tables` for the tokenizer that wrote the tokens.
+
+    Returns:
+        One box, IoU (0 without a box) and two flags a completion.
     """
     parsed = parse_completions(tokens, mask, tables)
     iou = parsed_iou(parsed.boxes, parsed.box_found, targets)
@@ -62,7 +65,13 @@ def make_evaluate(
 ) -> EvaluateFn:
     """The evaluation of a policy that answers by boxes, as `System.evaluate` takes it.
 
-    See `evaluate`, whose first three arguments are bound.
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        tables: From `parse_tables` for the policy's tokenizer.
+        decoding: How answers are drawn; temperature 0 takes the most likely tokens.
+
+    Returns:
+        (state, batch, key) -> (Predictions, metrics), see `evaluate`.
     """
     return partial(evaluate, model, tables, decoding)
 
@@ -77,10 +86,11 @@ def evaluate(
 ) -> tuple[Predictions, dict[str, Array]]:
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
-    Metrics of each row, [N]: `iou` (0 without a box), `parsed`, `well_formed`, `length`
+    Metrics of each row, [B]: `iou` (0 without a box), `parsed`, `well_formed`, `length`
     in tokens, and `valid`, which is False for rows that only fill a batch.
 
     Args:
+        model: The policy, as a record of functions of its parameters.
         tables: From `parse_tables` for the policy's tokenizer.
         decoding: Its `max_tokens` cuts an answer that is longer.
         state: Its parameters alone are read.

@@ -53,7 +53,14 @@ def make_evaluate(
 ) -> EvaluateFn:
     """The evaluation of a policy that names classes, as `System.evaluate` takes it.
 
-    See `evaluate`, whose first three arguments are bound.
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        reading: How its answers are read, and the answers of the C classes that are
+            weighed.
+        decoding: How answers are drawn; temperature 0 takes the most likely tokens.
+
+    Returns:
+        (state, batch, key) -> (Predictions, metrics), see `evaluate`.
     """
     return partial(evaluate, model, reading, decoding)
 
@@ -71,12 +78,13 @@ def evaluate(
     Beside it every class's answer has its log-probability: what a policy knows that
     does not write such answers, as before it was taught to.
 
-    Metrics of each row, [N]: `right`, `parsed`, `well_formed`, `length` in tokens,
+    Metrics of each row, [B]: `right`, `parsed`, `well_formed`, `length` in tokens,
     `recitation` (the overlap of the reasoning with the descriptions of all classes, 0
     without words), `think_words`, and `valid`, which is False for rows that only fill a
     batch.
 
     Args:
+        model: The policy, as a record of functions of its parameters.
         reading: How its answers are read, and the answers of the C classes that are
             weighed.
         decoding: Its `max_tokens` cuts an answer that is longer.
@@ -133,6 +141,8 @@ def answer_logps(
     One answer comes after the other: memory holds the scores of one, [B, T, V].
 
     Args:
+        model: The policy, as a record of functions of its parameters.
+        params: The parameters that the answers are weighed under.
         prefilled: B prompts, as `model.prefill` gives them under `params`.
         answers: Token ids, each answer with its stop token, padded to one length T.
         mask: True for a token that counts; padding behind it has no part in the sum.
@@ -157,6 +167,9 @@ def check_answers(
     classes: Sequence[str],
 ) -> None:
     """Show that the ground truth, written as the policy should, earns reward 1.
+
+    The supervised answers of a batch go through the parser and the rewards of label and
+    format that the completions will go through.
 
     Args:
         batch: NumPy arrays whose answers name the right class. Rows that are not valid

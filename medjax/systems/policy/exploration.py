@@ -122,6 +122,9 @@ def build(
 ) -> System:
     """The system that samples, scores and learns.
 
+    A step samples G completions of each prompt (`explore`), scores them, normalises in
+    the group and moves the policy by `grpo_loss` (`learn`).
+
     Args:
         explorer: Its `start` makes the carry from the reference, and its `score` says
             what completions earn: (carry, batch, rollout, step) -> Scored.
@@ -141,8 +144,14 @@ def build(
 def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainState:
     """The state before the first step, of random parameters or those given.
 
-    The key is consumed where parameters are drawn and else not read. Where the loss has
-    a KL term, the carry holds a copy of the parameters.
+    Args:
+        explorer: Model, optimiser, rewards and options of the step; bound by `build`.
+        key: One typed key, consumed where parameters are drawn and else not read.
+        params: The policy to start from; None draws one.
+
+    Returns:
+        The parameters, a fresh state of the optimiser, step 0 and the carry, which
+        holds a copy of the parameters where the loss has a KL term.
     """
     params = explorer.model.init(key) if params is None else params
     reference = jax.tree.map(jnp.copy, params) if explorer.has_reference else ()
@@ -156,6 +165,9 @@ def state_axes(explorer: Explorer) -> TrainState:
 
     Nothing is computed. The carry is held whole by every device, but for the reference,
     which is spread as the parameters are.
+
+    Args:
+        explorer: Model, optimiser, rewards and options of the step; bound by `build`.
     """
     axes = explorer.model.axes
     shapes = jax.eval_shape(explorer.model.init, jax.random.key(0))
@@ -172,9 +184,17 @@ def state_axes(explorer: Explorer) -> TrainState:
 def explore(
     explorer: Explorer, params: Params, batch: GroundingBatch | LabelBatch, key: Key
 ) -> Rollout:
-    """G completions of each of the batch's B prompts; the key is consumed.
+    """G completions of each of the batch's B prompts.
 
-    G and the decoding are those of `explorer.step`.
+    Args:
+        explorer: G and the decoding are those of its `step`.
+        params: The policy that samples.
+        batch: Its prompts and sample ids are read.
+        key: One typed key, consumed. The noise of a completion depends on it, on the
+            sample id and on the place in the group.
+
+    Returns:
+        Tokens, masks and log-probabilities, [B, G, T] each.
     """
     return explorer.model.sample(
         params,
@@ -197,9 +217,12 @@ def learn(
     """The step after sampling: score, normalise in the group, update the policy.
 
     Args:
+        explorer: Model, optimiser, rewards and options of the step; bound by `build`.
+        state: The policy that sampled, and what it carries.
         batch: B prompts; rows that are not valid teach nothing and count in no metric.
         rollout: G completions of each prompt, sampled under `state.params`.
         host: Rewards that were given in Python, by name; {} where there are none.
+        host_scored: By the same names, where each could score the completion.
 
     Returns:
         The state after the step, its number raised by 1, and metrics: those of
@@ -240,7 +263,17 @@ def update(
     batch: GroundingBatch | LabelBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The whole step in one program: `explore`, then `learn`; the key is consumed."""
+    """The whole step in one program: `explore`, then `learn`.
+
+    Args:
+        explorer: Model, optimiser, rewards and options of the step; bound by `build`.
+        state: The state before the step; it may be donated.
+        batch: B prompts with their targets.
+        key: One typed key, consumed; it draws the completions.
+
+    Returns:
+        The state after the step, and the metrics of `learn`.
+    """
     rollout = explore(explorer, state.params, batch, key)
     return learn(explorer, state, batch, rollout, {}, {})
 
@@ -250,7 +283,14 @@ def update_scored(
 ) -> tuple[TrainState, dict[str, Array]]:
     """The second half of a split step: `learn` from what `score_on_host` made.
 
-    The key is not used: what there was to draw is drawn.
+    Args:
+        explorer: Model, optimiser, rewards and options of the step; bound by `build`.
+        state: The state that the completions were sampled under.
+        scored: The batch, its completions and the rewards given in Python.
+        key: Not used: what there was to draw is drawn.
+
+    Returns:
+        The state after the step, and the metrics of `learn`.
     """
     del key  # what there was to draw is drawn
     batch, rollout, rewards, places = scored
@@ -270,6 +310,12 @@ def score_on_host(
         sampler: (params, batch, key) -> Rollout, compiled; see `explore`.
         host_rewards: (batch, rollout, step, carry) as NumPy arrays, the carry without
             its reference -> {name: HostReward}, which become float32.
+        state: The policy that samples; it is not changed.
+        batch: B prompts with their targets, NumPy's or on the device.
+        key: One typed key, consumed; it draws the completions.
+
+    Returns:
+        The batch, its completions and the rewards on the device, for `update_scored`.
 
     Raises:
         ValueError: A reward is of another shape than [B, G]; it is named.

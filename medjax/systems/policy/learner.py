@@ -74,6 +74,8 @@ def policy_step(
     Args:
         model: The policy; each prompt is computed once for its G completions.
         optimizer: Gets the gradient, its state and the parameters, once an iteration.
+        params: The policy that sampled the rollout.
+        opt_state: The optimiser's state for them.
         reference: The frozen policy that the KL term is measured to. Without one, None,
             the loss's `beta` has to be 0.
         prompt: The B prompts that the completions answer.
@@ -136,7 +138,14 @@ def policy_step(
 def lesson_logps(
     model: PolicyModel, params: Params, lesson: Lesson
 ) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
-    """Log-probability of each of a lesson's tokens, and the entropy there, in nats."""
+    """Log-probability of each of a lesson's tokens, and the entropy there, in nats.
+
+    Args:
+        model: The policy; each prompt is computed once for its G completions.
+        params: The parameters that tokens are weighed under.
+        lesson: Its prompt, tokens and mask are read; scores where the mask is False
+            mean nothing.
+    """
     prefilled = model.prefill(params, lesson.prompt)
     return model.score(params, prefilled, lesson.tokens, lesson.mask)
 

@@ -110,8 +110,9 @@ def sample(
     """Sample `group` completions of each of B prompts; `key` is consumed.
 
     The prompt's caches are shared by the group, each completion adds a cache of its own
-    tokens only. See `sample_loop` for the sampling distribution and `rollout_keys` for
-    what the noise depends on.
+    tokens only. Token t is drawn from softmax(logits / temperature) over the kept
+    tokens (`restrict_logits`), with noise of the key, the prompt's id, the place in the
+    group and t alone.
 
     Args:
         config: The policy's sizes; static.
@@ -131,7 +132,8 @@ def sample(
         token; after it stand the padding's id, False and 0.
 
     Raises:
-        ValueError: an old or traced-where-static argument, or shapes that do not fit.
+        ValueError: a key of `jax.random.PRNGKey`, a static argument that is traced or
+            out of its range, or shapes that do not fit.
     """
     check_arrays(
         "sample",
@@ -196,7 +198,17 @@ def score(
     *,
     logit_chunk: int | None,
 ) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
-    """Log-probabilities and entropies of completions, see `completion_logps`."""
+    """Log-probabilities and entropies of completions: `completion_logps`, in nats.
+
+    Args:
+        config: Decides the sizes and the dtype of what is computed.
+        params: The whole tree; its `text` half is used.
+        prefilled: The B prompts under the same parameters.
+        tokens: Ids of G completions of each prompt.
+        mask: True up to and including a completion's last token.
+        logit_chunk: How many positions' V scores are held at a time, 1 or more; None
+            holds all.
+    """
     return completion_logps(config, params, prefilled, tokens, mask, chunk=logit_chunk)
 
 
@@ -208,6 +220,12 @@ def load_weights(
     param_dtype: str = "float32",
 ) -> Params:
     """A Hugging Face folder's parameters, each array placed as the tree says.
+
+    Args:
+        folder: A checkpoint of Qwen2.5-VL with its config.json.
+        shardings: A jax sharding for each parameter, in the tree of `param_axes`.
+        dtype: What will be computed in; it decides nothing about what is read.
+        param_dtype: The parameters are cast to it, one tensor at a time.
 
     Raises:
         ValueError: the folder holds other arrays than the tree; they are named.

@@ -30,6 +30,7 @@ def build(
     """Minimise the mean negative log-probability of the answers' tokens, in nats.
 
     Args:
+        model: The policy, as a record of functions of its parameters.
         optimizer: Its state is made from the policy's parameters and sharded as they
             are.
         evaluate: Becomes `System.evaluate`; training does not call it.
@@ -53,7 +54,11 @@ def init(
 ) -> TrainState:
     """The state before the first step, of random parameters or those given.
 
-    The key is consumed where parameters are drawn and else not read.
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        optimizer: Its state is made for all parameters.
+        key: One typed key, consumed where parameters are drawn and else not read.
+        params: The policy to start from; None draws one.
     """
     params = model.init(key) if params is None else params
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -64,7 +69,14 @@ def answer_loss(
 ) -> Float[Array, ""]:
     """The mean of -log pi over the tokens of all valid rows' answers, in nats.
 
-    It is 0 where there is no such token.
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        params: What the gradient is taken by.
+        batch: B prompts with their supervised answers; what stands behind an answer's
+            mask and in rows that are not valid is not read.
+
+    Returns:
+        A scalar; 0 where there is no such token.
     """
     prefilled = model.prefill(params, batch.prompt)
     mask = batch.answer_mask & batch.valid[:, None]
@@ -79,9 +91,18 @@ def update(
     batch: GroundingBatch | LabelBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on `answer_loss`; its metrics are `loss` and `grad_norm`.
+    """One optimiser step on `answer_loss`.
 
-    The key is not used: nothing is drawn.
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        optimizer: Gets the gradient, its state and the parameters.
+        state: The state before the step; it may be donated.
+        batch: B prompts with their supervised answers.
+        key: Not used: nothing is drawn.
+
+    Returns:
+        The state after the step, and `loss` (nats a token) and `grad_norm` before a
+        clip.
     """
     del key  # nothing is drawn
     loss, grads = jax.value_and_grad(partial(answer_loss, model))(state.params, batch)

@@ -109,6 +109,13 @@ def build(
 
     There are two of one shape: "guided" sees means and deviations, "plain" means alone
     (the authors' ablation). Both give a fraction of the quantity's largest value.
+
+    Args:
+        estimator: The frozen network, the regressors' shape and the quantity.
+        optimizer: Moves the regressors alone.
+        evaluate: Becomes `System.evaluate`; training does not call it.
+        fit: images [B, E, H, W] -> the reference that is learnt from.
+        schedule: How many passes, steps, and voxels a step.
     """
     return System(
         partial(init_state, estimator, optimizer, TRAINED),

@@ -114,7 +114,13 @@ def fit_slices(
 def reference_fit(quantity: Quantity, images: Float[Array, "B E H W"]) -> Reference:
     """What the guided fit learns from: an unweighted fit of full, noiseless images.
 
-    Where it found nothing, all parameters are 1.
+    Args:
+        quantity: The signal model, its times and bounds in s.
+        images: Real and signed, in any unit; as many contrasts as times.
+
+    Returns:
+        The time constant in s, the signal model's images in the unit of `images`, and
+        where the fit found a value; elsewhere all parameters are 1.
     """
     result = fit_images(quantity, images)
     fitted = jnp.isfinite(result.params[quantity.model.time_constant])
@@ -223,6 +229,10 @@ def network_fit(
             "puq": the time constant by the guided regressor, the rest as "weighted".
         passes: Passes with dropout over which the images are averaged, at least 2.
         chunk: Passes computed at a time; divides `passes` and changes no number's draw.
+
+    Returns:
+        Parameters and sigma by name, [B, H, W] each, time constants in s; NaN where a
+        fit failed.
     """
     quantity = estimator.quantity
     moments = {"passes": passes, "chunk": chunk}
@@ -264,6 +274,10 @@ def evaluate_maps(
         guided: Whether the second stage's parts are trained: the weighted fit and
             PUQ's regressors; else the network's own pass alone, without dropout, is
             fitted.
+
+    Returns:
+        Maps in s of all methods beside the reference, and metrics [B]: `image nrmse:
+        METHOD` of each reconstruction, and `valid`.
     """
     params, quantity = state.params, estimator.quantity
     name = quantity.model.time_constant
@@ -295,5 +309,11 @@ def evaluate_maps(
 
 
 def methods_of(classical: Sequence[str], *, guided: bool) -> list[str]:
-    """The methods of an evaluation, in a table's order."""
+    """The methods of an evaluation, in a table's order.
+
+    Args:
+        classical: Names of reconstructions without a network, which stand first.
+        guided: Whether the second stage is trained: then its three methods stand last,
+            behind the network's own fit.
+    """
     return [*classical, UNROLLED, *((WEIGHTED, PLAIN, GUIDED) if guided else ())]

@@ -78,7 +78,15 @@ def state_axes(
     optimizer: optax.GradientTransformation,
     trained: tuple[str, ...],
 ) -> TrainState:
-    """Everything is held whole by every device, for the networks are small."""
+    """Logical axes of the state: everything is held whole by every device.
+
+    Nothing is computed; the networks are small.
+
+    Args:
+        estimator: Decides which parameters there are.
+        optimizer: Its state is that of the trained part.
+        trained: Path in the parameters of what the optimiser moves.
+    """
     shapes = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
     axes = jax.tree.map(lambda _: PartitionSpec(), shapes)
     part = optimizer_axes(optimizer, _at(shapes, trained), _at(axes, trained))
@@ -140,6 +148,11 @@ def build(
     """Train the network: mean squared error of the real part, over whole slices.
 
     The regressors of the next stage are kept in the parameters and left alone.
+
+    Args:
+        estimator: The network's design.
+        optimizer: Moves the network's weights alone.
+        evaluate: Becomes `System.evaluate`; training does not call it.
     """
     return System(
         partial(init_state, estimator, optimizer, TRAINED),
