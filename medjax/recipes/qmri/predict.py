@@ -15,21 +15,17 @@ from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
-from medjax.recipes.qmri.models import Choice, choose_model
+from medjax.recipes.qmri.evidence import Fitted
+from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Predict, read_definition
+from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.phases import Phases
 from medjax.recipes.qmri.plan import make_plan
 from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.slabs import fitted_slices
-from medjax.recipes.qmri.summary import (
-    LEVELS,
-    SUMMARY,
-    ranges,
-    say,
-    slice_maps,
-    write_summary,
-)
+from medjax.recipes.qmri.summary import say, write_summary
 from medjax.recipes.qmri.trained import find_trained
+from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, ranges, slice_maps
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.systems.puq.network import Quantity
@@ -68,8 +64,10 @@ def predict(
         unused: Sections of the config for training, which are not read.
 
     Returns:
-        What makes the maps doubtful, a line each: slices without signal, many voxels
-        that could not be fitted.
+        What makes the maps doubtful, a line each, as summary.json has them under
+        "warnings": slices without signal, many voxels that could not be fitted, a model
+        that is not the scan's. Where `predict.strict` is False they are printed, and
+        nothing is returned.
 
     Raises:
         ValueError: A scan or an option does not fit; the message says what would.
@@ -127,15 +125,29 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    doubts = _write(
-        fits,
+    folder, names = workdir / "predict" / _title(Path(paths[0])), _names(model)
+    slices = _write(fits, scan, model, plan.name, folder, overwrite=options.overwrite)
+    warnings = write_summary(
+        slices,
         scan,
-        choice,
+        Known(model, quantity.bounds, _repetition(scan), plan.noise),
         plan.name,
-        workdir / "predict" / _title(Path(paths[0])),
-        overwrite=options.overwrite,
+        folder,
+        maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
+        reason=choice.reason,
+        noted=_noted_doubts(scan, phases, apart),
     )
-    return [*doubts, *_noted_doubts(scan, phases, apart)]
+    if options.strict:
+        return warnings
+    for line in warnings:
+        say(f"warning: {line}")
+    return []
+
+
+def _repetition(scan: Scan) -> float | None:
+    """The shortest TR that is known, s."""
+    known = scan.protocol.repetition
+    return min(known) if known else scan.repetition
 
 
 def _noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]:
@@ -147,20 +159,19 @@ def _noted_doubts(scan: Scan, phases: Phases, apart: Sequence[int]) -> list[str]
             f"contrasts differ in phase in slices {ranges(apart)}, which the others "
             "tested do not show; say --config.predict.phase=each"
         )
-    return [f"{scan.path}: {line}" for line in lines]
+    return lines
 
 
 def _write(
-    fits: Iterator[FitResult],
+    fits: Iterator[Fitted],
     scan: Scan,
-    choice: Choice,
+    model: SignalModel,
     method: str,
     folder: Path,
     *,
     overwrite: bool,
-) -> list[str]:
-    """Maps, slice by slice, then figures and the summary; returns what is doubtful."""
-    model = choice.model
+) -> list[SliceMaps]:
+    """Maps, slice by slice; returns what the summary needs of them."""
     names = _names(model)
     slices = []
     with map_writer(
@@ -176,13 +187,10 @@ def _write(
                 f"{folder / SUMMARY} exists; choose another workdir, or set "
                 "predict.overwrite"
             )
-        for maps in fits:
-            write({name: pick(maps) for name, pick in names.items()})
-            slices.append(slice_maps(maps, model))
-    files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    return write_summary(
-        slices, scan, model, method, folder, maps=files, reason=choice.reason
-    )
+        for fitted in fits:
+            write({name: pick(fitted.maps) for name, pick in names.items()})
+            slices.append(slice_maps(fitted, model))
+    return slices
 
 
 def _placed(
@@ -191,7 +199,7 @@ def _placed(
     mesh: Mesh,
     rules: Rules,
     batch: QmriBatch,
-) -> FitResult:
+) -> Fitted:
     """Maps of a slab that is spread over the devices."""
     inputs = make(batch)
     spread = {"batch": inputs.batch, "b1": inputs.b1}
