@@ -248,6 +248,9 @@ def get_predict(contrast: str) -> ConfigDict:
             "passes": 20,
             "chunk": 2,
             "slab": 4,  # slices in memory
+            "strict": True,  # warnings of maps end in exit code 3
+            # sd of a magnitude's two parts in the images' unit, where it is known
+            "noise": option(None, Maybe(float)),
             "overwrite": False,  # maps of an earlier run, and what else it wrote
             "usual": get_usual(contrast),
         }

@@ -9,6 +9,7 @@ from medjax.mri.compression import compress_sensitivities, compression_matrix
 from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fourier import fft2c, ifft2c
+from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
@@ -36,6 +37,7 @@ from medjax.mri.reconstruct import (
     wavelet_sense,
     zero_filled,
 )
+from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contrast
 from medjax.mri.samples import FitStatus
 from medjax.mri.sense import (
     combine_coils,
@@ -75,11 +77,13 @@ from medjax.mri.wavelet import (
 
 __all__ = [
     "CgInfo",
+    "ContrastSums",
     "FitResult",
     "FitStatus",
     "PhaseMisfit",
     "SignalModel",
     "batch_fft",
+    "bright_voxels",
     "calibration_size",
     "cg_sense",
     "check_acquisition",
@@ -94,9 +98,11 @@ __all__ = [
     "detail_mask",
     "estimate_sensitivities",
     "expand",
+    "expected_magnitude",
     "exponential_basis",
     "fft2c",
     "fista",
+    "fit_magnitudes",
     "fit_map",
     "ifft2c",
     "inverse_wavelet_transform",
@@ -113,6 +119,7 @@ __all__ = [
     "project",
     "random_shift",
     "replica_variance",
+    "residual_by_contrast",
     "root_sum_of_squares",
     "sampled_points",
     "sense_adjoint",
@@ -141,7 +148,7 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (CgInfo, FitResult, PhaseMisfit):
+for _record in (CgInfo, ContrastSums, FitResult, PhaseMisfit):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )

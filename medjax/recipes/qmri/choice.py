@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import numpy as np
+import jax.numpy as jnp
 
 from medjax.mri.fit import FitResult, FitStatus
 from medjax.mri.signals import SignalModel
@@ -34,9 +34,9 @@ def without_excess(maps: FitResult, model: SignalModel) -> FitResult:
     name = shown_parameter(model)
     if name == model.time_constant:
         return maps
-    value = np.asarray(maps.params[name])
-    bad = ~((value > 0) & (value <= model.bounds[1])) & ~np.isnan(value)
-    hidden = {n: np.where(bad, np.float32(np.nan), x) for n, x in maps.params.items()}
-    sigma = {n: np.where(bad, np.float32(np.nan), x) for n, x in maps.sigma.items()}
-    status = np.where(bad, np.int8(FitStatus.UNDETERMINED), maps.status)
+    value = maps.params[name]
+    bad = ~((value > 0) & (value <= model.bounds[1])) & ~jnp.isnan(value)
+    hidden = {n: jnp.where(bad, jnp.nan, x) for n, x in maps.params.items()}
+    sigma = {n: jnp.where(bad, jnp.nan, x) for n, x in maps.sigma.items()}
+    status = jnp.where(bad, jnp.int8(FitStatus.UNDETERMINED), maps.status)
     return maps._replace(params=hidden, sigma=sigma, status=status)

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.data.scans.formats import Scan
-from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
 from medjax.recipes.qmri.options import Method
 from medjax.systems.puq.maps import fit_slices
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
         return times if times.ndim == 1 else times[:, :, None, None]
 
 
-Compute = Callable[[Inputs], FitResult]
+Compute = Callable[[Inputs], Fitted]
 
 
 def slab_inputs(
@@ -75,7 +75,7 @@ def slab_inputs(
 @partial(jax.jit, static_argnames=("model", "bounds", "magnitude"))
 def fit_pictures(
     inputs: Inputs, *, model: SignalModel, bounds: tuple[float, float], magnitude: bool
-) -> FitResult:
+) -> Fitted:
     """Maps of images as they are, the `target` of the slab.
 
     Args:
@@ -85,8 +85,9 @@ def fit_pictures(
         magnitude: Whether a model that crosses 0 is fitted to absolute values.
     """
     times = inputs.voxel_times
-    options = {"model": model, "bounds": bounds, "magnitude": magnitude}
-    return fit_slices(inputs.batch.target, times, **options)
+    images, options = inputs.batch.target, {"model": model, "magnitude": magnitude}
+    maps = fit_slices(images, times, bounds=bounds, **options)
+    return gather(images, times, maps, **options)
 
 
 @partial(jax.jit, static_argnames=("model", "bounds", "method", "separate"))
@@ -97,7 +98,7 @@ def fit_kspace(
     bounds: tuple[float, float],
     method: Method,
     separate: bool,
-) -> FitResult:
+) -> Fitted:
     """Maps of images that a classical method makes of k-space.
 
     Args:
@@ -117,11 +118,7 @@ def fit_kspace(
     scale = image_scale(batch.kspace, batch.sens)
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
-    return fit_slices(
-        scale * images,
-        inputs.voxel_times,
-        model=model,
-        bounds=bounds,
-        magnitude=separate and model.crosses_zero,
-        rank=classical.rank,
-    )
+    images, times = scale * images, inputs.voxel_times
+    options = {"model": model, "magnitude": separate and model.crosses_zero}
+    maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
+    return gather(images, times, maps, **options)

@@ -14,8 +14,8 @@ from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Definition, Predict
 from medjax.recipes.qmri.plan import Plan, make_plan
 from medjax.recipes.qmri.skipping import skip_first
-from medjax.recipes.qmri.summary import ranges
 from medjax.recipes.qmri.trained import find_trained
+from medjax.recipes.qmri.verdict import ranges
 from medjax.systems.puq.network import Quantity
 
 
@@ -25,6 +25,7 @@ class Decision(NamedTuple):
     scan: Scan  # without the echoes that are skipped
     choice: Choice
     plan: Plan
+    bounds: tuple[float, float]  # of the time constant, s
     replaced: tuple[str, ...]  # of the config, by what a checkpoint's manifest says
 
     @property
@@ -108,7 +109,7 @@ def decide(
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
     )
-    return Decision(scan, choice, plan, told)
+    return Decision(scan, choice, plan, quantity.bounds, told)
 
 
 def maps_folder(workdir: Path, source: str) -> Path:
@@ -132,15 +133,14 @@ def noted_doubts(decision: Decision, apart: Sequence[int]) -> list[str]:
         decision: Its notes are read.
         apart: The slices whose contrasts differ in phase, which were taken to agree.
     """
-    scan, prefix = decision.scan, "doubt: "
-    notes = decision.notes
+    notes, prefix = decision.notes, "doubt: "
     lines = [n.removeprefix(prefix) for n in notes if n.startswith(prefix)]
     if apart:
         lines.append(
             f"contrasts differ in phase in slices {ranges(apart)}, which the others "
             "tested do not show; say --config.predict.phase=each"
         )
-    return [f"{scan.path}: {line}" for line in lines]
+    return lines
 
 
 def _title(path: Path) -> str:

@@ -169,6 +169,8 @@ class Predict(NamedTuple):
     passes: int
     chunk: int
     slab: int  # slices
+    strict: bool
+    noise: float | None  # sd, in the unit of the images
     overwrite: bool
     usual: Definition
 

@@ -5,13 +5,14 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, first_filled
-from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
+from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.options import Method, Predict
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     compute: Compute  # compiled; the slab's slices are the batch
     basis: Float[np.ndarray, "E K"] | None  # of a subspace at the scan's times
     phases: Phases  # what `compute` takes the contrasts' to be
+    noise: float | None = None  # sd of the images that `compute` fits, where known
 
 
 def make_plan(
@@ -72,7 +74,8 @@ def make_plan(
     fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
         compute = partial(fit_pictures, magnitude=options.magnitude, **fit)
-        return Plan(f"images as they are, {model} fit", compute, None, phases)
+        name = f"images as they are, {model} fit"
+        return Plan(name, compute, None, phases, options.noise or scan.protocol.noise)
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
@@ -85,6 +88,9 @@ def make_plan(
         name = FULL if full else _default(scan, phases, options)
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
+    # White coils have the variance 1, half of it in the real part, and an adjoint of
+    # sensitivities whose squares sum to 1 keeps it.
+    noise = 0.5**0.5 if name == FULL and first.noise is not None else None
     if name not in methods:
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
@@ -97,11 +103,11 @@ def make_plan(
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
         compute = partial(fit_kspace, method=methods[name], separate=False, **fit)
-        return Plan(f"{name}, {model} fit", compute, basis, phases)
+        return Plan(f"{name}, {model} fit", compute, basis, phases, noise)
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
     compute = partial(fit_kspace, method=methods[name], separate=True, **fit)
-    return Plan(f"{name}, magnitudes, {model} fit", compute, None, phases)
+    return Plan(f"{name}, magnitudes, {model} fit", compute, None, phases, noise)
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
@@ -218,8 +224,8 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
     # Its times are those that it was trained for, and constants of the program.
     # Parameters last: their place among the arguments decides the last digits.
     @jax.jit
-    def compute(batch: QmriBatch, key: Key, params: Params) -> FitResult:
-        return network_fit(
+    def compute(batch: QmriBatch, key: Key, params: Params) -> Fitted:
+        maps, images = network_fit(
             estimator,
             params,
             batch,
@@ -228,5 +234,7 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
             passes=options.passes,
             chunk=options.chunk,
         )
+        times = jnp.asarray(quantity.times, images.dtype)
+        return gather(images, times, maps, model=quantity.model, magnitude=False)
 
     return lambda inputs: compute(inputs.batch, inputs.key, params)

@@ -13,7 +13,7 @@ from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
 from medjax.mri.signals import SignalModel
-from medjax.recipes.qmri.choice import Choice, shown_parameter, without_excess
+from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.decide import (
     decide,
@@ -21,15 +21,12 @@ from medjax.recipes.qmri.decide import (
     noted_doubts,
     open_source,
 )
+from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.options import Predict, read_definition
+from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
-from medjax.recipes.qmri.summary import (
-    LEVELS,
-    SUMMARY,
-    say,
-    slice_maps,
-    write_summary,
-)
+from medjax.recipes.qmri.summary import say, write_summary
+from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.types import QmriBatch
@@ -67,8 +64,10 @@ def predict(
         unused: Sections of the config for training, which are not read.
 
     Returns:
-        What makes the maps doubtful, a line each: slices without signal, many voxels
-        that could not be fitted.
+        What makes the maps doubtful, a line each, as summary.json has them under
+        "warnings": slices without signal, many voxels that could not be fitted, a model
+        that is not the scan's. Where `predict.strict` is False they are printed, and
+        nothing is returned.
 
     Raises:
         ValueError: A scan or an option does not fit; the message says what would.
@@ -101,28 +100,41 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    doubts = _write(
-        fits,
+    folder, names = maps_folder(workdir, source), _names(model)
+    slices = _write(fits, scan, model, plan.name, folder, overwrite=options.overwrite)
+    warnings = write_summary(
+        slices,
         scan,
-        choice,
+        Known(model, decision.bounds, _repetition(scan), plan.noise),
         plan.name,
-        maps_folder(workdir, source),
-        overwrite=options.overwrite,
+        folder,
+        maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
+        reason=choice.reason,
+        noted=noted_doubts(decision, apart),
     )
-    return [*doubts, *noted_doubts(decision, apart)]
+    if options.strict:
+        return warnings
+    for line in warnings:
+        say(f"warning: {line}")
+    return []
+
+
+def _repetition(scan: Scan) -> float | None:
+    """The shortest TR that is known, s."""
+    known = scan.protocol.repetition
+    return min(known) if known else scan.repetition
 
 
 def _write(
-    fits: Iterator[FitResult],
+    fits: Iterator[Fitted],
     scan: Scan,
-    choice: Choice,
+    model: SignalModel,
     method: str,
     folder: Path,
     *,
     overwrite: bool,
-) -> list[str]:
-    """Maps, slice by slice, then figures and the summary; returns what is doubtful."""
-    model = choice.model
+) -> list[SliceMaps]:
+    """Maps, slice by slice; returns what the summary needs of them."""
     names = _names(model)
     slices = []
     with map_writer(
@@ -139,13 +151,9 @@ def _write(
                 "predict.overwrite"
             )
         for fitted in fits:
-            maps = without_excess(fitted, model)
-            write({name: pick(maps) for name, pick in names.items()})
-            slices.append(slice_maps(maps, model))
-    files = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    return write_summary(
-        slices, scan, model, method, folder, maps=files, reason=choice.reason
-    )
+            write({name: pick(fitted.maps) for name, pick in names.items()})
+            slices.append(slice_maps(fitted, model))
+    return slices
 
 
 def _placed(
@@ -154,7 +162,7 @@ def _placed(
     mesh: Mesh,
     rules: Rules,
     batch: QmriBatch,
-) -> FitResult:
+) -> Fitted:
     """Maps of a slab that is spread over the devices."""
     inputs = make(batch)
     spread = {"batch": inputs.batch, "b1": inputs.b1}

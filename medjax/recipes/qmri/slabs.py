@@ -14,12 +14,13 @@ from jaxtyping import Array, Complex, Float
 
 from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.espirit import estimate_sensitivities
-from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.fit import FitResult
 from medjax.mri.masks import calibration_size
 from medjax.mri.noise import noise_covariance, whitening_matrix
 from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.evidence import Fitted, empty_slice
 from medjax.runtime.progress import progress
 from medjax.types import QmriBatch
 
@@ -31,13 +32,13 @@ MISFIT = 0.02
 
 def fitted_slices(
     scan: Scan,
-    compute: Callable[[QmriBatch], FitResult],
+    compute: Callable[[QmriBatch], Fitted],
     model: SignalModel,
     positive: int | None,
     slab: int,
     *,
     apart: list[int] | None = None,
-) -> Iterator[FitResult]:
+) -> Iterator[Fitted]:
     """Fitted slices in order; what is in memory is a slab. Empty ones are not fitted.
 
     Args:
@@ -74,10 +75,10 @@ def fitted_slices(
             for index, (_, unit) in read.items():
                 if index in filled:
                     row = rows.index(index)
-                    maps = jax.tree.map(lambda x, row=row: x[row], fitted)
-                    yield _in_unit(maps, model, unit)
+                    one = jax.tree.map(lambda x, row=row: x[row], fitted)
+                    yield one._replace(maps=_in_unit(one.maps, model, unit))
                 else:
-                    yield empty_maps(model, scan.shape)
+                    yield empty_slice(model, scan.shape, len(scan.times))
             report.step(indices[-1] + 1, {})
 
 
@@ -148,14 +149,6 @@ def _centre(measured: ScanSlice) -> tuple[int, int]:
     if not mask[..., mask.shape[-2] // 2, size[1] // 2].all():
         return 0, 0
     return calibration_size(mask, size=(size[0], size[1]), limit=CALIBRATION)
-
-
-def empty_maps(model: SignalModel, shape: tuple[int, int]) -> FitResult:
-    """What `fit_map` finds in a slice that is 0: NaN, and nowhere a signal."""
-    nothing = np.full(shape, np.nan, np.float32)
-    each = dict.fromkeys(model.parameters, nothing)
-    status = np.full(shape, FitStatus.NO_SIGNAL, np.int8)
-    return FitResult(each, each, nothing, nothing, status)
 
 
 def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:

@@ -216,8 +216,8 @@ def network_fit(
     fit: str,
     passes: int,
     chunk: int,
-) -> FitResult:
-    """Maps of a trained network's images.
+) -> tuple[FitResult, Float[Array, "B E H W"]]:
+    """Maps of a trained network's images, and the images.
 
     Args:
         estimator: The network, and the quantity that is fitted.
@@ -238,16 +238,15 @@ def network_fit(
     moments = {"passes": passes, "chunk": chunk}
     mean, std = image_moments(estimator, params["network"], batch, key, **moments)
     if fit == "plain":
-        return fit_images(quantity, mean, rank=estimator.rank)
+        return fit_images(quantity, mean, rank=estimator.rank), mean
     variance = guided_variance(mean, std, params["misfit"])
     weighted = fit_images(quantity, mean, variance=variance)
     if fit == "weighted":
-        return weighted
+        return weighted, mean
     value, sigma = regressed_map(estimator, params["regressors"], "guided", mean, std)
     name = quantity.model.time_constant
-    return weighted._replace(
-        params=weighted.params | {name: value}, sigma=weighted.sigma | {name: sigma}
-    )
+    params, errors = weighted.params | {name: value}, weighted.sigma | {name: sigma}
+    return weighted._replace(params=params, sigma=errors), mean
 
 
 def evaluate_maps(

@@ -48,7 +48,7 @@ def test_other_times_of_images_are_no_other_program():
     before = compiled(fit_pictures)
     for times in (FIRST, SECOND, FIRST[::-1]):
         scan = pictures(times, [0.05, 0.1])
-        found = fit_pictures(inputs_of(scan, (0, 1)), **options).params["t2"]
+        found = fit_pictures(inputs_of(scan, (0, 1)), **options).maps.params["t2"]
         expected = np.broadcast_to([[[0.05]], [[0.1]]], found.shape)
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert compiled(fit_pictures) - before == 1
@@ -69,7 +69,7 @@ def test_other_times_of_kspace_are_no_other_program(tmp_path, method):
         )
         slab = make_slab({0: prepare_slice(scan.read(0), positive=None)}, 1)
         inputs = slab_inputs(scan, slab, KEY, basis=plan.basis)
-        found.append(np.asarray(plan.compute(inputs).params["t2"]))
+        found.append(np.asarray(plan.compute(inputs).maps.params["t2"]))
         assert (plan.basis is None) == (method == "CG-SENSE")
     assert compiled(fit_kspace) - before == 1
     inside = np.isfinite(found).all(0) & (found[0] > 0.02) & (found[1] < 0.9)
@@ -85,5 +85,5 @@ def test_slices_have_their_own_times_and_transmit_field():
     np.testing.assert_allclose(inputs.times, own[[2, 0]].T, rtol=1e-6)
     np.testing.assert_array_equal(inputs.b1, field[[2, 0]])
     found = fit_pictures(inputs, model=T2, bounds=BOUNDS, magnitude=False)
-    expected = np.broadcast_to([[[0.2]], [[0.05]]], found.params["t2"].shape)
-    np.testing.assert_allclose(found.params["t2"], expected, rtol=1e-4)
+    expected = np.broadcast_to([[[0.2]], [[0.05]]], found.maps.params["t2"].shape)
+    np.testing.assert_allclose(found.maps.params["t2"], expected, rtol=1e-4)

@@ -487,3 +487,22 @@ def test_what_the_reader_doubts_makes_the_maps_doubtful(tmp_path):
         )
     (warning,) = run(tmp_path, tmp_path / "out")
     assert "numbers in the names do not rise" in warning and "doubt: " not in warning
+
+
+def test_a_model_that_does_not_fit_is_said_and_kept_and_the_code_can_be_off(
+    tmp_path, capsys
+):
+    times = [0.01, 0.03, 0.05, 0.08]
+    decay = 500 * np.exp(-np.array(times) / 0.08) * [0.8, 1, 1, 1]
+    images = np.linspace(1, 2, 100).reshape(10, 10, 1, 1) * decay
+    images = images.astype(np.float32)
+    path = save_images(tmp_path / "a.nii.gz", images, "EchoTime", times)
+    (line,) = run(path, tmp_path)
+    assert "t2 does not fit: contrasts 0" in line
+    found = summary(tmp_path / "predict" / "a")
+    assert found["warnings"] == [line] and found["residual"]["share"][0] < -0.05
+    assert found["median_r_squared"] > 0.5 and found["share_failed"] == 0
+    capsys.readouterr()
+    assert run(path, tmp_path, strict=False, overwrite=True) == []
+    assert f"warning: {line}" in capsys.readouterr().out
+    assert summary(tmp_path / "predict" / "a")["warnings"] == [line]

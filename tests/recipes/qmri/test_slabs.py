@@ -10,8 +10,8 @@ from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.fit import FitResult, FitStatus, fit_map
 from medjax.mri.sense import sense_adjoint, sense_forward
 from medjax.mri.signals import signal_model
+from medjax.recipes.qmri.evidence import Fitted, empty_maps, empty_slice
 from medjax.recipes.qmri.slabs import (
-    empty_maps,
     fitted_slices,
     image_unit,
     make_slab,
@@ -56,11 +56,15 @@ def test_slices_keep_their_places_and_draws(slab):
         seen.extend(batch.sample_id[batch.valid].tolist())
         image = batch.target[:, 0]
         each = {"s0": image, "t2": image + batch.sample_id[:, None, None]}
-        return FitResult(each, each, image, image, np.zeros(image.shape, np.int8))
+        maps = FitResult(each, each, image, image, np.zeros(image.shape, np.int8))
+        sums = empty_slice(model, SHAPE, 3).sums
+        sums = jax.tree.map(lambda x: np.broadcast_to(x, (slab, *x.shape)), sums)
+        return Fitted(maps, image > 0, sums)
 
     found = list(fitted_slices(scan(levels), compute, model, None, slab))
     assert seen == [2, 3, 5, 7]  # and no slab is computed that is empty
-    for index, (maps, level) in enumerate(zip(found, levels, strict=True)):
+    for index, (one, level) in enumerate(zip(found, levels, strict=True)):
+        maps = one.maps
         assert (maps.status == (0 if level else FitStatus.NO_SIGNAL)).all()
         expected = level + index if level else np.nan
         np.testing.assert_array_equal(maps.params["t2"], np.full(SHAPE, expected))

@@ -91,7 +91,7 @@ def test_look_locker_readouts_in_magnitudes(tmp_path):
     runs = [look_locker(t1, **options) for t1 in values]
     times = runs[0][0][::20]
     images = 900 * np.abs(np.stack([s[::20] for _, s in runs])).reshape(*SHAPE, -1)
-    images[0, 0, 0] = np.exp(-times / 0.5)
+    images[0, 0, 0] = 900 * np.exp(-times / 0.5)
     fields = {"InversionTime": times.tolist(), "ProtocolName": "Look-Locker TFE"}
     path = save_series(tmp_path / "ll.nii.gz", images, fields)
     doubts = run(path, tmp_path, magnitude=True)

@@ -1,0 +1,118 @@
+"""What a fit leaves of each contrast, added up over the voxels that have a signal."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Inexact
+
+from medjax.checks import check_arrays
+from medjax.mri.fit import FitResult
+from medjax.mri.model import SignalModel
+from medjax.mri.samples import FitStatus
+from medjax.mri.signals import signal
+from medjax.mri.times import Times
+
+FAINT = 0.1  # of a slice's brightest voxels
+_NOISE = 5.0  # noise levels that a bright voxel is above
+_LARGEST = 0.3  # of the brightest: what noise may raise the limit to
+_PLACES = 4096  # voxels that quantiles are taken of: sorting all would be slow
+
+
+class ContrastSums(NamedTuple):
+    """Sums over the bright voxels of a slice; sums of slices are those of all of them.
+
+    `residual / signal` is the mean residual of a contrast as a share of its signal.
+    """
+
+    count: Float[Array, "*B"]  # bright voxels with a fit
+    signal: Float[Array, "*B E"]  # sum of |S|, S the fitted signal
+    residual: Float[Array, "*B E"]  # sum of y - S
+    square: Float[Array, "*B E"]  # sum of (y - S)^2
+    faint: Float[Array, "*B E"]  # how many |S| are below two noise levels
+
+
+def bright_voxels(
+    images: Float[Array, "E *B H W"], fit: FitResult
+) -> Bool[Array, "*B H W"]:
+    """Where there is an object: the largest sample stands out of the slice's.
+
+        max_e |y_e| > max(0.1 q, min(5 r, 0.3 q))
+
+    q is the 99th percentile of the left side over the voxels with a signal, r the
+    median of the fit's residual, by which voxels of noise alone are left out. Large
+    slices take both from 4096 voxels or a few more, evenly spread.
+
+    Args:
+        images: Contrasts first, real, in any unit.
+        fit: Of these images. A voxel without a signal is not bright; one that could not
+            be fitted is judged by its samples, and one with a sample that is not finite
+            is bright: it counts as failed wherever it lies.
+    """
+    check_arrays("bright_voxels", images=(images, "E *B H W", float))
+    peak = jnp.max(jnp.abs(images), axis=0)
+    empty = fit.status == FitStatus.NO_SIGNAL
+    top = _quantile(jnp.where(empty, jnp.nan, peak), 0.99)
+    noise = _NOISE * _quantile(fit.residual, 0.5)
+    noise = jnp.where(jnp.isnan(noise), 0, noise)
+    limit = jnp.maximum(FAINT * top, jnp.minimum(noise, _LARGEST * top))
+    return ~empty & ((peak > limit[..., None, None]) | jnp.isnan(peak))
+
+
+def _quantile(maps: Float[Array, "*B H W"], share: float) -> Float[Array, "*B"]:
+    """Of the finite ones; NaN where there are none."""
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    flat = flat[..., :: max(flat.shape[-1] // _PLACES, 1)]
+    return jnp.nanquantile(flat, jnp.asarray(share, flat.dtype), axis=-1)
+
+
+def residual_by_contrast(
+    images: Float[Array, "E *B H W"],
+    times: Times,
+    fit: FitResult,
+    model: SignalModel,
+    bright: Bool[Array, "*B H W"],
+    *,
+    level: Float[Array, "*B #H #W"] | None = None,
+    magnitude: bool = False,
+) -> ContrastSums:
+    """Sums over bright voxels, from which means and standard errors follow.
+
+    A model that is right leaves a mean residual of about 0 in every contrast: what is
+    more than its standard error, std / sqrt(count), is the model's.
+
+    Args:
+        images: What was fitted, contrasts first, real.
+        times: Those of the fit, in seconds (flip angles: radians).
+        fit: Of these images; voxels without a value are left out.
+        model: The one that was fitted.
+        bright: The voxels to count, see `bright_voxels`.
+        level: Standard deviation of the noise in the images' unit; None takes it from
+            the residual of each voxel, r sqrt(E / (E - P)).
+        magnitude: The images are absolute values, compared with |S|.
+    """
+    check_arrays(
+        "residual_by_contrast",
+        images=(images, "E *B H W", float),
+        bright=(bright, "*B H W", bool),
+        level=(level, "*B #H #W", float),
+    )
+    fitted = signal(model, fit.params, times).astype(images.dtype)
+    size = jnp.abs(fitted)
+    left = (jnp.abs(images) - size) if magnitude else images - fitted
+    if level is None:
+        count, unknowns = images.shape[0], len(model.parameters)
+        level = fit.residual * (count / max(count - unknowns, 1)) ** 0.5
+    faint = size < 2 * jnp.asarray(level, size.dtype)[None]
+    known = bright & (fit.status <= FitStatus.AT_BOUND)
+
+    def total(x: Inexact[Array, "E *B H W"]) -> Float[Array, "*B E"]:
+        kept = jnp.where(known[None] & jnp.isfinite(left), x.astype(size.dtype), 0)
+        return jnp.moveaxis(jnp.sum(kept, axis=(-2, -1)), 0, -1)
+
+    return ContrastSums(
+        jnp.sum(known, axis=(-2, -1), dtype=size.dtype),
+        total(size),
+        total(left),
+        total(jnp.square(left)),
+        total(faint),
+    )

@@ -1,0 +1,223 @@
+"""Numbers that maps are judged by, and what of them makes the maps doubtful."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from medjax.mri.fit import FitStatus
+from medjax.mri.residuals import ContrastSums
+from medjax.mri.signals import SignalModel
+from medjax.recipes.qmri.choice import shown_parameter
+from medjax.recipes.qmri.evidence import Fitted
+
+LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
+FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
+# Of the voxels with signal: stricter than a median at a bound and a fifth that failed,
+# which both follow from it; object and noise do not come near on scans that are sound.
+MANY = 0.1
+MISFIT = 0.02  # mean residual of a contrast, as a share of the mean signal
+ERRORS = 5.0  # standard errors of that mean
+LOUD = 2.0  # residuals above so many known noise levels
+
+
+class SliceMaps(NamedTuple):
+    """What the summary and the figures need of one slice."""
+
+    value: Float[np.ndarray, "H W"]  # s
+    sigma: Float[np.ndarray, "H W"]  # s
+    r_squared: Float[np.ndarray, "H W"]
+    status: Int[np.ndarray, "H W"]
+    bright: Bool[np.ndarray, "H W"]
+    sums: ContrastSums
+
+
+class Known(NamedTuple):
+    """What maps are held against."""
+
+    model: SignalModel
+    bounds: tuple[float, float]  # s
+    repetition: float | None = None  # s, the shortest where images differ
+    noise: float | None = None  # sd, in the unit of the sums
+
+
+class Residuals(NamedTuple):
+    """What a fit leaves by contrast, over the voxels with signal."""
+
+    share: list[float]  # mean residual, as a share of the mean signal over contrasts
+    errors: list[float]  # the same in standard errors
+    over_noise: float | None  # residuals' RMS in known noise levels
+
+
+class Summary(NamedTuple):
+    """Numbers over the voxels with signal; None where there is none."""
+
+    parameter: str  # of the maps
+    voxels: int
+    median_ms: float | None
+    quartiles_ms: tuple[float | None, float | None]
+    median_sigma_ms: float | None
+    median_r_squared: float | None
+    share_at_bounds: float  # 0 to 1
+    failed: int  # voxels
+    share_failed: float  # 0 to 1
+    status: dict[str, int]  # voxels
+    slices_without_signal: list[int]
+    residual: Residuals | None
+
+
+def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
+    """What the summary needs of a slice."""
+    maps, name = fitted.maps, shown_parameter(model)
+    return SliceMaps(
+        np.asarray(maps.params[name]),
+        np.asarray(maps.sigma[name]),
+        np.asarray(maps.r_squared),
+        np.asarray(maps.status),
+        np.asarray(fitted.bright),
+        fitted.sums,
+    )
+
+
+def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
+    """What was found, over all voxels with signal.
+
+    Args:
+        slices: Every slice of the scan, in order, at least one.
+        known: The model, whose `shown_parameter` is judged, and what else is known.
+    """
+    value, sigma, r_squared, status = (
+        np.concatenate([getattr(one, name)[one.bright] for one in slices])
+        for name in ("value", "sigma", "r_squared", "status")
+    )
+    times = 1e3 * value[np.isfinite(value)]
+    errors = 1e3 * sigma[np.isfinite(sigma)]
+
+    def quantile(x: np.ndarray, q: float) -> float | None:
+        return float(np.quantile(x, q)) if x.size else None
+
+    count = int(status.size)
+    failed, bound = status >= FAILED, status == FitStatus.AT_BOUND
+    return Summary(
+        parameter=shown_parameter(known.model),
+        voxels=count,
+        median_ms=quantile(times, 0.5),
+        quartiles_ms=(quantile(times, 0.25), quantile(times, 0.75)),
+        median_sigma_ms=quantile(errors, 0.5),
+        median_r_squared=quantile(r_squared[np.isfinite(r_squared)], 0.5),
+        share_at_bounds=float(np.mean(bound)) if count else 0.0,
+        failed=int(failed.sum()),
+        share_failed=float(np.mean(failed)) if count else 0.0,
+        status={LEVELS[c]: int((status == c).sum()) for c in LEVELS},
+        slices_without_signal=empty_slices(slices),
+        residual=_residuals([one.sums for one in slices], known),
+    )
+
+
+def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
+    """What is left by contrast, and in all against the noise."""
+    count, signal, residual, square = (
+        np.sum([getattr(one, name) for one in sums], axis=0, dtype=np.float64)
+        for name in ("count", "signal", "residual", "square")
+    )
+    level = float(np.mean(signal))
+    if not count or not level:
+        return None
+    mean = residual / count
+    # What rounding leaves is no residual: float32 holds 7 digits, and a fit loses one.
+    spread = np.sqrt(np.maximum(square / count - mean**2, 0)) + 1e-6 * level / count
+    free = len(residual) - len(known.model.parameters)
+    over = None
+    if known.noise and free > 0:
+        over = float(np.sqrt(np.sum(square) / (count * free)) / known.noise)
+    errors = mean / spread * np.sqrt(count)
+    return Residuals((residual / level).tolist(), errors.tolist(), over)
+
+
+def doubts(summary: Summary, known: Known) -> list[str]:
+    """What makes the maps of a summary doubtful, a line each; [] for none.
+
+    A low R^2 is no reason: noise alone makes one, and T2 of 80 ms at SNR 10 is fitted
+    rightly with .8.
+
+    Args:
+        summary: As `summarise` gives it.
+        known: As it was given to `summarise`.
+    """
+    lines = []
+    if summary.slices_without_signal:
+        lines.append(
+            f"slices without signal: {ranges(summary.slices_without_signal)}; "
+            "k-space, images or sensitivities are 0 there, maps are NaN"
+        )
+    if summary.median_ms is None:
+        return [*lines, "no voxel could be fitted"]
+    shares = {
+        "could not be fitted": summary.share_failed,
+        "lie at a bound": summary.share_at_bounds,
+    }
+    for what, share in shares.items():
+        if share > MANY:
+            lines.append(
+                f"{100 * share:.0f} % of the voxels with signal {what}: see "
+                "status.nii.gz; are times, contrast and model those of the scan?"
+            )
+    lines += _implausible(summary, known)
+    if summary.median_sigma_ms is None:
+        lines.append("no voxel has a sigma: the maps are without error bars")
+    return lines
+
+
+def _implausible(summary: Summary, known: Known) -> list[str]:
+    """A fit that is not that of the scan, by what it leaves and what it finds."""
+    lines, name, median = [], summary.parameter, summary.median_ms or 0.0
+    for bound in known.bounds:
+        if abs(median / (1e3 * bound) - 1) < 1e-3:
+            lines.append(f"the median of {name} is its bound, {1e3 * bound:g} ms")
+    if summary.residual is not None:
+        lines += _misfit(summary.residual, known.model)
+    if known.repetition and name.startswith("t2") and median > 1e3 * known.repetition:
+        lines.append(
+            f"the median of {name}, {median:.0f} ms, is above the repetition time, "
+            f"{1e3 * known.repetition:g} ms"
+        )
+    return lines
+
+
+def _misfit(found: Residuals, model: SignalModel) -> list[str]:
+    """Residuals that have a mean, or are above the noise."""
+    lines = []
+    large, sure = np.abs(found.share) > MISFIT, np.abs(found.errors) > ERRORS
+    wrong = np.flatnonzero(large & sure).tolist()
+    if wrong:
+        worst = max(wrong, key=lambda e: abs(found.share[e]))
+        lines.append(
+            f"{model.name} does not fit: contrasts {ranges(wrong)} differ from it by "
+            f"up to {100 * found.share[worst]:+.1f} % of the mean signal (contrast "
+            f"{worst}), and not by noise. Look at times, order, model "
+            "(--config.predict.model), stimulated echoes, scaling and motion"
+        )
+    if found.over_noise is not None and found.over_noise > LOUD:
+        lines.append(
+            f"residuals are {found.over_noise:.1f} times the known noise: the model is "
+            "not that of the scan, or the noise level has another unit or bandwidth"
+        )
+    return lines
+
+
+def empty_slices(slices: Sequence[SliceMaps]) -> list[int]:
+    """Indices of slices where no voxel has a signal."""
+    nothing = FitStatus.NO_SIGNAL
+    return [z for z, one in enumerate(slices) if (one.status == nothing).all()]
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """Rising indices in words: `[0, 1, 2, 7]` becomes `0 to 2, 7`."""
+    parts: list[list[int]] = []
+    for n in indices:
+        if parts and n == parts[-1][-1] + 1:
+            parts[-1].append(n)
+        else:
+            parts.append([n])
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
