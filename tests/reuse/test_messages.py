@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
@@ -136,12 +135,3 @@ def test_completions_of_a_prompt_on_several_devices():
         )
         with pytest.raises(ValueError, match=message):
             score(tokens, mask)
-
-
-def test_indices_on_a_mesh_count_their_devices():
-    from medjax.indexing import devices_along
-
-    mesh = jax.make_mesh((2, 4), ("a", "b"))
-    x = jax.device_put(jnp.zeros((8, 3)), NamedSharding(mesh, P(("a", "b"))))
-    assert devices_along(x, 0) == 8 and devices_along(x, 1) == 1
-    assert devices_along(np.zeros((8, 3)), 0) == 1
