@@ -4,7 +4,7 @@ import ast
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
 from absl import flags
@@ -42,6 +42,12 @@ def parse(usage: str, modes: Iterable[tuple[str, str]], argv: list[str]) -> list
     if left[1:]:
         refuse(f"unexpected arguments: {' '.join(left[1:])}")
     return left
+
+
+def finish(doubts: Sequence[str]) -> int:
+    """Print what makes a result doubtful, and give the program's exit code."""
+    sys.stderr.writelines(f"warning: {line}\n" for line in doubts)
+    return DOUBTFUL if doubts else WELL
 
 
 def refuse(message: str) -> NoReturn:

@@ -582,3 +582,16 @@ def test_maps_of_a_scan_from_the_command_line(run, tmp_path, empty):
     assert (tmp_path / "predict/disc/T2map.nii.gz").exists()
     warned = "disc.npz: slices without signal: 1;" in done.err.splitlines()[-1]
     assert warned == bool(empty)
+
+
+def test_a_scan_checked_from_the_command_line(run, tmp_path):
+    save_disc(tmp_path / "disc.npz", empty=0)
+    where = (f"--input={tmp_path}/disc.npz", f"--workdir={tmp_path}/work")
+    done = run("--mode=check", *where, config="configs/puq.py:smoke")
+    assert done.code == 0, done.err
+    assert "3 coils" in done.out and "4 TE, 10 to 120 ms" in done.out
+    done = run(
+        "--mode=check", *where, "--config.predict.skip=3", config="configs/puq.py:smoke"
+    )
+    assert_one_message(done, "predict.skip 3", "expected 0, or up to 2")
+    assert not (tmp_path / "work").exists()

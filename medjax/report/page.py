@@ -169,8 +169,10 @@ def png_bytes(figure: "Figure") -> bytes:
     Args:
         figure: Of matplotlib; no date or version goes into the file.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

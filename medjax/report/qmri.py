@@ -238,8 +238,8 @@ def _panel(
         vmax=limits[1],
         interpolation="nearest",
     )
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.xaxis.set_visible(False)  # even no ticks would be laid out anew
+    axis.yaxis.set_visible(False)
     axis.set_title(label, fontsize=8)
     if bar is not None:
         extend = "both" if limits[0] < 0 else "max"
@@ -258,8 +258,8 @@ def _states(
     codes, counts = np.unique(status, return_counts=True)
     table = np.array([to_rgb(c) for c in _STATES])
     axis.imshow(table[status.astype(int) % len(table)], interpolation="nearest")
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.xaxis.set_visible(False)
+    axis.yaxis.set_visible(False)
     axis.set_title("status of the fit", fontsize=8)
     handles = [
         Patch(

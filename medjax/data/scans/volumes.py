@@ -13,6 +13,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -102,46 +103,54 @@ def _check_size(found: int, expected: int) -> None:
 def readers(
     volumes: Sequence[Volume],
 ) -> list[Callable[[tuple[slice | int, ...]], np.ndarray]]:
-    """For each file a function that reads a part of it; unpacking begins at once.
+    """For each file a function that reads a part of it.
 
-    The functions raise a ValueError that names the file where it is damaged.
+    The first one that is called begins the unpacking of all. They raise a ValueError
+    that names the file where it is damaged.
 
     Args:
         volumes: As `open_volume` gives them.
     """
-    with contextlib.ExitStack() as stack:
-        pool = None
-        if any(v.packed for v in volumes):
+    copies: dict[int, Future[IO[bytes]]] = {}
+
+    def copy(n: int) -> IO[bytes]:
+        if not copies:
             pool = ThreadPoolExecutor(_THREADS)
-            stack.callback(pool.shutdown, wait=False)
-        return [_reader(volume, pool) for volume in volumes]
+            for m, one in enumerate(volumes):
+                if one.packed:
+                    copies[m] = pool.submit(_unpack, one.path, one.size)
+            pool.shutdown(wait=False)
+        return copies[n].result()
+
+    found = []
+    for n, volume in enumerate(volumes):
+        read = _reader(volume, partial(copy, n) if volume.packed else None)
+        weakref.finalize(read, _close, copies, n)
+        found.append(read)
+    return found
 
 
 def _reader(
-    volume: Volume, pool: ThreadPoolExecutor | None
+    volume: Volume, unpacked: Callable[[], IO[bytes]] | None
 ) -> Callable[[tuple[slice | int, ...]], np.ndarray]:
     from nibabel.arrayproxy import ArrayProxy
 
-    unpacked: Future[IO[bytes]] | None = None
-    if volume.packed and pool is not None:
-        unpacked = pool.submit(_unpack, volume.path, volume.size)
-
     def read(place: tuple[slice | int, ...]) -> np.ndarray:
         with _image(volume.path):
-            source = str(volume.path) if unpacked is None else unpacked.result()
+            source = str(volume.path) if unpacked is None else unpacked()
             return np.asarray(ArrayProxy(source, volume.header)[place])
 
-    if unpacked is not None:
-        weakref.finalize(read, _close, unpacked)
     return read
 
 
-def _close(unpacked: Future[IO[bytes]]) -> None:
+def _close(copies: dict[int, Future[IO[bytes]]], n: int) -> None:
     """Let a temporary file go, as soon as it is there."""
-    unpacked.cancel()
-    unpacked.add_done_callback(
-        lambda f: f.cancelled() or f.exception() or f.result().close()
-    )
+    unpacked = copies.pop(n, None)
+    if unpacked is not None:
+        unpacked.cancel()
+        unpacked.add_done_callback(
+            lambda f: f.cancelled() or f.exception() or f.result().close()
+        )
 
 
 def _unpack(path: Path, size: int) -> IO[bytes]:

@@ -25,7 +25,7 @@ from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
-from medjax.recipes.qmri.summary import say, write_summary
+from medjax.recipes.qmri.summary import counted, say, write_summary
 from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules, batch_sharding, shard_tree
@@ -112,11 +112,7 @@ def predict(
         reason=choice.reason,
         noted=noted_doubts(decision, apart),
     )
-    if options.strict:
-        return warnings
-    for line in warnings:
-        say(f"warning: {line}")
-    return []
+    return counted(warnings, strict=options.strict)
 
 
 def _repetition(scan: Scan) -> float | None:

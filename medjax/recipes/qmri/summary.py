@@ -119,6 +119,20 @@ def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -
     write_atomic(folder / SUMMARY, text + "\n")
 
 
+def counted(warnings: Sequence[str], *, strict: bool) -> list[str]:
+    """The warnings that decide the exit code; where it is not strict, they are printed.
+
+    Args:
+        warnings: What makes maps doubtful, a line each.
+        strict: Of the section `predict`.
+    """
+    if strict:
+        return list(warnings)
+    for line in warnings:
+        say(f"warning: {line}")
+    return []
+
+
 def say(text: str) -> None:
     """Print a text for the person at the terminal."""
     print(text, flush=True)  # noqa: T201
