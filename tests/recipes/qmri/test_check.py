@@ -84,6 +84,7 @@ def test_doubts_and_refusals_are_predict_s(tmp_path, capsys):
     path.with_name("a.json").write_text(json.dumps(said))
     (doubt,) = run(check, path, tmp_path)
     assert "is it in milliseconds?" in doubt and "doubt: " not in doubt
+    assert run(check, path, tmp_path, strict=False) == []
     with pytest.raises(FileNotFoundError):
         run(check, tmp_path / "none.nii", tmp_path)
 
