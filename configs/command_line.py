@@ -1,6 +1,7 @@
 """How the command line of `run.py` is read: help, the config's file, clear refusals."""
 
 import ast
+import gc
 import pathlib
 import re
 import sys
@@ -47,6 +48,7 @@ def parse(usage: str, modes: Iterable[tuple[str, str]], argv: list[str]) -> list
 def finish(doubts: Sequence[str]) -> int:
     """Print what makes a result doubtful, and give the program's exit code."""
     sys.stderr.writelines(f"warning: {line}\n" for line in doubts)
+    gc.freeze()  # or half a second goes into what nobody needs any more
     return DOUBTFUL if doubts else WELL
 
 
