@@ -14,7 +14,6 @@ Exit codes:
     128+N  stopped by signal N (130: ctrl-C, 143: SIGTERM), a checkpoint was written
 """
 
-import gc
 import os
 import pathlib
 import sys
@@ -28,7 +27,7 @@ if __name__ == "__main__":
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # halves a CPU's step
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    gc.set_threshold(50_000, 20, 20)  # what imports make stays: a fifth of a start
+    import_module("configs.command_line").collect_seldom()
 
 import jax
 from absl import app, flags, logging
