@@ -43,6 +43,9 @@ def write_nothing(path):
     path.write_bytes(b"")
 
 
+REFUSED = [case for case in CASES if case.refusal is not None]
+
+
 def test_names_tell_cases_apart():
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names) >= 30
@@ -62,3 +65,14 @@ def test_case(tmp_path, case):
     assert re.search(case.doubt or "", found.said), found.said
     assert case.truth_ms and found.median_ms
     assert abs(found.median_ms / case.truth_ms - 1) <= CLOSE
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_check_refuses_what_predict_refuses(tmp_path, case):
+    scan = tmp_path / "scan"
+    scan.mkdir()
+    built = case.build(scan)
+    found = predicted(built, tmp_path / "out", variant=case.variant, mode="check")
+    assert found.exit_code == 1
+    assert re.search(case.refusal, found.said), found.said
+    assert not (tmp_path / "out").exists()

@@ -47,6 +47,7 @@ def predicted(
     *,
     variant: str = "",
     inside: np.ndarray | None = None,
+    mode: str = "predict",
 ) -> Outcome:
     """Call run.py's main in this process, on one device, a slice at a time.
 
@@ -55,9 +56,10 @@ def predicted(
         workdir: A new folder.
         variant: Of configs/puq.py.
         inside: Where the map's median is taken, in every slice.
+        mode: "predict", or "check", which makes no map.
     """
     argv = [
-        "run.py", f"--config=configs/puq.py:{variant}", "--mode=predict",
+        "run.py", f"--config=configs/puq.py:{variant}", f"--mode={mode}",
         f"--workdir={workdir}", "--compilation_cache=", "--config.predict.slab=1",
         *arguments,
     ]  # fmt: skip
@@ -78,7 +80,8 @@ def predicted(
         return Outcome(1, str(error), None)
     finally:
         sys.argv, run.make_mesh = before, whole
-    return Outcome(code, said.getvalue(), _median(workdir, inside))
+    median = None if mode == "check" else _median(workdir, inside)
+    return Outcome(code, said.getvalue(), median)
 
 
 def _median(workdir: Path, inside: np.ndarray | None) -> float | None:
