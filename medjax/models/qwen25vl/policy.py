@@ -152,6 +152,9 @@ def embed_tokens(
         params: The whole tree; its `text` half is used.
         tokens: Integers from 0 to V - 1, in an array of any shape, also empty. An id of
             V or more gives NaN, a negative one counts from the end of the table.
+
+    Raises:
+        TypeError: tokens that are no integers (JAX's own message).
     """
     return _decoder(config, params, TextDecoder.embed, tokens)
 

@@ -73,9 +73,8 @@ def recitation_reward(
         max_words: Only so many words are read, a Python integer (static) of 1 or more.
             None stands for T, which no text exceeds whose tokens hold a word each.
         min_different: The fewest different words of a reasoning, a Python integer
-            (static) of 1 or more. Under a
-            negative weight a policy learns to repeat one word, which is close to no
-            description.
+            (static) of 1 or more. Under a negative weight a policy learns to repeat one
+            word, which is close to no description.
         without_words: What a reasoning of fewer different words gets, or a missing one.
             0 is the BLEU of silence. With a negative weight that is the best there is:
             1 makes silence cost as much as reciting all.
@@ -108,7 +107,7 @@ def score_words(
     min_different: int,
     without_words: float,
 ) -> Float[Array, "*N"]:
-    """`recitation_reward` of words that were read already.
+    """`recitation_reward` of words that were read already: their `bleu`, or less.
 
     Args:
         words: What `read_words` found in each reasoning.
