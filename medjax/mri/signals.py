@@ -213,12 +213,14 @@ def signal_model(
             t2_offset       s0 exp(-t/T) + offset                   s0, t2, offset
             t1_ir           s0 (1 - 2 exp(-t/T1))                   s0, t1
             t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))        s0, t1, efficiency
-            t1_look_locker  s0 (T1*/T1 - (1 + T1*/T1) exp(-t/T1*))  s0, t1star, t1
+            t1_look_locker  s0 (Ts/T1 - (1 + Ts/T1) exp(-t/Ts))     s0, t1star, t1
             t1_sr           s0 (1 - exp(-t/T1))                     s0, t1
             t1_vfa          s0 sin a (1 - E) / (1 - E cos a)        s0, t1
             ==============  ======================================  ==================
-            with E = exp(-TR/T1). Times and time constants are in seconds, angles in
-            radians; s0 and offset have the unit of the image, efficiency has none.
+
+            with E = exp(-TR/T1) and Ts = t1star. Times and time constants are in
+            seconds, angles in radians; s0 and offset have the unit of the image,
+            efficiency has none.
         repetition_time: TR in seconds, above 0 and at most 10, one for all flip angles
             or one for each; for t1_vfa, and for it alone.
 
