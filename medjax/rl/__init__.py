@@ -96,13 +96,11 @@ from medjax.rl.text.recitation_text import recitation_score, sentence_bleu
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 from medjax.rl.text.words import split_words
 from medjax.rl.threshold import (
-    RaiseLog,
-    ThresholdState,
     init_threshold,
     raise_threshold,
     update_threshold,
-    window_statistics,
 )
+from medjax.rl.window import RaiseLog, ThresholdState, window_statistics
 
 __all__ = [
     "COSINE",
