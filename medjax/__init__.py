@@ -16,14 +16,9 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from medjax.data.prompting.vocabulary import vocabulary_bytes
     from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
     from medjax.models.qwen25vl.export import save_qwen25vl
-    from medjax.models.qwen25vl.policy import (
-        Prefill,
-        completion_logps,
-        encode_images,
-        init_params,
-        param_axes,
-        prefill,
-    )
+    from medjax.models.qwen25vl.parameters import init_params, param_axes
+    from medjax.models.qwen25vl.policy import Prefill, encode_images, prefill
+    from medjax.models.qwen25vl.scoring import completion_logps
     from medjax.models.qwen25vl.weights import load_qwen25vl
     from medjax.mri import (
         FitResult,
@@ -231,7 +226,7 @@ NAMES = {
     "calibration_size": "medjax.mri",
     "cg_sense": "medjax.mri",
     "combine_rewards": "medjax.rl",
-    "completion_logps": "medjax.models.qwen25vl.policy",
+    "completion_logps": "medjax.models.qwen25vl.scoring",
     "conjugate_gradient": "medjax.mri",
     "convert_boxes": "medjax.rl",
     "cosine_schedule": "medjax.rl",
@@ -248,7 +243,7 @@ NAMES = {
     "group_advantages": "medjax.rl",
     "grpo_loss": "medjax.rl",
     "importance_weights": "medjax.rl",
-    "init_params": "medjax.models.qwen25vl.policy",
+    "init_params": "medjax.models.qwen25vl.parameters",
     "init_threshold": "medjax.rl",
     "inversion_recovery_basis": "medjax.mri",
     "label_forms": "medjax.rl",
@@ -263,7 +258,7 @@ NAMES = {
     "pack_images": "medjax.data.prompting.layout",
     "pairwise_box_iou": "medjax.rl",
     "pairwise_generalized_box_iou": "medjax.rl",
-    "param_axes": "medjax.models.qwen25vl.policy",
+    "param_axes": "medjax.models.qwen25vl.parameters",
     "parse_completions": "medjax.rl",
     "parse_label_text": "medjax.rl",
     "parse_labels": "medjax.rl",

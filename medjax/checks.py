@@ -168,7 +168,7 @@ def check_groups(
     """
     check_arrays(function, **arrays)
     if valid is not None and jnp.ndim(valid) == 1:
-        groups, size = np.shape(next(iter(arrays.values()))[0])[-2:]
+        groups, size = jnp.shape(next(iter(arrays.values()))[0])[-2:]
         way = "valid[:, None] marks whole groups"
         if np.shape(valid) == (groups * size,) and size != 1:
             way = f"valid.reshape({groups}, {size}) marks the completions of each group"

@@ -323,7 +323,7 @@ def test_every_logical_axis_of_the_policy_has_a_rule():
     import jax
     from jax.sharding import PartitionSpec
 
-    from medjax.models.qwen25vl.policy import param_axes
+    from medjax.models.qwen25vl.parameters import param_axes
     from tests.tiny import tiny_config
 
     is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
-from medjax.models.qwen25vl.policy import init_params
+from medjax.models.qwen25vl.parameters import init_params
 from medjax.rl.text.boxes import build_tables
 from medjax.systems.policy.qwen25vl import make_model
 from medjax.types import Decoding, Ends, GroundingBatch, Images, Prompt, Segment

@@ -50,7 +50,7 @@ def fit_map(
 
         minimise over a, R   sum_e w_e |y_e - sum_k a_k phi_k(t_e, R)|^2
 
-    The amplitudes are eliminated in closed form (see `varpro`), log R is found on a
+    The amplitudes are eliminated in closed form, log R (R in 1/s) is found on a
     grid and by Newton's method: the global minimum within the bounds. Sigma is the
     delta method on (J^T W J)^-1. Compiled, once for a shape and options.
 
@@ -99,10 +99,10 @@ def fit_map(
     Returns:
         Maps of the voxels' shape: parameters and sigma in their units (seconds, that of
         the image, or none), and what became of each voxel: 0 CONVERGED, 1 EXACT (as
-        many samples as parameters), 2 AT_BOUND; from 3 NOT_CONVERGED on maps hold NaN.
-        In the dtype to which JAX
-        promotes images and weights, float32 at least; times are converted to it.
-        Amplitudes of complex images are complex, all else is real.
+        many samples as parameters), 2 AT_BOUND (no sigma); from 3 on maps hold NaN: 3
+        NOT_CONVERGED, 4 UNDETERMINED, 5 TOO_FEW, 6 NO_SIGNAL, 7 INVALID. In the dtype
+        to which JAX promotes images and weights, float32 at least; times are converted
+        to it. Amplitudes of complex images are complex, all else is real.
 
     Raises:
         ValueError: times in another unit, negative or too few; a name in place of a

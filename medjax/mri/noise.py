@@ -154,10 +154,11 @@ def sense_variance(
 ) -> Float[Array, "*B E H W"]:
     """Exact noise variance of the solved SENSE image, in units of white k-space noise.
 
-    The minimiser of |A x - y|^2 + damping |x|^2 has the covariance M^-1 - damping M^-2,
-    M = A^H A + damping. Whole columns are sampled, so every row is a problem of its
-    own, with a dense matrix of W x W: it is inverted, one row of the image at a time.
-    The g-factor is sqrt(variance / (W / sampled columns)) for damping = 0.
+    The minimiser of |A x - y|^2 + damping |x|^2, A being `sense_forward`, has the
+    covariance M^-1 - damping M^-2, M = A^H A + damping. Whole columns are sampled, so
+    every row is a problem of its own, with a dense matrix of W x W: it is inverted, one
+    row of the image at a time. The g-factor is sqrt(variance / (W / sampled columns))
+    for damping = 0.
 
     Args:
         sens: Maps of whitened coils, sum_c |S_c|^2 = 1, or 0 outside the object, where

@@ -27,6 +27,8 @@ def smooth_phase(
 
         phase = arg A^H (h y), summed over contrasts; h a Hann window over k-space
 
+    A^H is `sense_adjoint`, y the k-space.
+
     Args:
         kspace: k-space in any unit, its origin at [H // 2, W // 2]. Its middle `width`
             rows and columns must be fully sampled, which is not checked. A number that
@@ -89,8 +91,10 @@ def phase_misfit(
 
         share_e = sum |x_e - r_e|^2 / sum |x_e|^2,   x = A^H (h y)
 
-    over the bright pixels, r_e the real part of x_e, without the negative one where
-    signals have one sign. A shared angle d leaves sin(d)^2.
+    over the bright pixels (|x| of the brightest contrast above 0.1 of the slice's
+    largest), A^H being `sense_adjoint`, h a Hann window, r_e the real part of x_e,
+    without the negative one where signals have one sign. A shared angle d leaves
+    sin(d)^2.
 
     Args:
         kspace: k-space in any unit, its origin at [H // 2, W // 2], 0 where not

@@ -61,9 +61,8 @@ def zero_filled(
             sum is not refused: it scales the images.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0.
-        constraint: "complex" returns any images; "real" their real part;
-            "phase" the real part
-            of images times exp(-i `phase`). Static.
+        constraint: "complex" returns any images; "real" their real part; "phase" the
+            real part of images times exp(-i `phase`). Static.
         phase: In rad, needed by "phase" and refused with any other constraint: one for
             all contrasts or one for each.
 

@@ -163,10 +163,20 @@ MODELS = {
 def vfa_model(repetition_time: float | Sequence[float]) -> SignalModel:
     """The model t1_vfa at a repetition time, or at one for each flip angle.
 
+        S(a) = s0 sin(a) (1 - E) / (1 - cos(a) E),   E = exp(-TR/T1)
+
+    The parameters are s0, in the unit of the image, and t1 in seconds. The model's
+    "times" are flip angles a in radians, 0 to pi. RF spoiling is taken as perfect, and
+    T2* is not modelled.
+
     Args:
         repetition_time: Seconds, above 0 and at most 10 (more looks like milliseconds):
             a Python number for all flip angles, or as many as there are, in their
             order. Static.
+
+    Returns:
+        A record of functions and numbers for `fit_map`, `signal` and
+        `cramer_rao_bound`; models of equal repetition times are equal.
 
     Raises:
         ValueError: a repetition time that is not positive, not in seconds, or traced;
@@ -203,12 +213,16 @@ def signal_model(
             t2_offset       s0 exp(-t/T) + offset                   s0, t2, offset
             t1_ir           s0 (1 - 2 exp(-t/T1))                   s0, t1
             t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))        s0, t1, efficiency
-            t1_look_locker  s0 (T1*/T1 - (1 + T1*/T1) exp(-t/T1*))  s0, t1star, t1
+            t1_look_locker  s0 (Ts/T1 - (1 + Ts/T1) exp(-t/Ts))     s0, t1star, t1
             t1_sr           s0 (1 - exp(-t/T1))                     s0, t1
-            t1_vfa          Ernst's formula, see `signal_vfa`       s0, t1
+            t1_vfa          s0 sin a (1 - E) / (1 - E cos a)        s0, t1
             ==============  ======================================  ==================
-        repetition_time: Seconds, above 0 and at most 10, one for all flip angles or one
-            for each; for t1_vfa, and for it alone.
+
+            with E = exp(-TR/T1) and Ts = t1star. Times and time constants are in
+            seconds, angles in radians; s0 and offset have the unit of the image,
+            efficiency has none.
+        repetition_time: TR in seconds, above 0 and at most 10, one for all flip angles
+            or one for each; for t1_vfa, and for it alone.
 
     Returns:
         A record of functions and numbers: hashable, equal to any other of that name
@@ -373,7 +387,14 @@ def signal_vfa(
         repetition_time: TR in seconds, above 0 and at most 10; one for all angles, or
             one for each.
 
+    Returns:
+        Angles first, in the dtype that the parameters are promoted to; complex if s0
+        is.
+
     Raises:
-        ValueError: a repetition time out of its range, or another number of them.
+        ValueError: a repetition time out of its range or another number of them, a
+            complex T1, or shapes that do not broadcast.
+
+    Source: Ernst and Anderson, Rev. Sci. Instrum. 37 (1966).
     """
     return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)

@@ -84,25 +84,17 @@ from medjax.rl.text.label_text import (
     read_label,
 )
 from medjax.rl.text.labels import LabelTables, label_tables, parse_labels
-from medjax.rl.text.recitation import (
-    Words,
-    bleu,
-    count_different,
-    read_words,
-    recitation_reward,
-    score_words,
-)
+from medjax.rl.text.recitation import bleu, recitation_reward, score_words
 from medjax.rl.text.recitation_text import recitation_score, sentence_bleu
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
+from medjax.rl.text.word_reader import Words, count_different, read_words
 from medjax.rl.text.words import split_words
 from medjax.rl.threshold import (
-    RaiseLog,
-    ThresholdState,
     init_threshold,
     raise_threshold,
     update_threshold,
-    window_statistics,
 )
+from medjax.rl.window import RaiseLog, ThresholdState, window_statistics
 
 __all__ = [
     "COSINE",

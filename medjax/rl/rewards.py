@@ -119,8 +119,8 @@ def progress_reward(
         iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
         step: Updates done before this one, from 0; may be traced.
         total_steps: Updates of the whole training, 1 or more; static.
-        boundaries: Rising shares of the training, 0 to 1: up to 10 % of the
-            training the first threshold holds, up to 25 % the second. V-Triune's own.
+        boundaries: Rising shares of the training, 0 to 1: up to 10 % of it the first
+            threshold holds, up to 25 % the second. V-Triune's own.
         thresholds: The IoU asked for before, between and after the boundaries, one
             number more than there are boundaries. V-Triune's own.
         binary: Pays 1 for reaching the threshold, and not the IoU; static.

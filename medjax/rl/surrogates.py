@@ -261,8 +261,7 @@ def importance_weights(
         mask: True (or an integer that is not 0) at the tokens that count; the others,
             and rows without one, weigh 1 before the bounds.
         level: "token" for a weight a token, [N, T], or "sequence" for one a row,
-            [N, 1], the product over its tokens.
-            Static, as `mode`.
+            [N, 1], the product over its tokens. Static, as `mode`.
         mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they
             leave it.
         low: The smallest weight, 0 or more; None bounds nothing.

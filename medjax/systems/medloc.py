@@ -22,7 +22,8 @@ from medjax.rl.rewards import (
 )
 from medjax.rl.schedules import ThresholdSchedule
 from medjax.rl.text.boxes import ParseTables
-from medjax.rl.threshold import ThresholdState, init_threshold, update_threshold
+from medjax.rl.threshold import init_threshold, update_threshold
+from medjax.rl.window import ThresholdState
 from medjax.systems.policy import exploration
 from medjax.systems.policy.boxes import Judged, judge
 from medjax.systems.policy.exploration import (

@@ -28,8 +28,9 @@ from medjax.rl.label_rewards import (
 )
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.labels import LabelTables, parse_labels
-from medjax.rl.text.recitation import bleu, read_words, score_words
+from medjax.rl.text.recitation import bleu, score_words
 from medjax.rl.text.reference_tables import RecitationTables
+from medjax.rl.text.word_reader import read_words
 from medjax.systems.policy import exploration
 from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
 from medjax.types import (

@@ -14,12 +14,8 @@ from medjax.rl.schedules import (
     linear_schedule,
     piecewise_schedule,
 )
-from medjax.rl.threshold import (
-    init_threshold,
-    raise_threshold,
-    update_threshold,
-    window_statistics,
-)
+from medjax.rl.threshold import init_threshold, raise_threshold, update_threshold
+from medjax.rl.window import window_statistics
 from tests.oracles import threshold_loops
 
 PIECEWISE = piecewise_schedule()

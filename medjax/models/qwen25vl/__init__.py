@@ -12,19 +12,18 @@ from jax.export import register_namedtuple_serialization
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf, config_to_hf
+from medjax.models.qwen25vl.parameters import init_params, param_axes
 from medjax.models.qwen25vl.policy import (
     Prefill,
-    completion_logps,
     embed_segment,
     embed_tokens,
     encode_images,
     extend,
-    init_params,
     logits,
-    param_axes,
     prefill,
     prompt_logits,
 )
+from medjax.models.qwen25vl.scoring import completion_logps
 from medjax.models.qwen25vl.tensor_table import HubTensor, hub_tensors
 from medjax.models.qwen25vl.text import Cache
 from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl

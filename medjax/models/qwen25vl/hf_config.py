@@ -133,6 +133,9 @@ def config_to_hf(
             `vision_end_token_id` are needed; `bos_token_id`, `eos_token_id` (which may
             be a list) and `pad_token_id` may be given too.
 
+    Returns:
+        What `json.dump` writes as config.json, and `config_from_hf` reads back.
+
     Raises:
         ValueError: An id is missing or unknown, or transformers could not express this
             config (it has no key for the head width or the vision tower's epsilon).

@@ -1,4 +1,4 @@
-"""The policy as functions of (config, params): encode, prefill, extend, score.
+"""The policy as functions of (config, params): encode, prefill, extend, logits.
 
 A prompt is computed level by level: its context once for all questions on it, each
 question once for all its completions. Every level is one call of `extend` on the caches
@@ -7,20 +7,18 @@ of the levels above, in the rollout and in the learner alike.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_key, check_static
-from medjax.indexing import devices_along, repeat_rows
+from medjax.checks import check_arrays
+from medjax.indexing import devices_along
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
-from medjax.types import Images, Key, Params, Prompt, Segment
+from medjax.types import Images, Params, Prompt, Segment
 
 
 class Prefill(NamedTuple):
@@ -30,72 +28,6 @@ class Prefill(NamedTuple):
     question: Cache  # [B, Lq]
     last: Float[Array, "B D"]  # hidden state that predicts the first new token
     next_position: Int[Array, "B"]  # mRoPE position of that token, on all three axes
-
-
-def init_params(config: Qwen25VLConfig, key: Key) -> Params:
-    """Random parameters of a policy that has learnt nothing.
-
-    Kernels are normal, cut at two sd, with variance 1 / fan-in; the embedding is normal
-    with sd 0.02; norms are 1 and biases 0.
-
-    Args:
-        config: Decides the sizes and, by `param_dtype`, the dtype of all parameters;
-            `vision` and `text` are the two halves of the tree.
-        key: A typed key, which is consumed; one of `jax.random.PRNGKey` is refused.
-
-    Returns:
-        A tree of dictionaries, {"vision": ..., "text": ...}, of arrays in
-        `config.param_dtype`. Layers of one kind are stacked along the first axis, and
-        kernels are [in, out].
-
-    Raises:
-        ValueError: a key of `jax.random.PRNGKey`, or several keys.
-    """
-    check_key("init_params", key=key)
-    # flax counts the draws of a scan's body, which disable_jit would run layer by layer
-    with jax.disable_jit(False):
-        return _init_params(config, key)
-
-
-@partial(jax.jit, static_argnums=0)  # op by op it takes 3 times as long to compile
-def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
-    return nn.unbox(_boxed_params(config, key))
-
-
-def param_axes(config: Qwen25VLConfig) -> Params:
-    """The tree of `init_params` with a PartitionSpec of logical names for each array.
-
-    The names are embed, mlp, heads, kv_heads, vocab, norm, patch and, for the axis that
-    stacks layers, layers. No number is computed. `medjax.sharding.to_named_sharding`
-    turns the tree into shardings by rules that say which mesh axes a name falls on.
-
-    Args:
-        config: Decides which arrays there are; no size or dtype is in the result.
-    """
-    boxed = jax.eval_shape(partial(_boxed_params, config), jax.random.key(0))
-    return nn.get_partition_spec(boxed)
-
-
-def _boxed_params(config: Qwen25VLConfig, key: Key) -> Params:
-    vision_key, text_key = jax.random.split(key)
-    vision = config.vision
-    patch_dim = vision.channels * vision.temporal * vision.patch**2
-    length = (vision.window // vision.patch) ** 2
-    tower = VisionTower(config).init(
-        vision_key,
-        jnp.zeros((1, length, patch_dim), jnp.float32),
-        jnp.zeros((1, length, 2), jnp.int32),
-        jnp.ones((1, length), bool),
-    )
-
-    def whole(decoder: TextDecoder) -> Array:
-        x = decoder.embed(jnp.zeros((1, 1), jnp.int32))
-        mask, positions = jnp.ones((1, 1), bool), jnp.zeros((1, 1, 3), jnp.int32)
-        hidden, _ = decoder(x, mask, positions, ())
-        return hidden if config.tied else decoder.head(hidden)
-
-    decoder = nn.init(whole, TextDecoder(config))(text_key)
-    return {"vision": tower["params"], "text": decoder["params"]}
 
 
 def encode_images(
@@ -152,6 +84,9 @@ def embed_tokens(
         params: The whole tree; its `text` half is used.
         tokens: Integers from 0 to V - 1, in an array of any shape, also empty. An id of
             V or more gives NaN, a negative one counts from the end of the table.
+
+    Raises:
+        TypeError: tokens that are no integers (JAX's own message).
     """
     return _decoder(config, params, TextDecoder.embed, tokens)
 
@@ -342,105 +277,3 @@ def _prompt_hidden(
         config, params, x, question.mask, question.positions, (context_cache,)
     )
     return hidden, context_cache, question_cache
-
-
-def completion_logps(
-    config: Qwen25VLConfig,
-    params: Params,
-    prefilled: Prefill,
-    tokens: Int[Array, "B G T"],
-    mask: Bool[Array, "B G T"],
-    *,
-    chunk: int | None = None,
-) -> tuple[Float[Array, "B G T"], Float[Array, "B G T"]]:
-    """Log-probability of each completion token, and the entropy there, in nats.
-
-    log pi(o_t | q, o_<t) over the whole vocabulary at temperature 1, as the learner
-    needs it; scores are made at completion positions only.
-
-    Args:
-        config: Decides the sizes and the dtype of what is computed.
-        params: The whole tree; its `text` half is used.
-        prefilled: What `prefill` made of the B prompts under the same parameters;
-            gradients flow through it.
-        tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
-            size may be 0. Where the mask is False any number may stand.
-        mask: True up to and including a completion's last token, which is the stop
-            token where there is one, and False after it. No token attends to a place
-            of False; scores there are finite but mean nothing.
-        chunk: Scores are made for so many positions at a time, a Python integer
-            (static) of 1 or more, and once more in the backward pass, so that memory
-            holds B G chunk V of them instead of B G T V. Where it does not divide T,
-            the last piece is filled up with padding. None makes them all at once.
-
-    Returns:
-        Log-probabilities (0 or less) and entropies (0 to log V), float32, or float64
-        for a `config.dtype` of float64.
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit, a `chunk` that is traced or below
-            1, or completions of one prompt that an Explicit mesh divides.
-    """
-    check_arrays(
-        "completion_logps",
-        next_position=(prefilled.next_position, "B", int),
-        tokens=(tokens, "B G T", int),
-        mask=(mask, "B G T", bool),
-    )
-    check_static("completion_logps", chunk=chunk)
-    if chunk is not None and chunk < 1:
-        raise ValueError(
-            f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
-            "None scores all at once"
-        )
-    if (devices := max(devices_along(x, 1) for x in (tokens, mask))) > 1:
-        raise ValueError(
-            "completion_logps: tokens, mask: expected all G completions of a prompt on "
-            f"one device, found them divided over {devices} (mesh axes are Explicit); "
-            "divide the prompts, axis B"
-        )
-    rows, group, length = tokens.shape
-    flat_mask = mask.reshape(rows * group, length)
-    # whatever stands behind a completion, -100 say, is no id
-    flat = jnp.where(flat_mask, tokens.reshape(rows * group, length), 0)
-    hidden = repeat_rows(prefilled.last, group)[:, None]
-    if length > 1:
-        steps = jnp.arange(length - 1, dtype=jnp.int32)
-        start = repeat_rows(prefilled.next_position, group)
-        positions = (start[:, None] + steps[None])[..., None]
-        further, _ = extend(
-            config,
-            params,
-            embed_tokens(config, params, flat[:, :-1]),
-            flat_mask[:, :-1],
-            jnp.broadcast_to(positions, (*positions.shape[:2], 3)),
-            (prefilled.context, prefilled.question),
-        )
-        hidden = jnp.concatenate([hidden, further], axis=1)
-    hidden = hidden[:, :length]
-
-    def score(
-        hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
-    ) -> tuple[Float[Array, "R c"], Float[Array, "R c"]]:
-        log_probs = jax.nn.log_softmax(logits(config, params, hidden))
-        picked = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
-        return picked, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-
-    if chunk is None or not flat.size:
-        scores = score(hidden, flat)
-    else:
-        if short := -length % chunk:
-            hidden = jnp.pad(hidden, ((0, 0), (0, short), (0, 0)))
-            flat = jnp.pad(flat, ((0, 0), (0, short)))
-        pieces = (rows * group, -1, chunk)
-        chunked = (
-            jnp.moveaxis(hidden.reshape(*pieces, hidden.shape[-1]), 1, 0),
-            jnp.moveaxis(flat.reshape(pieces), 1, 0),
-        )
-        scores = jax.lax.map(lambda xs: jax.checkpoint(score)(*xs), chunked)
-        scores = jax.tree.map(
-            lambda s: jnp.moveaxis(s, 0, 1).reshape(rows * group, -1)[:, :length],
-            scores,
-        )
-    logp, entropy = (s.reshape(rows, group, length) for s in scores)
-    return logp, entropy

@@ -65,6 +65,10 @@ def load_qwen25vl(
             parameter, in the tree of `param_axes`; each process then reads only what
             its devices hold. None puts everything on the default device.
 
+    Returns:
+        The config, and the tree of `init_params` with the folder's numbers in
+        `param_dtype`.
+
     Raises:
         FileNotFoundError: There are no safetensors (pickled weights are never read),
             or a shard of the index is missing.

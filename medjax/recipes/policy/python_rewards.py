@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
-from medjax.rl.threshold import ThresholdState
+from medjax.rl.window import ThresholdState
 from medjax.systems.policy.exploration import HostReward, HostRewards
 from medjax.types import GroundingBatch, LabelBatch, Rollout
 

@@ -98,6 +98,9 @@ def label_forms(
         grades: The grades of ordinal classes, consecutive and rising integers, so that
             grades differ by as much as indices do; None where there are none.
 
+    Returns:
+        The folded names and grades of each class, and the folded letters.
+
     Raises:
         ValueError: no classes; a name that is empty or holds a tag; letters or grades
             of another number or kind; an answer that two classes share after folding.

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from medjax.models.qwen25vl.hf_config import config_from_hf
-from medjax.models.qwen25vl.policy import init_params, param_axes
+from medjax.models.qwen25vl.parameters import init_params, param_axes
 from medjax.models.qwen25vl.tensor_table import hub_tensors
 from medjax.models.qwen25vl.weights import flatten_params
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from medjax.models.qwen25vl import policy
+from medjax.models.qwen25vl import parameters, policy, scoring
 from medjax.types import Segment
 from tests.oracles.plain_policy import plain_log_probs
 from tests.tiny import tiny_batch, tiny_config, tiny_params
@@ -36,7 +36,7 @@ def completions():
 def shared_logps(params, prompt, tokens, mask, config=CONFIG, chunk=None):
     features = policy.encode_images(config, params, prompt.images)
     prefilled = policy.prefill(config, params, prompt, features)
-    return policy.completion_logps(
+    return scoring.completion_logps(
         config, params, prefilled, tokens, mask, chunk=chunk
     )[0]
 
@@ -193,8 +193,8 @@ def test_masked_patches_do_not_reach_the_answer(params, completions):
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_parameter_names_its_axes(tied):
     config = tiny_config(tied=tied)
-    axes = policy.param_axes(config)
-    shapes = jax.eval_shape(partial(policy.init_params, config), jax.random.key(0))
+    axes = parameters.param_axes(config)
+    shapes = jax.eval_shape(partial(parameters.init_params, config), jax.random.key(0))
     assert ("head" in shapes["text"]) is not tied
     pairs = zip(
         jax.tree.leaves_with_path(shapes),
@@ -210,7 +210,7 @@ def test_every_parameter_names_its_axes(tied):
 def test_unknown_remat_is_named():
     config = tiny_config(remat="sometimes")
     with pytest.raises(ValueError, match="remat='sometimes'.*dots_saveable"):
-        policy.init_params(config, jax.random.key(0))
+        parameters.init_params(config, jax.random.key(0))
 
 
 def test_bfloat16_stays_near_float32(params, completions):

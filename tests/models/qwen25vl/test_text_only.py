@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medjax.models.qwen25vl.policy import encode_images, init_params, prompt_logits
+from medjax.models.qwen25vl.parameters import init_params
+from medjax.models.qwen25vl.policy import encode_images, prompt_logits
 from tests.tiny import tiny_batch, tiny_config
 
 CONFIG = tiny_config()

@@ -14,15 +14,10 @@ from medjax.rl.rewards import combine_rewards
 from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import label_forms, parse_label_text
 from medjax.rl.text.labels import label_tables, parse_labels
-from medjax.rl.text.recitation import (
-    Words,
-    bleu,
-    count_different,
-    read_words,
-    recitation_reward,
-)
+from medjax.rl.text.recitation import bleu, recitation_reward
 from medjax.rl.text.recitation_text import recitation_score
 from medjax.rl.text.reference_tables import recitation_tables
+from medjax.rl.text.word_reader import Words, count_different, read_words
 from medjax.rl.text.words import split_words
 from tests.oracles.completions import mutate
 from tests.oracles.descriptions import ORGANS, SENTENCES, real_sentences, recite
