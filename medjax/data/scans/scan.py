@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
+from medjax.data.scans.centre import check_centre
 from medjax.mri.checks import check_acquisition, sampled_points
 
 
@@ -98,8 +99,8 @@ def make_scan(scan: Scan) -> Scan:
     """The scan with `read` checked: index, shapes, numbers, masks, coils.
 
     Its `read` raises IndexError for an index outside 0 to num_slices - 1, and
-    ValueError, naming file and slice, for what `check_slice` refuses. `files` holds at
-    least the scan's own path.
+    ValueError, naming file and slice, for what `check_slice` and `check_centre` refuse.
+    `files` holds at least the scan's own path.
 
     Raises:
         ValueError: The protocol has another number of values than one, or one a
@@ -115,7 +116,16 @@ def make_scan(scan: Scan) -> Scan:
         with reading(scan.path):
             content = scan.read(index)
         origin = f"{scan.path.name}, slice {index}"
-        return check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
+        found = check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
+        if found.kspace is not None and found.mask is not None and not found.empty:
+            check_centre(
+                found.kspace,
+                found.mask,
+                origin,
+                contrast=scan.contrast,
+                times=scan.times.tolist(),
+            )
+        return found
 
     return scan._replace(read=read, files=scan.files or (scan.path,))
 

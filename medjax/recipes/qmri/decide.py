@@ -12,6 +12,7 @@ from medjax.mri.times import check_times
 from medjax.recipes.qmri.choice import Choice
 from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Definition, Predict
+from medjax.recipes.qmri.phases import moved_contrasts
 from medjax.recipes.qmri.plan import Plan, make_plan
 from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.trained import find_trained
@@ -109,6 +110,7 @@ def decide(
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
     )
+    scan = scan._replace(notes=(*scan.notes, *moved_contrasts(scan)))
     return Decision(scan, choice, plan, quantity.bounds, told)
 
 
