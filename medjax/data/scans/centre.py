@@ -4,7 +4,7 @@ The zero frequency is promised at (H // 2, W // 2). An image's energy is within 
 points of it, whatever the object: a coil's phase, an object beside the middle and a
 partial Fourier sampling leave it there. k-space that was stored without the lines that
 a partial Fourier scan leaves out, or was put in its place by a wrong header, has it
-elsewhere: its image is turned in phase from row to row, by half a turn a pixel at worst.
+elsewhere: its image turns in phase from row to row, by half a turn a pixel at worst.
 """
 
 from collections.abc import Sequence

@@ -30,6 +30,8 @@ class ScanSlice(NamedTuple):
     mask: Bool[np.ndarray, "E H W"] | None = None  # or [E 1 W], whole lines
     sens: Complex[np.ndarray, "C H W"] | None = None  # sum_c |S_c|^2 = 1, or 0
     noise: Complex[np.ndarray, "C N"] | None = None  # samples without signal
+    # k-space measured for the sensitivities alone, 0 where not sampled
+    calibration: Complex[np.ndarray, "K C H W"] | None = None
     images: Float[np.ndarray, "E H W"] | None = None  # in the place of k-space
 
     @property
@@ -92,7 +94,15 @@ class Scan(NamedTuple):
     protocol: Protocol = Protocol()
     slice_times: Float[np.ndarray, "Z E"] | None = None  # s, where slices differ
     files: tuple[Path, ...] = ()  # what is read, in the order of the times
+    conjugated: int = 0  # axes that are turned against the file's k-space: 0, 2 or 3
+    dwell_us: float = 0.0  # of a sample of k-space, 0 where it is not known
     notes: tuple[str, ...] = ()  # what a person must know; "doubt: " the maps may err
+
+    @property
+    def placed(self) -> bool:
+        """Whether the file says where it lies: `affine` holds more than sizes."""
+        size = (*self.shape, self.num_slices)
+        return not np.allclose(self.affine, centred_affine(self.voxel_mm, size))
 
 
 def make_scan(scan: Scan) -> Scan:
@@ -219,7 +229,21 @@ def check_slice(
         mask=mask,
         sens=None if sens is None else sens.astype(np.complex64),
         noise=None if noise is None else noise.astype(np.complex64),
+        calibration=_calibration(found.calibration, origin, kspace.shape[1:]),
     )
+
+
+def _calibration(
+    kspace: np.ndarray | None, origin: str, shape: tuple[int, ...]
+) -> Complex[np.ndarray, "K C H W"] | None:
+    if kspace is None or not kspace.any():
+        return None
+    if kspace.shape[1:] != shape or not np.isfinite(kspace).all():
+        raise ValueError(
+            f"{origin}: calibration lines {kspace.shape}; expected finite numbers as "
+            f"[K, C, H, W] with C, H, W = {shape}"
+        )
+    return kspace.astype(np.complex64)
 
 
 def _images(images: np.ndarray, origin: str, shape: tuple[int, ...]) -> np.ndarray:

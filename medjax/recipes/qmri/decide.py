@@ -53,7 +53,8 @@ def open_source(source: str, options: Predict) -> Scan:
 
     Args:
         source: A path, or several joined by commas.
-        options: Their times, contrast, sensitivities and voxel size win over the file.
+        options: Their times, contrast, sensitivities, noise and voxel size win over the
+            file.
 
     Raises:
         ValueError: It cannot be read as `options` say; the message says what would.
@@ -65,6 +66,8 @@ def open_source(source: str, options: Predict) -> Scan:
         times=options.times or None,
         contrast=options.contrast or None,
         sens=options.sens or None,
+        noise=options.noise_scan or None,
+        orientation=options.orientation,
         voxel_mm=options.voxel_mm or None,
     )
 
