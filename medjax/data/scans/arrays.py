@@ -36,7 +36,7 @@ from medjax.data.scans.scan import (
     reading,
     require,
 )
-from medjax.data.scans.stored import checked_array
+from medjax.data.scans.stored import check_links, checked_array
 from medjax.data.scans.times import choose_times
 
 TIMES = {"te": "t2", "ti": "t1", "fa": "vfa"}
@@ -211,6 +211,7 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
         yield {"kspace": _mapped(path)}
     else:
         with require("h5py", path).File(path) as file:
+            check_links(file, path)
             yield file
 
 

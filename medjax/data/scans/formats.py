@@ -26,6 +26,7 @@ from medjax.data.scans.ismrmrd import open_ismrmrd
 from medjax.data.scans.ismrmrd_lines import is_measurement
 from medjax.data.scans.nifti import open_nifti
 from medjax.data.scans.orientation import check_orientation, oriented
+from medjax.data.scans.raw import vendor_raw
 from medjax.data.scans.scan import (
     Scan,
     ScanSlice,
@@ -34,6 +35,7 @@ from medjax.data.scans.scan import (
     reading,
     require,
 )
+from medjax.data.scans.stored import check_links
 
 __all__ = ["Scan", "ScanSlice", "first_filled", "open_scan"]
 
@@ -161,6 +163,7 @@ def _files(path: Path) -> list[Path]:
             way = f"; name one of those below it: {', '.join(inside)}" if inside else ""
             raise ValueError(
                 foreign_image(path)
+                or vendor_raw(path)
                 or f"{path}: no files of a known format in the folder{way}"
             )
         return files
@@ -176,7 +179,9 @@ def _suffix(path: Path) -> str | None:
 
 def _kind(path: Path) -> str:
     suffix = _suffix(path)
-    foreign = foreign_image(path) if suffix in (None, ".hdr") else None
+    foreign = vendor_raw(path) if path.is_file() else None
+    if suffix in (None, ".hdr"):
+        foreign = foreign_image(path) or foreign
     if foreign:
         raise ValueError(foreign)
     for kind, suffixes in _KINDS.items():
@@ -189,6 +194,7 @@ def _kind(path: Path) -> str:
 def _inside(path: Path) -> str:
     """Which of the formats that are HDF5."""
     with reading(path), require("h5py", path).File(path) as file:
+        check_links(file, path)
         if any(is_measurement(file[name]) for name in file):
             return "ismrmrd"
         axes = getattr(file["kspace"], "ndim", 0) if "kspace" in file else 0

@@ -16,6 +16,11 @@ _NOISE, _CALIBRATION, _REVERSED = 19, 20, 22
 # Navigator, phase correction, feedback, dummy, surface-coil and stabilisation lines.
 _NO_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)
 
+_HEAD = (
+    "flags number_of_samples active_channels discard_pre discard_post center_sample "
+    "encoding_space_ref sample_time_us position read_dir phase_dir slice_dir idx"
+).split()
+
 
 class Measurement(NamedTuple):
     """A group of an ISMRMRD file."""
@@ -53,8 +58,16 @@ def find_measurements(paths: Sequence[Path]) -> list[Measurement]:
     for path in paths:
         with reading(path), require("h5py", path).File(path) as file:
             for group in sorted(name for name in file if is_measurement(file[name])):
-                header = parse_header(file[group]["xml"][0], path.name)
-                heads = file[group]["data"].fields("head")[()]
+                text = np.ravel(file[group]["xml"][()])
+                kind = file[group]["data"].dtype
+                lacking = [n for n in _HEAD if n not in (kind["head"].names or ())]
+                if not text.size or lacking or "data" not in kind.names:
+                    raise ValueError(
+                        f"{path}, {group}: acquisitions without {lacking or 'data'}; "
+                        "expected those of ISMRMRD 1.x, with a header in xml"
+                    )
+                header = parse_header(text[0], path.name)
+                heads = np.ravel(file[group]["data"].fields("head")[()])
                 found.append(Measurement(path, group, header, heads))
     return found
 

@@ -198,7 +198,8 @@ def check_slice(
     """
     if found.images is not None:
         return ScanSlice(images=_images(found.images, origin, (echoes, *shape)))
-    kspace, sens, mask = np.asarray(found.kspace), found.sens, None
+    kspace, mask = _native(np.asarray(found.kspace)), None
+    sens = None if found.sens is None else _native(np.asarray(found.sens))
     if kspace.ndim != 4 or (kspace.shape[0], *kspace.shape[2:]) != (echoes, *shape):
         raise ValueError(
             f"{origin}: k-space {kspace.shape}; expected [E, C, H, W] with E = "
@@ -231,6 +232,12 @@ def check_slice(
         noise=None if noise is None else noise.astype(np.complex64),
         calibration=_calibration(found.calibration, origin, kspace.shape[1:]),
     )
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Complex numbers of any width and byte order as this machine's."""
+    known = array.dtype in (np.complex64, np.complex128) and array.dtype.isnative
+    return array if known or array.dtype.kind != "c" else array.astype(np.complex128)
 
 
 def _calibration(

@@ -1,5 +1,6 @@
 """Forms in which sound ISMRMRD files come: reversed lines, groups, files, slabs."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -184,3 +185,18 @@ def test_missing_partitions_are_counted(tmp_path):
     twice = found + found  # averages
     opened = scan(tmp_path, twice, text)
     np.testing.assert_allclose(opened.read(2).kspace, kspace[2], atol=1e-5)
+
+
+def test_acquisitions_of_another_layout_are_named(tmp_path):
+    path = tmp_path / "odd.h5"
+    for head, lacking in (("f4", "flags"), ([("flags", "u8")], "number_of_samples")):
+        with h5py.File(path, "w") as file:
+            group = file.create_group("dataset")
+            group["xml"] = [header(te=MS)]
+            group["data"] = np.zeros(3, [("head", head), ("data", "f4")])
+        with pytest.raises(ValueError, match=f"odd.h5, dataset: acq.*'{lacking}'"):
+            open_scan(path)
+    with h5py.File(path, "w") as file:
+        file.create_group("dataset")["xml"] = [header(te=MS)]
+    with pytest.raises(ValueError, match=r"odd.h5: holds \['dataset'\]"):
+        open_scan(path)
