@@ -232,7 +232,10 @@ def get_predict(contrast: str) -> ConfigDict:
             "contrast": "",  # t2, t1 or vfa, where the file leaves it open
             # s (vfa: radians), in place of the file's
             "times": option((), Numbers(float)),
-            "sens": "",  # BART's sensitivities, for a .cfl
+            "sens": "",  # a file of k-space's sensitivities, in place of its own
+            "noise_scan": "",  # a file of k-space's noise samples, likewise
+            # of k-space: vendor (conjugated where an ISMRMRD file says Siemens) |
+            "orientation": "vendor",  # stored | conjugate
             # along rows, columns and slices, where the file lacks them
             "voxel_mm": option((), Numbers(float, (0, 3))),
             # such as t2_offset or t1_ir; empty: t2, or t1_ir3, and t1_ir of fewer than

@@ -52,6 +52,7 @@ def map_figure(
     roi: Bool[np.ndarray, "H W"] | None = None,
     title: str = "",
     turns: int = 0,
+    affine: Float[np.ndarray, "4 4"] | None = None,
 ) -> "Figure":
     """A map beside its sigma and the fit's status.
 
@@ -67,6 +68,8 @@ def map_figure(
         title: Stands over the figure; the empty text leaves it out.
         turns: How many quarter turns to the left the images are shown with, any whole
             number; 1 suits a NIfTI's axial slice.
+        affine: From (row, column, slice) to RAS mm: the map's edges get the letters of
+            the patient's sides, see `edge_letters`; None leaves them out.
     """
     scale = SCALES[contrast]
     count = 1 + (sigma is not None) + (status is not None)
@@ -74,12 +77,41 @@ def map_figure(
     look = {"roi": np.ones(value.shape, bool) if roi is None else roi, "turns": turns}
     limits = (0, scale.largest)
     _panel(axes[0][0], value, scale.label, limits, scale.colours, **look)
+    if affine is not None:
+        places = {"va": "center", "ha": "center", "color": "white", "fontsize": 8}
+        where = ((0.5, 0.95), (0.95, 0.5), (0.5, 0.05), (0.05, 0.5))
+        for letter, (x, y) in zip(edge_letters(affine, turns), where, strict=True):
+            axes[0][0].text(x, y, letter, transform=axes[0][0].transAxes, **places)
     if sigma is not None:
         label = f"sigma of {scale.label}"
         _panel(axes[0][1], sigma, label, (0, scale.sigma), _SIGMA, **look)
     if status is not None:
         _states(axes[0][-1], np.rot90(status, turns), levels)
     return figure
+
+
+def edge_letters(
+    affine: Float[np.ndarray, "4 4"], turns: int = 0
+) -> tuple[str, str, str, str]:
+    """The patient's side at an image's top, right, bottom and left edge.
+
+    Each is the one that its axis points to most: R, L, A, P, S or I. Row 0 is at the
+    top, column 0 on the left.
+
+    Args:
+        affine: From (row, column, slice) to RAS mm.
+        turns: How many quarter turns to the left the image is shown with.
+    """
+
+    def side(direction: Float[np.ndarray, "3"]) -> str:
+        axis = int(np.abs(direction).argmax())
+        return ("LR", "PA", "IS")[axis][int(direction[axis] > 0)]
+
+    rows, columns = affine[:3, 0], affine[:3, 1]
+    edges = [side(-rows), side(columns), side(rows), side(-columns)]
+    first = turns % 4  # what was on the right comes to the top
+    top, right, bottom, left = edges[first:] + edges[:first]
+    return top, right, bottom, left
 
 
 def comparison_sheet(

@@ -59,6 +59,32 @@ def test_quarter_turns():
     assert states.get_array().shape == (10, 12, 3)
 
 
+def test_letters_of_the_patient_s_sides():
+    """A marked voxel at the patient's left, front: letters follow it through turns."""
+    oblique = np.eye(4)  # rows go to the left and a little up, columns to the back
+    oblique[:3, :3] = [[-0.9, 0.1, 0], [0.1, -0.9, 0], [0.3, 0, 1]]
+    assert qmri.edge_letters(oblique) == ("R", "P", "L", "A")
+    assert qmri.edge_letters(np.eye(4)) == ("L", "A", "R", "P")
+    sagittal = np.eye(4)[[2, 0, 1, 3]]  # rows to the front, columns upwards
+    assert qmri.edge_letters(sagittal) == ("P", "S", "A", "I")
+    for turns in range(-1, 5):
+        mark = np.zeros((8, 6))
+        mark[-1, 0] = 1  # bottom left: the patient's left and front
+        row, column = np.argwhere(np.rot90(mark, turns))[0]
+        shape = np.rot90(mark, turns).shape
+        top, right, bottom, left = qmri.edge_letters(oblique, turns)
+        there = {top if row == 0 else bottom, left if column == 0 else right}
+        assert row in (0, shape[0] - 1) and column in (0, shape[1] - 1)
+        assert there == {"L", "A"}
+    value, _, _ = case()
+    figure = qmri.map_figure(
+        value, None, None, contrast="t2", levels=LEVELS, affine=oblique
+    )
+    texts = figure.axes[0].texts
+    assert [t.get_text() for t in texts] == ["R", "P", "L", "A"]
+    assert [t.get_position()[1] for t in texts][:3] == [0.95, 0.5, 0.05]
+
+
 def test_methods_beside_the_reference():
     value, _, roi = case()
     value = np.where(np.isnan(value), 0.1, value)

@@ -33,11 +33,10 @@ from medjax.data.scans.scan import (
     ScanSlice,
     centred_affine,
     check_voxel,
-    make_scan,
     reading,
     require,
 )
-from medjax.data.scans.stored import checked_array
+from medjax.data.scans.stored import check_links, checked_array
 from medjax.data.scans.times import choose_times
 
 TIMES = {"te": "t2", "ti": "t1", "fa": "vfa"}
@@ -67,7 +66,7 @@ def open_layout(
         ValueError: The file has another layout; the message names it, what was expected
             and what it holds.
     """
-    with reading(path), _arrays(path) as arrays:
+    with reading(path), open_arrays(path) as arrays:
         kind = next((k for k in ("kspace", "images") if k in arrays), None)
         if kind is None:
             raise ValueError(
@@ -116,32 +115,28 @@ def open_layout(
     voxel = check_voxel(voxel_mm, path.name)
     slices = size[0] if volume else 1
     shape = (size[-2], size[-1])
-    return make_scan(
-        Scan(
-            path=path,
-            kind=kind,
-            contrast=contrast,
-            times=series,
-            num_slices=slices,
-            shape=shape,
-            voxel_mm=voxel,
-            affine=centred_affine(voxel, (*shape, slices))
-            if affine is None
-            else affine,
-            read=lambda index: _read(path, index),
-            repetition=repetition[0] if len(repetition) == 1 else None,
-            protocol=Protocol(
-                repetition=tuple(repetition),
-                flip_angle=constant.get("vfa", ()),
-                echo_time=constant.get("t2", ()),
-                inversion_time=constant.get("t1", ()),
-            ),
-        )
+    return Scan(
+        path=path,
+        kind=kind,
+        contrast=contrast,
+        times=series,
+        num_slices=slices,
+        shape=shape,
+        voxel_mm=voxel,
+        affine=centred_affine(voxel, (*shape, slices)) if affine is None else affine,
+        read=lambda index: _read(path, index),
+        repetition=repetition[0] if len(repetition) == 1 else None,
+        protocol=Protocol(
+            repetition=tuple(repetition),
+            flip_angle=constant.get("vfa", ()),
+            echo_time=constant.get("t2", ()),
+            inversion_time=constant.get("t1", ()),
+        ),
     )
 
 
 def _read(path: Path, index: int) -> ScanSlice:
-    with _arrays(path) as arrays:
+    with open_arrays(path) as arrays:
 
         def part(key: str, axes: int) -> np.ndarray | None:
             """The array, or its slice where it has an axis of slices as well."""
@@ -202,7 +197,7 @@ def _hint_axes(
 
 
 @contextlib.contextmanager
-def _arrays(path: Path) -> Iterator[Mapping[str, Any]]:
+def open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
     """The file's arrays by name, each with `shape`, read by `[index]` or `[()]`."""
     if path.suffix == ".npz":
         with zipfile.ZipFile(path) as archive:
@@ -216,6 +211,7 @@ def _arrays(path: Path) -> Iterator[Mapping[str, Any]]:
         yield {"kspace": _mapped(path)}
     else:
         with require("h5py", path).File(path) as file:
+            check_links(file, path)
             yield file
 
 

@@ -12,7 +12,6 @@ from medjax.data.scans.scan import (
     ScanSlice,
     centred_affine,
     check_voxel,
-    make_scan,
 )
 from medjax.data.scans.times import choose_times
 
@@ -64,7 +63,7 @@ def open_cfl(
     times: Sequence[float] | None,
     contrast: str | None,
     voxel_mm: Sequence[float] | None,
-    sens: Path | None,
+    own_sens: bool,
 ) -> Scan:
     """k-space [READ, PHASE1, 1, COIL, 1, TE, ..., SLICE] as BART stores it.
 
@@ -76,9 +75,8 @@ def open_cfl(
         contrast: What they are: "t2" (echo times), "t1" (inversion times) or "vfa"
             (flip angles); needed.
         voxel_mm: Sizes along H, along W and between slices in mm; None stands for 1.
-        sens: Either file of a pair with one set of sensitivities (`bart ecalib -m1`),
-            for all slices or one each. None takes NAME_sens where that pair lies beside
-            NAME, and else leaves them out.
+        own_sens: Whether the sensitivities NAME_sens (`bart ecalib -m1`) are taken,
+            where that pair lies beside NAME.
 
     Raises:
         FileNotFoundError: A file of a pair is missing.
@@ -87,14 +85,11 @@ def open_cfl(
     """
     kspace = _dimensions(path, read_cfl(path), ("PHASE2", "MAPS"))
     beside = path.with_name(f"{_stem(path)}_sens.cfl")
-    sens = sens or (beside if beside.exists() else None)
-    maps = None
-    if sens is not None:
-        maps = _dimensions(sens, read_cfl(sens), ("PHASE2", "MAPS", "TE"))
-        if maps.shape[4] not in (1, kspace.shape[4]):
-            raise ValueError(
-                f"{sens}: {maps.shape[4]} slices; expected 1 or {kspace.shape[4]}"
-            )
+    maps = read_maps(beside) if own_sens and beside.exists() else None
+    if maps is not None and len(maps) not in (1, kspace.shape[4]):
+        raise ValueError(
+            f"{beside}: {len(maps)} slices; expected 1 or {kspace.shape[4]}"
+        )
     height, width, _, echoes, slices = kspace.shape
     contrast, series = choose_times(
         {}, path.name, count=echoes, times=times, contrast=contrast
@@ -104,24 +99,35 @@ def open_cfl(
     def read(index: int) -> ScanSlice:
         part = None
         if maps is not None:
-            part = maps[:, :, :, 0, index if maps.shape[4] > 1 else 0]
-            part = np.ascontiguousarray(part.transpose(2, 0, 1))
+            part = np.ascontiguousarray(maps[index if len(maps) > 1 else 0])
         lines = kspace[..., index].transpose(3, 2, 0, 1)
         return ScanSlice(kspace=np.ascontiguousarray(lines), sens=part)
 
-    return make_scan(
-        Scan(
-            path=path,
-            kind="kspace",
-            contrast=contrast,
-            times=series,
-            num_slices=slices,
-            shape=(height, width),
-            voxel_mm=voxel,
-            affine=centred_affine(voxel, (height, width, slices)),
-            read=read,
-        )
+    return Scan(
+        path=path,
+        kind="kspace",
+        contrast=contrast,
+        times=series,
+        num_slices=slices,
+        shape=(height, width),
+        voxel_mm=voxel,
+        affine=centred_affine(voxel, (height, width, slices)),
+        read=read,
     )
+
+
+def read_maps(path: Path) -> Complex[np.ndarray, "Z C H W"]:
+    """One set of sensitivities, for all slices or one each; a view of a memory map.
+
+    Args:
+        path: Either file of a pair, or its name without an ending.
+
+    Raises:
+        FileNotFoundError: A file of the pair is missing.
+        ValueError: Other dimensions are in use, which the message names.
+    """
+    maps = _dimensions(path, read_cfl(path), ("PHASE2", "MAPS", "TE"))
+    return maps[:, :, :, 0].transpose(3, 2, 0, 1)
 
 
 def _dimensions(

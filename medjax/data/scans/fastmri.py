@@ -1,17 +1,21 @@
-"""fastMRI's HDF5 files: `kspace` [Z, C, H, W], one contrast a file."""
+"""fastMRI's HDF5 files: `kspace` [Z, C, H, W] or [Z, H, W], one contrast a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from medjax.data.scans.header import crop_readout, kept_rows, parse_header
+from medjax.data.scans.header import (
+    crop_readout,
+    kept_rows,
+    parse_header,
+    times_of_files,
+)
 from medjax.data.scans.scan import (
     Scan,
     ScanSlice,
     centred_affine,
     check_voxel,
-    make_scan,
     reading,
     require,
 )
@@ -49,10 +53,13 @@ def open_fastmri(
         with reading(path), h5py.File(path) as file:
             size = file["kspace"].shape
             text = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
+        if len(size) == 3:  # single-coil files have no axis of coils
+            size = (size[0], 1, *size[1:])
         if len(size) != 4:
             raise ValueError(
                 f"{path}: kspace {size}; expected fastMRI's [Z, C, H, W], one contrast "
-                "a file, or 'te' or 'ti' beside [Z, E, C, H, W]"
+                "a file, or [Z, H, W] of one coil, or 'te' or 'ti' beside [Z, E, C, H, "
+                "W]"
             )
         sizes.append(size)
         headers.append(None if text is None else parse_header(text, path.name))
@@ -61,16 +68,7 @@ def open_fastmri(
                 f"{path}: kspace {size}; expected {sizes[0]} as in {paths[0].name}"
             )
     origin = f"{paths[0].name} and {len(paths) - 1} more"
-    names = {n for header in headers if header for n in header.times}
-    candidates = {
-        name: [h.times[name][0] for h in headers]
-        for name in sorted(names)
-        if all(h is not None and len(h.times.get(name, ())) == 1 for h in headers)
-    }
-    if len(names) > 1:  # what is the same in every file is no series
-        candidates = {
-            name: values for name, values in candidates.items() if len(set(values)) > 1
-        }
+    candidates = times_of_files(headers)
     contrast, series = choose_times(
         candidates, origin, count=len(paths), times=times, contrast=contrast
     )
@@ -86,7 +84,7 @@ def open_fastmri(
         parts, masks = [], []
         for path in paths:
             with reading(path), h5py.File(path) as file:
-                part = file["kspace"][index]
+                part = file["kspace"][index].reshape(sizes[0][1:])
                 if "mask" in file:
                     lines = part.any((0, 1))  # the mask may count padding as lines
                     masks.append((file["mask"][()] * lines).reshape(1, 1, -1))
@@ -97,17 +95,15 @@ def open_fastmri(
             kspace=np.stack(parts), mask=np.stack(masks) if masks else None
         )
 
-    return make_scan(
-        Scan(
-            path=paths[0],
-            kind="kspace",
-            contrast=contrast,
-            times=series,
-            num_slices=slices,
-            shape=(rows, width),
-            voxel_mm=voxel,
-            affine=centred_affine(voxel, (rows, width, slices)),
-            read=read,
-            repetition=None if header is None else header.repetition,
-        )
+    return Scan(
+        path=paths[0],
+        kind="kspace",
+        contrast=contrast,
+        times=series,
+        num_slices=slices,
+        shape=(rows, width),
+        voxel_mm=voxel,
+        affine=centred_affine(voxel, (rows, width, slices)),
+        read=read,
+        repetition=None if header is None else header.repetition,
     )

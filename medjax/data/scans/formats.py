@@ -3,7 +3,7 @@
 ===============  ===================================================================
 .npz .h5 .npy    our own layout, see `arrays`
 .h5              fastMRI: one file a contrast, or their folder
-.h5 .mrd         ISMRMRD
+.h5 .mrd         ISMRMRD: a measurement in one group or several, in one file or several
 .cfl .hdr        BART; give times and contrast; NAME_sens beside NAME is taken
 .nii .nii.gz     images with BIDS sidecars: one 4-D file, 3-D files, or their folder
 ===============  ===================================================================
@@ -19,11 +19,23 @@ from pathlib import Path
 
 from medjax.data.scans.arrays import TIMES, open_layout
 from medjax.data.scans.cfl import open_cfl
+from medjax.data.scans.coils import with_noise, with_sens, without_dead_coils
 from medjax.data.scans.fastmri import open_fastmri
 from medjax.data.scans.foreign import foreign_image
 from medjax.data.scans.ismrmrd import open_ismrmrd
+from medjax.data.scans.ismrmrd_lines import is_measurement
 from medjax.data.scans.nifti import open_nifti
-from medjax.data.scans.scan import Scan, ScanSlice, first_filled, reading, require
+from medjax.data.scans.orientation import check_orientation, oriented
+from medjax.data.scans.raw import vendor_raw
+from medjax.data.scans.scan import (
+    Scan,
+    ScanSlice,
+    first_filled,
+    make_scan,
+    reading,
+    require,
+)
+from medjax.data.scans.stored import check_links
 
 __all__ = ["Scan", "ScanSlice", "first_filled", "open_scan"]
 
@@ -42,6 +54,8 @@ def open_scan(
     times: Sequence[float] | None = None,
     contrast: str | None = None,
     sens: str | os.PathLike[str] | None = None,
+    noise: str | os.PathLike[str] | None = None,
+    orientation: str = "vendor",
     voxel_mm: Sequence[float] | None = None,
 ) -> Scan:
     """A scan whose `read(index)` gives one checked slice.
@@ -53,8 +67,12 @@ def open_scan(
             k-space, which win over the file's own; None takes those of the file.
         contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles);
             needed where the file leaves it open.
-        sens: Sensitivities as a BART pair, for a .cfl alone; None takes those that lie
-            beside it or in the file, if any.
+        sens: A file of sensitivities, see `coils.with_sens`; None takes those that lie
+            beside a .cfl or in the file, if any.
+        noise: A file of noise samples, see `coils.with_noise`; None takes those of the
+            scan's own files, if any.
+        orientation: "vendor" conjugates k-space of an ISMRMRD file that says Siemens,
+            "stored" none, "conjugate" any; see `orientation.oriented`.
         voxel_mm: Sizes along H, along W and between slices in mm, for files that do
             not say; a NIfTI file does.
 
@@ -79,17 +97,44 @@ def open_scan(
             f"{paths[0]} and {len(paths) - 1} more: files of several kinds; expected "
             "those of one scan, name them"
         )
-    if sens is not None and kind != "cfl":
-        raise ValueError(
-            f"{paths[0]}: sens= is for BART's .cfl; expected it in the file"
-        )
+    check_orientation(orientation)
     if voxel_mm is not None and kind == "nifti":
         raise ValueError(f"{paths[0]}: a NIfTI file says its voxel size itself")
+    given = [None if f is None else Path(f) for f in (sens, noise)]
     if kind == "nifti":
         whole = one and Path(path).is_dir()
-        return open_nifti(paths, times=times, contrast=contrast, folder=whole)
-    if kind == "hdf5":
-        kind = _inside(paths[0])
+        scan = open_nifti(paths, times=times, contrast=contrast, folder=whole)
+    else:
+        if kind == "hdf5":
+            kind = _inside(paths[0])
+        scan = _open_kspace(
+            kind, paths, times, contrast, voxel_mm, orientation, own_sens=sens is None
+        )
+    if given[0] is not None:
+        scan = with_sens(scan, given[0])
+    if given[1] is not None:
+        scan = with_noise(scan, given[1])
+    scan = oriented(scan, orientation)
+    if scan.kind == "images":
+        return make_scan(scan)
+    return make_scan(without_dead_coils(scan))
+
+
+def _open_kspace(
+    kind: str,
+    paths: Sequence[Path],
+    times: Sequence[float] | None,
+    contrast: str | None,
+    voxel_mm: Sequence[float] | None,
+    orientation: str,
+    *,
+    own_sens: bool,
+) -> Scan:
+    """What may be k-space, as its reader finds it."""
+    if kind == "ismrmrd":
+        return open_ismrmrd(
+            paths, times=times, contrast=contrast, orientation=orientation
+        )
     if kind == "fastmri":
         return open_fastmri(paths, times=times, contrast=contrast, voxel_mm=voxel_mm)
     if len(paths) > 1:
@@ -97,12 +142,13 @@ def open_scan(
             f"{paths[0]} and {len(paths) - 1} more: expected one file, which holds all "
             f"times, of the format {kind!r}"
         )
-    if kind == "ismrmrd":
-        return open_ismrmrd(paths[0], times=times, contrast=contrast)
     if kind == "cfl":
-        given = None if sens is None else Path(sens)
         return open_cfl(
-            paths[0], times=times, contrast=contrast, voxel_mm=voxel_mm, sens=given
+            paths[0],
+            times=times,
+            contrast=contrast,
+            voxel_mm=voxel_mm,
+            own_sens=own_sens,
         )
     return open_layout(paths[0], times=times, contrast=contrast, voxel_mm=voxel_mm)
 
@@ -117,6 +163,7 @@ def _files(path: Path) -> list[Path]:
             way = f"; name one of those below it: {', '.join(inside)}" if inside else ""
             raise ValueError(
                 foreign_image(path)
+                or vendor_raw(path)
                 or f"{path}: no files of a known format in the folder{way}"
             )
         return files
@@ -132,7 +179,9 @@ def _suffix(path: Path) -> str | None:
 
 def _kind(path: Path) -> str:
     suffix = _suffix(path)
-    foreign = foreign_image(path) if suffix in (None, ".hdr") else None
+    foreign = vendor_raw(path) if path.is_file() else None
+    if suffix in (None, ".hdr"):
+        foreign = foreign_image(path) or foreign
     if foreign:
         raise ValueError(foreign)
     for kind, suffixes in _KINDS.items():
@@ -145,11 +194,10 @@ def _kind(path: Path) -> str:
 def _inside(path: Path) -> str:
     """Which of the formats that are HDF5."""
     with reading(path), require("h5py", path).File(path) as file:
-        if "dataset/xml" in file and "dataset/data" in file:
+        check_links(file, path)
+        if any(is_measurement(file[name]) for name in file):
             return "ismrmrd"
-        ours = "images" in file or (
-            "kspace" in file and getattr(file["kspace"], "ndim", 0) != 4
-        )
-        if "kspace" in file and not ours and not any(key in file for key in TIMES):
+        axes = getattr(file["kspace"], "ndim", 0) if "kspace" in file else 0
+        if axes in (3, 4) and not any(key in file for key in ("images", *TIMES)):
             return "fastmri"
     return "layout"

@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,16 @@ class Header(NamedTuple):
     fov_mm: tuple[float, float, float]  # encoded
     kept_mm: tuple[float, float, float]  # of the images that are wanted
     centre: int | None  # phase-encoding step of the zero frequency
+    middle: int | None  # partition step of the zero frequency
     calibration: str  # how calibration lines were measured: "embedded", "separate" ...
     times: dict[str, list[float]]  # by contrast: "t2", "t1", "vfa"
     repetition: float | None  # the first TR
+    vendor: str  # of the scanner, as written
+
+    @property
+    def siemens(self) -> bool:
+        """Whether the scanner is one of Siemens."""
+        return self.vendor.lower().startswith("siemens")
 
 
 def parse_header(text: bytes | str, origin: str) -> Header:
@@ -56,8 +64,12 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         "t1": values("TI", 1e-3),
         "vfa": values("flipAngle_deg", math.pi / 180),
     }
-    limits = "encodingLimits/kspace_encoding_step_1/center"
-    centre = encoding.findtext(_any(limits))
+
+    def centre(step: int) -> int | None:
+        limits = f"encodingLimits/kspace_encoding_step_{step}/center"
+        text = encoding.findtext(_any(limits))
+        return None if text is None else int(text)
+
     mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
     repetition = values("TR", 1e-3)
     return Header(
@@ -65,11 +77,32 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         matrix=(matrix[0], matrix[1], matrix[2]),
         fov_mm=size("encodedSpace/fieldOfView_mm"),
         kept_mm=size("reconSpace/fieldOfView_mm"),
-        centre=None if centre is None else int(centre),
+        centre=centre(1),
+        middle=centre(2),
         calibration=mode or "",
         times={name: values for name, values in times.items() if values},
         repetition=repetition[0] if repetition else None,
+        vendor=root.findtext(_any("acquisitionSystemInformation/systemVendor")) or "",
     )
+
+
+def times_of_files(headers: Sequence[Header | None]) -> dict[str, list[float]]:
+    """The times of contrasts that lie in a file each, by contrast: "t2", "t1", "vfa".
+
+    Args:
+        headers: Of each file, None where it has none. A time counts where every header
+            has one of its kind; what is the same in every file is no series, where
+            there is another.
+    """
+    names = sorted({n for header in headers if header for n in header.times})
+    found = {
+        name: [h.times[name][0] for h in headers if h is not None]
+        for name in names
+        if all(h is not None and len(h.times.get(name, ())) == 1 for h in headers)
+    }
+    if len(names) > 1:
+        found = {n: values for n, values in found.items() if len(set(values)) > 1}
+    return found
 
 
 def kept_rows(header: Header, rows: int) -> int:

@@ -1,262 +1,346 @@
-"""ISMRMRD files: Cartesian two-dimensional acquisitions sorted into slices."""
+"""ISMRMRD files: Cartesian acquisitions sorted into slices."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Complex, Float, Int, Shaped
+from jaxtyping import Float, Int
 
-from medjax.data.scans.header import Header, crop_readout, kept_rows, parse_header
+from medjax.data.scans.header import (
+    Header,
+    crop_readout,
+    kept_rows,
+    times_of_files,
+)
+from medjax.data.scans.ismrmrd_lines import (
+    Lines,
+    Measurement,
+    calibration_lines,
+    columns,
+    crop_mask,
+    directions,
+    find_measurements,
+    height,
+    image_lines,
+    read_noise,
+    sort_lines,
+    spans,
+)
+from medjax.data.scans.ismrmrd_volume import Volume, check_partitions, transform
 from medjax.data.scans.scan import (
+    Protocol,
     Scan,
     ScanSlice,
     centred_affine,
     check_voxel,
-    make_scan,
-    reading,
-    require,
 )
 from medjax.data.scans.times import choose_times
 
-# Bits of an acquisition's flags, numbered from 1 (ismrmrd.h).
-_NOISE, _CALIBRATION, _REVERSED = 19, 20, 22
-# Navigator, phase correction, feedback, dummy, surface-coil and stabilisation lines.
-_NO_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)
 _SERIES = ("contrast", "set", "repetition", "phase")  # what may count echoes or TIs
 
 
 def open_ismrmrd(
-    path: Path, *, times: Sequence[float] | None, contrast: str | None
+    paths: Sequence[Path],
+    *,
+    times: Sequence[float] | None,
+    contrast: str | None,
+    orientation: str,
 ) -> Scan:
-    """The acquisitions of `dataset/data`, one slice of all contrasts at a time.
+    """The acquisitions of one measurement, one slice of all contrasts at a time.
 
     Times are the header's sequenceParameters (there in milliseconds), the E axis is
-    whichever of contrast, set, repetition and phase varies. Repeated lines are
-    averaged, readout oversampling is removed, lines cut short (partial echoes) leave
-    zeros outside the mask. Calibration lines count where they are embedded in the scan.
-    Noise scans are returned, scaled to the bandwidth of the images. Slices come in the
-    order of their positions.
+    whichever of contrast, set, repetition and phase varies; or the groups of the files
+    (dataset, dataset_1, ...), where several hold images. Repeated lines are averaged,
+    readout oversampling is removed, lines cut short (partial echoes) leave zeros
+    outside the mask. Calibration lines count where they are embedded in the scan; those
+    measured apart are returned beside it, for the sensitivities. Noise scans, also from
+    a group or a file of their own, are scaled to the bandwidth of the images. Slices
+    come in the order of their positions; partitions of three-dimensional k-space become
+    slices by one transform, see `ismrmrd_volume`.
 
     Args:
-        path: An existing HDF5 file with `dataset/xml` and `dataset/data`.
-        times: E of them in s (radians for "vfa"), which win over the header's; None
+        paths: Existing HDF5 files.
+        times: E of them in s (radians for "vfa"), which win over the headers'; None
             takes those.
         contrast: "t2" (echo times), "t1" (inversion times) or "vfa" (flip angles); None
-            where the header leaves no doubt.
+            where the headers leave no doubt.
+        orientation: "vendor" conjugates k-space where the header says Siemens,
+            "conjugate" always, "stored" never.
 
     Raises:
-        ValueError: The scan is not Cartesian and two-dimensional, or acquisitions
-            contradict the header; the message names the file, what was expected and
-            what it holds.
+        ValueError: The scan is not Cartesian, or acquisitions contradict the header;
+            the message names the file, what was expected and what it holds.
     """
-    h5py = require("h5py", path)
-    with reading(path), h5py.File(path) as file:
-        header = parse_header(file["dataset/xml"][0], path.name)
-        heads = file["dataset/data"].fields("head")[()]
-        noise = _noise(file["dataset/data"], heads)
-    if header.trajectory != "cartesian":
-        raise ValueError(
-            f"{path}: trajectory {header.trajectory!r}; expected 'cartesian'"
-        )
-    apart = header.calibration not in ("embedded", "interleaved")
-    other = (_NOISE, *_NO_IMAGE, *[_CALIBRATION] * apart)
-    chosen = np.flatnonzero(
-        ~_flagged(heads["flags"], other) & (heads["encoding_space_ref"] == 0)
-    )
-    if not len(chosen):
-        raise ValueError(f"{path}: none of its {len(heads)} acquisitions is an image's")
-    axis = _series(path, heads[chosen], header)
-    idx = heads["idx"]
-    echoes = int(idx[axis][chosen].max()) + 1
+    found = find_measurements(paths)
+    images = [one for one in found if len(image_lines(one))]
+    if not images:
+        total = sum(len(one.heads) for one in found)
+        raise ValueError(f"{paths[0]}: none of its {total} acquisitions is an image's")
+    for one in images:
+        _check_alike(one, images[0])
+    path, header = images[0].path, images[0].header
+    axis = _series(images)
+    lines = _gather(images, [image_lines(one) for one in images], axis)
+    apart = _gather(images, [calibration_lines(one) for one in images], axis)
+    echoes = int(lines.contrast.max()) + 1
+    headers = [one.header for one in images]
     contrast, series = choose_times(
-        header.times, path.name, count=echoes, times=times, contrast=contrast
+        times_of_files(headers) if axis is None else header.times,
+        path.name if len(images) == 1 else ", ".join(one.name for one in images),
+        count=echoes,
+        times=times,
+        contrast=contrast,
     )
-    _check_heads(path, heads[chosen], header)
+    _check_heads(path, lines, header)
+    dwell = float(lines.heads["sample_time_us"][0])
+    noise = read_noise(images, dwell)
+    if noise is None:
+        noise = read_noise([one for one in found if one not in images], dwell)
+    conjugate = orientation == "conjugate" or orientation == "vendor" and header.siemens
+    noise = noise.conj() if noise is not None and conjugate else noise
     rows = kept_rows(header, header.matrix[0])
+    deep = _deep(path, lines, header)
+    if deep:
+        check_partitions(lines, header, path, contrasts=echoes)
     # Lines of each slice, slices by position.
-    first = {int(idx["slice"][n]): heads[n] for n in chosen[::-1]}
-    order = sorted(first, key=lambda s: (_height(first[s]), s))
-    lines = [chosen[idx["slice"][chosen] == s] for s in order]
-    voxel, affine = _geometry(path, header, [first[s] for s in order], rows)
+    order = _slices(path, lines, len(images) if axis is None else 1)
+    if deep and len(order) > 1:
+        raise ValueError(
+            f"{path}: {len(order)} slabs of three-dimensional k-space; expected one. "
+            "Write a file for each"
+        )
+    first = [lines.heads[lines.heads["idx"]["slice"] == s][0] for s in order]
+    kept = _kept_partitions(header) if deep else range(len(order))
+    voxel, affine = _geometry(path, header, first, rows, kept if deep else None)
+
+    def lines_at(some: Lines, index: int) -> Lines:
+        return some[some.heads["idx"]["slice"] == order[index]]
 
     def read(index: int) -> ScanSlice:
-        picked = lines[index]
-        with reading(path), h5py.File(path) as file:
-            data = file["dataset/data"].fields("data")
-            samples = [_samples(path, n, heads[n], data[int(n)]) for n in picked]
-        kspace, mask = _sort(samples, heads[picked], header, axis, echoes)
-        kspace, mask = crop_readout(kspace, rows=rows), _crop_mask(mask, rows)
+        kspace, mask = sort_lines(
+            lines_at(lines, index), images, contrasts=echoes, conjugate=conjugate
+        )
+        kspace, mask = crop_readout(kspace, rows=rows), crop_mask(mask, rows)
+        own, calibration = lines_at(apart, index), None
+        if len(own.number):
+            coils, measured = sort_lines(
+                own, images, contrasts=echoes, conjugate=conjugate
+            )
+            there = measured.any((1, 2, 3))
+            calibration = crop_readout(coils[there], rows=rows)
+            calibration *= crop_mask(measured[there], rows)
+        return ScanSlice(
+            kspace=kspace * mask, mask=mask, noise=noise, calibration=calibration
+        )
+
+    volume: list[Volume] = []  # made when the first slice is asked for
+
+    def read_partition(index: int) -> ScanSlice:
+        if not volume:
+            made = transform(lines, images, contrasts=echoes, conjugate=conjugate)
+            volume.append(made)
+        slices, mask = volume[0]
+        kspace = np.array(slices[kept[index]]).transpose(0, 2, 3, 1)
         return ScanSlice(kspace=kspace * mask, mask=mask, noise=noise)
 
-    return make_scan(
-        Scan(
-            path=path,
-            kind="kspace",
-            contrast=contrast,
-            times=series,
-            num_slices=len(order),
-            shape=(rows, header.matrix[1]),
-            voxel_mm=voxel,
-            affine=affine,
-            read=read,
-            repetition=header.repetition,
-        )
+    repetition = _repetition(images)
+    return Scan(
+        path=path,
+        kind="kspace",
+        contrast=contrast,
+        times=series,
+        num_slices=len(kept),
+        shape=(rows, header.matrix[1]),
+        voxel_mm=voxel,
+        affine=affine,
+        read=read_partition if deep else read,
+        repetition=repetition[0] if len(repetition) == 1 else None,
+        protocol=Protocol(repetition=repetition, manufacturer=header.vendor),
+        files=tuple(dict.fromkeys(one.path for one in found)),
+        notes=_notes(images, found, conjugate, deep, len(apart.number)),
+        conjugated=conjugate * (3 if deep else 2),
+        dwell_us=dwell,
     )
 
 
-def _flagged(flags: Int[np.ndarray, "A"], bits: Sequence[int]) -> Bool[np.ndarray, "A"]:
-    return (flags & np.uint64(sum(1 << (bit - 1) for bit in bits))) != 0
-
-
-def _noise(
-    data: Any, heads: Shaped[np.ndarray, "A"]
-) -> Complex[np.ndarray, "C N"] | None:
-    """Samples of the noise scans, with the variance they have in image lines.
-
-    White noise has a variance of 1 / dwell time.
-    """
-    which = np.flatnonzero(_flagged(heads["flags"], [_NOISE]))
-    if not len(which):
-        return None
-    parts = [
-        data.fields("data")[int(n)].view(np.complex64).reshape(
-            int(heads["active_channels"][n]), -1
+def _notes(
+    images: Sequence[Measurement],
+    found: Sequence[Measurement],
+    conjugate: bool,
+    deep: bool,
+    apart: int,
+) -> tuple[str, ...]:
+    header = images[0].header
+    why = f" of {header.vendor}" if header.siemens else ""
+    notes = [
+        f"orientation: k-space{why} is "
+        + ("conjugated" if conjugate else "as it is stored")
+        + " (predict.orientation); compare a figure's letters with the scanner's images"
+    ]
+    if len(found) > 1:
+        names = ", ".join(one.name for one in images)
+        rest = [one.name for one in found if one not in images]
+        notes.append(
+            f"images are those of {names}"
+            + (f"; {', '.join(rest)} hold noise, or no images" if rest else "")
         )
-        for n in which
-    ]  # fmt: skip
-    dwell = float(heads["sample_time_us"][which[0]])
-    others = np.setdiff1d(np.arange(len(heads)), which)
-    image = float(heads["sample_time_us"][others[-1]]) if len(others) else 0.0
-    scale = math.sqrt(dwell / image) if dwell > 0 and image > 0 else 1.0
-    return np.concatenate(parts, axis=1) * np.float32(scale)
+    if deep and apart:
+        notes.append(
+            f"{apart} calibration lines measured apart are not used: k-space is "
+            "three-dimensional"
+        )
+    return tuple(notes)
 
 
-def _series(path: Path, heads: Shaped[np.ndarray, "A"], header: Header) -> str:
-    """The counter that varies; "contrast" where none does."""
-    if heads["idx"]["kspace_encode_step_2"].any() or header.matrix[2] > 1:
+def _check_alike(one: Measurement, first: Measurement) -> None:
+    """Groups of one measurement have one grid, on one scanner."""
+    names = ("trajectory", "matrix", "fov_mm", "kept_mm", "vendor")
+    for name in names:
+        mine, theirs = getattr(one.header, name), getattr(first.header, name)
+        if mine != theirs:
+            raise ValueError(
+                f"{one.name}: {name} {mine}, but {theirs} in {first.name}; expected "
+                "groups or files of one measurement. Write a file with one of them"
+            )
+    if one.header.trajectory != "cartesian":
         raise ValueError(
-            f"{path}: three-dimensional k-space (encoded matrix {header.matrix}); "
-            "expected slices: transform it along the partitions and store slices"
+            f"{one.path}: trajectory {one.header.trajectory!r}; expected 'cartesian'"
         )
-    varied = {
-        n: int(heads["idx"][n].max()) + 1 for n in _SERIES if heads["idx"][n].any()
-    }
-    if len(varied) > 1:
-        raise ValueError(
-            f"{path}: acquisitions vary in {varied}; expected one of {_SERIES} to "
-            "count the times. Write a file with a single one of the others"
-        )
-    return next(iter(varied), "contrast")
+    if one.heads.dtype != first.heads.dtype:
+        raise ValueError(f"{one.name}: heads differ in type from those of {first.name}")
 
 
-def _check_heads(path: Path, heads: Shaped[np.ndarray, "A"], header: Header) -> None:
-    coils = np.unique(heads["active_channels"])
+def _series(images: Sequence[Measurement]) -> str | None:
+    """The counter that varies, "contrast" where none does; None where groups count."""
+    for one in images:
+        idx = one.heads["idx"][image_lines(one)]
+        varied = {n: len(np.unique(idx[n])) for n in _SERIES}
+        varied = {name: count for name, count in varied.items() if count > 1}
+        if len(varied) > 1 or (varied and len(images) > 1):
+            several = len(images) > 1
+            raise ValueError(
+                f"{one.name}: acquisitions vary in {varied}; expected "
+                + ("one contrast in each of several groups or files" if several
+                   else f"one of {_SERIES} to count the times")
+                + ". Write a file with a single one of the others"
+            )  # fmt: skip
+        if varied:
+            return next(iter(varied))
+    return "contrast" if len(images) == 1 else None
+
+
+def _gather(
+    images: Sequence[Measurement],
+    numbers: Sequence[Int[np.ndarray, "A"]],
+    axis: str | None,
+) -> Lines:
+    """Acquisitions of all measurements, their contrasts counted."""
+    parts = []
+    for source, (one, chosen) in enumerate(zip(images, numbers, strict=True)):
+        heads = one.heads[chosen]
+        counted = np.full(len(chosen), source) if axis is None else heads["idx"][axis]
+        own = np.full(len(chosen), source)
+        parts.append(Lines(heads, own, chosen, counted.astype(int)))
+    return Lines(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _check_heads(path: Path, lines: Lines, header: Header) -> None:
+    coils = np.unique(lines.heads["active_channels"])
     if len(coils) > 1:
         raise ValueError(
             f"{path}: image lines with {coils.tolist()} coils; expected one number"
         )
-    steps = _columns(heads, header)
+    steps = columns(lines.heads, header)
     if steps.min() < 0 or steps.max() >= header.matrix[1]:
         raise ValueError(
             f"{path}: phase-encoding step {steps.min()} to {steps.max()} about the "
             f"centre; expected 0 to {header.matrix[1] - 1}, the encoded matrix"
         )
-    starts, stops = zip(*(_span(head, header) for head in heads), strict=True)
-    empty = any(a >= b for a, b in zip(starts, stops, strict=True))
-    if empty or min(starts) < 0 or max(stops) > header.matrix[0]:
+    starts, stops = spans(lines.heads, header)
+    if (starts >= stops).any() or starts.min() < 0 or stops.max() > header.matrix[0]:
         raise ValueError(
-            f"{path}: lines reach from sample {min(starts)} to {max(stops)} about "
+            f"{path}: lines reach from sample {starts.min()} to {stops.max()} about "
             f"their centre; expected within the encoded matrix, {header.matrix[0]}"
         )
 
 
-def _columns(heads: Shaped[np.ndarray, "A"], header: Header) -> Int[np.ndarray, "A"]:
-    """Where on the W axis each line lies, the header's centre at W // 2."""
-    width = header.matrix[1]
-    centre = width // 2 if header.centre is None else header.centre
-    return heads["idx"]["kspace_encode_step_1"].astype(int) - centre + width // 2
+def _deep(path: Path, lines: Lines, header: Header) -> bool:
+    """Whether partitions are encoded: by the counter in use, not by the header.
 
-
-def _span(head: Any, header: Header) -> tuple[int, int]:
-    """Rows of the encoded matrix that a line fills, its centre sample at its middle."""
-    count, centre = int(head["number_of_samples"]), int(head["center_sample"])
-    before, after = int(head["discard_pre"]), int(head["discard_post"])
-    if _flagged(head["flags"], [_REVERSED]):
-        centre, before, after = count - 1 - centre, after, before
-    first = header.matrix[0] // 2 - centre
-    return first + before, first + count - after
-
-
-def _samples(
-    path: Path, number: int, head: Any, data: Float[np.ndarray, "D"]
-) -> Complex[np.ndarray, "C R"]:
-    """A line's samples in the order of k-space, without those to discard."""
-    coils, count = int(head["active_channels"]), int(head["number_of_samples"])
-    if data.size != 2 * coils * count:
+    Pulseq's Siemens files of single slices declare two partitions and use one.
+    """
+    idx, depth = lines.heads["idx"], header.matrix[2]
+    if len(np.unique(idx["kspace_encode_step_2"])) > 1:
+        return True
+    slices = len(np.unique(idx["slice"]))
+    if depth > 2 and slices != depth:
         raise ValueError(
-            f"{path}, acquisition {number}: {data.size} numbers; expected "
-            f"{2 * coils * count} for {coils} coils of {count} complex samples"
+            f"{path}: three-dimensional k-space (encoded matrix {header.matrix}) with "
+            f"{depth - 1} missing partitions of {depth}: one is measured. Expected all "
+            "of them, or slices (an encoded matrix of 1 along z)"
         )
-    kept = slice(int(head["discard_pre"]), count - int(head["discard_post"]))
-    samples = data.view(np.complex64).reshape(coils, count)[:, kept]
-    return samples[:, ::-1] if _flagged(head["flags"], [_REVERSED]) else samples
+    return False
 
 
-def _sort(
-    samples: Sequence[Complex[np.ndarray, "C R"]],
-    heads: Shaped[np.ndarray, "A"],
-    header: Header,
-    axis: str,
-    echoes: int,
-) -> tuple[Complex[np.ndarray, "E C R W"], Bool[np.ndarray, "E 1 R W"]]:
-    """Lines in their places; lines of one place are averaged."""
-    full, width = header.matrix[:2]
-    kspace = np.zeros((echoes, len(samples[0]), full, width), np.complex64)
-    count = np.zeros((echoes, 1, full, width), np.float32)
-    columns = _columns(heads, header)
-    for line, head, column in zip(samples, heads, columns, strict=True):
-        start, stop = _span(head, header)
-        echo = int(head["idx"][axis])
-        kspace[echo, :, start:stop, column] += line
-        count[echo, :, start:stop, column] += 1
-    return kspace / np.maximum(count, 1), count > 0
+def _slices(path: Path, lines: Lines, groups: int) -> list[int]:
+    """The slices' counters in the order of their positions, the same in all groups."""
+    idx = lines.heads["idx"]["slice"]
+    first = {int(idx[n]): lines.heads[n] for n in range(len(idx) - 1, -1, -1)}
+    for source in range(groups if groups > 1 else 0):
+        own = lines[lines.source == source]
+        for s, head in first.items():
+            there = own.heads[own.heads["idx"]["slice"] == s]
+            if not len(there) or abs(height(there[0]) - height(head)) > 0.1:
+                raise ValueError(
+                    f"{path}: slice {s} lies elsewhere, or is missing, in group or "
+                    f"file {source}; expected the same slices in all"
+                )
+    return sorted(first, key=lambda s: (height(first[s]), s))
 
 
-def _crop_mask(
-    mask: Bool[np.ndarray, "E 1 R W"], rows: int
-) -> Bool[np.ndarray, "E 1 H W"]:
-    """Rows of the coarser grid that the measured samples reach; its step is R / H."""
-    full = mask.shape[-2]
-    places = (np.arange(rows) - rows // 2) * (full / rows) + full // 2
-    return mask[..., np.clip(np.rint(places).astype(int), 0, full - 1), :]
+def _kept_partitions(header: Header) -> range:
+    """Partitions of the slab that is wanted, without slice oversampling."""
+    depth = header.matrix[2]
+    kept = min(depth, max(1, round(depth * header.kept_mm[2] / header.fov_mm[2])))
+    first = depth // 2 - kept // 2
+    return range(first, first + kept)
 
 
-def _height(head: Any) -> float:
-    """Position along the slices' normal, LPS mm."""
-    return round(float(np.dot(head["position"], head["slice_dir"])), 3)
+def _repetition(images: Sequence[Measurement]) -> tuple[float, ...]:
+    """TR of all contrasts, or one each."""
+    found = [one.header.repetition for one in images]
+    known = [r for r in found if r is not None]
+    if len(known) < len(found):
+        return ()
+    return tuple(known) if len(set(known)) > 1 else (known[0],)
 
 
 def _geometry(
-    path: Path, header: Header, heads: Sequence[Any], rows: int
+    path: Path,
+    header: Header,
+    heads: Sequence[np.ndarray],
+    rows: int,
+    kept: range | None,
 ) -> tuple[tuple[float, float, float], Float[np.ndarray, "4 4"]]:
     """Voxel size, and the affine to RAS where the lines say where they lie."""
-    full, width = header.matrix[:2]
+    full, width, depth = header.matrix
+    slices = len(heads) if kept is None else len(kept)
     gap = np.asarray(heads[-1]["position"] - heads[0]["position"], np.float64)
     step = gap / max(len(heads) - 1, 1)
     apart = float(np.linalg.norm(step)) or header.kept_mm[2]
+    if kept is not None:
+        apart = header.fov_mm[2] / depth
     voxel = check_voxel(
         (header.fov_mm[0] / full, header.fov_mm[1] / width, apart), path.name
     )
-    names = ("read_dir", "phase_dir", "slice_dir")
-    axes = np.stack([np.asarray(heads[0][n], np.float64) for n in names], axis=1)
+    axes = directions(heads[0])
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
-        return voxel, centred_affine(voxel, (rows, width, len(heads)))
+        return voxel, centred_affine(voxel, (rows, width, slices))
     affine = np.eye(4)
     affine[:3, :3] = axes * voxel
     if gap.any():
         affine[:3, 2] = step
-    centre = affine[:3, :2] @ [rows // 2, width // 2]
+    middle = 0 if kept is None else depth // 2 - kept.start
+    centre = affine[:3, :3] @ [rows // 2, width // 2, middle]
     affine[:3, 3] = heads[0]["position"] - centre
     return voxel, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS -> RAS

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
+from medjax.data.scans.centre import check_centre
 from medjax.mri.checks import check_acquisition, sampled_points
 
 
@@ -29,6 +30,8 @@ class ScanSlice(NamedTuple):
     mask: Bool[np.ndarray, "E H W"] | None = None  # or [E 1 W], whole lines
     sens: Complex[np.ndarray, "C H W"] | None = None  # sum_c |S_c|^2 = 1, or 0
     noise: Complex[np.ndarray, "C N"] | None = None  # samples without signal
+    # k-space measured for the sensitivities alone, 0 where not sampled
+    calibration: Complex[np.ndarray, "K C H W"] | None = None
     images: Float[np.ndarray, "E H W"] | None = None  # in the place of k-space
 
     @property
@@ -91,15 +94,23 @@ class Scan(NamedTuple):
     protocol: Protocol = Protocol()
     slice_times: Float[np.ndarray, "Z E"] | None = None  # s, where slices differ
     files: tuple[Path, ...] = ()  # what is read, in the order of the times
+    conjugated: int = 0  # axes that are turned against the file's k-space: 0, 2 or 3
+    dwell_us: float = 0.0  # of a sample of k-space, 0 where it is not known
     notes: tuple[str, ...] = ()  # what a person must know; "doubt: " the maps may err
+
+    @property
+    def placed(self) -> bool:
+        """Whether the file says where it lies: `affine` holds more than sizes."""
+        size = (*self.shape, self.num_slices)
+        return not np.allclose(self.affine, centred_affine(self.voxel_mm, size))
 
 
 def make_scan(scan: Scan) -> Scan:
     """The scan with `read` checked: index, shapes, numbers, masks, coils.
 
     Its `read` raises IndexError for an index outside 0 to num_slices - 1, and
-    ValueError, naming file and slice, for what `check_slice` refuses. `files` holds at
-    least the scan's own path.
+    ValueError, naming file and slice, for what `check_slice` and `check_centre` refuse.
+    `files` holds at least the scan's own path.
 
     Raises:
         ValueError: The protocol has another number of values than one, or one a
@@ -115,7 +126,16 @@ def make_scan(scan: Scan) -> Scan:
         with reading(scan.path):
             content = scan.read(index)
         origin = f"{scan.path.name}, slice {index}"
-        return check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
+        found = check_slice(content, origin, echoes=len(scan.times), shape=scan.shape)
+        if found.kspace is not None and found.mask is not None and not found.empty:
+            check_centre(
+                found.kspace,
+                found.mask,
+                origin,
+                contrast=scan.contrast,
+                times=scan.times.tolist(),
+            )
+        return found
 
     return scan._replace(read=read, files=scan.files or (scan.path,))
 
@@ -178,7 +198,8 @@ def check_slice(
     """
     if found.images is not None:
         return ScanSlice(images=_images(found.images, origin, (echoes, *shape)))
-    kspace, sens, mask = np.asarray(found.kspace), found.sens, None
+    kspace, mask = _native(np.asarray(found.kspace)), None
+    sens = None if found.sens is None else _native(np.asarray(found.sens))
     if kspace.ndim != 4 or (kspace.shape[0], *kspace.shape[2:]) != (echoes, *shape):
         raise ValueError(
             f"{origin}: k-space {kspace.shape}; expected [E, C, H, W] with E = "
@@ -209,7 +230,27 @@ def check_slice(
         mask=mask,
         sens=None if sens is None else sens.astype(np.complex64),
         noise=None if noise is None else noise.astype(np.complex64),
+        calibration=_calibration(found.calibration, origin, kspace.shape[1:]),
     )
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Complex numbers of any width and byte order as this machine's."""
+    known = array.dtype in (np.complex64, np.complex128) and array.dtype.isnative
+    return array if known or array.dtype.kind != "c" else array.astype(np.complex128)
+
+
+def _calibration(
+    kspace: np.ndarray | None, origin: str, shape: tuple[int, ...]
+) -> Complex[np.ndarray, "K C H W"] | None:
+    if kspace is None or not kspace.any():
+        return None
+    if kspace.shape[1:] != shape or not np.isfinite(kspace).all():
+        raise ValueError(
+            f"{origin}: calibration lines {kspace.shape}; expected finite numbers as "
+            f"[K, C, H, W] with C, H, W = {shape}"
+        )
+    return kspace.astype(np.complex64)
 
 
 def _images(images: np.ndarray, origin: str, shape: tuple[int, ...]) -> np.ndarray:

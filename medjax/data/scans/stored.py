@@ -41,6 +41,26 @@ def checked_array(array: Any, key: str, path: Path) -> Any:
     )
 
 
+def check_links(file: Any, path: Path) -> None:
+    """Refuse an HDF5 file whose members are not in it.
+
+    Args:
+        file: Open.
+        path: Its name, for errors.
+
+    Raises:
+        ValueError: A member is a link to nothing.
+    """
+    for name in file:
+        try:
+            file[name]
+        except (KeyError, OSError) as error:
+            raise ValueError(
+                f"{path}: {name} is a link to what is not there ({error}); expected "
+                "the array itself: copy it into the file (h5copy)"
+            ) from error
+
+
 class Pairs:
     """An array of complex numbers that is stored as two real ones each."""
 

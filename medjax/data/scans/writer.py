@@ -238,6 +238,9 @@ def _sidecar(
         "Sources": [scan.path.name],
         **more,
     }
+    if scan.kind == "kspace":
+        turned = scan.conjugated > 0
+        fields["KspaceOrientation"] = "conjugated" if turned else "as stored"
     if scan.repetition is not None:
         fields["RepetitionTime"] = scan.repetition
     elif scan.protocol.repetition:

@@ -12,6 +12,7 @@ from medjax.mri.times import check_times
 from medjax.recipes.qmri.choice import Choice
 from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Definition, Predict
+from medjax.recipes.qmri.phases import moved_contrasts
 from medjax.recipes.qmri.plan import Plan, make_plan
 from medjax.recipes.qmri.skipping import skip_first
 from medjax.recipes.qmri.trained import find_trained
@@ -52,7 +53,8 @@ def open_source(source: str, options: Predict) -> Scan:
 
     Args:
         source: A path, or several joined by commas.
-        options: Their times, contrast, sensitivities and voxel size win over the file.
+        options: Their times, contrast, sensitivities, noise and voxel size win over the
+            file.
 
     Raises:
         ValueError: It cannot be read as `options` say; the message says what would.
@@ -64,6 +66,8 @@ def open_source(source: str, options: Predict) -> Scan:
         times=options.times or None,
         contrast=options.contrast or None,
         sens=options.sens or None,
+        noise=options.noise_scan or None,
+        orientation=options.orientation,
         voxel_mm=options.voxel_mm or None,
     )
 
@@ -109,6 +113,7 @@ def decide(
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
     )
+    scan = scan._replace(notes=(*scan.notes, *moved_contrasts(scan)))
     return Decision(scan, choice, plan, quantity.bounds, told)
 
 

@@ -157,6 +157,8 @@ class Predict(NamedTuple):
     contrast: str
     times: tuple[float, ...]  # s, or radians
     sens: str
+    noise_scan: str
+    orientation: str
     voxel_mm: tuple[float, ...]
     model: str
     skip: int  # echoes

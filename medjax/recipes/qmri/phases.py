@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medjax.data.scans.formats import Scan, ScanSlice
+from medjax.data.scans.centre import misplaced
+from medjax.data.scans.formats import Scan, ScanSlice, first_filled
 from medjax.recipes.qmri.slabs import (
     KERNEL,
     MISFIT,
@@ -75,6 +76,29 @@ def find_phases(scan: Scan, choice: str) -> Phases:
         "receiver's phase)"
     )
     return Phases(False, positive, True, note)
+
+
+def moved_contrasts(scan: Scan) -> list[str]:
+    """A line for each contrast whose energy is not at the centre of k-space.
+
+    A field that changes within the plane moves a late gradient echo, rightly; `read`
+    has refused a scan whose first contrast is moved.
+
+    Args:
+        scan: Its middle slice is read, and the first filled one where that is empty.
+    """
+    if scan.kind == "images":
+        return []
+    middle = scan.read(scan.num_slices // 2)
+    one = first_filled(scan) if middle.empty else middle
+    kspace, mask = np.asarray(one.kspace), np.asarray(one.mask)
+    found = [misplaced(k, m) for k, m in zip(kspace, mask, strict=True)]
+    return [
+        f"contrast {e}: the energy of k-space stands {where} its centre, as where the "
+        "field changes within the plane"
+        for e, where in enumerate(found)
+        if where
+    ]
 
 
 def _filled(

@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float
 
 from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.espirit import estimate_sensitivities
@@ -144,11 +144,19 @@ def centre_width(measured: ScanSlice) -> int:
 
 
 def _centre(measured: ScanSlice) -> tuple[int, int]:
-    mask = np.asarray(measured.mask)
-    size = np.asarray(measured.kspace).shape[-2:]
-    if not mask[..., mask.shape[-2] // 2, size[1] // 2].all():
+    return _block(np.asarray(measured.mask), np.asarray(measured.kspace).shape)
+
+
+def _calibration(kspace: Complex[np.ndarray, "K C H W"]) -> tuple[int, int]:
+    """The block of lines that were measured for the sensitivities alone."""
+    return _block(kspace.any(1), kspace.shape)
+
+
+def _block(mask: Bool[np.ndarray, "E #H W"], shape: tuple[int, ...]) -> tuple[int, int]:
+    *_, rows, columns = shape
+    if not mask[..., mask.shape[-2] // 2, columns // 2].all():
         return 0, 0
-    return calibration_size(mask, size=(size[0], size[1]), limit=CALIBRATION)
+    return calibration_size(mask, size=(rows, columns), limit=CALIBRATION)
 
 
 def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
@@ -167,7 +175,8 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
     """
     if measured.kspace is None:
         return measured
-    kspace, sens = jnp.asarray(measured.kspace), measured.sens
+    sens, whitening = measured.sens, None
+    kspace, apart = jnp.asarray(measured.kspace), measured.calibration
     if measured.noise is not None:
         whitening = whitening_matrix(_covariance(measured.noise))
         kspace = mix_coils(kspace, whitening)
@@ -175,13 +184,17 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
             sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
     block = _centre(measured)
     if sens is None:
-        if min(block) < KERNEL:
+        source, size = kspace, block
+        if apart is not None and min(_calibration(apart)) > min(block):
+            source, size = jnp.asarray(apart), _calibration(apart)
+            source = source if whitening is None else mix_coils(source, whitening)
+        if min(size) < KERNEL:
             raise ValueError(
-                f"the fully sampled centre is {block[0]} x {block[1]}; estimating "
+                f"the fully sampled centre is {size[0]} x {size[1]}; estimating "
                 f"sensitivities needs at least {KERNEL} x {KERNEL}. Give them in the "
-                "file"
+                "file, or in one of their own: --config.predict.sens=FILE"
             )
-        sens = _espirit(kspace, block)
+        sens = _espirit(source, size)
         if not sens.any():
             raise ValueError(
                 "no object was found in the centre of k-space: sensitivities are 0 "

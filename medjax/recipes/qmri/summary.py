@@ -76,6 +76,7 @@ def write_summary(
             levels=LEVELS,
             roi=slices[z].bright,
             title=f"{scan.path.name}, slice {z}: {method}",
+            affine=scan.affine if scan.placed else None,
         )
         write_png(folder / name, figure)
         files |= digests(folder, [name])

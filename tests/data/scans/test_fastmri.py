@@ -74,6 +74,15 @@ def test_a_file_s_own_mask(tmp_path):
         open_scan(tmp_path, **T2).read(0)
 
 
+def test_files_of_a_single_coil(tmp_path):
+    kspace, mask, _ = make_scan(coils=1)
+    files = [write(tmp_path / f"e{e}.h5", kspace[:, e, 0]) for e in range(3)]
+    found = open_scan(files, **T2)
+    assert found.num_slices == 3 and found.shape == (8, 12)
+    np.testing.assert_array_equal(found.read(2).kspace, kspace[2])
+    np.testing.assert_array_equal(found.read(2).mask[:, 0], mask)
+
+
 def test_bad_files_are_named(tmp_path):
     kspace, _, _ = make_scan()
     one = write(tmp_path / "one.h5", kspace[:, 0])
@@ -83,7 +92,9 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="found 1"):
         open_scan(one, times=TE[:1], contrast="t2")
     single = write(tmp_path / "single.h5", kspace[:, 0, 0])
-    with pytest.raises(ValueError, match=r"expected fastMRI's \[Z, C, H, W\]"):
+    with pytest.raises(
+        ValueError, match=r"single.h5: kspace \(3, 1, 8, 12\); exp.*4, 8"
+    ):
         open_scan([one, single], times=TE[:2], contrast="t2")
     data = one.read_bytes()
     one.write_bytes(data[: len(data) // 2])

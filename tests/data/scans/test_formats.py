@@ -32,7 +32,7 @@ def test_files_and_options_that_do_not_belong_together(tmp_path):
         open_scan(tmp_path)
     with pytest.raises(ValueError, match="expected one file"):
         open_scan([cfl, cfl])
-    with pytest.raises(ValueError, match="sens= is for BART"):
+    with pytest.raises(ValueError, match="predict.sens is for k-space"):
         open_scan(image, sens=cfl)
     with pytest.raises(ValueError, match="says its voxel size itself"):
         open_scan(image, voxel_mm=(1, 1, 1))

@@ -92,3 +92,67 @@ def test_what_the_fit_needs(tmp_path, name):
     assert found.protocol.repetition == (3, 4, 5)
     assert found.protocol.echo_time == (0.01,)
     assert found.protocol.inversion_time == (0.1, 0.5, 2)
+
+
+KINDS = {
+    **{f"{n} pairs": lambda a, n=n: np.stack([a.real, a.imag], -1).astype(n)
+       for n in ("f2", ">f4", "f8", "i2", ">i8", "u1", np.longdouble)},
+    **{f"{n} records": lambda a, n=n: np.stack([a.real, a.imag], -1).astype(n).view(
+        [("r", n), ("i", n)])[..., 0] for n in ("f2", "i2", "f8")},
+    **{n: lambda a, n=n: a.astype(n) for n in (">c8", "c16", "clongdouble")},
+    "three": lambda a: np.zeros(a.shape, [(n, "f4") for n in "abc"]),
+    "nested": lambda a: np.zeros(a.shape, [("a", [("r", "f4"), ("i", "f4")])]),
+    "arrays": lambda a: np.zeros(a.shape, [("a", "f4", (2,)), ("b", "f4")]),
+    "booleans": lambda a: a != 0,
+    "bytes": lambda a: np.array([[b"a"] * 3] * 3),
+    "opaque": lambda a: np.zeros(a.shape, "V8"),
+    "real": lambda a: a.real,
+    "scalar": lambda a: np.float32(3),
+}  # fmt: skip
+MADE = {
+    "words": {"shape": (3,), "dtype": h5py.string_dtype()},
+    "ragged": {"shape": (3, 4), "dtype": h5py.vlen_dtype("f4")},
+    "references": {"shape": (3,), "dtype": h5py.ref_dtype},
+    "enum": {"shape": (3, 3, 4, 8, 12), "dtype": h5py.enum_dtype({"A": 0, "B": 1})},
+}
+PUT = {
+    "nothing": h5py.Empty("f4"),
+    "link": h5py.SoftLink("/nowhere"),
+    "other file": h5py.ExternalLink("none.h5", "/x"),
+}
+
+
+@pytest.mark.parametrize(
+    "key", ["kspace", "images", "te", "sens", "noise", "mask", "voxel_mm", "tr"]
+)
+def test_whatever_hdf5_holds_is_read_or_refused_by_name(tmp_path, key):
+    kspace, mask, sens = make_scan()
+    beside = {"sens": sens, "noise": kspace[0, 0, :, 0], "mask": mask[:, None]}
+    rest = {"te": np.array(TE), "voxel_mm": np.ones(3), "tr": np.array(2.0)}
+    whole = {"images": np.abs(kspace[:, :, 0])} | rest
+    whole = whole if key == "images" else {"kspace": kspace} | beside | rest
+    read = []
+    for kind in (*KINDS, *MADE, *PUT, "group"):
+        path = tmp_path / f"{kind.replace(' ', '_')}.h5"
+        with h5py.File(path, "w") as file:
+            for name in whole.keys() - {key}:
+                file[name] = whole[name]
+            if kind in KINDS:
+                file[key] = KINDS[kind](np.asarray(whole[key]))
+            elif kind in MADE:
+                file.create_dataset(key, **MADE[kind])
+            elif kind in PUT:
+                file[key] = PUT[kind]
+            else:
+                file.create_group(key)
+        try:
+            open_scan(path).read(0)
+            read.append(kind)
+        except ValueError as error:
+            assert path.name in str(error) or f"{path.stem}" in str(error), (
+                kind,
+                error,
+            )
+    if key in ("kspace", "sens"):
+        assert {"f2 pairs", ">f4 pairs", "f8 records", ">c8", "c16"} <= set(read)
+        assert not {"three", "nested", "words", "ragged", "link", "group"} & set(read)

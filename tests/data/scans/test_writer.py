@@ -62,6 +62,7 @@ def test_sidecars(tmp_path):
     write_maps(tmp_path, scan(), maps(), **OPTIONS, prefix="sub-1_")
     found = json.loads((tmp_path / "sub-1_T2map.json").read_text())
     assert found["Units"] == "s" and found["EchoTime"] == TE
+    assert found["KspaceOrientation"] == "as stored"
     assert found["EstimationAlgorithm"] == "variable projection"
     assert found["GeneratedBy"][0]["Name"] == "medjax" and "Levels" not in found
     assert found["RepetitionTime"] == 2 and found["Sources"] == ["a.h5"]
@@ -132,3 +133,13 @@ def test_bad_slices_store_nothing(tmp_path):
                 for part in parts:
                     write(part)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"conjugated": 2}, "conjugated"), ({"kind": "images"}, None)],
+)
+def test_the_sidecar_says_which_way_round(tmp_path, change, expected):
+    write_maps(tmp_path, scan(**change), maps(), **OPTIONS)
+    found = json.loads((tmp_path / "T2map.json").read_text())
+    assert found.get("KspaceOrientation") == expected

@@ -10,6 +10,7 @@ from tests.recipes.qmri.phase_phantoms import (
     ECHOES,
     INSIDE,
     INVERSIONS,
+    SIDE,
     coils,
     echoes,
     measure,
@@ -124,3 +125,16 @@ def test_too_small_a_centre_to_test_is_doubtful(tmp_path):
     (warning,) = run(path, tmp_path)
     assert "centre is 4 wide, too small to test" in warning
     assert run(path, tmp_path, phase="shared", overwrite=True) == []
+
+
+def test_a_late_echo_that_is_moved_is_named_and_no_doubt(tmp_path, capsys):
+    """A field gradient in the plane: one cycle every 12 ms across the head."""
+    images, t2 = echoes(0)
+    cycles = ECHOES[:, None, None] / 0.012
+    images = images * np.exp(2j * np.pi * cycles * np.arange(SIDE) / SIDE)
+    path = scan(tmp_path, images, "te", ECHOES, **FULL)
+    assert run(path, tmp_path, model="t2star") == []
+    said = capsys.readouterr().out
+    assert "contrast 7: the energy of k-space stands 5 columns (10 % of 48) b" in said
+    assert "contrast 1: the energy" not in said
+    assert abs(error(found(tmp_path, "T2starmap")[0], t2)) < 0.01
