@@ -53,7 +53,7 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     """
     name = options.model
     if scan.contrast == "vfa" and name in ("", "t1_vfa"):
-        return flip_angles(scan)
+        return flip_angles(scan, mapped=bool(options.b1))
     if name:
         model = signal_model(name)
         if model.time_constant not in CONSTANTS.get(scan.contrast, ()):

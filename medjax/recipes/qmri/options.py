@@ -159,6 +159,7 @@ class Predict(NamedTuple):
     sens: str
     voxel_mm: tuple[float, ...]
     model: str
+    b1: str
     skip: int  # echoes
     magnitude: bool
     phase: str

@@ -12,23 +12,28 @@ _LONG = 2.0  # s: a long T1 of tissue, at which a wrong TR is judged
 _WRONG = 0.01  # of T1
 
 
-def flip_angles(scan: Scan) -> Choice:
+def flip_angles(scan: Scan, *, mapped: bool) -> Choice:
     """t1_vfa at one repetition time, or at that of each angle.
+
+    Args:
+        scan: Its repetition times are read.
+        mapped: Whether there is a map of B1+.
 
     Raises:
         ValueError: The scan has no repetition time.
     """
     known = scan.protocol.repetition
+    what = "flip angles times B1+" if mapped else "nominal flip angles (no predict.b1)"
     if len(known) > 1:
         model = signal_model("t1_vfa", repetition_time=known)
-        return Choice(model, f"flip angles, each at its own TR: {_list(known)} s")
+        return Choice(model, f"{what}, each at its own TR: {_list(known)} s")
     if scan.repetition is None:
         raise ValueError(
             f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
             "the file, or RepetitionTime in its sidecar, in seconds"
         )
     model = signal_model("t1_vfa", repetition_time=scan.repetition)
-    return Choice(model, "flip angles at one repetition time")
+    return Choice(model, f"{what} at one repetition time")
 
 
 def several_readouts(scan: Scan) -> Choice:

@@ -50,6 +50,34 @@ def test_flip_angles_with_repetition_times_of_their_own(tmp_path):
     assert sidecar["RepetitionTime"] == [0.025, 0.015, 0.011]  # in the angles' order
 
 
+def test_flip_angles_with_a_map_of_b1(tmp_path):
+    """Of 0.8 to 1.2 times the nominal angle, and of none in one voxel."""
+    degrees = np.array([3.0, 9.0, 20.0])
+    field = np.linspace(0.8, 1.2, 24).reshape(SHAPE).astype(np.float32)
+    images = 900 * ernst(np.deg2rad(degrees) * field[..., None], 0.02, T1)
+    fields = {"FlipAngle": degrees.tolist(), "RepetitionTime": 0.02}
+    path = save_series(tmp_path / "vfa.nii.gz", images, fields)
+    b1 = field.copy()
+    b1[0, 0, 0] = 0
+    save_series(tmp_path / "TB1map.nii.gz", b1, {})
+    run(path, tmp_path / "nominal")
+    wrong = np.moveaxis(load(tmp_path / "nominal" / "predict" / "vfa", "T1map"), 0, -1)
+    assert abs(wrong[0, 0, 0] / T1[0, 0, 0] - 0.64) < 0.02  # 0.8^2
+    run(path, tmp_path, b1=str(tmp_path / "TB1map.nii.gz"), slab=1)
+    expected = T1.copy()
+    expected[0, 0, 0] = np.nan
+    np.testing.assert_allclose(found(tmp_path, "vfa"), expected, rtol=1e-3)
+    said = summary(tmp_path / "predict" / "vfa")
+    assert "times B1+" in said["model_reason"] and said["status"]["invalid"] == 1
+    np.savez(tmp_path / "b1.npz", b1=np.moveaxis(field, -1, 0))
+    run(path, tmp_path, b1=str(tmp_path / "b1.npz"), overwrite=True)
+    np.testing.assert_allclose(found(tmp_path, "vfa"), T1, rtol=1e-3)
+    fields = {"InversionTime": [0.1, 1.0, 2.0]}
+    path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
+    with pytest.raises(ValueError, match="b1.npz: t1_ir has no flip angle"):
+        run(path, tmp_path, magnitude=True, b1=str(tmp_path / "b1.npz"))
+
+
 @pytest.mark.parametrize(
     ("times", "efficiency", "model"),
     [
