@@ -164,8 +164,9 @@ def _check_protocol(scan: Scan) -> None:
         )
     if protocol.sequence == "MP2RAGE":
         raise ValueError(
-            f"{scan.path}: an MP2RAGE measurement, two readouts of gradient echoes "
-            "after one inversion; expected one after each. Its T1 needs another model"
+            f"{scan.path}: an MP2RAGE measurement, two trains of gradient echoes after "
+            "one inversion; expected one readout after each. Its T1 is looked up from "
+            "Python, by medjax.mri.mp2rage_t1"
         )
 
 

@@ -185,3 +185,24 @@ def test_a_network_says_what_its_model_leaves_out(tmp_path):
     fields["RepetitionTime"] = 12.0
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 4)), fields)
     assert choose_model(open_scan(path), asked, trained=True).doubt == ""
+
+
+def test_mp2rage_is_refused_with_the_way_to_its_t1(tmp_path):
+    folder = tmp_path / "anat"
+    folder.mkdir()
+    for n, (ti, degrees) in enumerate([(0.8, 7.0), (2.7, 5.0)]):
+        fields = {"InversionTime": ti, "FlipAngle": degrees, "NumberShots": 160}
+        path = folder / f"sub-01_inv-{n + 1}_MP2RAGE.nii.gz"
+        save_series(path, np.ones(SHAPE), fields)
+    with pytest.raises(
+        ValueError, match="MP2RAGE.*mp2rage_t1.* lack RepetitionTimePreparation, Rep"
+    ):
+        run(folder, tmp_path)
+    path = save_series(tmp_path / "sub-01_UNIT1.nii.gz", np.ones(SHAPE), {})
+    with pytest.raises(ValueError, match="combined image of MP2RAGE.*mp2rage_t1"):
+        run(path, tmp_path)
+    # echoes after one of the inversions are a decay as any other
+    curve = np.exp(-np.array([0.003, 0.01, 0.02]) / 0.03)
+    fields = {"InversionTime": 2.7, "EchoTime": [0.003, 0.01, 0.02]}
+    path = tmp_path / "sub-01_inv-2_MP2RAGE.nii.gz"
+    run(save_series(path, np.ones((*SHAPE, 1)) * curve, fields), tmp_path)
