@@ -184,11 +184,8 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
             return found or suffix, []
         notes = []
         if re.search(_SATURATION, text):
-            notes = [
-                "doubt: the names say saturation recovery, whose model is "
-                "--config.predict.model=t1_sr"
-            ]
-        elif gradient and _train(frames) and suffix != "IRT1":
+            return "SR", []
+        if gradient and _train(frames) and suffix != "IRT1":
             notes = [
                 "doubt: gradient echoes at several inversion times in one series; if "
                 "they follow one inversion this is a Look-Locker measurement, and T1 "

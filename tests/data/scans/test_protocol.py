@@ -65,6 +65,7 @@ def test_what_the_fit_needs(tmp_path):
         ("InversionTime", "e{}", {"ProtocolName": "Look-Locker 2D"}, "LL"),
         ("InversionTime", "e{}", {"ProtocolName": "IRLL"}, "LL"),
         ("InversionTime", "e{}", {"ProtocolName": "cell wall"}, "IR"),
+        ("InversionTime", "e{}", {"SeriesDescription": "SASHA"}, "SR"),
         ("FlipAngle", "e{}", {}, "VFA"),
     ],
 )  # fmt: skip
@@ -77,7 +78,6 @@ def test_sequences(tmp_path, key, name, fields, sequence):
     ("key", "fields", "message"),
     [
         ("InversionTime", {"ScanningSequence": "GR\\IR"}, "Look-Locker"),
-        ("InversionTime", {"SeriesDescription": "SASHA"}, "t1_sr"),
         ("InversionTime", {"SliceTiming": [0, 1], **EPI}, "by slice"),
         ("FlipAngle", {"RepetitionTime": 5}, "is it in milliseconds"),
     ],

@@ -104,8 +104,8 @@ def test_inversions_with_repetition_times_of_their_own(
 def test_repetition_times_that_no_model_takes_are_named(tmp_path):
     fields = {"InversionTime": [0.1, 1.0, 2.0], "RepetitionTime": [3.0, 4.0, 5.0]}
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
-    with pytest.raises(ValueError, match=r"\(3.0, 4.0, 5.0\) s, which .*'t1_sr' does"):
-        run(path, tmp_path, model="t1_sr")
+    with pytest.raises(ValueError, match=r"\(3.0, 4.0, 5.0\) s, which .*'t1_look"):
+        run(path, tmp_path, model="t1_look_locker")
     fields["RepetitionTime"] = [3.0, 0.9, 5.0]
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
     with pytest.raises(ValueError, match="InversionTime 1.0 s is not below .* 0.9 s"):
@@ -206,3 +206,21 @@ def test_mp2rage_is_refused_with_the_way_to_its_t1(tmp_path):
     fields = {"InversionTime": 2.7, "EchoTime": [0.003, 0.01, 0.02]}
     path = tmp_path / "sub-01_inv-2_MP2RAGE.nii.gz"
     run(save_series(path, np.ones((*SHAPE, 1)) * curve, fields), tmp_path)
+
+
+def test_saturations_that_the_names_tell(tmp_path):
+    """Imperfect ones too; what is positive needs no search for its sign."""
+    times = np.array([0.1, 0.3, 0.6, 1.2, 2.5])
+    images = 900 * (1 - 0.92 * np.exp(-times / T1[..., None]))
+    fields = {"InversionTime": times.tolist(), "SeriesDescription": "SASHA_10HB"}
+    path = save_series(tmp_path / "sr.nii.gz", images, fields)
+    assert run(path, tmp_path) == []
+    np.testing.assert_allclose(found(tmp_path, "sr"), T1, rtol=2e-3)
+    efficiency = load(tmp_path / "predict" / "sr", "efficiency")
+    np.testing.assert_allclose(efficiency, 0.46, rtol=2e-3)
+    asked = read_section(Predict, "predict", sections()["predict"])
+    scan = open_scan(path)
+    assert choose_model(scan, asked._replace(model="t1_sr")).doubt == ""
+    assert "Leave" in choose_model(scan, asked._replace(model="t1_ir")).doubt
+    few = scan._replace(times=scan.times[:3])
+    assert choose_model(few, asked).model.name == "t1_sr"
