@@ -13,6 +13,12 @@ from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
+from medjax.mri.mp2rage import (
+    Mp2rage,
+    mp2rage_signals,
+    mp2rage_t1,
+    mp2rage_uniform,
+)
 from medjax.mri.noise import (
     combined_variance,
     noise_covariance,
@@ -80,6 +86,7 @@ __all__ = [
     "ContrastSums",
     "FitResult",
     "FitStatus",
+    "Mp2rage",
     "PhaseMisfit",
     "SignalModel",
     "batch_fft",
@@ -111,6 +118,9 @@ __all__ = [
     "low_rank_sense",
     "mix_coils",
     "monte_carlo_moments",
+    "mp2rage_signals",
+    "mp2rage_t1",
+    "mp2rage_uniform",
     "noise_covariance",
     "normalize_sensitivities",
     "pad_to_multiple",

@@ -34,6 +34,13 @@ _TEXTS = (
     "ProtocolName",
     "SeriesDescription",
 )
+# What T1 of MP2RAGE is looked up by, beside its inversion times.
+_LOOKUP = (
+    "FlipAngle",
+    "RepetitionTimePreparation",
+    "RepetitionTimeExcitation",
+    "NumberShots",
+)
 _REFOCUSING = ("RefocusingFlipAngle", "RefocusFlipAngle")
 
 
@@ -115,6 +122,33 @@ def read_protocol(
     )
 
 
+def refuse_mp2rage(frames: Sequence[Frame]) -> None:
+    """Say of MP2RAGE's two inversion images what makes T1 of them.
+
+    Raises:
+        ValueError: Names or suffix say MP2RAGE, and inversion times differ.
+    """
+    first = frames[0]
+    suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
+    named = suffix == "MP2RAGE" or re.search(_NAMES["MP2RAGE"], _text(first))
+    if not named or len(set(levels(axis_values(frames, "t1")))) < 2:
+        return
+    lacking = [k for k in _LOOKUP if any(k not in f.fields for f in frames)]
+    raise ValueError(
+        f"{first.sidecar.image}: an MP2RAGE measurement, two trains of gradient echoes "
+        "after one inversion; expected one readout after each. T1 is looked up from "
+        "Python: medjax.mri.mp2rage_t1(mp2rage_uniform(inv1, inv2), "
+        "protocol=Mp2rage(...)) of complex or signed images, or of UNIT1"
+        + (f". Its sidecars lack {', '.join(lacking)}" if lacking else "")
+    )
+
+
+def _text(frame: Frame) -> str:
+    """The names of an image, in small letters."""
+    text = " ".join(str(frame.fields.get(key) or "") for key in _TEXTS)
+    return f"{text} {frame.sidecar.image.name}".lower()
+
+
 def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
     """One inversion before the slices of an EPI: they have other inversion times."""
     first = frames[0]
@@ -140,8 +174,7 @@ def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
     """One of `scan.SEQUENCES`, from suffix, names and the DICOM words; and notes."""
     first = frames[0]
-    text = " ".join(str(first.fields.get(key) or "") for key in _TEXTS).lower()
-    text += " " + first.sidecar.image.name.lower()
+    text = _text(first)
     suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
     words = _words(first)
     gradient, spin = "GR" in words, "SE" in words
@@ -151,11 +184,8 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
             return found or suffix, []
         notes = []
         if re.search(_SATURATION, text):
-            notes = [
-                "doubt: the names say saturation recovery, whose model is "
-                "--config.predict.model=t1_sr"
-            ]
-        elif gradient and _train(frames) and suffix != "IRT1":
+            return "SR", []
+        if gradient and _train(frames) and suffix != "IRT1":
             notes = [
                 "doubt: gradient echoes at several inversion times in one series; if "
                 "they follow one inversion this is a Look-Locker measurement, and T1 "

@@ -42,9 +42,12 @@ class ScanSlice(NamedTuple):
         return hidden or data is None or not data.any()
 
 
-# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, its
-# kinds with several readouts after one inversion; gradient echoes at several angles.
-SEQUENCES = ("", "SE", "MESE", "GRE", "MEGRE", "IR", "LL", "MOLLI", "MP2RAGE", "VFA")
+# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery,
+# saturation recovery, kinds with several readouts after one inversion; gradient echoes
+# at several angles.
+SEQUENCES = (
+    "", "SE", "MESE", "GRE", "MEGRE", "IR", "SR", "LL", "MOLLI", "MP2RAGE", "VFA",
+)  # fmt: skip
 
 
 class Protocol(NamedTuple):

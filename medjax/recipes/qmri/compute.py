@@ -22,6 +22,8 @@ from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.types import Key, QmriBatch
 
+TRANSMIT = ("t1_vfa",)  # models whose times are angles, which B1+ scales
+
 
 class Inputs(NamedTuple):
     """The arrays of a slab; what decides shapes, as a subspace's rank, is static."""
@@ -32,11 +34,21 @@ class Inputs(NamedTuple):
     basis: Float[Array | np.ndarray, "E K"] | None  # of a subspace at these times
     b1: Float[Array | np.ndarray, "B H W"] | None  # transmit field / nominal; None = 1
 
-    @property
-    def voxel_times(self) -> Float[Array, "E *#N"]:
-        """As `fit_map` takes them beside images [E, B, H, W]."""
+    def voxel_times(self, model: SignalModel) -> Float[Array, "E *#N"]:
+        """As `fit_map` takes them beside images [E, B, H, W].
+
+        Flip angles are the actual ones, the nominal times B1+; NaN where a map of B1+
+        has no value, so that the voxel is INVALID.
+
+        Args:
+            model: The signal model that is fitted.
+        """
         times = jnp.asarray(self.times)
-        return times if times.ndim == 1 else times[:, :, None, None]
+        mapped = self.b1 is not None and model.name in TRANSMIT
+        if times.ndim == 1 and not mapped:
+            return times
+        times = times.reshape(len(times), -1, 1, 1)
+        return times * jnp.asarray(self.b1)[None] if mapped else times
 
 
 Compute = Callable[[Inputs], Fitted]
@@ -84,7 +96,7 @@ def fit_pictures(
         bounds: Of its time constant in seconds.
         magnitude: Whether a model that crosses 0 is fitted to absolute values.
     """
-    times = inputs.voxel_times
+    times = inputs.voxel_times(model)
     images, options = inputs.batch.target, {"model": model, "magnitude": magnitude}
     maps = fit_slices(images, times, bounds=bounds, **options)
     return gather(images, times, maps, **options)
@@ -118,7 +130,7 @@ def fit_kspace(
     scale = image_scale(batch.kspace, batch.sens)
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
-    images, times = scale * images, inputs.voxel_times
+    images, times = scale * images, inputs.voxel_times(model)
     options = {"model": model, "magnitude": separate and model.crosses_zero}
     maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
     return gather(images, times, maps, **options)

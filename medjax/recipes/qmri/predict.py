@@ -90,7 +90,13 @@ def predict(
         say(line)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
-    make = partial(slab_inputs, scan, key=jax.random.key(seed), basis=plan.basis)
+    make = partial(
+        slab_inputs,
+        scan,
+        key=jax.random.key(seed),
+        basis=plan.basis,
+        b1=decision.b1,
+    )
     compute = partial(_placed, plan.compute, make, mesh, rules)
     fits = fitted_slices(
         scan,
