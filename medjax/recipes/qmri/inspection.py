@@ -133,7 +133,7 @@ def _sample_lines(content: ScanSlice, scan: Scan) -> list[str]:
         )
     lines.append(f"acceleration by contrast: {_listed(1 / mask.mean(axis=(1, 2)))}")
     height, width = scan.shape
-    every = mask.all(axis=0)
+    every = np.asarray(mask.all(axis=0))
     centre = every[every.shape[0] // 2, width // 2]
     block = (0, 0)
     if centre:
