@@ -121,6 +121,9 @@ def mp2rage_uniform(
             where it is negative.
         second: Image of the second train, alike.
 
+    Returns:
+        S without a unit, real, in the images' precision.
+
     Raises:
         ValueError: shapes that differ, or integers.
 

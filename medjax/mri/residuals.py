@@ -47,6 +47,12 @@ def bright_voxels(
         fit: Of these images. A voxel without a signal is not bright; one that could not
             be fitted is judged by its samples, and one with a sample that is not finite
             is bright: it counts as failed wherever it lies.
+
+    Returns:
+        One flag a voxel.
+
+    Raises:
+        ValueError: images that are not [E, .., H, W] of floats.
     """
     check_arrays("bright_voxels", images=(images, "E *B H W", float))
     peak = jnp.max(jnp.abs(images), axis=0)
@@ -89,6 +95,13 @@ def residual_by_contrast(
         level: Standard deviation of the noise in the images' unit; None takes it from
             the residual of each voxel, r sqrt(E / (E - P)).
         magnitude: The images are absolute values, compared with |S|.
+
+    Returns:
+        Sums over each slice's H x W voxels, in the unit of the images (squares in its
+        square); those of several slices may be added up.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "residual_by_contrast",
