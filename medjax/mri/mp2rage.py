@@ -1,10 +1,12 @@
 """T1 from MP2RAGE: two trains of gradient echoes after one inversion, combined."""
 
+import functools
 import math
 import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
@@ -13,7 +15,8 @@ from medjax.checks import check_arrays, check_static
 from medjax.mri.model import Value
 from medjax.mri.parameters import real_dtype
 
-_POINTS = 4096  # of the table: T1 to 1e-5 between the usual bounds
+_POINTS = 512  # of T1, between which S is largest and smallest
+_HALVINGS, _STEPS = 12, 3  # of the range, and Newton's: to rounding error
 
 
 class Mp2rage(NamedTuple):
@@ -150,7 +153,7 @@ def mp2rage_t1(
     protocol: Mp2rage,
     bounds: tuple[float, float] = (0.05, 5.0),
 ) -> Float[Array, "*N"]:
-    """T1 in seconds, looked up in the falling part of S(T1).
+    """T1 in seconds by the falling part of S(T1).
 
     S falls from 0.5, where a short T1 makes both signals equal, to its smallest value
     at a long one. Shorter and longer T1 have values of S that are others' too, and come
@@ -163,7 +166,8 @@ def mp2rage_t1(
         bounds: Of T1 in seconds; static.
 
     Returns:
-        T1; NaN where S is not in the table: noise, air, or another scale.
+        T1, to rounding error where a table would interpolate; NaN where no T1 has that
+        S: noise, air, or another scale. Differentiable to any order.
 
     Raises:
         ValueError: a protocol that cannot be, bounds out of order, integers.
@@ -179,21 +183,49 @@ def mp2rage_t1(
             f"mp2rage_t1: bounds: expected 0 < low < high in seconds; found {bounds}"
         )
     dtype = real_dtype(uniform, np.float32(0))
-    log_t1 = jnp.linspace(math.log(low), math.log(high), _POINTS, dtype=dtype)
-    table = mp2rage_uniform(*mp2rage_signals(jnp.exp(log_t1), protocol=protocol))
-    top, bottom = jnp.argmax(table), jnp.argmin(table)
-    place = jnp.arange(_POINTS)
-    falling = jnp.where(place < top, table[top], table)
-    falling = jnp.where(place > bottom, table[bottom], falling)
+    grid = jnp.linspace(math.log(low), math.log(high), _POINTS, dtype=dtype)
+    curve = _uniform_at(protocol, grid)
+    top, bottom = jnp.argmax(curve), jnp.argmin(curve)
     given = uniform.astype(dtype)
-    found = jnp.interp(
-        given,
-        falling[::-1],
-        log_t1[::-1],
-        left=jnp.nan,
-        right=jnp.nan,
-    )
-    return jnp.where(jnp.isnan(given), jnp.nan, jnp.exp(found))
+    inside = (given >= curve[bottom]) & (given <= curve[top])
+    safe = jnp.where(inside, given, (curve[bottom] + curve[top]) / 2)
+    fixed = jax.lax.stop_gradient(safe)
+    first, last = fixed * 0 + grid[top], fixed * 0 + grid[bottom]
+    for _ in range(_HALVINGS):
+        middle = (first + last) / 2
+        later = _uniform_at(protocol, middle) > fixed
+        first, last = jnp.where(later, middle, first), jnp.where(later, last, middle)
+    found = (first + last) / 2
+    for _ in range(_STEPS):
+        value, slope = _with_slope(protocol, found)
+        step = (value - fixed) / jnp.where(slope < 0, slope, -jnp.inf)
+        found = jnp.clip(found - step, first, last)
+    found = jax.lax.stop_gradient(found)
+    return jnp.where(inside, jnp.exp(_root(protocol, safe, found)), jnp.nan)
+
+
+def _uniform_at(protocol: Mp2rage, log_t1: Array) -> Array:
+    return mp2rage_uniform(*mp2rage_signals(jnp.exp(log_t1), protocol=protocol))
+
+
+def _with_slope(protocol: Mp2rage, log_t1: Array) -> tuple[Array, Array]:
+    curve = functools.partial(_uniform_at, protocol)
+    return jax.jvp(curve, (log_t1,), (jnp.ones_like(log_t1),))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _root(protocol: Mp2rage, uniform: Array, found: Array) -> Array:  # noqa: ARG001
+    """`found` as a function of S, whatever has found it, for every derivative."""
+    return found
+
+
+@_root.defjvp
+def _root_jvp(
+    protocol: Mp2rage, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    root = _root(protocol, *primals)
+    slope = _with_slope(protocol, root)[1]
+    return root, tangents[0] / jnp.where(slope < 0, slope, -jnp.inf)
 
 
 def _waits(protocol: Mp2rage) -> tuple[float, float]:

@@ -101,8 +101,7 @@ def read_protocol(
         for key in _REFOCUSING
         if isinstance(value := numbers(frames[0].sidecar, key), float)
     ]
-    name, notes = _sequence(frames, contrast)
-    notes += _order(frames, contrast, given=given) + _slices(frames, contrast)
+    notes = _order(frames, contrast, given=given) + _slices(frames, contrast)
     if contrast == "vfa" and repetition and max(repetition) > 1:
         notes.append(
             f"doubt: a repetition time of {max(repetition):g} s is long for gradient "
@@ -115,7 +114,7 @@ def read_protocol(
             echo_time=_one_or_all(known["t2"], len(frames)),
             inversion_time=_one_or_all(known["t1"], len(frames)),
             refocusing_angle=math.radians(refocusing[0]) if refocusing else None,
-            sequence=name,
+            sequence=_sequence(frames, contrast),
             manufacturer=str(frames[0].fields.get("Manufacturer") or ""),
         ),
         notes,
@@ -171,8 +170,8 @@ def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     return values if len(set(levels(values, 1e-6))) > 1 else values[:1]
 
 
-def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
-    """One of `scan.SEQUENCES`, from suffix, names and the DICOM words; and notes."""
+def _sequence(frames: Sequence[Frame], contrast: str) -> str:
+    """One of `scan.SEQUENCES`, from suffix, names and the DICOM words."""
     first = frames[0]
     text = _text(first)
     suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
@@ -181,17 +180,11 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
     if contrast == "t1":
         found = next((n for n, mark in _NAMES.items() if re.search(mark, text)), "")
         if suffix == "MP2RAGE" or found:
-            return found or suffix, []
-        notes = []
+            return found or suffix
         if re.search(_SATURATION, text):
-            return "SR", []
-        if gradient and _train(frames) and suffix != "IRT1":
-            notes = [
-                "doubt: gradient echoes at several inversion times in one series; if "
-                "they follow one inversion this is a Look-Locker measurement, and T1 "
-                "comes out too short. Name it so in SeriesDescription"
-            ]
-        return "IR", notes
+            return "SR"
+        train = gradient and _train(frames) and suffix != "IRT1"
+        return "IRGRE" if train else "IR"
     if contrast == "vfa":
         if spin and not gradient:
             raise ValueError(
@@ -200,15 +193,15 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
                 "expected spoiled gradient echoes (GR). Correct the field, or name "
                 "other images"
             )
-        return "VFA", []
+        return "VFA"
     if suffix in ("MESE", "MEGRE"):
-        return suffix, []
+        return suffix
     if gradient:
-        return "MEGRE" if _train(frames) else "GRE", []
+        return "MEGRE" if _train(frames) else "GRE"
     if spin:
-        return "MESE" if _train(frames) else "SE", []
+        return "MESE" if _train(frames) else "SE"
     found = next((n for n, mark in _ECHOES.items() if re.search(mark, text)), "")
-    return found, []
+    return found
 
 
 def _words(frame: Frame) -> set[str]:

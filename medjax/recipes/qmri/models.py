@@ -57,7 +57,7 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     if scan.contrast == "vfa" and name in ("", "t1_vfa"):
         return flip_angles(scan, mapped=bool(options.b1))
     if trained and scan.contrast == "t1" and name in ("", "t1_ir"):
-        return trained_inversion(scan)
+        return one_readout(scan, trained_inversion(scan))
     if name:
         model = signal_model(name)
         if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
@@ -83,10 +83,10 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     lists = [scan.times] if scan.slice_times is None else scan.slice_times
     count = min(len(np.unique(times)) for times in lists)
     if count < FEW:
-        return full_inversion(scan, f"{count} inversion times are too few for t1_ir3")
-    return any_inversion(
-        scan, "three parameters take an imperfect inversion and any TR"
-    )
+        why = f"{count} inversion times are too few for t1_ir3"
+        return one_readout(scan, full_inversion(scan, why))
+    why = "three parameters take an imperfect inversion and any TR"
+    return one_readout(scan, any_inversion(scan, why))
 
 
 def widest_subspace(times: tuple[float, ...], subspace: Subspace) -> Subspace | None:

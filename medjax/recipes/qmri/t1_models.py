@@ -55,19 +55,30 @@ def saturation(scan: Scan, *, few: int) -> Choice:
 
 
 def one_readout(scan: Scan, choice: Choice) -> Choice:
-    """A choice with a doubt where its model is not one of the scan's readouts."""
-    if scan.protocol.sequence == "SR" and choice.model.name == "t1_ir":
-        return choice._replace(
-            doubt="the names say saturation recovery, but t1_ir is for a full "
-            "inversion. Leave predict.model open, or say t1_sr"
+    """A choice of one readout, with a doubt where that is not what the scan has."""
+    sequence, name = scan.protocol.sequence, choice.model.name
+    doubt = choice.doubt
+    if sequence == "SR" and name == "t1_ir":
+        doubt = (
+            "the names say saturation recovery, but t1_ir is for a full inversion. "
+            "Leave predict.model open, or say t1_sr"
         )
-    if scan.protocol.sequence not in READOUTS or "t1star" in choice.model.parameters:
+    elif "t1star" in choice.model.parameters:
         return choice
-    return choice._replace(
-        doubt=f"a {scan.protocol.sequence} measurement, but {choice.model.name} is for "
-        "one readout after each inversion: the map is T1*, which is shorter than T1. "
-        "Leave predict.model open"
-    )
+    elif sequence in READOUTS:
+        doubt = (
+            f"a {sequence} measurement, but {name} is for one readout after each "
+            "inversion: the map is T1*, which is shorter than T1. Leave predict.model "
+            "open"
+        )
+    elif sequence == "IRGRE":
+        more = (
+            "gradient echoes at several inversion times in one series; if they follow "
+            "one inversion this is a Look-Locker measurement, and T1 comes out too "
+            "short. Say predict.model=t1_look_locker then, else SeriesNumber by image"
+        )
+        doubt = f"{doubt}; {more}" if doubt else more
+    return choice._replace(doubt=doubt)
 
 
 def any_inversion(scan: Scan, why: str) -> Choice:

@@ -66,6 +66,7 @@ def test_what_the_fit_needs(tmp_path):
         ("InversionTime", "e{}", {"ProtocolName": "IRLL"}, "LL"),
         ("InversionTime", "e{}", {"ProtocolName": "cell wall"}, "IR"),
         ("InversionTime", "e{}", {"SeriesDescription": "SASHA"}, "SR"),
+        ("InversionTime", "e{}", {"ScanningSequence": "GR\\IR"}, "IRGRE"),
         ("FlipAngle", "e{}", {}, "VFA"),
     ],
 )  # fmt: skip
@@ -77,7 +78,6 @@ def test_sequences(tmp_path, key, name, fields, sequence):
 @pytest.mark.parametrize(
     ("key", "fields", "message"),
     [
-        ("InversionTime", {"ScanningSequence": "GR\\IR"}, "Look-Locker"),
         ("InversionTime", {"SliceTiming": [0, 1], **EPI}, "by slice"),
         ("FlipAngle", {"RepetitionTime": 5}, "is it in milliseconds"),
     ],

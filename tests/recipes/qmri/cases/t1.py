@@ -152,6 +152,15 @@ CASES = [
         doubt="if they follow one inversion this is a Look-Locker",
     ),
     Case(
+        "Look-Locker that the model tells",
+        readouts(
+            "T1 map",
+            "--config.predict.model=t1_look_locker",
+            ScanningSequence="GR\\IR",
+        ),
+        1200,
+    ),
+    Case(
         "saturation recovery",
         inversions(1 - 0.95 * np.exp(-np.array(TI) / T1), SeriesDescription="SASHA"),
         1200,
