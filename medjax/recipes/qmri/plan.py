@@ -70,7 +70,8 @@ def make_plan(
             differ in phase, and a subspace or network is asked for.
     """
     first = first_filled(scan)
-    model, phases = quantity.model.name, find_phases(scan, options.phase)
+    free = trained is None and not options.method
+    model, phases = quantity.model.name, find_phases(scan, options.phase, free=free)
     fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
         compute = partial(fit_pictures, magnitude=options.magnitude, **fit)
