@@ -60,6 +60,7 @@ from medjax.mri.signals import (
     signal_saturation_recovery,
     signal_t1_ir,
     signal_t2,
+    signal_t2_epg,
     signal_vfa,
     vfa_model,
 )
@@ -141,6 +142,7 @@ __all__ = [
     "signal_saturation_recovery",
     "signal_t1_ir",
     "signal_t2",
+    "signal_t2_epg",
     "signal_vfa",
     "smooth_phase",
     "soft_threshold",
