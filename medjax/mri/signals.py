@@ -2,7 +2,19 @@
 
     S(t) = sum_k a_k phi_k(t, R),   R = 1 / T
 
-==============  ===================================================  ===========
+==============  ===================================================  ==================
+model           S(t)                                                 parameters
+==============  ===================================================  ==================
+t2, t2star      s0 exp(-t/T)                                         s0, t2 (t2star)
+t2_offset       s0 exp(-t/T) + offset                                s0, t2, offset
+t2_epg          echoes of a train, see `signal_t2_epg`               s0, t2, angle
+t1_ir           s0 (1 - 2 exp(-t/T1))                                s0, t1
+t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))                     s0, t1, efficiency
+t1_look_locker  s0 (T1*/T1 - (1 + T1*/T1) exp(-t/T1*))               s0, t1star, t1
+t1_sr           s0 (1 - exp(-t/T1))                                  s0, t1
+t1_vfa          s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1)  s0, t1
+==============  ===================================================  ==================
+
 Times are seconds, flip angles a radians, s0 and offset in the unit of the image. A full
 inversion has efficiency 1; with a repetition time TR, 1 - 2 e exp(-t/T1) + exp(-TR/T1)
 has the shape of t1_ir3 as well.
@@ -202,7 +214,25 @@ def signal_model(
     Args:
         name: One of
 
-            ==============  ======================================  ===========        t1: T1 that t2_epg assumes, in seconds, above 0 and at most 20; for it alone.
+            ==============  ======================================  ==================
+            name            signal at time t (flip angle a)         parameters
+            ==============  ======================================  ==================
+            t2, t2star      s0 exp(-t/T)                            s0, t2 (t2star)
+            t2_offset       s0 exp(-t/T) + offset                   s0, t2, offset
+            t2_epg          echoes of a train: `signal_t2_epg`      s0, t2, angle
+            t1_ir           s0 (1 - 2 exp(-t/T1))                   s0, t1
+            t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))        s0, t1, efficiency
+            t1_look_locker  s0 (Ts/T1 - (1 + Ts/T1) exp(-t/Ts))     s0, t1star, t1
+            t1_sr           s0 (1 - exp(-t/T1))                     s0, t1
+            t1_vfa          s0 sin a (1 - E) / (1 - E cos a)        s0, t1
+            ==============  ======================================  ==================
+
+            with E = exp(-TR/T1) and Ts = t1star. Times and time constants are in
+            seconds, angles in radians; s0 and offset have the unit of the image,
+            efficiency has none; angle is that of the refocusing pulses.
+        repetition_time: TR in seconds, above 0 and at most 10, one for all flip angles
+            or one for each; for t1_vfa, and for it alone.
+        t1: T1 that t2_epg assumes, in seconds, above 0 and at most 20; for it alone.
             None = 1. A wrong one moves T2 little: see docs/mri.md.
 
     Returns:
