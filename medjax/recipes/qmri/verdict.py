@@ -19,6 +19,9 @@ FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
 MANY = 0.1
 MISFIT = 0.02  # mean residual of a contrast, as a share of the mean signal
 ERRORS = 5.0  # standard errors of that mean
+REACHED = (-0.1, 1.2)  # of an inversion's efficiency, 0 to 1, with room for noise
+# s: of tissue, fluid and phantoms; T2 has bounds of its own as close as these
+PLAUSIBLE = {"t1": (0.02, 6.0)}
 LOUD = 2.0  # residuals above so many known noise levels
 
 
@@ -31,6 +34,7 @@ class SliceMaps(NamedTuple):
     status: Int[np.ndarray, "H W"]
     bright: Bool[np.ndarray, "H W"]
     sums: ContrastSums
+    efficiency: Float[np.ndarray, "H W"] | None = None  # of an inversion
 
 
 class Known(NamedTuple):
@@ -65,6 +69,7 @@ class Summary(NamedTuple):
     status: dict[str, int]  # voxels
     slices_without_signal: list[int]
     residual: Residuals | None
+    efficiency: float | None = None  # the median of an inversion's
 
 
 def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
@@ -77,7 +82,13 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         np.asarray(maps.status),
         np.asarray(fitted.bright),
         fitted.sums,
+        np.asarray(maps.params["efficiency"]) if _inverts(model) else None,
     )
+
+
+def _inverts(model: SignalModel) -> bool:
+    """Whether it has the share of an inversion that was reached as a parameter."""
+    return "efficiency" in model.parameters
 
 
 def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
@@ -90,6 +101,9 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
     value, sigma, r_squared, status = (
         np.concatenate([getattr(one, name)[one.bright] for one in slices])
         for name in ("value", "sigma", "r_squared", "status")
+    )
+    reached = np.concatenate(
+        [x.efficiency[x.bright] for x in slices if x.efficiency is not None] or [[]]
     )
     times = 1e3 * value[np.isfinite(value)]
     errors = 1e3 * sigma[np.isfinite(sigma)]
@@ -112,6 +126,7 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         status={LEVELS[c]: int((status == c).sum()) for c in LEVELS},
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
+        efficiency=quantile(reached[np.isfinite(reached)], 0.5),
     )
 
 
@@ -175,6 +190,20 @@ def _implausible(summary: Summary, known: Known) -> list[str]:
     for bound in known.bounds:
         if abs(median / (1e3 * bound) - 1) < 1e-3:
             lines.append(f"the median of {name} is its bound, {1e3 * bound:g} ms")
+    low, high = PLAUSIBLE.get(name, (0.0, np.inf))
+    if not 1e3 * low <= median <= 1e3 * high:
+        lines.append(
+            f"the median of {name}, {median:.0f} ms, is of no tissue or fluid, "
+            f"{1e3 * low:g} to {1e3 * high:g} ms: are times, angles and repetition "
+            "time those of the scan, in seconds and degrees?"
+        )
+    reached = summary.efficiency
+    if reached is not None and not REACHED[0] < reached < REACHED[1]:
+        lines.append(
+            f"the median efficiency of the inversion is {reached:.3g}, not 0 to 1: the "
+            "signals do not recover from an inversion. Are the times inversion times, "
+            "and in the order of the images?"
+        )
     if summary.residual is not None:
         lines += _misfit(summary.residual, known.model)
     if known.repetition and name.startswith("t2") and median > 1e3 * known.repetition:
