@@ -2,6 +2,12 @@
 
 from jax.export import register_namedtuple_serialization
 
+from medjax.mri.background import (
+    Background,
+    Clipped,
+    background_noise,
+    clipped_samples,
+)
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.cg import CgInfo, conjugate_gradient
 from medjax.mri.checks import check_acquisition, sampled_points
@@ -76,18 +82,22 @@ from medjax.mri.wavelet import (
 )
 
 __all__ = [
+    "Background",
     "CgInfo",
+    "Clipped",
     "ContrastSums",
     "FitResult",
     "FitStatus",
     "PhaseMisfit",
     "SignalModel",
+    "background_noise",
     "batch_fft",
     "bright_voxels",
     "calibration_size",
     "cg_sense",
     "check_acquisition",
     "check_times",
+    "clipped_samples",
     "combine_coils",
     "combined_variance",
     "compress_sensitivities",

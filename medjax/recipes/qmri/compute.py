@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.data.scans.formats import Scan
+from medjax.mri.fit import fit_map
+from medjax.mri.magnitude import fit_magnitudes
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
@@ -31,6 +33,7 @@ class Inputs(NamedTuple):
     times: Float[Array | np.ndarray, "E *B"]  # s or radians; [E, B] where slices differ
     basis: Float[Array | np.ndarray, "E K"] | None  # of a subspace at these times
     b1: Float[Array | np.ndarray, "B H W"] | None  # transmit field / nominal; None = 1
+    noise: Float[Array | np.ndarray, ""] | None = None  # sd of images, where known
 
     @property
     def voxel_times(self) -> Float[Array, "E *#N"]:
@@ -49,6 +52,7 @@ def slab_inputs(
     *,
     basis: Float[np.ndarray, "E K"] | None = None,
     b1: Float[np.ndarray, "S H W"] | None = None,
+    noise: float | None = None,
 ) -> Inputs:
     """A slab with the times and the transmit field of its own slices.
 
@@ -58,6 +62,7 @@ def slab_inputs(
         key: One typed key; a slice's draw is that of its `sample_id`.
         basis: Of the plan.
         b1: Of all slices of the scan.
+        noise: Standard deviation of the images' noise in their unit.
     """
     times = scan.times
     if scan.slice_times is not None:
@@ -69,25 +74,49 @@ def slab_inputs(
         np.asarray(times, np.float32),
         basis,
         None if field is None else np.asarray(field, np.float32),
+        None if noise is None else np.asarray(noise, np.float32),
     )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "magnitude"))
+@partial(jax.jit, static_argnames=("model", "bounds", "magnitude", "coils"))
 def fit_pictures(
-    inputs: Inputs, *, model: SignalModel, bounds: tuple[float, float], magnitude: bool
+    inputs: Inputs,
+    *,
+    model: SignalModel,
+    bounds: tuple[float, float],
+    magnitude: bool,
+    coils: int | None = None,
 ) -> Fitted:
     """Maps of images as they are, the `target` of the slab.
 
     Args:
-        inputs: A slab of images.
+        inputs: A slab of images, whose mask says what of them are samples.
         model: The signal model that is fitted.
         bounds: Of its time constant in seconds.
         magnitude: Whether a model that crosses 0 is fitted to absolute values.
+        coils: The channels of magnitudes whose noise floor is fitted too, at the level
+            of the inputs; None fits them as they are.
     """
     times = inputs.voxel_times
-    images, options = inputs.batch.target, {"model": model, "magnitude": magnitude}
-    maps = fit_slices(images, times, bounds=bounds, **options)
-    return gather(images, times, maps, **options)
+    images, mask = inputs.batch.target, inputs.batch.mask
+    first, weights = jnp.moveaxis(images, 1, 0), None
+    if mask.shape[1] > 1:  # [B, E, H, W]: some are no samples
+        weights = jnp.moveaxis(mask, 1, 0).astype(images.dtype)
+    options = {"model": model, "bounds": bounds, "weights": weights}
+    if coils is None:
+        maps = fit_map(first, times, magnitude=magnitude, **options)
+    else:
+        maps = fit_magnitudes(first, times, noise=inputs.noise, coils=coils, **options)
+    return gather(
+        images,
+        times,
+        maps,
+        model=model,
+        magnitude=magnitude,
+        mask=None if weights is None else mask,
+        noise=inputs.noise,
+        coils=coils,
+    )
 
 
 @partial(jax.jit, static_argnames=("model", "bounds", "method", "separate"))
@@ -121,4 +150,4 @@ def fit_kspace(
     images, times = scale * images, inputs.voxel_times
     options = {"model": model, "magnitude": separate and model.crosses_zero}
     maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
-    return gather(images, times, maps, **options)
+    return gather(images, times, maps, noise=inputs.noise, **options)

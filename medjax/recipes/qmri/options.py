@@ -173,6 +173,7 @@ class Predict(NamedTuple):
     slab: int  # slices
     strict: bool
     noise: float | None  # sd, in the unit of the images
+    coils: int
     overwrite: bool
     usual: Definition
 

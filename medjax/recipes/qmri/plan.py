@@ -13,6 +13,7 @@ from medjax.data.scans.formats import Scan, first_filled
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.evidence import Fitted, gather
+from medjax.recipes.qmri.floor import KSPACE, Floor, find_floor
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.options import Method, Predict
@@ -35,7 +36,8 @@ class Plan(NamedTuple):
     compute: Compute  # compiled; the slab's slices are the batch
     basis: Float[np.ndarray, "E K"] | None  # of a subspace at the scan's times
     phases: Phases  # what `compute` takes the contrasts' to be
-    noise: float | None = None  # sd of the images that `compute` fits, where known
+    floor: Floor = Floor()  # the noise of the images that `compute` fits
+    full: bool = False  # whether nothing is missing of the images
 
 
 def make_plan(
@@ -73,9 +75,12 @@ def make_plan(
     model, phases = quantity.model.name, find_phases(scan, options.phase)
     fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
-        compute = partial(fit_pictures, magnitude=options.magnitude, **fit)
-        name = f"images as they are, {model} fit"
-        return Plan(name, compute, None, phases, options.noise or scan.protocol.noise)
+        floor = find_floor(scan, quantity.model, options)
+        how = {"magnitude": options.magnitude, "coils": floor.coils}
+        name = "images as they are" + (", noise floor" if floor.coils else "")
+        compute = partial(fit_pictures, **how, **fit)
+        return Plan(f"{name}, {model} fit", compute, None, phases, floor, True)
+    find_floor(scan, quantity.model, options)  # what is said of none is refused
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
@@ -90,7 +95,10 @@ def make_plan(
         methods = {FULL: Method("zero_filled")}
     # White coils have the variance 1, half of it in the real part, and an adjoint of
     # sensitivities whose squares sum to 1 keeps it.
-    noise = 0.5**0.5 if name == FULL and first.noise is not None else None
+    white = name == FULL and first.noise is not None
+    falls = not phases.shared and not quantity.model.crosses_zero
+    way = KSPACE if falls else ""
+    floor = Floor(0.5**0.5, None, "noise samples", way) if white else Floor(way=way)
     if name not in methods:
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
@@ -103,11 +111,12 @@ def make_plan(
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
         compute = partial(fit_kspace, method=methods[name], separate=False, **fit)
-        return Plan(f"{name}, {model} fit", compute, basis, phases, noise)
+        return Plan(f"{name}, {model} fit", compute, basis, phases, floor, name == FULL)
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
     compute = partial(fit_kspace, method=methods[name], separate=True, **fit)
-    return Plan(f"{name}, magnitudes, {model} fit", compute, None, phases, noise)
+    title = f"{name}, magnitudes, {model} fit"
+    return Plan(title, compute, None, phases, floor, name == FULL)
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:

@@ -16,6 +16,7 @@ from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.decide import (
+    Decision,
     decide,
     maps_folder,
     noted_doubts,
@@ -78,6 +79,12 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
+    folder = maps_folder(workdir, source)
+    if (folder / SUMMARY).exists() and not options.overwrite:
+        raise FileExistsError(
+            f"{folder / SUMMARY} exists; choose another workdir, or set "
+            "predict.overwrite"
+        )
     decision = decide(
         open_source(source, options),
         checkpoint=checkpoint,
@@ -90,7 +97,8 @@ def predict(
         say(line)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
-    make = partial(slab_inputs, scan, key=jax.random.key(seed), basis=plan.basis)
+    given = {"basis": plan.basis, "noise": plan.floor.level}
+    make = partial(slab_inputs, scan, key=jax.random.key(seed), **given)
     compute = partial(_placed, plan.compute, make, mesh, rules)
     fits = fitted_slices(
         scan,
@@ -100,12 +108,12 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    folder, names = maps_folder(workdir, source), _names(model)
+    names = _names(model)
     slices = _write(fits, scan, model, plan.name, folder, overwrite=options.overwrite)
     warnings = write_summary(
         slices,
         scan,
-        Known(model, decision.bounds, _repetition(scan), plan.noise),
+        _known(decision),
         plan.name,
         folder,
         maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
@@ -115,10 +123,17 @@ def predict(
     return counted(warnings, strict=options.strict)
 
 
-def _repetition(scan: Scan) -> float | None:
-    """The shortest TR that is known, s."""
-    known = scan.protocol.repetition
-    return min(known) if known else scan.repetition
+def _known(decision: Decision) -> Known:
+    """What the maps are held against."""
+    scan, plan = decision.scan, decision.plan
+    repetition = scan.protocol.repetition
+    return Known(
+        decision.choice.model,
+        decision.bounds,
+        min(repetition) if repetition else scan.repetition,
+        plan.floor,
+        full=plan.full,
+    )
 
 
 def _write(
@@ -141,11 +156,6 @@ def _write(
         levels=LEVELS,
         overwrite=overwrite,
     ) as write:
-        if (folder / SUMMARY).exists() and not overwrite:
-            raise FileExistsError(
-                f"{folder / SUMMARY} exists; choose another workdir, or set "
-                "predict.overwrite"
-            )
         for fitted in fits:
             write({name: pick(fitted.maps) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))

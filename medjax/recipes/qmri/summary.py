@@ -112,6 +112,11 @@ def _tell(summary: Summary, folder: Path) -> None:
     if summary.residual is not None:
         shares = ", ".join(f"{100 * share:+.1f}" for share in summary.residual.share)
         say(f"mean residual by contrast, in per cent of the signal: {shares}")
+    if summary.saturated or summary.clipped:
+        say(
+            f"samples left out: saturated in {summary.saturated} voxels, clipped in "
+            f"{summary.clipped}"
+        )
     say(f"maps, figures and summary.json: {folder}\n{NOTE}")
 
 
