@@ -255,6 +255,7 @@ def get_predict(contrast: str) -> ConfigDict:
             # sd of each part of magnitudes in the images' unit: their floor is fitted
             "noise": option(None, Maybe(float)),
             "coils": 1,  # of magnitudes; C of a root of the sum of C squares
+            "register": "",  # rigid: contrasts are brought together, slice by slice
             "overwrite": False,  # maps of an earlier run, and what else it wrote
             "usual": get_usual(contrast),
         }

@@ -19,6 +19,7 @@ from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
+from medjax.mri.motion import Motion, contrast_motion, move_rigid
 from medjax.mri.noise import (
     combined_variance,
     noise_covariance,
@@ -88,6 +89,7 @@ __all__ = [
     "ContrastSums",
     "FitResult",
     "FitStatus",
+    "Motion",
     "PhaseMisfit",
     "SignalModel",
     "background_noise",
@@ -103,6 +105,7 @@ __all__ = [
     "compress_sensitivities",
     "compression_matrix",
     "conjugate_gradient",
+    "contrast_motion",
     "cramer_rao_bound",
     "daubechies_filter",
     "detail_mask",
@@ -121,6 +124,7 @@ __all__ = [
     "low_rank_sense",
     "mix_coils",
     "monte_carlo_moments",
+    "move_rigid",
     "noise_covariance",
     "normalize_sensitivities",
     "pad_to_multiple",
@@ -158,7 +162,7 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (CgInfo, ContrastSums, FitResult, PhaseMisfit):
+for _record in (CgInfo, ContrastSums, FitResult, Motion, PhaseMisfit):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )

@@ -16,9 +16,11 @@ from jaxtyping import Array, Float
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import fit_map
 from medjax.mri.magnitude import fit_magnitudes
+from medjax.mri.motion import contrast_motion
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
+from medjax.recipes.qmri.moved import bring_back
 from medjax.recipes.qmri.options import Method
 from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
@@ -78,7 +80,7 @@ def slab_inputs(
     )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "magnitude", "coils"))
+@partial(jax.jit, static_argnames=("model", "bounds", "magnitude", "coils", "register"))
 def fit_pictures(
     inputs: Inputs,
     *,
@@ -86,6 +88,7 @@ def fit_pictures(
     bounds: tuple[float, float],
     magnitude: bool,
     coils: int | None = None,
+    register: bool = False,
 ) -> Fitted:
     """Maps of images as they are, the `target` of the slab.
 
@@ -96,11 +99,17 @@ def fit_pictures(
         magnitude: Whether a model that crosses 0 is fitted to absolute values.
         coils: The channels of magnitudes whose noise floor is fitted too, at the level
             of the inputs; None fits them as they are.
+        register: Whether contrasts are brought together first.
     """
     times = inputs.voxel_times
     images, mask = inputs.batch.target, inputs.batch.mask
-    first, weights = jnp.moveaxis(images, 1, 0), None
-    if mask.shape[1] > 1:  # [B, E, H, W]: some are no samples
+    mask = mask if mask.shape[1] > 1 else None  # [B, E, H, W]: some are no samples
+    first, motion, weights = jnp.moveaxis(images, 1, 0), None, None
+    if register:
+        motion = contrast_motion(first, rotations=True)
+        images, mask = bring_back(images, mask, motion)
+        first = jnp.moveaxis(images, 1, 0)
+    if mask is not None:
         weights = jnp.moveaxis(mask, 1, 0).astype(images.dtype)
     options = {"model": model, "bounds": bounds, "weights": weights}
     if coils is None:
@@ -113,13 +122,14 @@ def fit_pictures(
         maps,
         model=model,
         magnitude=magnitude,
-        mask=None if weights is None else mask,
+        mask=mask,
+        motion=motion,
         noise=inputs.noise,
         coils=coils,
     )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate"))
+@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate", "register"))
 def fit_kspace(
     inputs: Inputs,
     *,
@@ -127,6 +137,7 @@ def fit_kspace(
     bounds: tuple[float, float],
     method: Method,
     separate: bool,
+    register: bool = False,
 ) -> Fitted:
     """Maps of images that a classical method makes of k-space.
 
@@ -137,6 +148,7 @@ def fit_kspace(
         method: The reconstruction and its options.
         separate: Whether contrasts have phases of their own: then magnitudes are
             fitted, of 0 or more, whose signs the fit finds where they count.
+        register: Whether contrasts are brought together before they are fitted.
     """
     if separate:
         classical = make_separate(method)
@@ -148,6 +160,10 @@ def fit_kspace(
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
     images, times = scale * images, inputs.voxel_times
+    motion = None
+    if register:
+        motion = contrast_motion(jnp.moveaxis(images, 1, 0), rotations=True)
+        images, _ = bring_back(images, None, motion)
     options = {"model": model, "magnitude": separate and model.crosses_zero}
     maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
-    return gather(images, times, maps, noise=inputs.noise, **options)
+    return gather(images, times, maps, noise=inputs.noise, motion=motion, **options)

@@ -174,6 +174,7 @@ class Predict(NamedTuple):
     strict: bool
     noise: float | None  # sd, in the unit of the images
     coils: int
+    register: str
     overwrite: bool
     usual: Definition
 

@@ -23,6 +23,7 @@ from medjax.recipes.qmri.decide import (
     open_source,
 )
 from medjax.recipes.qmri.evidence import Fitted
+from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
@@ -109,11 +110,14 @@ def predict(
         apart=apart if phases.shared and phases.tested else None,
     )
     names = _names(model)
-    slices = _write(fits, scan, model, plan.name, folder, overwrite=options.overwrite)
+    still = plan.full and not options.register
+    slices = _write(
+        fits, scan, model, plan.name, folder, overwrite=options.overwrite, still=still
+    )
     warnings = write_summary(
         slices,
         scan,
-        _known(decision),
+        _known(decision, registered=bool(options.register)),
         plan.name,
         folder,
         maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
@@ -123,7 +127,7 @@ def predict(
     return counted(warnings, strict=options.strict)
 
 
-def _known(decision: Decision) -> Known:
+def _known(decision: Decision, *, registered: bool) -> Known:
     """What the maps are held against."""
     scan, plan = decision.scan, decision.plan
     repetition = scan.protocol.repetition
@@ -132,6 +136,7 @@ def _known(decision: Decision) -> Known:
         decision.bounds,
         min(repetition) if repetition else scan.repetition,
         plan.floor,
+        registered=registered,
         full=plan.full,
     )
 
@@ -144,8 +149,12 @@ def _write(
     folder: Path,
     *,
     overwrite: bool,
+    still: bool,
 ) -> list[SliceMaps]:
-    """Maps, slice by slice; returns what the summary needs of them."""
+    """Maps, slice by slice; returns what the summary needs of them.
+
+    Where contrasts have to lie `still`, one that moved far is refused.
+    """
     names = _names(model)
     slices = []
     with map_writer(
@@ -156,7 +165,10 @@ def _write(
         levels=LEVELS,
         overwrite=overwrite,
     ) as write:
-        for fitted in fits:
+        for z, fitted in enumerate(fits):
+            if still:
+                origin = f"{scan.path.name}, slice {z}"
+                check_motion(fitted.shift, fitted.bright, origin)
             write({name: pick(fitted.maps) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
     return slices

@@ -12,6 +12,7 @@ from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.floor import FOUND, Floor
+from medjax.recipes.qmri.moved import NOTED, WAY, distances
 
 LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
 FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
@@ -36,6 +37,7 @@ class SliceMaps(NamedTuple):
     status: Int[np.ndarray, "H W"]
     bright: Bool[np.ndarray, "H W"]
     sums: ContrastSums
+    shift: Float[np.ndarray, "E 2"]  # pixels
     saturated: int = 0  # voxels
     clipped: int = 0
 
@@ -47,6 +49,7 @@ class Known(NamedTuple):
     bounds: tuple[float, float]  # s
     repetition: float | None = None  # s, the shortest where images differ
     floor: Floor = Floor()  # its level in the unit of the sums
+    registered: bool = False  # whether contrasts were brought together
     full: bool = True  # nothing is missing: images, or fully sampled k-space
 
 
@@ -74,6 +77,8 @@ class Summary(NamedTuple):
     status: dict[str, int]  # voxels
     saturated: int  # voxels with samples left out for it
     clipped: int  # likewise
+    motion: list[float]  # by contrast: pixels off the strongest one, at most
+    moved_slices: list[int]  # with more than half a pixel
     slices_without_signal: list[int]
     residual: Residuals | None
 
@@ -88,6 +93,7 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         np.asarray(maps.status),
         np.asarray(fitted.bright),
         fitted.sums,
+        np.asarray(fitted.shift),
         int(fitted.saturated),
         int(fitted.clipped),
     )
@@ -125,6 +131,10 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         status={LEVELS[c]: int((status == c).sum()) for c in LEVELS},
         saturated=sum(one.saturated for one in slices),
         clipped=sum(one.clipped for one in slices),
+        motion=distances([one.shift for one in slices]).tolist(),
+        moved_slices=[
+            z for z, one in enumerate(slices) if (distances([one.shift]) > NOTED).any()
+        ],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
     )
@@ -181,6 +191,13 @@ def doubts(summary: Summary, known: Known) -> list[str]:
                 "status.nii.gz; are times, contrast and model those of the scan?"
             )
     lines += _no_samples(summary)
+    if summary.moved_slices and not known.registered:
+        far = np.flatnonzero(np.array(summary.motion) > NOTED).tolist()
+        lines.append(
+            f"contrasts {ranges(far)} lie up to {max(summary.motion):.1f} pixels from "
+            f"the strongest one, in slices {ranges(summary.moved_slices)}; "
+            + (WAY if known.full else "edges are wrong there")
+        )
     lines += _implausible(summary, known)
     if summary.median_sigma_ms is None:
         lines.append("no voxel has a sigma: the maps are without error bars")

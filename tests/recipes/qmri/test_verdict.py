@@ -32,9 +32,8 @@ def one_slice(value, sigma, status, bright, *, sums=None, r_squared=1.0):
     sums = sums or ContrastSums(
         np.float64(bright.sum()), nothing + bright.sum(), nothing, nothing, nothing
     )
-    return SliceMaps(
-        value, sigma, np.full(value.shape, r_squared), status, bright, sums
-    )
+    r_squared, still = np.full(value.shape, r_squared), np.zeros((4, 2))
+    return SliceMaps(value, sigma, r_squared, status, bright, sums, still)
 
 
 def test_a_summary_counts_what_has_signal():
@@ -128,6 +127,7 @@ def fitted(snr, *, gains=(), t2=0.08):
         ),
         bright=slab.bright[0],
         sums=ContrastSums(*(np.asarray(x)[0] for x in slab.sums)),
+        shift=slab.shift[0],
         saturated=np.int32(0),
         clipped=np.int32(0),
     )

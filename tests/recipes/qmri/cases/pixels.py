@@ -39,6 +39,19 @@ def lost(share):
     )
 
 
+def shifted(rows, columns=0.0):
+    """The third and later echoes moved by points, as by a nod between acquisitions."""
+
+    def change(images):
+        k = [np.fft.fftfreq(n) for n in images.shape[-2:]]
+        turn = np.exp(-2j * np.pi * np.add.outer(rows * k[0], columns * k[1]))
+        late = np.real(np.fft.ifft2(np.fft.fft2(images[2:]) * turn))
+        return np.concatenate([images[:2], np.abs(late)])
+
+    return change
+
+
+INNER = np.hypot(ROWS, 1.2 * COLUMNS) < 0.5
 LEVEL = 1000 / SNR
 SAY = f"--config.predict.noise={LEVEL}"
 CASES = [
@@ -106,5 +119,33 @@ CASES = [
         echoes(change=lambda images: np.where(DISC, images, 300)),
         80,
         inside=DISC,
+    ),
+    Case(
+        "echoes that moved by 1.2 pixels",
+        echoes(noise=1 / 60, change=shifted(1.2)),
+        80,
+        exit_code=3,
+        doubt=r"contrasts 2 to 5 lie up to 1\.\d pixels from the strongest.*register",
+        inside=INNER,
+    ),
+    Case(
+        "echoes that moved by 3.5 pixels",
+        echoes(noise=1 / 60, change=shifted(3.0, -1.8)),
+        refusal=r"slice 0: contrast \d lies 3\.\d pixels .*predict.register=rigid",
+    ),
+    Case(
+        "echoes that moved by 3.5 pixels, brought together",
+        echoes(
+            "--config.predict.register=rigid",
+            noise=1 / 60,
+            change=shifted(3.0, -1.8),
+        ),
+        80,
+        inside=np.hypot(ROWS, 1.2 * COLUMNS) < 0.72,
+    ),
+    Case(
+        "another registration",
+        echoes("--config.predict.register=affine"),
+        refusal="predict.register 'affine': expected '' or 'rigid'",
     ),
 ]
