@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from medjax.mri.motion import Motion, move_rigid
+from medjax.data.scans.formats import Scan, first_filled
+from medjax.mri.motion import Motion, contrast_motion, move_rigid
 
 NOTED, REFUSED = 0.5, 2.0  # pixels against the strongest contrast
 OBJECT = 0.02  # of a slice: less is not enough to refuse a scan for
@@ -57,6 +58,24 @@ def check_motion(
             f"({rows:+.1f} along rows, {cols:+.1f} along columns); expected at most "
             f"{REFUSED:g}: {WAY}, or leave the contrast out"
         )
+
+
+def check_middle(scan: Scan) -> None:
+    """`check_motion` of one slice of images, the middle one or else the first filled.
+
+    Args:
+        scan: Of images; k-space has to be reconstructed first, and is not looked at.
+
+    Raises:
+        ValueError: As `check_motion`.
+    """
+    if scan.kind != "images":
+        return
+    middle = scan.read(scan.num_slices // 2)
+    images = np.asarray((first_filled(scan) if middle.empty else middle).images)
+    peak = np.abs(images).max(axis=0)
+    shift = np.asarray(contrast_motion(jnp.asarray(images)).shift)
+    check_motion(shift, peak > 0.1 * peak.max(), f"{scan.path.name}, a slice")
 
 
 def distances(shifts: Sequence[Float[np.ndarray, "E 2"]]) -> Float[np.ndarray, "E"]:
