@@ -240,6 +240,7 @@ def get_predict(contrast: str) -> ConfigDict:
             "voxel_mm": option((), Numbers(float, (0, 3))),
             # such as t2_offset or t1_ir; empty: t2, or t1_ir3, and t1_ir of fewer than
             "model": "",  # four inversion times and of a network's images
+            "b1": "",  # map of B1+ / nominal (.nii, .npz) on the scan's grid
             "skip": 0,  # shortest echo times that are left out
             "magnitude": False,  # images have lost their sign: the fit looks for it
             # of k-space's contrasts: shared | each; auto: tested from the data

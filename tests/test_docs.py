@@ -96,6 +96,23 @@ def test_docstrings_become_markup_that_reads_the_same():
     ]
 
 
+def test_tables_keep_their_columns_inside_a_section_too():
+    docstring = """f.
+
+    Args:
+        name: One of these:
+
+            ===  ====
+            a    T1*
+            ===  ====
+    """
+    assert plain_text.restructured(docstring).split("\n")[-3:] == [
+        "        ===  ====",
+        "        a    T1*",
+        "        ===  ====",
+    ]
+
+
 class Record(NamedTuple):
     """A record."""
 

@@ -36,10 +36,10 @@ def restructured(docstring: str) -> str:
         if first == "Returns:":
             # Not left to napoleon: it takes what stands before a colon for a type.
             result.append(f":returns:\n{_escaped(rest)}")
+        elif TABLE.match(first.strip()) or first.startswith(">>>"):
+            result.append(block)  # escapes would widen a column
         elif in_section or first.startswith("- "):
             result.append(_escaped(block))
-        elif TABLE.match(first) or first.startswith(">>>"):
-            result.append(block)
         elif re.search(r"^ |\S {3,}\S", block, re.MULTILINE):
             result.append("::\n\n" + textwrap.indent(block, "    "))
         else:

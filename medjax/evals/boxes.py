@@ -51,7 +51,9 @@ def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
 
 
 def scores(answers: Answers) -> dict[str, float]:
-    """The numbers named in `METRICS`, each 0-1; NaN without answers.
+    """All scores by name, each from 0 to 1; NaN without answers.
+
+    They are "A@0.5", "A@0.8", "mAP" (`pseudo_map`), "mIoU" and "parsed", a share.
 
     Args:
         answers: One row an answer, any number of them.
@@ -121,7 +123,7 @@ def by_structure(answers: Answers) -> dict[str, Answers]:
 
 
 def by_size(answers: Answers) -> dict[str, Answers]:
-    """The answers by the true box's share of the image, under the names in `SIZES`.
+    """The answers by the true box's share of the image: "< 1 %", "1-5 %", "> 5 %".
 
     1 % and 5 % themselves are in "1-5 %"; a size that no box has is there, empty.
 

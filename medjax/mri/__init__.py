@@ -20,6 +20,12 @@ from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
 from medjax.mri.motion import Motion, contrast_motion, move_rigid
+from medjax.mri.mp2rage import (
+    Mp2rage,
+    mp2rage_signals,
+    mp2rage_t1,
+    mp2rage_uniform,
+)
 from medjax.mri.noise import (
     combined_variance,
     noise_covariance,
@@ -61,6 +67,7 @@ from medjax.mri.signals import (
     signal_saturation_recovery,
     signal_t1_ir,
     signal_t2,
+    signal_t2_epg,
     signal_vfa,
     vfa_model,
 )
@@ -90,6 +97,7 @@ __all__ = [
     "FitResult",
     "FitStatus",
     "Motion",
+    "Mp2rage",
     "PhaseMisfit",
     "SignalModel",
     "background_noise",
@@ -125,6 +133,9 @@ __all__ = [
     "mix_coils",
     "monte_carlo_moments",
     "move_rigid",
+    "mp2rage_signals",
+    "mp2rage_t1",
+    "mp2rage_uniform",
     "noise_covariance",
     "normalize_sensitivities",
     "pad_to_multiple",
@@ -145,6 +156,7 @@ __all__ = [
     "signal_saturation_recovery",
     "signal_t1_ir",
     "signal_t2",
+    "signal_t2_epg",
     "signal_vfa",
     "smooth_phase",
     "soft_threshold",

@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.checks import check_arrays
+from medjax.mri.epg import spacing_of, squared_cosine, train_echoes
+from medjax.mri.epg_fit import train_errors
+from medjax.mri.epg_steps import Point
 from medjax.mri.model import SignalModel, Value, check_functions, check_model
 from medjax.mri.parameters import (
     as_dtype,
@@ -18,7 +21,7 @@ from medjax.mri.parameters import (
 )
 from medjax.mri.signals import signal
 from medjax.mri.times import Times, check_times, plausible
-from medjax.mri.varpro import Weighted, parameters_and_errors, solve
+from medjax.mri.varpro import Weighted, dot, parameters_and_errors, solve
 
 
 def cramer_rao_bound(
@@ -80,6 +83,7 @@ def cramer_rao_bound(
         raise ValueError(
             f"cramer_rao_bound: noise_sd: expected a number above 0; found {noise_sd}"
         )
+    given_times = times
     times, sd = jnp.asarray(times), jnp.asarray(noise_sd)
     weights = jnp.ones(len(times), bool) if weights is None else jnp.asarray(weights)
     check_arrays(
@@ -100,13 +104,25 @@ def cramer_rao_bound(
     counted = list(series(weights.astype(dtype), len(shape)))
     known += [(w >= 0) & (w < jnp.inf) for w in counted]
     roots = [jnp.where(w > 0, jnp.sqrt(jnp.where(w > 0, w, 1)), 0) for w in counted]
+    if model.train is not None:
+        numbers = train_echoes("cramer_rao_bound", model, given_times)
+        model = model._replace(echoes=numbers)
+        known.append(spacing_of(clocks, numbers)[1])
     by_name = dict(zip(model.parameters, values, strict=True))
     samples = signal(model, by_name, times)
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     log_rate = jnp.log(1 / by_name[model.time_constant])
-    solution = solve(model, log_rate, Weighted([channel], roots, clocks))
-    _, errors = parameters_and_errors(model, log_rate, solution)
-    good = functools.reduce(operator.and_, known) & solution.determined & (sd > 0)
+    data = Weighted([channel], roots, clocks)
+    if model.train is None:
+        solution = solve(model, log_rate, data)
+        _, errors = parameters_and_errors(model, log_rate, solution)
+        determined = solution.determined
+    else:
+        s0, x = jnp.abs(by_name["s0"]), squared_cosine(by_name["angle"])
+        point = Point(log_rate, x, jnp.ones(shape, bool))
+        errors, determined = train_errors(model, point, s0, data, dot(channel, channel))
+        errors[2] = jnp.where(x > 0, errors[2], jnp.inf)
+    good = functools.reduce(operator.and_, known) & determined & (sd > 0)
     return {
         name: jnp.where(good, sd * error, jnp.inf)
         for name, error in zip(model.parameters, errors, strict=True)

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.mri.fit_arguments import check_options, fit_arrays, fit_bounds
+from medjax.mri.epg_fit import fit_train
+from medjax.mri.fit_arguments import (
+    check_options,
+    fit_arrays,
+    fit_bounds,
+    known_angle,
+    numbered,
+)
 from medjax.mri.fit_numbers import Numbers, fit_numbers
 from medjax.mri.model import SignalModel, check_functions
 from medjax.mri.newton import implicit_root, newton_move
@@ -38,6 +45,7 @@ def fit_map(
     *,
     model: SignalModel,
     weights: Float[Array, "E *#N"] | None = None,
+    angle: Float[Array, "*#N"] | float | None = None,
     noise: str = "estimated",
     magnitude: bool = False,
     bounds: tuple[float, float] | None = None,
@@ -76,6 +84,10 @@ def fit_map(
         weights: How much each sample counts, at least 0 and finite (or the voxel is
             INVALID), the same [E] for all voxels or for each. A sample of weight 0 is
             not read: it may be NaN. Integers and bool will do. None = equal.
+        angle: For t2_epg alone: the actual refocusing angle in radians, for all voxels
+            or for each, such as nominal angle times B1+; one that is not finite and
+            above 0 makes its voxel INVALID. It is a result then as it is, without a
+            sigma. None = fitted.
         noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
             (P parameters), so that weights are relative. "known" takes weights as
             inverse variances in 1 / unit^2 of the image (of the real and of the
@@ -112,7 +124,9 @@ def fit_map(
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
+    model = numbered(model, times, skip)
     images, times, weights, model = fit_arrays(images, times, weights, model, skip)
+    angle = known_angle(angle, model, images)
     check_options(
         images,
         weights,
@@ -127,6 +141,7 @@ def fit_map(
         images,
         times,
         weights,
+        angle,
         fit_bounds(bounds, model),
         model=model,
         known=noise == "known",
@@ -145,6 +160,7 @@ def _fit(
     images: Inexact[Array, "E *N"],
     times: Float[Array, "E *#N"],
     weights: Float[Array, "E *#N"] | None,
+    angle: Float[Array, "*#N"] | None,
     bounds: tuple[float, float],
     *,
     model: SignalModel,
@@ -160,6 +176,13 @@ def _fit(
     samples = prepare_samples(
         images, times, weights, limits, model=model, magnitude=magnitude
     )
+    if model.train is not None:
+        samples, numbers, status, free = fit_train(
+            model, samples, angle, limits, points=points, iterations=iterations
+        )
+        found = _result(model, samples, numbers, status, known)
+        sd = jnp.where(free, found.sigma["angle"], jnp.nan)
+        return found._replace(sigma=found.sigma | {"angle": sd})
     data, fixed = samples.data, jax.lax.stop_gradient(samples.data)
     width = limits[1] - limits[0]
     # The minimum lies between the neighbours of the grid's best point.

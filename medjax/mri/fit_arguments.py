@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from medjax.checks import check_arrays, check_static
+from medjax.mri.epg import train_echoes
 from medjax.mri.model import SignalModel, check_contrasts, check_model, is_range
 from medjax.mri.parameters import real_dtype
 from medjax.mri.times import Times, check_times
@@ -68,6 +69,45 @@ def fit_arrays(
     weights = None if weights is None else weights.astype(dtype)
     times = jnp.asarray(given).astype(dtype) if traced else np.asarray(given, dtype)
     return images, times, weights, model
+
+
+def numbered(model: SignalModel, times: Times, skip: Sequence[int]) -> SignalModel:
+    """A model of an echo train with the echoes that are fitted; others as they are.
+
+    Args:
+        model: Of `fit_map`, like the others.
+        times: Those with values say which echoes they are; traced ones are 1, 2, .., E
+            where the model does not know better.
+        skip: Indices of times that are left out.
+    """
+    check_model("fit_map", model)
+    if model.train is None or not len(times):
+        return model
+    echoes = train_echoes("fit_map", model, times)
+    return model._replace(echoes=tuple(echoes[e] for e in _kept(skip, len(echoes))))
+
+
+def known_angle(
+    angle: Array | float | None, model: SignalModel, images: Array
+) -> Array | None:
+    """The refocusing angle as an array, for a model that has one.
+
+    Args:
+        angle: Radians, or None.
+        model: Of `fit_map`.
+        images: As `fit_arrays` gives them: the angle broadcasts to their voxels.
+    """
+    if angle is None:
+        return None
+    if model.train is None:
+        raise ValueError(
+            f"fit_map: angle: {model.name} has no refocusing angle; leave it out, or "
+            "take signal_model('t2_epg')"
+        )
+    angle = jnp.asarray(angle)
+    axes = "*#N" if angle.ndim else ""
+    check_arrays("fit_map", images=(images, "E *N", None), angle=(angle, axes, float))
+    return angle
 
 
 def _kept(skip: Sequence[int], contrasts: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from medjax.mri.model import SignalModel
 from medjax.mri.varpro import (
-    Solution,
+    Column,
     Weighted,
     add,
     dot,
@@ -89,22 +89,31 @@ def _numbers(
         solution = solution._replace(amplitudes=[[sign * a for a in amplitudes]])
     values, errors = parameters_and_errors(model, log_rate, solution)
     cost = square_root(sum(dot(left, left) for left in solution.residuals))
-    square, share = _plain_square(data, solution), _inverse_spread(data)
+    square, share = plain_square(data, solution.residuals), inverse_spread(data)
     return Numbers(values, errors, cost, square, share, solution.determined)
 
 
-def _plain_square(data: Weighted, solution: Solution) -> Array:
-    """Sum over contrasts of the squared residual, without its weights."""
+def plain_square(data: Weighted, residuals: list[Column]) -> Float[Array, "*N"]:
+    """Sum over contrasts of the squared residual, without its weights.
+
+    Args:
+        data: Of `prepare_samples`; samples of weight 0 do not count.
+        residuals: Weighted, one column for each channel of the data.
+    """
     plain = [invert(root, root > 0) for root in data.roots]
-    square = jnp.zeros_like(solution.residuals[0][0])
-    for left in solution.residuals:
+    square = jnp.zeros_like(residuals[0][0])
+    for left in residuals:
         bare = [p * x for p, x in zip(plain, left, strict=True)]
         square = square + dot(bare, bare)
     return square
 
 
-def _inverse_spread(data: Weighted) -> Array:
-    """1 / weighted cost of a constant; 0 where the samples are one."""
+def inverse_spread(data: Weighted) -> Float[Array, "*N"]:
+    """1 / weighted cost of a constant; 0 where the samples are one.
+
+    Args:
+        data: Of `prepare_samples`.
+    """
     total = dot(data.roots, data.roots)
     square = whole = jnp.zeros_like(data.channels[0][0])
     for channel in data.channels:

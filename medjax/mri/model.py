@@ -22,6 +22,22 @@ class Basis(Protocol):
         ...
 
 
+class Train(Protocol):
+    """All echoes of a train at once: each depends on the pulses before it."""
+
+    def __call__(
+        self,
+        rate: Value,
+        x: Value,
+        spacing: Value,
+        count: int,
+        *constants: float,
+        rolled: bool = True,
+    ) -> list[Array]:
+        """Of amplitude 1; x = cos^2(a/2) of the refocusing angle a."""
+        ...
+
+
 class FromParameters(Protocol):
     """Amplitudes and rate of a model's parameters."""
 
@@ -90,6 +106,10 @@ class SignalModel(NamedTuple):
             contrasts (a repetition time, say) is a tuple of one number a contrast, in
             the order of the times; the basis then gets the contrast's own, which may be
             an array that broadcasts with `time`.
+        train: For t2_epg alone: the signal of all echoes at once, which takes the place
+            of `basis`, with a refocusing angle as the last parameter.
+        echoes: Which of the train's echoes the times are, from 1; () takes times with
+            values for what they are, and traced ones for 1, 2, .., E.
     """
 
     name: str
@@ -103,6 +123,8 @@ class SignalModel(NamedTuple):
     crosses_zero: bool = False
     exponential: bool = False
     constants: tuple[float | tuple[float, ...], ...] = ()
+    train: Train | None = None
+    echoes: tuple[int, ...] = ()
 
     def constants_of(self, contrast: int) -> tuple[float, ...]:
         """The numbers that the basis takes for one contrast, from 0."""
@@ -154,6 +176,8 @@ def check_model(function: str, model: Any) -> None:  # noqa: ANN401
     for field in ("basis", "to_parameters", "from_parameters"):
         if not callable(getattr(model, field)):
             refuse(field, "a function")
+    if model.train is not None:
+        return
     if model.to_parameters is first_amplitude and units != ("image", "s"):
         refuse("units", '("image", "s"), or functions to_parameters, from_parameters')
 
@@ -190,6 +214,8 @@ def check_functions(function: str, model: SignalModel) -> None:
     Raises:
         ValueError: naming the function of the model, what was expected and found.
     """
+    if model.train is not None:
+        return
     unknowns, count = len(model.parameters), len(model.parameters) - 1
     start = f"{function}: model {model.name}"
     dtype = jnp.dtype("float32")

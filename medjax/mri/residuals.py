@@ -53,6 +53,12 @@ def bright_voxels(
             be fitted is judged by its samples, and one with a sample that is not finite
             is bright: it counts as failed wherever it lies.
         floor: f, what magnitudes of noise alone reach, in the unit of the images.
+
+    Returns:
+        One flag a voxel.
+
+    Raises:
+        ValueError: images that are not [E, .., H, W] of floats.
     """
     check_arrays("bright_voxels", images=(images, "E *B H W", float))
     peak = jnp.max(jnp.abs(images), axis=0)
@@ -98,6 +104,13 @@ def residual_by_contrast(
             the residual of each voxel, r sqrt(E / (E - P)).
         coils: The channels of absolute values, which are compared with their mean at
             that level, `expected_magnitude`; None compares with the signal itself.
+
+    Returns:
+        Sums over each slice's H x W voxels, in the unit of the images (squares in its
+        square); those of several slices may be added up.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
     """
     check_arrays(
         "residual_by_contrast",

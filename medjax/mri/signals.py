@@ -2,18 +2,7 @@
 
     S(t) = sum_k a_k phi_k(t, R),   R = 1 / T
 
-==============  ===================================================  ==================
-model           S(t)                                                 parameters
-==============  ===================================================  ==================
-t2, t2star      s0 exp(-t/T)                                         s0, t2 (t2star)
-t2_offset       s0 exp(-t/T) + offset                                s0, t2, offset
-t1_ir           s0 (1 - 2 exp(-t/T1))                                s0, t1
-t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))                     s0, t1, efficiency
-t1_look_locker  s0 (T1*/T1 - (1 + T1*/T1) exp(-t/T1*))               s0, t1star, t1
-t1_sr           s0 (1 - exp(-t/T1))                                  s0, t1
-t1_vfa          s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1)  s0, t1
-==============  ===================================================  ==================
-
+==============  ===================================================  ===========
 Times are seconds, flip angles a radians, s0 and offset in the unit of the image. A full
 inversion has efficiency 1; with a repetition time TR, 1 - 2 e exp(-t/T1) + exp(-TR/T1)
 has the shape of t1_ir3 as well.
@@ -39,9 +28,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Float, Inexact
 
 from medjax.checks import check_arrays, check_static
+from medjax.mri.epg import epg_model, spacing_of, squared_cosine, train_echoes
 from medjax.mri.model import SignalModel, Value, check_contrasts, check_model
 from medjax.mri.parameters import (
     as_dtype,
@@ -155,8 +145,11 @@ T1_LOOK_LOCKER = T1_IR._replace(
 )
 T1_SR = T1_IR._replace(name="t1_sr", basis=_recovery, crosses_zero=False)
 
+T2_EPG = epg_model()
+
 MODELS = {
-    m.name: m for m in (T2, T2STAR, T2_OFFSET, T1_IR, T1_IR3, T1_LOOK_LOCKER, T1_SR)
+    m.name: m
+    for m in (T2, T2STAR, T2_OFFSET, T2_EPG, T1_IR, T1_IR3, T1_LOOK_LOCKER, T1_SR)
 }
 
 
@@ -199,39 +192,32 @@ def vfa_model(repetition_time: float | Sequence[float]) -> SignalModel:
 
 
 def signal_model(
-    name: str, *, repetition_time: float | Sequence[float] | None = None
+    name: str,
+    *,
+    repetition_time: float | Sequence[float] | None = None,
+    t1: float | None = None,
 ) -> SignalModel:
     """A model by its name. One of your own is a `SignalModel`.
 
     Args:
         name: One of
 
-            ==============  ======================================  ==================
-            name            signal at time t (flip angle a)         parameters
-            ==============  ======================================  ==================
-            t2, t2star      s0 exp(-t/T)                            s0, t2 (t2star)
-            t2_offset       s0 exp(-t/T) + offset                   s0, t2, offset
-            t1_ir           s0 (1 - 2 exp(-t/T1))                   s0, t1
-            t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))        s0, t1, efficiency
-            t1_look_locker  s0 (Ts/T1 - (1 + Ts/T1) exp(-t/Ts))     s0, t1star, t1
-            t1_sr           s0 (1 - exp(-t/T1))                     s0, t1
-            t1_vfa          s0 sin a (1 - E) / (1 - E cos a)        s0, t1
-            ==============  ======================================  ==================
-
-            with E = exp(-TR/T1) and Ts = t1star. Times and time constants are in
-            seconds, angles in radians; s0 and offset have the unit of the image,
-            efficiency has none.
-        repetition_time: TR in seconds, above 0 and at most 10, one for all flip angles
-            or one for each; for t1_vfa, and for it alone.
+            ==============  ======================================  ===========        t1: T1 that t2_epg assumes, in seconds, above 0 and at most 20; for it alone.
+            None = 1. A wrong one moves T2 little: see docs/mri.md.
 
     Returns:
         A record of functions and numbers: hashable, equal to any other of that name
-        (and repetition time), and it can be pickled.
+        (and numbers), and it can be pickled.
 
     Raises:
-        ValueError: an unknown name, a repetition time missing or without a use.
+        ValueError: an unknown name, a repetition time missing or without a use, or a T1
+            without one.
     """
     known = [*MODELS, "t1_vfa"]
+    if t1 is not None and name != "t2_epg":
+        raise ValueError(f"model {name} has no t1 of its own; t2_epg assumes one")
+    if name == "t2_epg" and t1 is not None:
+        return epg_model(t1)
     if name not in known:
         raise ValueError(f"model {name!r}: expected one of {', '.join(known)}")
     if (repetition_time is None) == (name == "t1_vfa"):
@@ -273,14 +259,17 @@ def signal(
     given = ordered_parameters("signal", model, parameters)
     dtype = real_dtype(*given)
     values = [as_dtype(v, dtype) for v in given]
-    times = jnp.asarray(times)
+    with_values, times = times, jnp.asarray(times)
     check_arrays("signal", times=(times, "E ...", (float, int)))
     check_contrasts("signal", model, len(times))
     shapes = {k: v.shape for k, v in zip(model.parameters, values, strict=True)}
     shape = voxel_shape("signal", shapes | {"times": times.shape[1:]})
     values = [jnp.broadcast_to(v, shape) for v in values]
-    amplitudes, rate = model.from_parameters(*values)
     times = series(times, len(shape)).astype(dtype)
+    if model.train is not None:
+        echoes = train_echoes("signal", model, with_values) if len(times) else ()
+        return _train_signal(model._replace(echoes=echoes), values, times)
+    amplitudes, rate = model.from_parameters(*values)
     constants = (
         series(jnp.asarray(c, dtype), len(shape)) if isinstance(c, tuple) else c
         for c in model.constants
@@ -295,6 +284,51 @@ def signal(
         a[None] * phi.astype(a.dtype) for a, phi in zip(amplitudes, basis, strict=True)
     )
     return functools.reduce(jnp.add, terms)
+
+
+def _train_signal(
+    model: SignalModel, values: list[Array], times: Float[Array, "E *#N"]
+) -> Inexact[Array, "E *N"]:
+    s0, t2, angle = values
+    if not model.echoes:
+        return jnp.zeros((0, *s0.shape), s0.dtype)
+    assert model.train is not None
+    spacing, _ = spacing_of(list(times), model.echoes)
+    count = max(model.echoes)
+    x = squared_cosine(angle)
+    echoes = model.train(1 / t2, x, spacing, count, *model.constants)
+    return jnp.stack([s0 * echoes[n - 1].astype(s0.dtype) for n in model.echoes])
+
+
+def signal_t2_epg(
+    s0: Value, t2: Value, angle: Value, times: Times, *, t1: float = 1.0
+) -> Inexact[Array, "E *N"]:
+    """Echoes of a spin-echo train, with stimulated ones: the extended phase graph.
+
+    At 180 degrees it is s0 exp(-t/T2). Differentiable to any order by all but `t1`;
+    the derivative by the angle at 180 degrees is 0, as the signal is even about it.
+
+    Args:
+        s0: Signal at time 0, in the unit of the image; real or complex, a number or an
+            array that broadcasts with the others to the voxels [*N].
+        t2: T2 in seconds, above 0: not checked.
+        angle: Refocusing angle in radians, the same for all pulses and everywhere in
+            the voxel; 0 gives no echo.
+        times: Echo times n * spacing in seconds, n = 1, 2, .., of which some may be
+            missing, in any order; traced ones are taken for n = 1 to E. One list for
+            all voxels, or one for each with the same n.
+        t1: T1 in seconds, above 0 and at most 20; static.
+
+    Raises:
+        ValueError: Times are not those of one train, or a T1 out of its range.
+
+    Source: Weigel 2015, J Magn Reson Imaging 41:266; see `medjax.mri.epg`.
+
+    >>> angle = 2.0944  # 120 degrees
+    >>> [round(float(x), 3) for x in signal_t2_epg(1.0, 0.08, angle, [0.01, 0.02])]
+    [0.662, 0.73]
+    """
+    return signal(epg_model(t1), {"s0": s0, "t2": t2, "angle": angle}, times)
 
 
 def signal_t2(

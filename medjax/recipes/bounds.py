@@ -8,6 +8,7 @@ All times are seconds, flip angles degrees. SNR is s0 / noise sd of one sample o
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--weights", type=_numbers, metavar="N,...", help="averages a contrast [1]")
     add("--offset", type=float, help="in units of s0, for t2_offset [0]")
     add("--efficiency", type=float, help="of the inversion, for t1_ir3 [1]")
+    add("--angle", type=float, metavar="DEG", help="of refocusing, for t2_epg [180]")
     add("--repetition-time", type=_numbers, metavar="S,...", help="for t1_vfa")
     args = parser.parse_args(argv)
     try:
@@ -108,12 +110,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         repetition = times[0] if times and len(times) == 1 else times
         model = signal_model(args.model, repetition_time=repetition)
         _check_flags(args, model)
-        defaults = {"offset": 0.0, "efficiency": 1.0}
+        defaults = {"offset": 0.0, "efficiency": 1.0, "angle": 180.0}
         others = {
             key: value if getattr(args, key) is None else getattr(args, key)
             for key, value in defaults.items()
             if key in model.parameters
         }
+        if "angle" in others:
+            others["angle"] = math.radians(others["angle"])
         others |= {key: np.asarray(vars(args)[key]) for key in _times(model)[1:]}
         angles = args.angles is not None
         table = bound_table(
@@ -143,7 +147,7 @@ def _check_flags(args: argparse.Namespace, model: SignalModel) -> None:
     needed = {sampling, *_times(model)}
     useful = needed | set(model.parameters)
     tissues = ("t2", "t2star", "t1", "t1star")
-    for name in ("times", "angles", *tissues, "offset", "efficiency"):
+    for name in ("times", "angles", *tissues, "offset", "efficiency", "angle"):
         given = vars(args)[name] is not None
         if given != (name in needed) and (given and name not in useful or not given):
             raise ValueError(

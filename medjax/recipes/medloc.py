@@ -157,7 +157,7 @@ def check_method(method: str) -> str:
     """The method as it is, if it is one that a config may name.
 
     Args:
-        method: One of `METHODS`.
+        method: "grpo" or "sft".
 
     Raises:
         ValueError: Another one; the known ones are named.
@@ -219,7 +219,8 @@ def make_schedule(name: str, changes: Mapping[str, Any]) -> schedules.ThresholdS
     """A preset with some of its numbers changed.
 
     Args:
-        name: Which preset: one of `SCHEDULES`.
+        name: Which preset: "piecewise", "linear", "cosine", "conservative", "moderate"
+            or "aggressive".
         changes: New values by fields of `ThresholdSchedule`; {} keeps the preset.
 
     Raises:

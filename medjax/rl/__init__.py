@@ -32,6 +32,7 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
+from medjax.rl.off_policy import drop_truncated, importance_weights, off_policy_keep
 from medjax.rl.reductions import loss_denominator, reduce_tokens
 from medjax.rl.rewards import (
     combine_rewards,
@@ -61,10 +62,7 @@ from medjax.rl.signal import group_signal, has_signal, reward_signal
 from medjax.rl.surrogates import (
     cispo_surrogate,
     clip_surrogate,
-    drop_truncated,
-    importance_weights,
     kl_estimate,
-    off_policy_keep,
     sapo_surrogate,
     vespo_surrogate,
 )

@@ -16,7 +16,7 @@ from medjax.checks import (
     check_static,
 )
 from medjax.masked import at_least_float32, marked, masked_mean
-from medjax.rl import surrogates
+from medjax.rl import off_policy, surrogates
 from medjax.rl.reductions import loss_denominator, reduce_tokens
 
 
@@ -246,7 +246,7 @@ def grpo_loss(
 
     if off_policy_threshold is not None:
         sampling = logp_old if logp_sampling is None else constant(logp_sampling)
-        keep = surrogates.off_policy_keep(
+        keep = off_policy.off_policy_keep(
             logp, sampling, advantages, mask, threshold=off_policy_threshold
         )
         metrics["kept"] = masked_mean(keep, rows, axis_name=axes)

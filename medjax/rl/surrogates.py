@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from medjax.checks import FLAGS, check_arrays, check_ranges
-from medjax.masked import masked_mean, masked_sum
+from medjax.masked import masked_sum
 
 LogP = Float[Array, "N T"]
 PerSequence = Float[Array, "N 1"]
@@ -52,7 +52,7 @@ def clip_surrogate(
 
     Source: Schulman et al., PPO (arXiv 1707.06347), eq. 7.
     """
-    _check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
+    check_rows("clip_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     check_ranges(
         "clip_surrogate", clip_low=(clip_low, 0, 1), clip_high=(clip_high, 0, math.inf)
     )
@@ -87,7 +87,7 @@ def cispo_surrogate(
 
     Source: MiniMax-M1 (arXiv 2506.13585), section 3.1.
     """
-    _check_rows(
+    check_rows(
         "cispo_surrogate",
         logp=(logp, "N T"),
         ratio=(ratio, "N #T"),
@@ -125,7 +125,7 @@ def sapo_surrogate(
 
     Source: Gao et al., SAPO (arXiv 2511.20347).
     """
-    _check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
+    check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     advantages = jax.lax.stop_gradient(advantages)
     tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
     return -(4 / tau) * jax.nn.sigmoid(tau * (ratio - 1)) * advantages
@@ -174,7 +174,7 @@ def vespo_surrogate(
 
     Source: VESPO (arXiv 2602.10693), with the clipping of TRL.
     """
-    _check_rows(
+    check_rows(
         "vespo_surrogate",
         mask,
         log_ratio=(log_ratio, "N T"),
@@ -221,7 +221,7 @@ def kl_estimate(
     Source: Schulman, "Approximating KL divergence" (2020); DeepSeekMath (arXiv
     2402.03300), eq. 4, has "k3".
     """
-    _check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
+    check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
     d = jax.lax.stop_gradient(logp_ref) - logp
     if clamp is not None:
         d = jnp.clip(d, -clamp[0], clamp[0])
@@ -238,136 +238,17 @@ def kl_estimate(
     return estimate if clamp is None else jnp.clip(estimate, -clamp[1], clamp[1])
 
 
-def importance_weights(
-    logp: LogP,
-    logp_sampling: LogP,
-    mask: Bool[Array, "N T"],
-    *,
-    level: str,
-    mode: str,
-    low: float | None,
-    high: float | None,
-) -> PerToken:
-    """pi / pi_sampling, bounded: corrects for a sampler that is not quite the policy.
-
-    Pass `Rollout.logp_sampling` of the *same* distribution as `logp`: a sampler's
-    log-probabilities after top-k or top-p are renormalised over what was kept, and the
-    ratio is then biased by the kept mass.
-
-    Args:
-        logp: Log-probabilities of the tokens in nats under the policy when it sampled,
-            the `logp_old` of the loss. The weights carry no gradient.
-        logp_sampling: The same under what was really sampled from.
-        mask: True (or an integer that is not 0) at the tokens that count; the others,
-            and rows without one, weigh 1 before the bounds.
-        level: "token" for a weight a token, [N, T], or "sequence" for one a row,
-            [N, 1], the product over its tokens. Static, as `mode`.
-        mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they
-            leave it.
-        low: The smallest weight, 0 or more; None bounds nothing.
-        high: The largest weight, not below `low`; None bounds nothing.
-
-    Returns:
-        Weights of 0 or more without a unit, [N, T] or [N, 1], for `grpo_loss`. NaN at a
-        token that counts gives NaN, for the whole row at level "sequence".
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown level or mode.
-    """
-    _check_rows(
-        "importance_weights",
-        mask,
-        logp=(logp, "N T"),
-        logp_sampling=(logp_sampling, "N T"),
-    )
-    mask = mask.astype(bool)
-    log_ratio = jnp.where(mask, logp, 0) - jnp.where(mask, logp_sampling, 0)
-    if level == "sequence":
-        log_ratio = masked_sum(log_ratio, mask, axis=-1, keepdims=True)
-    elif level != "token":
-        raise ValueError(f"level {level!r}: expected 'token' or 'sequence'")
-    weights = jax.lax.stop_gradient(jnp.exp(log_ratio))
-    low = -math.inf if low is None else low
-    high = math.inf if high is None else high
-    if mode == "truncate":
-        return jnp.clip(weights, low, high)
-    if mode == "mask":
-        return jnp.where((weights < low) | (weights > high), 0, weights)
-    raise ValueError(f"mode {mode!r}: expected 'truncate' or 'mask'")
-
-
-def off_policy_keep(
-    logp: LogP,
-    logp_sampling: LogP,
-    advantages: PerSequence,
-    mask: Bool[Array, "N T"],
-    *,
-    threshold: float,
-) -> PerSequence:
-    """1 where A >= 0 or the mean of log(pi_sampling / pi) <= threshold (DeepSeek-V3.2).
-
-    Bad completions that the policy has moved away from since are dropped.
-
-    Args:
-        logp: log pi of the tokens in nats; no gradient flows through what is kept.
-        logp_sampling: The same under what was sampled from.
-        advantages: A in a column, [N, 1]: one number a row.
-        mask: True (or an integer that is not 0) at the tokens that count, over which
-            the mean is taken; a row without one has a drift of 0.
-        threshold: Nats a token, 0 or more as a rule; the limit itself is kept, and so
-            is a row whose drift is NaN.
-
-    Returns:
-        1 (keep) or 0 (drop) in a column, [N, 1], in the dtype of `logp`.
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit.
-    """
-    _check_rows(
-        "off_policy_keep",
-        mask,
-        logp=(logp, "N T"),
-        logp_sampling=(logp_sampling, "N T"),
-        advantages=(advantages, "N 1"),
-    )
-    mask = mask.astype(bool)
-    drift = jnp.where(mask, logp_sampling, 0) - jnp.where(mask, logp, 0)
-    drift = jax.lax.stop_gradient(drift)
-    drift = masked_mean(drift, mask, axis=-1, keepdims=True)
-    # "> threshold drops", so that a NaN drift is kept and reaches the loss.
-    return (~((advantages < 0) & (drift > threshold))).astype(logp.dtype)
-
-
-def drop_truncated(
-    mask: Bool[Array, "N T"], finished: Bool[Array, "N"]
-) -> Bool[Array, "N T"]:
-    """The mask without completions that ran into the length limit (no stop token).
-
-    Args:
-        mask: True (or an integer that is not 0) at the tokens that count.
-        finished: Whether the completion has a stop token (bool, or an integer that is
-            not 0); the rows of the others become False, and so count in no denominator
-            of a loss either.
-
-    Returns:
-        A bool mask; a row of `finished` is as it was.
-
-    Raises:
-        ValueError: shapes that do not fit, or floats.
-
-    Source: overlong filtering of DAPO (arXiv 2503.14476), section 3.4.
-    """
-    check_arrays(
-        "drop_truncated", mask=(mask, "N T", FLAGS), finished=(finished, "N", FLAGS)
-    )
-    return mask.astype(bool) & finished.astype(bool)[:, None]
-
-
-def _check_rows(
+def check_rows(
     function: str,
     mask: Bool[Array, "N T"] | None = None,
     **rows: tuple[Float[Array, "..."] | None, str],
 ) -> None:
-    """`check_arrays` of floats, and of the mask that goes with them."""
+    """`check_arrays` of floats, and of the mask that goes with them.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        mask: Flags [N, T], or None where the function has none.
+        rows: By the name of the argument: the array, or None, and its axes.
+    """
     floats = {name: (x, axes, float) for name, (x, axes) in rows.items()}
     check_arrays(function, **floats, mask=(mask, "N T", FLAGS))

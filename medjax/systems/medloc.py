@@ -92,7 +92,8 @@ def build(
             None has none.
 
     Raises:
-        ValueError: `rewards.accuracy` is none of `ACCURACY`.
+        ValueError: `rewards.accuracy` is none of "curriculum", "fixed", "raw_iou" and
+            "progress".
     """
     if rewards.accuracy not in ACCURACY:
         raise ValueError(

@@ -93,7 +93,8 @@ def build(
             reasoning against the descriptions of all classes, a reasoning without words
             being 0.
         step: How a step explores and learns; its `reward_weights` name some of
-            `REWARDS` and every host reward, and nothing else.
+            "accuracy", "grade", "format" and "recitation" and every host reward, and
+            nothing else.
         host_rewards: Rewards in Python as `exploration.build` takes them; None has
             none.
     """
@@ -122,7 +123,7 @@ def score(
     Args:
         tables: From `parse_tables` for the policy's tokenizer.
         rewards: How answers are read, and what they are worth.
-        weighed: Which of `REWARDS` are computed.
+        weighed: Which of "accuracy", "grade", "format" and "recitation" are computed.
         carry: It is handed on unchanged.
         batch: The right classes of B prompts, and which of its rows are valid.
         rollout: G completions of each prompt.

@@ -35,6 +35,12 @@ def test_other_models(capsys):
         *("--repetition-time", 0.015),
     )
     assert "t1 [ms]" in capsys.readouterr().out
+    options = ("--model", "t1_vfa", "--angles", "3,15", "--t1", "0.9", "--snr", 1000)
+    run(*options, "--repetition-time", "0.015,0.02")
+    assert "t1 [ms]" in capsys.readouterr().out
+    options = ("--model", "t1_look_locker", "--times", "0.1,0.4,1,3", "--snr", 100)
+    run(*options, "--t1star", "0.7,0.9", "--t1", "0.9,1.3")
+    assert "sigma t1" in capsys.readouterr().out
     run("--model", "t2_offset", "--times", TIMES, "--t2", "0.04", "--snr", 100)
     assert "sigma offset" in capsys.readouterr().out
     options = ("--model", "t1_ir3", "--times", "0.05,0.4,1,3", "--snr", 50)
@@ -54,6 +60,7 @@ def test_other_models(capsys):
         (("--times", TIMES, "--t2", "0.08", "--t1", "1"), "has no use for --t1"),
         (("--times", TIMES, "--t2", "0.08", "--offset", "0.1"), "no use for --offset"),
         (("--angles", "3,15", "--t2", "0.08"), "needs --times"),
+        (("--model", "t1_look_locker", "--times", TIMES, "--t1", "1"), "--t1star"),
         (("--times", "0.1;0.2", "--t2", "0.08"), "separated by commas"),
         (("--times", TIMES, "--t2", "0.08", "--repetition-time", "1"), "has no rep"),
         (("--times", TIMES, "--t2", "0.08", "--weights", "1,2"), "weights: expected"),

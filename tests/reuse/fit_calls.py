@@ -26,6 +26,10 @@ WEIGHTS = RNG.uniform(0.5, 2, DECAY.shape).astype(np.float32)
 SPIN, INVERSION = mri.signal_model("t2"), mri.signal_model("t1_ir3")
 ERNST = functools.partial(mri.signal_vfa, repetition_time=0.015)
 ANGLES = np.deg2rad([3.0, 8.0, 15.0]).astype(np.float32)
+TRAINS = {
+    "protocol": mri.Mp2rage((0.8, 2.7), (0.12, 0.09), 6.0, 0.0067, (80, 80), 0.96)
+}
+UNIFORM = np.linspace(-0.3, 0.45, 8, dtype=np.float32)
 
 
 def weighted(images, weights, times):
@@ -72,6 +76,9 @@ CALLS = [
     Call("signal_t1_ir", mri.signal_t1_ir, (S0, T1, TI)),
     Call("signal_saturation_recovery", mri.signal_saturation_recovery, (S0, T1, TI)),
     Call("signal_vfa", ERNST, (S0, T1, ANGLES)),
+    Call("mp2rage_signals", functools.partial(mri.mp2rage_signals, **TRAINS), (T1,)),
+    Call("mp2rage_uniform", mri.mp2rage_uniform, (S0, T1)),
+    Call("mp2rage_t1", functools.partial(mri.mp2rage_t1, **TRAINS), (UNIFORM,)),
 ]
 
 
@@ -90,6 +97,7 @@ CALLS = [
 HOST = {
     "FitResult": "a record",
     "FitStatus": "numbers with names",
+    "Mp2rage": "a record",
     "SignalModel": "a record",
     "check_times": "reads concrete times",
     "exponential_basis": "a NumPy table",

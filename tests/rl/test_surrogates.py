@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.rl import surrogates
+from medjax.rl import off_policy, surrogates
 from tests.oracles import grpo_loops
 
 SIDES = ("positive", "negative")
@@ -135,7 +135,7 @@ def test_importance_weights_equal_the_loop(level, mode, bounds):
     mask[1] = False
     low, high = (-np.inf, np.inf)
     low, high = bounds[0] or low, bounds[1] or high
-    found = surrogates.importance_weights(
+    found = off_policy.importance_weights(
         jnp.asarray(logp),
         jnp.asarray(sampling),
         jnp.asarray(mask),
@@ -160,7 +160,7 @@ def test_importance_weights_carry_no_gradient_and_read_no_padding():
     options = {"level": "token", "mode": "truncate", "low": None, "high": 2.0}
 
     def total(x):
-        weights = surrogates.importance_weights(
+        weights = off_policy.importance_weights(
             x, jnp.asarray(sampling), jnp.asarray(mask), **options
         )
         return jnp.sum(weights)
@@ -196,13 +196,13 @@ def test_sizes_0_and_1(shape):
     x, mask = jnp.zeros(shape), jnp.ones(shape, bool)
     options = {"mode": "truncate", "low": None, "high": None}
     for level, width in (("token", shape[1]), ("sequence", 1)):
-        found = surrogates.importance_weights(x, x, mask, level=level, **options)
+        found = off_policy.importance_weights(x, x, mask, level=level, **options)
         np.testing.assert_array_equal(found, np.ones((shape[0], width)))
     a = jnp.zeros((shape[0], 1))
-    keep = surrogates.off_policy_keep(x, x, a, mask, threshold=0.0)
+    keep = off_policy.off_policy_keep(x, x, a, mask, threshold=0.0)
     np.testing.assert_array_equal(keep, np.ones((shape[0], 1)))
     assert surrogates.kl_estimate(x, x, kl="k3", clamp=None).shape == shape
-    assert surrogates.drop_truncated(mask, mask[:, :0].all(1)).shape == shape
+    assert off_policy.drop_truncated(mask, mask[:, :0].all(1)).shape == shape
 
 
 def test_off_policy_rows():
@@ -210,13 +210,13 @@ def test_off_policy_rows():
     sampling = jnp.asarray([[0.2] * 3, [0.2] * 3, [0.05] * 3, [0.9, 0.9, -9.0]])
     advantages = jnp.asarray([[-1.0], [1.0], [-1.0], [-1.0]])
     mask = jnp.asarray([[True] * 3, [True] * 3, [True] * 3, [True, True, False]])
-    keep = surrogates.off_policy_keep(logp, sampling, advantages, mask, threshold=0.1)
+    keep = off_policy.off_policy_keep(logp, sampling, advantages, mask, threshold=0.1)
     np.testing.assert_array_equal(keep[:, 0], [0, 1, 1, 0])
 
 
 def test_truncated_completions_are_masked():
     mask = jnp.asarray([[True, True, False], [True, True, True]])
-    found = surrogates.drop_truncated(mask, jnp.asarray([True, False]))
+    found = off_policy.drop_truncated(mask, jnp.asarray([True, False]))
     np.testing.assert_array_equal(found, [[1, 1, 0], [0, 0, 0]])
 
 
@@ -230,4 +230,4 @@ def test_truncated_completions_are_masked():
 def test_bad_options(options, message):
     x = jnp.zeros((1, 1))
     with pytest.raises(ValueError, match=message):
-        surrogates.importance_weights(x, x, x == 0, low=None, high=1.0, **options)
+        off_policy.importance_weights(x, x, x == 0, low=None, high=1.0, **options)

@@ -72,8 +72,8 @@ def train_label_batches(
     Args:
         pictures: The training part; every picture is shown once an epoch.
         wording: The words of the task, and how many phrasings are in use.
-        encoding: How pictures become arrays; its style's `answer` is one of
-            `tasks.ANSWERS`.
+        encoding: How pictures become arrays; its style's `answer` is
+            "letter", "name" or "grade".
         batch: How many pictures a batch of this host has; its arrays have `batch` * Q
             rows.
         seed: Decides the order, how pictures are moved, and what is asked how.

@@ -119,7 +119,7 @@ def grade_pictures(
     Args:
         atlas: It gives the pictures; its own list of slices is not used.
         grades: The class index of each of n slices.
-        plane: The plane of each slice, as an index into `PLANES`.
+        plane: The plane of each slice: 0 axial, 1 coronal, 2 sagittal.
         position: The voxel index of each slice across its plane; blocks are cut by it.
         part: "train" or "test"; only a test is shown `look.test_draws` times.
         look: How slices are shown; `margin` and `least` are not used.

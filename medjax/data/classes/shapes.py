@@ -26,7 +26,8 @@ def shape_pictures(
             turn.
         size: (height, width) in pixels, each 32 or more.
         part: "train", "val" or "test": equal generators draw other pictures in each.
-        ask_size: Whether the class is one of `SIZES`; else it is one of `NAMES`.
+        ask_size: Whether the class is the shape's size (tiny, small, medium, large,
+            huge); else it is its tone and form.
 
     Raises:
         ValueError: The part is unknown, or a side is below 32 pixels.

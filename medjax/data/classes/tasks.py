@@ -67,7 +67,7 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
 
     Args:
         task: The task in words.
-        answer: What classes are called by, one of `ANSWERS`.
+        answer: What classes are called by: "letter", "name" or "grade".
 
     Raises:
         ValueError: There are fewer than two classes, two of the same name or form, no
@@ -117,7 +117,7 @@ def answer_labels(task: ClassTask, answer: str) -> tuple[str, ...]:
 
     Args:
         task: The task in words.
-        answer: By which of `ANSWERS` classes are called.
+        answer: What classes are called by: "letter", "name" or "grade".
     """
     if answer == "letter":
         return option_letters(len(task.classes))
@@ -135,7 +135,7 @@ def question_texts(
         wording: Its `phrasings` says how many ways there are, the shortest first.
         index: The number of the task's question, from 0.
         plane: Takes the place of "{plane}" in a phrasing; "" where there is none.
-        answer: By which of `ANSWERS` the options are listed.
+        answer: By what the options are listed: "letter", "name" or "grade".
 
     Raises:
         ValueError: The question has fewer phrasings than are in use.
@@ -176,7 +176,7 @@ def wording_texts(
         wording: The words of the task.
         planes: Every plane that a question may name, one or more; ("",) where none
             does.
-        answer: By which of `ANSWERS` the options are listed.
+        answer: By what the options are listed: "letter", "name" or "grade".
     """
     texts = (
         text
@@ -201,7 +201,7 @@ def class_answers(wording: Wording, *, answer: str) -> tuple[str, ...]:
 
     Args:
         wording: Gives the reasoning of each class.
-        answer: By which of `ANSWERS` classes are called.
+        answer: What classes are called by: "letter", "name" or "grade".
     """
     labels = answer_labels(wording.task, answer)
     return tuple(map(label_answer, wording.reasons, labels))
@@ -211,7 +211,7 @@ def label_instruction(answer: str) -> str:
     """What a pretrained policy is told about the form of its answer.
 
     Args:
-        answer: One of `ANSWERS`; another one is a ValueError.
+        answer: "letter", "name" or "grade"; another word is a ValueError.
     """
     if answer not in ANSWERS:
         raise ValueError(f"answer style {answer!r}: expected one of {ANSWERS}")

@@ -9,9 +9,11 @@ from medjax.data.scans.header import (
     crop_readout,
     kept_rows,
     parse_header,
+    repetition_times,
     times_of_files,
 )
 from medjax.data.scans.scan import (
+    Protocol,
     Scan,
     ScanSlice,
     centred_affine,
@@ -95,6 +97,7 @@ def open_fastmri(
             kspace=np.stack(parts), mask=np.stack(masks) if masks else None
         )
 
+    repetition = repetition_times(headers, origin, count=len(paths), contrast=contrast)
     return Scan(
         path=paths[0],
         kind="kspace",
@@ -105,5 +108,6 @@ def open_fastmri(
         voxel_mm=voxel,
         affine=centred_affine(voxel, (rows, width, slices)),
         read=read,
-        repetition=None if header is None else header.repetition,
+        repetition=repetition[0] if len(repetition) == 1 else None,
+        protocol=Protocol(repetition=repetition),
     )

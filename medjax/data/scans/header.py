@@ -20,7 +20,7 @@ class Header(NamedTuple):
     middle: int | None  # partition step of the zero frequency
     calibration: str  # how calibration lines were measured: "embedded", "separate" ...
     times: dict[str, list[float]]  # by contrast: "t2", "t1", "vfa"
-    repetition: float | None  # the first TR
+    repetition: tuple[float, ...]  # TR, of all contrasts or of each
     vendor: str  # of the scanner, as written
 
     @property
@@ -71,7 +71,6 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         return None if text is None else int(text)
 
     mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
-    repetition = values("TR", 1e-3)
     return Header(
         trajectory=encoding.findtext(_any("trajectory")) or "",
         matrix=(matrix[0], matrix[1], matrix[2]),
@@ -81,7 +80,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         middle=centre(2),
         calibration=mode or "",
         times={name: values for name, values in times.items() if values},
-        repetition=repetition[0] if repetition else None,
+        repetition=tuple(values("TR", 1e-3)),
         vendor=root.findtext(_any("acquisitionSystemInformation/systemVendor")) or "",
     )
 
@@ -103,6 +102,39 @@ def times_of_files(headers: Sequence[Header | None]) -> dict[str, list[float]]:
     if len(names) > 1:
         found = {n: values for n, values in found.items() if len(set(values)) > 1}
     return found
+
+
+def repetition_times(
+    headers: Sequence[Header | None], origin: str, *, count: int, contrast: str
+) -> tuple[float, ...]:
+    """TR of all contrasts in s, or one of each where it differs; () if not known.
+
+    Args:
+        headers: One of all contrasts, or one for each; None where a file has none.
+        origin: What errors call the files.
+        count: E, how many contrasts there are.
+        contrast: "t2", "t1" or "vfa".
+
+    Raises:
+        ValueError: Several TR differ, which are not one a contrast, and the model of
+            flip angles needs it.
+    """
+    lists = [tuple(dict.fromkeys(h.repetition)) if h else () for h in headers]
+    if len(headers) == 1 and headers[0] is not None and len(lists[0]) > 1:
+        lists = [(t,) for t in headers[0].repetition]
+    if not lists or not all(lists):
+        return ()
+    found = tuple(t for each in lists for t in each)
+    if len(set(found)) == 1:
+        return found[:1]
+    if len(found) == count:
+        return found
+    if contrast == "vfa":
+        raise ValueError(
+            f"{origin}: repetition times {found} s of {count} flip angles; expected "
+            "one, or one for each. Correct the header"
+        )
+    return ()
 
 
 def kept_rows(header: Header, rows: int) -> int:

@@ -10,6 +10,7 @@ from medjax.data.scans.header import (
     Header,
     crop_readout,
     kept_rows,
+    repetition_times,
     times_of_files,
 )
 from medjax.data.scans.ismrmrd_lines import (
@@ -143,7 +144,7 @@ def open_ismrmrd(
         kspace = np.array(slices[kept[index]]).transpose(0, 2, 3, 1)
         return ScanSlice(kspace=kspace * mask, mask=mask, noise=noise)
 
-    repetition = _repetition(images)
+    repetition = repetition_times(headers, path.name, count=echoes, contrast=contrast)
     return Scan(
         path=path,
         kind="kspace",
@@ -304,15 +305,6 @@ def _kept_partitions(header: Header) -> range:
     kept = min(depth, max(1, round(depth * header.kept_mm[2] / header.fov_mm[2])))
     first = depth // 2 - kept // 2
     return range(first, first + kept)
-
-
-def _repetition(images: Sequence[Measurement]) -> tuple[float, ...]:
-    """TR of all contrasts, or one each."""
-    found = [one.header.repetition for one in images]
-    known = [r for r in found if r is not None]
-    if len(known) < len(found):
-        return ()
-    return tuple(known) if len(set(known)) > 1 else (known[0],)
 
 
 def _geometry(

@@ -15,7 +15,7 @@ from medjax.data.scans.frames import (
     frames_of_files,
     frames_of_volumes,
 )
-from medjax.data.scans.protocol import read_protocol
+from medjax.data.scans.protocol import read_protocol, refuse_mp2rage
 from medjax.data.scans.scaling import common_scale
 from medjax.data.scans.scan import Scan, ScanSlice, check_voxel, make_scan
 from medjax.data.scans.series import choose_series, measured_images, origin_of
@@ -158,6 +158,7 @@ def _open(
         frames = frames_of_files(sidecars)
     else:
         frames = frames_of_volumes(sidecars[0], volumes[0].shape[3])
+    refuse_mp2rage(frames)
     chosen = None if times else choose_series(frames, contrast, folder=folder)
     if chosen is None:
         return _Series(frames, volumes, None), []

@@ -63,6 +63,8 @@ def _series(group: Sequence[Sidecar]) -> Series:
     )
     name = next((str(text) for text in said if text), first.image.name)
     shape = open_volume(first.image).shape
+    if len(paths) == 1 and len(shape) == 3:
+        return Series(name, tuple(paths), shape, "", 0, "a single image")
     try:
         scan = open_nifti(paths, times=None, contrast=None, folder=True)
     except ValueError as error:

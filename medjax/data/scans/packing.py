@@ -51,7 +51,7 @@ def _repeats(part: Num[np.ndarray, "N"]) -> bool:
     if part.itemsize == 1:
         return True
     bits = part.view(f"u{part.itemsize}")
-    return np.count_nonzero(bits[1:] == bits[:-1]) > _CONSTANT * part.size
+    return bool(np.count_nonzero(bits[1:] == bits[:-1]) > _CONSTANT * part.size)
 
 
 def _deflate(data: bytes, *, repeats: bool) -> bytes:

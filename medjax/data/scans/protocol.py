@@ -34,6 +34,13 @@ _TEXTS = (
     "ProtocolName",
     "SeriesDescription",
 )
+# What T1 of MP2RAGE is looked up by, beside its inversion times.
+_LOOKUP = (
+    "FlipAngle",
+    "RepetitionTimePreparation",
+    "RepetitionTimeExcitation",
+    "NumberShots",
+)
 _REFOCUSING = ("RefocusingFlipAngle", "RefocusFlipAngle")
 
 
@@ -94,8 +101,7 @@ def read_protocol(
         for key in _REFOCUSING
         if isinstance(value := numbers(frames[0].sidecar, key), float)
     ]
-    name, notes = _sequence(frames, contrast)
-    notes += _order(frames, contrast, given=given) + _slices(frames, contrast)
+    notes = _order(frames, contrast, given=given) + _slices(frames, contrast)
     if contrast == "vfa" and repetition and max(repetition) > 1:
         notes.append(
             f"doubt: a repetition time of {max(repetition):g} s is long for gradient "
@@ -108,11 +114,38 @@ def read_protocol(
             echo_time=_one_or_all(known["t2"], len(frames)),
             inversion_time=_one_or_all(known["t1"], len(frames)),
             refocusing_angle=math.radians(refocusing[0]) if refocusing else None,
-            sequence=name,
+            sequence=_sequence(frames, contrast),
             manufacturer=str(frames[0].fields.get("Manufacturer") or ""),
         ),
         notes,
     )
+
+
+def refuse_mp2rage(frames: Sequence[Frame]) -> None:
+    """Say of MP2RAGE's two inversion images what makes T1 of them.
+
+    Raises:
+        ValueError: Names or suffix say MP2RAGE, and inversion times differ.
+    """
+    first = frames[0]
+    suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
+    named = suffix == "MP2RAGE" or re.search(_NAMES["MP2RAGE"], _text(first))
+    if not named or len(set(levels(axis_values(frames, "t1")))) < 2:
+        return
+    lacking = [k for k in _LOOKUP if any(k not in f.fields for f in frames)]
+    raise ValueError(
+        f"{first.sidecar.image}: an MP2RAGE measurement, two trains of gradient echoes "
+        "after one inversion; expected one readout after each. T1 is looked up from "
+        "Python: medjax.mri.mp2rage_t1(mp2rage_uniform(inv1, inv2), "
+        "protocol=Mp2rage(...)) of complex or signed images, or of UNIT1"
+        + (f". Its sidecars lack {', '.join(lacking)}" if lacking else "")
+    )
+
+
+def _text(frame: Frame) -> str:
+    """The names of an image, in small letters."""
+    text = " ".join(str(frame.fields.get(key) or "") for key in _TEXTS)
+    return f"{text} {frame.sidecar.image.name}".lower()
 
 
 def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
@@ -137,31 +170,21 @@ def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     return values if len(set(levels(values, 1e-6))) > 1 else values[:1]
 
 
-def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
-    """One of `scan.SEQUENCES`, from suffix, names and the DICOM words; and notes."""
+def _sequence(frames: Sequence[Frame], contrast: str) -> str:
+    """One of `scan.SEQUENCES`, from suffix, names and the DICOM words."""
     first = frames[0]
-    text = " ".join(str(first.fields.get(key) or "") for key in _TEXTS).lower()
-    text += " " + first.sidecar.image.name.lower()
+    text = _text(first)
     suffix = first.sidecar.name.suffix if first.sidecar.name.pairs else ""
     words = _words(first)
     gradient, spin = "GR" in words, "SE" in words
     if contrast == "t1":
         found = next((n for n, mark in _NAMES.items() if re.search(mark, text)), "")
         if suffix == "MP2RAGE" or found:
-            return found or suffix, []
-        notes = []
+            return found or suffix
         if re.search(_SATURATION, text):
-            notes = [
-                "doubt: the names say saturation recovery, whose model is "
-                "--config.predict.model=t1_sr"
-            ]
-        elif gradient and _train(frames) and suffix != "IRT1":
-            notes = [
-                "doubt: gradient echoes at several inversion times in one series; if "
-                "they follow one inversion this is a Look-Locker measurement, and T1 "
-                "comes out too short. Name it so in SeriesDescription"
-            ]
-        return "IR", notes
+            return "SR"
+        train = gradient and _train(frames) and suffix != "IRT1"
+        return "IRGRE" if train else "IR"
     if contrast == "vfa":
         if spin and not gradient:
             raise ValueError(
@@ -170,15 +193,15 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> tuple[str, list[str]]:
                 "expected spoiled gradient echoes (GR). Correct the field, or name "
                 "other images"
             )
-        return "VFA", []
+        return "VFA"
     if suffix in ("MESE", "MEGRE"):
-        return suffix, []
+        return suffix
     if gradient:
-        return "MEGRE" if _train(frames) else "GRE", []
+        return "MEGRE" if _train(frames) else "GRE"
     if spin:
-        return "MESE" if _train(frames) else "SE", []
+        return "MESE" if _train(frames) else "SE"
     found = next((n for n, mark in _ECHOES.items() if re.search(mark, text)), "")
-    return found, []
+    return found
 
 
 def _words(frame: Frame) -> set[str]:

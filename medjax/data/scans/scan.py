@@ -42,9 +42,13 @@ class ScanSlice(NamedTuple):
         return hidden or data is None or not data.any()
 
 
-# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, its
-# kinds with several readouts after one inversion; gradient echoes at several angles.
-SEQUENCES = ("", "SE", "MESE", "GRE", "MEGRE", "IR", "LL", "MOLLI", "MP2RAGE", "VFA")
+# Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, by
+# gradient echoes of which it is not known whether they follow one inversion; saturation
+# recovery; kinds with several readouts after one inversion; several flip angles.
+SEQUENCES = (
+    "", "SE", "MESE", "GRE", "MEGRE", "IR", "IRGRE", "SR", "LL", "MOLLI", "MP2RAGE",
+    "VFA",
+)  # fmt: skip
 
 
 class Protocol(NamedTuple):

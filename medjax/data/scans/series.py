@@ -41,6 +41,13 @@ def measured_images(
     """
     reasons = [_unfit(sidecar) for sidecar in sidecars]
     kept = [n for n, reason in enumerate(reasons) if not reason]
+    for sidecar in sidecars if not kept else ():
+        if sidecar.name.suffix == "UNIT1":
+            raise ValueError(
+                f"{sidecar.image}: the combined image of MP2RAGE; expected magnitudes, "
+                "or real signed values, as they were measured. T1 is looked up from "
+                "Python, by medjax.mri.mp2rage_t1"
+            )
     if not kept and all(reason == "derived" for reason in reasons):
         kept, reasons = list(range(len(sidecars))), [""] * len(sidecars)  # all there is
     for sidecar, reason in zip(sidecars, reasons, strict=True):

@@ -126,14 +126,15 @@ def _series_lines(folder: Path, taken: Sequence[Path]) -> list[str]:
     lines = []
     for series in found:
         size = " x ".join(map(str, series.shape))
-        line = f"{series.name}: {len(series.files)} files of {size}; "
+        count = len(series.files)
+        line = f"{series.name}: {count} file{'s' if count > 1 else ''} of {size}; "
         used = sum(file in taken for file in series.files)
         if used:
-            line += "taken" if used == len(series.files) else f"{used} of them taken"
+            line += "taken" if used == count else f"{used} of them taken"
         elif series.count:
             names = ",".join(str(file) for file in series.files)
             line += f"{series.contrast} of {series.count} by itself: --input={names}"
         else:
-            line += f"not by itself: {series.problem[:_SHOWN]}"
+            line += f"not taken: {series.problem[:_SHOWN]}"
         lines.append(line)
     return lines

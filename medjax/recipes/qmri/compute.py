@@ -26,6 +26,8 @@ from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.types import Key, QmriBatch
 
+TRANSMIT = ("t1_vfa",)  # models whose times are angles, which B1+ scales
+
 
 class Inputs(NamedTuple):
     """The arrays of a slab; what decides shapes, as a subspace's rank, is static."""
@@ -37,11 +39,21 @@ class Inputs(NamedTuple):
     b1: Float[Array | np.ndarray, "B H W"] | None  # transmit field / nominal; None = 1
     noise: Float[Array | np.ndarray, ""] | None = None  # sd of images, where known
 
-    @property
-    def voxel_times(self) -> Float[Array, "E *#N"]:
-        """As `fit_map` takes them beside images [E, B, H, W]."""
+    def voxel_times(self, model: SignalModel) -> Float[Array, "E *#N"]:
+        """As `fit_map` takes them beside images [E, B, H, W].
+
+        Flip angles are the actual ones, the nominal times B1+; NaN where a map of B1+
+        has no value, so that the voxel is INVALID.
+
+        Args:
+            model: The signal model that is fitted.
+        """
         times = jnp.asarray(self.times)
-        return times if times.ndim == 1 else times[:, :, None, None]
+        mapped = self.b1 is not None and model.name in TRANSMIT
+        if times.ndim == 1 and not mapped:
+            return times
+        times = times.reshape(len(times), -1, 1, 1)
+        return times * jnp.asarray(self.b1)[None] if mapped else times
 
 
 Compute = Callable[[Inputs], Fitted]
@@ -101,7 +113,7 @@ def fit_pictures(
             of the inputs; None fits them as they are.
         register: Whether contrasts are brought together first.
     """
-    times = inputs.voxel_times
+    times = inputs.voxel_times(model)
     images, mask = inputs.batch.target, inputs.batch.mask
     mask = mask if mask.shape[1] > 1 else None  # [B, E, H, W]: some are no samples
     first, motion, weights = jnp.moveaxis(images, 1, 0), None, None
@@ -159,7 +171,7 @@ def fit_kspace(
     scale = image_scale(batch.kspace, batch.sens)
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
-    images, times = scale * images, inputs.voxel_times
+    images, times = scale * images, inputs.voxel_times(model)
     motion = None
     if register:
         motion = contrast_motion(jnp.moveaxis(images, 1, 0), rotations=True)

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
+from medjax.data.scans.b1 import read_b1
 from medjax.data.scans.formats import Scan, first_filled, open_scan
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
 from medjax.recipes.qmri.choice import Choice
+from medjax.recipes.qmri.compute import TRANSMIT
 from medjax.recipes.qmri.models import choose_model
 from medjax.recipes.qmri.options import Definition, Predict
 from medjax.recipes.qmri.phases import moved_contrasts
@@ -27,6 +30,7 @@ class Decision(NamedTuple):
     choice: Choice
     plan: Plan
     bounds: tuple[float, float]  # of the time constant, s
+    b1: Float[np.ndarray, "Z H W"] | None  # B1+ / nominal, where a map is named
     replaced: tuple[str, ...]  # of the config, by what a checkpoint's manifest says
 
     @property
@@ -114,7 +118,8 @@ def decide(
         scan, quantity, trained, contrast=config.data.contrast, options=options
     )
     scan = scan._replace(notes=(*scan.notes, *moved_contrasts(scan)))
-    return Decision(scan, choice, plan, quantity.bounds, told)
+    b1 = _transmit_field(scan, model, options.b1)
+    return Decision(scan, choice, plan, quantity.bounds, b1, told)
 
 
 def maps_folder(workdir: Path, source: str) -> Path:
@@ -164,9 +169,24 @@ def _check_protocol(scan: Scan) -> None:
         )
     if protocol.sequence == "MP2RAGE":
         raise ValueError(
-            f"{scan.path}: an MP2RAGE measurement, two readouts of gradient echoes "
-            "after one inversion; expected one after each. Its T1 needs another model"
+            f"{scan.path}: an MP2RAGE measurement, two trains of gradient echoes after "
+            "one inversion; expected one readout after each. Its T1 is looked up from "
+            "Python, by medjax.mri.mp2rage_t1"
         )
+
+
+def _transmit_field(
+    scan: Scan, model: SignalModel, path: str
+) -> Float[np.ndarray, "Z H W"] | None:
+    """The map of B1+, if one is named, for a model that takes it."""
+    if not path:
+        return None
+    if model.name not in TRANSMIT:
+        raise ValueError(
+            f"{scan.path}: predict.b1 {path}: {model.name} has no flip angle that a "
+            f"map of B1+ could scale; it is for {', '.join(TRANSMIT)}. Leave it out"
+        )
+    return read_b1(Path(path), scan)
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:

@@ -133,10 +133,8 @@ def _sample_lines(content: ScanSlice, scan: Scan) -> list[str]:
         )
     lines.append(f"acceleration by contrast: {_listed(1 / mask.mean(axis=(1, 2)))}")
     height, width = scan.shape
-    every = mask.all(axis=0)
-    centre = every[every.shape[0] // 2, width // 2]
     block = (0, 0)
-    if centre:
+    if mask[:, mask.shape[1] // 2, width // 2].all():
         block = calibration_size(mask, size=scan.shape, limit=max(scan.shape))
     need = "" if min(block) >= KERNEL else f"; sensitivities and phases need {KERNEL}"
     lines.append(

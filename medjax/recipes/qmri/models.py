@@ -16,6 +16,7 @@ from medjax.recipes.qmri.t1_models import (
     flip_angles,
     full_inversion,
     one_readout,
+    saturation,
     several_readouts,
     trained_inversion,
 )
@@ -38,7 +39,8 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
 
         s0 (1 - (1 + c) exp(-t/T1) + c exp(-TR/T1)),   c = 1 for t1_ir
 
-    Of several readouts after one inversion (Look-Locker, MOLLI) it is t1_look_locker.
+    Of several readouts after one inversion (Look-Locker, MOLLI) it is t1_look_locker;
+    after a saturation t1_ir3 that does not cross 0, or t1_sr.
     Of flip angles it is t1_vfa, with one TR or the TR of each angle.
 
     Args:
@@ -53,7 +55,9 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
     """
     name = options.model
     if scan.contrast == "vfa" and name in ("", "t1_vfa"):
-        return flip_angles(scan)
+        return flip_angles(scan, mapped=bool(options.b1))
+    if trained and scan.contrast == "t1" and name in ("", "t1_ir"):
+        return one_readout(scan, trained_inversion(scan))
     if name:
         model = signal_model(name)
         if model.time_constant not in CONSTANTS.get(scan.contrast, ()):
@@ -64,7 +68,7 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
         if not trained and name in ("t1_ir", "t1_ir3"):
             choose = full_inversion if name == "t1_ir" else any_inversion
             return one_readout(scan, choose(scan, why))
-        if len(scan.protocol.repetition) > 1:
+        if len(scan.protocol.repetition) > 1 and name != "t1_sr":  # which has no TR
             raise ValueError(
                 f"{scan.path}: repetition times {scan.protocol.repetition} s, which "
                 f"predict.model {name!r} does not take. Name images that have the same"
@@ -72,17 +76,17 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
         return one_readout(scan, Choice(model, why))
     if scan.contrast == "t2":
         return Choice(signal_model("t2"), "echo times: one decay")
-    if trained:
-        return trained_inversion(scan)
     if scan.protocol.sequence in READOUTS:
         return several_readouts(scan)
+    if scan.protocol.sequence == "SR":
+        return saturation(scan, few=FEW)
     lists = [scan.times] if scan.slice_times is None else scan.slice_times
     count = min(len(np.unique(times)) for times in lists)
     if count < FEW:
-        return full_inversion(scan, f"{count} inversion times are too few for t1_ir3")
-    return any_inversion(
-        scan, "three parameters take an imperfect inversion and any TR"
-    )
+        why = f"{count} inversion times are too few for t1_ir3"
+        return one_readout(scan, full_inversion(scan, why))
+    why = "three parameters take an imperfect inversion and any TR"
+    return one_readout(scan, any_inversion(scan, why))
 
 
 def widest_subspace(times: tuple[float, ...], subspace: Subspace) -> Subspace | None:

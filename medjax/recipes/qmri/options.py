@@ -161,6 +161,7 @@ class Predict(NamedTuple):
     orientation: str
     voxel_mm: tuple[float, ...]
     model: str
+    b1: str
     skip: int  # echoes
     magnitude: bool
     phase: str

@@ -28,13 +28,15 @@ class Phases(NamedTuple):
     note: str  # what was found, "" where nothing is to be said
 
 
-def find_phases(scan: Scan, choice: str) -> Phases:
+def find_phases(scan: Scan, choice: str, *, free: bool = False) -> Phases:
     """Test it from the data, or take what is asked for.
 
     Args:
         scan: Three of its slices are read, or the first filled one. After an inversion
             signs are those relative to the longest inversion time.
         choice: "auto" tests; "shared" and "each" say how it is.
+        free: Whether nobody asks for a network or a method: where the centre is too
+            small to show phases, magnitudes are right whether they agree or not.
 
     Raises:
         ValueError: An unknown choice, or a slice that cannot be made ready.
@@ -62,6 +64,14 @@ def find_phases(scan: Scan, choice: str) -> Phases:
     known = [misfit for misfit in found if misfit is not None]
     if not known:
         width = min(centre_width(one) for one in ready)
+        if free:
+            note = (
+                f"the fully sampled centre is {width} wide, too small to show the "
+                f"contrasts' phases (it takes {KERNEL}): magnitudes are fitted. Say "
+                "--config.predict.phase=shared where they agree, and the sensitivities "
+                "hold the object's phase"
+            )
+            return Phases(False, positive, False, note)
         note = (
             f"doubt: the fully sampled centre is {width} wide, too small to test "
             f"whether contrasts agree in phase (it takes {KERNEL}): they are taken to. "

@@ -77,7 +77,8 @@ def make_plan(
             f"predict.register {options.register!r}: expected '' or 'rigid'"
         )
     first = first_filled(scan)
-    model, phases = quantity.model.name, find_phases(scan, options.phase)
+    free = trained is None and not options.method
+    model, phases = quantity.model.name, find_phases(scan, options.phase, free=free)
     fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
         floor = find_floor(scan, quantity.model, options)

@@ -98,8 +98,14 @@ def predict(
         say(line)
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
-    given = {"basis": plan.basis, "noise": plan.floor.level}
-    make = partial(slab_inputs, scan, key=jax.random.key(seed), **given)
+    make = partial(
+        slab_inputs,
+        scan,
+        key=jax.random.key(seed),
+        basis=plan.basis,
+        b1=decision.b1,
+        noise=plan.floor.level,
+    )
     compute = partial(_placed, plan.compute, make, mesh, rules)
     fits = fitted_slices(
         scan,

@@ -186,9 +186,9 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
         kspace = mix_coils(kspace, whitening)
         if sens is not None:
             sens = normalize_sensitivities(mix_coils(sens, whitening), floor=0)
-    block = _centre(measured)
+    source, size = kspace, _centre(measured)
+    block = size
     if sens is None:
-        source, size = kspace, block
         if apart is not None and min(_calibration(apart)) > min(block):
             source, size = jnp.asarray(apart), _calibration(apart)
             source = source if whitening is None else mix_coils(source, whitening)
@@ -206,6 +206,8 @@ def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:
             )
     if min(block) >= KERNEL:
         sens = _absorb_phase(kspace, sens, min(block), positive)
+    elif min(size) >= KERNEL and positive is None:  # that of the lines apart
+        sens = _absorb_phase(source, sens, min(size), None)
     return measured._replace(kspace=np.asarray(kspace), sens=np.asarray(sens))
 
 

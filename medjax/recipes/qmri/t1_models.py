@@ -12,23 +12,28 @@ _LONG = 2.0  # s: a long T1 of tissue, at which a wrong TR is judged
 _WRONG = 0.01  # of T1
 
 
-def flip_angles(scan: Scan) -> Choice:
+def flip_angles(scan: Scan, *, mapped: bool) -> Choice:
     """t1_vfa at one repetition time, or at that of each angle.
+
+    Args:
+        scan: Its repetition times are read.
+        mapped: Whether there is a map of B1+.
 
     Raises:
         ValueError: The scan has no repetition time.
     """
     known = scan.protocol.repetition
+    what = "flip angles times B1+" if mapped else "nominal flip angles (no predict.b1)"
     if len(known) > 1:
         model = signal_model("t1_vfa", repetition_time=known)
-        return Choice(model, f"flip angles, each at its own TR: {_list(known)} s")
+        return Choice(model, f"{what}, each at its own TR: {_list(known)} s")
     if scan.repetition is None:
         raise ValueError(
             f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
             "the file, or RepetitionTime in its sidecar, in seconds"
         )
     model = signal_model("t1_vfa", repetition_time=scan.repetition)
-    return Choice(model, "flip angles at one repetition time")
+    return Choice(model, f"{what} at one repetition time")
 
 
 def several_readouts(scan: Scan) -> Choice:
@@ -40,15 +45,40 @@ def several_readouts(scan: Scan) -> Choice:
     )
 
 
+def saturation(scan: Scan, *, few: int) -> Choice:
+    """t1_ir3 that does not cross 0, or t1_sr of fewer different times than `few`."""
+    why = "the names say saturation recovery"
+    if len(np.unique(scan.times)) < few:
+        return Choice(signal_model("t1_sr"), f"{why}, taken to be full")
+    model = signal_model("t1_ir3")._replace(crosses_zero=False)
+    return Choice(model, f"{why}, of an efficiency of about 0.5; any TR")
+
+
 def one_readout(scan: Scan, choice: Choice) -> Choice:
-    """A choice with a doubt where its model is not one of the scan's readouts."""
-    if scan.protocol.sequence not in READOUTS or "t1star" in choice.model.parameters:
+    """A choice of one readout, with a doubt where that is not what the scan has."""
+    sequence, name = scan.protocol.sequence, choice.model.name
+    doubt = choice.doubt
+    if sequence == "SR" and name == "t1_ir":
+        doubt = (
+            "the names say saturation recovery, but t1_ir is for a full inversion. "
+            "Leave predict.model open, or say t1_sr"
+        )
+    elif "t1star" in choice.model.parameters:
         return choice
-    return choice._replace(
-        doubt=f"a {scan.protocol.sequence} measurement, but {choice.model.name} is for "
-        "one readout after each inversion: the map is T1*, which is shorter than T1. "
-        "Leave predict.model open"
-    )
+    elif sequence in READOUTS:
+        doubt = (
+            f"a {sequence} measurement, but {name} is for one readout after each "
+            "inversion: the map is T1*, which is shorter than T1. Leave predict.model "
+            "open"
+        )
+    elif sequence == "IRGRE":
+        more = (
+            "gradient echoes at several inversion times in one series; if they follow "
+            "one inversion this is a Look-Locker measurement, and T1 comes out too "
+            "short. Say predict.model=t1_look_locker then, else SeriesNumber by image"
+        )
+        doubt = f"{doubt}; {more}" if doubt else more
+    return choice._replace(doubt=doubt)
 
 
 def any_inversion(scan: Scan, why: str) -> Choice:
@@ -106,19 +136,18 @@ def trained_inversion(scan: Scan) -> Choice:
     """t1_ir as a network has learnt it, and how far a TR that is known leads it astray.
 
     Raises:
-        ValueError: The scan has several readouts after one inversion, or times that
-            differ by slice.
+        ValueError: The scan has several readouts after one inversion, a saturation, or
+            times that differ by slice.
     """
     if scan.slice_times is not None:
         raise ValueError(
             f"{scan.path}: inversion times differ by slice; the network was trained "
             "for one list. Leave the checkpoint out"
         )
-    if scan.protocol.sequence in READOUTS:
+    if scan.protocol.sequence in (*READOUTS, "SR"):
         raise ValueError(
-            f"{scan.path}: a {scan.protocol.sequence} measurement, several readouts "
-            "after one inversion; the network was trained on one after each. Leave "
-            "the checkpoint out"
+            f"{scan.path}: a {scan.protocol.sequence} measurement; the network was "
+            "trained on full inversions with one readout each. Leave the checkpoint out"
         )
     known = scan.protocol.repetition
     repetition = min(known) if len(known) > 1 else _repetition(scan)

@@ -25,7 +25,25 @@ def test_header_equals_the_package_s():
     np.testing.assert_allclose(ours.times["t2"], np.array(sequence.TE) / 1e3)
     np.testing.assert_allclose(ours.times["t1"], np.array(sequence.TI) / 1e3)
     assert ours.times["vfa"] == pytest.approx(np.deg2rad(sequence.flipAngle_deg))
-    assert ours.repetition == pytest.approx(sequence.TR[0] / 1e3)
+    assert ours.repetition == pytest.approx(np.array(sequence.TR) / 1e3)
+
+
+def test_repetition_times_of_headers():
+    one = scan_header.parse_header(header(full=16, rows=8), "a")
+
+    def found(*lists, count=3, contrast="vfa"):
+        heads = [None if x is None else one._replace(repetition=x) for x in lists]
+        options = {"count": count, "contrast": contrast}
+        return scan_header.repetition_times(heads, "a.h5", **options)
+
+    assert found((0.02,)) == found((0.02, 0.02)) == (0.02,)
+    assert found((0.02, 0.01, 0.02)) == (0.02, 0.01, 0.02)  # one a contrast
+    assert found((0.02,), (0.01,), (0.02, 0.02)) == (0.02, 0.01, 0.02)  # and a file
+    assert found((0.02,), (0.02,), (0.02,)) == (0.02,)
+    assert found((0.02,), None, (0.02,)) == found(()) == ()
+    assert found((0.02, 0.01), contrast="t2") == ()
+    with pytest.raises(ValueError, match=r"a.h5: .* \(0.02, 0.01\) s of 3"):
+        found((0.02, 0.01))
 
 
 def test_bad_headers_are_named():

@@ -97,7 +97,9 @@ def test_a_folder_of_one_series_and_what_is_not_of_it(tmp_path, capsys):
     run(check, tmp_path, tmp_path / "work")
     said = capsys.readouterr().out
     assert "mese_e1.nii.gz: 4 files of 5 x 4 x 2; taken" in said
-    assert "T2 map of the scanner: 1 files of 5 x 4 x 2; not by itself" in said
+    assert (
+        "T2 map of the scanner: 1 file of 5 x 4 x 2; not taken: a single image" in said
+    )
     assert "left out, derived: t2.nii.gz" in said
 
 
@@ -108,7 +110,7 @@ def test_a_refused_folder_names_the_series_that_could_be_taken(tmp_path, capsys)
     with pytest.raises(ValueError, match="differ from those of the first file"):
         run(check, tmp_path, tmp_path)
     said = capsys.readouterr().out
-    assert "localizer: 1 files of 8 x 8 x 3; not by itself" in said
+    assert "localizer: 1 file of 8 x 8 x 3; not taken: a single image" in said
     assert "mese_e1.nii.gz: 4 files of 5 x 4 x 2; t2 of 4 by itself: --input=" in said
     source = said.partition("--input=")[2].split()[0]
     assert run(check, source, tmp_path) == []

@@ -50,6 +50,34 @@ def test_flip_angles_with_repetition_times_of_their_own(tmp_path):
     assert sidecar["RepetitionTime"] == [0.025, 0.015, 0.011]  # in the angles' order
 
 
+def test_flip_angles_with_a_map_of_b1(tmp_path):
+    """Of 0.8 to 1.2 times the nominal angle, and of none in one voxel."""
+    degrees = np.array([3.0, 9.0, 20.0])
+    field = np.linspace(0.8, 1.2, 24).reshape(SHAPE).astype(np.float32)
+    images = 900 * ernst(np.deg2rad(degrees) * field[..., None], 0.02, T1)
+    fields = {"FlipAngle": degrees.tolist(), "RepetitionTime": 0.02}
+    path = save_series(tmp_path / "vfa.nii.gz", images, fields)
+    b1 = field.copy()
+    b1[0, 0, 0] = 0
+    save_series(tmp_path / "TB1map.nii.gz", b1, {})
+    run(path, tmp_path / "nominal")
+    wrong = np.moveaxis(load(tmp_path / "nominal" / "predict" / "vfa", "T1map"), 0, -1)
+    assert abs(wrong[0, 0, 0] / T1[0, 0, 0] - 0.64) < 0.02  # 0.8^2
+    run(path, tmp_path, b1=str(tmp_path / "TB1map.nii.gz"), slab=1)
+    expected = T1.copy()
+    expected[0, 0, 0] = np.nan
+    np.testing.assert_allclose(found(tmp_path, "vfa"), expected, rtol=1e-3)
+    said = summary(tmp_path / "predict" / "vfa")
+    assert "times B1+" in said["model_reason"] and said["status"]["invalid"] == 1
+    np.savez(tmp_path / "b1.npz", b1=np.moveaxis(field, -1, 0))
+    run(path, tmp_path, b1=str(tmp_path / "b1.npz"), overwrite=True)
+    np.testing.assert_allclose(found(tmp_path, "vfa"), T1, rtol=1e-3)
+    fields = {"InversionTime": [0.1, 1.0, 2.0]}
+    path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
+    with pytest.raises(ValueError, match="b1.npz: t1_ir has no flip angle"):
+        run(path, tmp_path, magnitude=True, b1=str(tmp_path / "b1.npz"))
+
+
 @pytest.mark.parametrize(
     ("times", "efficiency", "model"),
     [
@@ -76,8 +104,8 @@ def test_inversions_with_repetition_times_of_their_own(
 def test_repetition_times_that_no_model_takes_are_named(tmp_path):
     fields = {"InversionTime": [0.1, 1.0, 2.0], "RepetitionTime": [3.0, 4.0, 5.0]}
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
-    with pytest.raises(ValueError, match=r"\(3.0, 4.0, 5.0\) s, which .*'t1_sr' does"):
-        run(path, tmp_path, model="t1_sr")
+    with pytest.raises(ValueError, match=r"\(3.0, 4.0, 5.0\) s, which .*'t1_look"):
+        run(path, tmp_path, model="t1_look_locker")
     fields["RepetitionTime"] = [3.0, 0.9, 5.0]
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 3)), fields)
     with pytest.raises(ValueError, match="InversionTime 1.0 s is not below .* 0.9 s"):
@@ -157,3 +185,42 @@ def test_a_network_says_what_its_model_leaves_out(tmp_path):
     fields["RepetitionTime"] = 12.0
     path = save_series(tmp_path / "ir.nii.gz", np.ones((*SHAPE, 4)), fields)
     assert choose_model(open_scan(path), asked, trained=True).doubt == ""
+
+
+def test_mp2rage_is_refused_with_the_way_to_its_t1(tmp_path):
+    folder = tmp_path / "anat"
+    folder.mkdir()
+    for n, (ti, degrees) in enumerate([(0.8, 7.0), (2.7, 5.0)]):
+        fields = {"InversionTime": ti, "FlipAngle": degrees, "NumberShots": 160}
+        path = folder / f"sub-01_inv-{n + 1}_MP2RAGE.nii.gz"
+        save_series(path, np.ones(SHAPE), fields)
+    with pytest.raises(
+        ValueError, match="MP2RAGE.*mp2rage_t1.* lack RepetitionTimePreparation, Rep"
+    ):
+        run(folder, tmp_path)
+    path = save_series(tmp_path / "sub-01_UNIT1.nii.gz", np.ones(SHAPE), {})
+    with pytest.raises(ValueError, match="combined image of MP2RAGE.*mp2rage_t1"):
+        run(path, tmp_path)
+    # echoes after one of the inversions are a decay as any other
+    curve = np.exp(-np.array([0.003, 0.01, 0.02]) / 0.03)
+    fields = {"InversionTime": 2.7, "EchoTime": [0.003, 0.01, 0.02]}
+    path = tmp_path / "sub-01_inv-2_MP2RAGE.nii.gz"
+    run(save_series(path, np.ones((*SHAPE, 1)) * curve, fields), tmp_path)
+
+
+def test_saturations_that_the_names_tell(tmp_path):
+    """Imperfect ones too; what is positive needs no search for its sign."""
+    times = np.array([0.1, 0.3, 0.6, 1.2, 2.5])
+    images = 900 * (1 - 0.92 * np.exp(-times / T1[..., None]))
+    fields = {"InversionTime": times.tolist(), "SeriesDescription": "SASHA_10HB"}
+    path = save_series(tmp_path / "sr.nii.gz", images, fields)
+    assert run(path, tmp_path) == []
+    np.testing.assert_allclose(found(tmp_path, "sr"), T1, rtol=2e-3)
+    efficiency = load(tmp_path / "predict" / "sr", "efficiency")
+    np.testing.assert_allclose(efficiency, 0.46, rtol=2e-3)
+    asked = read_section(Predict, "predict", sections()["predict"])
+    scan = open_scan(path)
+    assert choose_model(scan, asked._replace(model="t1_sr")).doubt == ""
+    assert "Leave" in choose_model(scan, asked._replace(model="t1_ir")).doubt
+    few = scan._replace(times=scan.times[:3])
+    assert choose_model(few, asked).model.name == "t1_sr"

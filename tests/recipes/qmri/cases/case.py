@@ -87,7 +87,8 @@ def predicted(
 
 def _median(workdir: Path, inside: np.ndarray | None) -> float | None:
     """Of the map, in ms; None where nothing was fitted."""
-    (path,) = workdir.glob("predict/*/T*map.nii.gz")
+    found = workdir.glob("predict/*/T*map.nii.gz")
+    path = min(found, key=lambda p: len(p.name))  # T1map beside T1starmap
     values = np.asarray(nibabel.load(path).dataobj)
     if inside is None:
         s0 = np.nan_to_num(
