@@ -253,8 +253,10 @@ def get_predict(contrast: str) -> ConfigDict:
             "chunk": 2,
             "slab": 4,  # slices in memory
             "strict": True,  # warnings of maps end in exit code 3
-            # sd of a magnitude's two parts in the images' unit, where it is known
+            # sd of each part of magnitudes in the images' unit: their floor is fitted
             "noise": option(None, Maybe(float)),
+            "coils": 1,  # of magnitudes; C of a root of the sum of C squares
+            "register": "",  # rigid: contrasts are brought together, slice by slice
             "overwrite": False,  # maps of an earlier run, and what else it wrote
             "usual": get_usual(contrast),
         }

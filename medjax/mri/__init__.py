@@ -2,6 +2,12 @@
 
 from jax.export import register_namedtuple_serialization
 
+from medjax.mri.background import (
+    Background,
+    Clipped,
+    background_noise,
+    clipped_samples,
+)
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.cg import CgInfo, conjugate_gradient
 from medjax.mri.checks import check_acquisition, sampled_points
@@ -13,6 +19,7 @@ from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
 from medjax.mri.moments import monte_carlo_moments
+from medjax.mri.motion import Motion, contrast_motion, move_rigid
 from medjax.mri.mp2rage import (
     Mp2rage,
     mp2rage_signals,
@@ -83,24 +90,30 @@ from medjax.mri.wavelet import (
 )
 
 __all__ = [
+    "Background",
     "CgInfo",
+    "Clipped",
     "ContrastSums",
     "FitResult",
     "FitStatus",
+    "Motion",
     "Mp2rage",
     "PhaseMisfit",
     "SignalModel",
+    "background_noise",
     "batch_fft",
     "bright_voxels",
     "calibration_size",
     "cg_sense",
     "check_acquisition",
     "check_times",
+    "clipped_samples",
     "combine_coils",
     "combined_variance",
     "compress_sensitivities",
     "compression_matrix",
     "conjugate_gradient",
+    "contrast_motion",
     "cramer_rao_bound",
     "daubechies_filter",
     "detail_mask",
@@ -119,6 +132,7 @@ __all__ = [
     "low_rank_sense",
     "mix_coils",
     "monte_carlo_moments",
+    "move_rigid",
     "mp2rage_signals",
     "mp2rage_t1",
     "mp2rage_uniform",
@@ -160,7 +174,7 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (CgInfo, ContrastSums, FitResult, PhaseMisfit):
+for _record in (CgInfo, ContrastSums, FitResult, Motion, PhaseMisfit):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )

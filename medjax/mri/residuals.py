@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from medjax.checks import check_arrays
 from medjax.mri.fit import FitResult
+from medjax.mri.magnitude import expected_magnitude
 from medjax.mri.model import SignalModel
 from medjax.mri.samples import FitStatus
 from medjax.mri.signals import signal
@@ -15,6 +16,7 @@ from medjax.mri.times import Times
 FAINT = 0.1  # of a slice's brightest voxels
 _NOISE = 5.0  # noise levels that a bright voxel is above
 _LARGEST = 0.3  # of the brightest: what noise may raise the limit to
+_HALF = 0.5  # likewise, a floor
 _PLACES = 4096  # voxels that quantiles are taken of: sorting all would be slow
 
 
@@ -32,11 +34,14 @@ class ContrastSums(NamedTuple):
 
 
 def bright_voxels(
-    images: Float[Array, "E *B H W"], fit: FitResult
+    images: Float[Array, "E *B H W"],
+    fit: FitResult,
+    *,
+    floor: Float[Array, ""] | float = 0.0,
 ) -> Bool[Array, "*B H W"]:
     """Where there is an object: the largest sample stands out of the slice's.
 
-        max_e |y_e| > max(0.1 q, min(5 r, 0.3 q))
+        max_e |y_e| > max(0.1 q, min(5 r, 0.3 q), min(f, 0.5 q))
 
     q is the 99th percentile of the left side over the voxels with a signal, r the
     median of the fit's residual, by which voxels of noise alone are left out. Large
@@ -47,6 +52,7 @@ def bright_voxels(
         fit: Of these images. A voxel without a signal is not bright; one that could not
             be fitted is judged by its samples, and one with a sample that is not finite
             is bright: it counts as failed wherever it lies.
+        floor: f, what magnitudes of noise alone reach, in the unit of the images.
 
     Returns:
         One flag a voxel.
@@ -61,6 +67,8 @@ def bright_voxels(
     noise = _NOISE * _quantile(fit.residual, 0.5)
     noise = jnp.where(jnp.isnan(noise), 0, noise)
     limit = jnp.maximum(FAINT * top, jnp.minimum(noise, _LARGEST * top))
+    floor = jnp.asarray(floor, images.dtype)
+    limit = jnp.maximum(limit, jnp.minimum(floor, _HALF * top))
     return ~empty & ((peak > limit[..., None, None]) | jnp.isnan(peak))
 
 
@@ -79,7 +87,7 @@ def residual_by_contrast(
     bright: Bool[Array, "*B H W"],
     *,
     level: Float[Array, "*B #H #W"] | None = None,
-    magnitude: bool = False,
+    coils: int | None = None,
 ) -> ContrastSums:
     """Sums over bright voxels, from which means and standard errors follow.
 
@@ -94,7 +102,8 @@ def residual_by_contrast(
         bright: The voxels to count, see `bright_voxels`.
         level: Standard deviation of the noise in the images' unit; None takes it from
             the residual of each voxel, r sqrt(E / (E - P)).
-        magnitude: The images are absolute values, compared with |S|.
+        coils: The channels of absolute values, which are compared with their mean at
+            that level, `expected_magnitude`; None compares with the signal itself.
 
     Returns:
         Sums over each slice's H x W voxels, in the unit of the images (squares in its
@@ -111,11 +120,16 @@ def residual_by_contrast(
     )
     fitted = signal(model, fit.params, times).astype(images.dtype)
     size = jnp.abs(fitted)
-    left = (jnp.abs(images) - size) if magnitude else images - fitted
     if level is None:
         count, unknowns = images.shape[0], len(model.parameters)
         level = fit.residual * (count / max(count - unknowns, 1)) ** 0.5
-    faint = size < 2 * jnp.asarray(level, size.dtype)[None]
+    noise = jnp.asarray(level, size.dtype)[None]
+    left = images - fitted
+    if coils is not None:
+        least = jnp.finfo(size.dtype).eps * jnp.max(size, axis=0, keepdims=True)
+        noise = jnp.maximum(noise, jnp.where(least > 0, least, 1))
+        left = images - expected_magnitude(size, noise=noise, coils=coils)
+    faint = size < 2 * noise
     known = bright & (fit.status <= FitStatus.AT_BOUND)
 
     def total(x: Inexact[Array, "E *B H W"]) -> Float[Array, "*B E"]:

@@ -20,6 +20,7 @@ from medjax.recipes.qmri.inspection import (
     contrast_lines,
     geometry_lines,
 )
+from medjax.recipes.qmri.moved import check_middle
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.summary import counted, say
@@ -81,6 +82,8 @@ def check(
     _say("geometry", geometry_lines(scan))
     _say("noise and coils" if scan.kind == "kspace" else "images", content_lines(scan))
     decision = decide(scan, checkpoint=checkpoint, options=options, config=config)
+    if not options.register:
+        check_middle(decision.scan)
     folder = maps_folder(workdir, source)
     there = (folder / SUMMARY).exists() and not options.overwrite
     _say(

@@ -14,9 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.data.scans.formats import Scan
+from medjax.mri.fit import fit_map
+from medjax.mri.magnitude import fit_magnitudes
+from medjax.mri.motion import contrast_motion
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
+from medjax.recipes.qmri.moved import bring_back
 from medjax.recipes.qmri.options import Method
 from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
@@ -33,6 +37,7 @@ class Inputs(NamedTuple):
     times: Float[Array | np.ndarray, "E *B"]  # s or radians; [E, B] where slices differ
     basis: Float[Array | np.ndarray, "E K"] | None  # of a subspace at these times
     b1: Float[Array | np.ndarray, "B H W"] | None  # transmit field / nominal; None = 1
+    noise: Float[Array | np.ndarray, ""] | None = None  # sd of images, where known
 
     def voxel_times(self, model: SignalModel) -> Float[Array, "E *#N"]:
         """As `fit_map` takes them beside images [E, B, H, W].
@@ -61,6 +66,7 @@ def slab_inputs(
     *,
     basis: Float[np.ndarray, "E K"] | None = None,
     b1: Float[np.ndarray, "S H W"] | None = None,
+    noise: float | None = None,
 ) -> Inputs:
     """A slab with the times and the transmit field of its own slices.
 
@@ -70,6 +76,7 @@ def slab_inputs(
         key: One typed key; a slice's draw is that of its `sample_id`.
         basis: Of the plan.
         b1: Of all slices of the scan.
+        noise: Standard deviation of the images' noise in their unit.
     """
     times = scan.times
     if scan.slice_times is not None:
@@ -81,28 +88,60 @@ def slab_inputs(
         np.asarray(times, np.float32),
         basis,
         None if field is None else np.asarray(field, np.float32),
+        None if noise is None else np.asarray(noise, np.float32),
     )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "magnitude"))
+@partial(jax.jit, static_argnames=("model", "bounds", "magnitude", "coils", "register"))
 def fit_pictures(
-    inputs: Inputs, *, model: SignalModel, bounds: tuple[float, float], magnitude: bool
+    inputs: Inputs,
+    *,
+    model: SignalModel,
+    bounds: tuple[float, float],
+    magnitude: bool,
+    coils: int | None = None,
+    register: bool = False,
 ) -> Fitted:
     """Maps of images as they are, the `target` of the slab.
 
     Args:
-        inputs: A slab of images.
+        inputs: A slab of images, whose mask says what of them are samples.
         model: The signal model that is fitted.
         bounds: Of its time constant in seconds.
         magnitude: Whether a model that crosses 0 is fitted to absolute values.
+        coils: The channels of magnitudes whose noise floor is fitted too, at the level
+            of the inputs; None fits them as they are.
+        register: Whether contrasts are brought together first.
     """
     times = inputs.voxel_times(model)
-    images, options = inputs.batch.target, {"model": model, "magnitude": magnitude}
-    maps = fit_slices(images, times, bounds=bounds, **options)
-    return gather(images, times, maps, **options)
+    images, mask = inputs.batch.target, inputs.batch.mask
+    mask = mask if mask.shape[1] > 1 else None  # [B, E, H, W]: some are no samples
+    first, motion, weights = jnp.moveaxis(images, 1, 0), None, None
+    if register:
+        motion = contrast_motion(first, rotations=True)
+        images, mask = bring_back(images, mask, motion)
+        first = jnp.moveaxis(images, 1, 0)
+    if mask is not None:
+        weights = jnp.moveaxis(mask, 1, 0).astype(images.dtype)
+    options = {"model": model, "bounds": bounds, "weights": weights}
+    if coils is None:
+        maps = fit_map(first, times, magnitude=magnitude, **options)
+    else:
+        maps = fit_magnitudes(first, times, noise=inputs.noise, coils=coils, **options)
+    return gather(
+        images,
+        times,
+        maps,
+        model=model,
+        magnitude=magnitude,
+        mask=mask,
+        motion=motion,
+        noise=inputs.noise,
+        coils=coils,
+    )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate"))
+@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate", "register"))
 def fit_kspace(
     inputs: Inputs,
     *,
@@ -110,6 +149,7 @@ def fit_kspace(
     bounds: tuple[float, float],
     method: Method,
     separate: bool,
+    register: bool = False,
 ) -> Fitted:
     """Maps of images that a classical method makes of k-space.
 
@@ -120,6 +160,7 @@ def fit_kspace(
         method: The reconstruction and its options.
         separate: Whether contrasts have phases of their own: then magnitudes are
             fitted, of 0 or more, whose signs the fit finds where they count.
+        register: Whether contrasts are brought together before they are fitted.
     """
     if separate:
         classical = make_separate(method)
@@ -131,6 +172,10 @@ def fit_kspace(
     kspace = batch.kspace / scale[:, None].astype(batch.kspace.dtype)
     images = classical.reconstruct(batch._replace(kspace=kspace), inputs.key)
     images, times = scale * images, inputs.voxel_times(model)
+    motion = None
+    if register:
+        motion = contrast_motion(jnp.moveaxis(images, 1, 0), rotations=True)
+        images, _ = bring_back(images, None, motion)
     options = {"model": model, "magnitude": separate and model.crosses_zero}
     maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
-    return gather(images, times, maps, **options)
+    return gather(images, times, maps, noise=inputs.noise, motion=motion, **options)

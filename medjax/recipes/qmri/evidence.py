@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.motion import Motion, contrast_motion
 from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contrast
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import without_excess
@@ -18,6 +19,9 @@ class Fitted(NamedTuple):
     maps: FitResult
     bright: Bool[Array | np.ndarray, "*B H W"]  # where there is an object
     sums: ContrastSums  # over bright voxels, in the unit of the fitted images
+    saturated: Int[Array | np.ndarray, "*B"]  # bright voxels at the top of the range
+    clipped: Int[Array | np.ndarray, "*B"]  # at its bottom
+    shift: Float[Array | np.ndarray, "*B E 2"]  # pixels off the strongest; NaN: unknown
 
 
 def gather(
@@ -27,6 +31,10 @@ def gather(
     *,
     model: SignalModel,
     magnitude: bool,
+    mask: Bool[Array, "B #E #H #W"] | None = None,
+    noise: Float[Array, ""] | None = None,
+    coils: int | None = None,
+    motion: Motion | None = None,
 ) -> Fitted:
     """Maps of a slab beside what they are judged by.
 
@@ -36,11 +44,25 @@ def gather(
         maps: The fit.
         model: The signal model that was fitted.
         magnitude: Whether the images are absolute values of signed signals.
+        mask: What of them are samples; None for all.
+        noise: Standard deviation in their unit; None takes it from the residuals.
+        coils: The channels of magnitudes whose noise floor was fitted too; else None.
+        motion: That they had before they were brought together; None looks for it.
     """
     maps, first = without_excess(maps, model), jnp.moveaxis(images, 1, 0)
-    bright = bright_voxels(first, maps)
-    sums = residual_by_contrast(first, times, maps, model, bright, magnitude=magnitude)
-    return Fitted(maps, bright, sums)
+    reach = 0.0
+    if noise is not None and coils is not None:  # root mean square, and two sd more
+        reach = noise * ((2 * coils) ** 0.5 + 2)
+    bright = bright_voxels(first, maps, floor=reach)
+    motion = contrast_motion(first) if motion is None else motion
+    if mask is not None:
+        first = jnp.where(jnp.moveaxis(mask, 1, 0), first, jnp.nan)
+    level = None if noise is None else jnp.full((1, 1, 1), noise, first.dtype)
+    channels = coils or (1 if magnitude else None)
+    options = {"level": level, "coils": channels}
+    sums = residual_by_contrast(first, times, maps, model, bright, **options)
+    none = jnp.zeros(images.shape[:1], jnp.int32)  # counted by who knows the file
+    return Fitted(maps, bright, sums, none, none, jnp.moveaxis(motion.shift, 1, 0))
 
 
 def empty_maps(model: SignalModel, shape: tuple[int, int]) -> FitResult:
@@ -61,4 +83,6 @@ def empty_slice(model: SignalModel, shape: tuple[int, int], contrasts: int) -> F
     """
     nothing = np.zeros(contrasts, np.float32)
     sums = ContrastSums(np.zeros((), np.float32), nothing, nothing, nothing, nothing)
-    return Fitted(empty_maps(model, shape), np.zeros(shape, bool), sums)
+    dark, none = np.zeros(shape, bool), np.zeros((), np.int32)
+    still = np.full((contrasts, 2), np.nan, np.float32)
+    return Fitted(empty_maps(model, shape), dark, sums, none, none, still)

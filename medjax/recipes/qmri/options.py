@@ -174,6 +174,8 @@ class Predict(NamedTuple):
     slab: int  # slices
     strict: bool
     noise: float | None  # sd, in the unit of the images
+    coils: int
+    register: str
     overwrite: bool
     usual: Definition
 

@@ -13,8 +13,10 @@ from medjax.data.scans.formats import Scan, first_filled
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.evidence import Fitted, gather
+from medjax.recipes.qmri.floor import KSPACE, Floor, find_floor
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
+from medjax.recipes.qmri.moved import CHOICES
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.setup import make_basis
@@ -35,7 +37,8 @@ class Plan(NamedTuple):
     compute: Compute  # compiled; the slab's slices are the batch
     basis: Float[np.ndarray, "E K"] | None  # of a subspace at the scan's times
     phases: Phases  # what `compute` takes the contrasts' to be
-    noise: float | None = None  # sd of the images that `compute` fits, where known
+    floor: Floor = Floor()  # the noise of the images that `compute` fits
+    full: bool = False  # whether nothing is missing of the images
 
 
 def make_plan(
@@ -69,16 +72,25 @@ def make_plan(
             of another contrast, or the network's contrast or times differ; or contrasts
             differ in phase, and a subspace or network is asked for.
     """
+    if options.register not in CHOICES:
+        raise ValueError(
+            f"predict.register {options.register!r}: expected '' or 'rigid'"
+        )
     first = first_filled(scan)
     free = trained is None and not options.method
     model, phases = quantity.model.name, find_phases(scan, options.phase, free=free)
     fit = {"model": quantity.model, "bounds": quantity.bounds}
     if scan.kind == "images":
-        compute = partial(fit_pictures, magnitude=options.magnitude, **fit)
-        name = f"images as they are, {model} fit"
-        return Plan(name, compute, None, phases, options.noise or scan.protocol.noise)
+        floor = find_floor(scan, quantity.model, options)
+        how = {"magnitude": options.magnitude, "coils": floor.coils}
+        how |= {"register": bool(options.register)}
+        name = "images as they are" + (", noise floor" if floor.coils else "")
+        compute = partial(fit_pictures, **how, **fit)
+        return Plan(f"{name}, {model} fit", compute, None, phases, floor, True)
+    find_floor(scan, quantity.model, options)  # what is said of none is refused
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
+        _check_still(scan, f"the network of {trained.folder.parent}", options)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
         name = f"network of {trained.folder.parent}, {options.fit} {model} fit"
         return Plan(name, _network(quantity, trained, options), None, phases)
@@ -91,11 +103,15 @@ def make_plan(
         methods = {FULL: Method("zero_filled")}
     # White coils have the variance 1, half of it in the real part, and an adjoint of
     # sensitivities whose squares sum to 1 keeps it.
-    noise = 0.5**0.5 if name == FULL and first.noise is not None else None
+    white = name == FULL and first.noise is not None
+    falls = not phases.shared and not quantity.model.crosses_zero
+    way = KSPACE if falls else ""
+    floor = Floor(0.5**0.5, None, "noise samples", way) if white else Floor(way=way)
     if name not in methods:
         raise ValueError(
             f"predict.method {name!r}: expected one of {', '.join(methods)}"
         )
+    how = fit | {"register": bool(options.register)}
     if phases.shared:
         _check_subspace(scan, name, methods, contrast)
         if scan.contrast == "t1" and rank(methods[name]):
@@ -103,12 +119,15 @@ def make_plan(
         make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
-        compute = partial(fit_kspace, method=methods[name], separate=False, **fit)
-        return Plan(f"{name}, {model} fit", compute, basis, phases, noise)
+        if rank(methods[name]):
+            _check_still(scan, f"the subspace of {name!r}", options)
+        compute = partial(fit_kspace, method=methods[name], separate=False, **how)
+        return Plan(f"{name}, {model} fit", compute, basis, phases, floor, name == FULL)
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
-    compute = partial(fit_kspace, method=methods[name], separate=True, **fit)
-    return Plan(f"{name}, magnitudes, {model} fit", compute, None, phases, noise)
+    compute = partial(fit_kspace, method=methods[name], separate=True, **how)
+    title = f"{name}, magnitudes, {model} fit"
+    return Plan(title, compute, None, phases, floor, name == FULL)
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
@@ -174,6 +193,15 @@ def _check_shared(scan: Scan, phases: Phases, what: str, options: Predict) -> No
         f"{scan.path}: {phases.note}; but {what} is for contrasts that agree. Leave it "
         f"out, or name a predict.method without a subspace: {', '.join(names)}"
     )
+
+
+def _check_still(scan: Scan, what: str, options: Predict) -> None:
+    """Contrasts that are reconstructed together can't be moved afterwards."""
+    if options.register:
+        raise ValueError(
+            f"{scan.path}: predict.register: {what} takes contrasts together, as if "
+            "they had not moved; leave one of both out"
+        )
 
 
 def _check_subspace(

@@ -16,12 +16,14 @@ from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.decide import (
+    Decision,
     decide,
     maps_folder,
     noted_doubts,
     open_source,
 )
 from medjax.recipes.qmri.evidence import Fitted
+from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
@@ -78,6 +80,12 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
+    folder = maps_folder(workdir, source)
+    if (folder / SUMMARY).exists() and not options.overwrite:
+        raise FileExistsError(
+            f"{folder / SUMMARY} exists; choose another workdir, or set "
+            "predict.overwrite"
+        )
     decision = decide(
         open_source(source, options),
         checkpoint=checkpoint,
@@ -96,6 +104,7 @@ def predict(
         key=jax.random.key(seed),
         basis=plan.basis,
         b1=decision.b1,
+        noise=plan.floor.level,
     )
     compute = partial(_placed, plan.compute, make, mesh, rules)
     fits = fitted_slices(
@@ -106,12 +115,15 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    folder, names = maps_folder(workdir, source), _names(model)
-    slices = _write(fits, scan, model, plan.name, folder, overwrite=options.overwrite)
+    names = _names(model)
+    still = plan.full and not options.register
+    slices = _write(
+        fits, scan, model, plan.name, folder, overwrite=options.overwrite, still=still
+    )
     warnings = write_summary(
         slices,
         scan,
-        Known(model, decision.bounds, _repetition(scan), plan.noise),
+        _known(decision, registered=bool(options.register)),
         plan.name,
         folder,
         maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
@@ -121,10 +133,18 @@ def predict(
     return counted(warnings, strict=options.strict)
 
 
-def _repetition(scan: Scan) -> float | None:
-    """The shortest TR that is known, s."""
-    known = scan.protocol.repetition
-    return min(known) if known else scan.repetition
+def _known(decision: Decision, *, registered: bool) -> Known:
+    """What the maps are held against."""
+    scan, plan = decision.scan, decision.plan
+    repetition = scan.protocol.repetition
+    return Known(
+        decision.choice.model,
+        decision.bounds,
+        min(repetition) if repetition else scan.repetition,
+        plan.floor,
+        registered=registered,
+        full=plan.full,
+    )
 
 
 def _write(
@@ -135,8 +155,12 @@ def _write(
     folder: Path,
     *,
     overwrite: bool,
+    still: bool,
 ) -> list[SliceMaps]:
-    """Maps, slice by slice; returns what the summary needs of them."""
+    """Maps, slice by slice; returns what the summary needs of them.
+
+    Where contrasts have to lie `still`, one that moved far is refused.
+    """
     names = _names(model)
     slices = []
     with map_writer(
@@ -147,12 +171,10 @@ def _write(
         levels=LEVELS,
         overwrite=overwrite,
     ) as write:
-        if (folder / SUMMARY).exists() and not overwrite:
-            raise FileExistsError(
-                f"{folder / SUMMARY} exists; choose another workdir, or set "
-                "predict.overwrite"
-            )
-        for fitted in fits:
+        for z, fitted in enumerate(fits):
+            if still:
+                origin = f"{scan.path.name}, slice {z}"
+                check_motion(fitted.shift, fitted.bright, origin)
             write({name: pick(fitted.maps) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
     return slices

@@ -21,6 +21,7 @@ from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, empty_slice
+from medjax.recipes.qmri.sampled import count_marked, mark_samples
 from medjax.runtime.progress import progress
 from medjax.types import QmriBatch
 
@@ -60,6 +61,8 @@ def fitted_slices(
             indices = range(first, min(first + slab, scan.num_slices))
             read = {i: read_slice(scan, i, positive=positive) for i in indices}
             filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
+            marked = {i: mark_samples(x, scan.times, model) for i, x in filled.items()}
+            filled |= {i: one.ready for i, one in marked.items() if one is not None}
             for index, ready in filled.items():
                 if apart is not None:
                     misfit = slice_misfit(ready, signed=positive is not None)
@@ -76,7 +79,8 @@ def fitted_slices(
                 if index in filled:
                     row = rows.index(index)
                     one = jax.tree.map(lambda x, row=row: x[row], fitted)
-                    yield one._replace(maps=_in_unit(one.maps, model, unit))
+                    one = one._replace(maps=_in_unit(one.maps, model, unit))
+                    yield count_marked(one, marked[index])
                 else:
                     yield empty_slice(model, scan.shape, len(scan.times))
             report.step(indices[-1] + 1, {})
@@ -236,6 +240,10 @@ def make_slab(slices: Mapping[int, ScanSlice], size: int) -> QmriBatch:
         blank = np.zeros((size, 1, 1, *images.shape[-2:]), np.complex64)
         roi = np.ones((size, *images.shape[-2:]), bool)
         mask = np.ones((size, 1, 1, 1), bool)
+        if any(row.mask is not None for row in rows):
+            mask = np.ones(images.shape, bool)
+            for kept, row in zip(mask, rows, strict=True):
+                kept &= True if row.mask is None else row.mask
         return QmriBatch(blank, mask, blank[:, 0], images, roi, valid, ids)
     kspace, sens = (np.stack([getattr(r, k) for r in rows]) for k in ("kspace", "sens"))
     shape = (size, kspace.shape[1], *kspace.shape[-2:])

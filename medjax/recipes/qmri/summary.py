@@ -112,6 +112,14 @@ def _tell(summary: Summary, folder: Path) -> None:
     if summary.residual is not None:
         shares = ", ".join(f"{100 * share:+.1f}" for share in summary.residual.share)
         say(f"mean residual by contrast, in per cent of the signal: {shares}")
+    if max(summary.motion) > 0:
+        shown = ", ".join(f"{far:.1f}" for far in summary.motion)
+        say(f"motion by contrast, pixels off the strongest one at most: {shown}")
+    if summary.saturated or summary.clipped:
+        say(
+            f"samples left out: saturated in {summary.saturated} voxels, clipped in "
+            f"{summary.clipped}"
+        )
     say(f"maps, figures and summary.json: {folder}\n{NOTE}")
 
 

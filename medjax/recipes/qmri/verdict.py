@@ -11,17 +11,23 @@ from medjax.mri.residuals import ContrastSums
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.evidence import Fitted
+from medjax.recipes.qmri.floor import FOUND, Floor
+from medjax.recipes.qmri.moved import NOTED, WAY, distances
 
 LEVELS = {int(s): s.name.lower().replace("_", " ") for s in FitStatus}
 FAILED = int(FitStatus.NOT_CONVERGED)  # and all codes above
-# Of the voxels with signal: stricter than a median at a bound and a fifth that failed,
-# which both follow from it; object and noise do not come near on scans that are sound.
-MANY = 0.1
+# Of the voxels with signal, failed or at a bound. Of sound scans at SNR 10 a tenth are
+# at a bound (fluid, and what noise makes of the faint), so a tenth is no reason.
+MANY = 0.2
 MISFIT = 0.02  # mean residual of a contrast, as a share of the mean signal
+BENT = 0.05  # the same of undersampled k-space: aliasing and priors bend signals
 ERRORS = 5.0  # standard errors of that mean
 REACHED = (-0.1, 1.2)  # of an inversion's efficiency, 0 to 1, with room for noise
 # s: of tissue, fluid and phantoms; T2 has bounds of its own as close as these
 PLAUSIBLE = {"t1": (0.02, 6.0)}
+SATURATED = 1e-3  # of the voxels with signal
+CLIPPED = 0.05
+FLOOR = 0.05  # samples of magnitudes below two noise levels
 LOUD = 2.0  # residuals above so many known noise levels
 
 
@@ -34,6 +40,9 @@ class SliceMaps(NamedTuple):
     status: Int[np.ndarray, "H W"]
     bright: Bool[np.ndarray, "H W"]
     sums: ContrastSums
+    shift: Float[np.ndarray, "E 2"]  # pixels
+    saturated: int = 0  # voxels
+    clipped: int = 0
     efficiency: Float[np.ndarray, "H W"] | None = None  # of an inversion
 
 
@@ -43,7 +52,9 @@ class Known(NamedTuple):
     model: SignalModel
     bounds: tuple[float, float]  # s
     repetition: float | None = None  # s, the shortest where images differ
-    noise: float | None = None  # sd, in the unit of the sums
+    floor: Floor = Floor()  # its level in the unit of the sums
+    registered: bool = False  # whether contrasts were brought together
+    full: bool = True  # nothing is missing: images, or fully sampled k-space
 
 
 class Residuals(NamedTuple):
@@ -52,6 +63,7 @@ class Residuals(NamedTuple):
     share: list[float]  # mean residual, as a share of the mean signal over contrasts
     errors: list[float]  # the same in standard errors
     over_noise: float | None  # residuals' RMS in known noise levels
+    faint: float  # share of samples below two noise levels, beyond that of the best
 
 
 class Summary(NamedTuple):
@@ -67,6 +79,10 @@ class Summary(NamedTuple):
     failed: int  # voxels
     share_failed: float  # 0 to 1
     status: dict[str, int]  # voxels
+    saturated: int  # voxels with samples left out for it
+    clipped: int  # likewise
+    motion: list[float]  # by contrast: pixels off the strongest one, at most
+    moved_slices: list[int]  # with more than half a pixel
     slices_without_signal: list[int]
     residual: Residuals | None
     efficiency: float | None = None  # the median of an inversion's
@@ -82,6 +98,9 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         np.asarray(maps.status),
         np.asarray(fitted.bright),
         fitted.sums,
+        np.asarray(fitted.shift),
+        int(fitted.saturated),
+        int(fitted.clipped),
         np.asarray(maps.params["efficiency"]) if _inverts(model) else None,
     )
 
@@ -124,6 +143,12 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         failed=int(failed.sum()),
         share_failed=float(np.mean(failed)) if count else 0.0,
         status={LEVELS[c]: int((status == c).sum()) for c in LEVELS},
+        saturated=sum(one.saturated for one in slices),
+        clipped=sum(one.clipped for one in slices),
+        motion=distances([one.shift for one in slices]).tolist(),
+        moved_slices=[
+            z for z, one in enumerate(slices) if (distances([one.shift]) > NOTED).any()
+        ],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
         efficiency=quantile(reached[np.isfinite(reached)], 0.5),
@@ -132,9 +157,9 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
 
 def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
     """What is left by contrast, and in all against the noise."""
-    count, signal, residual, square = (
+    count, signal, residual, square, faint = (
         np.sum([getattr(one, name) for one in sums], axis=0, dtype=np.float64)
-        for name in ("count", "signal", "residual", "square")
+        for name in ContrastSums._fields
     )
     level = float(np.mean(signal))
     if not count or not level:
@@ -144,10 +169,12 @@ def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
     spread = np.sqrt(np.maximum(square / count - mean**2, 0)) + 1e-6 * level / count
     free = len(residual) - len(known.model.parameters)
     over = None
-    if known.noise and free > 0:
-        over = float(np.sqrt(np.sum(square) / (count * free)) / known.noise)
+    if known.floor.level and known.floor.source != FOUND and free > 0:
+        over = float(np.sqrt(np.sum(square) / (count * free)) / known.floor.level)
     errors = mean / spread * np.sqrt(count)
-    return Residuals((residual / level).tolist(), errors.tolist(), over)
+    # Voxels of the background that count as bright are faint in every contrast.
+    low = float(np.mean(faint - np.min(faint)) / count)
+    return Residuals((residual / level).tolist(), errors.tolist(), over, low)
 
 
 def doubts(summary: Summary, known: Known) -> list[str]:
@@ -178,9 +205,35 @@ def doubts(summary: Summary, known: Known) -> list[str]:
                 f"{100 * share:.0f} % of the voxels with signal {what}: see "
                 "status.nii.gz; are times, contrast and model those of the scan?"
             )
+    lines += _no_samples(summary)
+    if summary.moved_slices and not known.registered:
+        far = np.flatnonzero(np.array(summary.motion) > NOTED).tolist()
+        lines.append(
+            f"contrasts {ranges(far)} lie up to {max(summary.motion):.1f} pixels from "
+            f"the strongest one, in slices {ranges(summary.moved_slices)}; "
+            + (WAY if known.full else "edges are wrong there")
+        )
     lines += _implausible(summary, known)
     if summary.median_sigma_ms is None:
         lines.append("no voxel has a sigma: the maps are without error bars")
+    return lines
+
+
+def _no_samples(summary: Summary) -> list[str]:
+    """Voxels of which values were left out."""
+    lines, voxels = [], summary.voxels
+    if summary.saturated > SATURATED * voxels:
+        lines.append(
+            f"{summary.saturated} voxels are at the largest value that the images "
+            "hold: saturated. These samples are left out; export the images with "
+            "another scaling"
+        )
+    if summary.clipped > CLIPPED * voxels:
+        lines.append(
+            f"{summary.clipped} of {voxels} voxels with signal are clipped to 0, or to "
+            "the background's value, in some contrasts. These samples are left out; "
+            "what noise leaves above the clipping level may still lengthen times"
+        )
     return lines
 
 
@@ -205,7 +258,7 @@ def _implausible(summary: Summary, known: Known) -> list[str]:
             "and in the order of the images?"
         )
     if summary.residual is not None:
-        lines += _misfit(summary.residual, known.model)
+        lines += _misfit(summary.residual, known)
     if known.repetition and name.startswith("t2") and median > 1e3 * known.repetition:
         lines.append(
             f"the median of {name}, {median:.0f} ms, is above the repetition time, "
@@ -214,18 +267,27 @@ def _implausible(summary: Summary, known: Known) -> list[str]:
     return lines
 
 
-def _misfit(found: Residuals, model: SignalModel) -> list[str]:
+def _misfit(found: Residuals, known: Known) -> list[str]:
     """Residuals that have a mean, or are above the noise."""
     lines = []
-    large, sure = np.abs(found.share) > MISFIT, np.abs(found.errors) > ERRORS
+    limit = MISFIT if known.full else BENT
+    large, sure = np.abs(found.share) > limit, np.abs(found.errors) > ERRORS
     wrong = np.flatnonzero(large & sure).tolist()
     if wrong:
         worst = max(wrong, key=lambda e: abs(found.share[e]))
         lines.append(
-            f"{model.name} does not fit: contrasts {ranges(wrong)} differ from it by "
-            f"up to {100 * found.share[worst]:+.1f} % of the mean signal (contrast "
-            f"{worst}), and not by noise. Look at times, order, model "
+            f"{known.model.name} does not fit: contrasts {ranges(wrong)} differ from "
+            f"it by up to {100 * found.share[worst]:+.1f} % of the mean signal "
+            f"(contrast {worst}), and not by noise. Look at times, order, model "
             "(--config.predict.model), stimulated echoes, scaling and motion"
+        )
+    floor = known.floor
+    if floor.way and not floor.coils and found.faint > FLOOR:
+        where = f"{floor.level:.4g} by {floor.source}" if floor.source else "unknown"
+        lines.append(
+            f"{100 * found.faint:.0f} % of the samples are below twice the noise (its "
+            f"level is {where}), where magnitudes are not 0: {known.model.name} comes "
+            f"out too long. {floor.way}"
         )
     if found.over_noise is not None and found.over_noise > LOUD:
         lines.append(

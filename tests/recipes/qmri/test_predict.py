@@ -106,7 +106,7 @@ def test_maps_of_an_earlier_run_stay(scan, tmp_path):
     path, *_ = scan
     run(path, tmp_path, method="zero-filled")
     before = (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes()
-    with pytest.raises(FileExistsError, match="T2map.nii.gz exists"):
+    with pytest.raises(FileExistsError, match="summary.json exists"):
         run(path, tmp_path, method="CG-SENSE")
     assert (tmp_path / "predict" / "head" / "T2map.nii.gz").read_bytes() == before
     run(path, tmp_path, method="CG-SENSE", overwrite=True)

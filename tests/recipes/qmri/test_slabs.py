@@ -59,7 +59,8 @@ def test_slices_keep_their_places_and_draws(slab):
         maps = FitResult(each, each, image, image, np.zeros(image.shape, np.int8))
         sums = empty_slice(model, SHAPE, 3).sums
         sums = jax.tree.map(lambda x: np.broadcast_to(x, (slab, *x.shape)), sums)
-        return Fitted(maps, image > 0, sums)
+        none = np.zeros(slab, np.int32)
+        return Fitted(maps, image > 0, sums, none, none, np.zeros((slab, 3, 2)))
 
     found = list(fitted_slices(scan(levels), compute, model, None, slab))
     assert seen == [2, 3, 5, 7]  # and no slab is computed that is empty

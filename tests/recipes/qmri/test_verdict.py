@@ -9,6 +9,7 @@ from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.residuals import ContrastSums
 from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.evidence import empty_slice, gather
+from medjax.recipes.qmri.floor import Floor
 from medjax.recipes.qmri.verdict import (
     Known,
     SliceMaps,
@@ -31,9 +32,8 @@ def one_slice(value, sigma, status, bright, *, sums=None, r_squared=1.0):
     sums = sums or ContrastSums(
         np.float64(bright.sum()), nothing + bright.sum(), nothing, nothing, nothing
     )
-    return SliceMaps(
-        value, sigma, np.full(value.shape, r_squared), status, bright, sums
-    )
+    r_squared, still = np.full(value.shape, r_squared), np.zeros((4, 2))
+    return SliceMaps(value, sigma, r_squared, status, bright, sums, still)
 
 
 def test_a_summary_counts_what_has_signal():
@@ -108,9 +108,10 @@ def told(status, *, sigma=0.01, value=0.1, known=KNOWN, r_squared=1.0):
 
 def test_maps_are_doubtful_where_many_voxels_have_no_fit():
     good, failed, bound = 0, FitStatus.NOT_CONVERGED, FitStatus.AT_BOUND
-    assert told([good] * 10) == told([good] * 9 + [failed]) == []
-    (line,) = told([good] * 8 + [failed] * 2)
-    assert "20 % of the voxels with signal could not be fitted" in line
+    assert told([good] * 10) == told([good] * 8 + [failed] * 2) == []
+    assert told([good] * 8 + [bound] * 2) == []
+    (line,) = told([good] * 7 + [failed] * 3)
+    assert "30 % of the voxels with signal could not be fitted" in line
     (line,) = told([good] * 6 + [bound] * 4)
     assert "40 % of the voxels with signal lie at a bound" in line
     (line,) = told([good] * 4, sigma=np.nan)
@@ -153,13 +154,16 @@ def fitted(snr, *, gains=(), t2=0.08):
         ),
         bright=slab.bright[0],
         sums=ContrastSums(*(np.asarray(x)[0] for x in slab.sums)),
+        shift=slab.shift[0],
+        saturated=np.int32(0),
+        clipped=np.int32(0),
     )
     return slice_maps(one, T2)
 
 
 @pytest.mark.parametrize("snr", [10, 60, 1e7])
 def test_noise_alone_is_no_reason_for_doubt(snr):
-    known = KNOWN._replace(noise=1 / snr, repetition=2.0)
+    known = KNOWN._replace(floor=Floor(1 / snr), repetition=2.0)
     found = summarise([fitted(snr)], known)
     assert doubts(found, known) == []
     assert found.median_ms == pytest.approx(80, rel=0.03)
@@ -174,6 +178,6 @@ def test_a_residual_with_a_mean_and_one_above_the_noise_are_doubtful():
     (line,) = doubts(found, KNOWN)
     assert "t2 does not fit: contrasts 0" in line and "of the mean signal" in line
     assert found.residual.share[0] < -0.05
-    known = KNOWN._replace(noise=1 / 200)
+    known = KNOWN._replace(floor=Floor(1 / 200))
     (line,) = doubts(summarise([fitted(60)], known), known)
     assert "residuals are 3.3 times the known noise" in line

@@ -22,7 +22,8 @@ class Case(NamedTuple):
 
     name: str
     build: Callable[[Path], list[str]]  # writes into a folder; --input=... and more
-    truth_ms: float | None = None  # of the one material of the object
+    # of the one material of the object; None: refused, or a wrong map that is doubted
+    truth_ms: float | None = None
     refusal: str | None = None  # regular expression on the message
     exit_code: int = 0  # 3: with maps, and a warning
     doubt: str | None = None  # regular expression on the warnings

@@ -60,8 +60,6 @@ CASES = [
         "receiver phase, 4x",
         kspace("ti", recoveries(TURNS)[0], **FOURTH),
         1000,
-        exit_code=3,
-        doubt="lie at a bound",  # noise around the object
         variant="contrast=t1",
         inside=OUTER,
     ),

@@ -1,0 +1,159 @@
+"""What of an image is no sample of a signal: noise around the object, clipped values.
+
+Host functions (NumPy): they read values.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from medjax.checks import check_arrays, check_integers
+
+_ZEROS = 0.02  # of the samples: more are a mask, or noise that was clipped
+_FEW = 0.02  # of the voxels: fewer are no background
+_DISTANCE = 0.05  # between the distributions, as Kolmogorov measures it
+_UNEVEN = 1.15  # between the contrasts, whose noise is one
+_STEPS = 30
+_TIED = 8  # voxels at the largest value by chance
+_PILE = 5  # times as many as at the values below it
+_FILL = 0.01  # of the voxels: as many hold one value in all contrasts
+
+
+class Background(NamedTuple):
+    """The noise of an image's background, or why it can't be told."""
+
+    noise: float | None  # sd of the two parts of each channel, the images' unit
+    reason: str  # "" where it is known
+
+
+class Clipped(NamedTuple):
+    """Values that are not samples."""
+
+    low: Bool[np.ndarray, "E H W"]  # the fill of the background
+    high: Bool[np.ndarray, "E H W"]  # the largest that the file could hold
+
+
+def background_noise(
+    images: Float[np.ndarray, "E H W"], *, coils: int = 1
+) -> Background:
+    """The noise level by the voxels that hold no signal in any contrast.
+
+        sum_e m_e^2 / (2 s^2)  is gamma distributed with the shape E C
+
+    Voxels that fit to a level s, and the level s^2 = mean m^2 / (2 C) of these voxels,
+    in turn, from several starts; the level of most voxels is taken. It is refused where
+    these voxels are not distributed as magnitudes of noise are, up to a Kolmogorov
+    distance of 0.05, or differ between contrasts: a background that is 0, clipped,
+    filtered or interpolated, or of another number of channels.
+
+    Args:
+        images: Magnitudes of one slice, at least two contrasts, in any unit.
+        coils: C, the channels of a root of the sum of squares; 1 for one coil or a
+            combination by sensitivities, as in `expected_magnitude`.
+
+    Source: PIESNO, Koay, Ozarslan and Pierpaoli, J. Magn. Reson. 199 (2009).
+    """
+    check_arrays("background_noise", images=(images, "E H W", float))
+    check_integers("background_noise", coils=(coils, 1, None))
+    values = images.reshape(len(images), -1).astype(np.float64)
+    values = values[:, np.isfinite(values).all(0)]
+    if not values.size or (values < 0).any():
+        return Background(None, "images are not magnitudes")
+    zeros = float(np.mean(values == 0))
+    if zeros > _ZEROS:
+        return Background(None, f"{100 * zeros:.0f} % of the samples are 0")
+    power = np.mean(values**2, axis=0)
+    best = _most_voxels(power, shape=len(values) * coils, coils=coils)
+    if best is None or best[1].mean() < _FEW:
+        return Background(None, "no background is in the image")
+    level, chosen = best
+    each = np.sqrt(np.mean(values[:, chosen] ** 2, axis=1))
+    if each.max() > _UNEVEN * each.min():
+        return Background(None, "no background is in the image: its level decays")
+    distance = _distance(values[:, chosen].ravel(), level, coils)
+    if distance > _DISTANCE:
+        return Background(
+            None,
+            f"the background is not that of {coils} channel"
+            f"{'s' if coils > 1 else ''}: filtered, clipped, or of another number",
+        )
+    return Background(level, "")
+
+
+def _most_voxels(
+    power: Float[np.ndarray, "N"], *, shape: int, coils: int
+) -> tuple[float, Bool[np.ndarray, "N"]] | None:
+    """(level, its voxels) of the level that most voxels fit to."""
+    # Wilson and Hilferty's quantiles of a gamma distribution of mean 1, 99 % inside
+    spread = 2.58 * math.sqrt(1 / (9 * shape))
+    low, high = ((1 - 1 / (9 * shape) + z) ** 3 for z in (-spread, spread))
+    best = None
+    for share in np.geomspace(0.01, 0.7, 12):
+        mean = float(np.quantile(power, share))
+        chosen = power < 0
+        for _ in range(_STEPS):
+            found = (power > low * mean) & (power < high * mean)
+            if not found.any() or (found == chosen).all():
+                break
+            chosen, mean = found, float(power[found].mean())
+        if chosen.any() and (best is None or chosen.sum() > best[1].sum()):
+            best = math.sqrt(mean / (2 * coils)), chosen
+    return best
+
+
+def _distance(samples: Float[np.ndarray, "N"], level: float, coils: int) -> float:
+    """Kolmogorov's, between samples and magnitudes of noise.
+
+    Between neighbouring values, so that rounding to whole numbers is no distance.
+    """
+    values, counts = np.unique(samples, return_counts=True)
+    below = np.cumsum(counts)[:-1] / samples.size
+    x = ((values[1:] + values[:-1]) / 2) ** 2 / (2 * level**2)
+    terms = [x**k / math.factorial(k) for k in range(coils)]
+    expected = 1 - np.exp(-x) * np.sum(terms, axis=0)
+    return float(np.abs(below - expected).max()) if below.size else 1.0
+
+
+def clipped_samples(
+    images: Float[np.ndarray, "E H W"], *, zeros: bool = True
+) -> Clipped:
+    """Which values are the fill of the background, or the top of the file's range.
+
+    Low are zeros, and the smallest value where a hundredth of the voxels holds it in
+    all contrasts. High is the largest value of a contrast, in all contrasts, where more
+    voxels have it, 5 times and 8, than the five values below it have on average, and
+    these voxels differ in another contrast.
+
+    Args:
+        images: One slice, real, in any unit.
+        zeros: Whether a 0 is no sample; a signal that crosses 0 may have one.
+    """
+    check_arrays("clipped_samples", images=(images, "E H W", float))
+    low = (images == 0) & zeros
+    finite = images[np.isfinite(images)]
+    smallest = finite.min() if finite.size else 0
+    fill = (images == smallest).all(axis=0)
+    if smallest != 0 and fill.mean() >= _FILL and not fill.all():
+        low = low | (images == smallest)
+    high = np.zeros(images.shape, bool)
+    for e, image in enumerate(images):
+        if _piled_up(image, np.delete(images, e, axis=0)):
+            high |= images == np.nanmax(image)
+    return Clipped(low, high & ~low)
+
+
+def _piled_up(
+    image: Float[np.ndarray, "H W"], others: Float[np.ndarray, "F H W"]
+) -> bool:
+    """Whether the largest value is one that larger ones were cut to."""
+    top = np.nanmax(image, initial=-np.inf)
+    tied = image == top
+    count = int(tied.sum())
+    if count > _TIED:  # sorting is for the few images that may need it
+        values, counts = np.unique(image[np.isfinite(image)], return_counts=True)
+        below = counts[-6:-1] if counts.size > 1 else counts
+        varied = any(np.unique(other[tied]).size > count // 4 for other in others)
+        return values.size > 1 and count > _TIED + _PILE * below.mean() and varied
+    return False
