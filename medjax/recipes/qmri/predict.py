@@ -80,18 +80,18 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
-    folder = maps_folder(workdir, source)
-    if (folder / SUMMARY).exists() and not options.overwrite:
-        raise FileExistsError(
-            f"{folder / SUMMARY} exists; choose another workdir, or set "
-            "predict.overwrite"
-        )
     decision = decide(
         open_source(source, options),
         checkpoint=checkpoint,
         options=options,
         config=config,
     )
+    folder = maps_folder(workdir, source)
+    if (folder / SUMMARY).exists() and not options.overwrite:
+        raise FileExistsError(
+            f"{folder / SUMMARY} exists; choose another workdir, or set "
+            "predict.overwrite"
+        )
     scan, choice, plan = decision.scan, decision.choice, decision.plan
     model, phases, apart = choice.model, plan.phases, []
     for line in decision.lines:
