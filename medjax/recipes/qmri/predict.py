@@ -1,6 +1,7 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import counted, say, write_summary
 from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.sections import read_section
+from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.types import QmriBatch
 
@@ -80,12 +82,10 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
-    decision = decide(
-        open_source(source, options),
-        checkpoint=checkpoint,
-        options=options,
-        config=config,
-    )
+    scan = open_source(source, options)
+    with ThreadPoolExecutor(1) as thread:  # the first read waits for the unpacking
+        thread.submit(import_figures)
+        decision = decide(scan, checkpoint=checkpoint, options=options, config=config)
     folder = maps_folder(workdir, source)
     if (folder / SUMMARY).exists() and not options.overwrite:
         raise FileExistsError(
