@@ -82,7 +82,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
     def centre(step: int) -> int | None:
         limits = f"encodingLimits/kspace_encoding_step_{step}/center"
         text = encoding.findtext(_any(limits))
-        return None if text is None else int(text)
+        return None if text is None else int(number(text, limits))
 
     mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
     return Header(
