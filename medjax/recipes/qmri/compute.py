@@ -63,7 +63,7 @@ class Inputs(NamedTuple):
             model: The signal model that is fitted; `b1` is relative to 180 degrees for
                 one that has a refocusing angle.
         """
-        known = self.b1 is not None and model.train is not None
+        known = self.b1 is not None and model.train
         return math.pi * jnp.asarray(self.b1) if known else None
 
 

@@ -192,7 +192,7 @@ def _transmit_field(
             f"map of B1+ could scale; it is for {', '.join(TRANSMIT)}. Leave it out"
         )
     ratio = read_b1(Path(path), scan)
-    if model.train is None:
+    if not model.train:
         return ratio
     return ratio * np.float32(nominal_refocusing(scan) / math.pi)
 

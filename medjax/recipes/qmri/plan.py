@@ -88,7 +88,7 @@ def make_plan(
         compute = partial(fit_pictures, **how, **fit)
         return Plan(f"{name}, {model} fit", compute, None, phases, floor, True)
     find_floor(scan, quantity.model, options)  # what is said of none is refused
-    if trained is not None and quantity.model.train is not None:
+    if trained is not None and quantity.model.train:
         raise ValueError(
             f"{scan.path}: predict.model {model!r}, but the network of "
             f"{trained.folder.parent} was trained on decays without stimulated echoes; "
@@ -107,7 +107,7 @@ def make_plan(
         name = FULL if full else _default(scan, phases, options)
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
-    if quantity.model.train is not None:
+    if quantity.model.train:
         name = _stimulated(scan, name, methods, options)
     # White coils have the variance 1, half of it in the real part, and an adjoint of
     # sensitivities whose squares sum to 1 keeps it.

@@ -209,7 +209,7 @@ def _names(model: SignalModel, scan: Scan) -> dict[str, Callable[[FitResult], An
     more = pair(constant) if constant != shown else {}
     if "t1star" in model.parameters:  # B / 2A of A - B exp(-t/T1*)
         more["efficiency"] = lambda m: (1 + m.params["t1"] / m.params["t1star"]) / 2
-    if model.train is not None:
+    if model.train:
         nominal = nominal_refocusing(scan)
         more["TB1map"] = lambda maps: maps.params["angle"] / nominal
     if "efficiency" in model.parameters:
