@@ -43,7 +43,13 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from medjax.checks import check_arrays, check_static
-from medjax.mri.epg import epg_model, spacing_of, squared_cosine, train_echoes
+from medjax.mri.epg import (
+    echo_train,
+    epg_model,
+    spacing_of,
+    squared_cosine,
+    train_echoes,
+)
 from medjax.mri.model import SignalModel, Value, check_contrasts, check_model
 from medjax.mri.parameters import (
     as_dtype,
@@ -296,7 +302,7 @@ def signal(
     shape = voxel_shape("signal", shapes | {"times": times.shape[1:]})
     values = [jnp.broadcast_to(v, shape) for v in values]
     times = series(times, len(shape)).astype(dtype)
-    if model.train is not None:
+    if model.train:
         echoes = train_echoes("signal", model, with_values) if len(times) else ()
         return _train_signal(model._replace(echoes=echoes), values, times)
     amplitudes, rate = model.from_parameters(*values)
@@ -322,11 +328,10 @@ def _train_signal(
     s0, t2, angle = values
     if not model.echoes:
         return jnp.zeros((0, *s0.shape), s0.dtype)
-    assert model.train is not None
     spacing, _ = spacing_of(list(times), model.echoes)
     count = max(model.echoes)
     x = squared_cosine(angle)
-    echoes = model.train(1 / t2, x, spacing, count, *model.constants)
+    echoes = echo_train(1 / t2, x, spacing, count, *model.constants)
     return jnp.stack([s0 * echoes[n - 1].astype(s0.dtype) for n in model.echoes])
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.mri.fit import FitStatus
-from medjax.mri.residuals import ContrastSums
+from medjax.mri.residuals import ContrastSums, even_odd_misfit
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.evidence import Fitted
@@ -28,6 +30,7 @@ PLAUSIBLE = {"t1": (0.02, 6.0)}
 SATURATED = 1e-3  # of the voxels with signal
 CLIPPED = 0.05
 FLOOR = 0.05  # samples of magnitudes below two noise levels
+TURNS = 0.01  # of the signal, by which echoes alternate
 LOUD = 2.0  # residuals above so many known noise levels
 
 
@@ -64,6 +67,8 @@ class Residuals(NamedTuple):
     errors: list[float]  # the same in standard errors
     over_noise: float | None  # residuals' RMS in known noise levels
     faint: float  # share of samples below two noise levels, beyond that of the best
+    alternation: float  # even against odd contrasts: see `even_odd_misfit`
+    alternation_errors: float  # the same in standard errors
 
 
 class Summary(NamedTuple):
@@ -174,7 +179,11 @@ def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
     errors = mean / spread * np.sqrt(count)
     # Voxels of the background that count as bright are faint in every contrast.
     low = float(np.mean(faint - np.min(faint)) / count)
-    return Residuals((residual / level).tolist(), errors.tolist(), over, low)
+    total = ContrastSums(count, signal, residual, square, count)
+    turn, error = (float(x) for x in even_odd_misfit(jax.tree.map(jnp.asarray, total)))
+    share = (residual / level).tolist()
+    error += 1e-6  # of rounding
+    return Residuals(share, errors.tolist(), over, low, turn, turn / error)
 
 
 def doubts(summary: Summary, known: Known) -> list[str]:
@@ -280,6 +289,15 @@ def _misfit(found: Residuals, known: Known) -> list[str]:
             f"it by up to {100 * found.share[worst]:+.1f} % of the mean signal "
             f"(contrast {worst}), and not by noise. Look at times, order, model "
             "(--config.predict.model), stimulated echoes, scaling and motion"
+        )
+    turns, sure = found.alternation, abs(found.alternation_errors) > ERRORS
+    limit, name = TURNS if known.full else BENT, known.model.name
+    if name in ("t2", "t2_offset") and abs(turns) > limit and sure:
+        lines.append(
+            f"even and odd echoes differ from {name} in turn, by {100 * turns:+.1f} % "
+            "of the signal, as stimulated echoes do, which make T2 too long. Of a "
+            "spin-echo train say --config.predict.model=t2_epg, or leave the first "
+            "echo out by predict.skip=1, which mends a part"
         )
     floor = known.floor
     if floor.way and not floor.coils and found.faint > FLOOR:
