@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from medjax.mri.epg import angle_of, spacing_of, squared_cosine
+from medjax.mri.epg_search import find_place
 from medjax.mri.epg_steps import (
     WIDEST,
     Point,
@@ -36,7 +37,6 @@ from medjax.mri.varpro import (
     square_root,
 )
 
-_LEVELS = 9  # of x on the grid
 _MORE = 6  # Gauss-Newton steps beyond those of Newton's method
 
 
@@ -76,20 +76,8 @@ def fit_train(
     status = jnp.where(good, samples.status, FitStatus.INVALID)
     samples = samples._replace(status=status)
     fixed = jax.lax.stop_gradient((data, given))
-    start = _search(model, *fixed, limits, points=points)
-    radius = 1.5 * (limits[1] - limits[0]) / (points - 1)
-    near = (
-        jnp.maximum(start[0] - radius, limits[0]),
-        jnp.minimum(start[0] + radius, limits[1]),
-    )
-
-    def step(_: Array, last: tuple[Array, ...]) -> tuple[Array, ...]:
-        u, x, *before = last
-        move, turn, plain = train_step(model, u, x, before, *fixed)
-        return jnp.clip(u + move, *near), x + turn, x, plain
-
-    first = (*start, start[1], jnp.zeros_like(start[0]))
-    u, x, *before = jax.lax.fori_loop(0, iterations + _MORE, step, first)
+    steps = iterations + _MORE
+    u, x, *before = find_place(model, *fixed, limits, points=points, steps=steps)
     move, turn, _ = train_step(model, u, x, before, *fixed)
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
@@ -118,48 +106,6 @@ def fit_train(
     status = jnp.where(exact, FitStatus.EXACT, status)
     status = jnp.where(samples.status == 0, status, samples.status)
     return samples, numbers, status, free
-
-
-def _search(
-    model: SignalModel,
-    data: Weighted,
-    given: Float[Array, "*N"] | None,
-    limits: Bounds,
-    *,
-    points: int,
-) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
-    """u and x at the best point of a grid, or u at a given x."""
-    spacing = (limits[1] - limits[0]) / (points - 1)
-    zero = jnp.zeros_like(data.channels[0][0])
-    # The ends of the range are no starts: steps from there may not lead inside.
-    places = jnp.clip(jnp.arange(points, dtype=zero.dtype), 0.5, points - 1.5)
-    rates = (limits[0] + spacing * places).reshape(points, *[1] * zero.ndim)
-    grid = jax.tree.map(lambda a: a[None] if jnp.ndim(a) else a, data)
-
-    def level(index: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-        x = _level(index, zero) if given is None else given[None]
-        # Once for all voxels: XLA would make the curves again in each.
-        curve = jax.lax.optimization_barrier(train_curve(model, rates, x, grid))
-        inverse = invert(size := dot(curve, curve), size > 0)
-        parts = [dot(curve, channel) ** 2 * inverse for channel in grid.channels]
-        scores = jnp.broadcast_to(sum(parts), (points, *zero.shape))
-        score, at = best
-        for i in range(points):  # argmax and gather are ten times slower
-            better = scores[i] > score
-            score = jnp.where(better, scores[i], score)
-            at = jnp.where(better, index * points + i, at)
-        return score, at
-
-    levels = _LEVELS if given is None else 1
-    start = (zero - 1, zero.astype(jnp.int32))
-    _, at = jax.lax.fori_loop(0, levels, level, start)
-    place = jnp.clip((at % points).astype(zero.dtype), 0.5, points - 1.5)
-    x = _level(at // points, zero) if given is None else given
-    return jax.lax.optimization_barrier((limits[0] + spacing * place, x))
-
-
-def _level(index: Array, like: Array) -> Array:
-    return WIDEST / (_LEVELS - 1) * index.astype(like.dtype)
 
 
 def _numbers(
