@@ -90,7 +90,7 @@ class Summary(NamedTuple):
     moved_slices: list[int]  # with more than half a pixel
     slices_without_signal: list[int]
     residual: Residuals | None
-    efficiency: float | None = None  # the median of an inversion's
+    not_inverted: float | None = None  # 0 to 1: efficiencies far from 0 to 1
 
 
 def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
@@ -108,6 +108,12 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         int(fitted.clipped),
         np.asarray(maps.params["efficiency"]) if _inverts(model) else None,
     )
+
+
+def _outside(reached: Float[np.ndarray, "N"]) -> float | None:
+    """Share of efficiencies that are none; None where there are none."""
+    low, high = REACHED
+    return float(np.mean((reached < low) | (reached > high))) if reached.size else None
 
 
 def _inverts(model: SignalModel) -> bool:
@@ -156,7 +162,7 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         ],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
-        efficiency=quantile(reached[np.isfinite(reached)], 0.5),
+        not_inverted=_outside(reached[np.isfinite(reached)]),
     )
 
 
@@ -259,12 +265,11 @@ def _implausible(summary: Summary, known: Known) -> list[str]:
             f"{1e3 * low:g} to {1e3 * high:g} ms: are times, angles and repetition "
             "time those of the scan, in seconds and degrees?"
         )
-    reached = summary.efficiency
-    if reached is not None and not REACHED[0] < reached < REACHED[1]:
+    if summary.not_inverted is not None and summary.not_inverted > 0.5:
         lines.append(
-            f"the median efficiency of the inversion is {reached:.3g}, not 0 to 1: the "
-            "signals do not recover from an inversion. Are the times inversion times, "
-            "and in the order of the images?"
+            f"{100 * summary.not_inverted:.0f} % of the voxels have an efficiency of "
+            "the inversion that is not 0 to 1: the signals do not recover from an "
+            "inversion. Are the times inversion times, and in the order of the images?"
         )
     if summary.residual is not None:
         lines += _misfit(summary.residual, known)
