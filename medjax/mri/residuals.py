@@ -165,5 +165,5 @@ def even_odd_misfit(
     """
     signs = jnp.where(jnp.arange(sums.signal.shape[-1]) % 2 == 0, 1, -1)
     total = jnp.sum(sums.signal, axis=-1)
-    share = jnp.sum(signs.astype(total.dtype) * sums.residual, axis=-1) / total
+    share = sums.residual @ signs.astype(total.dtype) / total
     return share, jnp.sqrt(jnp.sum(sums.square, axis=-1)) / total
