@@ -238,8 +238,8 @@ def get_predict(contrast: str) -> ConfigDict:
             "orientation": "vendor",  # stored | conjugate
             # along rows, columns and slices, where the file lacks them
             "voxel_mm": option((), Numbers(float, (0, 3))),
-            # such as t2_offset or t1_ir; empty: t2, or t1_ir3, and t1_ir of fewer than
-            "model": "",  # four inversion times and of a network's images
+            # such as t2_offset or t1_ir; empty: what the scan's facts determine, by the
+            "model": "",  # table in docs/mri.md; the summary says which and why
             "b1": "",  # map of B1+ / nominal (.nii, .npz) on the scan's grid
             "skip": 0,  # shortest echo times that are left out
             "magnitude": False,  # images have lost their sign: the fit looks for it

@@ -50,7 +50,12 @@ from medjax.mri.reconstruct import (
     wavelet_sense,
     zero_filled,
 )
-from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contrast
+from medjax.mri.residuals import (
+    ContrastSums,
+    bright_voxels,
+    even_odd_misfit,
+    residual_by_contrast,
+)
 from medjax.mri.samples import FitStatus
 from medjax.mri.sense import (
     combine_coils,
@@ -118,6 +123,7 @@ __all__ = [
     "daubechies_filter",
     "detail_mask",
     "estimate_sensitivities",
+    "even_odd_misfit",
     "expand",
     "expected_magnitude",
     "exponential_basis",

@@ -104,7 +104,7 @@ def cramer_rao_bound(
     counted = list(series(weights.astype(dtype), len(shape)))
     known += [(w >= 0) & (w < jnp.inf) for w in counted]
     roots = [jnp.where(w > 0, jnp.sqrt(jnp.where(w > 0, w, 1)), 0) for w in counted]
-    if model.train is not None:
+    if model.train:
         numbers = train_echoes("cramer_rao_bound", model, given_times)
         model = model._replace(echoes=numbers)
         known.append(spacing_of(clocks, numbers)[1])
@@ -113,7 +113,7 @@ def cramer_rao_bound(
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     log_rate = jnp.log(1 / by_name[model.time_constant])
     data = Weighted([channel], roots, clocks)
-    if model.train is None:
+    if not model.train:
         solution = solve(model, log_rate, data)
         _, errors = parameters_and_errors(model, log_rate, solution)
         determined = solution.determined

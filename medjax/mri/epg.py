@@ -132,7 +132,7 @@ def epg_model(t1: float = T1) -> SignalModel:
         bounds=(1e-3, 10.0),
         longest=5.0,
         constants=(float(t1),),
-        train=echo_train,
+        train=True,
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.mri.epg import spacing_of
+from medjax.mri.epg import echo_train, spacing_of
 from medjax.mri.model import SignalModel
 from medjax.mri.varpro import (
     Column,
@@ -44,10 +44,9 @@ def train_curve(
         data: Its times and roots of weights are read.
         rolled: Whether the pulses are a loop, as they are of many echoes in any case.
     """
-    assert model.train is not None
     spacing = spacing_of(data.times, model.echoes)[0]
     rolled = rolled or max(model.echoes) > _WRITTEN
-    echoes = model.train(
+    echoes = echo_train(
         jnp.exp(u), x, spacing, max(model.echoes), *model.constants, rolled=rolled
     )
     pairs = zip(model.echoes, data.roots, strict=True)

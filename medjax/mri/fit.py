@@ -176,7 +176,7 @@ def _fit(
     samples = prepare_samples(
         images, times, weights, limits, model=model, magnitude=magnitude
     )
-    if model.train is not None:
+    if model.train:
         samples, numbers, status, free = fit_train(
             model, samples, angle, limits, points=points, iterations=iterations
         )

@@ -81,7 +81,7 @@ def numbered(model: SignalModel, times: Times, skip: Sequence[int]) -> SignalMod
         skip: Indices of times that are left out.
     """
     check_model("fit_map", model)
-    if model.train is None or not len(times):
+    if not model.train or not len(times):
         return model
     echoes = train_echoes("fit_map", model, times)
     return model._replace(echoes=tuple(echoes[e] for e in _kept(skip, len(echoes))))
@@ -99,7 +99,7 @@ def known_angle(
     """
     if angle is None:
         return None
-    if model.train is None:
+    if not model.train:
         raise ValueError(
             f"fit_map: angle: {model.name} has no refocusing angle; leave it out, or "
             "take signal_model('t2_epg')"

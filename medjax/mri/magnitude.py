@@ -95,6 +95,7 @@ def fit_magnitudes(
     coils: int = 1,
     weights: Float[Array, "E *#N"] | None = None,
     bounds: tuple[float, float] | None = None,
+    angle: Float[Array, "*#N"] | float | None = None,
 ) -> FitResult:
     """`fit_map` of magnitudes whose noise level is known: without the floor's bias.
 
@@ -125,6 +126,7 @@ def fit_magnitudes(
         coils: C of `expected_magnitude`, a static integer.
         weights: w of `fit_map`, at least 0; None = equal.
         bounds: As in `fit_map`, static.
+        angle: As in `fit_map`, for t2_epg alone: the refocusing angle that is known.
 
     Returns:
         As `fit_map`. The residual is that of the magnitudes to their mean, RMS over
@@ -135,7 +137,7 @@ def fit_magnitudes(
         ValueError: as `fit_map`, and a number of coils out of its range.
     """
     check_arrays("fit_magnitudes", images=(images, "E *N", float))
-    options = {"model": model, "bounds": bounds}
+    options = {"model": model, "bounds": bounds, "angle": angle}
     given = jnp.ones_like(images) if weights is None else weights.astype(images.dtype)
     noise = jnp.broadcast_to(jnp.asarray(noise, images.dtype), images.shape[1:])
     sound = jnp.where(images >= 0, images, jnp.nan)  # what no magnitude is, is INVALID

@@ -22,22 +22,6 @@ class Basis(Protocol):
         ...
 
 
-class Train(Protocol):
-    """All echoes of a train at once: each depends on the pulses before it."""
-
-    def __call__(
-        self,
-        rate: Value,
-        x: Value,
-        spacing: Value,
-        count: int,
-        *constants: float,
-        rolled: bool = True,
-    ) -> list[Array]:
-        """Of amplitude 1; x = cos^2(a/2) of the refocusing angle a."""
-        ...
-
-
 class FromParameters(Protocol):
     """Amplitudes and rate of a model's parameters."""
 
@@ -106,8 +90,9 @@ class SignalModel(NamedTuple):
             contrasts (a repetition time, say) is a tuple of one number a contrast, in
             the order of the times; the basis then gets the contrast's own, which may be
             an array that broadcasts with `time`.
-        train: For t2_epg alone: the signal of all echoes at once, which takes the place
-            of `basis`, with a refocusing angle as the last parameter.
+        train: Whether the times are the echoes of a train, as of t2_epg alone: the
+            extended phase graph then takes the place of `basis`, which is the signal at
+            180 degrees, and the last parameter is the refocusing angle.
         echoes: Which of the train's echoes the times are, from 1; () takes times with
             values for what they are, and traced ones for 1, 2, .., E.
     """
@@ -123,7 +108,7 @@ class SignalModel(NamedTuple):
     crosses_zero: bool = False
     exponential: bool = False
     constants: tuple[float | tuple[float, ...], ...] = ()
-    train: Train | None = None
+    train: bool = False
     echoes: tuple[int, ...] = ()
 
     def constants_of(self, contrast: int) -> tuple[float, ...]:
@@ -176,7 +161,7 @@ def check_model(function: str, model: Any) -> None:  # noqa: ANN401
     for field in ("basis", "to_parameters", "from_parameters"):
         if not callable(getattr(model, field)):
             refuse(field, "a function")
-    if model.train is not None:
+    if model.train:
         return
     if model.to_parameters is first_amplitude and units != ("image", "s"):
         refuse("units", '("image", "s"), or functions to_parameters, from_parameters')
@@ -214,7 +199,7 @@ def check_functions(function: str, model: SignalModel) -> None:
     Raises:
         ValueError: naming the function of the model, what was expected and found.
     """
-    if model.train is not None:
+    if model.train:
         return
     unknowns, count = len(model.parameters), len(model.parameters) - 1
     start = f"{function}: model {model.name}"

@@ -143,3 +143,27 @@ def residual_by_contrast(
         total(jnp.square(left)),
         total(faint),
     )
+
+
+def even_odd_misfit(
+    sums: ContrastSums,
+) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+    """How far the residual alternates from echo to echo, and its standard error.
+
+        sum_e (-1)^e residual_e / sum_e signal_e,   e = 0 for the first echo
+
+    Below 0 where odd echoes (the first, the third) are too low: stimulated echoes do
+    that to a decay. Refocusing at 150 degrees gives -3 %, at 165 -1 %, for T2 of 80 ms
+    and echoes 10 ms apart.
+
+    Args:
+        sums: Of `residual_by_contrast`, contrasts in the order of their times.
+
+    Returns:
+        The share of the signal, and its standard error if voxels are independent; NaN
+        without a voxel.
+    """
+    signs = jnp.where(jnp.arange(sums.signal.shape[-1]) % 2 == 0, 1, -1)
+    total = jnp.sum(sums.signal, axis=-1)
+    share = jnp.sum(signs.astype(total.dtype) * sums.residual, axis=-1) / total
+    return share, jnp.sqrt(jnp.sum(sums.square, axis=-1)) / total

@@ -82,7 +82,7 @@ def prepare_samples(
     if magnitude:
         valid = valid & _all([y >= 0 for y in _where(used, channels[0])])
     count = sum(on.astype(jnp.int32) for on in used)
-    amplitudes = len(model.parameters) - 1 if model.train is None else 1
+    amplitudes = 1 if model.train else len(model.parameters) - 1
     unknowns = len(channels) * amplitudes + len(model.parameters) - amplitudes
     freedom = len(channels) * count - unknowns
     status = jnp.where(scale == 0, FitStatus.NO_SIGNAL, 0)

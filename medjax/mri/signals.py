@@ -2,7 +2,19 @@
 
     S(t) = sum_k a_k phi_k(t, R),   R = 1 / T
 
-==============  ===================================================  ===========
+==============  ===================================================  ==================
+model           S(t)                                                 parameters
+==============  ===================================================  ==================
+t2, t2star      s0 exp(-t/T)                                         s0, t2 (t2star)
+t2_offset       s0 exp(-t/T) + offset                                s0, t2, offset
+t2_epg          echoes of a train, see `signal_t2_epg`               s0, t2, angle
+t1_ir           s0 (1 - 2 exp(-t/T1))                                s0, t1
+t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))                     s0, t1, efficiency
+t1_look_locker  s0 (T1*/T1 - (1 + T1*/T1) exp(-t/T1*))               s0, t1star, t1
+t1_sr           s0 (1 - exp(-t/T1))                                  s0, t1
+t1_vfa          s0 sin(a) (1 - E) / (1 - cos(a) E), E = exp(-TR/T1)  s0, t1
+==============  ===================================================  ==================
+
 Times are seconds, flip angles a radians, s0 and offset in the unit of the image. A full
 inversion has efficiency 1; with a repetition time TR, 1 - 2 e exp(-t/T1) + exp(-TR/T1)
 has the shape of t1_ir3 as well.
@@ -31,7 +43,13 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from medjax.checks import check_arrays, check_static
-from medjax.mri.epg import epg_model, spacing_of, squared_cosine, train_echoes
+from medjax.mri.epg import (
+    echo_train,
+    epg_model,
+    spacing_of,
+    squared_cosine,
+    train_echoes,
+)
 from medjax.mri.model import SignalModel, Value, check_contrasts, check_model
 from medjax.mri.parameters import (
     as_dtype,
@@ -202,7 +220,25 @@ def signal_model(
     Args:
         name: One of
 
-            ==============  ======================================  ===========        t1: T1 that t2_epg assumes, in seconds, above 0 and at most 20; for it alone.
+            ==============  ======================================  ==================
+            name            signal at time t (flip angle a)         parameters
+            ==============  ======================================  ==================
+            t2, t2star      s0 exp(-t/T)                            s0, t2 (t2star)
+            t2_offset       s0 exp(-t/T) + offset                   s0, t2, offset
+            t2_epg          echoes of a train: `signal_t2_epg`      s0, t2, angle
+            t1_ir           s0 (1 - 2 exp(-t/T1))                   s0, t1
+            t1_ir3          s0 (1 - 2 efficiency exp(-t/T1))        s0, t1, efficiency
+            t1_look_locker  s0 (Ts/T1 - (1 + Ts/T1) exp(-t/Ts))     s0, t1star, t1
+            t1_sr           s0 (1 - exp(-t/T1))                     s0, t1
+            t1_vfa          s0 sin a (1 - E) / (1 - E cos a)        s0, t1
+            ==============  ======================================  ==================
+
+            with E = exp(-TR/T1) and Ts = t1star. Times and time constants are in
+            seconds, angles in radians; s0 and offset have the unit of the image,
+            efficiency has none; angle is that of the refocusing pulses.
+        repetition_time: TR in seconds, above 0 and at most 10, one for all flip angles
+            or one for each; for t1_vfa, and for it alone.
+        t1: T1 that t2_epg assumes, in seconds, above 0 and at most 20; for it alone.
             None = 1. A wrong one moves T2 little: see docs/mri.md.
 
     Returns:
@@ -266,7 +302,7 @@ def signal(
     shape = voxel_shape("signal", shapes | {"times": times.shape[1:]})
     values = [jnp.broadcast_to(v, shape) for v in values]
     times = series(times, len(shape)).astype(dtype)
-    if model.train is not None:
+    if model.train:
         echoes = train_echoes("signal", model, with_values) if len(times) else ()
         return _train_signal(model._replace(echoes=echoes), values, times)
     amplitudes, rate = model.from_parameters(*values)
@@ -292,11 +328,10 @@ def _train_signal(
     s0, t2, angle = values
     if not model.echoes:
         return jnp.zeros((0, *s0.shape), s0.dtype)
-    assert model.train is not None
     spacing, _ = spacing_of(list(times), model.echoes)
     count = max(model.echoes)
     x = squared_cosine(angle)
-    echoes = model.train(1 / t2, x, spacing, count, *model.constants)
+    echoes = echo_train(1 / t2, x, spacing, count, *model.constants)
     return jnp.stack([s0 * echoes[n - 1].astype(s0.dtype) for n in model.echoes])
 
 

@@ -42,6 +42,12 @@ _STATES = (
 )
 
 
+def import_figures() -> None:
+    """Import what draws a figure: a third of a second that a thread can spend early."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def map_figure(
     value: Float[np.ndarray, "H W"],
     sigma: Float[np.ndarray, "H W"] | None,

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from medjax.mri import FitStatus, fit_map, signal, signal_model, signal_t2_epg
+from medjax.mri import (
+    FitStatus,
+    cramer_rao_bound,
+    fit_map,
+    signal,
+    signal_model,
+    signal_t2_epg,
+)
 from medjax.mri.epg import echo_numbers, echo_train
 from tests.oracles.spin_echoes import echoes
 
@@ -258,3 +265,32 @@ def test_vmap_and_shard_map_agree_with_jit():
         explicit = jax.jit(fit)(spread).params["t2"]
     assert explicit.sharding.spec[0] == "data"
     np.testing.assert_allclose(explicit, plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_sigma_is_the_bound_and_that_of_the_jacobian(kind):
+    times = 0.01 * np.arange(1, 7)
+    truth = {"s0": 3.0, "t2": 0.08, "angle": 2.2}
+    curve = np.asarray(signal(EPG, truth, times))
+    curve = curve * np.exp(0.4j) if kind == "complex" else curve
+    sd, weights = 0.05, np.array([1.0, 2, 0, 1, 1, 3])
+    bound = cramer_rao_bound(
+        times, model=EPG, params=truth, noise_sd=sd, weights=weights
+    )
+    options = {"weights": weights / sd**2, "noise": "known"}
+    found = fit_map(curve, times, model=EPG, **options)
+    step = 1e-6
+    slopes = []
+    for name, value in truth.items():
+        near, far = (
+            signal(EPG, truth | {name: value + s * step}, times) for s in (1, -1)
+        )
+        slopes.append((near - far) / (2 * step))
+    jacobian = np.stack(slopes, axis=1) * np.sqrt(weights)[:, None] / sd
+    expected = np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)))
+    for name, value in zip(truth, expected, strict=True):
+        np.testing.assert_allclose(bound[name], value, rtol=1e-5)
+        np.testing.assert_allclose(found.sigma[name], value, rtol=1e-4)
+    at_180 = truth | {"angle": np.pi}
+    flat = cramer_rao_bound(times, model=EPG, params=at_180, noise_sd=sd)
+    assert np.isinf(flat["angle"]) and np.isfinite(flat["t2"])

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 
 from medjax.mri.fit import fit_map
-from medjax.mri.residuals import bright_voxels, residual_by_contrast
+from medjax.mri.residuals import bright_voxels, even_odd_misfit, residual_by_contrast
 from medjax.mri.samples import FitStatus
 from medjax.mri.signals import signal_model
+from tests.oracles.spin_echoes import echoes
 
 T2 = signal_model("t2")
 TIMES = 0.015 * np.arange(1, 9)
@@ -81,3 +82,17 @@ def test_voxels_without_signal_are_not_bright_and_those_without_a_number_are():
     assert sums.count[0] == bright[0].sum() - 1
     assert not bright[1].any() and sums.count[1] == 0
     assert np.isfinite(sums.residual).all()
+
+
+def test_alternation_of_a_train_that_a_decay_is_fitted_to():
+    """Stimulated echoes at 150 degrees by their size; at 180 noise within its error."""
+    rng, times = np.random.default_rng(1), 0.01 * np.arange(1, 9)
+    curve = [echoes(0.08, np.deg2rad(angle), 0.01, 8) for angle in (150, 180)]
+    clean = np.moveaxis(np.array(curve), 0, 1)[..., None, None]
+    images = np.float32(clean + 0.03 * rng.normal(size=(8, 2, SIDE, SIDE)))
+    fit = fit_map(images, times, model=T2)
+    bright = np.ones((2, SIDE, SIDE), bool)
+    sums = residual_by_contrast(images, times, fit, T2, bright)
+    share, error = np.asarray(even_odd_misfit(sums))
+    assert abs(share[0] + 0.028) < 0.003 and share[0] < -10 * error[0]
+    assert abs(share[1]) < 4 * error[1] and (error < 2e-3).all()

@@ -1,5 +1,8 @@
 """Figures of maps: what is drawn, on which scale, and where nothing is."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -138,6 +141,24 @@ def test_labels_do_not_overlap(methods):
         assert not any(one.overlaps(other) for other in boxes[i + 1 :])
     whole = figure.bbox
     assert all(b.x0 >= whole.x0 and b.x1 <= whole.x1 for b in boxes)
+
+
+def test_nothing_is_left_to_import_for_a_figure():
+    code = """
+import io, sys
+from medjax.report.page import png_bytes
+from medjax.report.qmri import import_figures, map_figure
+before = "matplotlib" in sys.modules
+import_figures()
+known = set(sys.modules)
+import numpy as np
+image = np.ones((4, 4), np.float32)
+png_bytes(map_figure(image, image, None, contrast="t2", levels={}))
+late = {n for n in set(sys.modules) - known if n.startswith("matplotlib.backends")}
+print(before, sorted(late))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split(maxsplit=1) == ["False", "[]\n"], done.stderr
 
 
 def test_png_is_written_whole(tmp_path):

@@ -1,5 +1,6 @@
 """The ISMRMRD header, which fastMRI's files carry too, and what oversampling means."""
 
+import contextlib
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -51,12 +52,25 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         sides = [encoding.findtext(f"{_any(path)}/{{*}}{axis}") for axis in "xyz"]
         if None in sides:
             raise ValueError(f"{origin}: its ISMRMRD header has no {path} (x, y, z)")
-        x, y, z = (float(value) for value in sides if value is not None)
+        x, y, z = (number(value, path) for value in sides if value is not None)
+        if min(x, y, z) <= 0:
+            raise ValueError(
+                f"{origin}: {path} {x:g} x {y:g} x {z:g} in its ISMRMRD header; "
+                "expected sizes above 0"
+            )
         return x, y, z
 
     def values(name: str, unit: float) -> list[float]:
         elements = root.findall(_any(f"sequenceParameters/{name}"))
-        return [float(e.text or "nan") * unit for e in elements]
+        return [number(e.text, name) * unit for e in elements]
+
+    def number(text: str | None, name: str) -> float:
+        with contextlib.suppress(ValueError):
+            if math.isfinite(value := float(text or "")):
+                return value
+        raise ValueError(
+            f"{origin}: {name} {text!r} in its ISMRMRD header; expected a number"
+        )
 
     matrix = [int(n) for n in size("encodedSpace/matrixSize")]
     times = {
@@ -68,7 +82,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
     def centre(step: int) -> int | None:
         limits = f"encodingLimits/kspace_encoding_step_{step}/center"
         text = encoding.findtext(_any(limits))
-        return None if text is None else int(text)
+        return None if text is None else int(number(text, limits))
 
     mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
     return Header(

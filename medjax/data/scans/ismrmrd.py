@@ -140,8 +140,8 @@ def open_ismrmrd(
         if not volume:
             made = transform(lines, images, contrasts=echoes, conjugate=conjugate)
             volume.append(made)
-        slices, mask = volume[0]
-        kspace = np.array(slices[kept[index]]).transpose(0, 2, 3, 1)
+        mask = volume[0].mask
+        kspace = volume[0].read(kept[index])
         return ScanSlice(kspace=kspace * mask, mask=mask, noise=noise)
 
     repetition = repetition_times(headers, path.name, count=echoes, contrast=contrast)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, Shaped
@@ -16,6 +16,7 @@ _NOISE, _CALIBRATION, _REVERSED = 19, 20, 22
 # Navigator, phase correction, feedback, dummy, surface-coil and stabilisation lines.
 _NO_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)
 
+_HEADS = 128  # acquisitions read at once
 _HEAD = (
     "flags number_of_samples active_channels discard_pre discard_post center_sample "
     "encoding_space_ref sample_time_us position read_dir phase_dir slice_dir idx"
@@ -67,9 +68,19 @@ def find_measurements(paths: Sequence[Path]) -> list[Measurement]:
                         "expected those of ISMRMRD 1.x, with a header in xml"
                     )
                 header = parse_header(text[0], path.name)
-                heads = np.ravel(file[group]["data"].fields("head")[()])
+                heads = _read_heads(file[group]["data"])
                 found.append(Measurement(path, group, header, heads))
     return found
+
+
+def _read_heads(data: Any) -> Shaped[np.ndarray, "A"]:
+    """All heads. HDF5 2.0 keeps the samples in memory where heads alone are read."""
+    if data.ndim != 1:
+        return np.ravel(data.fields("head")[()])
+    heads = np.empty(len(data), data.dtype["head"])
+    for first in range(0, len(data), _HEADS):
+        heads[first : first + _HEADS] = data[first : first + _HEADS]["head"]
+    return heads
 
 
 def is_measurement(group: object) -> bool:

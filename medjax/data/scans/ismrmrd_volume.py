@@ -21,7 +21,7 @@ from medjax.data.scans.ismrmrd_lines import (
     spans,
 )
 
-_LINES = 2048  # acquisitions in memory at once
+_LINES = 256  # acquisitions in memory at once
 
 
 class Volume(NamedTuple):
@@ -29,6 +29,13 @@ class Volume(NamedTuple):
 
     slices: Complex[np.ndarray, "Z E W C H"]  # a memory map, 0 where not sampled
     mask: Bool[np.ndarray, "E 1 H W"]
+    file: mmap.mmap  # what `slices` is a view of
+
+    def read(self, index: int) -> Complex[np.ndarray, "E C H W"]:
+        """A copy of one slice; what it took of the file leaves memory."""
+        found = np.array(self.slices[index]).transpose(0, 2, 3, 1)
+        _forget(self.file)
+        return found
 
 
 def check_partitions(
@@ -68,7 +75,7 @@ def transform(
 ) -> Volume:
     """The lines' slices: x[z] = sum_k exp(2 pi i k z / Z) line[k] / sqrt(Z), centred.
 
-    Memory: 2048 acquisitions, and one phase line of all partitions. The temporary file
+    Memory: 256 acquisitions, and one phase line of all partitions. The temporary file
     has the size of the whole k-space without readout oversampling.
 
     Args:
@@ -117,7 +124,7 @@ def transform(
             _forget(mapped)
     steps = (np.arange(rows) - rows // 2) * (full / rows) + full // 2
     mask = reached[..., np.clip(np.rint(steps).astype(int), 0, full - 1)]
-    return Volume(slices, mask.transpose(0, 2, 1)[:, None])
+    return Volume(slices, mask.transpose(0, 2, 1)[:, None], mapped)
 
 
 def _forget(mapped: mmap.mmap) -> None:

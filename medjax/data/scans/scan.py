@@ -239,9 +239,8 @@ def check_slice(
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """Complex numbers of any width and byte order as this machine's."""
-    known = array.dtype in (np.complex64, np.complex128) and array.dtype.isnative
-    return array if known or array.dtype.kind != "c" else array.astype(np.complex128)
+    """Complex numbers of any width and byte order in native single precision."""
+    return array if array.dtype.kind != "c" else array.astype(np.complex64, copy=False)
 
 
 def _calibration(

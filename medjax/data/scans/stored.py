@@ -29,7 +29,11 @@ def checked_array(array: Any, key: str, path: Path) -> Any:
         kinds = [dtype[name].kind for name in dtype.names]
         if len(kinds) == 2 and set(kinds) <= set(_REAL) and key in _AXES:
             return Pairs(array, last=False)
-    elif dtype.kind in "fiub" or dtype.kind == "c" and key in (*_AXES, "images"):
+    elif (
+        dtype.kind in _REAL
+        or (dtype.kind == "b" and key == "mask")
+        or (dtype.kind == "c" and key in (*_AXES, "images"))
+    ):
         axes = _AXES.get(key, 0)
         pair = dtype.kind in _REAL and shape[-1:] == (2,)
         if pair and len(shape) in ({axes, axes + 1} if axes > 2 else {axes + 1}):

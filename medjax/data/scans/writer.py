@@ -37,6 +37,7 @@ MAPS = {
         "B / 2A of the recovery A - B exp(-t/T); of one readout after "
         "each inversion 1 is a full one",
     ),
+    "TB1map": ("1", "refocusing angle / nominal one: B1+ as a ratio, 1 = nominal"),
     "M0map": ("arbitrary", "signal amplitude, in units of the reconstructed images"),
     "M0sigma": ("arbitrary", "standard deviation of M0map"),
     "residual": ("arbitrary", "root mean square of the fit's residuals"),

@@ -108,6 +108,8 @@ def _decision_lines(decision: Decision) -> list[str]:
     plan, lines = decision.plan, decision.lines
     if plan.basis is not None:
         lines.append(f"a subspace of rank {plan.basis.shape[1]}")
+    if plan.floor.level is not None:
+        lines.append(f"noise of the images is known: {plan.floor.level:.4g}")
     if decision.scan.kind == "kspace":
         how = "as the data say" if plan.phases.tested else "not tested"
         lines.append(

@@ -4,6 +4,7 @@ Times and bases are arguments, so that one program serves every protocol of as m
 contrasts, also in one process.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.types import Key, QmriBatch
 
-TRANSMIT = ("t1_vfa",)  # models whose times are angles, which B1+ scales
+TRANSMIT = ("t1_vfa", "t2_epg")  # models with an angle, which B1+ scales
 
 
 class Inputs(NamedTuple):
@@ -49,11 +50,21 @@ class Inputs(NamedTuple):
             model: The signal model that is fitted.
         """
         times = jnp.asarray(self.times)
-        mapped = self.b1 is not None and model.name in TRANSMIT
+        mapped = self.b1 is not None and model.name == "t1_vfa"
         if times.ndim == 1 and not mapped:
             return times
         times = times.reshape(len(times), -1, 1, 1)
         return times * jnp.asarray(self.b1)[None] if mapped else times
+
+    def refocusing(self, model: SignalModel) -> Float[Array, "B H W"] | None:
+        """The refocusing angle in radians where a map of B1+ says it.
+
+        Args:
+            model: The signal model that is fitted; `b1` is relative to 180 degrees for
+                one that has a refocusing angle.
+        """
+        known = self.b1 is not None and model.train
+        return math.pi * jnp.asarray(self.b1) if known else None
 
 
 Compute = Callable[[Inputs], Fitted]
@@ -124,6 +135,7 @@ def fit_pictures(
     if mask is not None:
         weights = jnp.moveaxis(mask, 1, 0).astype(images.dtype)
     options = {"model": model, "bounds": bounds, "weights": weights}
+    options |= {"angle": inputs.refocusing(model)}
     if coils is None:
         maps = fit_map(first, times, magnitude=magnitude, **options)
     else:
@@ -177,5 +189,6 @@ def fit_kspace(
         motion = contrast_motion(jnp.moveaxis(images, 1, 0), rotations=True)
         images, _ = bring_back(images, None, motion)
     options = {"model": model, "magnitude": separate and model.crosses_zero}
-    maps = fit_slices(images, times, bounds=bounds, rank=classical.rank, **options)
+    angle, rank = inputs.refocusing(model), classical.rank
+    maps = fit_slices(images, times, bounds=bounds, rank=rank, angle=angle, **options)
     return gather(images, times, maps, noise=inputs.noise, motion=motion, **options)

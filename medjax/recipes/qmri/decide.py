@@ -1,5 +1,6 @@
 """What `predict` does with a scan, decided before anything is reconstructed."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from medjax.recipes.qmri.options import Definition, Predict
 from medjax.recipes.qmri.phases import moved_contrasts
 from medjax.recipes.qmri.plan import Plan, make_plan
 from medjax.recipes.qmri.skipping import skip_first
+from medjax.recipes.qmri.t2_models import nominal_refocusing
 from medjax.recipes.qmri.trained import find_trained
 from medjax.recipes.qmri.verdict import ranges
 from medjax.systems.puq.network import Quantity
@@ -178,7 +180,10 @@ def _check_protocol(scan: Scan) -> None:
 def _transmit_field(
     scan: Scan, model: SignalModel, path: str
 ) -> Float[np.ndarray, "Z H W"] | None:
-    """The map of B1+, if one is named, for a model that takes it."""
+    """The map of B1+, if one is named, for a model that takes it.
+
+    Of refocusing pulses it becomes relative to 180 degrees, whatever is nominal.
+    """
     if not path:
         return None
     if model.name not in TRANSMIT:
@@ -186,7 +191,10 @@ def _transmit_field(
             f"{scan.path}: predict.b1 {path}: {model.name} has no flip angle that a "
             f"map of B1+ could scale; it is for {', '.join(TRANSMIT)}. Leave it out"
         )
-    return read_b1(Path(path), scan)
+    ratio = read_b1(Path(path), scan)
+    if not model.train:
+        return ratio
+    return ratio * np.float32(nominal_refocusing(scan) / math.pi)
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:

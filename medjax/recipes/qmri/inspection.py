@@ -18,7 +18,7 @@ _TOWARDS |= {"I": "feet"}
 def contrast_lines(scan: Scan) -> list[str]:
     """A table with a line for each contrast: time, what is constant, file."""
     protocol, count = scan.protocol, len(scan.times)
-    repetition = protocol.repetition
+    files, repetition = [path.name for path in scan.files], protocol.repetition
     if not repetition and scan.repetition is not None:
         repetition = (scan.repetition,)
     columns = {
@@ -26,7 +26,7 @@ def contrast_lines(scan: Scan) -> list[str]:
         "TI, ms": [1e3 * t for t in protocol.inversion_time],
         "TR, s": list(repetition),
         "angle, deg": np.rad2deg(protocol.flip_angle).tolist(),
-        "file": [path.name for path in scan.files],
+        "file": files if len(files) in (1, count) else [],
     }
     factor = 180 / np.pi if scan.contrast == "vfa" else 1e3
     name = _TIMES[scan.contrast]
@@ -42,6 +42,8 @@ def contrast_lines(scan: Scan) -> list[str]:
         "  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    if len(files) not in (1, count):
+        lines.append(f"read from {', '.join(files)}")
     if scan.slice_times is not None:
         lines.append("times differ by slice; those of the middle are shown")
     if protocol.sequence or protocol.manufacturer:

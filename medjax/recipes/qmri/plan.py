@@ -88,6 +88,12 @@ def make_plan(
         compute = partial(fit_pictures, **how, **fit)
         return Plan(f"{name}, {model} fit", compute, None, phases, floor, True)
     find_floor(scan, quantity.model, options)  # what is said of none is refused
+    if trained is not None and quantity.model.train:
+        raise ValueError(
+            f"{scan.path}: predict.model {model!r}, but the network of "
+            f"{trained.folder.parent} was trained on decays without stimulated echoes; "
+            "leave the checkpoint or the model out"
+        )
     if trained is not None:
         _check_trained(scan, trained, fit=options.fit)
         _check_still(scan, f"the network of {trained.folder.parent}", options)
@@ -101,6 +107,8 @@ def make_plan(
         name = FULL if full else _default(scan, phases, options)
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
+    if quantity.model.train:
+        name = _stimulated(scan, name, methods, options)
     # White coils have the variance 1, half of it in the real part, and an adjoint of
     # sensitivities whose squares sum to 1 keeps it.
     white = name == FULL and first.noise is not None
@@ -148,6 +156,23 @@ def _without_subspace(methods: Mapping[str, Method]) -> str | None:
             if method.kind == kind and not rank(method):
                 return name
     return None
+
+
+def _stimulated(
+    scan: Scan, name: str, methods: Mapping[str, Method], options: Predict
+) -> str:
+    """A method that keeps stimulated echoes, which no subspace of decays does."""
+    if name not in methods or not rank(methods[name]):
+        return name
+    other = None if options.method else _without_subspace(methods)
+    if other is None:
+        names = [n for n, m in options.methods.items() if not rank(m)]
+        raise ValueError(
+            f"{scan.path}: predict.model 't2_epg', but the subspace of {name!r} is of "
+            "decays without stimulated echoes; name a predict.method without one: "
+            f"{', '.join(names)}"
+        )
+    return other
 
 
 def _recoveries(

@@ -1,6 +1,7 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import counted, say, write_summary
+from medjax.recipes.qmri.t2_models import nominal_refocusing
 from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.sections import read_section
+from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree
 from medjax.types import QmriBatch
 
@@ -80,18 +83,16 @@ def predict(
     config = read_definition({"data": data, "network": network, "fit": fit})
     if options.slab < 1:
         raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
+    scan = open_source(source, options)
+    with ThreadPoolExecutor(1) as thread:  # the first read waits for the unpacking
+        thread.submit(import_figures)
+        decision = decide(scan, checkpoint=checkpoint, options=options, config=config)
     folder = maps_folder(workdir, source)
     if (folder / SUMMARY).exists() and not options.overwrite:
         raise FileExistsError(
             f"{folder / SUMMARY} exists; choose another workdir, or set "
             "predict.overwrite"
         )
-    decision = decide(
-        open_source(source, options),
-        checkpoint=checkpoint,
-        options=options,
-        config=config,
-    )
     scan, choice, plan = decision.scan, decision.choice, decision.plan
     model, phases, apart = choice.model, plan.phases, []
     for line in decision.lines:
@@ -115,7 +116,7 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    names = _names(model)
+    names = _names(model, scan)
     still = plan.full and not options.register
     slices = _write(
         fits, scan, model, plan.name, folder, overwrite=options.overwrite, still=still
@@ -161,7 +162,7 @@ def _write(
 
     Where contrasts have to lie `still`, one that moved far is refused.
     """
-    names = _names(model)
+    names = _names(model, scan)
     slices = []
     with map_writer(
         folder,
@@ -194,7 +195,7 @@ def _placed(
     return compute(inputs._replace(**spread))
 
 
-def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
+def _names(model: SignalModel, scan: Scan) -> dict[str, Callable[[FitResult], Any]]:
     """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
     constant, shown = model.time_constant, shown_parameter(model)
 
@@ -208,6 +209,9 @@ def _names(model: SignalModel) -> dict[str, Callable[[FitResult], Any]]:
     more = pair(constant) if constant != shown else {}
     if "t1star" in model.parameters:  # B / 2A of A - B exp(-t/T1*)
         more["efficiency"] = lambda m: (1 + m.params["t1"] / m.params["t1star"]) / 2
+    if model.train:
+        nominal = nominal_refocusing(scan)
+        more["TB1map"] = lambda maps: maps.params["angle"] / nominal
     if "efficiency" in model.parameters:
         more["efficiency"] = lambda maps: maps.params["efficiency"]
     return {

@@ -61,6 +61,8 @@ def write_summary(
     left = found.residual and found.residual._asdict()
     summary = found._asdict() | {"residual": left, "warnings": warnings}
     summary |= {"model": known.model.name, "model_reason": reason}
+    if known.model.train:
+        summary |= {"assumed_t1_s": known.model.constants[0]}
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
     empty = empty_slices(slices)

@@ -20,20 +20,24 @@ def flip_angles(scan: Scan, *, mapped: bool) -> Choice:
         mapped: Whether there is a map of B1+.
 
     Raises:
-        ValueError: The scan has no repetition time.
+        ValueError: The scan has no repetition time, or one beyond the model's range.
     """
     known = scan.protocol.repetition
     what = "flip angles times B1+" if mapped else "nominal flip angles (no predict.b1)"
-    if len(known) > 1:
-        model = signal_model("t1_vfa", repetition_time=known)
-        return Choice(model, f"{what}, each at its own TR: {_list(known)} s")
-    if scan.repetition is None:
+    if len(known) <= 1 and scan.repetition is None:
         raise ValueError(
             f"{scan.path}: flip angles without a repetition time; expected 'tr' in "
             "the file, or RepetitionTime in its sidecar, in seconds"
         )
-    model = signal_model("t1_vfa", repetition_time=scan.repetition)
-    return Choice(model, f"{what} at one repetition time")
+    several = len(known) > 1
+    try:
+        model = signal_model(
+            "t1_vfa", repetition_time=known if several else scan.repetition
+        )
+    except ValueError as error:
+        raise ValueError(f"{scan.path}: {error}") from error
+    each = f", each at its own TR: {_list(known)} s"
+    return Choice(model, what + (each if several else " at one repetition time"))
 
 
 def several_readouts(scan: Scan) -> Choice:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.mri.fit import FitStatus
-from medjax.mri.residuals import ContrastSums
+from medjax.mri.residuals import ContrastSums, even_odd_misfit
 from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.evidence import Fitted
@@ -22,9 +24,13 @@ MANY = 0.2
 MISFIT = 0.02  # mean residual of a contrast, as a share of the mean signal
 BENT = 0.05  # the same of undersampled k-space: aliasing and priors bend signals
 ERRORS = 5.0  # standard errors of that mean
+REACHED = (-0.1, 1.2)  # of an inversion's efficiency, 0 to 1, with room for noise
+# s: of tissue, fluid and phantoms; T2 has bounds of its own as close as these
+PLAUSIBLE = {"t1": (0.02, 6.0)}
 SATURATED = 1e-3  # of the voxels with signal
 CLIPPED = 0.05
 FLOOR = 0.05  # samples of magnitudes below two noise levels
+TURNS = 0.01  # of the signal, by which echoes alternate
 LOUD = 2.0  # residuals above so many known noise levels
 
 
@@ -40,6 +46,7 @@ class SliceMaps(NamedTuple):
     shift: Float[np.ndarray, "E 2"]  # pixels
     saturated: int = 0  # voxels
     clipped: int = 0
+    efficiency: Float[np.ndarray, "H W"] | None = None  # of an inversion
 
 
 class Known(NamedTuple):
@@ -60,6 +67,8 @@ class Residuals(NamedTuple):
     errors: list[float]  # the same in standard errors
     over_noise: float | None  # residuals' RMS in known noise levels
     faint: float  # share of samples below two noise levels, beyond that of the best
+    alternation: float  # even against odd contrasts: see `even_odd_misfit`
+    alternation_errors: float  # the same in standard errors
 
 
 class Summary(NamedTuple):
@@ -81,6 +90,7 @@ class Summary(NamedTuple):
     moved_slices: list[int]  # with more than half a pixel
     slices_without_signal: list[int]
     residual: Residuals | None
+    efficiency: float | None = None  # the median of an inversion's
 
 
 def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
@@ -96,7 +106,13 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         np.asarray(fitted.shift),
         int(fitted.saturated),
         int(fitted.clipped),
+        np.asarray(maps.params["efficiency"]) if _inverts(model) else None,
     )
+
+
+def _inverts(model: SignalModel) -> bool:
+    """Whether it has the share of an inversion that was reached as a parameter."""
+    return "efficiency" in model.parameters
 
 
 def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
@@ -109,6 +125,9 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
     value, sigma, r_squared, status = (
         np.concatenate([getattr(one, name)[one.bright] for one in slices])
         for name in ("value", "sigma", "r_squared", "status")
+    )
+    reached = np.concatenate(
+        [x.efficiency[x.bright] for x in slices if x.efficiency is not None] or [[]]
     )
     times = 1e3 * value[np.isfinite(value)]
     errors = 1e3 * sigma[np.isfinite(sigma)]
@@ -137,6 +156,7 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         ],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
+        efficiency=quantile(reached[np.isfinite(reached)], 0.5),
     )
 
 
@@ -159,7 +179,11 @@ def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
     errors = mean / spread * np.sqrt(count)
     # Voxels of the background that count as bright are faint in every contrast.
     low = float(np.mean(faint - np.min(faint)) / count)
-    return Residuals((residual / level).tolist(), errors.tolist(), over, low)
+    total = ContrastSums(count, signal, residual, square, count)
+    turn, error = (float(x) for x in even_odd_misfit(jax.tree.map(jnp.asarray, total)))
+    share = (residual / level).tolist()
+    error += 1e-6  # of rounding
+    return Residuals(share, errors.tolist(), over, low, turn, turn / error)
 
 
 def doubts(summary: Summary, known: Known) -> list[str]:
@@ -228,6 +252,20 @@ def _implausible(summary: Summary, known: Known) -> list[str]:
     for bound in known.bounds:
         if abs(median / (1e3 * bound) - 1) < 1e-3:
             lines.append(f"the median of {name} is its bound, {1e3 * bound:g} ms")
+    low, high = PLAUSIBLE.get(name, (0.0, np.inf))
+    if not 1e3 * low <= median <= 1e3 * high:
+        lines.append(
+            f"the median of {name}, {median:.0f} ms, is of no tissue or fluid, "
+            f"{1e3 * low:g} to {1e3 * high:g} ms: are times, angles and repetition "
+            "time those of the scan, in seconds and degrees?"
+        )
+    reached = summary.efficiency
+    if reached is not None and not REACHED[0] < reached < REACHED[1]:
+        lines.append(
+            f"the median efficiency of the inversion is {reached:.3g}, not 0 to 1: the "
+            "signals do not recover from an inversion. Are the times inversion times, "
+            "and in the order of the images?"
+        )
     if summary.residual is not None:
         lines += _misfit(summary.residual, known)
     if known.repetition and name.startswith("t2") and median > 1e3 * known.repetition:
@@ -251,6 +289,15 @@ def _misfit(found: Residuals, known: Known) -> list[str]:
             f"it by up to {100 * found.share[worst]:+.1f} % of the mean signal "
             f"(contrast {worst}), and not by noise. Look at times, order, model "
             "(--config.predict.model), stimulated echoes, scaling and motion"
+        )
+    turns, sure = found.alternation, abs(found.alternation_errors) > ERRORS
+    limit, name = TURNS if known.full else BENT, known.model.name
+    if name in ("t2", "t2_offset") and abs(turns) > limit and sure:
+        lines.append(
+            f"even and odd echoes differ from {name} in turn, by {100 * turns:+.1f} % "
+            "of the signal, as stimulated echoes do, which make T2 too long. Of a "
+            "spin-echo train say --config.predict.model=t2_epg, or leave the first "
+            "echo out by predict.skip=1, which mends a part"
         )
     floor = known.floor
     if floor.way and not floor.coils and found.faint > FLOOR:

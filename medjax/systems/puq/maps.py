@@ -75,6 +75,7 @@ def fit_slices(
     magnitude: bool = False,
     variance: Float[Array, "B E H W"] | None = None,
     rank: int | None = None,
+    angle: Float[Array, "B H W"] | None = None,
 ) -> FitResult:
     """`fit_map` of a batch; with variances, weighted by their inverse.
 
@@ -93,12 +94,14 @@ def fit_slices(
         variance: Of each voxel and contrast, in the unit of `images` squared; above 0.
         rank: K of the subspace that the images lie in, a static integer; None for
             images of which each contrast is free. It is not read with a variance.
+        angle: Of refocusing, in radians, where it is known; for t2_epg alone.
 
     Returns:
         Parameters and sigma by name, [B, H, W] each; NaN where a fit failed.
     """
     first = jnp.moveaxis(images, 1, 0)
     options = {"model": model, "bounds": bounds, "magnitude": magnitude}
+    options |= {"angle": angle}
     if variance is None:
         fit = fit_map(first, times, **options)
         if rank is None:

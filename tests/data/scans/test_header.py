@@ -54,6 +54,14 @@ def test_bad_headers_are_named():
     ):
         with pytest.raises(ValueError, match=f"a.h5.*{message}"):
             scan_header.parse_header(text, "a.h5")
+    for value in ("ten", "10 ms", "", "nan", "1e400"):
+        with pytest.raises(ValueError, match=f"a.h5: TE .*{value}.*expected a number"):
+            scan_header.parse_header(header(te=(10, value)), "a.h5")
+    with pytest.raises(ValueError, match="a.h5: .*/center 'six' .*expected a number"):
+        scan_header.parse_header(header(centre="six"), "a.h5")
+    for sizes in ({"full": 0}, {"rows": -8}):
+        with pytest.raises(ValueError, match="a.h5: .*expected sizes above 0"):
+            scan_header.parse_header(header(**sizes), "a.h5")
 
 
 @pytest.mark.parametrize(("full", "rows"), [(16, 8), (15, 8), (16, 9), (8, 8)])

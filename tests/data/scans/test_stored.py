@@ -63,6 +63,7 @@ def test_pairs_of_integers_and_a_plain_npy(tmp_path):
         ("mask", records(np.ones((3, 1, 1, 12), np.complex64)), "mask has the type"),
         ("te", np.array([b"10", b"20", b"40"]), "te has the type"),
         ("te", h5py.Empty("f8"), "te is a group or empty"),
+        ("te", np.array([True, False, True]), "te has the type bool"),
         ("voxel_mm", np.array([b"1 mm"]), "voxel_mm has the type"),
         ("voxel_mm", np.array([1j, 1, 1]), "voxel_mm has the type"),
         ("tr", np.array(3000.0), "tr .3000.0.; expected 0 to 60 seconds"),
@@ -79,6 +80,21 @@ def test_what_is_no_number_is_named(tmp_path, key, value, message):
                 file[name] = array
     with pytest.raises(ValueError, match=f"a.h5.*{message}"):
         open_scan(tmp_path / "a.h5")
+
+
+@FORMATS
+def test_another_order_of_bytes(tmp_path, name):
+    kspace, _, sens = make_scan()
+    swapped = {"kspace": kspace.astype(">c8"), "sens": sens.astype(">c16"), "te": TE}
+    found = open_scan(write(tmp_path / name, **swapped)).read(1)
+    np.testing.assert_array_equal(found.kspace, kspace[1])
+    np.testing.assert_allclose(found.sens, sens[1], rtol=1e-6)
+
+
+def test_a_mask_is_no_image(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.ones((3, 4, 5), bool), te=TE)
+    with pytest.raises(ValueError, match="a.npz: images has the type bool"):
+        open_scan(tmp_path / "a.npz")
 
 
 @FORMATS

@@ -7,7 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from medjax.data.scans.formats import open_scan
 from medjax.recipes.qmri.check import check
+from medjax.recipes.qmri.inspection import contrast_lines
 from medjax.recipes.qmri.predict import predict
 from medjax.sharding import make_mesh
 from tests.data.scans.scan_cases import write_nifti
@@ -138,6 +140,17 @@ def test_kspace_its_coils_noise_and_lines(tmp_path, capsys):
     assert f"one phase of {kspace.shape[1]} contrasts, as the data say" in said
 
 
+def test_files_that_are_not_one_a_contrast_are_listed_once(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", decays(4, 4, 2), {"EchoTime": TE})
+    scan = open_scan(path)
+    files = (path, tmp_path / "b.nii", tmp_path / "c.nii")
+    lines = contrast_lines(scan._replace(files=files))
+    assert lines[-1] == "read from a.nii, b.nii, c.nii"
+    assert not any("nii" in line for line in lines[:-1])
+    times = np.full((2, 4), TE)
+    assert "differ by slice" in contrast_lines(scan._replace(slice_times=times))[-1]
+
+
 def test_nothing_is_read_of_a_volume_but_a_few_slices(tmp_path, capsys, monkeypatch):
     from nibabel.arrayproxy import ArrayProxy
 
@@ -148,5 +161,6 @@ def test_nothing_is_read_of_a_volume_but_a_few_slices(tmp_path, capsys, monkeypa
         ArrayProxy, "__getitem__", lambda self, at: read.append(at) or plain(self, at)
     )
     run(check, path, tmp_path / "work")
-    assert {at[2] for at in read} <= {0, 20}
+    # The first, the middle, and three for the level of the background's noise.
+    assert {at[2] for at in read} <= {0, 20} | {6, 20, 33}
     assert nibabel.load(path).shape == (4, 4, 40, 4)

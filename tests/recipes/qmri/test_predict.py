@@ -135,9 +135,10 @@ def test_what_an_earlier_run_wrote_goes_with_it_and_nothing_else(tmp_path, capsy
         (folder / name).write_text("mine")
     (folder / "figures" / "slice_003.png").write_text("annotated")
     before = {name: (folder / name).read_bytes() for name in files(folder)}
-    save(2, last=0)
+    save(2)
     with pytest.raises(FileExistsError):
         run(path, tmp_path)
+    save(2, last=0)
     with pytest.raises(ValueError, match="slice 1: the image of phase 0 .* is empty"):
         run(path, tmp_path, overwrite=True, slab=1)
     assert {name: (folder / name).read_bytes() for name in files(folder)} == before
@@ -425,7 +426,8 @@ def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
         one, other = (
             load(tmp_path / x / "predict/head", name) for x in ("repeated", "plain")
         )
-        np.testing.assert_array_equal(one, other)
+        # How far its loops are unrolled is the config's, and moves rounding.
+        np.testing.assert_allclose(one, other, rtol=1e-5)
     with pytest.raises(ValueError, match=r"network.stages 7 \(trained: 5\)"):
         run(path, tmp_path / "asked", more={"network__stages": 7}, **how)
     run(path, tmp_path / "asked", more={"network__stages": 7}, **how, method="CG-SENSE")

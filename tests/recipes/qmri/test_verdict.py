@@ -58,6 +58,33 @@ def test_a_summary_of_nothing_is_json():
     assert "slices without signal: 0;" in first and last == "no voxel could be fitted"
 
 
+def test_a_decay_is_no_inversion_recovery():
+    """Three parameters fit it exactly; the share that was inverted tells."""
+    model, times = signal_model("t1_ir3"), np.array([0.02, 0.05, 0.1, 0.2])
+    decay = np.exp(-times / 0.1)
+    rising = 1 - 1.7 * np.exp(-times / 0.1)
+    for curve, doubtful in ((decay, True), (rising, False)):
+        images = np.tile(curve[:, None, None].astype(np.float32), (1, *SHAPE))
+        maps = fit_map(images, times, model=model)
+        one = one_slice(
+            *(np.asarray(x) for x in (maps.params["t1"], maps.sigma["t1"])),
+            np.asarray(maps.status),
+            np.ones(SHAPE, bool),
+        )._replace(efficiency=np.asarray(maps.params["efficiency"]))
+        known = Known(model, model.bounds)
+        said = " ".join(doubts(summarise([one], known), known))
+        assert ("do not recover from an inversion" in said) == doubtful
+
+
+@pytest.mark.parametrize(("value", "doubtful"), [(0.01, True), (4.4, False), (9, True)])
+def test_a_value_of_no_tissue_is_doubtful(value, doubtful):
+    one, status = np.full(SHAPE, value), np.zeros(SHAPE)
+    known = Known(signal_model("t1_ir"), (0.001, 20.0))
+    slices = [one_slice(one, 0.01 * one, status, one > 0)]
+    said = " ".join(doubts(summarise(slices, known), known))
+    assert ("is of no tissue" in said) == doubtful
+
+
 def test_slices_without_signal_are_named():
     one = np.ones(SHAPE)
     status = np.array([[FitStatus.NO_SIGNAL, 0], [0, 0]])

@@ -18,6 +18,7 @@ from tests.recipes.qmri.case_phantoms import (
 )
 from tests.recipes.qmri.cases.case import Case
 from tests.recipes.qmri.cases.models import ABSOLUTE, inversions, series
+from tests.recipes.qmri.phase_phantoms import CORE, HEAD, coils, measure, object_phase
 
 REPETITIONS = (0.025, 0.012, 0.02, 0.05)  # s, of the flip angles
 WAITS = tuple(t + 1.5 for t in TI)  # s from inversion to inversion, by image
@@ -87,7 +88,48 @@ def combined(folder):
     return [f"--input={path}"]
 
 
+def kspace(key, times, repetition, curve, *options):
+    """Fully sampled, of a head of T1 1 s with a core of 1.4 s."""
+
+    def build(folder):
+        a, tr = (np.asarray(x)[:, None, None] for x in (times, repetition))
+        images = HEAD * curve(a, tr, np.where(CORE, 1.4, 1.0))
+        images = images * np.exp(1j * object_phase())
+        path, sens = folder / "scan.npz", coils()[None].astype(np.complex64)
+        found = {"kspace": measure(images), "sens": sens, "tr": repetition}
+        np.savez(path, **found, **{key: times})
+        return [f"--input={path}", *options]
+
+    return build
+
+
+def ernst(angle, repetition, t1):
+    decay = np.exp(-repetition / t1)
+    return np.sin(angle) * (1 - decay) / (1 - np.cos(angle) * decay)
+
+
+def recovered(time, repetition, t1):
+    return 1 - 1.8 * np.exp(-time / t1) + 0.8 * np.exp(-repetition / t1)
+
+
 CASES = [
+    Case(
+        "flip angles at a TR of their own, k-space",
+        kspace("fa", np.deg2rad(FA), REPETITIONS, ernst),
+        1000,
+    ),
+    Case(
+        "inversions at a TR of their own, k-space",
+        kspace("ti", TI, WAITS, recovered),
+        1000,
+        variant="contrast=t1",
+    ),
+    Case(
+        "inversions at a TR of their own in a subspace",
+        kspace("ti", TI, WAITS, recovered, "--config.predict.method=subspace"),
+        refusal="no subspace is of TR by image",
+        variant="contrast=t1",
+    ),
     Case(
         "flip angles at a TR of their own",
         series(
