@@ -87,7 +87,7 @@ def test_a_method_can_be_named_and_an_unknown_one_is_refused(scan, tmp_path):
     folder = tmp_path / "predict" / "head"
     assert "zero-filled" in (folder / "T2map.json").read_text()
     with pytest.raises(ValueError, match="'GRAPPA': expected one of .*CG-SENSE"):
-        run(path, tmp_path, method="GRAPPA")
+        run(path, tmp_path, method="GRAPPA", overwrite=True)
 
 
 def test_fully_sampled_kspace_is_only_combined(tmp_path, capsys):
