@@ -20,7 +20,7 @@ from medjax.recipes.qmri.t1_models import (
     several_readouts,
     trained_inversion,
 )
-from medjax.recipes.qmri.t2_models import echo_train, spin_echoes
+from medjax.recipes.qmri.t2_models import echo_times, echo_train
 
 CONSTANTS = {"t2": ("t2", "t2star"), "t1": ("t1", "t1star")}  # by contrast
 FEW = 4  # different inversion times: fewer leave three parameters no misfit to show
@@ -40,7 +40,8 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
 
         s0 (1 - (1 + c) exp(-t/T1) + c exp(-TR/T1)),   c = 1 for t1_ir
 
-    Of a spin-echo train it is t2_epg, of other echo times t2, see `t2_models`.
+    Of a spin-echo train it is t2_epg, of gradient echoes t2star, of other echo times
+    t2, see `t2_models`.
     Of several readouts after one inversion (Look-Locker, MOLLI) it is t1_look_locker;
     after a saturation t1_ir3 that does not cross 0, or t1_sr.
     Of flip angles it is t1_vfa, with one TR or the TR of each angle.
@@ -79,7 +80,7 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
             )
         return one_readout(scan, Choice(model, why))
     if scan.contrast == "t2":
-        return spin_echoes(scan, mapped=bool(options.b1))
+        return echo_times(scan, mapped=bool(options.b1))
     if scan.protocol.sequence in READOUTS:
         return several_readouts(scan)
     if scan.protocol.sequence == "SR":

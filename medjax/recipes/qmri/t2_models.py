@@ -19,18 +19,22 @@ def nominal_refocusing(scan: Scan) -> float:
     return scan.protocol.refocusing_angle or math.pi
 
 
-def spin_echoes(scan: Scan, *, mapped: bool) -> Choice:
-    """t2_epg for images that their sidecars call a spin-echo train, else t2.
+def echo_times(scan: Scan, *, mapped: bool) -> Choice:
+    """t2_epg, t2star or t2, by what the sidecars say of the echoes.
 
-    Echoes of a train hold stimulated echoes, which lengthen T2 (80 to 94.5 ms at 120
-    degrees). Its echoes are evenly spaced from the excitation on, four of them or more,
-    or three where a map says the angle. Of k-space t2 stays: its subspaces and networks
-    are of decays. What alternates from echo to echo then makes its maps doubtful.
+    Gradient echoes decay with T2*. Images of a spin-echo train are of t2_epg: they hold
+    stimulated echoes, which lengthen T2 (80 to 94.5 ms at 120 degrees). Its echoes are
+    evenly spaced from the excitation on, four of them or more, or three where a map
+    says the angle. All else is of t2, and k-space of spin echoes too: its subspaces and
+    networks are of decays. What alternates from echo to echo then makes its maps
+    doubtful.
 
     Args:
         scan: Its times and protocol are read.
         mapped: Whether there is a map of B1+.
     """
+    if scan.protocol.sequence in ("GRE", "MEGRE"):
+        return Choice(signal_model("t2star"), "gradient echoes decay with T2*")
     if scan.protocol.sequence != "MESE" or scan.kind != "images":
         return Choice(signal_model("t2"), "echo times: one decay")
     try:

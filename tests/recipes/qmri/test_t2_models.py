@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import open_scan
-from medjax.recipes.qmri.t2_models import echo_train, spin_echoes
+from medjax.recipes.qmri.t2_models import echo_times, echo_train
 from tests.recipes.qmri.case_phantoms import DISC, put_volume
 from tests.recipes.qmri.cases.case import predicted
 from tests.recipes.qmri.cases.stimulated import SE, mapped, train
@@ -30,11 +30,11 @@ def scan_of(folder, times, **fields):
         ([0.01, 0.03, 0.04, 0.09], SE, False, "t2_epg", "stimulated"),
         ([0.012, 0.03, 0.04, 0.09], SE, False, "t2", "no multiples of one spacing"),
         ([0.01, 0.02, 0.03, 0.04], {}, False, "t2", "one decay"),
-        ([0.01, 0.02, 0.03, 0.04], {"ScanningSequence": "GR"}, False, "t2", "decay"),
+        ([0.01, 0.02, 0.03, 0.04], {"ScanningSequence": "GR"}, False, "t2star", "T2"),
     ],
 )
 def test_model_of_echo_times(tmp_path, times, fields, mapped, name, reason):
-    choice = spin_echoes(scan_of(tmp_path, times, **fields), mapped=mapped)
+    choice = echo_times(scan_of(tmp_path, times, **fields), mapped=mapped)
     assert choice.model.name == name
     assert re.search(reason, choice.reason), choice.reason
 
