@@ -214,7 +214,7 @@ def test_images_are_fitted_as_they_are(tmp_path):
     images[2, 3, 1] = 0
     images[1, 1, 4, 2] = np.nan
     path = save_images(tmp_path / "mese.nii.gz", images, "EchoTime", times)
-    run(path, tmp_path, slab=2)
+    run(path, tmp_path, slab=2, model="t2")
     folder = tmp_path / "predict" / "mese"
     found = nibabel.load(folder / "T2map.nii.gz").get_fdata()
     status = nibabel.load(folder / "status.nii.gz").get_fdata()
