@@ -175,9 +175,9 @@ def test_noise_alone_is_no_reason_for_doubt(snr):
 
 def test_a_residual_with_a_mean_and_one_above_the_noise_are_doubtful():
     found = summarise([fitted(60, gains=[(0, 0.85)])], KNOWN)
-    line, turning = doubts(found, KNOWN)
-    assert "in turn" in turning
+    line, other = doubts(found, KNOWN)
     assert "t2 does not fit: contrasts 0" in line and "of the mean signal" in line
+    assert "even and odd echoes" in other
     assert found.residual.share[0] < -0.05
     known = KNOWN._replace(floor=Floor(1 / 200))
     (line,) = doubts(summarise([fitted(60)], known), known)
