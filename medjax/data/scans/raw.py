@@ -19,8 +19,9 @@ _SIEMENS = Vendor(
 )
 _GE = Vendor(
     "GE raw data (a P-file or ScanArchive)",
+    "ge_to_ismrmrd -v {path} (built against GE's Orchestra SDK; of older versions "
     "pfile2ismrmrd -l libp2i-generic.so -p GenericConverter "
-    "-x $GE_TOOLS_HOME/share/ge-tools/config/default.xsl {path} (of ge_to_ismrmrd)",
+    "-x $GE_TOOLS_HOME/share/ge-tools/config/default.xsl {path})",
 )
 _PHILIPS = Vendor(
     "Philips raw data",

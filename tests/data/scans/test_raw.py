@@ -11,7 +11,7 @@ from medjax.data.scans.formats import open_scan
     ("name", "message"),
     [
         ("meas_MID1.dat", r"Siemens raw data.*siemens_to_ismrmrd -f .*meas_MID1.dat"),
-        ("P12345.7", r"GE raw data.*pfile2ismrmrd .*P12345.7"),
+        ("P12345.7", r"GE raw data.*ge_to_ismrmrd -v .*P12345.7"),
         ("ScanArchive_1.h5", r"GE raw data.*ScanArchive_1.h5"),
         ("a.lab", r"Philips raw data.*philips_to_ismrmrd -f .*/a -x"),
         ("a.raw", "Philips raw data"),

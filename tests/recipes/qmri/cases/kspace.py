@@ -271,7 +271,7 @@ CASES = [
     ),
     Case("a link to nothing", linked, refusal="sens is a link to what is not there"),
     Case("Siemens raw", named("meas.dat"), refusal="siemens_to_ismrmrd -f"),
-    Case("GE P-file", named("P01024.7"), refusal="GE raw data.*pfile2ismrmrd"),
+    Case("GE P-file", named("P01024.7"), refusal="GE raw data.*ge_to_ismrmrd"),
     Case("GE ScanArchive", named("ScanArchive_a.h5"), refusal="GE raw data"),
     Case("Philips raw", named("raw_1.lab"), refusal="philips_to_ismrmrd -f"),
     Case("Bruker raw", named("fid"), refusal="bruker_to_ismrmrd"),
