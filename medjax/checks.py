@@ -122,6 +122,27 @@ def check_ranges(
         raise ValueError(f"{function}: {name}: expected {bounds}; found {value!r}")
 
 
+def check_positive(
+    function: str, /, **numbers: float | jax.Array | np.ndarray | None
+) -> None:
+    """Raise a ValueError for the first plain number that is not above 0.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        numbers: By the name of the argument: the number; NaN is not above 0. What is
+            None or an array is let through, as its value may not be known.
+
+    Raises:
+        ValueError: naming function and argument, and what was found.
+    """
+    for name, value in numbers.items():
+        if value is None or isinstance(value, jax.Array | np.ndarray) or value > 0:
+            continue
+        raise ValueError(
+            f"{function}: {name}: expected a number above 0; found {value!r}"
+        )
+
+
 def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> None:
     """Raise a ValueError for the first number that is not a static integer in range.
 
@@ -351,7 +372,7 @@ def _expected(
 ) -> str:
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     text = f"shape [{', '.join(words)}]"
-    if kinds != (None,):
+    if kinds[0] is not None:  # and not "!=": NumPy takes None for float64
         dtypes = [k.__name__ if isinstance(k, type) else str(k) for k in kinds]
         text = f"{' or '.join(dtypes)} of {text}"
     names = {word.lstrip("*") for word in words}

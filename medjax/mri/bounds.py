@@ -53,7 +53,8 @@ def cramer_rao_bound(
             and offset are in the unit of the image and of either sign, an efficiency
             is any number (1 is a full inversion).
         noise_sd: Standard deviation of the noise of a sample of weight 1, above 0, in
-            the unit of s0: a number, or an array that broadcasts to [*N].
+            the unit of s0: a Python number, others are refused, or an array that
+            broadcasts to [*N], where others make the bound inf.
         weights: Relative weights of the contrasts, at least 0 and finite, such as their
             numbers of averages: weight 4 halves the noise, 0 leaves a contrast out. For
             all voxels [E] or for each. None = all 1.

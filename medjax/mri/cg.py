@@ -46,15 +46,16 @@ def conjugate_gradient(
     solution does not depend on it.
 
     Args:
-        normal_fn: x -> A x, of the shape and dtype of x. Linear, and no problem of the
-            batch may depend on another.
+        normal_fn: x -> A x, of the shape and dtype of x, others are refused. Linear,
+            and no problem of the batch may depend on another.
         rhs: The right-hand sides b, real or complex, in any unit. Without an `x0` a
             problem whose b is 0 takes no step and is 0.
         iterations: The largest number of steps, at least 0; 0 returns the start.
             Static.
         tolerance: A problem stops at |b - A x| <= tolerance |b - A x0|. It is relative,
-            so without a unit, and at least 0, where the rounding error of the inner
-            products stops it; 1 or more stops at once. Static.
+            so without a unit, and at least 0. Below the rounding error of the inner
+            products (1.2e-7 in float32) it counts as that; 1 or more stops at once.
+            Static.
         x0: Where to start, of the shape and dtype of `rhs`; None = 0.
         axes: The axes of `rhs` that belong to one problem, by default the last three,
             counted from either end; the other ones number the problems. () makes every
@@ -66,9 +67,9 @@ def conjugate_gradient(
         so far, not an error: see `residual`.
 
     Raises:
-        ValueError: an `x0` of another shape or dtype than `rhs`, integers, axes that
-            `rhs` does not have or that are named twice, iterations or a tolerance below
-            0.
+        ValueError: an `x0` or an A x of another shape or dtype than `rhs`, integers,
+            axes that `rhs` does not have or that are named twice, iterations or a
+            tolerance below 0 or traced.
 
     Source: Hestenes and Stiefel (1952).
     """
@@ -87,16 +88,26 @@ def conjugate_gradient(
             f"conjugate_gradient: axes: expected different ones of the {rhs.ndim} axes "
             f"of rhs {rhs.shape}; found {axes}"
         )
-    rhs = carry_for(normal_fn, rhs)
+
+    def checked(x: Array) -> Array:
+        image = normal_fn(x)
+        check_arrays(
+            "conjugate_gradient",
+            rhs=(x, "*N", None),
+            normal_fn=(image, "*N", x.dtype),
+        )
+        return image
+
+    rhs = carry_for(checked, rhs)
     start = jnp.zeros_like(rhs) if x0 is None else jax.lax.stop_gradient(x0)
     # The correction to x0 is solved for: tangents have to be linear in the residual.
-    residual = rhs if x0 is None else rhs - normal_fn(start)
+    residual = rhs if x0 is None else rhs - checked(start)
     solve = functools.partial(
         _solve, iterations=iterations, tolerance=tolerance, axes=axes
     )
     # The transpose of a complex Hermitian A is conj(A): positive definite, another A.
     correction, (power, steps) = jax.lax.custom_linear_solve(
-        normal_fn,
+        checked,
         residual,
         solve,
         solve,

@@ -58,7 +58,8 @@ def estimate_sensitivities(
             5 to 8 are useful, other packages take 6.
         threshold: Patches keep the singular directions above this share of the largest
             singular value, from 0 (all but those of the value 0) to below 1; SigPy
-            takes 0.02. Too low a value lets noise in, too high a one loses coils.
+            takes 0.02. Too low a value lets noise in, too high a one loses coils. It
+            may be traced, as `crop`, and is then not looked at.
         crop: The map is 0, for outside the object, where the eigenvalue of G, 0 to
             about 1, is not above this: from 0 to below 1. BART takes 0.8, SigPy 0.95.
         soft: A static bool. True lets the maps fade to 0 between an eigenvalue of 1 and
@@ -74,7 +75,8 @@ def estimate_sensitivities(
 
     Raises:
         ValueError: a calibration block that the kernel or the image does not fit, a
-            number out of its range or traced, a wrong shape or dtype.
+            number out of its range, a static one that is traced, k-space without a
+            contrast or a coil, a wrong shape or dtype.
 
     Source: Uecker et al., ESPIRiT, MRM 71 (2014).
     """

@@ -91,7 +91,7 @@ def fit_map(
         noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
             (P parameters), so that weights are relative. "known" takes weights as
             inverse variances in 1 / unit^2 of the image (of the real and of the
-            imaginary part), and sigma is absolute.
+            imaginary part), refuses to do without weights, and sigma is absolute.
         magnitude: The images are absolute values; a negative one makes a voxel INVALID.
             For inversion recovery every null index is tried. The Rician floor is not
             modelled; t2_offset absorbs some. Static.
@@ -99,8 +99,8 @@ def fit_map(
             low below the upper bound of the model: two Python numbers, static for the
             caller though other ones are no new compilation. A voxel that leaves them
             gets the bound, AT_BOUND and no sigma. None = `model.bounds`.
-        skip: A tuple of the contrasts to leave out, 0 to E - 1; (0,) for the first of a
-            spin-echo train. Static.
+        skip: A tuple of the contrasts to leave out, 0 to E - 1 (negative indices are
+            refused); (0,) for the first of a spin-echo train. Static.
         start: "grid" (global), or "log-linear" (cheaper, for t2 and t2star only, and
             not global where noise is large).
         points: Rates on the grid, at least 8, evenly spaced in log R between the

@@ -14,8 +14,9 @@ _ROWS_COLS = (-2, -1)
 def fft2c(images: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
     """k = shift(F(unshift(x))) / sqrt(H W): the centre of k-space is [H // 2, W // 2].
 
-    The image's origin is its centre too, so a smooth object has a smooth phase.
-    Orthonormal: sums of squares are kept, and the adjoint is `ifft2c`.
+    The image's origin is at [H // 2, W // 2] too, so a smooth object has a smooth
+    phase. F is NumPy's transform, not scaled. Orthonormal: sums of squares are kept,
+    and the adjoint is `ifft2c`.
 
     Args:
         images: Real or complex, in any unit, which the result keeps; any leading axes,
@@ -33,7 +34,10 @@ def fft2c(images: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
 
 
 def ifft2c(kspace: Inexact[Array, "*N H W"]) -> Complex[Array, "*N H W"]:
-    """The inverse and the adjoint of `fft2c`.
+    """x = shift(F^-1(unshift(k))) sqrt(H W), the inverse and the adjoint of `fft2c`.
+
+    The origins of k-space and of the image are at [H // 2, W // 2]: k-space that is 1
+    everywhere gives a point of sqrt(H W) there.
 
     Args:
         kspace: Real or complex, in any unit, which the images get; its origin at

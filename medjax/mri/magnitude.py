@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Float
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_integers, check_positive
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.model import SignalModel
 from medjax.mri.signals import signal
@@ -36,7 +36,9 @@ def expected_magnitude(
     Args:
         signal: A, the magnitude without noise, of any sign, in the unit of the image.
         noise: s, the standard deviation of the real and of the imaginary part of each
-            coil, above 0, in the unit of the image.
+            coil, above 0, in the unit of the image: a float, or an array of floats that
+            broadcasts with `signal`. The values of an array are not checked: 0 gives
+            NaN, a negative one a negative mean.
         coils: C, a static integer from 1 to 64: 1 for one coil and for coils that were
             combined by their sensitivities (Rician), the number of channels for a root
             of the sum of their squares.
@@ -44,12 +46,17 @@ def expected_magnitude(
     Returns:
         The mean in the unit of the image: s sqrt(pi / 2) for no signal and one coil.
 
+    Raises:
+        ValueError: signals or noise that are not of floats, a float of noise that is
+            not above 0, a number of coils out of its range or traced.
+
     Source: Constantinides, Atalar and McVeigh, MRM 38 (1997), equation 3; recurrence
     and series as in the DLMF, 13.3.2 and 13.2.39.
     """
     check_arrays(
         "expected_magnitude", signal=(signal, "*N", float), noise=(noise, "...", float)
     )
+    check_positive("expected_magnitude", noise=noise)
     check_integers("expected_magnitude", coils=(coils, 1, MOST_COILS))
     x = jnp.square(signal / noise) / 2
     factor = math.sqrt(2) * math.exp(math.lgamma(coils + 0.5) - math.lgamma(coils))
@@ -103,8 +110,9 @@ def fit_magnitudes(
 
     by fits to y_e = S_e + (m_e - E m(S_e)) / d_e with the weights w_e d_e^2, where d_e
     is the slope of E m at the fit before: where they come to rest the gradient of the
-    sum above is 0. The first fit is one to sqrt(m^2 - 2 C s^2). A sample whose mean
-    does not depend on the signal has the weight 0.
+    sum above is 0. The first fit is one to sqrt(m^2 - 2 C s^2), or 0 below the root;
+    five more follow, whatever they change. A sample whose mean hardly depends on the
+    signal (a slope of 0.01 or less) has the weight 0.
 
     Bias of the median T2, 8 echoes from 15 to 120 ms, before and after, in per cent;
     below it too few samples are above the floor to tell a rate:
@@ -122,8 +130,9 @@ def fit_magnitudes(
         times: Seconds (flip angles: radians), as in `fit_map`.
         model: Any `SignalModel`; static.
         noise: s, the standard deviation of the two parts of each coil, above 0, in the
-            unit of the images; one number, or one a voxel.
-        coils: C of `expected_magnitude`, a static integer.
+            unit of the images; one number, or one a voxel. A voxel whose noise is not
+            above 0 is not fitted: its status is TOO_FEW.
+        coils: C of `expected_magnitude`, a static integer from 1 to 64.
         weights: w of `fit_map`, at least 0; None = equal.
         bounds: As in `fit_map`, static.
         angle: As in `fit_map`, for t2_epg alone: the refocusing angle that is known.
@@ -134,9 +143,11 @@ def fit_magnitudes(
         and noise are those of the last fit, the fits before taken as they are.
 
     Raises:
-        ValueError: as `fit_map`, and a number of coils out of its range.
+        ValueError: as `fit_map`; images that are not of floats, a number of noise that
+            is not above 0, a number of coils out of its range.
     """
     check_arrays("fit_magnitudes", images=(images, "E *N", float))
+    check_positive("fit_magnitudes", noise=noise)
     options = {"model": model, "bounds": bounds, "angle": angle}
     given = jnp.ones_like(images) if weights is None else weights.astype(images.dtype)
     noise = jnp.broadcast_to(jnp.asarray(noise, images.dtype), images.shape[1:])

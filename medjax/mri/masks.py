@@ -119,7 +119,8 @@ def calibration_size(
             k-space is sampled, [.., E, 1, W] for whole columns. At least one contrast.
         size: (H, W) of k-space, which a mask of whole columns does not know; at least 1
             each.
-        limit: The longest side to return, in points of k-space; below 1 it counts as 1.
+        limit: The longest side to return, in points of k-space, any number; below 1 it
+            counts as 1.
 
     Returns:
         Two Python integers, at least 1: what `estimate_sensitivities` takes as

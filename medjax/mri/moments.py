@@ -26,8 +26,8 @@ def monte_carlo_moments(
         draw: A pure function of its key, such as a pass with dropout. It returns one
             real or complex array of any shape and unit. It may close over arrays that
             are traced, sharded or mapped by `shard_map`.
-        key: One typed key (`jax.random.key`). Draw i gets fold_in(key, i), so that
-            `chunk` changes no draw; do not use the key again.
+        key: One typed key (`jax.random.key`). Draw i = 0, 1, .. gets fold_in(key, i),
+            so that `chunk` changes no draw; do not use the key again.
         passes: How many draws, a static integer of at least 2. The standard error of
             the mean is the standard deviation / sqrt(passes). For normal draws the
             standard error of the deviation is the deviation / sqrt(2 passes), nearly.

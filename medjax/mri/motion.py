@@ -42,14 +42,20 @@ def contrast_motion(
 
     Args:
         images: Contrasts first, real, in any unit, of any sign. A number that is not
-            finite counts as 0.
+            finite counts as 0. The strongest contrast of a slice, to which the others
+            are compared, has the largest mean |y|, the first of equals.
         rotations: Whether rotations of up to 8 degrees are looked for too, in steps of
             half a degree with a parabola between; static. Without, angles are 0.
 
     Returns:
-        Shifts and angles that bring the strongest contrast onto each: what `move_rigid`
-        takes back with `inverse=True`. NaN where the peak is below 7 standard
-        deviations of the correlation: an image of noise, or of another object.
+        `shift` in points of the images and `angle` in radians that bring the strongest
+        contrast onto each: what `move_rigid` takes back with `inverse=True`. Shifts go
+        from minus to plus half a side. Both are NaN where the peak, `score`, is at most
+        7 standard deviations (ddof 0) of the correlation: an image of noise, or of
+        another object.
+
+    Raises:
+        ValueError: images that are not [E, .., H, W] of floats.
 
     Source: phase correlation, Kuglin and Hines, IEEE Cybern. Soc. (1975); its
     refinement by a matrix product, Guizar-Sicairos et al., Opt. Lett. 33 (2008).
@@ -105,14 +111,23 @@ def move_rigid(
 ) -> Float[Array, "*N H W"]:
     """Images turned about their centre, then shifted, by Fourier interpolation.
 
-    Three shears are a rotation. What leaves the image on one side comes in on the
+    Three shears are a rotation; two of them have the slope tan(angle / 2), so that
+    angles are meant to be small. What leaves the image on one side comes in on the
     other.
 
     Args:
-        images: Real, in any unit.
-        shift: Points along rows and columns; NaN leaves an image as it is.
-        angle: Radians, from rows towards columns about [H // 2, W // 2]; likewise.
+        images: Real, in any unit. A number that is not finite spoils its own image.
+        shift: Points along rows and columns, of any sign, above 0 towards larger
+            indices; NaN leaves an image as it is.
+        angle: Radians, from rows towards columns about [H // 2, W // 2]; NaN leaves an
+            image as it is.
         inverse: Undo that motion: shift back, then turn back. Static.
+
+    Returns:
+        Images of the shape and dtype that came.
+
+    Raises:
+        ValueError: shapes that do not fit each other, numbers that are not floats.
 
     Source: Unser, Thevenaz and Yaroslavsky, IEEE TIP 4 (1995).
     """

@@ -57,15 +57,17 @@ def mp2rage_signals(
     without T2*.
 
     Args:
-        t1: T1 in seconds, above 0: not checked; a number or an array.
-        protocol: Static.
+        t1: T1 in seconds, above 0: not checked; a number or an array, integers become
+            float32.
+        protocol: Seconds and radians, see `Mp2rage`; static.
 
     Returns:
         Two signals for an equilibrium magnetisation of 1; the first is negative at long
         T1. Differentiable by `t1`.
 
     Raises:
-        ValueError: a protocol whose trains overlap, or with a number out of its range.
+        ValueError: a protocol whose trains overlap, with a number out of its range, or
+            traced.
 
     Source: Marques et al. 2010, NeuroImage 49:1271, appendix.
     """
@@ -121,7 +123,7 @@ def mp2rage_uniform(
 
     Args:
         first: Image of the first train, complex, or real and signed: magnitudes hide
-            where it is negative.
+            where it is negative. A pixel that is not finite is NaN.
         second: Image of the second train, alike.
 
     Returns:
@@ -160,10 +162,12 @@ def mp2rage_t1(
     out as those: below about 0.4 s for inversion times of 0.8 and 2.7 s.
 
     Args:
-        uniform: S of `mp2rage_uniform`, from -0.5 to 0.5. A scanner's UNIT1 image of
-            whole numbers from 0 to 4095 is 4095 (S + 0.5).
-        protocol: Static.
-        bounds: Of T1 in seconds; static.
+        uniform: S of `mp2rage_uniform`, floats from -0.5 to 0.5. A scanner's UNIT1
+            image u of whole numbers from 0 to 4095 is not converted: give
+            u / 4095 - 0.5.
+        protocol: Seconds and radians, see `Mp2rage`; static.
+        bounds: Shortest and longest T1 in seconds, 0 < low < high, finite; static. An S
+            beyond its largest or smallest value between them gives NaN.
 
     Returns:
         T1, to rounding error where a table would interpolate; NaN where no T1 has that

@@ -241,8 +241,8 @@ def replica_variance(
         kspace: What noise is added to, complex, of any shape; in units of its noise
             deviation. Inside `shard_map` every device draws the same noise from the
             same key: fold its index in.
-        key: One typed key (`jax.random.key`), split into one a replica; do not use it
-            again.
+        key: One typed key (`jax.random.key`); replica i draws its noise from
+            jax.random.split(key, replicas)[i]. Do not use it again.
         replicas: How many reconstructions, a static integer of at least 2. They take as
             long as that many calls; the standard error of the result is at most the
             result * sqrt(2 / replicas).

@@ -27,7 +27,8 @@ def smooth_phase(
 
         phase = arg A^H (h y), summed over contrasts; h a Hann window over k-space
 
-    A^H is `sense_adjoint`, y the k-space.
+    A^H is `sense_adjoint`, y the k-space. At k points from the origin the window is
+    cos(pi k / width)^2 along each axis, and 0 from k = width / 2 on.
 
     Args:
         kspace: k-space in any unit, its origin at [H // 2, W // 2]. Its middle `width`
@@ -94,7 +95,8 @@ def phase_misfit(
     over the bright pixels (|x| of the brightest contrast above 0.1 of the slice's
     largest), A^H being `sense_adjoint`, h a Hann window, r_e the real part of x_e,
     without the negative one where signals have one sign. A shared angle d leaves
-    sin(d)^2.
+    sin(d)^2. The window is that of `smooth_phase`: cos(pi k / width)^2 along each axis,
+    0 from k = width / 2 on.
 
     Args:
         kspace: k-space in any unit, its origin at [H // 2, W // 2], 0 where not
@@ -111,7 +113,8 @@ def phase_misfit(
             is turned by pi is then no misfit. Static.
 
     Returns:
-        Both shares of each contrast; 0 for a contrast without signal.
+        `share` as above, and `noise`: what noise alone would make of it, and 5 standard
+        errors more. Both are 0 for a contrast without signal.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, a width below 1 or traced.

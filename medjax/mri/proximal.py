@@ -35,7 +35,8 @@ def soft_threshold(
         and where |x| equals the threshold, it is that of the smaller |x|.
 
     Raises:
-        ValueError: integers, a threshold of other axes or a plain negative one.
+        ValueError: an x of integers, a threshold of other axes or a Python number below
+            0.
     """
     threshold = _threshold(
         "soft_threshold",
@@ -70,7 +71,8 @@ def wavelet_prox(
     Args:
         images: Real or complex, in any unit; NaN spreads over all of its own image.
         threshold: A scalar of at least 0 in the unit of the images, read in their
-            precision; 0 returns them, but for rounding.
+            precision; 0 returns them, but for rounding. The value of an array is not
+            checked.
         levels: How often the coarse image is split, at least 0 (nothing is penalised).
             Static.
         order: Vanishing moments of the Daubechies wavelet, 1 to 38; 1 is Haar, 4 the
@@ -85,6 +87,7 @@ def wavelet_prox(
     Raises:
         ValueError: fewer than two axes, integers, or options outside their range.
     """
+    check_integers("wavelet_prox", levels=(levels, 0, None))
     threshold = _threshold(
         "wavelet_prox", threshold, "", images=(images, "*N H W", (float, complex))
     )
@@ -120,7 +123,8 @@ def low_rank_prox(
         images: Real or complex, in any unit; NaN spreads over all contrasts of its own
             block.
         threshold: A scalar of at least 0 in the unit of the images, read in their
-            precision; a singular value is up to `block` sqrt(E) times a pixel.
+            precision; a singular value is up to `block` sqrt(E) times a pixel. The
+            value of an array is not checked.
         block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of
             it, the last block is cut at the image's edge; from max(H, W) on the image
             is one block. Static.
@@ -168,7 +172,7 @@ def random_shift(key: Key, size: int) -> tuple[Int[Array, ""], Int[Array, ""]]:
     would show otherwise (cycle spinning: Figueiredo and Nowak, IEEE TIP 12, 2003).
 
     Args:
-        key: Consumed: do not use it again.
+        key: One key, typed or of `jax.random.PRNGKey`; do not use it again.
         size: Period of the grid in pixels, at least 1 (no shift): 2^levels for
             wavelets, `block` for blocks. Static.
 
@@ -176,7 +180,7 @@ def random_shift(key: Key, size: int) -> tuple[Int[Array, ""], Int[Array, ""]]:
         Two scalars in int32, whether JAX has 64 bits or not.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: several keys, or a size that is below 1, no integer or traced.
     """
     check_integers("random_shift", size=(size, 1, None))
     rows, cols = jax.random.randint(key, (2,), 0, size, jnp.int32)

@@ -104,10 +104,10 @@ def cg_sense(
             W] for whole columns. A contrast without samples gives 0.
         damping: A real scalar of at least 0 and without a unit, as A^H A is at most 1:
             1e-3 or so, more where there is more noise. 0 leaves it to `iterations` to
-            stop before noise is amplified.
+            stop before noise is amplified. The value of an array is not checked.
         iterations: The largest number of steps, at least 0; 0 returns 0. Static.
-        tolerance: A contrast stops where |gradient| is below this share of |A^H y|, at
-            least 0; 0 stops at rounding error. Static.
+        tolerance: A contrast stops where |gradient| is at most this share of |A^H y|;
+            at least 0, which stops at rounding error. Static.
         constraint: "complex" returns any images; "real" the real images that fit best;
             "phase" the real factor, signed, of images r exp(i `phase`). Static.
         phase: In rad, needed by "phase" and refused with any other constraint: one for
@@ -157,9 +157,10 @@ def subspace_sense(
         basis: Orthonormal columns, as `exponential_basis` or `inversion_recovery_basis`
             makes them for the same contrasts; that they are is not checked.
         damping: A real scalar of at least 0 and without a unit, as A^H A is at most 1.
+            The value of an array is not checked.
         iterations: The largest number of steps, at least 0; 0 returns 0. Static.
-        tolerance: A slice stops where |gradient| is below this share of the first, at
-            least 0; 0 stops at rounding error. Static.
+        tolerance: A slice stops where |gradient| is at most this share of the first,
+            |basis^T A^H y|; at least 0, which stops at rounding error. Static.
         constraint: "complex" returns any a; "real" the real a that fit best;
             "phase" the real factor, signed, of a = r exp(i `phase`). Static.
         phase: In rad, needed by "phase" and refused with any other constraint: one for
@@ -200,8 +201,9 @@ def wavelet_sense(
     y is the sampled k-space and A = M F S (`sense_forward`): sensitivities, the centred
     orthonormal Fourier transform, sampling.
 
-    By FISTA from A^H y, the wavelets' grid at random in every iteration, the same for
-    the whole batch.
+    By `fista` with a step of 1 from A^H y, or basis^T A^H y of the coefficients. Every
+    iteration thresholds on another grid of the wavelets, moved by 0 to 2^levels - 1
+    rows and columns at random, the same for the whole batch.
 
     Args:
         kspace: Its origin is at [H // 2, W // 2]; read where the mask is not 0.
@@ -213,11 +215,12 @@ def wavelet_sense(
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0 without a `basis`,
             with one it is filled in from the others.
-        key: Draws the grids; do not use it again.
+        key: One key, typed or of `jax.random.PRNGKey`: iteration k = 0, 1, .. draws its
+            grid from fold_in(key, k). Do not use it again.
         threshold: A real scalar of at least 0 in the unit of the images: details below
             it count as noise. 0 is least squares without a penalty.
         iterations: How many, at least 0; there is no other stop, and 0 returns the
-            zero-filled images. Static.
+            start: the zero-filled images, with a `basis` projected on it. Static.
         basis: Orthonormal columns of a temporal subspace, which is not checked: then x
             = basis a, and the penalty is that of a. None = every contrast for itself.
         levels: How often the wavelets split the image, at least 0 (no penalty). H and W
@@ -272,8 +275,9 @@ def low_rank_sense(
     k-space and A = M F S (`sense_forward`): sensitivities, the centred orthonormal
     Fourier transform, sampling.
 
-    By FISTA from A^H y, the
-    blocks' grid at random in every iteration, the same for the whole batch.
+    By `fista` with a step of 1 from A^H y, or basis^T A^H y of the coefficients. Every
+    iteration cuts other blocks, moved by 0 to `block` - 1 rows and columns at random,
+    the same for the whole batch.
 
     Args:
         kspace: Its origin is at [H // 2, W // 2]; read where the mask is not 0.
@@ -285,12 +289,13 @@ def low_rank_sense(
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0 without a `basis`,
             with one it is filled in from the others.
-        key: Draws the grids; do not use it again.
+        key: One key, typed or of `jax.random.PRNGKey`: iteration k = 0, 1, .. draws its
+            grid from fold_in(key, k). Do not use it again.
         threshold: A real scalar of at least 0 in the unit of the images: singular
             values of a block below it count as noise, see `low_rank_prox`. 0 is least
             squares without a penalty.
         iterations: How many, at least 0; there is no other stop, and 0 returns the
-            zero-filled images. Static.
+            start: the zero-filled images, with a `basis` projected on it. Static.
         basis: Orthonormal columns of a temporal subspace, which is not checked: then x
             = basis a, and the penalty is that of a. None = the contrasts themselves.
         block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of

@@ -54,7 +54,8 @@ def bright_voxels(
         fit: Of these images. A voxel without a signal is not bright; one that could not
             be fitted is judged by its samples, and one with a sample that is not finite
             is bright: it counts as failed wherever it lies.
-        floor: f, what magnitudes of noise alone reach, in the unit of the images.
+        floor: f, what magnitudes of noise alone reach, in the unit of the images; 0 or
+            less asks for nothing.
 
     Returns:
         One flag a voxel.
@@ -100,12 +101,15 @@ def residual_by_contrast(
         images: What was fitted, contrasts first, real.
         times: Those of the fit, in seconds (flip angles: radians).
         fit: Of these images; voxels without a value are left out.
-        model: The one that was fitted.
+        model: The one that was fitted; another one is not noticed if its parameters
+            have the same names.
         bright: The voxels to count, see `bright_voxels`.
-        level: Standard deviation of the noise in the images' unit; None takes it from
-            the residual of each voxel, r sqrt(E / (E - P)).
-        coils: The channels of absolute values, which are compared with their mean at
-            that level, `expected_magnitude`; None compares with the signal itself.
+        level: Standard deviation of the noise in the images' unit, 0 or more, which is
+            not checked. None takes it from the residual of each voxel,
+            r sqrt(E / (E - P)) of E contrasts and P parameters, E - P being 1 at least.
+        coils: The channels of absolute values, 1 to 64, static: they are compared with
+            their mean at that level, `expected_magnitude`. None compares with the
+            signal itself.
 
     Returns:
         Sums over each slice's H x W voxels, in the unit of the images (squares in its
@@ -162,8 +166,8 @@ def even_odd_misfit(
         sums: Of `residual_by_contrast`, contrasts in the order of their times.
 
     Returns:
-        The share of the signal, and its standard error if voxels are independent; NaN
-        without a voxel.
+        The share of the signal, and its standard error if voxels are independent, the
+        root of the sum of all (y - S)^2 over the same signal; NaN without a voxel.
     """
     signs = jnp.where(jnp.arange(sums.signal.shape[-1]) % 2 == 0, 1, -1)
     total = jnp.sum(sums.signal, axis=-1)

@@ -186,7 +186,8 @@ def normalize_sensitivities(
         sens: In any unit. A pixel at which a coil is not finite is NaN in the result
             and does not count for the maximum; the others of its slice are right.
         floor: The share of the slice's largest root, 0 to 1, up to which a pixel counts
-            as outside; 0 keeps every pixel that a coil sees, 1 none.
+            as outside; 0 keeps every pixel that a coil sees, 1 none. A traced one is
+            not looked at.
 
     Returns:
         Maps in the dtype of `sens`, without a unit. Where they are 0 because nothing
@@ -226,7 +227,8 @@ def mix_coils(
         units; 0 where there are no coils.
 
     Raises:
-        ValueError: a matrix of another number of coils, or of more leading axes.
+        ValueError: a matrix of another number of coils, of more leading axes or of
+            others than the first of `coils`; integers.
     """
     check_arrays(
         "mix_coils",

@@ -246,8 +246,8 @@ def signal_model(
         (and numbers), and it can be pickled.
 
     Raises:
-        ValueError: an unknown name, a repetition time missing or without a use, or a T1
-            without one.
+        ValueError: an unknown name, a repetition time missing or without a use, a T1
+            without one, or one of the two outside its range or traced.
     """
     known = [*MODELS, "t1_vfa"]
     if t1 is not None and name != "t2_epg":
@@ -348,14 +348,19 @@ def signal_t2_epg(
             array that broadcasts with the others to the voxels [*N].
         t2: T2 in seconds, above 0: not checked.
         angle: Refocusing angle in radians, the same for all pulses and everywhere in
-            the voxel; 0 gives no echo.
+            the voxel; any real number: a, -a and 2 pi - a give the same echoes, 0 none.
         times: Echo times n * spacing in seconds, n = 1, 2, .., of which some may be
             missing, in any order; traced ones are taken for n = 1 to E. One list for
             all voxels, or one for each with the same n.
         t1: T1 in seconds, above 0 and at most 20; static.
 
+    Returns:
+        Contrasts first, in the dtype that the parameters are promoted to; complex if s0
+        is.
+
     Raises:
-        ValueError: Times are not those of one train, or a T1 out of its range.
+        ValueError: times that are not those of one train, a T1 out of its range, a
+            complex T2 or angle, or shapes that do not broadcast.
 
     Source: Weigel 2015, J Magn Reson Imaging 41:266; see `medjax.mri.epg`.
 
@@ -451,8 +456,8 @@ def signal_vfa(
         s0: Signal after 90 degrees from full recovery, in the unit of the image; real
             or complex, a number or an array that broadcasts with `t1` to the voxels.
         t1: T1 in seconds, above 0: not checked.
-        angles: Flip angles in radians; with a B1 map the actual ones, one list for each
-            voxel. 0 gives 0.
+        angles: Flip angles in radians, any real number; with a B1 map the actual ones,
+            one list for each voxel. 0 gives 0.
         repetition_time: TR in seconds, above 0 and at most 10; one for all angles, or
             one for each.
 

@@ -32,7 +32,8 @@ def exponential_basis(
         first, each with its largest entry positive.
 
     Raises:
-        ValueError: times, a rank, a range or a number of atoms outside of these.
+        ValueError: times, a rank, a range or a number of atoms outside of these, or
+            one that is traced.
 
     Source: Huang et al., REPCOM, MRM 67 (2012); Tamir et al., T2 shuffling, MRM 77
     (2017). Computed in float64 on the host.
@@ -73,7 +74,7 @@ def inversion_recovery_basis(
 
     Raises:
         ValueError: times, a rank, a range, a number of atoms or an efficiency outside
-            of these.
+            of these, or one that is traced.
     """
     name = "inversion_recovery_basis"
     t, relaxation = _grid(name, times, rank, low, high, atoms)
@@ -107,7 +108,8 @@ def project(
         Coefficients in the dtype of the images.
 
     Raises:
-        ValueError: a basis of another number of contrasts.
+        ValueError: a basis of another number of contrasts, or of integers or complex
+            numbers; images of integers.
     """
     check_arrays(
         "project",
@@ -133,7 +135,8 @@ def expand(
         Images in the dtype of the coefficients.
 
     Raises:
-        ValueError: a basis of another number of columns.
+        ValueError: a basis of another number of columns, or of integers or complex
+            numbers; coefficients of integers.
     """
     check_arrays(
         "expand",

@@ -30,7 +30,10 @@ def check_times(times: Times, *, model: SignalModel, count: int | None = None) -
         count: How many contrasts the images have; None = not compared.
 
     Raises:
-        ValueError: with what was expected, what was found and the way out.
+        ValueError: times of another kind than these, a scalar, another number of them
+            than `count` or than the constants of the model, or something else than a
+            SignalModel. The message says what was expected, what was found and the way
+            out.
     """
     check_model("check_times", model)
     angles = model.name == "t1_vfa"

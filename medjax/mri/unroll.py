@@ -44,6 +44,9 @@ def unrolled_reconstruction(
         "cg":    x = argmin |A x - y|^2 + damping_s |x - z|^2,
                  solved by conjugate gradients, (N + damping_s) x = A^H y + damping_s z
 
+    Conjugate gradients start from z in each stage, take `iterations` steps over all
+    contrasts of a slice together, and stop earlier at rounding error alone.
+
     "hard" is PUQ's form, where samples replace what the network says; "cg" is MoDL's
     (Aggarwal et al., IEEE TMI 2019), for noisy samples. With a `basis` the unknowns are
     the K images of a temporal subspace, x = basis a, and N becomes basis^T N basis: the
@@ -53,8 +56,8 @@ def unrolled_reconstruction(
     Args:
         denoise: (weights of one stage, images) -> (D_s(images), anything). Images are
             complex [*B, E, H, W], or [*B, K, H, W] with a `basis`, D_s(images) of the
-            same shape and dtype; the second result is returned stacked over stages,
-            such as running statistics.
+            same shape and dtype, others are refused; the second result is returned
+            stacked over stages, such as running statistics.
         weights: A tree of arrays with a leading axis S, the number of stages; no stage,
             S = 0, returns the start. Stages that share weights are given the same S
             times over (`jnp.broadcast_to`), so that their gradients add.
@@ -71,12 +74,14 @@ def unrolled_reconstruction(
             subspace the images lie in. None = any images.
         damping: One number a stage, above 0 and without a unit, as N is at most 1; for
             "cg" and `start_iterations`, and read by nothing else. Its values are not
-            checked: with 0 the equations may have no single solution.
+            checked: with 0 the equations may have no single solution, and a negative
+            one gives images without a meaning.
         iterations: Conjugate-gradient steps of a stage of "cg", at least 1; "hard" does
             not read it. Static.
-        start_iterations: Conjugate-gradient steps on N x = A^H y before the first
-            stage, with the first stage's damping, whatever the consistency; 0 starts
-            from A^H y, as both papers. Static.
+        start_iterations: At least 0. 0 starts the first stage from A^H y, as both
+            papers do; more starts it, whatever the consistency, from what so many
+            conjugate-gradient steps make of (N + damping_1) x = A^H y, begun at x = 0,
+            with damping_1 of the first stage. Static.
         remat: Recompute a stage in the backward pass instead of keeping it: less
             memory, more time, the same numbers. Static.
         unroll: How many stages are compiled one after the other instead of in a loop,
@@ -90,8 +95,9 @@ def unrolled_reconstruction(
 
     Raises:
         ValueError: an unknown consistency, "cg" without damping or iterations,
-            `start_iterations` without damping or without a stage, weights that do not
-            have one leading axis S, shapes or dtypes that do not fit each other.
+            `start_iterations` without damping or without a stage, a negative number of
+            iterations of either kind, an `unroll` below 1, weights that do not have one
+            leading axis S, shapes or dtypes that do not fit each other.
     """
     name = "unrolled_reconstruction"
     check_operands(
@@ -136,6 +142,7 @@ def unrolled_reconstruction(
     def stage(x, inputs):
         weights_s, strength = inputs
         residual, extra = denoise(weights_s, x)
+        check_arrays(name, images=(x, "*N", None), denoise=(residual, "*N", x.dtype))
         z = x + residual
         if consistency == "hard":
             return energy * z - normal(z) + adjoint, extra

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float, Inexact, Shaped
 
 from medjax.checks import check_arrays, check_integers
 
@@ -25,7 +25,8 @@ def wavelet_transform(
         images: Real or complex, in any unit, which the coefficients keep; H and W are
             multiples of 2^levels; an empty image is returned. NaN spreads over all of
             its own image.
-        levels: How often the coarse image is split; 0 returns the images. Static.
+        levels: How often the coarse image is split, at least 0, which returns the
+            images. Static.
         order: Vanishing moments, 1 to 38: 1 is Haar, 4 the usual db4. A filter, of 2
             order taps, may be longer than the image. Static.
 
@@ -34,8 +35,8 @@ def wavelet_transform(
 
     Raises:
         ValueError: a side that is no multiple of 2^levels: there is no orthonormal
-            transform of it. Pad it (`pad_to_multiple`). Also integers, and options
-            outside their range.
+            transform of it. Pad it (`pad_to_multiple`). Also fewer than two axes,
+            images of integers, and options outside their range, no integers or traced.
 
     A level is a product with a matrix from either side: for the sizes of MR images that
     is faster than strided filters, on any device.
@@ -58,15 +59,17 @@ def inverse_wavelet_transform(
     Args:
         coefficients: Real or complex, in the order of `wavelet_transform`, of the same
             size and unit as the images. NaN spreads over all of its own image.
-        levels: As they were made with; another number is not noticed. Static.
-        order: As they were made with; another number is not noticed. Static.
+        levels: As they were made with, at least 0; another number is not noticed.
+            Static.
+        order: As they were made with, 1 to 38; another number is not noticed. Static.
 
     Returns:
         Images of the shape and dtype of the coefficients.
 
     Raises:
-        ValueError: a side that is no multiple of 2^levels, integers, and options
-            outside their range.
+        ValueError: a side that is no multiple of 2^levels, fewer than two axes,
+            coefficients of integers, and options outside their range, no integers or
+            traced.
     """
     _check("inverse_wavelet_transform", levels, order, coefficients=coefficients)
     coefficients = jnp.asarray(coefficients)
@@ -101,13 +104,13 @@ def detail_mask(shape: tuple[int, int], *, levels: int) -> np.ndarray:
 
 
 def pad_to_multiple(
-    images: Inexact[Array, "*N H W"], multiple: int
-) -> Inexact[Array, "*N H W"]:
+    images: Shaped[Array, "*N H W"], multiple: int
+) -> Shaped[Array, "*N H W"]:
     """Zeros below and to the right, so that H and W become multiples.
 
     Args:
-        images: Of any dtype; returned as they are where both sides are multiples, as
-            those of an empty image are.
+        images: Of any dtype, also integers and bool, with any leading axes; returned as
+            they are where both sides are multiples, 0 among them.
         multiple: What H and W become multiples of, at least 1, in pixels. Static.
 
     Returns:
@@ -115,7 +118,8 @@ def pad_to_multiple(
         stand in the corner [: H, : W].
 
     Raises:
-        ValueError: fewer than two axes, or a multiple below 1.
+        ValueError: fewer than two axes, or a multiple that is below 1, no integer or
+            traced.
     """
     check_arrays("pad_to_multiple", images=(images, "*N H W", None))
     check_integers("pad_to_multiple", multiple=(multiple, 1, None))

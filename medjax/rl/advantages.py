@@ -7,6 +7,7 @@ advantages of its group become NaN or infinite. Rewards are data here: no gradie
 through an advantage.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from medjax.checks import (
     AxisName,
     batch_axes,
     check_groups,
+    check_integers,
+    check_ranges,
     check_static,
 )
 from medjax.masked import marked, marked_values, marks, masked_sum
@@ -39,14 +42,15 @@ def group_statistics(
     ddof: int = 1,
     valid: Bool[Array, "B #G"] | None = None,
 ) -> GroupStatistics:
-    """Statistics of each group; std is 0 for fewer than ddof + 1 rewards that count.
+    """Mean, standard deviation and number of the rewards of each group that count.
 
     Args:
         rewards: One row a group of G completions, in any unit; integers and flags
             become float32. A number that is not finite makes mean and std of its group
             NaN or infinite.
-        ddof: The variance is divided by count - ddof: 1 estimates it, 0 describes the
-            G completions themselves.
+        ddof: 0 or 1, static: the sum of squares is divided by count - ddof. 1 estimates
+            the variance, 0 is that of the completions themselves. A group of one has
+            std 0 with either.
         valid: True (or an integer that is not 0) at the completions that count; [B, 1]
             marks whole groups, None all. What stands at the others is not read. A group
             without any has mean, std and count 0.
@@ -56,10 +60,11 @@ def group_statistics(
         float32 at least. No gradient flows.
 
     Raises:
-        ValueError: rewards that are not [B, G], or a `valid` of another shape or of
-            floats.
+        ValueError: rewards that are not [B, G], a `valid` of another shape or of
+            floats, or another ddof.
     """
     check_groups("group_statistics", valid, rewards=(rewards, "B G", NUMBERS))
+    check_integers("group_statistics", ddof=(ddof, 0, 1))
     rewards, counts = _read(rewards, valid)
     return GroupStatistics(*_moments(rewards, counts, ddof))
 
@@ -85,13 +90,14 @@ def group_advantages(
         scale: What the difference is divided by: "group" the group's own std (GRPO),
             "batch" the std of all rewards of the batch, "none" nothing (Dr. GRPO).
             Static.
-        ddof: The variance is divided by count - ddof: 1 as TRL, verl and VLM-R1, 0 as
-            EasyDeL. At G = 8 a factor of 1.07.
+        ddof: 0 or 1, static: the sum of squares is divided by count - ddof. 1 as TRL,
+            verl and VLM-R1, 0 as EasyDeL. At G = 8 a factor of 1.07.
         eps: Added to the std, in the unit of the rewards, 0 or more: 1e-4 as TRL and
-            VLM-R1, 1e-6 as verl. scale "none" does not read it.
-        floor: A group whose std is at most this has no signal, and neither has one of
-            fewer than two rewards that count. Rounding leaves a residue in the std of
-            equal rewards that the division would amplify.
+            VLM-R1, 1e-6 as verl. scale "none" does not read it. As `floor` it may be
+            traced, and its range is then not looked at.
+        floor: 0 or more. A group whose std is at most this has no signal, and neither
+            has one of fewer than two rewards that count. Rounding leaves a residue in
+            the std of equal rewards that the division would amplify.
         leave_one_out: Makes the baseline the mean of the *others*: A * n / (n - 1).
             The std stays that of the whole group: one without the sample itself can
             vanish and blow A up. Static.
@@ -107,14 +113,15 @@ def group_advantages(
         In the dtype of the rewards, float32 at least.
 
     Raises:
-        ValueError: an unknown scale, shapes or dtypes that do not fit, or an axis that
-            is not named.
+        ValueError: an unknown scale, an option outside its range, shapes or dtypes that
+            do not fit, or an axis that is not named.
 
     Source: DeepSeekMath (arXiv 2402.03300), section 4.1.2; Dr. GRPO (arXiv 2503.20783)
     for "none".
     """
     check_groups("group_advantages", valid, rewards=(rewards, "B G", NUMBERS))
     check_static("group_advantages", leave_one_out=leave_one_out)
+    _check_options("group_advantages", ddof, eps, floor)
     if scale not in ("group", "batch", "none"):
         raise ValueError(
             f"group_advantages: scale {scale!r}: expected 'group', 'batch' or 'none'"
@@ -162,11 +169,12 @@ def gdpo_advantages(
         weights: One number a reward, in the same order, of either sign; a list will
             do. What counts is their size beside each other, as the sum is divided by
             its std.
-        ddof: The variance is divided by count - ddof, for the groups and for the batch.
+        ddof: 0 or 1, static: a sum of squares is divided by count - ddof, for the
+            groups and for the batch.
         eps: Added to every std, 0 or more: to the groups', in the unit of each reward,
             and to the batch's, which has none.
-        floor: A reward that differs by a std of at most this within a group says
-            nothing about that group.
+        floor: 0 or more. A reward that differs by a std of at most this within a group
+            says nothing about that group.
         scored: True (or an integer that is not 0) where a reward could score the
             completion; [K, B, 1] marks whole groups, None all. What stands elsewhere is
             not read.
@@ -182,7 +190,8 @@ def gdpo_advantages(
         signal. No gradient flows.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
+        ValueError: an option outside its range, shapes or dtypes that do not fit, or an
+            axis that is not named.
 
     Source: Liu et al., GDPO (arXiv 2601.05242). Each group sums to 0, so no mean of the
     batch is taken off.
@@ -194,6 +203,7 @@ def gdpo_advantages(
         weights=(jnp.asarray(weights), "K", NUMBERS),
         scored=(scored, "K B #G", FLAGS),
     )
+    _check_options("gdpo_advantages", ddof, eps, floor)
     axes = batch_axes(
         "gdpo_advantages", axis_name, rewards=rewards, scored=scored, valid=valid
     )
@@ -214,6 +224,11 @@ def gdpo_advantages(
     # and with it the exactness of the zeros).
     std = _moments(total, counts, ddof, axis=(0, 1), axis_name=axes)[1]
     return jnp.where(counts, total / (std + eps), 0)
+
+
+def _check_options(function: str, ddof: int, eps: float, floor: float) -> None:
+    check_integers(function, ddof=(ddof, 0, 1))
+    check_ranges(function, eps=(eps, 0, math.inf), floor=(floor, 0, math.inf))
 
 
 def _read(

@@ -139,7 +139,9 @@ def convert_boxes(
         to_frame: The frame they are wanted in, of the same four.
         size: (height, width) of the original image in pixels, above 0; one pair for all
             boxes, or an array with one a box and as many axes as `boxes`. Only the
-            frame "original" needs it; pass None elsewhere.
+            frame "original" needs it; pass None elsewhere. Numbers and arrays of NumPy
+            are refused at 0 or less. The values of an array of JAX are not looked at:
+            a side of 0 gives inf or NaN, a negative one turns the box round.
         resized: (height, width) of the image that the policy saw, likewise, for the
             frame "resized".
 
@@ -147,16 +149,15 @@ def convert_boxes(
         Corners in the unit of `to_frame`, of the shape of `boxes`, float32 at least.
 
     Raises:
-        ValueError: an unknown frame, a size that a frame needs and nobody gave, or
-            shapes that do not fit. A size of 0 is refused beside boxes of NumPy;
-            beside JAX's it divides by 0.
+        ValueError: an unknown frame, a size that a frame needs and nobody gave or that
+            is not above 0, shapes that do not fit, or booleans.
     """
     check_arrays("convert_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size, resized)
     boxes = _floating(boxes, xp)
     sizes = {"original": size, "resized": resized}
-    source = _extent(from_frame, sizes, boxes, xp)
-    target = _extent(to_frame, sizes, boxes, xp)
+    source = _extent("convert_boxes", from_frame, sizes, boxes, xp)
+    target = _extent("convert_boxes", to_frame, sizes, boxes, xp)
     return xp.where(source == target, boxes, boxes * target / source)
 
 
@@ -169,20 +170,21 @@ def clip_boxes(
         boxes: Corners (x1, y1, x2, y2) in pixels of the image. One wholly outside
             becomes empty, which `box_iou` scores 0; NaN stays NaN.
         size: (height, width) of the image in pixels, above 0: one pair for all boxes,
-            or an array with one a box and as many axes as `boxes`. 0 and less are
-            refused beside NumPy's boxes, and cut every box to nothing beside JAX's.
+            or an array with one a box and as many axes as `boxes`. Numbers and arrays
+            of NumPy are refused at 0 or less; those of JAX are not looked at, and cut
+            every box to nothing.
 
     Returns:
         Of the shape of `boxes`, float32 at least; NumPy's if all arguments are.
 
     Raises:
         ValueError: shapes that do not fit each other, booleans, or a size that is not
-            above 0 (of NumPy's boxes).
+            above 0.
     """
     check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size)
     boxes = _floating(boxes, xp)
-    extent = _extent("original", {"original": size}, boxes, xp)
+    extent = _extent("clip_boxes", "original", {"original": size}, boxes, xp)
     return xp.clip(boxes, xp.zeros_like(extent), extent)
 
 
@@ -207,7 +209,8 @@ def smart_resize(
         (height, width) in pixels.
 
     Raises:
-        ValueError: a side below 1, an aspect ratio over 200, or bounds out of order.
+        ValueError: a side, a factor or `min_pixels` below 1, an aspect ratio over 200,
+            or bounds out of order.
     """
     if min(height, width) < 1:
         raise ValueError(f"image size {height} x {width}: both sides must be >= 1")
@@ -287,6 +290,7 @@ def _floating(
 
 
 def _extent(
+    function: str,
     frame: str,
     sizes: dict[str, Size | None],
     boxes: Float[Array | np.ndarray, "*batch 4"],
@@ -303,13 +307,13 @@ def _extent(
     pair = xp.asarray(size).astype(boxes.dtype)
     # one (height, width), or one for every box
     axes = "2" if pair.ndim == 1 else "*#N 2"
-    check_arrays(
-        "convert_boxes",
-        boxes=(boxes, "*N 4", float),
-        **{"size" if frame == "original" else frame: (pair, axes, float)},
-    )
-    if xp is np and not np.all(pair > 0):
-        raise ValueError(f"size {size}: height and width must be positive")
+    name = "size" if frame == "original" else frame
+    check_arrays(function, boxes=(boxes, "*N 4", float), **{name: (pair, axes, float)})
+    known = not any(isinstance(x, jax.Array) for x in jax.tree.leaves(size))
+    if known and not np.all(np.asarray(size) > 0):
+        raise ValueError(
+            f"{function}: {name} {size}: height and width must be positive"
+        )
     pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)
     height, width = pair[..., 0], pair[..., 1]
     return xp.stack([width, height, width, height], axis=-1)

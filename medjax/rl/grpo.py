@@ -93,9 +93,11 @@ def grpo_loss(
             clip_low in DAPO's clip-higher. "clip" and "cispo" read it, and the metric
             `clipped_high`.
         dual_clip: Where A < 0, "clip" bounds the ratio by this number above 1, so that
-            one token cannot dominate the loss. None leaves it unbounded. Static.
+            one token cannot dominate the loss; not below 1 + clip_high, see
+            `clip_surrogate`. None leaves it unbounded. Static.
         kl: The estimate of the KL, with d = log pi_ref - log pi: "k1" is -d, "k2"
-            d^2 / 2, "k3" e^d - d - 1, "abs" |d|.
+            d^2 / 2, "k3" e^d - d - 1, "abs" |d|. Read with `logp_ref` only, as
+            `kl_clamp` and `kl_ratio`.
         kl_clamp: (a, b) keeps log pi_ref - log pi in [-a, a] and the estimate in
             [-b, b], both in nats and above 0. None clamps nothing.
         kl_ratio: Multiplies the KL estimate by r, the row's with ratio "sequence",
@@ -118,15 +120,16 @@ def grpo_loss(
             `importance_weights`. They multiply the surrogate and not the KL. vespo
             takes them into its own weight, and must have one a token.
         off_policy_threshold: Drops the rows with A < 0 whose tokens are on average
-            this many nats less likely now than when they were sampled. The KL of a
-            dropped row stays. None keeps all rows.
+            more than this many nats less likely now than when they were sampled. The KL
+            of a dropped row stays, and so does its part in the denominator. None keeps
+            all rows.
         logp_sampling: Log-probabilities under what was really sampled from, for that
             drift alone; None stands for `logp_old`.
-        sapo_temperatures: sapo's slope of the gate, where A > 0 and elsewhere; above 0.
+        sapo_temperatures: sapo's t in the formula, where A > 0 and elsewhere; above 0.
         vespo_positive: vespo's (k, lambda), each 0 or more, of the rows with A >= 0:
             a row of ratio w weighs w^k e^(lambda (1 - w)), so that k damps rows below
             w = 1 and lambda those above; (0, 0) weighs all alike.
-        vespo_negative: vespo's (k, lambda) of the rows with A < 0.
+        vespo_negative: vespo's (k, lambda), each 0 or more, of the rows with A < 0.
         axis_name: Inside `shard_map`, the axes that the rows are spread over. Loss,
             denominator and metrics are then those of all devices' rows together, and
             the gradient by parameters that all devices hold is the whole one. An axis

@@ -55,7 +55,7 @@ def fuzzy_grade_reward(
             is never reached, nor nearly.
         table: What a difference of 0, 1, ... D - 1 grades earns, as `grade_table` makes
             it, at least one number; a larger difference earns 0. A tuple or a list will
-            do.
+            do. Its values are not looked at, see `check_grade_table`.
 
     Returns:
         float32 of the shape of `grade`.
@@ -92,11 +92,15 @@ def label_format_reward(
 
     Args:
         parsed: What `parse_labels` read, with any leading axes; the reward has them.
-        min_words: The fewest words that the reasoning must hold; 0 or less asks for
-            none. 1 or more keeps a negative recitation weight from being earned by an
-            empty think block.
-        min_bytes: The fewest bytes of it, white space included; 0 or less asks for
-            none.
+        min_words: The fewest words that the reasoning, which stands between the think
+            tags, must hold; 0 or less asks for none. 1 or more keeps a negative
+            recitation weight from being earned by an empty think block. A word is a
+            longest run of digits, letters and other bytes above 127, as `split_words`
+            counts them: spaces, underscores and ASCII's punctuation separate words, so
+            "T2-weighted" has two, and each Chinese, Japanese or Korean character
+            is one. A word that is repeated counts each time.
+        min_bytes: The fewest bytes of the reasoning in UTF-8, white space included; 0
+            or less asks for none.
         require_label: Also asks for a readable answer. VLM-R1's format of choices does
             not; that of boxes does. Static.
 
@@ -159,7 +163,7 @@ def check_grade_table(table: Sequence[float], classes: int) -> tuple[float, ...]
     Args:
         table: What a difference of 0, 1, ... grades earns; at most `classes` finite
             numbers that never rise, the first above 0 and none below it.
-        classes: How many grades there are.
+        classes: How many grades there are, 1 or more.
 
     Returns:
         Python floats, one for each difference that `classes` classes can have.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from medjax.checks import FLAGS, check_arrays
+from medjax.checks import FLAGS, check_arrays, check_ranges
 from medjax.masked import masked_mean, masked_sum
 from medjax.rl.surrogates import LogP, PerSequence, PerToken, check_rows
 
@@ -39,17 +39,19 @@ def importance_weights(
             and rows without one, weigh 1 before the bounds.
         level: "token" for a weight a token, [N, T], or "sequence" for one a row,
             [N, 1], the product over its tokens. Static, as `mode`.
-        mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they
-            leave it.
-        low: The smallest weight, 0 or more; None bounds nothing.
-        high: The largest weight, not below `low`; None bounds nothing.
+        mode: "truncate" clips the weights to [low, high]; "mask" puts 0 where they are
+            below `low` or above `high`, the bounds themselves are kept.
+        low: The smallest weight, 0 or more; None bounds nothing. A bound that is traced
+            is not looked at.
+        high: The largest weight, 0 or more and not below `low`; None bounds nothing.
 
     Returns:
         Weights of 0 or more without a unit, [N, T] or [N, 1], for `grpo_loss`. NaN at a
         token that counts gives NaN, for the whole row at level "sequence".
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown level or mode.
+        ValueError: shapes or dtypes that do not fit, an unknown level or mode, a bound
+            outside its range.
     """
     check_rows(
         "importance_weights",
@@ -57,6 +59,9 @@ def importance_weights(
         logp=(logp, "N T"),
         logp_sampling=(logp_sampling, "N T"),
     )
+    least = 0 if low is None or isinstance(low, jax.Array) else low
+    check_ranges("importance_weights", low=(low, 0, math.inf))
+    check_ranges("importance_weights", high=(high, least, math.inf))
     mask = mask.astype(bool)
     log_ratio = jnp.where(mask, logp, 0) - jnp.where(mask, logp_sampling, 0)
     if level == "sequence":
@@ -91,8 +96,8 @@ def off_policy_keep(
         advantages: A in a column, [N, 1]: one number a row.
         mask: True (or an integer that is not 0) at the tokens that count, over which
             the mean is taken; a row without one has a drift of 0.
-        threshold: Nats a token, 0 or more as a rule; the limit itself is kept, and so
-            is a row whose drift is NaN.
+        threshold: Nats a token, any number, 0 or more as a rule; the limit itself is
+            kept, and so is a row whose drift is NaN. A threshold of NaN keeps all.
 
     Returns:
         1 (keep) or 0 (drop) in a column, [N, 1], in the dtype of `logp`.

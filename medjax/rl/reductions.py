@@ -66,8 +66,9 @@ def loss_denominator(
         mask: True (or an integer that is not 0) at the tokens that count, a row a
             completion.
         reduction: One of the five names above; static.
-        max_length: The longest a completion could have been, in tokens, 1 or more; only
-            "dr_grpo" reads it, and must have it.
+        max_length: The longest a completion could have been, in tokens: 1 or more, or
+            None. Only "dr_grpo" reads it, and must have it; a number below 1 is refused
+            with any reduction, a traced one is not looked at.
         axis_name: Inside `shard_map`, the axes that the rows are spread over; the
             result is then that of all devices' rows. An axis that an input varies along
             has to be named, or () given, which counts each device's rows for itself.
@@ -76,8 +77,8 @@ def loss_denominator(
         A scalar of 0 or more, to which no gradient flows.
 
     Raises:
-        ValueError: another name, "dr_grpo" without a length, a mask of floats, or an
-            axis that is not named.
+        ValueError: another name, "dr_grpo" without a length, a length below 1, a mask
+            of floats, or an axis that is not named.
     """
     check_arrays("loss_denominator", mask=(mask, "N T", FLAGS))
     check_ranges("loss_denominator", max_length=(max_length, 1, float("inf")))

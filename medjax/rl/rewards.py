@@ -95,7 +95,11 @@ def raw_iou_reward(iou: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The IoU itself, unchanged: the Raw-IoU baseline, and VLM-R1 since March 2025.
 
     Args:
-        iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
+        iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN,
+            and what is outside of 0 to 1 stays as it is.
+
+    Raises:
+        ValueError: an IoU that is not of floats.
     """
     check_arrays("raw_iou_reward", iou=(iou, "...", float))
     return jnp.asarray(iou)
@@ -120,9 +124,9 @@ def progress_reward(
         step: Updates done before this one, from 0; may be traced.
         total_steps: Updates of the whole training, 1 or more; static.
         boundaries: Rising shares of the training, 0 to 1: up to 10 % of it the first
-            threshold holds, up to 25 % the second. V-Triune's own.
-        thresholds: The IoU asked for before, between and after the boundaries, one
-            number more than there are boundaries. V-Triune's own.
+            threshold holds, at 10 % too, up to 25 % the second. V-Triune's own.
+        thresholds: The IoU asked for before, between and after the boundaries, 0 to 1,
+            one number more than there are boundaries. V-Triune's own.
         binary: Pays 1 for reaching the threshold, and not the IoU; static.
 
     Returns:
@@ -154,17 +158,18 @@ def progress_threshold(
         step: Updates done, from 0; may be traced. Beyond `total_steps` the last
             threshold goes on, and below 0 the first one holds.
         total_steps: Updates of the whole training, 1 or more; static.
-        boundaries: Rising shares of the training, 0 to 1. A threshold holds up to its
-            boundary, this included.
-        thresholds: The IoU asked for before, between and after the boundaries: one
-            number more than there are boundaries.
+        boundaries: Rising shares of the training, 0 to 1; () for none. A threshold
+            holds up to its boundary, this included. Traced ones are not looked at.
+        thresholds: The IoU asked for before, between and after the boundaries, 0 to 1:
+            one number more than there are boundaries.
 
     Returns:
         A scalar, float32.
 
     Raises:
-        ValueError: another number of thresholds, or a training without a step or with a
-            traced number of them.
+        ValueError: another number of thresholds, one outside of 0 to 1, boundaries that
+            fall or leave 0 to 1, or a training without a step or with a traced number
+            of them.
     """
     check_arrays("progress_threshold", step=(step, "", int))
     check_static("progress_threshold", total_steps=total_steps)
@@ -174,6 +179,12 @@ def progress_threshold(
             f"progress_threshold: thresholds: expected one more than the "
             f"{len(boundaries)} boundaries; found {len(thresholds)} thresholds"
         )
+    least = 0.0
+    for boundary in boundaries:
+        check_ranges("progress_threshold", boundaries=(boundary, least, 1))
+        least = least if isinstance(boundary, jax.Array) else boundary
+    for threshold in thresholds:
+        check_ranges("progress_threshold", thresholds=(threshold, 0, 1))
     progress = jnp.asarray(step).astype(jnp.float32) / total_steps
     tau = jnp.asarray(thresholds[0], jnp.float32)
     for boundary, threshold in zip(boundaries, thresholds[1:], strict=True):
@@ -183,9 +194,10 @@ def progress_threshold(
 
 
 def format_reward(well_formed: Bool[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """1 where the completion is `<think>..</think><answer>..</answer>` alone, else 0.
+    """1 where the completion has the format of boxes, else 0.
 
-    Whether it is has been read by `parse_completions`, which also asks for a box.
+    `parse_completions` has read it: `<think>..</think><answer>..</answer>` with white
+    space alone around and between, each tag once, and a box in the answer.
 
     Args:
         well_formed: `Parsed.format` of each completion, with any axes.

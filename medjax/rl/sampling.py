@@ -113,8 +113,9 @@ def sample_loop(
 ) -> Samples:
     """Sample up to `max_tokens` tokens a row; stops early once every row has ended.
 
-    Token t of row r is drawn by Gumbel-max with the key fold_in(row_keys[r], t): what
-    is drawn for a row does not depend on the rows beside it.
+    Token t = 0, 1, .. of row r is drawn by Gumbel-max with the key
+    fold_in(row_keys[r], t): what is drawn for a row does not depend on the rows beside
+    it.
 
     On a mesh and in `shard_map` the rows may be divided over devices; each then stops
     when its own rows have ended (`shard_map`), or all together.
@@ -130,8 +131,10 @@ def sample_loop(
             of 0 or more. A row without a stop token ends there, and its mask is then
             True to the end.
         stop_tokens: Python integers (static). A row ends with the first of these ids,
-            which counts as its last token. Without any, every row has `max_tokens`.
-        pad: The id, 0 to V - 1, that stands after the end; it may be a stop token.
+            which counts as its last token. Without any, every row has `max_tokens`; one
+            that is no id from 0 to V - 1 is never drawn.
+        pad: The integer that stands after the end, and that `step_fn` gets there; it
+            may be a stop token. That it is an id from 0 to V - 1 is not checked.
         temperature: A Python number (static), 0 or more, that divides the logits before
             the softmax; 0 takes the most likely token (the first of equals).
         top_k: How many of the most likely tokens to draw from, a Python integer
@@ -144,8 +147,8 @@ def sample_loop(
         the dtype of the logits. After a row's end stand `pad`, False and 0.
 
     Raises:
-        ValueError: a static argument that is traced or outside its range, keys that are
-            no typed ones, or shapes that do not fit.
+        ValueError: a static argument that is traced or outside its range, keys of
+            `jax.random.PRNGKey` or another number of them, or shapes that do not fit.
     """
     check_key("sample_loop", batch=True, row_keys=row_keys)
     check_arrays(
@@ -247,9 +250,9 @@ def rollout_keys(key: Key, sample_id: Int[Array, "B"], group: int) -> Key:
     number of devices.
 
     Args:
-        key: A typed PRNG key, folded from the step; consumed.
-        sample_id: An integer that names each of B prompts; any will do, as 32 bits of
-            it are used. Two prompts of one id draw the same noise.
+        key: One typed PRNG key, folded from the step; consumed.
+        sample_id: An integer that names each of B prompts, also a negative one; the
+            lowest 32 bits of it are used. Two prompts of one id draw the same noise.
         group: Completions a prompt, G, a Python integer (static) of 0 or more; those of
             one prompt are consecutive.
 
@@ -257,8 +260,8 @@ def rollout_keys(key: Key, sample_id: Int[Array, "B"], group: int) -> Key:
         Typed keys, one a completion, of shape [B * G].
 
     Raises:
-        ValueError: a key of `jax.random.PRNGKey`, a traced or negative group, or ids
-            that are no integers.
+        ValueError: a key of `jax.random.PRNGKey`, several keys, a traced or negative
+            group, or ids that are no integers.
     """
     check_arrays("rollout_keys", sample_id=(sample_id, "B", int))
     check_key("rollout_keys", key=key)

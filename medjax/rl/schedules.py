@@ -5,6 +5,7 @@ port. "Our reading" marks what neither states.
 """
 
 import math
+import numbers
 from typing import NamedTuple
 
 import jax
@@ -56,13 +57,15 @@ jax.tree_util.register_dataclass(
 def piecewise_schedule() -> ThresholdSchedule:
     """The paper's default: the IoU threshold tau goes 0.30, 0.45, 0.60, 0.70, 0.80.
 
-    tau rises when the last 30 steps have a hit rate of at least P, which spreads by at
-    most S between steps, and a mean IoU 0.10 above tau. P and S are 0.80 and 0.20, from
-    tau = 0.60 on 0.75 and 0.35, from 0.75 on 0.55 and 0.40. Hit rates P and deviations
-    S are those of an independent port, as the paper does not print them; they fit its
-    words. After a raise the newest half of the 30 steps is kept.
+    A step's hit rate is the share of its completions with an IoU of at least tau. tau
+    rises once 30 steps are known, where the mean of their hit rates is at least P, the
+    standard deviation of these 30 numbers (ddof 0, divided by 30) at most S, and their
+    mean IoU at least tau + 0.10. P and S are 0.80 and 0.20 below tau = 0.60, 0.75 and
+    0.35 from 0.60 on, 0.55 and 0.40 from 0.75 on. After a raise the newest 15 steps are
+    kept, so that the next one takes 15 more at least. At 0.80 tau stays.
 
-    Source: MedLoc-R1 (arXiv 2603.28120).
+    Source: MedLoc-R1 (arXiv 2603.28120). P and S are those of an independent port, as
+    the paper does not print them; they fit its words.
     """
     return ThresholdSchedule(
         start=0.3,
@@ -82,11 +85,16 @@ def piecewise_schedule() -> ThresholdSchedule:
 def linear_schedule() -> ThresholdSchedule:
     """The IoU threshold tau from 0.2 to 0.8 by delta = 0.2 (1 - u).
 
-    u = (tau - 0.2) / 0.6 is the share of the way done. tau rises when the last 30 steps
-    have a hit rate of at least P, which spreads by at most S between steps, and a mean
-    IoU 0.10 above tau: P and S are 0.80 and 0.20, from tau = 0.60 on 0.75 and 0.35,
-    from 0.75 on 0.55 and 0.40. The steps shrink, so that the last one is cut short:
-    within 0.01 of 0.8 tau goes to it.
+    u = (tau - 0.2) / 0.6 is the share of the way done, so each raise takes a third of
+    what is left. There is no least step: `min_step` is 0. A raise that would end 0.01
+    or less below 0.8 goes to 0.8, which ends the series after 11 raises.
+
+    A step's hit rate is the share of its completions with an IoU of at least tau. tau
+    rises once 30 steps are known, where the mean of their hit rates is at least P, the
+    standard deviation of these 30 numbers (ddof 0, divided by 30) at most S, and their
+    mean IoU at least tau + 0.10. P and S are 0.80 and 0.20 below tau = 0.60, 0.75 and
+    0.35 from 0.60 on, 0.55 and 0.40 from 0.75 on. After a raise the newest 15 steps are
+    kept.
 
     Source: MedLoc-R1 (arXiv 2603.28120); P and S are those of an independent port.
     """
@@ -96,9 +104,17 @@ def linear_schedule() -> ThresholdSchedule:
 def cosine_schedule() -> ThresholdSchedule:
     """The IoU threshold tau from 0.2 to 0.8 by delta = 0.1 (1 + cos(pi u)).
 
-    u = (tau - 0.2) / 0.6 is the share of the way done; the conditions of a raise are
-    those of `linear_schedule`. A raise is at least 0.02: without a least step, which
-    the paper does not name, tau would not come near 0.8.
+    u = (tau - 0.2) / 0.6 is the share of the way done. A raise is at least 0.02
+    (`min_step`): without a least step, which the paper does not name, tau would not
+    come near 0.8. A raise that would end 0.01 or less below 0.8 goes to 0.8, which ends
+    the series after 11 raises.
+
+    A step's hit rate is the share of its completions with an IoU of at least tau. tau
+    rises once 30 steps are known, where the mean of their hit rates is at least P, the
+    standard deviation of these 30 numbers (ddof 0, divided by 30) at most S, and their
+    mean IoU at least tau + 0.10. P and S are 0.80 and 0.20 below tau = 0.60, 0.75 and
+    0.35 from 0.60 on, 0.55 and 0.40 from 0.75 on. After a raise the newest 15 steps are
+    kept.
 
     Source: MedLoc-R1 (arXiv 2603.28120); P and S are those of an independent port.
     """
@@ -112,17 +128,19 @@ def fixed_schedule(tau: float) -> ThresholdSchedule:
     and is described in the metrics, but decides nothing.
 
     Args:
-        tau: The IoU that a completion must reach, 0 to 1; `init_threshold` refuses
-            others.
+        tau: The IoU that a completion must reach, 0 to 1. Nothing is refused here: a
+            Python number outside is refused by `init_threshold`, an array is not.
     """
     return piecewise_schedule()._replace(start=tau, target=tau)
 
 
 def fixed_conservative_schedule() -> ThresholdSchedule:
-    """Ablation: tau rises by 0.05, from 0.3 to 0.8, at one hit rate and spread.
+    """Ablation: tau rises by 0.05, from 0.3 to 0.8, at one hit rate and deviation.
 
-    The hit rate P is 0.80 and its deviation S 0.20 whatever tau is; the window of 30
-    steps and the margin of 0.10 are those of `piecewise_schedule`.
+    These are ten raises. Each asks for a mean hit rate of at least
+    P = 0.80 over 30 steps, a standard deviation (ddof 0) of these hit rates of at most
+    S = 0.20, and a mean IoU of at least tau + 0.10, whatever tau is. All else is as in
+    `piecewise_schedule`: after a raise the newest 15 steps are kept.
 
     The numbers are INVENTED here: the paper names Fixed-Conservative, -Moderate and
     -Aggressive and defines none.
@@ -131,10 +149,12 @@ def fixed_conservative_schedule() -> ThresholdSchedule:
 
 
 def fixed_moderate_schedule() -> ThresholdSchedule:
-    """Ablation: tau rises by 0.10, from 0.3 to 0.8, at one hit rate and spread.
+    """Ablation: tau rises by 0.10, from 0.3 to 0.8, at one hit rate and deviation.
 
-    The hit rate P is 0.70 and its deviation S 0.30 whatever tau is; the window of 30
-    steps and the margin of 0.10 are those of `piecewise_schedule`.
+    These are five raises. Each asks for a mean hit rate of at least
+    P = 0.70 over 30 steps, a standard deviation (ddof 0) of these hit rates of at most
+    S = 0.30, and a mean IoU of at least tau + 0.10, whatever tau is. All else is as in
+    `piecewise_schedule`: after a raise the newest 15 steps are kept.
 
     The numbers are INVENTED here: the paper names Fixed-Moderate and defines none.
     """
@@ -142,10 +162,12 @@ def fixed_moderate_schedule() -> ThresholdSchedule:
 
 
 def fixed_aggressive_schedule() -> ThresholdSchedule:
-    """Ablation: tau rises by 0.15, from 0.3 to 0.8, at one hit rate and spread.
+    """Ablation: tau rises by 0.15, from 0.3 to 0.8, at one hit rate and deviation.
 
-    The hit rate P is 0.55 and its deviation S 0.40 whatever tau is; the window of 30
-    steps and the margin of 0.10 are those of `piecewise_schedule`.
+    These are four raises, the last one cut to 0.05. Each asks for a mean hit rate of at
+    least P = 0.55 over 30 steps, a standard deviation (ddof 0) of these hit rates of at
+    most S = 0.40, and a mean IoU of at least tau + 0.10, whatever tau is. All else is
+    as in `piecewise_schedule`: after a raise the newest 15 steps are kept.
 
     The numbers are INVENTED here: the paper names Fixed-Aggressive and defines none.
     """
@@ -167,8 +189,11 @@ def check_schedule(schedule: ThresholdSchedule) -> None:
     Raises:
         ValueError: one message that lists all of: a number that is not finite, start
             and target out of 0 <= start <= target <= 1, an unknown rule, stages and
-            bounds whose numbers do not match, a step of 0 or less, bounds that do not
-            rise, a window below 1, a `keep` outside of 0 to below 1.
+            bounds whose numbers do not match, a step of 0 or less, bounds that fall
+            (equal ones pass: the stage between them never holds), a hit rate, deviation
+            or bound outside of 0 to 1, a margin outside of -1 to 1, a window that is no
+            integer of 1 or more, a `keep` outside of 0 to below 1, a negative `snap` or
+            `min_step`.
     """
     s = schedule
     check_static("check_schedule", **s._asdict())
@@ -188,7 +213,15 @@ def check_schedule(schedule: ThresholdSchedule) -> None:
     for name in ("step_bounds", "stage_bounds"):
         if list(getattr(s, name)) != sorted(getattr(s, name)):
             problems.append(f"{name} ascending")
-    if s.window < 1 or not 0 <= s.keep < 1:
-        problems.append(f"window {s.window} >= 1, 0 <= keep {s.keep} < 1")
+    for name in ("hit_rates", "deviations", "step_bounds", "stage_bounds"):
+        if not all(0 <= x <= 1 for x in getattr(s, name)):
+            problems.append(f"{name} {getattr(s, name)} from 0 to 1")
+    if not -1 <= s.margin <= 1:
+        problems.append(f"margin {s.margin} from -1 to 1")
+    whole = isinstance(s.window, numbers.Integral) and s.window >= 1
+    if not whole or not 0 <= s.keep < 1:
+        problems.append(f"window {s.window} >= 1, an integer, 0 <= keep {s.keep} < 1")
+    if s.snap < 0 or s.min_step < 0:
+        problems.append(f"snap {s.snap} >= 0, min_step {s.min_step} >= 0")
     if problems:
         raise ValueError("threshold schedule: expected " + "; ".join(problems))

@@ -1,11 +1,19 @@
 """Why a step gives no gradient: what the groups without signal have in common."""
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.checks import FLAGS, NUMBERS, AxisName, batch_axes, check_groups
+from medjax.checks import (
+    FLAGS,
+    NUMBERS,
+    AxisName,
+    batch_axes,
+    check_groups,
+    check_ranges,
+)
 from medjax.masked import marked, marks, masked_mean
 from medjax.rl.advantages import group_statistics
 
@@ -25,7 +33,8 @@ def has_signal(
         rewards: One row a group of G completions, in any unit. A NaN or an infinity
             that counts is no tie: its group is True, as its advantages are not 0.
         floor: Standard deviation in the unit of the rewards, 0 or more, as in
-            `group_advantages`: a group whose deviation is at most this has no signal.
+            `group_advantages`: a group whose deviation is at most this has no signal. A
+            traced one is not looked at.
         valid: True (or an integer that is not 0) at the completions that count; [B, 1]
             marks whole groups, None all. A group with fewer than two of them has no
             signal.
@@ -34,10 +43,11 @@ def has_signal(
         True for a group with a signal.
 
     Raises:
-        ValueError: rewards that are not [B, G], or a `valid` of another shape or of
-            floats.
+        ValueError: rewards that are not [B, G], a `valid` of another shape or of
+            floats, or a negative floor.
     """
     check_groups("has_signal", valid, rewards=(rewards, "B G", NUMBERS))
+    check_ranges("has_signal", floor=(floor, 0, math.inf))
     return ~(group_statistics(rewards, valid=valid).std <= floor)
 
 
@@ -63,7 +73,7 @@ def group_signal(
             marks whole groups, None all. Nothing is read of the others, hits and parsed
             neither, and a group without any is counted nowhere.
         floor: A group whose rewards have a standard deviation (ddof 1) of at most this
-            teaches nothing; use the floor of `group_advantages`.
+            teaches nothing, 0 or more; use the floor of `group_advantages`.
         axis_name: Inside `shard_map`, the axes that the groups are spread over; the
             counts are then those of all devices' groups. An axis that an input varies
             along has to be named, or () given, which takes each device for itself.
@@ -79,7 +89,8 @@ def group_signal(
         learnt from this step.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
+        ValueError: shapes or dtypes that do not fit, a negative floor, or an axis that
+            is not named.
     """
     check_groups(
         "group_signal",
@@ -88,6 +99,7 @@ def group_signal(
         hits=(hits, "B G", FLAGS),
         parsed=(parsed, "B G", FLAGS),
     )
+    check_ranges("group_signal", floor=(floor, 0, math.inf))
     axes = batch_axes(
         "group_signal",
         axis_name,
@@ -137,7 +149,8 @@ def reward_signal(
             here could score all.
         valid: The same of the completions that count at all, None for all. Without any
             the report is all 0.
-        floor: A standard deviation within a group (ddof 1) of at most this is a tie.
+        floor: A standard deviation within a group (ddof 1) of at most this is a tie; 0
+            or more.
         axis_name: Inside `shard_map`, the axes that the groups are spread over; the
             shares are then those of all devices' groups. An axis that an input varies
             along has to be named, or () given, which takes each device for itself.
@@ -146,11 +159,14 @@ def reward_signal(
         Over the groups with a valid completion, scalars in float32: `NAME_tied`, the
         share in which the reward's std is at most `floor` (all completions earn the
         same, or fewer than two could be scored), and `NAME_std`, its mean deviation
-        within a group, in the reward's unit.
+        within a group, in the reward's unit. Both are 0 without such a group, and there
+        is no entry without a reward.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or an axis that is not named.
+        ValueError: shapes or dtypes that do not fit, a negative floor, or an axis that
+            is not named.
     """
+    check_ranges("reward_signal", floor=(floor, 0, math.inf))
     scored = {} if scored is None else scored
     arrays = {f"rewards[{name!r}]": x for name, x in rewards.items()}
     flags = {f"scored[{name!r}]": x for name, x in scored.items()}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from medjax.checks import FLAGS, check_arrays, check_ranges
+from medjax.checks import FLAGS, check_arrays, check_positive, check_ranges
 from medjax.masked import masked_sum
 
 LogP = Float[Array, "N T"]
@@ -31,18 +31,20 @@ def clip_surrogate(
 ) -> PerToken:
     """Loss -min(min(r, dual) A, clip(r, 1 - low, 1 + high) A), PPO's pessimistic bound.
 
-    For A < 0 the loss is bounded by dual |A| (dual clip; TRL's `delta`, and equal to
-    verl's `clip_ratio_c` as long as dual >= 1 + high).
+    For A < 0 the loss is at most max(dual, 1 + high) |A| (dual clip; TRL's `delta`, and
+    equal to verl's `clip_ratio_c` as long as dual >= 1 + high). A dual between 1 and
+    1 + high bounds nothing there, and for A > 0 it takes the place of 1 + high.
 
     Args:
         ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
             gradient flows through it alone, and is 0 where the clip binds. NaN gives
             NaN; tokens that do not count are for the caller to mask.
         advantages: A in a column, [N, 1]: one number a row, a constant of the loss.
-        clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1.
+        clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1. The three clips
+            may be traced, and their ranges are then not looked at.
         clip_high: The ratio is clipped above at 1 + clip_high; 0 or more.
-        dual_clip: Bound of the ratio where A < 0, above 1; None leaves it unbounded.
-            It may be traced here, and its range is not looked at.
+        dual_clip: The ratio of the first product is at most this number above 1, for A
+            of either sign; None leaves it unbounded.
 
     Returns:
         The loss to be made small, of the shape of `ratio`.
@@ -56,6 +58,11 @@ def clip_surrogate(
     check_ranges(
         "clip_surrogate", clip_low=(clip_low, 0, 1), clip_high=(clip_high, 0, math.inf)
     )
+    if not (dual_clip is None or isinstance(dual_clip, jax.Array) or dual_clip > 1):
+        raise ValueError(
+            f"clip_surrogate: dual_clip: expected a number above 1, or None; found "
+            f"{dual_clip}"
+        )
     advantages = jax.lax.stop_gradient(advantages)
     clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
     if dual_clip is not None:
@@ -76,7 +83,8 @@ def cispo_surrogate(
             constant.
         advantages: A in a column, [N, 1]: one number a row, a constant.
         logp: log pi of the tokens in nats, which alone carry the gradient.
-        clip_high: The weight is bounded by 1 + clip_high; 0 or more.
+        clip_high: The weight is bounded by 1 + clip_high; 0 or more. A traced one is
+            not looked at.
 
     Returns:
         The loss of each token, [N, T]; NaN where one of its numbers is. Tokens that do
@@ -113,18 +121,24 @@ def sapo_surrogate(
         ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
             gradient flows through it.
         advantages: A in a column, [N, 1]: one number a row, a constant.
-        temperature_positive: tau where A > 0, above 0, which is not checked: the
-            larger, the sooner the gradient fades away from r = 1. The paper takes 1.0.
+        temperature_positive: tau where A > 0, above 0: the larger, the sooner the
+            gradient fades away from r = 1. The paper takes 1.0. Both temperatures may
+            be traced, and are then not looked at.
         temperature_negative: tau elsewhere, above 0; the paper takes 1.05.
 
     Returns:
         The loss to be made small, of the shape of `ratio`; NaN where `ratio` is.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit.
+        ValueError: shapes or dtypes that do not fit, a temperature of 0 or less.
 
     Source: Gao et al., SAPO (arXiv 2511.20347).
     """
+    check_positive(
+        "sapo_surrogate",
+        temperature_positive=temperature_positive,
+        temperature_negative=temperature_negative,
+    )
     check_rows("sapo_surrogate", ratio=(ratio, "N _"), advantages=(advantages, "N 1"))
     advantages = jax.lax.stop_gradient(advantages)
     tau = jnp.where(advantages > 0, temperature_positive, temperature_negative)
@@ -146,8 +160,9 @@ def vespo_surrogate(
     """Loss -sg(phi(w)) A log pi with phi(w) = e^lambda w^k e^(-lambda w) (VESPO).
 
     sg stops the gradient; phi(1) = 1; w is the ratio of the whole sequence (a sum of
-    logs, not a mean), times the token `weights` for a sampler that differs; its log is
-    kept in [log 1e-8, 20].
+    logs, not a mean), times the token `weights` for a sampler that differs. The log of
+    a token's ratio is kept in [-20, 20], that of its weight and that of w in
+    [log 1e-8, 20].
 
     Args:
         log_ratio: log(pi / pi_old) of the tokens in nats; a constant. What stands where
@@ -160,20 +175,27 @@ def vespo_surrogate(
         weights: pi_old / pi_sampling of the tokens, above 0, where the sampler differs;
             None where it does not.
         k_positive: k of the rows with A >= 0, 0 or more: larger damps rows below w = 1.
-            The ranges of the four are not checked.
+            The four may be traced, and are then not looked at.
         lambda_positive: lambda of these rows, 0 or more: larger damps rows above w = 1.
             `grpo_loss` has TRL's (2, 3).
-        k_negative: k of the rows with A < 0.
-        lambda_negative: lambda of these rows; `grpo_loss` has TRL's (3, 2).
+        k_negative: k of the rows with A < 0, 0 or more.
+        lambda_negative: lambda of these rows, 0 or more; `grpo_loss` has TRL's (3, 2).
 
     Returns:
         The loss of each token, [N, T], and phi in a column, [N, 1].
 
     Raises:
-        ValueError: shapes or dtypes that do not fit.
+        ValueError: shapes or dtypes that do not fit, a negative k or lambda.
 
     Source: VESPO (arXiv 2602.10693), with the clipping of TRL.
     """
+    check_ranges(
+        "vespo_surrogate",
+        k_positive=(k_positive, 0, math.inf),
+        lambda_positive=(lambda_positive, 0, math.inf),
+        k_negative=(k_negative, 0, math.inf),
+        lambda_negative=(lambda_negative, 0, math.inf),
+    )
     check_rows(
         "vespo_surrogate",
         mask,
@@ -209,14 +231,15 @@ def kl_estimate(
         kl: One of the four names above; static.
         clamp: (a, b), above 0, keeps d in [-a, a] and the estimate in [-b, b] (verl: 20
             and 10); the gradient is 0 where a bound holds. None clamps nothing, and
-            "k3" may then overflow. Its range is not checked.
+            "k3" may then overflow. A traced bound is not looked at.
 
     Returns:
         One estimate a token, [N, T], in nats; NaN where an input is. Tokens that do not
         count are for the caller to mask.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or an unknown name.
+        ValueError: shapes or dtypes that do not fit, an unknown name, or a bound of 0
+            or less.
 
     Source: Schulman, "Approximating KL divergence" (2020); DeepSeekMath (arXiv
     2402.03300), eq. 4, has "k3".
@@ -224,6 +247,7 @@ def kl_estimate(
     check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
     d = jax.lax.stop_gradient(logp_ref) - logp
     if clamp is not None:
+        check_positive("kl_estimate", **{f"clamp[{i}]": clamp[i] for i in (0, 1)})
         d = jnp.clip(d, -clamp[0], clamp[0])
     if kl == "k1":
         estimate = -d

@@ -54,8 +54,9 @@ def init_threshold(
     """The scheduler's carry before the first step: tau at `schedule.start`, no entries.
 
     Args:
-        schedule: Checked here if its numbers are plain; arrays are taken as they are.
-            Of several that were stacked, one at a time: call this inside the `vmap`.
+        schedule: Checked by `check_schedule` if all of its numbers are plain; with an
+            array among them it is taken as it is. Of several that were stacked, one at
+            a time: call this inside the `vmap`.
         samples: How many raw IoUs an entry keeps, so that hit rates are recounted with
             the current tau: the number of completions of an entry, B * G (of all
             devices), or G with entries="group". 0 keeps each hit rate as it was earned
@@ -113,7 +114,8 @@ def update_threshold(
     It rises, by the delta of `raise_threshold`, when the window of W entries is full,
     the mean of their hit rates (shares of IoU >= tau) is at least P(tau), the standard
     deviation (ddof 0) of these at most S(tau), and the mean IoU at least tau + Delta.
-    Then only the newest share `keep` of the window stays.
+    Each comparison has a slack of 1e-6. Then only the newest keep * W entries stay,
+    rounded down.
 
     The rewards of this step used `state.tau`; the new tau holds from the next step on.
     The size of a raise is delta at the tau before it (our reading).
@@ -227,17 +229,18 @@ def raise_threshold(
 
     With u = (tau - start) / (target - start), the share of the way done, delta is
 
-        PIECEWISE  the step of the stage that tau is in
+        PIECEWISE  steps[i], i the number of step_bounds that tau has reached
         LINEAR     steps[0] (1 - u)
         COSINE     steps[0] / 2 (1 + cos(pi u))
 
+    A tau on a bound, or at most 1e-6 below it, has reached it.
+
     Args:
-        tau: The threshold now, an IoU from start to target. Below start, delta is that
-            of the start; a tau at the target or above comes back as the target, NaN as
-            NaN.
-        schedule: Whose rule gives delta, at least `min_step`. A tau that would end less
-            than `snap` short of the target goes to it. The conditions for a raise are
-            not looked at here.
+        tau: The threshold now, an IoU from start to target. Below start, u counts as 0;
+            a tau at the target or above comes back as the target, NaN as NaN.
+        schedule: Whose rule gives delta, at least `min_step`. A raise that would end
+            `snap` or less short of the target goes to it. The conditions for a raise
+            are not looked at here, nor is whether the numbers are in their ranges.
 
     Returns:
         A scalar, float32.

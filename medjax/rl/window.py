@@ -49,13 +49,13 @@ class ThresholdState(NamedTuple):
 def window_statistics(
     state: ThresholdState,
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """(hit rate, its population deviation, mean IoU) over the window's filled entries.
+    """(hit rate, its deviation, mean IoU) over the window's filled entries.
 
     Every entry counts alike, whatever number of completions it was made of. The hit
     rates are those the entries were pushed with, or, where the state keeps raw IoUs,
     are counted again with the current tau.
 
-    The deviation is that of the entries' hit rates, not of single 0/1 rewards (our
+    The deviation (ddof 0) is that of the entries' hit rates, not of 0/1 rewards (our
     reading: those have 0.4 at a hit rate of 0.8, so that S = 0.2 could never pass).
 
     Args:

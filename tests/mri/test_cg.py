@@ -200,3 +200,9 @@ def test_a_traced_tolerance_is_refused_by_name():
 
     with pytest.raises(ValueError, match="tolerance: expected a Python number"):
         jax.jit(run)(0.1)
+
+
+@pytest.mark.parametrize("normal", [lambda x: x[:1], lambda x: x.astype(jnp.float16)])
+def test_an_operator_of_another_shape_or_dtype_is_refused(normal):
+    with pytest.raises(ValueError, match="conjugate_gradient: normal_fn: expected"):
+        conjugate_gradient(normal, jnp.ones((2, 2, 3)), iterations=1)

@@ -128,3 +128,13 @@ def test_derivatives_are_finite_and_a_number_of_coils_is_checked():
     assert np.isfinite(by_image).all() and np.isfinite(by_noise)
     with pytest.raises(ValueError, match="coils: expected an integer from 1 to 64"):
         fit_magnitudes(images, TIMES, model=T2, noise=0.05, coils=0)
+
+
+def test_noise_that_is_not_above_0_is_refused_or_not_fitted():
+    images = np.exp(-TIMES / 0.08)[:, None].astype(np.float32)
+    with pytest.raises(ValueError, match="fit_magnitudes: noise: expected .* above 0"):
+        fit_magnitudes(images, TIMES, model=T2, noise=0.0)
+    with pytest.raises(ValueError, match="expected_magnitude: noise: .* found -1.0"):
+        expected_magnitude(jnp.ones(3), noise=-1.0)
+    found = fit_magnitudes(images, TIMES, model=T2, noise=jnp.zeros(1))
+    assert found.status.tolist() == [FitStatus.TOO_FEW]

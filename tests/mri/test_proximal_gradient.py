@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from medjax.mri.proximal import soft_threshold
 from medjax.mri.proximal_gradient import fista
@@ -67,3 +68,16 @@ def test_every_iteration_has_its_own_key():
     second = jax.random.uniform(jax.random.fold_in(jax.random.key(0), 1))
     np.testing.assert_allclose(result, first, rtol=1e-6)
     np.testing.assert_allclose(more, first + second, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "gradient", "prox"),
+    [
+        ("gradient_fn", lambda x: x[:1], lambda x, _: x),
+        ("gradient_fn", lambda x: jax.lax.complex(x, x), lambda x, _: x),
+        ("prox_fn", lambda x: x, lambda x, _: x.astype(jnp.float16)),
+    ],
+)
+def test_a_result_that_would_be_broadcast_or_converted_is_refused(name, gradient, prox):
+    with pytest.raises(ValueError, match=f"fista: {name}: expected float"):
+        fista(gradient, prox, jnp.ones(3), jax.random.key(0), iterations=1)

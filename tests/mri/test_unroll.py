@@ -193,3 +193,11 @@ def test_one_slice_s_sensitivities_are_not_taken_for_all(acquired):
         unrolled_reconstruction(
             linear, WEIGHTS, kspace, sens[:1], mask, consistency="hard"
         )
+
+
+@pytest.mark.parametrize(
+    "denoise", [lambda _, x: (x[:, :1], ()), lambda _, x: (jnp.abs(x), ())]
+)
+def test_a_residual_that_would_be_broadcast_is_refused(acquired, denoise):
+    with pytest.raises(ValueError, match="unrolled_reconstruction: denoise: expected"):
+        unrolled_reconstruction(denoise, WEIGHTS, *acquired, consistency="hard")

@@ -282,3 +282,75 @@ def test_options_of_the_loss_are_checked_too(option):
         loss(X, X, X[0], M, **option)
     wide = {"weights": X[:, :1], "logp_ref": X, "denominator": 2, "beta": 0}
     assert np.isfinite(loss(jnp.asarray(X), None, X[0], M, **{name: wide[name]})[0])
+
+
+A, LOG = np.ones((1, 1), np.float32), np.zeros((1, 2), np.float32)
+SAPO = {"temperature_positive": 1.0, "temperature_negative": 1.0}
+VESPO = dict.fromkeys(
+    ("k_positive", "lambda_positive", "k_negative", "lambda_negative"), 1.0
+)
+BOX = np.float32([0, 0, 10, 10])
+
+
+def weigh(low, high):
+    marks = np.ones((1, 2), bool)
+    return rl.importance_weights(
+        LOG, LOG, marks, level="token", mode="truncate", low=low, high=high
+    )
+
+
+def clip_with(dual_clip):
+    return rl.clip_surrogate(
+        LOG + 1, A, clip_low=0.2, clip_high=0.3, dual_clip=dual_clip
+    )
+
+
+# Each passed once, and gave a number that meant nothing.
+MEANINGLESS = {
+    "group_statistics: ddof": lambda: rl.group_statistics(LOG, ddof=2),
+    "group_advantages: eps": lambda: rl.group_advantages(LOG, scale="group", eps=-1),
+    "gdpo_advantages: floor": lambda: rl.gdpo_advantages(LOG[None], [1.0], floor=-1),
+    "has_signal: floor": lambda: rl.has_signal(LOG, floor=-1.0),
+    "group_signal: floor": lambda: rl.group_signal(LOG, LOG > 0, LOG > 0, floor=-1),
+    "reward_signal: floor": lambda: rl.reward_signal({"a": LOG}, floor=-1.0),
+    "importance_weights: low": lambda: weigh(-1.0, None),
+    "importance_weights: high": lambda: weigh(2.0, 1.0),
+    "clip_surrogate: dual_clip": lambda: clip_with(0.9),
+    "sapo_surrogate: temperature_negative": lambda: rl.sapo_surrogate(
+        LOG, A, **SAPO | {"temperature_negative": 0.0}
+    ),
+    "vespo_surrogate: k_negative": lambda: rl.vespo_surrogate(
+        LOG, A, LOG, LOG == 0, weights=None, **VESPO | {"k_negative": -1.0}
+    ),
+    r"kl_estimate: clamp\[1\]": lambda: rl.kl_estimate(
+        LOG, LOG, kl="k3", clamp=(1.0, -1.0)
+    ),
+    "convert_boxes: size": lambda: rl.convert_boxes(
+        jnp.asarray(BOX), "original", "unit", size=(0, 5), resized=None
+    ),
+    "clip_boxes: size": lambda: rl.clip_boxes(jnp.asarray(BOX), size=(-4, 5)),
+    "progress_threshold: boundaries": lambda: rl.progress_threshold(
+        np.int32(5), total_steps=9, boundaries=(0.6, 0.2)
+    ),
+    "progress_threshold: thresholds": lambda: rl.progress_threshold(
+        np.int32(5), total_steps=9, thresholds=(85, 95, 99)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGLESS)
+def test_numbers_without_a_meaning_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        MEANINGLESS[name]()
+
+
+def test_a_dual_clip_below_the_clip_bounds_what_the_docstring_says():
+    ratio = np.float32([[0.5, 1.2, 3.0]])
+
+    def loss(sign):
+        return rl.clip_surrogate(
+            ratio, sign * A, clip_low=0.2, clip_high=0.3, dual_clip=1.1
+        )
+
+    np.testing.assert_allclose(loss(-1), [[0.8, 1.2, 1.3]], rtol=1e-6)
+    np.testing.assert_allclose(loss(1), [[-0.5, -1.1, -1.1]], rtol=1e-6)

@@ -83,3 +83,20 @@ def test_all_problems_are_named_at_once():
     bad = piecewise_schedule()._replace(window=0, rule=9)
     with pytest.raises(ValueError, match="rule 9.*window 0"):
         schedules.check_schedule(bad)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hit_rates", (80, 75, 55)),
+        ("deviations", (-0.1, 0.3, 0.4)),
+        ("stage_bounds", (60, 75)),
+        ("margin", 10),
+        ("window", 2.5),
+        ("snap", -0.1),
+        ("min_step", -0.1),
+    ],
+)
+def test_numbers_by_which_tau_would_never_rise_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        check_schedule(piecewise_schedule()._replace(**{field: value}))

@@ -89,22 +89,37 @@ def resize_image(
     """The image at its shown size: PIL's antialiased bicubic on uint8.
 
     The size is that of `smart_resize`: both sides are multiples of `geometry.factor`,
-    the area lies between `geometry.min_pixels` and `geometry.max_pixels`, and the
-    aspect ratio is kept as nearly as that allows.
+    the area lies between `geometry.min_pixels` and `geometry.max_pixels` (a thin image,
+    a side of which is one factor, may exceed the larger), and the aspect ratio is kept
+    as nearly as that allows.
 
     Args:
-        image: RGB, 0 to 255, rows first. One that has its shown size already is
+        image: RGB, uint8, 0 to 255, rows first. One that has its shown size already is
             returned as it is, and not copied.
         geometry: How the vision tower cuts images, and the bounds of an image's size.
 
+    Returns:
+        RGB, uint8.
+
     Raises:
-        ValueError: a side below 1, or one over 200 times the other.
+        ValueError: an image that is not [h, w, 3] of uint8, a side below 1, or one over
+            200 times the other.
     """
+    _check_pixels("resize_image", image)
     height, width = shown_size(image.shape[:2], geometry)
     if (height, width) == image.shape[:2]:
         return image
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized)
+
+
+def _check_pixels(function: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Numbers from 0 to 1 would be divided by 255 once more, and look black."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"{function}: image: expected uint8 of shape [h, w, 3], 0 to 255; found "
+            f"{image.dtype} of shape {image.shape}"
+        )
 
 
 def num_windows(size: tuple[int, int], geometry: Geometry) -> int:
@@ -133,8 +148,10 @@ def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patche
         row and column of each patch, and False at what is no patch of the image.
 
     Raises:
-        ValueError: A side is no multiple of `geometry.factor`.
+        ValueError: An image that is not [h, w, 3] of uint8, or a side that is no
+            multiple of `geometry.factor`.
     """
+    _check_pixels("pack_images", image)
     height, width = image.shape[:2]
     if height % geometry.factor or width % geometry.factor:
         raise ValueError(
@@ -188,8 +205,8 @@ def pack_images(
     """Shown images of M contexts as arrays; slots without an image are masked.
 
     Args:
-        images: The images of each of M contexts as they are shown, see `resize_image`;
-            at most `slots` each, and perhaps none.
+        images: The images of each of M contexts as they are shown, see `resize_image`:
+            RGB, uint8, 0 to 255; at most `slots` each, and perhaps none.
         geometry: How the vision tower cuts images.
         windows: W, the windows that each image is padded to with zeros; an image of
             more is refused.
@@ -201,8 +218,8 @@ def pack_images(
         numbers; `rows_cols` in int32; `mask` False at padding and in empty slots.
 
     Raises:
-        ValueError: sides that are no multiples of `geometry.factor`, or an image of
-            more than W windows (NumPy's message).
+        ValueError: images that are not [h, w, 3] of uint8, sides that are no multiples
+            of `geometry.factor`, or an image of more than W windows (NumPy's message).
         IndexError: a context of more than K images.
     """
     length = windows * geometry.window_patches

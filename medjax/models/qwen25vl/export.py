@@ -24,7 +24,12 @@ from medjax.models.qwen25vl.tensor_table import (
     nested_name,
     published_name,
 )
-from medjax.models.qwen25vl.weights import INDEX, SINGLE, flatten_params
+from medjax.models.qwen25vl.weights import (
+    INDEX,
+    SINGLE,
+    check_floating,
+    flatten_params,
+)
 from medjax.types import Params
 
 # Files of the tokenizer and the image processor, which a checkpoint folder also holds.
@@ -74,19 +79,27 @@ def save_qwen25vl(
         dtype: What the tensors are cast to one by one, such as "bfloat16"; None keeps
             the dtype of each.
         layout: How tensors are named: "published" as in Qwen's own folders, "nested"
-            as transformers 4.52 to 5.5 do.
+            as transformers 4.52 to 5.5 do; other words are refused.
         max_shard_bytes: The tensors are split over several files, with an index, so
-            that none is larger, unless a single tensor is.
+            that none is larger, unless a single tensor is; 0 or less gives each tensor
+            a file of its own.
         copy_from: A folder whose tokenizer and processor files (`SIDE_FILES`) are
             copied along, those of them that exist; None copies nothing.
         overwrite: Whether a folder that is at `path` already is replaced.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is not set.
-        ValueError: The parameters do not fit the config; one error lists them all.
+        ValueError: The parameters do not fit the config, which one error lists in full;
+            another layout, a dtype that is no float, or what `config_to_hf` refuses.
         OSError: The disk is full, or the like; what was at `path` is untouched.
     """
     folder = Path(path)
+    if layout not in ("published", "nested"):
+        raise ValueError(
+            f"save_qwen25vl: layout: expected 'published' or 'nested'; found {layout!r}"
+        )
+    if dtype is not None:
+        check_floating("save_qwen25vl", dtype=dtype)
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder}: exists already; remove it or set overwrite")
     tensors = hub_tensors(config)

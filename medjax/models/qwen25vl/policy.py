@@ -83,7 +83,8 @@ def embed_tokens(
         config: Decides the width D and the number of rows.
         params: The whole tree; its `text` half is used.
         tokens: Integers from 0 to V - 1, in an array of any shape, also empty. An id of
-            V or more gives NaN, a negative one counts from the end of the table.
+            V or more gives NaN, one from -V to -1 counts from the end of the table, a
+            smaller one gives NaN.
 
     Raises:
         TypeError: tokens that are no integers (JAX's own message).
@@ -104,11 +105,25 @@ def embed_segment(
         params: The whole tree; its `text` half is used.
         segment: R rows of L tokens; its `features` [R, L] say which of a row's K F
             features replaces which token, from 0 on, and -1 keeps the token's own
-            embedding. An index of K F or more gives NaN. `mask` and `positions` are not
-            read.
+            embedding, as any negative number does. An index of K F or more gives NaN.
+            Where no feature replaces it, an id outside of 0 to V - 1 gives what it
+            gives in `embed_tokens`. `mask` and `positions` are not read.
         features: Of the same R rows, as `encode_images` gives them; None, or none in
             them, for text alone, and then every token keeps its own embedding.
+
+    Returns:
+        Embeddings in `config.dtype`.
+
+    Raises:
+        ValueError: features of another number of rows or of another width than D,
+            shapes or dtypes that do not fit.
     """
+    check_arrays(
+        "embed_segment",
+        **{"segment.tokens": (segment.tokens, "R L", int)},
+        **{"segment.features": (segment.features, "R L", int)},
+        features=(features, f"R KF {config.width}", float),
+    )
     x = embed_tokens(config, params, segment.tokens)
     if features is None or features.shape[1] == 0:
         return x
@@ -216,7 +231,8 @@ def prefill(
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; its `text` half is used.
         prompt: M contexts with B / M questions each, rows of one context consecutive.
-            The last column of a question must not be padding.
+            The last column of a question must not be padding, which is not checked: a
+            completion would begin from a state that means nothing.
         features: What `encode_images` makes of `prompt.images`; images stand in the
             contexts alone.
 

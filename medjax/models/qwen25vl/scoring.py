@@ -31,7 +31,9 @@ def completion_logps(
         prefilled: What `prefill` made of the B prompts under the same parameters;
             gradients flow through it.
         tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
-            size may be 0. Where the mask is False any number may stand.
+            size may be 0. Where the mask is False any number may stand; where it is
+            True an id of V or more or below -V gives NaN in its row, and one from -V to
+            -1 counts from the end of the vocabulary.
         mask: True up to and including a completion's last token, which is the stop
             token where there is one, and False after it. No token attends to a place
             of False; scores there are finite but mean nothing.

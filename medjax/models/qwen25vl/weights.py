@@ -60,7 +60,8 @@ def load_qwen25vl(
         path: A folder with config.json and model.safetensors, or its shards and index.
         dtype: What activations and matmuls will be computed in, such as "bfloat16". It
             is put into the config that is returned; nothing is cast to it here.
-        param_dtype: The parameters are cast to it, one tensor at a time.
+        param_dtype: The parameters are cast to it, one tensor at a time; as `dtype` the
+            name of a floating-point type.
         sharding_fn: A function of the config that gives a jax sharding for each
             parameter, in the tree of `param_axes`; each process then reads only what
             its devices hold. None puts everything on the default device.
@@ -73,8 +74,10 @@ def load_qwen25vl(
         FileNotFoundError: There are no safetensors (pickled weights are never read),
             or a shard of the index is missing.
         ValueError: A broken file, an index that leaves its folder, or any missing,
-            left-over, doubled or mis-shaped tensor; one error lists them all.
+            left-over, doubled or mis-shaped tensor; one error lists them all. Also a
+            dtype that is no float, and what `config_from_hf` refuses.
     """
+    check_floating("load_qwen25vl", dtype=dtype, param_dtype=param_dtype)
     folder = Path(path)
     config = replace(config_from_hf(folder), dtype=dtype, param_dtype=param_dtype)
     with ExitStack() as stack:
@@ -94,6 +97,24 @@ def load_qwen25vl(
             sharding = None if shardings is None else shardings[path_]
             params[path_] = _load_leaf(parts, stored, jnp.dtype(param_dtype), sharding)
     return config, _unflatten(params)
+
+
+def check_floating(function: str, /, **dtypes: str) -> None:
+    """Refuse a dtype that weights would lose all their digits in.
+
+    Args:
+        function: The public function's name, with which a message begins.
+        dtypes: By the name of the argument.
+
+    Raises:
+        ValueError: naming function and argument, and what was found.
+    """
+    for name, dtype in dtypes.items():
+        if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+            raise ValueError(
+                f"{function}: {name}: expected a float such as 'bfloat16' or "
+                f"'float32'; found {dtype!r}"
+            )
 
 
 def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, _Stored]:

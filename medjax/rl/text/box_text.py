@@ -50,17 +50,20 @@ def parse_text(text: str | bytes) -> Parsed:
 
     The box is the first `"bbox_2d": [x1, y1, x2, y2]` between the first `<answer>` and
     the first `</answer>` after it. Numbers are digits, perhaps with a minus before and
-    decimals behind; +1, 1., .5 and 1e3 are none. White space may stand round them. The
-    format is right where the text is `<think>..</think><answer>..</answer>` with white
-    space alone around and between, each tag once, and there is a box.
+    decimals behind; +1, 1., .5 and 1e3 are none. White space may stand round numbers,
+    colon and brackets, and is that of ASCII. Without a closed answer there is no box,
+    and a box of a later answer is not read. The format is right where the text is
+    `<think>..</think><answer>..</answer>` with white space alone around and between,
+    each tag once, and there is a box.
 
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
 
     Returns:
         NumPy scalars and a float32 box [4] in the unit that the text means, as written:
-        swapped corners stay swapped. Without a box four zeros and `box_found` False. A
-        number of 10^8 or more reads as 10^8.
+        swapped corners stay swapped. Without a box four zeros and `box_found` False.
+        Seven digits are read exactly. A number of 10^8 or more reads as 10^8, one of
+        -10^8 or less as -10^8. `num_answers` counts all closed answers.
 
     Differs from VLM-R1: the key `bbox_2d` is required, and decimals are kept.
     """

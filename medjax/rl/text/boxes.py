@@ -163,7 +163,10 @@ def parse_completions(
     """Parse completions as `parse_text` does the bytes of their tokens.
 
     The box is the first `"bbox_2d": [x1, y1, x2, y2]` between the first `<answer>` and
-    the first `</answer>` after it; see `parse_text` for numbers and format.
+    the first `</answer>` after it. Numbers are digits, perhaps with a minus before and
+    decimals behind. The format is right where the text is
+    `<think>..</think><answer>..</answer>` with white space alone around and between,
+    each tag once, and there is a box.
 
     Whole numbers equal the host's everywhere; decimals do where float32 division is
     correctly rounded (CPU), and within two units in the last place elsewhere. A text of
@@ -179,7 +182,8 @@ def parse_completions(
 
     Returns:
         Boxes in float32 (pixels of whatever frame the completion means), flags and
-        int32 counts; zeros for a box that is not there.
+        int32 counts of closed answers; zeros for a box that is not there. Numbers
+        beyond 10^8 read as 10^8, and below -10^8 as -10^8.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.

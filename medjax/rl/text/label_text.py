@@ -68,6 +68,9 @@ def option_letters(count: int) -> tuple[str, ...]:
     Args:
         count: 1 to 26.
 
+    Returns:
+        Capital letters, one an option.
+
     Raises:
         ValueError: another count; more options are answered by their names.
     """
@@ -140,6 +143,9 @@ def read_label(answer: str | bytes, forms: LabelForms) -> int:
         answer: What stands between the tags; white space of ASCII at its ends and case
             do not matter, and bytes that are no UTF-8 name no class.
         forms: What counts as an answer, made by `label_forms`.
+
+    Returns:
+        The index of the class, -1 for no class.
     """
     try:
         text = encode(answer).decode().strip(SPACE).casefold()
@@ -166,7 +172,8 @@ def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
     Returns:
         NumPy scalars and spans [2] in int32. Spans count bytes from 0 on, those of the
         UTF-8 of a str. A text without an answer has label -1 and the span (0, 0), one
-        without reasoning likewise and no words.
+        without reasoning likewise and no words. `think_words` counts the words of
+        `split_words` in the reasoning.
     """
     data = encode(text)
     answers = list(_ANSWER.finditer(data))

@@ -75,7 +75,10 @@ def parse_labels(
     """Parse completions as `parse_label_text` does the bytes of their tokens.
 
     The last `<answer>..</answer>` is read, and counts only if the whole of it is a
-    name, a grade or a letter of one class (`label_forms`).
+    name, a grade or a letter of one class (`label_forms`). The reasoning is what stands
+    between the first `<think>` and the first `</think>` after it, its words are those
+    of `split_words`. Well formed is `<think>..</think><answer>..</answer>` with white
+    space alone around and between, each tag once, whatever the answer is.
 
     Args:
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside

@@ -33,8 +33,10 @@ def recitation_reward(
 ) -> Float[Array, "*N"]:
     """Smoothed sentence BLEU-4, in [0, 1], of each reasoning against the descriptions.
 
-    The formula is that of `bleu`, words those of `split_words`, n-grams those of all
-    classes' descriptions unless `leak_label` is set. No gradient flows.
+    The formula is that of `bleu`, words those of `split_words`: runs of letters and
+    digits, lower-cased. Every description of
+    every class is a reference of its own, unless `leak_label` is set. No gradient
+    flows.
 
     The weight that it enters the sum with says whether reciting is encouraged or
     discouraged; VRFT-Aug's reviews report that a negative one generalises better.
@@ -50,7 +52,8 @@ def recitation_reward(
         tables: Those of the vocabulary, made by `build_tables`.
         references: Those of the descriptions, made by `recitation_tables`.
         target: The right class of each completion, 0 to C - 1; read with `leak_label`
-            only, which needs it.
+            only, which needs it. Another number is not refused: the score of its row
+            means nothing.
         leak_label: A Python bool (static). True holds the reasoning against the right
             class's references alone. This LEAKS THE LABEL into the reward: reciting the
             right class pays more than another, a second accuracy reward in disguise.
@@ -68,8 +71,8 @@ def recitation_reward(
         A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
-        ValueError: shapes that do not fit, a limit below 1, or `leak_label` without
-            target.
+        ValueError: shapes that do not fit, a limit below 1 or traced, or `leak_label`
+            without target.
     """
     check_arrays(
         "recitation_reward",
@@ -124,9 +127,10 @@ def bleu(
 
         exp(min(0, 1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
 
-    of c words, r those of the reference nearest in length. p_n is the share of n-grams
-    that are in a reference, each as often as there at most; for n > 1 one is added to
-    both counts, so that only a row without a common word scores 0.
+    of c words, r those of the reference nearest in length (the shorter of two). p_n is
+    the share of n-grams that are in a reference, each counted at most as often as in
+    the one reference that has it most often; for n > 1 one is added to both counts, so
+    that only a row without a common word scores 0.
 
     Args:
         words: What `read_words` found with the same references; a row without a word,

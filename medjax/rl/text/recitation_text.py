@@ -35,17 +35,21 @@ def sentence_bleu(
         p_1 = m_1 / c,   p_n = (m_n + 1) / (t_n + 1) for n > 1
 
     of c words, r those of the reference nearest in length (the shorter of two), t_n the
-    n-grams of the text and m_n those of them that a reference has, each counted as
-    often as there at most.
+    n-grams of the text. m_n counts those of them that any reference has, an n-gram at
+    most as often as it stands in the one reference that has it most often: several
+    references are not added up.
 
     A text without a common word scores 0, one without a common pair of words does not:
     orders 2 to 4 count a match more than there is, and an order that the text is too
     short for is 1.
 
     Args:
-        words: Those of the text, lower-cased as `split_words` gives them. An empty list
-            scores 0.
+        words: Those of the text, as `split_words` gives them; words are equal if their
+            bytes are. An empty list scores 0.
         references: One or more lists of words, each with a word in it.
+
+    Returns:
+        A Python float; 1 for a text that is a reference.
 
     Raises:
         ValueError: no reference, or one without a word.
@@ -82,8 +86,9 @@ def recitation_score(
 
     Args:
         reasoning: The text between the think tags; bytes need not be UTF-8.
-        references: One or more descriptions, each with a word in it.
-        max_words: Only so many words are read, 1 or more; None reads all.
+        references: One or more descriptions, each one reference of `sentence_bleu` and
+            with a word in it.
+        max_words: Only the first so many words are read, 1 or more; None reads all.
         min_different: With fewer different words among those read, the text gets
             `without_words` and not its BLEU; 1 or more, as `recitation_reward` has it.
         without_words: What a text of too few different words gets; any number.

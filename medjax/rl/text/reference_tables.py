@@ -33,7 +33,8 @@ def recitation_tables(
 
     Args:
         descriptions: What the prompt tells of each class: one text, which is one
-            reference, or several, each a reference of its own. Each must hold a word.
+            reference, or several, each a reference of its own. Each must hold a word,
+            as `split_words` counts them.
             Short references suit short reasoning: the brevity penalty takes the one of
             closest length.
 
@@ -42,8 +43,8 @@ def recitation_tables(
         stands in one of them.
 
     Raises:
-        ValueError: no classes, a description or a part of one without words, or more
-            n-grams than indices.
+        ValueError: no classes, a text in place of their list, a description or a part
+            of one without words, or so many n-grams that their 32-bit indices run out.
     """
     if isinstance(descriptions, str) or not descriptions:
         raise ValueError("expected one or more descriptions, one a class")

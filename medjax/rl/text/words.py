@@ -31,9 +31,9 @@ def split_words(text: str | bytes) -> list[bytes]:
     r"""The words of a text, in order and lower-cased; a text without any has none.
 
     A word is a longest run of the bytes 0-9, A-Z, a-z and 128-255, valid UTF-8 or not,
-    and a byte 0xE3-0xED (most of Chinese, Japanese and Korean) begins a new one. The
-    underscore separates words; typographic quotes and dashes do not. Only A to Z are
-    lower-cased.
+    and a byte 0xE3-0xED (most of Chinese, Japanese and Korean) begins a new one. All
+    else separates words: space, control bytes, the underscore and ASCII's punctuation;
+    typographic quotes and dashes do not. Only A to Z are lower-cased.
 
     >>> split_words("T2-weighted, 2.5 mm: größer")
     [b't2', b'weighted', b'2', b'5', b'mm', b'gr\xc3\xb6\xc3\x9fer']

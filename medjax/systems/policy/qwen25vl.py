@@ -62,7 +62,8 @@ def make_model(
             it, and it costs no backward pass. Decoupled weight decay still moves its
             kernels.
         logit_chunk: How many completion positions' V scores `score` holds at a time, an
-            integer of 1 or more, see `completion_logps`; None holds all.
+            integer of 1 or more, see `completion_logps`, which refuses others when
+            `score` is called; None holds all.
 
     Returns:
         `init`, `prefill`, `sample` and `score` with the config bound, to be called with
@@ -121,7 +122,8 @@ def sample(
             may be 0.
         sample_id: An integer that names each prompt and keys its noise; two prompts of
             one id draw the same noise. Any numbers will do.
-        key: One typed PRNG key, folded from the step.
+        key: One typed PRNG key, folded from the step; one of `jax.random.PRNGKey` is
+            refused.
         group: Completions of each prompt, a Python integer (static) of 0 or more.
         decoding: What ends a completion and how tokens are drawn; its numbers are
             static. Temperature 0 takes the most likely token.

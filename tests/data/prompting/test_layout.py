@@ -173,3 +173,11 @@ def test_transformers_agrees_on_windows_and_positions():
         found, following = mrope_positions(np.array(row), merged, oracle.IMAGE)
         np.testing.assert_array_equal(found.T, positions[:, b, -len(row) :])
         assert following == len(row) + int(deltas[b])
+
+
+def test_an_image_that_is_not_of_bytes_is_refused():
+    image = np.zeros((56, 56, 3), np.float32)  # 0 to 1 would be divided by 255 again
+    with pytest.raises(ValueError, match="pack_images: image: expected uint8"):
+        pack_images([[image]], QWEN, windows=1, slots=1)
+    with pytest.raises(ValueError, match="resize_image: image: expected uint8"):
+        resize_image(image, QWEN)

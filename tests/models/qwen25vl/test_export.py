@@ -185,3 +185,13 @@ def test_unknown_token_ids(model, tmp_path):
     with pytest.raises(ValueError, match="no image_token_id"):
         save_qwen25vl(tmp_path / "x", config, params, token_ids={})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [{"layout": "flat"}, {"dtype": "int8"}])
+def test_an_unknown_layout_and_weights_as_integers_are_refused(option, model, tmp_path):
+    _, config, params = model
+    (name,) = option
+    with pytest.raises(ValueError, match=f"save_qwen25vl: {name}: expected"):
+        save_qwen25vl(tmp_path / "x", config, params, token_ids=TOKEN_IDS, **option)
+    with pytest.raises(ValueError, match="load_qwen25vl: param_dtype: expected a flo"):
+        load_qwen25vl(tmp_path, param_dtype="int8")

@@ -223,3 +223,17 @@ def test_bfloat16_stays_near_float32(params, completions):
     # a few roundings of 2^-8 on logits of order 10
     assert float(jnp.abs(found - expected).max()) < 0.3
     assert float(jnp.abs(found - expected).mean()) < 0.05
+
+
+def test_features_of_other_rows_or_widths_are_refused(params):
+    places = jnp.array([[0, -7]])
+    segment = Segment(places * 0 + 1, places < 9, jnp.zeros((1, 2, 3), int), places)
+    embed = partial(policy.embed_segment, CONFIG, params, segment)
+    for shape in ((2, 3, CONFIG.width), (1, 3, 1)):
+        with pytest.raises(ValueError, match="embed_segment: features: expected float"):
+            embed(jnp.ones(shape, jnp.float32))
+    own = policy.embed_tokens(CONFIG, params, segment.tokens)
+    mixed = embed(jnp.ones((1, 3, CONFIG.width), jnp.float32))
+    np.testing.assert_array_equal(
+        mixed[0], jnp.stack([jnp.ones_like(own[0, 1]), own[0, 1]])
+    )
