@@ -180,15 +180,7 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (
-    Background,
-    CgInfo,
-    Clipped,
-    ContrastSums,
-    FitResult,
-    Motion,
-    PhaseMisfit,
-):
+for _record in (CgInfo, ContrastSums, FitResult, Motion, PhaseMisfit):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )

@@ -180,12 +180,15 @@ def test_a_gradient_is_written_too():
 
 
 ROOMS = (types, rl, mri, qwen25vl)
-# Their fields are numbers, text or functions, not arrays.
+# Their fields are numbers, text, functions or NumPy's arrays, and no program's.
 NO_ARRAYS = {
+    "Background",
+    "Clipped",
     "Decoding",
     "Ends",
     "HubTensor",
     "LabelForms",
+    "Mp2rage",
     "PolicyModel",
     "Qwen25VLConfig",
     "SignalModel",
