@@ -4,6 +4,7 @@ Host functions (NumPy): they read values.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -163,13 +164,13 @@ def clipped_samples(
         low = low | (images == smallest)
     high = np.zeros(images.shape, bool)
     for e, image in enumerate(images):
-        if _piled_up(image, np.delete(images, e, axis=0)):
+        if _piled_up(image, [*images[:e], *images[e + 1 :]]):
             high |= images == np.nanmax(image)
     return Clipped(low, high & ~low)
 
 
 def _piled_up(
-    image: Float[np.ndarray, "H W"], others: Float[np.ndarray, "F H W"]
+    image: Float[np.ndarray, "H W"], others: Sequence[Float[np.ndarray, "H W"]]
 ) -> bool:
     """Whether the largest value is one that larger ones were cut to."""
     top = np.nanmax(image, initial=-np.inf)

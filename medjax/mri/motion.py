@@ -48,11 +48,12 @@ def contrast_motion(
             half a degree with a parabola between; static. Without, angles are 0.
 
     Returns:
-        `shift` in points of the images and `angle` in radians that bring the strongest
-        contrast onto each: what `move_rigid` takes back with `inverse=True`. Shifts go
-        from minus to plus half a side. Both are NaN where the peak, `score`, is at most
-        7 standard deviations (ddof 0) of the correlation: an image of noise, or of
-        another object.
+        `shift` [E, *B, 2] in points (down the rows, then along the columns) and `angle`
+        [E, *B] in radians (from rows towards columns) that bring the strongest contrast
+        onto each: what `move_rigid` takes back with `inverse=True`; `score` [E, *B].
+        Shifts go from minus to plus half a side. Both are NaN where the peak, `score`,
+        is at most 7 standard deviations (ddof 0) of the correlation: an image of noise,
+        or of another object.
 
     Raises:
         ValueError: images that are not [E, .., H, W] of floats.

@@ -89,8 +89,8 @@ def group_signal(
         learnt from this step.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a negative floor, or an axis that
-            is not named.
+        ValueError: shapes or dtypes that do not fit, a name in `scored` that is none of
+            the rewards', a negative floor, or an axis that is not named.
     """
     check_groups(
         "group_signal",
@@ -163,11 +163,16 @@ def reward_signal(
         is no entry without a reward.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a negative floor, or an axis that
-            is not named.
+        ValueError: shapes or dtypes that do not fit, a name in `scored` that is none of
+            the rewards', a negative floor, or an axis that is not named.
     """
     check_ranges("reward_signal", floor=(floor, 0, math.inf))
     scored = {} if scored is None else scored
+    if set(scored) - set(rewards):
+        raise ValueError(
+            f"reward_signal: scored: expected names of rewards {sorted(rewards)}; "
+            f"found {sorted(scored)}"
+        )
     arrays = {f"rewards[{name!r}]": x for name, x in rewards.items()}
     flags = {f"scored[{name!r}]": x for name, x in scored.items()}
     check_groups(

@@ -135,3 +135,9 @@ def test_a_reward_that_is_tied_gives_no_advantage_alone():
     moved = jnp.any(group_advantages(rewards, scale="group") != 0, axis=1)
     report = reward_signal({"label": rewards})
     assert float(report["label_tied"]) == pytest.approx(1 - float(moved.mean()))
+
+
+def test_a_mark_for_no_reward_is_refused():
+    ones = jnp.ones((1, 2))
+    with pytest.raises(ValueError, match=r"scored: expected names .*'a'.*found \['b'"):
+        reward_signal({"a": ones}, scored={"b": ones > 0})

@@ -27,6 +27,7 @@ ERRORS = 5.0  # standard errors of that mean
 REACHED = (-0.1, 1.2)  # of an inversion's efficiency, 0 to 1, with room for noise
 # s: of tissue, fluid and phantoms; T2 has bounds of its own as close as these
 PLAUSIBLE = {"t1": (0.02, 6.0)}
+STRAY = 0.02  # of the slices: as many by themselves are errors of the estimate
 SATURATED = 1e-3  # of the voxels with signal
 CLIPPED = 0.05
 FLOOR = 0.05  # samples of magnitudes below two noise levels
@@ -87,7 +88,7 @@ class Summary(NamedTuple):
     saturated: int  # voxels with samples left out for it
     clipped: int  # likewise
     motion: list[float]  # by contrast: pixels off the strongest one, at most
-    moved_slices: list[int]  # with more than half a pixel
+    moved_slices: list[int]  # by more than half a pixel, where it is not one of many
     slices_without_signal: list[int]
     residual: Residuals | None
     not_inverted: float | None = None  # 0 to 1: efficiencies far from 0 to 1
@@ -142,6 +143,9 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         return float(np.quantile(x, q)) if x.size else None
 
     count = int(status.size)
+    moved = [
+        z for z, one in enumerate(slices) if (distances([one.shift]) > NOTED).any()
+    ]
     failed, bound = status >= FAILED, status == FitStatus.AT_BOUND
     return Summary(
         parameter=shown_parameter(known.model),
@@ -157,9 +161,7 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         saturated=sum(one.saturated for one in slices),
         clipped=sum(one.clipped for one in slices),
         motion=distances([one.shift for one in slices]).tolist(),
-        moved_slices=[
-            z for z, one in enumerate(slices) if (distances([one.shift]) > NOTED).any()
-        ],
+        moved_slices=moved if len(moved) > STRAY * len(slices) else [],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
         not_inverted=_outside(reached[np.isfinite(reached)]),

@@ -90,8 +90,12 @@ def parse_labels(
         labels: Those of the classes, made by `label_tables`.
 
     Returns:
-        Label, spans and flags of each row, int32 and bool; label -1 and spans (0, 0)
-        where there is nothing to read. Spans count bytes of the row's text from 0 on.
+        Of each row `label` and `parsed` (whether there is one), `well_formed` (the
+        reasoning, the answer, and nothing else), `num_answers` (answers that were
+        closed), `think` and `think_words` (the reasoning and its words) and `answer`
+        (the last one): int32 and bool. Label -1 and spans (0, 0) are where there is
+        nothing to read. A span [.., 2] is the first byte of the row's text, from 0 on,
+        and the byte after its last.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.

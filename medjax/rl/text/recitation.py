@@ -111,7 +111,8 @@ def score_words(
         A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
-        ValueError: a `min_different` that is traced or below 1.
+        ValueError: a `min_different` that is traced or below 1, words or target of
+            shapes or dtypes that do not fit each other.
     """
     check_static("score_words", min_different=min_different)
     if min_different < 1:
