@@ -24,13 +24,13 @@ from medjax.recipes.qmri.decide import (
     open_source,
 )
 from medjax.recipes.qmri.evidence import Fitted
+from medjax.recipes.qmri.findings import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import counted, say, write_summary
 from medjax.recipes.qmri.t2_models import nominal_refocusing
-from medjax.recipes.qmri.verdict import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.sections import read_section
 from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree

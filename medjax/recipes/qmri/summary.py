@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from medjax.data.scans.formats import Scan
-from medjax.recipes.qmri.outputs import SUMMARY, clear_stale, digests, earlier_files
-from medjax.recipes.qmri.verdict import (
+from medjax.recipes.qmri.findings import (
     LEVELS,
     Known,
     SliceMaps,
     Summary,
-    doubts,
     empty_slices,
     summarise,
 )
+from medjax.recipes.qmri.outputs import SUMMARY, clear_stale, digests, earlier_files
+from medjax.recipes.qmri.verdict import doubts
 from medjax.report.page import NOTE
 from medjax.runtime.writer import write_atomic
 

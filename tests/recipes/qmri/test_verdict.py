@@ -9,16 +9,15 @@ from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.residuals import ContrastSums
 from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.evidence import empty_slice, gather
-from medjax.recipes.qmri.floor import Floor
-from medjax.recipes.qmri.verdict import (
+from medjax.recipes.qmri.findings import (
     Known,
     SliceMaps,
-    doubts,
     empty_slices,
-    ranges,
     slice_maps,
     summarise,
 )
+from medjax.recipes.qmri.floor import Floor
+from medjax.recipes.qmri.verdict import doubts, ranges
 
 T2 = signal_model("t2")
 KNOWN = Known(T2, (0.01, 2.0))
