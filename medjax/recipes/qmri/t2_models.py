@@ -37,11 +37,16 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
         return Choice(signal_model("t2star"), "gradient echoes decay with T2*")
     if scan.protocol.sequence != "MESE" or scan.kind != "images":
         return Choice(signal_model("t2"), "echo times: one decay")
+    uneven = Choice(signal_model("t2"), "a spin-echo train at uneven times: one decay")
     try:
-        count = len(set(echo_numbers(scan.times)))
+        numbers = sorted(set(echo_numbers(scan.times)))
     except ValueError:
-        why = "a spin-echo train whose times are no multiples of one spacing: one decay"
-        return Choice(signal_model("t2"), why)
+        return uneven
+    count = len(numbers)
+    if (
+        numbers[-1] - numbers[0] != count - 1
+    ):  # a time that is wrong would be fitted too
+        return uneven
     if count < FEW - mapped:
         why = f"{count} echoes of a train are too few for t2_epg: one decay"
         return Choice(signal_model("t2"), why)
