@@ -58,7 +58,7 @@ def test_images_and_their_protocol(tmp_path, capsys):
     assert "PIR: rows go to the back, columns to the feet" in said
     assert "99th percentile by contrast: 882.5, 687.3, 472.4, 286.5" in said
     assert "3.3 % are 0" in said and "of Siemens" in said
-    assert "t2_epg: " in said and "images as they are" in said
+    assert "t2: " in said and "images as they are" in said
     assert not (tmp_path / "work").exists()
 
 
