@@ -101,7 +101,8 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
 def _outside(reached: Float[np.ndarray, "N"]) -> float | None:
     """Share of efficiencies that are none; None where there are none."""
     low, high = REACHED
-    return float(np.mean((reached < low) | (reached > high))) if reached.size else None
+    inside = (reached >= low) & (reached <= high)  # no share of a signal of 0 is
+    return float(np.mean(~inside)) if reached.size else None
 
 
 def _inverts(model: SignalModel) -> bool:
@@ -123,7 +124,8 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
     reached = np.concatenate(
         [x.efficiency[x.bright] for x in slices if x.efficiency is not None] or [[]]
     )
-    times = 1e3 * value[np.isfinite(value)]
+    fitted = np.isfinite(value)
+    times = 1e3 * value[fitted]
     errors = 1e3 * sigma[np.isfinite(sigma)]
 
     def quantile(x: np.ndarray, q: float) -> float | None:
@@ -151,7 +153,7 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
         moved_slices=moved if len(moved) > STRAY * len(slices) else [],
         slices_without_signal=empty_slices(slices),
         residual=_residuals([one.sums for one in slices], known),
-        not_inverted=_outside(reached[np.isfinite(reached)]),
+        not_inverted=_outside(reached[fitted] if reached.size else reached),
     )
 
 
