@@ -73,7 +73,7 @@ def background_noise(
     """
     check_arrays("background_noise", images=(images, "E H W", float))
     check_integers("background_noise", coils=(coils, 1, None))
-    values = images.reshape(len(images), -1).astype(np.float64)
+    values = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float64)
     values = values[:, np.isfinite(values).all(0)]
     if not values.size or (values < 0).any():
         return Background(None, "images are not magnitudes")
@@ -156,6 +156,7 @@ def clipped_samples(
         ValueError: images that are not [E, H, W] of floats.
     """
     check_arrays("clipped_samples", images=(images, "E H W", float))
+    images = np.where(np.isfinite(images), images, np.nan)
     low = (images == 0) & zeros
     finite = images[np.isfinite(images)]
     smallest = finite.min() if finite.size else 0

@@ -87,7 +87,7 @@ def fit_map(
         angle: For t2_epg alone: the actual refocusing angle in radians, for all voxels
             or for each, such as nominal angle times B1+; one that is not finite and
             above 0 makes its voxel INVALID. It is a result then as it is, without a
-            sigma. None = fitted.
+            sigma; three samples are needed all the same. None = fitted.
         noise: "estimated" scales sigma by the residual, with E - P degrees of freedom
             (P parameters), so that weights are relative. "known" takes weights as
             inverse variances in 1 / unit^2 of the image (of the real and of the

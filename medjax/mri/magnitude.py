@@ -1,6 +1,7 @@
 """The noise floor of magnitudes: their mean, and a fit that takes it for what it is."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,9 @@ from jaxtyping import Array, Float
 
 from medjax.checks import check_arrays, check_integers, check_positive
 from medjax.mri.fit import FitResult, fit_map
+from medjax.mri.fit_arguments import fit_arrays, fit_bounds, numbered
 from medjax.mri.model import SignalModel
+from medjax.mri.parameters import series
 from medjax.mri.signals import signal
 from medjax.mri.times import Times
 
@@ -65,11 +68,10 @@ def expected_magnitude(
 
 def _kummer(x: Float[Array, "*N"], coils: int) -> Float[Array, "*N"]:
     """M(-1/2, C, -x), 0 <= x."""
-    if coils == 1:
-        return _kummer_1(x)
     many = x > coils
     high = jnp.where(many, x, coils)  # no branch sees what would overflow it
-    before, last = _kummer_1(high), _kummer_2(high)
+    before = _kummer_1(high)
+    last = before if coils == 1 else _kummer_2(high)
     for b in range(2, coils):
         first, second = b * (b - 1) * before, b * (1 - b + high) * last
         before, last = last, (first + second) / (high * (b + 0.5))
@@ -114,7 +116,8 @@ def fit_magnitudes(
     five more follow, whatever they change. A sample whose mean hardly depends on the
     signal (a slope of 0.01 or less) has the weight 0.
 
-    Bias of the median T2, 8 echoes from 15 to 120 ms, before and after, in per cent;
+    Bias of the median T2 of 6,000 draws, 8 echoes from 15 to 120 ms, before and after,
+    in per cent;
     below it too few samples are above the floor to tell a rate:
 
         C  T2, ms   SNR 3        5            10           20
@@ -148,9 +151,36 @@ def fit_magnitudes(
     """
     check_arrays("fit_magnitudes", images=(images, "E *N", float))
     check_positive("fit_magnitudes", noise=noise)
+    check_integers("fit_magnitudes", coils=(coils, 1, MOST_COILS))
+    model = numbered(model, times, ())
+    images, times, weights, model = fit_arrays(images, times, weights, model, ())
+    given = jnp.ones(len(images)) if weights is None else weights
+    given = series(given.astype(images.dtype), images.ndim - 1)
+    return _fit_magnitudes(
+        images,
+        jnp.asarray(times),
+        jnp.broadcast_to(given, images.shape),
+        jnp.broadcast_to(jnp.asarray(noise, images.dtype), images.shape[1:]),
+        angle,
+        model=model,
+        coils=coils,
+        bounds=fit_bounds(bounds, model),
+    )
+
+
+@partial(jax.jit, static_argnames=("model", "coils", "bounds"))
+def _fit_magnitudes(
+    images: Float[Array, "E *N"],
+    times: Float[Array, "E *#N"],
+    given: Float[Array, "E *N"],
+    noise: Float[Array, "*N"],
+    angle: Float[Array, "*#N"] | float | None,
+    *,
+    model: SignalModel,
+    coils: int,
+    bounds: tuple[float, float],
+) -> FitResult:
     options = {"model": model, "bounds": bounds, "angle": angle}
-    given = jnp.ones_like(images) if weights is None else weights.astype(images.dtype)
-    noise = jnp.broadcast_to(jnp.asarray(noise, images.dtype), images.shape[1:])
     sound = jnp.where(images >= 0, images, jnp.nan)  # what no magnitude is, is INVALID
     # E m^2 = A^2 + 2 C s^2: far from the truth only where the floor is all there is.
     square = jnp.square(images) - 2 * coils * jnp.square(noise)[None]
@@ -159,7 +189,7 @@ def fit_magnitudes(
     data = jnp.where(jnp.any(data > 0, axis=0, keepdims=True), data, sound)
     data = jax.lax.stop_gradient(data)  # the root of 0 has no derivative
     if model.crosses_zero:
-        first = fit_map(data, times, weights=weights, magnitude=True, **options)
+        first = fit_map(data, times, weights=given, magnitude=True, **options)
         data = data * _mean(first, images, times, model, noise, coils).sign
 
     def again(fit: FitResult) -> tuple[Array, Array]:
@@ -179,7 +209,7 @@ def fit_magnitudes(
     data, each = jax.lax.fori_loop(0, _ROUNDS, step, (data, given))
     fit = fit_map(data, times, weights=each, **options)
     mean = _mean(fit, images, times, model, noise, coils)
-    counted = jnp.broadcast_to(given > 0, images.shape)
+    counted = given > 0
     square = jnp.where(counted, jnp.square(images - mean.value), 0)
     count = jnp.maximum(jnp.sum(counted, axis=0, dtype=images.dtype), 1)
     residual = jnp.sqrt(jnp.sum(square, axis=0) / count)

@@ -237,7 +237,7 @@ def check_functions(function: str, model: SignalModel) -> None:
             f"{start}: from_parameters: expected (a tuple of {count} amplitudes, "
             f"rate), float32 of shape [3] as its arguments; found {_shapes(back)}"
         )
-    # A few numbers a compilation, whatever mesh, shard_map or transfer guard is around.
+    # A few numbers a compilation, or an eager call, whatever mesh or guard is around.
     nowhere = jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
     with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"), nowhere:
         _check_values(start, model)

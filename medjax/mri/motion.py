@@ -1,6 +1,7 @@
 """Rigid motion in the plane between the contrasts of a slice, and its correction."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ class Motion(NamedTuple):
     score: Float[Array, "E *B"]  # height of the peak, in sd of the correlation
 
 
+@partial(jax.jit, static_argnames="rotations")
 def contrast_motion(
     images: Float[Array, "E *B H W"], *, rotations: bool = False
 ) -> Motion:
@@ -66,6 +68,8 @@ def contrast_motion(
     strongest = jnp.argmax(jnp.mean(jnp.abs(finite), axis=(-2, -1)), axis=0)
     most = _WIDE if rotations else _SIDE
     factors = [math.ceil(side / most) for side in images.shape[-2:]]
+    if rotations:  # with other steps along rows than columns none would stay one
+        factors = [max(factors)] * 2
     small = _averaged(finite, factors)
     reference = jnp.take_along_axis(small, strongest[None, ..., None, None], axis=0)
     spectra = jnp.fft.fft2(_edges(small))

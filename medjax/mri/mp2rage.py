@@ -71,14 +71,12 @@ def mp2rage_signals(
 
     Source: Marques et al. 2010, NeuroImage 49:1271, appendix.
     """
-    before, after = _waits(protocol)
+    before, between, after = _waits(protocol)
     t1 = jnp.asarray(t1)
     check_arrays("mp2rage_signals", t1=(t1, "...", (float, int)))
     t1 = t1 if jnp.issubdtype(t1.dtype, jnp.floating) else t1.astype(jnp.float32)
     first, second = protocol.excitations
     turned = [math.log(math.cos(a)) for a in protocol.flip_angles]
-    waits = (before, protocol.inversion_times[1] - protocol.inversion_times[0], after)
-    length = (first + second) * protocol.excitation
 
     def wait(time: float) -> Callable[[Array], Array]:
         return lambda m: m * jnp.exp(-time / t1) - jnp.expm1(-time / t1)
@@ -90,13 +88,13 @@ def mp2rage_signals(
 
     path = [
         lambda m: -protocol.efficiency * m,
-        wait(waits[0]),
+        wait(before),
         pulses(turned[0], first),  # to the centre of the first train
         pulses(turned[0], second),
-        wait(waits[1] - length),
+        wait(between),
         pulses(turned[1], first),  # to that of the second
         pulses(turned[1], second),
-        wait(waits[2]),
+        wait(after),
     ]
 
     def after_steps(m: Array, steps: int) -> Array:
@@ -232,8 +230,8 @@ def _root_jvp(
     return root, tangents[0] / jnp.where(slope < 0, slope, -jnp.inf)
 
 
-def _waits(protocol: Mp2rage) -> tuple[float, float]:
-    """Seconds from the inversion to the first train, and from the second to the end."""
+def _waits(protocol: Mp2rage) -> tuple[float, ...]:
+    """Seconds before the first train, between the two, and after the second."""
     check_static("mp2rage", protocol=protocol)
     first, second = protocol.inversion_times
     before, after = protocol.excitations
@@ -263,4 +261,4 @@ def _waits(protocol: Mp2rage) -> tuple[float, float]:
                 f"seconds, and excitations {protocol.excitations} of {pulse:g} s that "
                 "fit between the inversions"
             )
-    return waits["before the first train"], waits["after the second train"]
+    return tuple(waits.values())

@@ -43,7 +43,7 @@ def bright_voxels(
 ) -> Bool[Array, "*B H W"]:
     """Where there is an object: the largest sample stands out of the slice's.
 
-        max_e |y_e| > max(0.1 q, min(5 r, 0.3 q), min(f, 0.5 q))
+        max_e |y_e| > max(0.1 q, min(7 r, 0.3 q), min(f, 0.5 q))
 
     q is the 99th percentile of the left side over the voxels with a signal, r the
     median of the fit's residual, by which voxels of noise alone are left out. Large

@@ -250,15 +250,15 @@ def signal_model(
             without one, or one of the two outside its range or traced.
     """
     known = [*MODELS, "t1_vfa"]
-    if t1 is not None and name != "t2_epg":
-        raise ValueError(f"model {name} has no t1 of its own; t2_epg assumes one")
-    if name == "t2_epg" and t1 is not None:
-        return epg_model(t1)
     if name not in known:
         raise ValueError(f"model {name!r}: expected one of {', '.join(known)}")
+    if t1 is not None and name != "t2_epg":
+        raise ValueError(f"model {name} has no t1 of its own; t2_epg assumes one")
     if (repetition_time is None) == (name == "t1_vfa"):
         verb = "needs" if repetition_time is None else "has no"
         raise ValueError(f"model {name} {verb} repetition_time")
+    if t1 is not None:
+        return epg_model(t1)
     return MODELS[name] if repetition_time is None else vfa_model(repetition_time)
 
 

@@ -89,8 +89,8 @@ def group_signal(
         learnt from this step.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a name in `scored` that is none of
-            the rewards', a negative floor, or an axis that is not named.
+        ValueError: shapes or dtypes that do not fit, a negative floor, or an axis that
+            is not named.
     """
     check_groups(
         "group_signal",

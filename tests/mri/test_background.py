@@ -67,3 +67,12 @@ def test_zeros_and_fills_are_found():
     assert not clipped_samples(magnitudes(30)).low.any()
     uniform = np.ones((1, 9, 9)) * np.exp(-TIMES / 0.08)
     assert not clipped_samples(uniform).low.any()  # of no voxel in all contrasts
+
+
+def test_what_is_not_finite_is_neither():
+    images = np.float32(magnitudes(10.0))
+    images[0, 4:9, 4:9] = np.inf
+    images[1, 20:25, 20:25] = np.nan
+    found = clipped_samples(images)
+    assert not found.high.any() and not found.low.any()
+    assert background_noise(images[:0]).noise is None

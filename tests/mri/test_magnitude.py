@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from medjax.mri.fit import fit_map
-from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
+from medjax.mri.magnitude import (
+    _fit_magnitudes,
+    expected_magnitude,
+    fit_magnitudes,
+)
 from medjax.mri.samples import FitStatus
 from medjax.mri.signals import signal_model
 
@@ -138,3 +142,31 @@ def test_noise_that_is_not_above_0_is_refused_or_not_fitted():
         expected_magnitude(jnp.ones(3), noise=-1.0)
     found = fit_magnitudes(images, TIMES, model=T2, noise=jnp.zeros(1))
     assert found.status.tolist() == [FitStatus.TOO_FEW]
+
+
+def test_second_derivatives_are_right_where_there_is_no_signal():
+    """E m is even in A: at 0 they are the limit of those beside it."""
+    for coils in (1, 2):
+
+        def mean(size, coils=coils):
+            return expected_magnitude(size, noise=jnp.float32(1), coils=coils)
+
+        bend = jax.grad(jax.grad(mean))
+        np.testing.assert_allclose(bend(0.0), bend(1e-3), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 3)])
+def test_weights_of_all_voxels_or_of_each(shape):
+    images = magnitudes(0.08, 20, 1)[:, :3]
+    options = {"model": T2, "noise": 0.05}
+    given = fit_magnitudes(images, TIMES, weights=jnp.ones(shape), **options)
+    plain = fit_magnitudes(images, TIMES, **options)
+    np.testing.assert_allclose(given.params["t2"], plain.params["t2"], rtol=1e-6)
+
+
+def test_another_call_is_no_other_compilation():
+    images = magnitudes(0.08, 20, 1)[:, :3]
+    fit_magnitudes(images, TIMES, model=T2, noise=0.05)
+    programs = _fit_magnitudes._cache_size()
+    fit_magnitudes(images + 1e-3, 1.1 * TIMES, model=T2, noise=0.04)
+    assert _fit_magnitudes._cache_size() == programs

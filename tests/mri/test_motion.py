@@ -95,3 +95,17 @@ def test_moves_are_exact_inverses_and_whole_shifts_are_rolls():
     np.testing.assert_allclose(back, images, atol=5e-3)
     unknown = move(images, jnp.full((8, 2), jnp.nan), turns)
     np.testing.assert_array_equal(unknown, images)
+
+
+@pytest.mark.parametrize("shape", [(160, 120), (192, 128)])
+def test_a_rotation_stays_one_where_sides_are_averaged(shape):
+    """By one factor for both: by two it is a shear, and was found as -6 degrees."""
+    rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    head = (np.hypot(rows / 0.8, columns / 0.6) < 1) - 0.5 * (
+        np.hypot((rows - 0.3) / 0.2, (columns + 0.1) / 0.3) < 1
+    )
+    still = jnp.asarray(np.stack([head, 0.8 * head]), jnp.float32)
+    angles = np.float32(np.deg2rad([0, 4]))
+    turned = move(still, np.zeros((2, 2), np.float32), angles)
+    found = contrast_motion(turned, rotations=True)
+    np.testing.assert_allclose(np.rad2deg(found.angle), [0, 4], atol=0.6)

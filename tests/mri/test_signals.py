@@ -253,3 +253,10 @@ def test_models_by_name():
         signal_model("t1_vfa", repetition_time=15.0)
     with pytest.raises(ValueError, match="t2 has the parameters s0, t2; found s0, t1"):
         signals.signal(signals.T2, {"s0": 1.0, "t1": 1.0}, TIMES)
+
+
+def test_a_number_without_a_use_is_refused_beside_one_that_has_one():
+    with pytest.raises(ValueError, match="t2_epg has no repetition_time"):
+        signal_model("t2_epg", t1=1.0, repetition_time=3.0)
+    with pytest.raises(ValueError, match="'foo': expected one of"):
+        signal_model("foo", t1=1.0)

@@ -32,12 +32,13 @@ from medjax.data.scans.scan import (
     ScanSlice,
     first_filled,
     make_scan,
+    middle_filled,
     reading,
     require,
 )
 from medjax.data.scans.stored import check_links
 
-__all__ = ["Scan", "ScanSlice", "first_filled", "open_scan"]
+__all__ = ["Scan", "ScanSlice", "first_filled", "middle_filled", "open_scan"]
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".mrd")
 _KINDS = {

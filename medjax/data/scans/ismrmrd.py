@@ -101,6 +101,8 @@ def open_ismrmrd(
     noise = noise.conj() if noise is not None and conjugate else noise
     rows = kept_rows(header, header.matrix[0])
     deep = _deep(path, lines, header)
+    if not deep and len(apart.number):  # of three dimensions they are not read
+        _check_heads(path, apart, header)
     if deep:
         check_partitions(lines, header, path, contrasts=echoes)
     # Lines of each slice, slices by position.
@@ -249,7 +251,7 @@ def _check_heads(path: Path, lines: Lines, header: Header) -> None:
     coils = np.unique(lines.heads["active_channels"])
     if len(coils) > 1:
         raise ValueError(
-            f"{path}: image lines with {coils.tolist()} coils; expected one number"
+            f"{path}: lines with {coils.tolist()} coils; expected one number"
         )
     steps = columns(lines.heads, header)
     if steps.min() < 0 or steps.max() >= header.matrix[1]:

@@ -16,6 +16,7 @@ from medjax.data.scans.ismrmrd_lines import (
     Measurement,
     arranged,
     columns,
+    crop_mask,
     partitions,
     read_samples,
     spans,
@@ -122,9 +123,8 @@ def transform(
         slices[:, e, w] = np.fft.fftshift(image, 0)
         if n % 16 == 15:
             _forget(mapped)
-    steps = (np.arange(rows) - rows // 2) * (full / rows) + full // 2
-    mask = reached[..., np.clip(np.rint(steps).astype(int), 0, full - 1)]
-    return Volume(slices, mask.transpose(0, 2, 1)[:, None], mapped)
+    mask = crop_mask(reached.transpose(0, 2, 1)[:, None], rows)
+    return Volume(slices, mask, mapped)
 
 
 def _forget(mapped: mmap.mmap) -> None:

@@ -8,13 +8,6 @@ from medjax.data.scans.frames import KEYS, Frame, axis_values, levels, repetitio
 from medjax.data.scans.scan import Protocol
 from medjax.data.scans.sidecars import numbers
 
-_SUFFIXES = {
-    "MESE": "MESE",
-    "MEGRE": "MEGRE",
-    "IRT1": "IR",
-    "VFA": "VFA",
-    "MP2RAGE": "MP2RAGE",
-}
 _NAMES = {
     "MP2RAGE": r"mp2rage",
     "MOLLI": r"molli",

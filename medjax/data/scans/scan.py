@@ -65,7 +65,6 @@ class Protocol(NamedTuple):
     refocusing_angle: float | None = None  # radians
     sequence: str = ""  # one of `SEQUENCES`
     manufacturer: str = ""
-    noise: float | None = None  # sd of a magnitude's two parts, in the images' unit
 
 
 class Frames(NamedTuple):
@@ -163,6 +162,16 @@ def _check_protocol(scan: Scan) -> None:
             f"{scan.path}: times by slice {scan.slice_times.shape}; expected [Z, E] = "
             f"{size}"
         )
+
+
+def middle_filled(scan: Scan) -> ScanSlice:
+    """The middle slice, or the first one that is not empty where that one is.
+
+    Raises:
+        ValueError: Of `first_filled`.
+    """
+    middle = scan.read(scan.num_slices // 2)
+    return first_filled(scan) if middle.empty else middle
 
 
 def first_filled(scan: Scan) -> ScanSlice:

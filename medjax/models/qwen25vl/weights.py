@@ -110,7 +110,8 @@ def check_floating(function: str, /, **dtypes: str) -> None:
         ValueError: naming function and argument, and what was found.
     """
     for name, dtype in dtypes.items():
-        if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        known = hasattr(jnp, dtype) if isinstance(dtype, str) else True
+        if not known or not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
             raise ValueError(
                 f"{function}: {name}: expected a float such as 'bfloat16' or "
                 f"'float32'; found {dtype!r}"

@@ -54,7 +54,7 @@ def check(
         checkpoint: Its manifest is read, and its weights.
         workdir: Nothing is written to it.
         seed: Not read, as nothing is drawn.
-        mesh: Not read, as nothing is computed.
+        mesh: Not read, as no slab is computed.
         rules: Not read, likewise.
         data: Section of the config, likewise.
         network: Section of the config, likewise.

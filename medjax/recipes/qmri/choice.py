@@ -39,4 +39,6 @@ def without_excess(maps: FitResult, model: SignalModel) -> FitResult:
     hidden = {n: jnp.where(bad, jnp.nan, x) for n, x in maps.params.items()}
     sigma = {n: jnp.where(bad, jnp.nan, x) for n, x in maps.sigma.items()}
     status = jnp.where(bad, jnp.int8(FitStatus.UNDETERMINED), maps.status)
-    return maps._replace(params=hidden, sigma=sigma, status=status)
+    residual = jnp.where(bad, jnp.nan, maps.residual)
+    r_squared = jnp.where(bad, jnp.nan, maps.r_squared)
+    return FitResult(hidden, sigma, residual, r_squared, status)

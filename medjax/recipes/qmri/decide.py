@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.b1 import read_b1
-from medjax.data.scans.formats import Scan, first_filled, open_scan
+from medjax.data.scans.formats import Scan, middle_filled, open_scan
 from medjax.mri.signals import SignalModel
 from medjax.mri.times import check_times
 from medjax.recipes.qmri.choice import Choice
@@ -83,7 +83,8 @@ def decide(
 ) -> Decision:
     """Model, method and phases of a scan, all that `predict` refuses to begin with.
 
-    Of k-space the slices are read that `find_phases` tests, of images one or two.
+    Read are the first filled slice and the middle one, and three spread over the scan
+    for phases (k-space) or for the level of the noise (magnitudes).
 
     Args:
         scan: As `open_source` gives it.
@@ -95,6 +96,8 @@ def decide(
         ValueError: The scan or an option does not fit; the message says what would.
         FileNotFoundError: There is no such checkpoint.
     """
+    if options.slab < 1:
+        raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
     _check_protocol(scan)
     scan = skip_first(scan, options.skip)
     networked = bool(checkpoint) and scan.kind == "kspace" and not options.method
@@ -113,8 +116,10 @@ def decide(
         contrast, bounds = trained.contrast, trained.estimator.quantity.bounds
         if replaced:
             told = (f"{checkpoint}: as its manifest says, {'; '.join(replaced)}",)
-    # T2* is shorter than the T2 that the config's bounds are for.
-    low, high = bounds if model.time_constant == contrast else model.bounds
+    # T2* is shorter than the T2 that the config's bounds are for; but a network's
+    # regressors give shares of the upper bound that it was trained with.
+    own = trained is None and model.time_constant != contrast
+    low, high = model.bounds if own else bounds
     quantity = Quantity(model, tuple(scan.times.tolist()), (float(low), float(high)))
     plan = make_plan(
         scan, quantity, trained, contrast=config.data.contrast, options=options
@@ -198,10 +203,7 @@ def _transmit_field(
 
 
 def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
-    """Signed and absolute images after an inversion, told by the middle slice.
-
-    That one shows most of an object; where it is empty, the first that is not.
-    """
+    """Signed and absolute images after an inversion, told by the middle slice."""
     if scan.kind == "kspace":
         if magnitude:
             raise ValueError(
@@ -210,9 +212,7 @@ def _check_sign(scan: Scan, model: SignalModel, *, magnitude: bool) -> None:
         return
     if not model.crosses_zero:
         return
-    middle = scan.read(scan.num_slices // 2)
-    images = (first_filled(scan) if middle.empty else middle).images
-    signed = bool((np.asarray(images) < 0).any())
+    signed = bool((np.asarray(middle_filled(scan).images) < 0).any())
     if magnitude == signed:
         sign = "with" if signed else "without"
         raise ValueError(

@@ -30,14 +30,14 @@ class Floor(NamedTuple):
 
 
 def find_floor(scan: Scan, model: SignalModel, options: Predict) -> Floor:
-    """The level that is said, or what the file says, or that of the background.
+    """The level that is said, or that of the background.
 
     Maps are made with the floor only where the level is said: one that is found serves
     to tell where samples are near it. Of k-space nothing is found: its images are real,
     or their noise is measured.
 
     Args:
-        scan: Three slices are read where the level is not said.
+        scan: Three slices of images are read, for signs and for the background.
         model: The one that is fitted; the floor of a signal that crosses 0 is not
             looked for.
         options: `noise` and `coils`.
@@ -46,7 +46,7 @@ def find_floor(scan: Scan, model: SignalModel, options: Predict) -> Floor:
         ValueError: A level that is not above 0 and finite, a number of coils out of its
             range, or a level for k-space or for signed images.
     """
-    level, coils = options.noise or None, options.coils
+    level, coils = options.noise, options.coils
     if level is not None and not (math.isfinite(level) and level > 0):
         raise ValueError(f"predict.noise {level}: expected a finite number above 0")
     if not 1 <= coils <= MOST_COILS:
@@ -57,6 +57,8 @@ def find_floor(scan: Scan, model: SignalModel, options: Predict) -> Floor:
                 f"{scan.path}: predict.noise is of magnitude images; of k-space give "
                 "noise samples in the file"
             )
+        return Floor()
+    if level is None and model.crosses_zero:
         return Floor()
     places = (np.arange(LOOKED_AT) + 0.5) * scan.num_slices / LOOKED_AT
     read = (scan.read(z) for z in np.unique(places.astype(int)).tolist())
@@ -70,9 +72,7 @@ def find_floor(scan: Scan, model: SignalModel, options: Predict) -> Floor:
             )
         return Floor(level, coils, "predict.noise", IMAGES)
     if signed or model.crosses_zero or not images:
-        return Floor(scan.protocol.noise)
-    if scan.protocol.noise:
-        return Floor(scan.protocol.noise, None, "the file", IMAGES)
+        return Floor()
     found = [background_noise(one, coils=coils).noise for one in images]
     known = [one for one in found if one is not None]
     if not known:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medjax.data.scans.formats import Scan, ScanSlice, first_filled
+from medjax.data.scans.formats import Scan, ScanSlice, middle_filled
 from medjax.data.scans.scan import centred_affine
-from medjax.mri.masks import calibration_size
-from medjax.recipes.qmri.slabs import CALIBRATION, KERNEL
+from medjax.recipes.qmri.slabs import CALIBRATION, KERNEL, full_centre
 
 _TIMES = {"t2": "TE, ms", "t1": "TI, ms", "vfa": "angle, deg"}
 _CODES = ("none", "scanner", "aligned", "Talairach", "MNI", "template")
@@ -89,9 +88,7 @@ def content_lines(scan: Scan) -> list[str]:
     Raises:
         ValueError: All slices are empty, or the slice is damaged.
     """
-    content = scan.read(scan.num_slices // 2)
-    if content.empty:
-        content = first_filled(scan)
+    content = middle_filled(scan)
     if content.images is not None:
         return _image_lines(np.asarray(content.images))
     return _sample_lines(content, scan)
@@ -135,9 +132,7 @@ def _sample_lines(content: ScanSlice, scan: Scan) -> list[str]:
         )
     lines.append(f"acceleration by contrast: {_listed(1 / mask.mean(axis=(1, 2)))}")
     height, width = scan.shape
-    block = (0, 0)
-    if mask[:, mask.shape[1] // 2, width // 2].all():
-        block = calibration_size(mask, size=scan.shape, limit=max(scan.shape))
+    block = full_centre(mask, kspace.shape, limit=max(scan.shape))
     need = "" if min(block) >= KERNEL else f"; sensitivities and phases need {KERNEL}"
     lines.append(
         f"fully sampled centre: {block[0]} x {block[1]}, up to {CALIBRATION} of it are "

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from medjax.data.scans.formats import Scan, first_filled
+from medjax.data.scans.formats import Scan, middle_filled
 from medjax.mri.motion import Motion, contrast_motion, move_rigid
 
 NOTED, REFUSED = 0.5, 2.0  # pixels against the strongest contrast
@@ -71,8 +71,7 @@ def check_middle(scan: Scan) -> None:
     """
     if scan.kind != "images":
         return
-    middle = scan.read(scan.num_slices // 2)
-    images = np.asarray((first_filled(scan) if middle.empty else middle).images)
+    images = np.asarray(middle_filled(scan).images)
     peak = np.abs(images).max(axis=0)
     shift = np.asarray(contrast_motion(jnp.asarray(images)).shift)
     check_motion(shift, peak > 0.1 * peak.max(), f"{scan.path.name}, a slice")

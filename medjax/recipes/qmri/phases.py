@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medjax.data.scans.centre import misplaced
-from medjax.data.scans.formats import Scan, ScanSlice, first_filled
+from medjax.data.scans.formats import Scan, ScanSlice, middle_filled
 from medjax.recipes.qmri.slabs import (
     KERNEL,
     MISFIT,
@@ -99,8 +99,7 @@ def moved_contrasts(scan: Scan) -> list[str]:
     """
     if scan.kind == "images":
         return []
-    middle = scan.read(scan.num_slices // 2)
-    one = first_filled(scan) if middle.empty else middle
+    one = middle_filled(scan)
     kspace, mask = np.asarray(one.kspace), np.asarray(one.mask)
     found = [misplaced(k, m) for k, m in zip(kspace, mask, strict=True)]
     return [

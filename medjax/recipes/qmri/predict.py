@@ -81,8 +81,6 @@ def predict(
     del unused
     options = read_section(Predict, "predict", predict)
     config = read_definition({"data": data, "network": network, "fit": fit})
-    if options.slab < 1:
-        raise ValueError(f"predict.slab {options.slab}: expected at least 1 slice")
     scan = open_source(source, options)
     with ThreadPoolExecutor(1) as thread:  # the first read waits for the unpacking
         thread.submit(import_figures)

@@ -148,19 +148,31 @@ def centre_width(measured: ScanSlice) -> int:
 
 
 def _centre(measured: ScanSlice) -> tuple[int, int]:
-    return _block(np.asarray(measured.mask), np.asarray(measured.kspace).shape)
+    return full_centre(np.asarray(measured.mask), np.asarray(measured.kspace).shape)
 
 
 def _calibration(kspace: Complex[np.ndarray, "K C H W"]) -> tuple[int, int]:
     """The block of lines that were measured for the sensitivities alone."""
-    return _block(kspace.any(1), kspace.shape)
+    return full_centre(kspace.any(1), kspace.shape)
 
 
-def _block(mask: Bool[np.ndarray, "E #H W"], shape: tuple[int, ...]) -> tuple[int, int]:
+def full_centre(
+    mask: Bool[np.ndarray, "E #H W"],
+    shape: tuple[int, ...],
+    *,
+    limit: int = CALIBRATION,
+) -> tuple[int, int]:
+    """Rows and columns of the fully sampled centre, at most `limit`; 0 for none.
+
+    Args:
+        mask: Where k-space was sampled.
+        shape: Of k-space, whose last axes are H and W.
+        limit: Of the rows and of the columns.
+    """
     *_, rows, columns = shape
     if not mask[..., mask.shape[-2] // 2, columns // 2].all():
         return 0, 0
-    return calibration_size(mask, size=(rows, columns), limit=CALIBRATION)
+    return calibration_size(mask, size=(rows, columns), limit=limit)
 
 
 def prepare_slice(measured: ScanSlice, *, positive: int | None) -> ScanSlice:

@@ -234,8 +234,8 @@ def network_fit(
         chunk: Passes computed at a time; divides `passes` and changes no number's draw.
 
     Returns:
-        Parameters and sigma by name, [B, H, W] each, time constants in s; NaN where a
-        fit failed.
+        Parameters and sigma by name, [B, H, W] each, time constants in s, NaN where a
+        fit failed; and the mean images.
     """
     quantity = estimator.quantity
     moments = {"passes": passes, "chunk": chunk}
@@ -248,8 +248,8 @@ def network_fit(
         return weighted, mean
     value, sigma = regressed_map(estimator, params["regressors"], "guided", mean, std)
     name = quantity.model.time_constant
-    params, errors = weighted.params | {name: value}, weighted.sigma | {name: sigma}
-    return weighted._replace(params=params, sigma=errors), mean
+    values, errors = weighted.params | {name: value}, weighted.sigma | {name: sigma}
+    return weighted._replace(params=values, sigma=errors), mean
 
 
 def evaluate_maps(

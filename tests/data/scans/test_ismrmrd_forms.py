@@ -72,6 +72,18 @@ def test_calibration_lines_measured_apart_come_beside(tmp_path):
     np.testing.assert_array_equal(found.calibration, whole[1, :1] * middle)
 
 
+def test_calibration_lines_outside_of_the_matrix_are_refused(tmp_path):
+    """About another centre they wrapped to other columns, or raised an IndexError."""
+    kspace, mask = case(rows=8)
+    flag = [ismrmrd.ACQ_IS_PARALLEL_CALIBRATION]
+    apart = lines(kspace[:, :1], np.ones((1, 12), bool), flags=flag)
+    for acquisition in apart:
+        acquisition.idx.kspace_encode_step_1 += 6
+    text = header(full=8, te=MS, mode="separate")
+    with pytest.raises(ValueError, match=r"h5: phase-encoding step 6 to 17 about"):
+        scan(tmp_path, lines(kspace, mask) + apart, text)
+
+
 def noise_lines(seed=7):
     data = np.random.default_rng(seed).normal(size=(2, 4, 32, 2)) @ [1, 1j]
     return data, [line(n, flags=NOISE, sample_time_us=20.0) for n in data]

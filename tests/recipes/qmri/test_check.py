@@ -164,3 +164,13 @@ def test_nothing_is_read_of_a_volume_but_a_few_slices(tmp_path, capsys, monkeypa
     # The first, the middle, and three for the level of the background's noise.
     assert {at[2] for at in read} <= {0, 20} | {6, 20, 33}
     assert nibabel.load(path).shape == (4, 4, 40, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"slab": 0}, "predict.slab 0"), ({"noise": 0.0}, "predict.noise 0.0: expected")],
+)
+def test_options_that_predict_refuses(tmp_path, changes, said):
+    path = write_nifti(tmp_path / "a.nii", decays(4, 4, 2), {"EchoTime": TE})
+    with pytest.raises(ValueError, match=said):
+        run(check, path, tmp_path / "work", **changes)

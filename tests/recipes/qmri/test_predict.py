@@ -433,6 +433,18 @@ def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
     run(path, tmp_path / "asked", more={"network__stages": 7}, **how, method="CG-SENSE")
 
 
+def test_a_regressor_s_map_is_the_same_by_another_name(scan, tmp_path):
+    """Its numbers are shares of the bound of training, and not of T2*'s."""
+    path, *_ = scan
+    checkpoint = save_run(tmp_path / "run", "form=puq", data__times=TIMES.tolist())
+    how = {"checkpoint": checkpoint, "fit": "puq", "passes": 3}
+    run(path, tmp_path / "t2", **how)
+    run(path, tmp_path / "star", **how, model="t2star")
+    t2 = load(tmp_path / "t2/predict/head", "T2map")
+    star = load(tmp_path / "star/predict/head", "T2starmap")
+    np.testing.assert_allclose(star, t2, rtol=1e-5)
+
+
 def test_empty_slices_beside_a_network(scan, tmp_path):
     path, *_ = scan
     with np.load(path) as arrays:
