@@ -54,7 +54,11 @@ def predict(tree, series, folder):
         environment = os.environ | {"PYTHONPATH": str(tree)}
         start = time.perf_counter()
         done = subprocess.Popen(
-            command, cwd=tree, env=environment, stdout=subprocess.DEVNULL
+            command,
+            cwd=tree,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         _, status, used = os.wait4(done.pid, 0)
         wall = time.perf_counter() - start
