@@ -222,7 +222,7 @@ def test_two_counters_and_two_sizes(tmp_path):
     message = "vary in {'contrast': 3, 'repetition': 2}"
     with pytest.raises(ValueError, match=message):
         scan(tmp_path, acquisitions)
-    with pytest.raises(ValueError, match=r"image lines with \[3, 4\] coils"):
+    with pytest.raises(ValueError, match=r"a.h5: lines with \[3, 4\] coils"):
         scan(tmp_path, lines(kspace, mask) + [line(kspace[0, 0, :3, :, 0])])
 
 
