@@ -152,7 +152,7 @@ def part_of(path):
 
 
 def room_of(path):
-    """`medjax/data/boxes/views.py` -> `boxes`; `medjax/data/images.py` -> `images`."""
+    """`medjax/data/boxes/views.py` -> `boxes`; `medjax/data/batches.py` -> `batches`."""
     room = path.split("/")[2:3]
     return room[0].removesuffix(".py") if room else ""
 

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medjax.data.boxes.views import View, Views
-from medjax.data.images import find_list, groups_to_test, image_size, read_image
+from medjax.data.images import ImageFile, image_size, read_image
+from medjax.data.images.listing import find_list, groups_to_test
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import FRAMES, convert_boxes
 
@@ -75,7 +76,7 @@ def load_rows(path: str | os.PathLike[str], geometry: Geometry) -> list[Row]:
         images = tuple(path.parent / str(name) for name in listed)
         for image in images:
             if image not in sizes:
-                sizes[image] = image_size(image, origin)
+                sizes[image] = image_size(ImageFile(image), origin)
         box = _box(entry, origin, sizes[images[-1]], geometry)
         rows.append(
             Row(
@@ -154,7 +155,9 @@ def row_views(rows: Sequence[Row]) -> Views:
     def view(index: int, rng: np.random.Generator) -> View:
         del rng  # nothing is drawn
         first = grouped[index][0]
-        images = tuple(read_image(path, first.origin) for path in first.images)
+        images = tuple(
+            read_image(ImageFile(path), first.origin) for path in first.images
+        )
         return outline(index)._replace(images=images)
 
     return Views(

@@ -25,7 +25,8 @@ import numpy as np
 
 from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
-from medjax.data.images import find_list, groups_to_test, image_size, read_image
+from medjax.data.images import ImageFile, image_size, read_image
+from medjax.data.images.listing import find_list, groups_to_test
 from medjax.data.volumes.splits import TESTED
 
 _COLUMNS = ("image", "label", "patient", "split")
@@ -199,7 +200,7 @@ def _row(path: Path, number: int, entry: dict[str, str | list[str] | None]) -> L
     return LabelRow(
         origin=origin,
         image=image,
-        size=image_size(image, origin),
+        size=image_size(ImageFile(image), origin),
         label=cells["label"],
         patient=cells.get("patient"),
         split=cells.get("split"),
@@ -286,7 +287,7 @@ def _pictures(
         row = mine[index]
         group = row.patient or row.origin
         return Picture(
-            image=read_image(row.image, row.origin),
+            image=read_image(ImageFile(row.image), row.origin),
             origin=row.origin,
             group=group,
             columns=row.columns,

@@ -1,0 +1,61 @@
+"""Which image is meant, and how errors name it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class ImageFile(NamedTuple):
+    """One image of a file."""
+
+    path: Path
+    # Of a DICOM or TIFF file with several, or the slice of a volume; counted from 0.
+    # None where the file holds one image.
+    frame: int | None = None
+    plane: str = ""  # of a volume alone: "axial", "coronal" or "sagittal"
+
+
+def name_image(file: ImageFile) -> str:
+    """What an error calls the image: its file's name without the folders, its frame."""
+    parts = [file.plane] if file.plane else []
+    if file.frame is not None:
+        parts.append(f"{'slice' if file.plane else 'frame'} {file.frame}")
+    return file.path.name + (f" ({' '.join(parts)})" if parts else "")
+
+
+def check_file(file: ImageFile, origin: str) -> None:
+    """Stop where no file with bytes in it has that name.
+
+    Args:
+        file: The image; links are followed.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        FileNotFoundError: Nothing has that name, or a link leads nowhere.
+        ValueError: It is a folder, a device, or a file of 0 bytes.
+    """
+    path, name = file.path, name_image(file)
+    if not path.exists():
+        what = "a link to nothing" if path.is_symlink() else "no such file"
+        raise FileNotFoundError(
+            f"{origin}: no image {name} ({what}); expected a path from the file's own "
+            "folder"
+        )
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no ordinary file"
+        raise ValueError(f"{origin}: {name} is {what}; expected an image file")
+    if path.stat().st_size == 0:
+        raise ValueError(
+            f"{origin}: {name} has 0 bytes; copy it again or take out its lines"
+        )
+
+
+def unreadable(file: ImageFile, origin: str, fault: object, way_out: str) -> ValueError:
+    """The error that an image cannot be read.
+
+    Args:
+        file: The image.
+        origin: What the error calls the line that names the image.
+        fault: What is wrong.
+        way_out: What was expected and what to do about it.
+    """
+    return ValueError(f"{origin}: cannot read {name_image(file)} ({fault}); {way_out}")
