@@ -152,7 +152,7 @@ def part_of(path):
 
 
 def room_of(path):
-    """`medjax/data/boxes/views.py` -> `boxes`; `medjax/data/batches.py` -> `batches`."""
+    """`medjax/data/boxes/views.py` -> `boxes`; `medjax/rl/grpo.py` -> `grpo`."""
     room = path.split("/")[2:3]
     return room[0].removesuffix(".py") if room else ""
 
