@@ -63,12 +63,13 @@ ARROWS = {
 ROOMS = {
     "data": {
         "images": (),
+        "audit": ("images",),
         "json_files": (),
         "volumes": (),
         "prompting": (),
-        "batches": ("prompting",),
-        "boxes": ("batches", "images", "prompting", "volumes"),
-        "classes": ("batches", "images", "json_files", "prompting", "volumes"),
+        "batches": ("audit", "prompting"),
+        "boxes": ("audit", "batches", "images", "prompting", "volumes"),
+        "classes": ("audit", "batches", "images", "json_files", "prompting", "volumes"),
         "qmri": ("batches", "volumes"),
         "scans": (),
     },

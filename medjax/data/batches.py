@@ -11,6 +11,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from medjax.data.audit.records import Sample
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import Buckets, answer_rows, build_prompt
@@ -52,6 +53,7 @@ class Parts(NamedTuple, Generic[SourceT]):
     train: SourceT
     test: SourceT
     identity: Mapping[str, Any]  # goes into a checkpoint as JSON
+    samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
 
 
 class Encoding(NamedTuple):

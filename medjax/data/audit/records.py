@@ -1,0 +1,30 @@
+"""What is known of a user's picture once it was decoded, and of a row of their data."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from medjax.data.images import ImageFile
+
+THUMB = 32  # pixels a side of the small picture that copies are compared by
+
+
+class Facts(NamedTuple):
+    """What decoding one picture told."""
+
+    digest: str  # of shape and pixels: equal pictures have equal ones
+    size: tuple[int, int]  # (height, width) as shown, after turning
+    hash: int  # 64 bits that change little where a picture changes little
+    contrast: int  # grey levels, 0 to 255, between its darkest and brightest half %
+    colour: bool  # whether its three channels differ
+    thumb: bytes  # THUMB x THUMB greys, rows first
+
+
+class Sample(NamedTuple):
+    """A row of a user's data as a run has it: a question about boxes, or a picture."""
+
+    origin: str  # "records.jsonl, line 3"
+    part: str  # "train" or "test"; "" where the run uses it for neither
+    images: tuple[ImageFile, ...]  # shown together
+    group: str  # whose it is, joined over all columns that say so
+    groups: Mapping[str, str]  # what those columns say
+    labels: tuple[str, ...]  # of a box its structure

@@ -1,0 +1,79 @@
+"""Copies of pictures: all that a loop over pairs finds, and nothing else."""
+
+import itertools
+
+import numpy as np
+from PIL import Image
+
+from medjax.data.audit.duplicates import (
+    equal_pictures,
+    flat_pictures,
+    near_pictures,
+)
+from medjax.data.audit.facts import measure
+
+
+def scene(seed, size=64):
+    """Soft blobs, no two seeds alike."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (5, 5), np.uint8)
+    grey = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+    return np.repeat(np.asarray(grey)[..., None], 3, axis=-1)
+
+
+def changed(image, by):
+    return np.clip(image.astype(int) + by, 0, 255).astype(np.uint8)
+
+
+def test_equal_and_near_pictures_are_found():
+    images = [scene(n) for n in range(6)]
+    images += [images[0], changed(images[1], 3), changed(images[2], 3)[:, ::-1]]
+    facts = [measure(np.ascontiguousarray(x)) for x in images]
+    assert equal_pictures(facts) == [[0, 6]]
+    pairs = near_pictures(facts)
+    assert [(p.first, p.second) for p in pairs] == [(1, 7)]
+    assert pairs[0].bits <= 4 and pairs[0].correlation > 0.98
+
+
+def test_bands_find_what_all_pairs_find():
+    rng = np.random.default_rng(0)
+    base = measure(scene(0))
+    # the same small picture everywhere, so that hashes alone decide
+    hashes = [int(x) for x in rng.integers(0, 1 << 63, 40, np.int64)]
+    for n in range(160):
+        flips = rng.choice(64, rng.integers(0, 8), replace=False)
+        hashes.append(hashes[n % 40] ^ sum(1 << int(bit) for bit in flips))
+    facts = [base._replace(hash=h, digest=f"{n:064x}") for n, h in enumerate(hashes)]
+    expected = [
+        (a, b)
+        for a, b in itertools.combinations(range(200), 2)
+        if (hashes[a] ^ hashes[b]).bit_count() <= 4
+    ]
+    assert len(expected) > 80
+    assert [(p.first, p.second) for p in near_pictures(facts)] == expected
+
+
+def test_near_hashes_of_unlike_pictures_do_not_count():
+    one, other = measure(scene(0)), measure(scene(1))
+    assert near_pictures([one, other._replace(hash=one.hash)]) == []
+
+
+def test_pictures_without_contrast_are_told_and_never_near():
+    flat = [measure(np.full((32, 32, 3), n, np.uint8)) for n in (7, 9, 9)]
+    facts = [*flat, measure(scene(0))]
+    assert flat_pictures(facts).tolist() == [True, True, True, False]
+    assert near_pictures(facts) == []
+    assert equal_pictures(facts) == [[1, 2]]
+
+
+def test_nothing_has_no_copies():
+    assert equal_pictures([]) == [] and near_pictures([]) == []
+    assert near_pictures([measure(scene(0))]) == []
+
+
+def test_many_alike_cost_little():
+    """2,000 pictures with one hash: each is compared with 256, not with all."""
+    base = measure(scene(0))
+    facts = [base._replace(digest=f"{n:064x}") for n in range(2000)]
+    pairs = near_pictures(facts)
+    assert 256 * 1000 < len(pairs) <= 256 * 2000
