@@ -1,0 +1,287 @@
+"""Whose pictures they are: group columns, groups joined over them, honest parts.
+
+Pictures that share a patient, a study, a lesion or a column that is named lie in one
+part. Groups that overlap are joined: where a study is listed under two patients, both
+are one group.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from medjax.data.lists.cells import group_name
+from medjax.data.lists.reading import Bad, Reading
+
+# Columns that always group, by their names in lower case without "_", "-" and blanks.
+GROUPING = (
+    *("patient", "patientid", "subject", "subjectid", "study", "studyid"),
+    *("studyinstanceuid", "lesion", "lesionid"),
+)
+SPLITS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+TESTED = ("test", "val")
+
+
+class Grouped(NamedTuple):
+    """What the parting of a line depends on."""
+
+    origin: str  # "records.jsonl, line 3"
+    name: str  # of its own, where it has no groups: its picture's path in the folder
+    groups: Mapping[str, str]  # values by column: {"patient": "p017", "lesion": ...}
+    contents: tuple[Hashable, ...]  # pictures, by path or by pixels; equal ones join
+    split: str | None  # "train", "val" or "test" where the file says so
+
+
+class Parting(NamedTuple):
+    """Indices of the lines to train and to test on; others belong to a third part."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def group_columns(columns: Sequence[str], reading: Reading, file: str) -> list[str]:
+    """Which columns of a file say whose picture a line is, in the file's order.
+
+    Args:
+        columns: All that the file has. Those of a patient, subject, study or lesion
+            group by their names, in any case and with or without "_id".
+        reading: Its `group` names others.
+        file: What an error calls the file.
+
+    Raises:
+        ValueError: The file has no column that `data.group` names.
+    """
+    gone = [column for column in reading.group if column not in columns]
+    if gone:
+        raise ValueError(
+            f"{file}: no column {gone[0]!r}, which data.group names; the file has "
+            f"{', '.join(columns)}"
+        )
+
+    def bare(column: str) -> str:
+        return "".join(c for c in column.casefold() if c.isalnum())
+
+    return [c for c in columns if c in reading.group or bare(c) in GROUPING]
+
+
+def read_groups(
+    cells: Mapping[str, Any], columns: Sequence[str], origin: str
+) -> dict[str, str]:
+    """The values of the group columns of a line, each of them a name.
+
+    Args:
+        cells: The line, by column.
+        columns: From `group_columns`; those that the line does not have are left out.
+        origin: What an error calls the line.
+
+    Raises:
+        ValueError: A value is missing, or nobody's name.
+    """
+    return {
+        column: group_name(cells[column], origin, column)
+        for column in columns
+        if column in cells
+    }
+
+
+def read_split(value: Any, origin: str) -> str:  # noqa: ANN401
+    """The part that a line is officially in: "train", "val" or "test".
+
+    Args:
+        value: One of these words in any case; "valid" and "validation" are "val".
+        origin: What an error calls the line.
+
+    Raises:
+        ValueError: It is another word, or none.
+    """
+    word = value.strip().casefold() if isinstance(value, str) else value
+    if not isinstance(word, str) or word not in SPLITS:
+        raise ValueError(
+            f"{origin}: split {value!r}; expected train, val (or valid) or test"
+        )
+    return SPLITS[word]
+
+
+def join_groups(lines: Sequence[Grouped]) -> list[int]:
+    """The number of each line's group, from 0 by first occurrence.
+
+    Lines are one group that share a value of one column, or a picture; groups that
+    overlap are joined. It takes linear time and memory.
+
+    Args:
+        lines: Any number. "7" as a patient and "7" as a lesion are not the same.
+    """
+    nodes: dict[Hashable, int] = {}
+    rows, columns = [], []
+    for row, line in enumerate(lines):
+        keys = [("group", *item) for item in line.groups.items()]
+        for key in (*keys, *(("picture", content) for content in line.contents)):
+            rows.append(row)
+            columns.append(nodes.setdefault(key, len(nodes)) + len(lines))
+    size = len(lines) + len(nodes)
+    links = coo_array((np.ones(len(rows), np.int8), (rows, columns)), (size, size))
+    _, found = connected_components(links, directed=False)
+    first: dict[int, int] = {}
+    return [first.setdefault(int(n), len(first)) for n in found[: len(lines)]]
+
+
+def split_faults(lines: Sequence[Grouped], groups: Sequence[int]) -> list[Bad]:
+    """Lines whose official part contradicts another line of their group.
+
+    Args:
+        lines: All of a file.
+        groups: The number of each line's group, from `join_groups`.
+
+    Returns:
+        One fault a line, which names what both lines share; none where all is well.
+    """
+    faults = []
+    first: dict[int, Grouped] = {}
+    seen: dict[Hashable, Grouped] = {}
+    for line, group in zip(lines, groups, strict=True):
+        other = first.setdefault(group, line)
+        shared = "a group over other lines"
+        for column, value in line.groups.items():
+            near = seen.setdefault((column, value), line)
+            if near.split != line.split:
+                other, shared = near, f"the same {column}"
+        for content in line.contents:
+            near = seen.setdefault(content, line)
+            if near.split != line.split:
+                other, shared = near, "the same picture"
+        if other.split != line.split:
+            faults.append(_split_fault(line, other, shared))
+    return faults
+
+
+def part_lines(
+    lines: Sequence[Grouped],
+    groups: Sequence[int],
+    *,
+    tested: str,
+    test_share: float,
+    seed: int,
+) -> Parting:
+    """The lines to train and to test on, no group being in both.
+
+    Where the file states parts they are taken: "test" trains on train and tests on
+    test, "val" trains on train and tests on val. A part that is not stated is a share
+    of the groups, of train for "val"; nothing of the test is used by "val".
+
+    Args:
+        lines: All of a file; all of them state a part or none does.
+        groups: The number of each line's group, from `join_groups`.
+        tested: "test", or "val" to choose settings by.
+        test_share: The share of the groups to test on where the file does not say, 0
+            to 1, rounded up.
+        seed: Another one tests other groups, where they are not stated.
+
+    Raises:
+        ValueError: `tested` is another word, some lines alone state a part or a group,
+            or one of the two parts would be empty.
+    """
+    if tested not in TESTED:
+        raise ValueError(f"test={tested!r}: expected one of {TESTED}")
+    _check_columns(lines)
+    names = _group_names(lines, groups)
+    keys = [names[group] for group in groups]
+    share = {"test_share": test_share, "seed": seed}
+    if lines and lines[0].split is not None:
+        parts = [str(line.split) for line in lines]
+    else:
+        test = groups_to_test(keys, **share)
+        parts = ["test" if key in test else "train" for key in keys]
+    if tested == "val" and "val" not in parts:
+        left = [key for key, part in zip(keys, parts, strict=True) if part == "train"]
+        val = groups_to_test(left, **share)
+        parts = [
+            "val" if part == "train" and key in val else part
+            for key, part in zip(keys, parts, strict=True)
+        ]
+    found = {
+        part: tuple(n for n, mine in enumerate(parts) if mine == part)
+        for part in ("train", tested)
+    }
+    for part, mine in found.items():
+        if not mine:
+            counts = ", ".join(f"{parts.count(p)} {p}" for p in sorted(set(parts)))
+            raise ValueError(
+                f"{lines[0].origin}: no line is in {part} (found {counts}); expected "
+                f"some of train and some of {tested}, or no split column"
+            )
+    return Parting(found["train"], found[tested])
+
+
+def groups_to_test(keys: Iterable[str], *, test_share: float, seed: int) -> set[str]:
+    """The patients (or images) to test on: the first by a hash of seed and name.
+
+    The order of the keys and how often each occurs do not matter.
+
+    Args:
+        keys: The patient, or else the image, of each line.
+        test_share: The share of the different keys that is tested, 0 to 1, rounded up.
+        seed: Goes into the hash, so that another seed chooses others.
+
+    Raises:
+        ValueError: One of the two parts would be empty.
+    """
+
+    def rank(key: str) -> str:
+        return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+    groups = sorted(set(keys), key=rank)
+    test = set(groups[: math.ceil(test_share * len(groups))])
+    if not 0 < len(test) < len(groups):
+        raise ValueError(
+            f"{len(groups)} patients or images and test_share={test_share} leave "
+            "nothing to train or to test on; expected at least one of each"
+        )
+    return test
+
+
+def _check_columns(lines: Sequence[Grouped]) -> None:
+    """A column that groups, or states parts, does so on every line."""
+    columns = dict.fromkeys(itertools.chain(*(line.groups for line in lines)))
+    for column in columns:
+        for line in lines:
+            if column not in line.groups:
+                raise ValueError(
+                    f"{line.origin}: no {column}, but other lines name theirs; give "
+                    f"all lines a {column} or none, or one {column}'s images could be "
+                    "in both parts"
+                )
+    stated = [line.split is not None for line in lines]
+    if any(stated) and not all(stated):
+        raise ValueError(
+            f"{lines[stated.index(False)].origin}: no split, but other lines state "
+            "theirs; give all lines a split or none"
+        )
+
+
+def _group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, str]:
+    """What each group is called: by its first patient, or another column, or picture."""
+    names: dict[int, str] = {}
+    for line, group in zip(lines, groups, strict=True):
+        mine = line.groups.get("patient", next(iter(line.groups.values()), line.name))
+        names[group] = min(names.get(group, mine), mine)
+    return names
+
+
+def _split_fault(line: Grouped, other: Grouped, shared: str) -> Bad:
+    return Bad(
+        line.origin,
+        f"{line.origin}: split {line.split}, but {other.origin}, of {shared}, is in "
+        f"{other.split}; expected one part a group. Correct one of the lines, or take "
+        "the split column out to have the parts made",
+    )

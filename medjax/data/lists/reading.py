@@ -1,0 +1,67 @@
+"""How a user's files are read: the options of it, and what a line was refused for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ON_BAD = ("stop", "drop")
+NEAR = ("report", "group")
+COORDS = ("", "xyxy", "xywh")
+ANSWERS = ("one", "set")
+# What a column of readers may be called, in lower case.
+_READERS = ("reader", "reader_id", "rad_id", "radiologist", "annotator", "annotator_id")
+
+
+class Bad(NamedTuple):
+    """A line that cannot be used, and why."""
+
+    origin: str  # "records.jsonl, line 3"
+    message: str  # begins with the origin
+
+
+class Reading(NamedTuple):
+    """The options of users' files; the names are those of a config's section `data`."""
+
+    group: tuple[str, ...] = ()  # columns beside patient, study, lesion that group
+    readers: str = ""  # "majority", "union" or a reader's name; "": there is one
+    on_bad: str = "stop"  # what a line that cannot be used does: "stop" or "drop"
+    near: str = "report"  # near-duplicates: "report", or "group" into one part
+    coords: str = ""  # of box lists in CSV: "xyxy" or "xywh"; "": not declared
+    answers: str = "one"  # answers a question may have: "one", or a "set"
+
+
+def check_reading(reading: Reading) -> Reading:
+    """The options as they are, each of them known.
+
+    Args:
+        reading: Of a config. Any word may be in `group` and `readers`: whether columns
+            and readers of that name exist is seen when a file is read.
+
+    Raises:
+        ValueError: An option has another value than those that its field names.
+    """
+    known = {"on_bad": ON_BAD, "near": NEAR, "coords": COORDS, "answers": ANSWERS}
+    for option, words in known.items():
+        value = reading._asdict()[option]
+        if value not in words:
+            raise ValueError(f"data.{option}={value!r}: expected one of {words}")
+    return reading
+
+
+def reader_column(columns: Sequence[str], file: str) -> str | None:
+    """The column that says who drew or labelled a line, None where there is none.
+
+    Args:
+        columns: All that the file has; "reader", "rad_id" and the like, in any case,
+            say so.
+        file: What an error calls the file.
+
+    Raises:
+        ValueError: Several say so.
+    """
+    found = [column for column in columns if column.casefold() in _READERS]
+    if len(found) > 1:
+        raise ValueError(
+            f"{file}: the columns {found} all say who the reader is; expected one of "
+            "them"
+        )
+    return found[0] if found else None
