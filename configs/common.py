@@ -1,6 +1,7 @@
 """What the configs share: the argument behind the colon, the mesh, the rules."""
 
 import difflib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -44,6 +45,20 @@ def choose(name: str, value: str, options: tuple[str, ...]) -> str:
     if value not in options:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(options)}")
     return value
+
+
+def get_reading() -> dict[str, Any]:
+    """How a user's own files are read; nothing of it concerns built-in data."""
+    return {
+        # columns whose equal values lie in one part, beside patient, study and lesion
+        "group": option((), Words()),
+        # where several read a picture: majority, union, or the name of one
+        "readers": "",
+        "on_bad": "stop",  # or drop: lines that cannot be used are counted and left out
+        "near": "report",  # or group: near-duplicates are reported, or lie in one part
+        "coords": "",  # xyxy or xywh, of box lists in CSV
+        "answers": "one",  # or set: several answers a question, or none
+    }
 
 
 def get_mesh() -> ConfigDict:

@@ -166,7 +166,8 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "phrasings": 2,
             "mirror": split != "side",
             "test": "test",
-            "test_share": 0.2,
+            "test_share": 0.2,  # of a user's patients, where the file has no splits
+            **common.get_reading(),
             # tells a policy without pretraining where it looks, see `add_ramps`
             "ramps": not model and source == "mr_aal",
         }

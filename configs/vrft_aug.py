@@ -199,6 +199,7 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "question": "",  # about a user's images
             "test": "test",  # or val
             "test_share": 0.2,  # of the patients in a CSV file without splits
+            **common.get_reading(),
             "descriptions": "",  # a JSON file; empty: the task's own
             "prompt_knowledge": parts.prompt == "on",
             "recite": parts.recite != "none",

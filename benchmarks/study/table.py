@@ -15,6 +15,7 @@ from medjax.data.classes.batches import LabelRecord
 from medjax.data.classes.built_in import TASKS
 from medjax.data.classes.probe import majority_answers, probe_answers
 from medjax.data.classes.sources import load_label_parts
+from medjax.data.lists.reading import split_reading
 from medjax.recipes.policy.scoring import earlier_rows
 
 WITHOUT = ("majority class", "linear probe")  # no policy, the same for every seed
@@ -119,8 +120,9 @@ def ranked_as_answers(task, rows):
 def baselines(task, *, smoke=False):
     """Rows of the majority class and the linear probe, of a task's whole test."""
     config = cell_config(task, PLAIN, 0, smoke=smoke)
-    data = {k: x for k, x in config["data"].items() if k not in ("ramps", "probe")}
-    found = load_label_parts(seed=0, **data)
+    reading, data = split_reading(config["data"])
+    del data["ramps"], data["probe"]
+    found = load_label_parts(seed=0, reading=reading, **data)
     about, known = found.wording.task, found.known
     limit, seed = config["evaluation"]["limit"] or None, config["evaluation"]["seed"]
     records = test_records(about, found.parts.test, seed=seed, limit=limit)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from medjax.data.batches import Parts
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
+from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes import medloc
 from medjax.recipes.boxes.task import (
@@ -42,7 +43,7 @@ SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length"
 
 
 class LabelData(NamedTuple):
-    """The section `data`; all but the last two are options of `load_label_parts`."""
+    """The section `data`: options of `load_label_parts` and others."""
 
     source: str
     size: tuple[int, int]
@@ -66,6 +67,12 @@ class LabelData(NamedTuple):
     phrasings: int
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
     probe: Probe
+    group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
+    readers: str = ""
+    on_bad: str = "stop"
+    near: str = "report"
+    coords: str = ""
+    answers: str = "one"
 
 
 class LabelPrompt(NamedTuple):
@@ -210,10 +217,10 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
         data: The section of the config, whose options are those of `load_label_parts`.
         seed: Another one splits a CSV file without splits otherwise.
     """
-    options = data._asdict()
+    reading, options = split_reading(data._asdict())
     for name in ("ramps", "probe"):
         del options[name]
-    return load_label_parts(seed=seed, **options)
+    return load_label_parts(seed=seed, reading=reading, **options)
 
 
 def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:

@@ -1,6 +1,7 @@
 """The smallest vrft_aug run, as its recipe gets it."""
 
 from configs.vrft_aug import get_config
+from medjax.data.lists.reading import split_reading
 from tests.recipes.smoke import LOOP, POLICY
 
 LABEL_POLICY = POLICY | {"policy.vocab": 448}
@@ -19,4 +20,6 @@ def label_sections(arg="", **changes):
 def label_options(arg="", **changes):
     """What `load_label_parts` takes of them."""
     data = label_sections(arg, **changes)["data"]
-    return {name: x for name, x in data.items() if name not in ("ramps", "probe")}
+    reading, options = split_reading(data)
+    del options["ramps"], options["probe"]
+    return options | {"reading": reading}

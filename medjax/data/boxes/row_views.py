@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medjax.data.boxes.rows import Row, picture_key
+from medjax.data.boxes.rows import Row
 from medjax.data.boxes.views import View, Views
 from medjax.data.images import read_image
+from medjax.data.lists.groups import picture_key
 
 
 def row_views(rows: Sequence[Row]) -> Views:

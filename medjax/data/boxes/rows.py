@@ -14,7 +14,7 @@ import numpy as np
 
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile, image_size
-from medjax.data.lists.groups import Grouped
+from medjax.data.lists.groups import Grouped, picture_key
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import convert_boxes
@@ -108,16 +108,6 @@ def grouped_rows(rows: Sequence[Row], root: Path) -> list[Grouped]:
         )
         for row in rows
     ]
-
-
-def picture_key(file: ImageFile) -> str:
-    """One spelling of a picture's place: two ways to the same file are one.
-
-    Args:
-        file: It need not exist.
-    """
-    path = os.path.abspath(file.path)
-    return f"{path}#{file.frame}{file.plane}"
 
 
 def _row(entry: BoxEntry, sizes: dict[ImageFile, Size], geometry: Geometry) -> Row:

@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medjax.data.batches import Parts
-from medjax.data.boxes.jsonl import Row, load_rows, row_views, split_rows
+from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.boxes.row_views import row_views
+from medjax.data.boxes.rows import Row, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
+from medjax.data.lists.groups import join_groups, part_lines, split_faults
+from medjax.data.lists.reading import PLAIN, Reading, raise_first
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
 from medjax.data.volumes.table import VOLUMES, Volume
@@ -35,6 +39,7 @@ def load_parts(
     test: str,
     test_share: float,
     geometry: Geometry,
+    reading: Reading = PLAIN,
     volumes: Mapping[str, Volume] = VOLUMES,
 ) -> Parts[Views]:
     """The training and the test part of a source.
@@ -59,16 +64,16 @@ def load_parts(
         mirror: Whether half of the training pictures are flipped, exchanging the sides'
             names. Nothing is flipped of a volume whose mirror image would be another
             body.
-        test: The part to test on: "test", or "val" of a volume or of drawn shapes, to
-            choose settings by.
+        test: The part to test on: "test", or "val" to choose settings by.
         test_share: The share of a user's patients (or images) to test on, 0 to 1.
         geometry: How images are cut, which a user's boxes may be measured in.
+        reading: How a user's file is read: wrong lines, readers, groups.
         volumes: The volumes known by name; yours may be among them.
 
     Raises:
         FileNotFoundError: The source is neither a name nor a path.
-        ValueError: "val" is wanted of a user's data; or what `atlas_views`,
-            `synthetic_views` or `load_rows` refuse.
+        ValueError: What `atlas_views`, `synthetic_views`, `box_rows` or `part_lines`
+            refuse.
     """
     shown = (int(size[0]), int(size[1]))
     if source == _SYNTHETIC:
@@ -98,19 +103,15 @@ def load_parts(
             f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a JSONL file or of a "
             "folder with one"
         )
-    if test != "test":
-        raise ValueError(
-            f"test={test!r} of {source}: boxes in a file have the parts train and test "
-            "only; give a file without the lines that are kept for the test"
-        )
-    rows = load_rows(source, geometry)
-    parts = [
-        row_views(split_rows(rows, part=part, test_share=test_share, seed=seed))
-        for part in ("train", "test")
-    ]
     root = Path(source) if Path(source).is_dir() else Path(source).parent
+    rows = box_rows(jsonl_entries(Path(source), reading), reading, geometry).rows
+    lines = grouped_rows(rows, root)
+    groups = join_groups(lines)
+    raise_first(split_faults(lines, groups))
+    parting = part_lines(lines, groups, tested=test, test_share=test_share, seed=seed)
+    train, tested = (row_views([rows[n] for n in part]) for part in parting)
     identity = {"source": "records", "rows": len(rows), "sha256": _digest(rows, root)}
-    return Parts(parts[0], parts[1], identity)
+    return Parts(train, tested, identity)
 
 
 def _volume_parts(
@@ -151,7 +152,8 @@ def _volume_parts(
 def _digest(rows: Sequence[Row], root: Path) -> str:
     """Of what the lines say and the pictures' sizes, wherever the folder lies."""
     content = [
-        row._asdict() | {"images": [os.path.relpath(x, root) for x in row.images]}
+        row._asdict()
+        | {"images": [(os.path.relpath(x.path, root), *x[1:]) for x in row.images]}
         for row in rows
     ]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()

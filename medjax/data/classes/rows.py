@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from medjax.data.classes.entries import LabelEntry
 from medjax.data.images import ImageFile, image_size
-from medjax.data.lists.groups import Grouped
+from medjax.data.lists.groups import Grouped, picture_key
 from medjax.data.lists.reading import Bad, Reading
 
 

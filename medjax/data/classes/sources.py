@@ -13,9 +13,11 @@ from medjax.data.classes.knowledge import (
     wording_identity,
 )
 from medjax.data.classes.labelled_images import load_labelled_images
+from medjax.data.classes.labels_csv import label_entries
 from medjax.data.classes.medmnist import load_class_names, load_medmnist
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import ClassTask, Wording
+from medjax.data.lists.reading import PLAIN, Reading
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 
 _BESIDE = "descriptions.json"  # in the folder of a user's data
@@ -54,6 +56,7 @@ def load_label_parts(
     recite: bool,
     reason_words: int,
     phrasings: int,
+    reading: Reading = PLAIN,
 ) -> LabelParts:
     """The pictures of a source, and how its task is put into words.
 
@@ -90,6 +93,7 @@ def load_label_parts(
         reason_words: So many words of the description, 1 or more, are the reasoning of
             supervised answers.
         phrasings: How many ways of asking are in use, 1 or more, the shortest first.
+        reading: How a user's file is read: wrong lines, readers, groups.
 
     Raises:
         FileNotFoundError: There is no such source, or there are no descriptions where
@@ -114,7 +118,9 @@ def load_label_parts(
         made = load_medmnist(path, test=test, classes=names, ordinal=ordinal)
     elif path.exists():
         made = load_labelled_images(
-            path,
+            label_entries(path, reading),
+            path if path.is_dir() else path.parent,
+            reading,
             classes=names,
             ordinal=bool(ordinal),
             question=question or None,

@@ -8,6 +8,7 @@ are one group.
 import hashlib
 import itertools
 import math
+import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from medjax.data.images import ImageFile
 from medjax.data.lists.cells import group_name
 from medjax.data.lists.reading import Bad, Reading
 
@@ -48,6 +50,15 @@ class Parting(NamedTuple):
 
     train: tuple[int, ...]
     test: tuple[int, ...]
+
+
+def picture_key(file: ImageFile) -> str:
+    """One spelling of a picture's place: two ways to the same file are one.
+
+    Args:
+        file: It need not exist.
+    """
+    return "|".join((os.path.abspath(file.path), str(file.frame), file.plane))
 
 
 def group_columns(columns: Sequence[str], reading: Reading, file: str) -> list[str]:
@@ -270,7 +281,7 @@ def _check_columns(lines: Sequence[Grouped]) -> None:
 
 
 def _group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, str]:
-    """What each group is called: by its first patient, or another column, or picture."""
+    """What each group is called: its first patient, or other column, or picture."""
     names: dict[int, str] = {}
     for line, group in zip(lines, groups, strict=True):
         mine = line.groups.get("patient", next(iter(line.groups.values()), line.name))

@@ -1,7 +1,7 @@
 """How a user's files are read: the options of it, and what a line was refused for."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 ON_BAD = ("stop", "drop")
 NEAR = ("report", "group")
@@ -29,6 +29,9 @@ class Reading(NamedTuple):
     answers: str = "one"  # answers a question may have: "one", or a "set"
 
 
+PLAIN = Reading()
+
+
 def check_reading(reading: Reading) -> Reading:
     """The options as they are, each of them known.
 
@@ -45,6 +48,37 @@ def check_reading(reading: Reading) -> Reading:
         if value not in words:
             raise ValueError(f"data.{option}={value!r}: expected one of {words}")
     return reading
+
+
+def split_reading(section: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """A config's section as the options of users' files, and the others.
+
+    Args:
+        section: Options by name; those of `Reading` must all be there. A `group` of one
+            column may be its name alone.
+
+    Raises:
+        ValueError: See `check_reading`.
+    """
+    mine = {name: section[name] for name in Reading._fields}
+    if isinstance(mine["group"], str):
+        mine["group"] = (mine["group"],)
+    others = {name: section[name] for name in section if name not in mine}
+    return check_reading(Reading(**mine)), others
+
+
+def raise_first(faults: Sequence[Bad]) -> None:
+    """Stop at the first of several faults, and say how many there are.
+
+    Args:
+        faults: None is well.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if faults:
+        more = f" ({len(faults)} such lines)" if len(faults) > 1 else ""
+        raise ValueError(f"{faults[0].message}{more}")
 
 
 def reader_column(columns: Sequence[str], file: str) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from medjax.data.batches import Encoding, Parts
 from medjax.data.boxes.batches import Record, eval_batches, find_records, train_batches
 from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import (
     Style,
     longest_answers,
@@ -37,7 +38,7 @@ WARM_TAU = 0.8  # IoU of a tight answer in whole pixels
 
 
 class BoxData(NamedTuple):
-    """The section `data` of a config; all but `ramps` are options of `load_parts`."""
+    """The section `data` of a config; options of `load_parts`."""
 
     source: str
     size: tuple[int, int]
@@ -52,6 +53,12 @@ class BoxData(NamedTuple):
     test: str
     test_share: float
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+    group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
+    readers: str = ""
+    on_bad: str = "stop"
+    near: str = "report"
+    coords: str = ""
+    answers: str = "one"
 
 
 class BoxPrompt(NamedTuple):
@@ -81,7 +88,8 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
     """The training and the test part of a config's source.
 
     Args:
-        data: The section of the config, whose options are those of `load_parts`.
+        data: The section of the config, with the options of `load_parts` and
+            `Reading`.
         geometry: How images are cut, which a user's boxes may be measured in.
         seed: Decides what a split tests on.
 
@@ -89,9 +97,9 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         FileNotFoundError: The source is neither a name nor a path.
         ValueError: What `load_parts` refuses.
     """
-    options = data._asdict()
+    reading, options = split_reading(data._asdict())
     options.pop("ramps")
-    return load_parts(seed=seed, geometry=geometry, **options)
+    return load_parts(seed=seed, geometry=geometry, reading=reading, **options)
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

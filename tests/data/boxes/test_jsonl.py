@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.data.boxes.jsonl import load_rows, row_views, split_rows
+from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.boxes.row_views import row_views
+from medjax.data.boxes.rows import box_rows, grouped_rows
+from medjax.data.lists.groups import join_groups, part_lines
+from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.layout import Geometry
 
 GEOMETRY = Geometry(
@@ -35,6 +39,19 @@ def write(folder, *lines):
     return folder / "records.jsonl"
 
 
+def load_rows(path, geometry=GEOMETRY, **changes):
+    reading = PLAIN._replace(**changes)
+    return box_rows(jsonl_entries(path, reading), reading, geometry).rows
+
+
+def split_rows(rows, root, *, test_share, seed, tested="test"):
+    lines = grouped_rows(rows, root)
+    groups = join_groups(lines)
+    options = {"tested": tested, "test_share": test_share, "seed": seed}
+    parts = part_lines(lines, groups, **options)
+    return [[rows[n] for n in part] for part in parts]
+
+
 def test_file_and_folder_are_the_same(folder):
     path = write(folder, GOOD, "", {**GOOD, "image": "b.jpg"})
     rows = load_rows(path, GEOMETRY)
@@ -43,7 +60,7 @@ def test_file_and_folder_are_the_same(folder):
         "records.jsonl, line 1",
         "records.jsonl, line 3",
     ]
-    assert rows[0].sizes == ((120, 100),) and rows[0].box == (10, 20, 60, 80)
+    assert rows[0].sizes == ((120, 100),) and rows[0].boxes == ((10, 20, 60, 80),)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +74,7 @@ def test_file_and_folder_are_the_same(folder):
 )
 def test_frames_are_brought_to_original_pixels(folder, frame, box):
     (row,) = load_rows(write(folder, {**GOOD, "box": box, "frame": frame}), GEOMETRY)
-    np.testing.assert_allclose(row.box, [25, 60, 50, 90])
+    np.testing.assert_allclose(row.boxes[0], [25, 60, 50, 90])
 
 
 def test_questions_about_one_image_are_one_view(folder):
@@ -105,8 +122,8 @@ def without(key):
         ({**GOOD, "image": "broken.png"}, ValueError, r"cannot read .*broken\.png"),
         ({**GOOD, "box": [1, 2, 3]}, ValueError, "expected four numbers"),
         ({**GOOD, "box": "1 2 3 4"}, ValueError, "expected four numbers"),
-        ({**GOOD, "box": [1, 2, float("nan"), 4]}, ValueError, "expected four numbers"),
-        ({**GOOD, "box": [1, 2, True, 4]}, ValueError, "expected four numbers"),
+        ({**GOOD, "box": [1, 2, float("nan"), 4]}, ValueError, "NaN is not JSON"),
+        ({**GOOD, "box": [1, 2, True, 4]}, ValueError, "a finite number"),
         (
             {**GOOD, "box": [10, 20, 101, 80]},
             ValueError,
@@ -147,37 +164,38 @@ def test_missing_and_ambiguous_files(folder):
 
 
 def patients(folder, count):
-    lines = [{**GOOD, "patient": f"p{n % count}"} for n in range(4 * count)]
-    return load_rows(write(folder, *lines), GEOMETRY)
+    """So many patients with two pictures each, of which two things are asked."""
+    lines = []
+    for n in range(2 * count):
+        Image.new("L", (100, 120), n).save(folder / f"p{n}.png")
+        line = {**GOOD, "image": f"p{n}.png", "patient": f"p{n % count}"}
+        lines += [line, {**line, "query": "Where is it?"}]
+    return load_rows(write(folder, *lines))
 
 
 def test_patients_are_not_in_both_parts(folder):
     rows = patients(folder, 10)
-    parts = [
-        split_rows(rows, part=part, test_share=0.3, seed=1)
-        for part in ("train", "test")
-    ]
-    train, test = ({row.patient for row in part} for part in parts)
+    parts = split_rows(rows, folder, test_share=0.3, seed=1)
+    train, test = ({row.groups["patient"] for row in part} for part in parts)
     assert len(train) == 7 and len(test) == 3 and not train & test
     assert len(parts[0]) + len(parts[1]) == len(rows)
-    again = split_rows(rows[::-1], part="test", test_share=0.3, seed=1)
-    assert {row.patient for row in again} == test
+    _, again = split_rows(rows[::-1], folder, test_share=0.3, seed=1)
+    assert {row.groups["patient"] for row in again} == test
 
 
 def test_split_by_image_where_there_are_no_patients(folder):
-    rows = load_rows(write(folder, GOOD, {**GOOD, "image": "b.jpg"}), GEOMETRY)
-    train, test = (
-        split_rows(rows, part=part, test_share=0.5, seed=0)
-        for part in ("train", "test")
-    )
+    rows = load_rows(write(folder, GOOD, {**GOOD, "image": "b.jpg"}))
+    train, test = split_rows(rows, folder, test_share=0.5, seed=0)
     assert len(train) == len(test) == 1 and train[0].images != test[0].images
 
 
 def test_impossible_splits(folder):
     with pytest.raises(ValueError, match="1 patients or images"):
-        split_rows(patients(folder, 1), part="test", test_share=0.2, seed=0)
-    with pytest.raises(ValueError, match="expected 'train' or 'test'"):
-        split_rows(patients(folder, 2), part="dev", test_share=0.2, seed=0)
-    rows = load_rows(write(folder, {**GOOD, "patient": "p"}, GOOD), GEOMETRY)
+        split_rows(patients(folder, 1), folder, test_share=0.2, seed=0)
+    with pytest.raises(ValueError, match="test='dev': expected one of"):
+        rows = patients(folder, 2)
+        split_rows(rows, folder, test_share=0.2, seed=0, tested="dev")
+    other = {**GOOD, "image": "b.jpg"}
+    rows = load_rows(write(folder, {**GOOD, "patient": "p"}, other))
     with pytest.raises(ValueError, match="line 2: no patient, but other lines"):
-        split_rows(rows, part="test", test_share=0.2, seed=0)
+        split_rows(rows, folder, test_share=0.2, seed=0)

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.data.classes.labelled_images import (
-    load_labelled_images,
-    read_label_rows,
-    split_label_rows,
-)
+from medjax.data.classes.labelled_images import load_labelled_images
+from medjax.data.classes.labels_csv import label_entries
+from medjax.data.lists.reading import PLAIN
 
 HEADER = "image,label,patient"
 LINES = [f"p{n}.png,{'nodule' if n % 2 else 'clear'},q{n // 2}" for n in range(12)]
@@ -27,10 +25,12 @@ def write(folder, lines, header=HEADER, name="labels.csv"):
     (folder / name).write_text("\n".join([header, *lines]) + "\n")
 
 
-def load(path, **changes):
+def load(path, reading=PLAIN, **changes):
     options = {"classes": None, "ordinal": False, "question": None}
     options |= {"test_share": 0.3, "seed": 0}
-    return load_labelled_images(path, **(options | changes))
+    root = path if path.is_dir() else path.parent
+    entries = label_entries(path, reading)
+    return load_labelled_images(entries, root, reading, **(options | changes))
 
 
 def groups(pictures):
@@ -85,9 +85,9 @@ def test_the_validation_part_leaves_the_test_alone(folder, stated):
 
 def test_pictures_without_patients_are_their_own_groups(folder):
     write(folder, [line.rpartition(",")[0] for line in LINES], "image,label")
-    rows = read_label_rows(folder)
-    train, test = split_label_rows(rows, test_share=0.25, seed=0)
-    assert len(test) == 3 and sorted(train + test) == list(range(12))
+    parts = load(folder, test_share=0.25)
+    assert parts.test.count == 3 and parts.train.count == 9
+    assert len(groups(parts.train) | groups(parts.test)) == 12
 
 
 def test_grades(folder):
@@ -157,7 +157,7 @@ def test_own_order_of_classes(folder):
         ("p1.png,,q", {}, "line 2: label is empty"),
         ("p1.png,x", {}, "line 2: fewer cells"),
         ("p1.png,x,q,z", {}, "line 2: more cells"),
-        ('p1.png,"x,q', {}, "not CSV in UTF-8"),
+        ('p1.png,"x,q', {}, "line 12: not CSV"),
         ("labels.csv,x,q", {}, "line 2: cannot read"),
     ],
 )
@@ -174,7 +174,7 @@ def test_bad_lines_are_named(folder, line, options, message):
         ("image,label,label", "each once"),
         ("image, label,patient", "without blanks"),
         ("image,label,", "without blanks"),
-        ("image,label,Patient", "column 'Patient'; is it meant to be 'patient'"),
+        ("image,label,patients", "column 'patients'; is it meant to be 'patient'"),
         ("image,label,spilt", "column 'spilt'; is it meant to be 'split'"),
     ],
 )
@@ -188,7 +188,7 @@ def test_bad_files(folder):
     with pytest.raises(FileNotFoundError, match=r"no such file; expected a \.csv"):
         load(folder / "no.csv")
     write(folder, [])
-    with pytest.raises(ValueError, match="no lines below the header"):
+    with pytest.raises(ValueError, match="no lines; expected one picture or more"):
         load(folder)
     write(folder, [*LINES, "gone.png,x,q"])
     with pytest.raises(FileNotFoundError, match=r"line 14: no image .*gone\.png"):
@@ -206,14 +206,17 @@ def test_bad_files(folder):
 def test_bad_splits(folder):
     header = HEADER + ",split"
     write(folder, [f"{line},train" for line in LINES], header)
-    with pytest.raises(ValueError, match="all lines are 'train'"):
+    with pytest.raises(ValueError, match=r"no line is in test \(found 12 train\)"):
         load(folder)
-    write(folder, [f"{LINES[0]},valid"], header)
-    with pytest.raises(ValueError, match="line 2: split 'valid'"):
+    write(folder, [f"{LINES[0]},dev"], header)
+    with pytest.raises(ValueError, match="line 2: split 'dev'"):
         load(folder)
     lines = [f"{line},{'test' if n == 1 else 'train'}" for n, line in enumerate(LINES)]
     write(folder, lines, header)
-    with pytest.raises(ValueError, match="line 3: patient q0 is in test, and in train"):
+    with pytest.raises(
+        ValueError,
+        match="line 3: split test, but .*line 2, of the same patient, is in t",
+    ):
         load(folder)
     write(folder, LINES[:2])
     with pytest.raises(ValueError, match="leave nothing to train or to test on"):

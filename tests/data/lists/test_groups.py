@@ -2,7 +2,8 @@
 
 import pytest
 
-from medjax.data.images.listing import find_list, groups_to_test
+from medjax.data.lists.files import find_list
+from medjax.data.lists.groups import groups_to_test
 
 
 def test_groups_to_test_on_are_the_first_by_hash():
