@@ -132,6 +132,7 @@ def get_policy(model: str) -> ConfigDict:
             },
             "min_pixels": 56 * 56,
             "max_pixels": 448 * 448,
+            "pixels": "config",  # or folder: bounds of its preprocessor_config.json
             "dtype": "float32",
             "param_dtype": "float32",
             "remat": "none",

@@ -67,7 +67,7 @@ ROOMS = {
         "json_files": (),
         "lists": ("audit", "images", "json_files"),
         "volumes": (),
-        "prompting": (),
+        "prompting": ("json_files",),
         "batches": ("audit", "prompting"),
         "boxes": (
             *("audit", "batches", "images", "json_files", "lists"),

@@ -59,7 +59,7 @@ class Tokens(NamedTuple):
 
     image_pad: int
     stop: int  # <|im_end|>
-    pad: int
+    pad: int  # the tokenizer's own, <|endoftext|> where it names none
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
@@ -85,7 +85,9 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> Tokens:
             f"tokenizer without {', '.join(missing)}: expected one of the Qwen2.5-VL "
             "family, or one that medjax.data.prompting.tokenizer.train_tokenizer made"
         )
-    return Tokens(*(ids[name] for name in names))
+    tokens = Tokens(*(ids[name] for name in names))
+    own = tokenizer.pad_token_id
+    return tokens if own is None else tokens._replace(pad=own)
 
 
 def prompt_text(

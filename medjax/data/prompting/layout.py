@@ -16,14 +16,15 @@ from medjax.rl.boxes import smart_resize
 from medjax.types import Images
 
 # CLIP's statistics, which Qwen2.5-VL's image processor subtracts and divides by.
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Geometry(NamedTuple):
-    """How images are cut: the vision tower's numbers, and bounds of an image's size.
+    """How images become numbers: cut, within bounds of their size, and normalised.
 
-    Published checkpoints have patch 14, merge 2, temporal 2 and window 112.
+    Published checkpoints have patch 14, merge 2, temporal 2 and window 112, and the
+    last three fields as they stand here.
     """
 
     patch: int  # pixels
@@ -32,6 +33,9 @@ class Geometry(NamedTuple):
     window: int  # pixels
     min_pixels: int
     max_pixels: int
+    mean: tuple[float, float, float] = MEAN  # of red, green, blue; subtracted
+    std: tuple[float, float, float] = STD  # divided by afterwards
+    levels: float = 255.0  # what pixels are divided by first
 
     @property
     def factor(self) -> int:
@@ -134,14 +138,15 @@ def num_windows(size: tuple[int, int], geometry: Geometry) -> int:
 
 
 def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patches:
-    """Normalise a shown image, (x / 255 - mean) / std, and cut it.
+    """Normalise a shown image, (x / levels - mean) / std, and cut it.
 
     Windows and the features in them are in row-major order, as are the merge x merge
     patches of a feature; a patch is (C, T, p, p).
 
     Args:
-        image: As it is shown, 0 to 255; mean and std are CLIP's of each colour.
-        geometry: How the vision tower cuts images.
+        image: As it is shown, 0 to 255.
+        geometry: How the vision tower cuts images, and the levels (255 unless a
+            checkpoint's folder says otherwise), mean and std of each colour.
 
     Returns:
         W windows of S patches each, zeros where an image's edge cuts a window, with the
@@ -162,7 +167,9 @@ def cut_patches(image: UInt8[np.ndarray, "h w 3"], geometry: Geometry) -> Patche
     extent = geometry.window_extent
     rows, cols = -(-height // extent), -(-width // extent)
     pixels = np.zeros((rows * extent, cols * extent, 3), np.float32)
-    pixels[:height, :width] = (image.astype(np.float32) / 255 - MEAN) / STD
+    mean, std = np.array([geometry.mean, geometry.std], np.float32)
+    levels = np.float32(geometry.levels)
+    pixels[:height, :width] = (image.astype(np.float32) / levels - mean) / std
     cut = pixels.reshape(rows, side, merge, patch, cols, side, merge, patch, 3)
     cut = cut.transpose(0, 4, 1, 5, 2, 6, 8, 3, 7)  # [.., merge, merge, C, p, p]
     count = rows * cols * geometry.window_patches
@@ -213,9 +220,9 @@ def pack_images(
         slots: K, the number of images that a context has room for, 0 or more.
 
     Returns:
-        NumPy arrays: `patches` [M, K, P, E] in float32, (x / 255 - mean) / sd with
-        CLIP's mean and sd of each colour, P = W S patches of E = 3 temporal patch^2
-        numbers; `rows_cols` in int32; `mask` False at padding and in empty slots.
+        NumPy arrays: `patches` [M, K, P, E] in float32, (x / levels - mean) / std of
+        the geometry, P = W S patches of E = 3 temporal patch^2 numbers; `rows_cols` in
+        int32; `mask` False at padding and in empty slots.
 
     Raises:
         ValueError: images that are not [h, w, 3] of uint8, sides that are no multiples

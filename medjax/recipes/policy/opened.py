@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from medjax.data.prompting.chat import Style
+from medjax.data.prompting.generation import Drawing
 from medjax.data.prompting.layout import Geometry
 from medjax.rl.text.boxes import ParseTables
 from medjax.types import Ends, Params, PolicyModel
@@ -26,6 +27,7 @@ class Policy(NamedTuple):
     # its weights, placed as a tree of shardings says; None: they are drawn
     load: Callable[[Params], Params] | None
     save: Callable[[Path, Params], None]  # a folder that transformers and vLLM read
+    drawing: Drawing  # its folder's wish for prediction; training never reads it
 
 
 class Finish(Protocol):

@@ -7,8 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
+
 from medjax.data.prompting.chat import Style, corpus, special_tokens
-from medjax.data.prompting.layout import MEAN, STD, Geometry
+from medjax.data.prompting.generation import (
+    GENERATION,
+    Drawing,
+    TokenIds,
+    generation_document,
+    read_drawing,
+    read_token_ids,
+)
+from medjax.data.prompting.layout import Geometry
+from medjax.data.prompting.processor import (
+    PROCESSOR,
+    Processor,
+    processor_document,
+    read_processor,
+)
 from medjax.data.prompting.tokenizer import (
     ANSWER_TAGS,
     load_tokenizer,
@@ -36,14 +52,12 @@ if TYPE_CHECKING:
 # Frequent pieces of an answer, one token each for a tiny policy.
 ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
 TOKEN_NAMES = {  # of a published config.json, and their tokens
-    "bos_token_id": "<|endoftext|>",
-    "eos_token_id": "<|im_end|>",
-    "pad_token_id": "<|endoftext|>",
     "image_token_id": "<|image_pad|>",
     "video_token_id": "<|video_pad|>",
     "vision_start_token_id": "<|vision_start|>",
     "vision_end_token_id": "<|vision_end|>",
 }
+PIXELS = ("config", "folder")
 _SCHEDULING = ("remat", "scan_unroll")  # of a config: they bear on no number
 
 
@@ -81,6 +95,7 @@ class PolicySection(NamedTuple):
     remat: str
     freeze_vision: bool  # no gradient into the vision tower
     logit_chunk: int | None  # positions scored at a time; None: all
+    pixels: str = "config"  # one of PIXELS: whose bounds, these or the folder's
 
 
 def open_section(section: Mapping[str, Any]) -> Opening:
@@ -94,6 +109,12 @@ def open_section(section: Mapping[str, Any]) -> Opening:
         ValueError: An option is unknown or missing, or the checkpoint does not fit.
     """
     options = read_section(PolicySection, "policy", section)
+    known = PIXELS if options.path else PIXELS[:1]
+    if options.pixels not in known:
+        raise ValueError(
+            f"policy.pixels is {options.pixels!r}, expected one of {', '.join(known)}; "
+            "folder with policy.path alone"
+        )
     return open_checkpoint(options) if options.path else open_tiny(options)
 
 
@@ -127,16 +148,27 @@ def open_tiny(options: PolicySection) -> Opening:
             options.vocab,
             extra_tokens=(*ANSWER_TAGS, *ANSWER_PIECES),
         )
-        return _policy(options, config, tokenizer)
+        stops, pad = stop_ids(tokenizer), special_tokens(tokenizer).pad
+        ids = TokenIds(stops, pad, bos=pad)
+        return _policy(options, config, tokenizer, geometry, ids, Drawing())
 
-    return Opening(_geometry(options, tower), finish)
+    geometry = _geometry(options, tower)
+    return Opening(geometry, finish)
 
 
 def open_checkpoint(options: PolicySection) -> Opening:
     """A Hugging Face folder of the Qwen2.5-VL architecture; weights load later.
 
+    What its files say of images and of special tokens is used, see `read_processor`
+    and `read_token_ids`; the bounds of pixels are the options' unless `pixels` is
+    "folder", and one printed line says so where the folder's are others.
+
     Args:
         options: Its `path` is the folder, whose sizes replace those of the options.
+
+    Raises:
+        ValueError: The folder's files contradict each other, or ask for what medjax
+            does not do; see there.
     """
     folder = Path(options.path)
     stored = config_from_hf(folder)
@@ -146,7 +178,13 @@ def open_checkpoint(options: PolicySection) -> Opening:
         dtype=options.dtype,
         param_dtype=options.param_dtype,
     )
-    policy = _policy(options, config, load_tokenizer(folder))._replace(
+    geometry = _folder_geometry(options, config.vision)
+    tokenizer = load_tokenizer(folder)
+    ids = read_token_ids(folder, tokenizer)
+    # what pads a batch, and is written into an exported folder
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ids.pad)
+    drawing = read_drawing(folder)
+    policy = _policy(options, config, tokenizer, geometry, ids, drawing)._replace(
         load=partial(
             load_weights,
             folder,
@@ -166,65 +204,125 @@ def save_policy(
     config: Qwen25VLConfig,
     tokenizer: "PreTrainedTokenizerBase",
     geometry: Geometry,
+    ids: TokenIds,
+    drawing: Drawing,
     folder: Path,
     params: Params,
 ) -> None:
-    """Write a Hugging Face folder: weights, tokenizer, and how images are resized.
+    """Write a Hugging Face folder: weights, tokenizer, image processor, generation.
 
     transformers, vLLM and `open_checkpoint` read it. See `save_qwen25vl` for errors.
 
     Args:
         config: The sizes of the parameters.
         tokenizer: Its files are written too.
-        geometry: Becomes the image processor's patch, merge and bounds of an image's
-            size.
+        geometry: Becomes the image processor, which does what training did.
+        ids: The ends, padding and beginning of texts.
+        drawing: What generation_config.json says beside these ids.
         folder: One that does not exist yet.
         params: The whole tree.
     """
-    ids = {
+    places = {
         name: int(tokenizer.convert_tokens_to_ids(token))
         for name, token in TOKEN_NAMES.items()
     }
-    save_qwen25vl(folder, config, params, token_ids=ids)
-    save_tokenizer(tokenizer, folder)
-    processor = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
-        "patch_size": geometry.patch,
-        "merge_size": geometry.merge,
-        "temporal_patch_size": geometry.temporal,
-        "min_pixels": geometry.min_pixels,
-        "max_pixels": geometry.max_pixels,
-        "image_mean": MEAN.tolist(),
-        "image_std": STD.tolist(),
+    special = {
+        "bos_token_id": ids.bos,
+        "eos_token_id": special_tokens(tokenizer).stop,
+        "pad_token_id": ids.pad,
     }
-    text = json.dumps(processor, indent=2) + "\n"
-    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    said = {name: i for name, i in special.items() if i is not None}
+    save_qwen25vl(folder, config, params, token_ids=said | places)
+    save_tokenizer(tokenizer, folder)
+    for name, content in (
+        (PROCESSOR, processor_document(geometry)),
+        (GENERATION, generation_document(ids, drawing)),
+    ):
+        text = json.dumps(content, indent=2) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _policy(
     options: PolicySection,
     config: Qwen25VLConfig,
     tokenizer: "PreTrainedTokenizerBase",
+    geometry: Geometry,
+    ids: TokenIds,
+    drawing: Drawing,
 ) -> Policy:
     gradient = {
         "freeze_vision": options.freeze_vision,
         "logit_chunk": options.logit_chunk,
     }
     sizes = {k: x for k, x in asdict(config).items() if k not in _SCHEDULING}
-    geometry = _geometry(options, config.vision)
-    pad = special_tokens(tokenizer).pad
     return Policy(
         model=make_model(config, **gradient),
         tokenizer=tokenizer,
         geometry=geometry,
         tables=parse_tables(tokenizer, config.vocab),
-        ends=Ends(stop_ids(tokenizer), pad),
+        ends=Ends(ids.eos, ids.pad),
         digest=tokenizer_digest(tokenizer),
         identity=sizes | gradient,
         load=None,
-        save=partial(save_policy, config, tokenizer, geometry),
+        save=partial(save_policy, config, tokenizer, geometry, ids, drawing),
+        drawing=drawing,
     )
+
+
+def _folder_geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
+    """How images become numbers, as the folder's image processor says."""
+    geometry = _geometry(options, vision)
+    found = read_processor(options.path)
+    if found is None:
+        if options.pixels == "folder":
+            raise ValueError(
+                f"policy.pixels=folder: {options.path} has no {PROCESSOR} with bounds "
+                "of pixels; take policy.pixels=config"
+            )
+        _say(
+            f"{options.path} has no {PROCESSOR}: images are normalised as for the "
+            "released Qwen2.5-VL"
+        )
+        return geometry
+    for key, mine in (
+        ("patch_size", vision.patch),
+        ("merge_size", vision.merge),
+        ("temporal_patch_size", vision.temporal),
+    ):
+        if getattr(found, key) != mine:
+            raise ValueError(
+                f"{found.source}: {key} is {getattr(found, key)}, but the vision tower "
+                f"of config.json has {mine}; one of the two files is of another model"
+            )
+    if options.pixels == "folder" and found.disagreement:
+        raise ValueError(
+            f"{found.source}: {found.disagreement}; correct one, or take "
+            "policy.pixels=config"
+        )
+    geometry = geometry._replace(
+        mean=found.image_mean, std=found.image_std, levels=found.levels
+    )
+    bounds = (found.min_pixels, found.max_pixels)
+    if options.pixels == "folder":
+        return geometry._replace(min_pixels=bounds[0], max_pixels=bounds[1])
+    if bounds != (geometry.min_pixels, geometry.max_pixels) or found.disagreement:
+        _say(_bounds_line(geometry, found))
+    return geometry
+
+
+def _bounds_line(geometry: Geometry, found: Processor) -> str:
+    aside = f" ({found.disagreement})" if found.disagreement else ""
+    return (
+        f"images are shown at {geometry.min_pixels} to {geometry.max_pixels} pixels "
+        f"(policy.min_pixels, policy.max_pixels); {found.source} says "
+        f"{found.min_pixels} to {found.max_pixels}{aside}, which "
+        "--config.policy.pixels=folder takes"
+    )
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)  # noqa: T201
 
 
 def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:

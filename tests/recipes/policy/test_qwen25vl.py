@@ -8,48 +8,11 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from medjax.data.prompting.chat import Style, answer_text, sample_answers
+from medjax.data.prompting.chat import answer_text
 from medjax.data.prompting.layout import Geometry
 from medjax.recipes.policy.opening import load_params, open_policy
+from tests.recipes.policy.hub import SECTION, make
 from tests.recipes.smoke import draw_params
-
-STYLE = Style(None, "", "object")
-TEXTS = ("Where is the disc?", "Find the cross.")
-ANSWERS = sample_answers(("disc", "cross"), style="object")
-SECTION = {
-    "path": "",
-    "vocab": 400,
-    "width": 16,
-    "mlp": 16,
-    "layers": 1,
-    "heads": 2,
-    "kv_heads": 1,
-    "head_dim": 8,
-    "mrope_section": [2, 1, 1],
-    "tied": False,
-    "scan_unroll": 1,
-    "vision": {
-        "depth": 1,
-        "width": 16,
-        "mlp": 16,
-        "heads": 2,
-        "full_blocks": [0],
-        "patch": 7,
-        "window": 28,
-    },
-    "min_pixels": 28 * 28,
-    "max_pixels": 56 * 56,
-    "dtype": "float32",
-    "param_dtype": "float32",
-    "remat": "none",
-    "freeze_vision": False,
-    "logit_chunk": None,
-}
-
-
-def make(**changes):
-    _, finish = open_policy(SECTION | changes)
-    return finish(TEXTS, ANSWERS, style=STYLE)
 
 
 @pytest.fixture(scope="module")

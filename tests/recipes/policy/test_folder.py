@@ -1,0 +1,143 @@
+"""What is read from a checkpoint folder beside its weights, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from medjax.data.prompting.chat import special_tokens
+from medjax.data.prompting.layout import cut_patches, resize_image
+from tests.oracles import qwen25vl_inputs as oracle
+from tests.recipes.policy.hub import change, make
+from tests.recipes.smoke import draw_params
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hub") / "tiny"
+    tiny = make()
+    tiny.save(path, draw_params(tiny.model))
+    return path
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "policy")
+
+
+IMAGES = "preprocessor_config.json"
+GENERATION = "generation_config.json"
+
+
+def test_bounds_are_the_configs_and_the_folders_are_said(folder, capsys):
+    opened = make(path=str(folder))
+    assert capsys.readouterr().out == ""  # they are the same
+    change(folder, IMAGES, max_pixels=12845056, size=None)
+    opened = make(path=str(folder))
+    assert (opened.geometry.min_pixels, opened.geometry.max_pixels) == (784, 3136)
+    (line,) = capsys.readouterr().out.splitlines()
+    for piece in ("784 to 3136", "784 to 12845056", "policy.pixels=folder"):
+        assert piece in line
+    opened = make(path=str(folder), pixels="folder")
+    assert (opened.geometry.min_pixels, opened.geometry.max_pixels) == (784, 12845056)
+    assert capsys.readouterr().out == ""
+
+
+def test_spellings_that_disagree_are_said_or_refused(folder, capsys):
+    size = {"shortest_edge": 784, "longest_edge": 6272}
+    change(folder, IMAGES, size=size)
+    assert make(path=str(folder)).geometry.max_pixels == 3136
+    assert "max_pixels is 3136 but size.longest_edge is 6272" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="size.longest_edge is 6272; correct one"):
+        make(path=str(folder), pixels="folder")
+
+
+def test_pixels_of_no_folder_are_refused(folder):
+    with pytest.raises(ValueError, match="policy.pixels is 'folder'.*policy.path"):
+        make(pixels="folder")
+    with pytest.raises(ValueError, match="policy.pixels is 'hub', expected one of"):
+        make(path=str(folder), pixels="hub")
+    (folder / IMAGES).unlink()
+    with pytest.raises(ValueError, match="no preprocessor_config.json.*pixels=config"):
+        make(path=str(folder), pixels="folder")
+
+
+def test_a_folder_without_an_image_processor_is_told(folder, capsys):
+    (folder / IMAGES).unlink()
+    assert make(path=str(folder)).geometry == make().geometry
+    assert "normalised as for the released" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("patch_size", 14), ("merge_size", 4), ("temporal_patch_size", 1)],
+)
+def test_patches_that_contradict_the_vision_tower_are_refused(key, value, folder):
+    change(folder, IMAGES, **{key: value})
+    with pytest.raises(ValueError, match=f"{key} is {value}, but the vision tower"):
+        make(path=str(folder))
+
+
+def test_mean_and_std_of_the_folder_are_used_and_exported(folder, tmp_path):
+    from transformers import AutoImageProcessor
+
+    change(
+        folder,
+        IMAGES,
+        image_mean=[0.1, 0.2, 0.3],
+        image_std=[0.9, 0.8, 0.7],
+        rescale_factor=1 / 128,
+    )
+    opened = make(path=str(folder))
+    assert opened.geometry.mean == (0.1, 0.2, 0.3)
+    assert (opened.geometry.std, opened.geometry.levels) == ((0.9, 0.8, 0.7), 128.0)
+    opened.save(tmp_path / "exported", draw_params(opened.model))
+    assert make(path=str(tmp_path / "exported")).geometry == opened.geometry
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "exported")
+    image = oracle.picture(28, 42, seed=3)
+    found = cut_patches(resize_image(image, opened.geometry), opened.geometry)
+    expected = processor(images=[image], return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(
+        np.sort(found.patches[found.mask], axis=None),
+        np.sort(expected, axis=None),
+        atol=1e-6,
+    )
+
+
+def test_ends_and_padding_of_the_folder_are_used_and_exported(folder, tmp_path):
+    from transformers import AutoTokenizer, GenerationConfig
+
+    tokens = ("<|im_end|>", "<|object_ref_end|>", "<|vision_pad|>")
+    stop, other, pad = make().tokenizer.convert_tokens_to_ids(list(tokens))
+    change(
+        folder,
+        GENERATION,
+        eos_token_id=[stop, other],
+        pad_token_id=pad,
+        temperature=0.5,
+        top_p=0.9,
+        do_sample=True,
+        repetition_penalty=1.05,
+    )
+    change(folder, "config.json", pad_token_id=pad)
+    change(folder, "tokenizer_config.json", pad_token=None)
+    opened = make(path=str(folder))
+    assert opened.ends == ((stop, other), pad)
+    assert special_tokens(opened.tokenizer).pad == pad
+    assert opened.drawing == (True, 0.5, None, 0.9, 1.05)
+    exported = tmp_path / "exported"
+    opened.save(exported, draw_params(opened.model))
+    found = GenerationConfig.from_pretrained(exported)
+    assert (found.eos_token_id, found.pad_token_id) == ([stop, other], pad)
+    assert (found.temperature, found.repetition_penalty) == (0.5, 1.05)
+    assert json.loads((exported / "config.json").read_text())["pad_token_id"] == pad
+    assert AutoTokenizer.from_pretrained(exported).pad_token_id == pad
+    again = make(path=str(exported))
+    assert (again.ends, again.drawing) == (opened.ends, opened.drawing)
+
+
+def test_files_that_contradict_each_other_are_refused(folder):
+    change(folder, "config.json", pad_token_id=3)
+    with pytest.raises(ValueError, match="pad_token_id is .* but .*config.json.* is 3"):
+        make(path=str(folder))
