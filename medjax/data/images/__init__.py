@@ -3,9 +3,11 @@
 from medjax.data.images.digests import perceptual_hash, pixel_digest
 from medjax.data.images.files import ImageFile
 from medjax.data.images.reading import image_size, read_image
+from medjax.data.images.windows import has_contrast
 
 __all__ = [
     "ImageFile",
+    "has_contrast",
     "image_size",
     "perceptual_hash",
     "pixel_digest",

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+_RATIO = 200  # of the sides, as `rl.boxes.smart_resize`
+
 
 class ImageFile(NamedTuple):
     """One image of a file."""
@@ -12,6 +14,9 @@ class ImageFile(NamedTuple):
     # None where the file holds one image.
     frame: int | None = None
     plane: str = ""  # of a volume alone: "axial", "coronal" or "sagittal"
+    # Level and width in the image's own units (HU of a CT), in place of the window that
+    # the file names or that its values give.
+    window: tuple[float, float] | None = None
 
 
 def name_image(file: ImageFile) -> str:
@@ -47,6 +52,27 @@ def check_file(file: ImageFile, origin: str) -> None:
         raise ValueError(
             f"{origin}: {name} has 0 bytes; copy it again or take out its lines"
         )
+
+
+def check_sides(size: tuple[int, ...], file: ImageFile, origin: str) -> tuple[int, int]:
+    """The size, where a policy can be shown an image of it.
+
+    Args:
+        size: (height, width) in pixels, as shown.
+        file: The image.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: One side is over 200 times the other, which `smart_resize` refuses.
+    """
+    height, width = size
+    if max(size) > _RATIO * min(size):
+        raise ValueError(
+            f"{origin}: {name_image(file)} has {height} x {width} (height x width) "
+            f"pixels; expected sides of at most {_RATIO} times each other. Crop it or "
+            "take out its lines"
+        )
+    return height, width
 
 
 def unreadable(file: ImageFile, origin: str, fault: object, way_out: str) -> ValueError:
