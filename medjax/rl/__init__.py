@@ -1,8 +1,9 @@
 """Reinforcement learning on arrays: boxes, rewards, advantages, losses, thresholds.
 
 Every function here is pure, works under jit, vmap and grad, and knows no model. Those
-that read completions need tables of the tokenizer's vocabulary (`build_tables`), of the
-classes (`label_tables`) or of their descriptions (`recitation_tables`).
+that read completions need tables of the tokenizer's vocabulary (`build_tables`), of
+sets of boxes (`box_set_tables`), of the classes (`label_tables`) or of their
+descriptions (`recitation_tables`).
 """
 
 from jax.export import register_namedtuple_serialization
@@ -13,6 +14,7 @@ from medjax.rl.advantages import (
     group_advantages,
     group_statistics,
 )
+from medjax.rl.box_sets import MOST_BOXES, box_set_quality
 from medjax.rl.boxes import (
     FRAMES,
     box_iou,
@@ -66,6 +68,13 @@ from medjax.rl.surrogates import (
     sapo_surrogate,
     vespo_surrogate,
 )
+from medjax.rl.text.box_set_reader import (
+    BoxSetTables,
+    box_confidence,
+    box_set_tables,
+    parse_box_sets,
+)
+from medjax.rl.text.box_set_text import ParsedSets, parse_box_set_text
 from medjax.rl.text.box_text import Parsed, parse_text
 from medjax.rl.text.boxes import (
     ParseTables,
@@ -99,13 +108,16 @@ __all__ = [
     "FRAMES",
     "GRADE_RULES",
     "LINEAR",
+    "MOST_BOXES",
     "PIECEWISE",
+    "BoxSetTables",
     "GroupStatistics",
     "LabelForms",
     "LabelTables",
     "ParseTables",
     "Parsed",
     "ParsedLabels",
+    "ParsedSets",
     "RaiseLog",
     "RecitationTables",
     "Samples",
@@ -113,7 +125,10 @@ __all__ = [
     "ThresholdState",
     "Words",
     "bleu",
+    "box_confidence",
     "box_iou",
+    "box_set_quality",
+    "box_set_tables",
     "build_tables",
     "check_grade_table",
     "check_schedule",
@@ -153,6 +168,8 @@ __all__ = [
     "option_letters",
     "pairwise_box_iou",
     "pairwise_generalized_box_iou",
+    "parse_box_set_text",
+    "parse_box_sets",
     "parse_completions",
     "parse_label_text",
     "parse_labels",
@@ -186,11 +203,13 @@ __all__ = [
 
 # So that programs with them as arguments or results can be written and read.
 for _record in (
+    BoxSetTables,
     GroupStatistics,
     LabelTables,
     ParseTables,
     Parsed,
     ParsedLabels,
+    ParsedSets,
     RaiseLog,
     RecitationTables,
     Samples,

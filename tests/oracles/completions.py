@@ -125,3 +125,74 @@ def split_text(text, ids, longest, rng, silent=()):
         if silent and rng.random() < 0.03:
             tokens.append(rng.choice(silent))
     return tokens
+
+
+SET_FRAGMENTS = (
+    b"<answer>",
+    b"</answer>",
+    b'"bbox_2d"',
+    b":",
+    b"[",
+    b"1, 2, 30, 4",
+    b"[5,6,7,8]",
+    b"]",
+    b",",
+    b" \n",
+    b"No finding",
+    b"x",
+)
+SET_PIECES = (
+    *PIECES,
+    b"[[1, 2, 30, 40], [5, 6, 7, 8]]",
+    b"[9,8,7,6]",
+    b", [1, 2, 3, 4.5]",
+    b"[1, 2, [3, 4, 5, 6]",
+    b'"box": [1, 2, 3, 4]',
+    b"[]",
+    b"[ \n]",
+    b"no finding",
+    b"NO FINDINGS.",
+    b"```json\n",
+    b"```",
+    b"[[[",
+    b"[1, 2, 3, 4], " * 9,
+)
+
+
+def all_short_set_texts(length):
+    """Every answer of `length` fragments of sets, open ends included."""
+    products = itertools.product(SET_FRAGMENTS, repeat=length)
+    return [b"<answer>" + b"".join(parts) + b"</answer>" for parts in products]
+
+
+def random_set_text(rng):
+    """As `random_text`, near the answers that are sets of boxes."""
+    kind = rng.random()
+    if kind < 0.6:
+        text = right_set_text(rng)
+        for _ in range(rng.choice((0, 1, 1, 2, 4))):
+            text = mutate(text, rng)
+        return text
+    if kind < 0.9:
+        blocks = [b"".join(rng.choices(SET_PIECES, k=rng.randrange(6)))]
+        blocks += [b"".join(rng.choices(SET_PIECES, k=2))] * (rng.random() < 0.2)
+        return rng.choice(SET_PIECES).join(b"<answer>%b</answer>" % x for x in blocks)
+    return random_text(rng)
+
+
+def right_set_text(rng):
+    space = rng.choice((b"", b"", b" ", b"\n", b"\r\n\t"))
+    boxes = [
+        b"[" + (b"," + space).join(number(rng) for _ in range(4)) + space + b"]"
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 5, 8, 9)))
+    ]
+    if rng.random() < 0.5:
+        label = rng.choice((b"", b', "label": "a [1, 2] b"'))
+        boxes = [b'{"bbox_2d":%b%b%b}' % (space, box, label) for box in boxes]
+    answer = b"[" + (b"," + space).join(boxes) + b"]"
+    if not boxes:
+        answer = rng.choice((b"[]", b"[ ]", b"no finding", b"No findings."))
+    if rng.random() < 0.2:
+        answer = b"```json\n" + answer + b"\n```"
+    parts = (b"<think>x</think>", b"<answer>" + space + answer + space + b"</answer>")
+    return space.join(parts) + space

@@ -141,6 +141,12 @@ CALLS = [
         (np.where(FLAGS[..., None], BOXES, np.nan), FLAGS, BOXES[:, :1]),
         (0, 0, 0),
     ),
+    Call(
+        "box_set_quality",
+        rl.box_set_quality,
+        (np.where(FLAGS[..., None], BOXES, np.nan), FLAGS, BOXES[:, :2], VALID[:, :2]),
+        (0, 0, 0, 0),
+    ),
     Call("threshold_reward", bind(rl.threshold_reward, tau=0.5), (REWARDS,), (0,)),
     Call("raw_iou_reward", rl.raw_iou_reward, (REWARDS,), (0,)),
     Call(

@@ -9,10 +9,12 @@ from medjax import rl
 from tests.reuse.calls import Call
 
 HOST = {
+    "box_set_tables": "makes NumPy tables",
     "build_tables": "a list of bytes becomes NumPy tables",
     "label_forms": "reads names",
     "label_tables": "text becomes NumPy tables",
     "option_letters": "makes text",
+    "parse_box_set_text": "reads text",
     "parse_label_text": "reads text",
     "parse_text": "reads text",
     "read_label": "reads text",
@@ -26,6 +28,7 @@ TOKENS = [bytes([n]) for n in range(256)] + [b"<think>", b"</think>", b""]
 TABLES = rl.build_tables(TOKENS)
 FORMS = rl.label_forms(["liver", "kidney"], letters=["A", "B"], grades=None)
 LABELS = rl.label_tables(FORMS)
+SETS = rl.box_set_tables()
 REFERENCES = rl.recitation_tables(["a large red organ", ["two of them", "bean shaped"]])
 TEXTS = [
     b'<think>a red organ</think><answer>{"bbox_2d": [1, 2.5, -30, 4]}</answer>',
@@ -35,12 +38,14 @@ TEXTS = [
     b'<think>a a a a</think><answer>"bbox_2d":[9,9,9,9</answer>',
     b"<think>Large red ORGAN of two</think><answer>(A) liver</answer>",
     "<think>größer</think><answer>liver kidney</answer>".encode(),
-    b'<answer>"bbox_2d":[0.5,1,12345678901,2]</answer>',
+    b'<answer>[{"bbox_2d":[0.5,1,12345678901,2]},[1,2,3,4]]</answer>',
 ]
 LENGTH = max(map(len, TEXTS))
 IDS = np.stack([np.pad([*text], (0, LENGTH - len(text))) for text in TEXTS])
 IDS = IDS.astype(np.int32)
 MASK = np.stack([np.arange(LENGTH) < len(text) for text in TEXTS])
+SPANS = np.stack([rl.parse_box_set_text(text).spans for text in TEXTS])
+LOGP = -np.random.default_rng(1).random(IDS.shape).astype(np.float32)
 THINK = np.stack([rl.parse_label_text(text, FORMS).think for text in TEXTS])
 TARGET = (np.arange(8) % 2).astype(np.int32)
 
@@ -80,6 +85,10 @@ def fold_first_bytes(tokens, mask, limit):
 
 def parse_boxes(tokens, mask):
     return rl.parse_completions(tokens, mask, TABLES)
+
+
+def parse_box_sets(tokens, mask):
+    return rl.parse_box_sets(tokens, mask, TABLES, SETS)
 
 
 def parse_labels(tokens, mask):
@@ -123,6 +132,19 @@ CALLS = [
         rl.parse_completions,
         (IDS, MASK, TABLES),
         (0, 0, None),
+    ),
+    Call("parse_box_sets", parse_box_sets, (IDS, MASK), (0, 0)),
+    Call(
+        "parse_box_sets[tables]",
+        rl.parse_box_sets,
+        (IDS, MASK, TABLES, SETS),
+        (0, 0, None, None),
+    ),
+    Call(
+        "box_confidence",
+        functools.partial(rl.box_confidence, tables=TABLES),
+        (LOGP, IDS, MASK, SPANS),
+        (0, 0, 0, 0),
     ),
     Call("parse_labels", parse_labels, (IDS, MASK), (0, 0)),
     Call(

@@ -14,7 +14,7 @@ import medjax.rl
 REPO = pathlib.Path(__file__).resolve().parents[2]
 ROOM = REPO / "medjax" / "rl"
 # Public in its module and no part of the library's face: building blocks of tables.
-INNER = {"box_automaton", "label_automaton", "words"}
+INNER = {"box_automaton", "box_set_automaton", "label_automaton", "words"}
 
 
 def test_names_are_whole():
@@ -53,6 +53,12 @@ def test_every_public_function_is_named_with_its_records(path):
         "zero_rows",
         "check_rows",
         "push_step",
+        "has_right_tags",
+        "read_number",
+        "Numbers",
+        "no_numbers",
+        "update_numbers",
+        "number_values",
     }  # of other modules
     assert named - own <= set(medjax.rl.__all__)
 

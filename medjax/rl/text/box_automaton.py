@@ -28,9 +28,9 @@ INSIDE, HAS_BOX, IN_FORMAT = 32, 64, 128
 
 SPACE, _DIGITS = b" \t\n\v\f\r", b"0123456789"
 OPENING, _THINK, _BETWEEN, _ANSWER, CLOSING, WRONG = range(6)  # stages
-_BEFORE, _FIRST, _AFTER, _LATER = range(4)  # regions
+BEFORE, FIRST, AFTER, LATER = range(4)  # regions
 _POINT, _SPACED = "point", "spaced"
-_START, _FOUND = 0, "found"
+_START, FOUND = 0, "found"
 
 _STAGE_AFTER_TAG = {
     (OPENING, TAGS[0]): _THINK,
@@ -38,11 +38,11 @@ _STAGE_AFTER_TAG = {
     (_BETWEEN, TAGS[2]): _ANSWER,
     (_ANSWER, TAGS[3]): CLOSING,
 }
-_REGION_AFTER_TAG = {
-    (_BEFORE, TAGS[2]): _FIRST,
-    (_FIRST, TAGS[3]): _AFTER,
-    (_AFTER, TAGS[2]): _LATER,
-    (_LATER, TAGS[3]): _AFTER,
+REGION_AFTER_TAG = {
+    (BEFORE, TAGS[2]): FIRST,
+    (FIRST, TAGS[3]): AFTER,
+    (AFTER, TAGS[2]): LATER,
+    (LATER, TAGS[3]): AFTER,
 }
 _PREFIXES = {tag[:end] for tag in TAGS for end in range(1, len(tag))}
 
@@ -69,7 +69,7 @@ def build_automaton() -> Automaton:
         {b for *_, accepted in edges for b in accepted} | set(b"".join(TAGS))
     )
     other = min(set(range(256)) - set(named))
-    start = _State(b"", OPENING, _BEFORE, frozenset())
+    start = _State(b"", OPENING, BEFORE, frozenset())
     index, queue, rows = {start: 0}, [start], []
     for state in queue:
         row = np.empty(256, np.int16)
@@ -95,6 +95,12 @@ def _box_edges() -> list[tuple[Hashable, Hashable, bytes]]:
         ("colon", "colon", SPACE),
         ("colon", (RESET, 0), b"["),
     ]
+    return edges + number_edges(FOUND)
+
+
+def number_edges(found: Hashable) -> list[tuple[Hashable, Hashable, bytes]]:
+    """Edges of four numbers and the closing bracket, from `(RESET, 0)` to `found`."""
+    edges: list[tuple[Hashable, Hashable, bytes]] = []
     for slot in range(4):
         edges += [
             ((RESET, slot), (RESET, slot), SPACE),
@@ -106,7 +112,7 @@ def _box_edges() -> list[tuple[Hashable, Hashable, bytes]]:
             ((_POINT, slot), (FRACTION, slot), _DIGITS),
             ((FRACTION, slot), (FRACTION, slot), _DIGITS),
         ]
-        end = ((RESET, slot + 1), b",") if slot < 3 else (_FOUND, b"]")
+        end = ((RESET, slot + 1), b",") if slot < 3 else (found, b"]")
         for last in (WHOLE, FRACTION, _SPACED):
             edges += [((last, slot), (_SPACED, slot), SPACE), ((last, slot), *end)]
     return edges
@@ -141,16 +147,16 @@ def _step(
 ) -> _State:
     tag, closed = read_tag(state.tag, byte)
     stage = follow_format(state.stage, state.tag, byte, tag, closed)
-    region = _REGION_AFTER_TAG.get((state.region, closed), state.region)
-    if region != _FIRST:
-        box = state.box & {_FOUND}
-    elif state.region != _FIRST:
+    region = REGION_AFTER_TAG.get((state.region, closed), state.region)
+    if region != FIRST:
+        box = state.box & {FOUND}
+    elif state.region != FIRST:
         box = frozenset({_START})
-    elif _FOUND in state.box:
+    elif FOUND in state.box:
         box = state.box
     else:
         moved = {to for at, to, ok in edges if at in state.box and byte in ok}
-        box = frozenset({_FOUND} if _FOUND in moved else moved | {_START})
+        box = frozenset({FOUND} if FOUND in moved else moved | {_START})
     return _State(tag, stage, region, box)
 
 
@@ -160,8 +166,8 @@ def _output(state: _State) -> int:
         raise ValueError(f"two numbers are read at once: {numbers}")
     action, slot = numbers[0] if numbers else (IDLE, 0)
     output = 0 if isinstance(action, str) else action + SLOT * slot
-    output += INSIDE * (state.region in (_FIRST, _LATER))
-    has_box = state.region > _FIRST and _FOUND in state.box
+    output += INSIDE * (state.region in (FIRST, LATER))
+    has_box = state.region > FIRST and FOUND in state.box
     output += HAS_BOX * has_box
     ends_well = state.stage == CLOSING and not state.tag
     return output + IN_FORMAT * (has_box and ends_well)

@@ -30,9 +30,9 @@ LIMIT = 10**8  # what a number's digits stay below, and where whole parts satura
 DECIMALS = 10  # 10^10 is the last power of ten that float32 holds exactly
 TAGS = (b"<think>", b"</think>", b"<answer>", b"</answer>")
 
-_NUMBER = rb"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*"
-_BOX = re.compile(rb'"bbox_2d"\s*:\s*\[' + rb",".join([_NUMBER] * 4) + rb"\]")
-_ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
+NUMBER = rb"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*"
+ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
+_BOX = re.compile(rb'"bbox_2d"\s*:\s*\[' + rb",".join([NUMBER] * 4) + rb"\]")
 _FORMAT = re.compile(rb"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
@@ -68,19 +68,24 @@ def parse_text(text: str | bytes) -> Parsed:
     Differs from VLM-R1: the key `bbox_2d` is required, and decimals are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    answers = _ANSWER.findall(data)
+    answers = ANSWER.findall(data)
     match = _BOX.search(answers[0]) if answers else None
-    box = [_number(digits) for digits in match.groups()] if match else [0.0] * 4
-    tags_once = all(data.count(tag) == 1 for tag in TAGS)
+    box = [read_number(digits) for digits in match.groups()] if match else [0.0] * 4
     return Parsed(
         boxes=np.array(box, np.float32),
         box_found=np.array(match is not None),
-        format=np.array(bool(match and tags_once and _FORMAT.fullmatch(data))),
+        format=np.array(match is not None and has_right_tags(data)),
         num_answers=np.array(len(answers), np.int32),
     )
 
 
-def _number(digits: bytes) -> np.float32:
+def has_right_tags(data: bytes) -> bool:
+    """Whether the text is thinking and one answer, each tag once and nothing else."""
+    return all(data.count(tag) == 1 for tag in TAGS) and bool(_FORMAT.fullmatch(data))
+
+
+def read_number(digits: bytes) -> np.float32:
+    """M / 10^F in float32 of digits that match `NUMBER`, see the module."""
     whole, _, decimals = digits.lstrip(b"-").partition(b".")
     whole = whole.lstrip(b"0")
     # Compare lengths before values: int() refuses thousands of digits.

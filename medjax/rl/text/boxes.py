@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from medjax.checks import check_arrays
 from medjax.indexing import look_up
@@ -34,13 +34,19 @@ class ParseTables(NamedTuple):
     outputs: Int[Array | np.ndarray, "S"]
 
 
+class Numbers(NamedTuple):
+    """The registers of a box's four numbers."""
+
+    mantissa: Int[Array, "*N 4"]  # digits
+    decimals: Int[Array, "*N 4"]  # how many of the digits stand behind the point
+    negative: Bool[Array, "*N 4"]
+
+
 class _Reader(NamedTuple):
     """Where the automaton stands in a row; every array has the leading shape."""
 
     state: Array
-    mantissa: Array  # [..., 4] digits of the four numbers
-    decimals: Array  # [..., 4] how many of the digits stand behind the point
-    negative: Array  # [..., 4]
+    numbers: Numbers
     num_answers: Array
 
 
@@ -202,20 +208,17 @@ def parse_completions(
         slot = output // box_automaton.SLOT % 4
         return _Reader(
             state,
-            *_update_numbers(reader, action, slot, byte - ord("0")),
+            update_numbers(reader.numbers, action, slot, byte - ord("0")),
             reader.num_answers + (reading & closes).astype(jnp.int32),
         )
 
     zero = zero_rows(tokens, mask)
-    zeros = jnp.stack([zero] * 4, axis=-1)
-    reader = _Reader(zero, zeros, zeros, zeros > 0, zero)
+    reader = _Reader(zero, no_numbers(zero), zero)
     reader = fold_bytes(step, reader, tokens, mask, tables)
 
     output = look_up(outputs, reader.state)
     box_found = (output & box_automaton.HAS_BOX) > 0
-    powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
-    boxes = reader.mantissa.astype(jnp.float32) / look_up(powers, reader.decimals)
-    boxes = jnp.where(reader.negative, -boxes, boxes)
+    boxes = number_values(reader.numbers)
     return Parsed(
         boxes=jnp.where(box_found[..., None], boxes, jnp.float32(0)),
         box_found=box_found,
@@ -238,22 +241,43 @@ def _pick(rows: Array, at: Array) -> Array:
     return jnp.take_along_axis(rows, at[..., None], axis=-1, mode="clip")[..., 0]
 
 
-def _update_numbers(
-    reader: _Reader, action: Array, slot: Array, digit: Array
-) -> tuple[Array, Array, Array]:
+def no_numbers(zero: Int[Array, "*N"]) -> Numbers:
+    """Registers of 0, made of `zero_rows`."""
+    zeros = jnp.stack([zero] * 4, axis=-1)
+    return Numbers(zeros, zeros, zeros > 0)
+
+
+def update_numbers(
+    numbers: Numbers, action: Int[Array, "*N"], slot: Int[Array, "*N"], digit: Array
+) -> Numbers:
+    """The registers after a byte.
+
+    Args:
+        numbers: Before it.
+        action: What it does to a number, of `box_automaton`'s actions.
+        slot: To which of the four.
+        digit: The byte's value as a digit; it is read where the action adds one.
+    """
     mine = jnp.stack([slot == number for number in range(4)], axis=-1)
     action, digit = action[..., None], digit[..., None]
     reset = mine & (action == box_automaton.RESET)
     whole = mine & (action == box_automaton.WHOLE)
-    room = reader.mantissa < LIMIT // 10
+    room = numbers.mantissa < LIMIT // 10
     fraction = mine & (action == box_automaton.FRACTION) & room
-    fraction &= reader.decimals < DECIMALS
-    longer = reader.mantissa * 10 + digit
-    mantissa = jnp.where(fraction | (whole & room), longer, reader.mantissa)
+    fraction &= numbers.decimals < DECIMALS
+    longer = numbers.mantissa * 10 + digit
+    mantissa = jnp.where(fraction | (whole & room), longer, numbers.mantissa)
     mantissa = jnp.where(whole & ~room, LIMIT, mantissa)
-    negative = reader.negative | (mine & (action == box_automaton.SIGN))
-    return (
+    negative = numbers.negative | (mine & (action == box_automaton.SIGN))
+    return Numbers(
         jnp.where(reset, 0, mantissa),
-        jnp.where(reset, 0, reader.decimals + fraction.astype(jnp.int32)),
+        jnp.where(reset, 0, numbers.decimals + fraction.astype(jnp.int32)),
         negative & ~reset,
     )
+
+
+def number_values(numbers: Numbers) -> Float[Array, "*N 4"]:
+    """The numbers in the registers, float32."""
+    powers = jnp.asarray([10.0**n for n in range(DECIMALS + 1)], jnp.float32)
+    values = numbers.mantissa.astype(jnp.float32) / look_up(powers, numbers.decimals)
+    return jnp.where(numbers.negative, -values, values)
