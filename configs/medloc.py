@@ -119,7 +119,8 @@ def get_policy(model: str) -> ConfigDict:
             "kv_heads": 2,
             "head_dim": 32,
             "mrope_section": option((4, 6, 6), Numbers(int, (3,))),
-            "tied": True,
+            # None: as the folder says
+            "tied": option(None if model else True, Maybe(bool)),
             "scan_unroll": 4,
             "vision": {
                 "depth": 4,

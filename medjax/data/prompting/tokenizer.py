@@ -104,6 +104,37 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def check_readable(
+    tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], *, origin: str
+) -> None:
+    """Refuse a tokenizer with special tokens that an answer is made of.
+
+    A special token is silent when a completion is read, so a tag that is one could
+    never be found.
+
+    Args:
+        tokenizer: The policy's own.
+        answers: Right answers, without the stop token.
+        origin: What the error calls the tokenizer's folder.
+
+    Raises:
+        ValueError: A special token stands in an answer, or is one of `ANSWER_TAGS`.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    silent = {token.content for token in added if token.special}
+    silent |= set(tokenizer.all_special_tokens)
+    heard = "".join((*ANSWER_TAGS, *answers))
+    found = sorted(token for token in silent if token and token in heard)
+    if found:
+        raise ValueError(
+            f"{origin}: {', '.join(found)} are special tokens of its tokenizer, which "
+            "stay silent when a completion is read, but an answer is made of them; set "
+            '"special": false for them in tokenizer.json (added_tokens) and in '
+            "tokenizer_config.json (added_tokens_decoder), and take them out of "
+            "additional_special_tokens"
+        )
+
+
 def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> None:
     """Write a folder that `load_tokenizer` and any transformers program reads.
 

@@ -26,7 +26,11 @@ from medjax.models.qwen25vl.policy import (
 from medjax.models.qwen25vl.scoring import completion_logps
 from medjax.models.qwen25vl.tensor_table import HubTensor, hub_tensors
 from medjax.models.qwen25vl.text import Cache
-from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
+from medjax.models.qwen25vl.weights import (
+    flatten_params,
+    folder_config,
+    load_qwen25vl,
+)
 
 __all__ = [
     "Cache",
@@ -42,6 +46,7 @@ __all__ = [
     "encode_images",
     "extend",
     "flatten_params",
+    "folder_config",
     "hub_tensors",
     "init_params",
     "load_qwen25vl",

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
+from medjax.models.qwen25vl.files import INDEX, SINGLE
 from medjax.models.qwen25vl.hf_config import config_to_hf
 from medjax.models.qwen25vl.tensor_table import (
     HubTensor,
@@ -24,12 +25,7 @@ from medjax.models.qwen25vl.tensor_table import (
     nested_name,
     published_name,
 )
-from medjax.models.qwen25vl.weights import (
-    INDEX,
-    SINGLE,
-    check_floating,
-    flatten_params,
-)
+from medjax.models.qwen25vl.weights import check_floating, flatten_params
 from medjax.types import Params
 
 # Files of the tokenizer and the image processor, which a checkpoint folder also holds.

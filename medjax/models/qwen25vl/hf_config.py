@@ -76,11 +76,18 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
             "'qwen2_5_vl'; Qwen2-VL, Qwen3-VL and others are different architectures"
         )
     text, vision = content.get("text_config") or content, content.get("vision_config")
-    if not isinstance(text, Mapping) or not isinstance(vision, Mapping):
-        raise ValueError(f"{name}: vision_config or text_config is not an object")
-    rope = text.get("rope_parameters") or text.get("rope_scaling")
-    if not isinstance(rope, Mapping):
-        raise ValueError(f"{name}: rope_scaling is {rope!r}, expected mrope_section")
+    rope = None
+    if isinstance(text, Mapping):
+        rope = text.get("rope_parameters") or text.get("rope_scaling")
+    parts = {"text_config": text, "vision_config": vision, "rope_scaling": rope}
+    for part, found in parts.items():
+        if not isinstance(found, Mapping):
+            raise ValueError(
+                f"{name}: {part} is {'not there' if found is None else repr(found)}, "
+                "expected an object"
+                f"{' with mrope_section' if part == 'rope_scaling' else ''}; if a "
+                "merge left it out, copy it from the base model's config.json"
+            )
 
     sizes, text_faults = _sizes(text, _TEXT, "")
     vision_sizes, vision_faults = _sizes(vision, _VISION, "vision_config.")
@@ -104,9 +111,7 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
         head_dim=sizes["width"] // sizes["heads"],
         mrope_section=(section[0], section[1], section[2]),
         vision=VisionConfig(**vision_sizes, full_blocks=tuple(full)),
-        tied=bool(
-            content.get("tie_word_embeddings") or text.get("tie_word_embeddings")
-        ),
+        tied=bool(_tie(content)),
         rope_theta=float(theta),
         norm_eps=float(norm_eps),
     )
@@ -118,6 +123,45 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
     if faults:
         raise ValueError(f"{name}: not a Qwen2.5-VL we can run: " + "; ".join(faults))
     return config
+
+
+def tie_from_hf(source: str | Path | Mapping[str, Any]) -> bool | None:
+    """What config.json says of the output layer: True where it is the embedding.
+
+    The key `tie_word_embeddings` stands at the root, where transformers before 4.52
+    and from 5.0 reads it, or in `text_config`, where 4.52 to 4.57 did; a true one of
+    these counts from either place, as in transformers 5.24.
+
+    Args:
+        source: As `config_from_hf` takes it.
+
+    Returns:
+        None where neither place has the key.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no JSON object.
+    """
+    return _tie(_read(source)[1])
+
+
+def absent_keys(source: str | Path | Mapping[str, Any]) -> list[str]:
+    """The sizes that config.json leaves out, with the defaults that stand for them.
+
+    Args:
+        source: As `config_from_hf` takes it, which must have read it.
+    """
+    content = _read(source)[1]
+    sections = (
+        (content.get("text_config") or content, _TEXT, ""),
+        (content["vision_config"], _VISION, "vision_config."),
+    )
+    return [
+        f"{where}{keys[0]} ({default})"
+        for section, table, where in sections
+        for default, *keys in table.values()
+        if all(section.get(key) is None for key in keys)
+    ]
 
 
 def config_to_hf(
@@ -169,6 +213,12 @@ def config_to_hf(
             "tokens_per_second": 2,
         },
     }
+
+
+def _tie(content: Mapping[str, Any]) -> bool | None:
+    sections = (content, content.get("text_config") or {})
+    said = [part.get("tie_word_embeddings") for part in sections]
+    return None if said == [None, None] else any(said)
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

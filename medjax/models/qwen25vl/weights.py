@@ -4,44 +4,27 @@ A parameter is read tensor by tensor into the array that is kept, so that the mo
 never held twice.
 """
 
-import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.hf_config import config_from_hf
+from medjax.models.qwen25vl.files import Stored, open_tensors, resolve_tie
+from medjax.models.qwen25vl.hf_config import absent_keys, config_from_hf, tie_from_hf
 from medjax.models.qwen25vl.tensor_table import (
     EMBEDDING,
     HEAD,
     HubTensor,
     hub_tensors,
-    published_name,
 )
 from medjax.types import Params
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-class _Stored(NamedTuple):
-    """Where a tensor lies: an open file and the name it has there."""
-
-    file: Any
-    name: str
-    where: str
-
-    @property
-    def slices(self) -> Any:
-        return self.file.get_slice(self.name)
 
 
 def load_qwen25vl(
@@ -50,11 +33,14 @@ def load_qwen25vl(
     dtype: str = "float32",
     param_dtype: str = "float32",
     sharding_fn: Callable[[Qwen25VLConfig], Any] | None = None,
+    tied: bool | None = None,
 ) -> tuple[Qwen25VLConfig, Params]:
     """Read a Hugging Face folder.
 
     The output layer is tied to the embedding where the files hold none or, under a
-    config that ties them, the same numbers twice; otherwise the files' own is used.
+    config that ties them, the same numbers twice; otherwise the files' own is used, as
+    transformers 5 does. Files without one under a config that says
+    `tie_word_embeddings: false` are refused unless `tied` is True.
 
     Args:
         path: A folder with config.json and model.safetensors, or its shards and index.
@@ -65,6 +51,8 @@ def load_qwen25vl(
         sharding_fn: A function of the config that gives a jax sharding for each
             parameter, in the tree of `param_axes`; each process then reads only what
             its devices hold. None puts everything on the default device.
+        tied: Whether the output layer is the embedding; None leaves it to the folder.
+            True and False are refused where the files say otherwise.
 
     Returns:
         The config, and the tree of `init_params` with the folder's numbers in
@@ -81,8 +69,11 @@ def load_qwen25vl(
     folder = Path(path)
     config = replace(config_from_hf(folder), dtype=dtype, param_dtype=param_dtype)
     with ExitStack() as stack:
-        stored = _open_tensors(folder, stack)
-        config = replace(config, tied=_is_tied(stored, tied=config.tied))
+        stored = open_tensors(folder, stack)
+        said = tie_from_hf(folder)
+        config = replace(
+            config, tied=resolve_tie(folder, stored, said=said, asked=tied)
+        )
         if config.tied:
             stored.pop(HEAD, None)
         tensors = hub_tensors(config)
@@ -97,6 +88,34 @@ def load_qwen25vl(
             sharding = None if shardings is None else shardings[path_]
             params[path_] = _load_leaf(parts, stored, jnp.dtype(param_dtype), sharding)
     return config, _unflatten(params)
+
+
+def folder_config(
+    path: str | Path, *, tied: bool | None = None
+) -> tuple[Qwen25VLConfig, bool]:
+    """The config that `load_qwen25vl` will find, from the files' headers.
+
+    Only where config.json ties the output layer and the files hold one are two tensors
+    read, to be compared.
+
+    Args:
+        path: A folder as `load_qwen25vl` reads it.
+        tied: As `load_qwen25vl` takes it.
+
+    Returns:
+        The config, and whether config.json ties the output layer, but the files hold
+        another: then that is used, where transformers 4 used the embedding.
+
+    Raises:
+        FileNotFoundError: There are no safetensors, or a shard is missing.
+        ValueError: See `load_qwen25vl`; shapes are not checked here.
+    """
+    folder = Path(path)
+    config, said = config_from_hf(folder), tie_from_hf(folder)
+    with ExitStack() as stack:
+        stored = open_tensors(folder, stack)
+        found = resolve_tie(folder, stored, said=said, asked=tied)
+    return replace(config, tied=found), bool(said) and tied is None and not found
 
 
 def check_floating(function: str, /, **dtypes: str) -> None:
@@ -118,72 +137,10 @@ def check_floating(function: str, /, **dtypes: str) -> None:
             )
 
 
-def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, _Stored]:
-    """Published name -> stored tensor, for all files of a folder."""
-    files = [SINGLE] if (folder / SINGLE).is_file() else _shards(folder)
-    stored, doubled = {}, []
-    for name in files:
-        try:
-            file = stack.enter_context(safe_open(folder / name, framework="numpy"))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{folder / name}: not a whole safetensors file ({error}); "
-                "copy or download it again"
-            ) from error
-        for key in file.keys():  # noqa: SIM118, the file is no mapping
-            if published_name(key) in stored:
-                doubled.append(f"  doubled {key} in {name}")
-            stored[published_name(key)] = _Stored(file, key, name)
-    if doubled:
-        raise ValueError(
-            "\n".join([f"{folder}: tensors stored more than once:", *doubled])
-        )
-    return stored
-
-
-def _shards(folder: Path) -> list[str]:
-    """Files that the index names; only plain names inside the folder are followed."""
-    if not (folder / INDEX).is_file():
-        others = sorted(
-            f.name
-            for f in folder.glob("*")
-            if f.suffix in (".bin", ".pt", ".pth", ".safetensors")
-        )
-        raise FileNotFoundError(
-            f"{folder}: neither {SINGLE} nor {INDEX}; found {others or 'no weights'}. "
-            "Pickled weights are not read: save them with safe_serialization=True, and "
-            "merge an adapter into its base model first"
-        )
-    try:
-        names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / INDEX}: not an index ({error!r})") from error
-    outside = [n for n in names if not isinstance(n, str) or re.search(r"[/\\:\0]", n)]
-    if outside:
-        raise ValueError(f"{folder / INDEX}: names files elsewhere: {sorted(outside)}")
-    missing = sorted(n for n in names if not (folder / n).is_file())
-    if missing:
-        raise FileNotFoundError(f"{folder}: the index names absent shards: {missing}")
-    return sorted(names)
-
-
-def _is_tied(stored: Mapping[str, _Stored], *, tied: bool) -> bool:
-    if HEAD not in stored:
-        return True
-    if not tied or EMBEDDING not in stored:
-        return False
-    head, embedding = stored[HEAD].slices, stored[EMBEDDING].slices
-    if head.get_shape() != embedding.get_shape():
-        return False
-    rows = head.get_shape()[0]
-    chunks = [slice(i, min(i + 8192, rows)) for i in range(0, rows, 8192)]
-    return all(np.array_equal(head[c], embedding[c]) for c in chunks)
-
-
 def _check_tensors(
-    folder: Path, tensors: Sequence[HubTensor], stored: Mapping[str, _Stored]
+    folder: Path, tensors: Sequence[HubTensor], stored: Mapping[str, Stored]
 ) -> None:
-    faults = []
+    faults, hints = [], []
     for tensor in tensors:
         expected = f"{tensor.name}: expected {list(tensor.shape)}"
         if tensor.name not in stored:
@@ -193,6 +150,8 @@ def _check_tensors(
         shape, kind = held.slices.get_shape(), held.slices.get_dtype()
         if tuple(shape) != tensor.shape:
             faults.append(f"  mis-shaped {expected}, found {shape} in {held.where}")
+            if tensor.name == EMBEDDING and shape[1:] == list(tensor.shape[1:]):
+                hints.append(f"set vocab_size of config.json to {shape[0]}")
         if kind not in ("F64", "F32", "BF16", "F16"):
             faults.append(f"  {tensor.name}: floats expected, found {kind}")
     for name in stored.keys() - {t.name for t in tensors}:
@@ -200,16 +159,21 @@ def _check_tensors(
         shape = held.slices.get_shape()
         faults.append(f"  left over {held.name}: found {shape} in {held.where}")
     if faults:
+        if absent := absent_keys(folder):
+            hints.append(
+                "config.json leaves out keys, for which the defaults of transformers' "
+                f"class stand: {', '.join(absent)}; copy the base model's config.json"
+            )
         kinds = Counter(fault.split()[0] for fault in faults)
         raise ValueError(
             f"{folder}: the weights do not fit config.json ({dict(kinds)}):\n"
-            + "\n".join(sorted(faults))
+            + "\n".join(sorted(faults) + hints)
         )
 
 
 def _load_leaf(
     parts: Sequence[HubTensor],
-    stored: Mapping[str, _Stored],
+    stored: Mapping[str, Stored],
     dtype: np.dtype,
     sharding: jax.sharding.Sharding | None,
 ) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 from medjax.recipes.policy import qwen25vl
 from medjax.recipes.policy.opened import Opening
+from medjax.systems.policy.qwen25vl import refuse_adapter
 from medjax.types import Params
 
 OPENERS = {"qwen2_5_vl": qwen25vl.OPENER}  # by the model_type of a config.json
@@ -51,8 +52,10 @@ def base_model(folder: str | os.PathLike[str]) -> str:
 
     Raises:
         FileNotFoundError: There is no config.json in the folder.
-        ValueError: It is no JSON object, or of a model without an opener.
+        ValueError: It is no JSON object, or of a model without an opener; or the folder
+            holds an adapter.
     """
+    refuse_adapter(Path(folder))
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(

@@ -27,6 +27,7 @@ from medjax.data.prompting.processor import (
 )
 from medjax.data.prompting.tokenizer import (
     ANSWER_TAGS,
+    check_readable,
     load_tokenizer,
     parse_tables,
     save_tokenizer,
@@ -39,7 +40,7 @@ from medjax.recipes.sections import read_section
 from medjax.systems.policy.qwen25vl import (
     Qwen25VLConfig,
     VisionConfig,
-    config_from_hf,
+    folder_config,
     load_weights,
     make_model,
     save_qwen25vl,
@@ -85,7 +86,7 @@ class PolicySection(NamedTuple):
     kv_heads: int
     head_dim: int
     mrope_section: tuple[int, int, int]
-    tied: bool
+    tied: bool | None  # the output layer is the embedding; None: as the folder says
     scan_unroll: int
     vision: Vision
     min_pixels: int  # bounds of an image as it is shown
@@ -125,6 +126,11 @@ def open_tiny(options: PolicySection) -> Opening:
         options: Sizes, dtypes and the bounds of an image's size.
     """
     tower = VisionConfig(**options.vision._asdict())
+    if options.tied is None:
+        raise ValueError(
+            "policy.tied is None, which leaves it to the folder of policy.path; "
+            "expected True or False"
+        )
     config = Qwen25VLConfig(
         vocab=options.vocab,
         width=options.width,
@@ -171,7 +177,12 @@ def open_checkpoint(options: PolicySection) -> Opening:
             does not do; see there.
     """
     folder = Path(options.path)
-    stored = config_from_hf(folder)
+    stored, other_head = folder_config(folder, tied=options.tied)
+    if other_head:
+        _say(
+            f"{folder}: config.json ties the output layer to the embedding, but "
+            "lm_head.weight differs and is used, as by transformers 5"
+        )
     config = replace(
         stored,
         remat=options.remat,
@@ -180,6 +191,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
     )
     geometry = _folder_geometry(options, config.vision)
     tokenizer = load_tokenizer(folder)
+    _check_vocabulary(folder, tokenizer, config.vocab)
     ids = read_token_ids(folder, tokenizer)
     # what pads a batch, and is written into an exported folder
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ids.pad)
@@ -190,11 +202,13 @@ def open_checkpoint(options: PolicySection) -> Opening:
             folder,
             dtype=options.dtype,
             param_dtype=options.param_dtype,
+            tied=options.tied,
         )
     )
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
-        del texts, answers, style  # its tokenizer has learnt its words
+        del texts, style  # its tokenizer has learnt its words
+        check_readable(tokenizer, answers, origin=str(folder))
         return policy
 
     return Opening(policy.geometry, finish)
@@ -318,6 +332,22 @@ def _bounds_line(geometry: Geometry, found: Processor) -> str:
         f"{found.min_pixels} to {found.max_pixels}{aside}, which "
         "--config.policy.pixels=folder takes"
     )
+
+
+def _check_vocabulary(
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", rows: int
+) -> None:
+    """Refuse tokens without a row of the embedding; rows without a token are well."""
+    beyond = {text: i for text, i in tokenizer.get_vocab().items() if i >= rows}
+    if beyond:
+        first = min(beyond, key=lambda text: beyond[text])
+        raise ValueError(
+            f"{folder}: the tokenizer has {len(beyond)} tokens beyond the embedding's "
+            f"{rows} rows (vocab_size of config.json), the first {first!r} "
+            f"({beyond[first]}): it is of another policy, or tokens were added and the "
+            "embedding was not resized: in transformers, "
+            "model.resize_token_embeddings(len(tokenizer)), and save both"
+        )
 
 
 def _say(line: str) -> None:

@@ -19,11 +19,11 @@ from medjax.models.qwen25vl import (
     Qwen25VLConfig,
     VisionConfig,
     completion_logps,
-    config_from_hf,
     embed_tokens,
     encode_images,
     extend,
     flatten_params,
+    folder_config,
     hub_tensors,
     init_params,
     load_qwen25vl,
@@ -32,16 +32,18 @@ from medjax.models.qwen25vl import (
     save_qwen25vl,
 )
 from medjax.models.qwen25vl import prefill as prefill_prompt
+from medjax.models.qwen25vl.files import refuse_adapter
 from medjax.rl.sampling import rollout_keys, sample_loop
 from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
 
 __all__ = [
     "Qwen25VLConfig",
     "VisionConfig",
-    "config_from_hf",
+    "folder_config",
     "load_weights",
     "make_model",
     "prefill",
+    "refuse_adapter",
     "sample",
     "save_qwen25vl",
     "score",
@@ -220,6 +222,7 @@ def load_weights(
     *,
     dtype: str = "float32",
     param_dtype: str = "float32",
+    tied: bool | None = None,
 ) -> Params:
     """A Hugging Face folder's parameters, each array placed as the tree says.
 
@@ -228,6 +231,7 @@ def load_weights(
         shardings: A jax sharding for each parameter, in the tree of `param_axes`.
         dtype: What will be computed in; it decides nothing about what is read.
         param_dtype: The parameters are cast to it, one tensor at a time.
+        tied: Whether the output layer is the embedding; None leaves it to the folder.
 
     Raises:
         ValueError: the folder holds other arrays than the tree; they are named.
@@ -245,6 +249,6 @@ def load_weights(
         return shardings
 
     loaded = load_qwen25vl(
-        folder, sharding_fn=place, dtype=dtype, param_dtype=param_dtype
+        folder, sharding_fn=place, dtype=dtype, param_dtype=param_dtype, tied=tied
     )
     return loaded[1]

@@ -107,7 +107,10 @@ def test_other_values_are_read():
         ({"layer_types": ["sliding_attention"]}, "use_sliding_window"),
         ({"rope_scaling": {"type": "yarn", "mrope_section": [16, 24, 24]}}, "'yarn'"),
         ({"rope_scaling": {"type": "mrope"}}, "mrope_section is None"),
-        ({"rope_scaling": None}, "rope_scaling is None"),
+        (
+            {"rope_scaling": None},
+            "rope_scaling is not there, expected an object with mrope_section",
+        ),
         (
             {"rope_scaling": {"type": "mrope", "mrope_section": [8, 8, 8]}},
             "mrope_section [8, 8, 8] for head width 128",

@@ -11,7 +11,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from medjax.models.qwen25vl.tensor_table import nested_name
-from medjax.models.qwen25vl.weights import flatten_params, load_qwen25vl
+from medjax.models.qwen25vl.weights import (
+    flatten_params,
+    folder_config,
+    load_qwen25vl,
+)
 from tests.models.qwen25vl.measure import random_tensors, write_folder
 
 PATCH = 4
@@ -88,12 +92,51 @@ def test_layouts(write, rename, untied, tied, tmp_path):
         check_params(params, tensors)
 
 
-def test_no_head_means_tied_whatever_the_config_says(tied, tmp_path):
+@pytest.mark.parametrize(
+    ("root", "text"), [(False, None), (None, False), (False, False)]
+)
+def test_no_head_under_a_config_that_promises_one(root, text, tied, tmp_path):
     content, tensors = tied
-    content = content | {"tie_word_embeddings": False}
-    config, params = load_qwen25vl(write_folder(tmp_path / "x", content, tensors))
-    assert config.tied
+    content = {k: x for k, x in content.items() if k != "tie_word_embeddings"}
+    if text is not None:
+        content = {**content, "text_config": {**content, "tie_word_embeddings": text}}
+    if root is not None:
+        content["tie_word_embeddings"] = root
+    folder = write_folder(tmp_path / "x", content, tensors)
+    message = r"x/config.json: tie_word_embeddings is false.*--config.policy.tied=True"
+    with pytest.raises(ValueError, match=message):
+        load_qwen25vl(folder)
+    with pytest.raises(ValueError, match=message):
+        folder_config(folder)
+    config, params = load_qwen25vl(folder, tied=True)
+    assert config.tied and folder_config(folder, tied=True)[0].tied
     check_params(params, tensors)
+
+
+@pytest.mark.parametrize(("root", "text"), [(None, None), (True, False), (False, True)])
+def test_no_head_means_tied_where_the_config_does_not_forbid_it(
+    root, text, tied, tmp_path
+):
+    content, tensors = tied
+    said = {"tie_word_embeddings": root}
+    text_config = {**content, "tie_word_embeddings": text}
+    content = content | said | {"text_config": text_config}
+    folder = write_folder(tmp_path / "x", content, tensors)
+    assert load_qwen25vl(folder)[0].tied
+    assert folder_config(folder)[1] is False
+    with pytest.raises(ValueError, match=r"tied=False, but no file holds lm_head"):
+        load_qwen25vl(folder, tied=False)
+
+
+def test_tied_is_refused_where_a_head_differs(untied, tmp_path):
+    content, tensors = untied
+    folder = write_folder(
+        tmp_path / "x", content | {"tie_word_embeddings": True}, tensors
+    )
+    config, other_head = folder_config(folder)
+    assert not config.tied and other_head
+    with pytest.raises(ValueError, match=r"tied=True, but lm_head.weight differs"):
+        load_qwen25vl(folder, tied=True)
 
 
 def test_a_head_is_used_whatever_the_config_says(untied, tmp_path):
@@ -198,13 +241,60 @@ def test_one_error_lists_every_fault(write, untied, tmp_path):
         assert part in text, part
 
 
-def test_unmerged_adapters_are_left_over(untied, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight",
+        "base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight",
+        "model.language_model.layers.0.mlp.up_proj.lora_magnitude_vector",
+        "base_model.model.lm_head.modules_to_save.default.weight",
+        "base_model.model.lm_head.original_module.weight",
+    ],
+)
+def test_unmerged_adapters_are_named(name, untied, tmp_path):
     content, tensors = untied
-    lora = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     stored = {"base_model.model." + k: v for k, v in tensors.items()}
-    stored[lora] = np.zeros((8, 64), np.float32)
-    with pytest.raises(ValueError, match=f"left over {lora}"):
+    stored[name] = np.zeros((8, 64), np.float32)
+    with pytest.raises(ValueError) as error:
         load_qwen25vl(write_folder(tmp_path / "x", content, stored))
+    for piece in (f"{tmp_path}/x: 1 tensors", name, "merge_and_unload()"):
+        assert piece in str(error.value)
+
+
+def test_an_adapter_beside_the_weights_is_refused(untied, tmp_path):
+    folder = write_folder(tmp_path / "x", *untied)
+    about = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-VL-3B"}
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError) as error:
+        load_qwen25vl(folder)
+    for piece in (
+        *(str(folder), "LORA on Qwen/Qwen2.5-VL-3B", "merge_and_unload()"),
+        *("save_pretrained", "merged already, remove adapter_config.json"),
+    ):
+        assert piece in str(error.value)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"adapter_config.json: expected a JSON obj"):
+        load_qwen25vl(folder)
+
+
+def test_keys_that_a_merge_left_out_are_named(untied, tmp_path):
+    content, tensors = untied
+    content = {k: x for k, x in content.items() if k != "intermediate_size"}
+    vision = {k: x for k, x in content["vision_config"].items() if k != "depth"}
+    content["vision_config"] = vision | {"fullatt_block_indexes": [1]}
+    with pytest.raises(ValueError) as error:
+        load_qwen25vl(write_folder(tmp_path / "x", content, tensors))
+    *_, last = str(error.value).splitlines()
+    assert "intermediate_size (29568), vision_config.depth (32);" in last
+
+
+def test_rows_of_the_embedding_that_the_config_does_not_know(untied, tmp_path):
+    content, tensors = untied
+    rows = content["vocab_size"]
+    content = content | {"vocab_size": rows + 64}
+    with pytest.raises(ValueError, match=f"set vocab_size of config.json to {rows}"):
+        load_qwen25vl(write_folder(tmp_path / "x", content, tensors))
 
 
 def test_both_spellings_of_a_tensor(untied, tmp_path):

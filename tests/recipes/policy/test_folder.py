@@ -141,3 +141,91 @@ def test_files_that_contradict_each_other_are_refused(folder):
     change(folder, "config.json", pad_token_id=3)
     with pytest.raises(ValueError, match="pad_token_id is .* but .*config.json.* is 3"):
         make(path=str(folder))
+
+
+def test_an_adapter_alone_says_how_to_merge_it(tmp_path):
+    about = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-VL-3B"}
+    change(tmp_path, "adapter_config.json", **about)
+    with pytest.raises(ValueError) as error:
+        make(path=str(tmp_path))
+    for piece in (
+        *(str(tmp_path), "PEFT adapter (LORA on Qwen/Qwen2.5-VL-3B), not a whole"),
+        *("from_pretrained('Qwen/Qwen2.5-VL-3B')", "merge_and_unload()"),
+        "save_pretrained('MERGED')",
+    ):
+        assert piece in str(error.value)
+
+
+def test_a_tie_may_be_asked_for(folder, tmp_path):
+    tied = make(tied=True)
+    tied.save(tmp_path / "tied", draw_params(tied.model))
+    change(tmp_path / "tied", "config.json", tie_word_embeddings=False)
+    with pytest.raises(ValueError, match=r"--config.policy.tied=True"):
+        make(path=str(tmp_path / "tied"), tied=None)
+    opened = make(path=str(tmp_path / "tied"), tied=True)
+    assert opened.identity["tied"] and opened.identity == tied.identity
+    with pytest.raises(ValueError, match="policy.tied is None"):
+        make(tied=None)
+    assert make(path=str(folder), tied=None).identity["tied"] is False
+
+
+def test_a_head_that_a_config_ties_is_said(folder, capsys):
+    change(folder, "config.json", tie_word_embeddings=True)
+    assert make(path=str(folder), tied=None).identity["tied"] is False
+    assert "lm_head.weight differs and is used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["<think>", "</answer>"])
+def test_tags_that_are_special_tokens_are_refused(name, folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"]:
+        token["special"] |= token["content"] == name
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError) as error:
+        make(path=str(folder))
+    for piece in (str(folder), f"{name} are special", '"special": false'):
+        assert piece in str(error.value)
+
+
+def test_tokens_beyond_the_embedding_are_refused_and_spare_rows_are_not(folder):
+    opened = make(path=str(folder))
+    assert len(opened.tokenizer) < 400  # the embedding's rows
+    tokenizer = opened.tokenizer
+    tokenizer.add_tokens([f"<organ_{n}>" for n in range(400 - len(tokenizer))])
+    tokenizer.save_pretrained(folder)
+    make(path=str(folder))
+    tokenizer.add_tokens(["<one_more>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError) as error:
+        make(path=str(folder))
+    for piece in (
+        *(str(folder), "1 tokens beyond the embedding's 400 rows"),
+        *("'<one_more>' (400)", "resize_token_embeddings"),
+    ):
+        assert piece in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("tokenizer.json",), ("tokenizer.json", "vocab")])
+def test_missing_files_of_the_tokenizer_are_named(names, folder):
+    (folder / "tokenizer.json").unlink()
+    if len(names) > 1:
+        (folder / "vocab.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{folder}.*tokenizer.json"):
+        make(path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change_of_config", "message"),
+    [
+        ({"vision_config": None}, "config.json: vision_config is not there.*merge"),
+        ({"rope_scaling": None}, "config.json: rope_scaling is not there.*mrope_sec"),
+        ({"model_type": None}, "config.json: model_type is None"),
+    ],
+)
+def test_what_a_merge_left_out_of_the_config_is_named(
+    change_of_config, message, folder
+):
+    change(folder, "config.json", **change_of_config)
+    with pytest.raises(ValueError, match=message):
+        make(path=str(folder))
