@@ -68,7 +68,7 @@ ROOMS = {
         "lists": ("audit", "images", "json_files"),
         "volumes": (),
         "prompting": ("json_files",),
-        "batches": ("audit", "prompting"),
+        "batches": ("audit", "lists", "prompting"),
         "boxes": (
             *("audit", "batches", "images", "json_files", "lists"),
             *("prompting", "volumes"),

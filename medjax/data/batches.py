@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from medjax.data.audit.records import Sample
+from medjax.data.lists.reading import Bad
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import Buckets, answer_rows, build_prompt
@@ -54,6 +55,7 @@ class Parts(NamedTuple, Generic[SourceT]):
     test: SourceT
     identity: Mapping[str, Any]  # goes into a checkpoint as JSON
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
+    dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
 
 
 class Encoding(NamedTuple):

@@ -71,7 +71,7 @@ def near_pictures(facts: Sequence[Facts]) -> list[Pair]:
     )
     bits = _bits(hashes[left] ^ hashes[right])
     pairs = [
-        Pair(*sorted((int(places[a]), int(places[b]))), int(bit), float(value))
+        Pair(int(places[a]), int(places[b]), int(bit), float(value))  # a < b: in order
         for a, b, bit, value in zip(left, right, bits, alike, strict=True)
         if value > NEAR_CORRELATION
     ]

@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from medjax.data.audit.cache import load_facts, picture_key, store_facts
-from medjax.data.audit.records import THUMB, Facts
+from medjax.data.audit.records import THUMB, Facts, Pictures
 from medjax.data.images import (
     ImageFile,
     perceptual_hash,
@@ -21,14 +20,6 @@ from medjax.data.images import (
 
 # Between these percentiles of its greys a picture without contrast has one level.
 _PERCENTILES = (0.5, 99.5)
-
-
-class Pictures(NamedTuple):
-    """What became of the pictures that were asked for."""
-
-    facts: Mapping[ImageFile, Facts]  # of those that can be read
-    problems: Mapping[ImageFile, str]  # of the others: why, with their origin
-    decoded: int  # how many had to be read, the rest was remembered
 
 
 def measure(image: UInt8[np.ndarray, "h w 3"]) -> Facts:

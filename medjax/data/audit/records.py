@@ -1,6 +1,6 @@
 """What is known of a user's picture once it was decoded, and of a row of their data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from medjax.data.images import ImageFile
@@ -19,6 +19,18 @@ class Facts(NamedTuple):
     thumb: bytes  # THUMB x THUMB greys, rows first
 
 
+class Pictures(NamedTuple):
+    """What became of the pictures that were asked for."""
+
+    facts: Mapping[ImageFile, Facts]  # of those that can be read
+    problems: Mapping[ImageFile, str]  # of the others: why, with their origin
+    decoded: int  # how many had to be read, the rest was remembered
+
+
+# Facts of the files of a mapping, each with what an error calls the line that names it.
+LookFn = Callable[[Mapping[ImageFile, str]], Pictures]
+
+
 class Sample(NamedTuple):
     """A row of a user's data as a run has it: a question about boxes, or a picture."""
 
@@ -28,3 +40,5 @@ class Sample(NamedTuple):
     group: str  # whose it is, joined over all columns that say so
     groups: Mapping[str, str]  # what those columns say
     labels: tuple[str, ...]  # of a box its structure
+    size: tuple[int, int]  # (height, width) of the last image as it came
+    boxes: tuple[tuple[float, float, float, float], ...] = ()  # in its pixels

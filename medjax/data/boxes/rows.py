@@ -6,15 +6,18 @@ where it leaves the picture or is too small to be seen as the policy sees it.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import Grouped, picture_key
+from medjax.data.lists.pixels import contents_of
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import convert_boxes
@@ -41,10 +44,14 @@ class BoxRows(NamedTuple):
 
     rows: tuple[Row, ...]
     dropped: tuple[Bad, ...]
+    pictures: Pictures | None = None  # where they were decoded
 
 
 def box_rows(
-    entries: Iterable[BoxEntry | Bad], reading: Reading, geometry: Geometry
+    entries: Iterable[BoxEntry | Bad],
+    reading: Reading,
+    geometry: Geometry,
+    decode: LookFn | None = None,
 ) -> BoxRows:
     """Check lines of boxes and join those that ask the same of the same pictures.
 
@@ -53,13 +60,27 @@ def box_rows(
         reading: Its `on_bad` says what a wrong line does: "stop" raises, "drop" leaves
             it out. With `answers` "one" a question has exactly one box.
         geometry: How images are shown, to which boxes in the frame "resized" refer.
+        decode: Decodes all images, so that none fails later; None reads their sizes.
 
     Raises:
         FileNotFoundError: An image is missing.
         ValueError: Anything else is wrong with a line or its image, or no line is left.
     """
     dropped: list[Bad] = []
-    sizes: dict[ImageFile, Size] = {}  # each image is opened once
+    sizes: dict[ImageFile, Size | str] = {}  # or why not; each image is opened once
+    pictures = None
+    if decode is not None:
+        entries = list(entries)
+        files: dict[ImageFile, str] = {}
+        for entry in entries:
+            if isinstance(entry, Bad):
+                _stop(entry, reading)
+                continue
+            for file in entry.images:
+                files.setdefault(file, entry.origin)
+        pictures = decode(files)
+        sizes |= {file: facts.size for file, facts in pictures.facts.items()}
+        sizes |= pictures.problems
     asked: dict[tuple[tuple[str, ...], str], list[Row]] = {}
     for entry in entries:
         try:
@@ -87,34 +108,39 @@ def box_rows(
     if not rows:
         reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
         raise ValueError(f"no lines{reason}; expected one question or more")
-    return BoxRows(tuple(rows), tuple(dropped))
+    return BoxRows(tuple(rows), tuple(dropped), pictures)
 
 
-def grouped_rows(rows: Sequence[Row], root: Path) -> list[Grouped]:
+def grouped_rows(
+    rows: Sequence[Row],
+    root: Path,
+    contents: Mapping[ImageFile, tuple[Hashable, ...]] = MappingProxyType({}),
+) -> list[Grouped]:
     """What the parts of rows depend on, see `lists.groups`.
 
     Args:
         rows: From `box_rows`.
         root: The folder of the list. Rows without groups are known by the path of their
             last image from there, wherever the folder lies.
+        contents: What joins images that were decoded, see `picture_contents`.
     """
     return [
         Grouped(
             origin=row.origin,
             name=Path(os.path.relpath(row.images[-1].path, root)).as_posix(),
             groups=row.groups,
-            contents=tuple(map(picture_key, row.images)),
+            contents=tuple(key for x in row.images for key in contents_of(x, contents)),
             split=row.split,
         )
         for row in rows
     ]
 
 
-def _row(entry: BoxEntry, sizes: dict[ImageFile, Size], geometry: Geometry) -> Row:
-    for image in entry.images:
-        if image not in sizes:
-            sizes.update({image: image_size(image, entry.origin)})
-    size = sizes[entry.images[-1]]
+def _row(
+    entry: BoxEntry, sizes: dict[ImageFile, Size | str], geometry: Geometry
+) -> Row:
+    found = [_size(image, entry.origin, sizes) for image in entry.images]
+    size = found[-1]
     if entry.size not in (None, size):
         raise ValueError(
             f"{entry.origin}: size {list(entry.size)} is declared, but the image is "
@@ -124,7 +150,7 @@ def _row(entry: BoxEntry, sizes: dict[ImageFile, Size], geometry: Geometry) -> R
     return Row(
         origin=entry.origin,
         images=entry.images,
-        sizes=tuple(sizes[image] for image in entry.images),
+        sizes=tuple(found),
         query=entry.query,
         boxes=tuple(_pixels(box, entry, size, geometry) for box in entry.boxes),
         label=entry.label,
@@ -132,6 +158,15 @@ def _row(entry: BoxEntry, sizes: dict[ImageFile, Size], geometry: Geometry) -> R
         split=entry.split,
         columns=entry.columns,
     )
+
+
+def _size(image: ImageFile, origin: str, sizes: dict[ImageFile, Size | str]) -> Size:
+    if image not in sizes:
+        sizes.update({image: image_size(image, origin)})
+    size = sizes[image]
+    if isinstance(size, str):  # the problem names the first line with the image
+        raise ValueError(size if size.startswith(origin) else f"{origin}: {size}")
+    return size
 
 
 def _pixels(box: Box, entry: BoxEntry, size: Size, geometry: Geometry) -> Box:
@@ -204,3 +239,9 @@ def _check_count(row: Row, reading: Reading) -> None:
             "expected one. Choose data.answers=set to train on sets of boxes, or give "
             "each box a question of its own"
         )
+
+
+def _stop(bad: Bad, reading: Reading) -> None:
+    """Before pictures are decoded for long."""
+    if reading.on_bad == "stop":
+        raise ValueError(bad.message)

@@ -5,16 +5,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from medjax.data.audit.records import LookFn, Sample
 from medjax.data.batches import Parts
 from medjax.data.boxes.jsonl import jsonl_entries
 from medjax.data.boxes.row_views import row_views
-from medjax.data.boxes.rows import Row, box_rows, grouped_rows
+from medjax.data.boxes.rows import BoxRows, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
-from medjax.data.lists.groups import join_groups, part_lines, split_faults
-from medjax.data.lists.reading import PLAIN, Reading, raise_first
+from medjax.data.lists.parts import honest_parts
+from medjax.data.lists.pixels import picture_contents
+from medjax.data.lists.reading import PLAIN, Reading
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
 from medjax.data.volumes.table import VOLUMES, Volume
@@ -40,6 +43,7 @@ def load_parts(
     test_share: float,
     geometry: Geometry,
     reading: Reading = PLAIN,
+    decode: LookFn | None = None,
     volumes: Mapping[str, Volume] = VOLUMES,
 ) -> Parts[Views]:
     """The training and the test part of a source.
@@ -68,6 +72,8 @@ def load_parts(
         test_share: The share of a user's patients (or images) to test on, 0 to 1.
         geometry: How images are cut, which a user's boxes may be measured in.
         reading: How a user's file is read: wrong lines, readers, groups.
+        decode: Decodes a user's pictures beforehand: those with equal pixels lie in one
+            part, and none fails in training. None does not.
         volumes: The volumes known by name; yours may be among them.
 
     Raises:
@@ -103,15 +109,49 @@ def load_parts(
             f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a JSONL file or of a "
             "folder with one"
         )
-    root = Path(source) if Path(source).is_dir() else Path(source).parent
-    rows = box_rows(jsonl_entries(Path(source), reading), reading, geometry).rows
-    lines = grouped_rows(rows, root)
-    groups = join_groups(lines)
-    raise_first(split_faults(lines, groups))
-    parting = part_lines(lines, groups, tested=test, test_share=test_share, seed=seed)
-    train, tested = (row_views([rows[n] for n in part]) for part in parting)
-    identity = {"source": "records", "rows": len(rows), "sha256": _digest(rows, root)}
-    return Parts(train, tested, identity)
+    return _user_parts(
+        Path(source),
+        box_rows(jsonl_entries(Path(source), reading), reading, geometry, decode),
+        reading,
+        tested=test,
+        test_share=test_share,
+        seed=seed,
+    )
+
+
+def _user_parts(
+    source: Path,
+    found: BoxRows,
+    reading: Reading,
+    *,
+    tested: str,
+    test_share: float,
+    seed: int,
+) -> Parts[Views]:
+    root = source if source.is_dir() else source.parent
+    rows, near = found.rows, reading.near == "group"
+    lines = grouped_rows(rows, root, picture_contents(found.pictures, near=near))
+    parted = honest_parts(
+        lines, reading, tested=tested, test_share=test_share, seed=seed
+    )
+    parting = parted.parting
+    train, test = (row_views([rows[n] for n in part]) for part in parting)
+    identity = {"source": "records", "rows": len(rows), "sha256": _digest(found, root)}
+    parts = dict.fromkeys(parting.train, "train") | dict.fromkeys(parting.test, "test")
+    samples = tuple(
+        Sample(
+            origin=row.origin,
+            part=parts.get(n, ""),
+            images=row.images,
+            group=parted.groups[n],
+            groups=row.groups,
+            labels=(row.label,),
+            size=row.sizes[-1],
+            boxes=row.boxes,
+        )
+        for n, row in enumerate(rows)
+    )
+    return Parts(train, test, identity, samples, found.dropped + parted.dropped)
 
 
 def _volume_parts(
@@ -149,11 +189,14 @@ def _volume_parts(
     return Parts(train, test, identity)
 
 
-def _digest(rows: Sequence[Row], root: Path) -> str:
-    """Of what the lines say and the pictures' sizes, wherever the folder lies."""
-    content = [
+def _digest(found: BoxRows, root: Path) -> str:
+    """Of what the lines say and the pictures show, wherever the folder lies."""
+    content: list[Any] = [
         row._asdict()
         | {"images": [(os.path.relpath(x.path, root), *x[1:]) for x in row.images]}
-        for row in rows
+        for row in found.rows
     ]
+    if found.pictures is not None:
+        facts = found.pictures.facts
+        content.append([facts[x].digest for row in found.rows for x in row.images])
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()

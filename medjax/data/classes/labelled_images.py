@@ -10,19 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from medjax.data.audit.records import LookFn, Sample
+from medjax.data.audit.records import Pictures as Decoded
 from medjax.data.classes.entries import LabelEntry
 from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.rows import LabelRow, grouped_labels, label_rows
 from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
-from medjax.data.images import read_image
-from medjax.data.lists.groups import join_groups, part_lines, split_faults
-from medjax.data.lists.reading import Bad, Reading, raise_first
+from medjax.data.images import ImageFile, read_image
+from medjax.data.lists.parts import Parted, honest_parts
+from medjax.data.lists.pixels import picture_contents
+from medjax.data.lists.reading import Bad, Reading
 
 
 def load_labelled_images(
     entries: Iterable[LabelEntry | Bad],
     root: Path,
     reading: Reading,
+    decode: LookFn | None = None,
     *,
     classes: Sequence[str] | None,
     ordinal: bool,
@@ -37,6 +41,8 @@ def load_labelled_images(
         entries: The list's lines, in its order.
         root: The folder of the list, from which pictures are named.
         reading: How wrong lines, readers and groups are treated.
+        decode: Decodes the pictures beforehand: those with equal pixels lie in one
+            part, and none fails in training. None does not.
         classes: Names in the order of their indices; None takes those that occur,
             sorted. Of an ordinal task they name the grades 0, 1, ..., and without them
             the grades are all from the lowest to the highest that occur, without gaps.
@@ -53,29 +59,28 @@ def load_labelled_images(
         FileNotFoundError: There is no such file, or a picture is missing.
         ValueError: Anything else is wrong with a line; the message names file and line.
     """
-    rows = label_rows(entries, reading).rows
+    found = label_rows(entries, reading, decode)
+    rows = found.rows
     names, labels, first = _classes(rows, classes, ordinal)
-    lines = grouped_labels(rows, root)
-    groups = join_groups(lines)
-    raise_first(split_faults(lines, groups))
-    kept, tested = part_lines(
-        lines, groups, tested=test, test_share=test_share, seed=seed
-    )
+    near = reading.near == "group"
+    lines = grouped_labels(rows, root, picture_contents(found.pictures, near=near))
+    parted = honest_parts(lines, reading, tested=test, test_share=test_share, seed=seed)
+    kept, tested = parted.parting
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"
     about = ClassQuestion("class", (question,), tuple(range(len(names))))
     content = [
         (
             line.name,
-            zlib.crc32(row.image.path.read_bytes()),
+            _pixels(row.image, found.pictures),
             *(row.labels, row.groups, row.split),
         )
         for line, row in zip(lines, rows, strict=True)
     ]
     return TaskParts(
         task=ClassTask("labelled images", names, (about,), ordinal, first),
-        train=_pictures(rows, labels, groups, kept),
-        test=_pictures(rows, labels, groups, tested),
+        train=_pictures(rows, labels, parted.groups, kept),
+        test=_pictures(rows, labels, parted.groups, tested),
         identity={
             "task": "labelled images",
             "classes": list(names),
@@ -83,7 +88,33 @@ def load_labelled_images(
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
             "test": [len(tested), test, test_share, seed],
         },
+        samples=_samples(rows, parted),
+        dropped=found.dropped + parted.dropped,
     )
+
+
+def _samples(rows: Sequence[LabelRow], parted: Parted) -> tuple[Sample, ...]:
+    train, test = parted.parting
+    parts = dict.fromkeys(train, "train") | dict.fromkeys(test, "test")
+    return tuple(
+        Sample(
+            origin=row.origin,
+            part=parts.get(n, ""),
+            images=(row.image,),
+            group=parted.groups[n],
+            groups=row.groups,
+            labels=row.labels,
+            size=row.size,
+        )
+        for n, row in enumerate(rows)
+    )
+
+
+def _pixels(image: ImageFile, pictures: Decoded | None) -> str | int:
+    """What stands for a picture's content: its pixels, or else the file's bytes."""
+    if pictures is not None:
+        return pictures.facts[image].digest
+    return zlib.crc32(image.path.read_bytes())
 
 
 def _classes(
@@ -140,10 +171,10 @@ def _check_gaps(rows: Sequence[LabelRow], grades: Sequence[int]) -> None:
 def _pictures(
     rows: Sequence[LabelRow],
     labels: Sequence[int],
-    groups: Sequence[int],
+    groups: Sequence[str],
     kept: Sequence[int],
 ) -> Pictures:
-    called: dict[int, str] = {}  # each group by its first patient, or its first line
+    called: dict[str, str] = {}  # each group by its first patient, or its first line
     for row, group in zip(rows, groups, strict=True):
         called.setdefault(group, row.groups.get("patient", row.origin))
 

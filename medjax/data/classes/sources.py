@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from medjax.data.audit.records import LookFn
 from medjax.data.batches import Parts
 from medjax.data.classes.built_in import TASKS, built_in_task
 from medjax.data.classes.knowledge import (
@@ -57,6 +58,7 @@ def load_label_parts(
     reason_words: int,
     phrasings: int,
     reading: Reading = PLAIN,
+    decode: LookFn | None = None,
 ) -> LabelParts:
     """The pictures of a source, and how its task is put into words.
 
@@ -94,6 +96,8 @@ def load_label_parts(
             supervised answers.
         phrasings: How many ways of asking are in use, 1 or more, the shortest first.
         reading: How a user's file is read: wrong lines, readers, groups.
+        decode: Decodes a user's pictures beforehand: those with equal pixels lie in one
+            part, and none fails in training. None does not.
 
     Raises:
         FileNotFoundError: There is no such source, or there are no descriptions where
@@ -121,6 +125,7 @@ def load_label_parts(
             label_entries(path, reading),
             path if path.is_dir() else path.parent,
             reading,
+            decode,
             classes=names,
             ordinal=bool(ordinal),
             question=question or None,
@@ -155,7 +160,7 @@ def load_label_parts(
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
     return LabelParts(
-        parts=Parts(train, made.test, identity),
+        parts=Parts(train, made.test, identity, made.samples, made.dropped),
         known=made.train,
         wording=wording,
         told=wording._replace(knowledge=texts) if where else wording,

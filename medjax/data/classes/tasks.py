@@ -14,7 +14,9 @@ an answer to one is never taken for an answer to another.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from medjax.data.audit.records import Sample
 from medjax.data.classes.pictures import Pictures
+from medjax.data.lists.reading import Bad
 from medjax.rl.text.label_text import LabelForms, label_forms, option_letters
 
 ANSWERS = ("letter", "name", "grade")
@@ -51,6 +53,8 @@ class TaskParts(NamedTuple):
     train: Pictures
     test: Pictures
     identity: Mapping[str, Any]
+    samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
+    dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
 
 
 class Wording(NamedTuple):

@@ -205,7 +205,7 @@ def part_lines(
     if tested not in TESTED:
         raise ValueError(f"test={tested!r}: expected one of {TESTED}")
     _check_columns(lines)
-    names = _group_names(lines, groups)
+    names = group_names(lines, groups)
     keys = [names[group] for group in groups]
     share = {"test_share": test_share, "seed": seed}
     if lines and lines[0].split is not None:
@@ -261,6 +261,20 @@ def groups_to_test(keys: Iterable[str], *, test_share: float, seed: int) -> set[
     return test
 
 
+def group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, str]:
+    """What each group is called: by its first patient, or another column, or picture.
+
+    Args:
+        lines: All of a file.
+        groups: The number of each line's group, from `join_groups`.
+    """
+    names: dict[int, str] = {}
+    for line, group in zip(lines, groups, strict=True):
+        mine = line.groups.get("patient", next(iter(line.groups.values()), line.name))
+        names[group] = min(names.get(group, mine), mine)
+    return names
+
+
 def _check_columns(lines: Sequence[Grouped]) -> None:
     """A column that groups, or states parts, does so on every line."""
     columns = dict.fromkeys(itertools.chain(*(line.groups for line in lines)))
@@ -278,15 +292,6 @@ def _check_columns(lines: Sequence[Grouped]) -> None:
             f"{lines[stated.index(False)].origin}: no split, but other lines state "
             "theirs; give all lines a split or none"
         )
-
-
-def _group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, str]:
-    """What each group is called: its first patient, or other column, or picture."""
-    names: dict[int, str] = {}
-    for line, group in zip(lines, groups, strict=True):
-        mine = line.groups.get("patient", next(iter(line.groups.values()), line.name))
-        names[group] = min(names.get(group, mine), mine)
-    return names
 
 
 def _split_fault(line: Grouped, other: Grouped, shared: str) -> Bad:
