@@ -58,13 +58,13 @@ class Run(NamedTuple):
 
 def train(name: str, run: Run) -> list[str]:
     """Train what is not trained yet, and evaluate it."""
-    from medjax.runtime.stages import run_stages, skipped_steps
+    from medjax.runtime.stages import doubts, run_stages
 
     chain = import_module(f"medjax.recipes.{name}").stages(**run.place, **run.sections)
     saving, facts = dict(run.config["checkpoint"]), {"config": run.config}
     saving["checkpoint_every"] = saving.pop("every")
     run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
-    return skipped_steps(chain, workdir=run.place["workdir"])
+    return doubts(chain, **run.place)
 
 
 def evaluate(name: str, run: Run) -> list[str]:

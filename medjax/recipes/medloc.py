@@ -209,6 +209,7 @@ def grpo_stage(
         build,
         weights=dict.fromkeys(options.python_rewards, 1.0)
         | dict(options.reward_weights),
+        accuracy=f"accuracy is reward={rewards.reward}",
         show=SHOW,
         check=partial(self_test, setup, tau=float(schedule.target)),
         before=before,

@@ -336,6 +336,7 @@ def label_stage(
             grade=rewards.grade,
             task=task,
         ),
+        accuracy=f"task {task.name}, grade={rewards.grade}",
         show=SHOW,
         check=partial(self_test, run, min_words=rewards.min_words),
         before=before,

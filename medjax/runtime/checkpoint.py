@@ -43,7 +43,7 @@ class Restored(NamedTuple):
     state: TrainState  # placed as `restore` was told
     root: Key  # the key whose fold_in gives each step's key
     position: Any  # where this process's data iterator stood, as JSON holds it
-    counters: dict[str, int]  # the loop's own counts
+    counters: dict[str, float]  # the loop's own counts
     step: int  # steps done, 1 or more
 
 
@@ -127,7 +127,7 @@ def save(
     root: Key,
     position: str,
     identity: Mapping[str, Any],
-    counters: Mapping[str, int],
+    counters: Mapping[str, float],
 ) -> None:
     """Write a checkpoint; the arrays are copied before it returns, the rest goes on.
 
@@ -140,7 +140,7 @@ def save(
         position: JSON text that says where this process's data iterator stands.
         identity: What of config and data a resume must find unchanged, as JSON can hold
             it.
-        counters: Whole numbers that the loop goes on counting after a resume.
+        counters: Numbers that the loop goes on counting after a resume.
 
     Raises:
         CheckpointError: This or the previous save failed, such as on a full disk.
@@ -251,27 +251,25 @@ def _maker(manager: ocp.CheckpointManager) -> str:
     return f"\n{sentence}" if sentence else ""
 
 
-def is_finished(
-    folder: str | os.PathLike, *, steps: int, identity: Mapping[str, Any]
-) -> bool:
-    """Whether the newest checkpoint in `folder` is of the last step; reads no arrays.
+def newest(
+    folder: str | os.PathLike, *, identity: Mapping[str, Any]
+) -> tuple[int, dict[str, float]] | None:
+    """Steps done and counters of the newest checkpoint in `folder`; reads no arrays.
 
     Args:
-        folder: False if it does not exist or holds no whole checkpoint.
-        steps: How many steps the run has in all; a checkpoint of more is finished too.
+        folder: None comes back if it does not exist or holds no whole checkpoint.
         identity: What this run gives to `save`, the seed included.
 
     Raises:
         CheckpointError: The checkpoint is of another config or data, finished or not.
     """
     if not pathlib.Path(folder).is_dir():
-        return False
+        return None
     with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
-            return False
-        _about(manager, step, identity)
-        return step >= steps
+            return None
+        return step, _about(manager, step, identity)["counters"]
 
 
 def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:

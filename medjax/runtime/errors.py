@@ -7,3 +7,7 @@ class CheckpointError(RuntimeError):
 
 class NonFiniteStep(FloatingPointError):
     """A step gave a loss, a gradient norm or a parameter that is not finite."""
+
+
+class NonFiniteReward(NonFiniteStep):
+    """A reward gave NaN, infinity or a number too large to be squared."""

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.runtime import checkpoint
-from medjax.runtime.errors import NonFiniteStep
+from medjax.runtime.errors import NonFiniteReward, NonFiniteStep
 from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
@@ -30,6 +30,16 @@ from medjax.runtime.program import (
 )
 from medjax.runtime.progress import progress
 from medjax.runtime.signals import Interrupted, deferred_signals
+from medjax.runtime.watch import (
+    FAULT,
+    Counters,
+    Watch,
+    count_step,
+    end_line,
+    find_fault,
+    is_over,
+    read_counters,
+)
 from medjax.runtime.writer import last_row, metrics_writer
 from medjax.sharding import Rules, batch_sharding, place_batch, shard_tree
 from medjax.types import Params, System, TrainState
@@ -77,6 +87,7 @@ def train(
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None,
     evaluate_every: int = 0,
     evaluate_first: bool = False,
+    watch: Watch | None = None,
 ) -> TrainState:
     """Run `steps` updates, or what is left of them, and return the last state.
 
@@ -113,8 +124,14 @@ def train(
             the scores it returns become a row of eval.jsonl. None evaluates nothing.
         evaluate_every: Steps between evaluations; 0 leaves only the one at the end.
         evaluate_first: Whether the state before the first step is evaluated too.
+        watch: Ends the training where no group of completions has had a signal for its
+            `patience`: the state is saved, evaluated and returned as after a last step.
+            Not a part of the identity: a resume with more patience goes on. None, for
+            systems without groups, never ends it.
 
     Raises:
+        NonFiniteReward: A reward is not finite, whatever `on_nonfinite` says; reward
+            and sample are named, and nothing of that step is saved.
         NonFiniteStep: `on_nonfinite` gave up; nothing of that step is saved.
         CheckpointError: A checkpoint cannot be written, or that in `workdir` is of
             another run.
@@ -149,12 +166,12 @@ def train(
         if restored:
             report.note(f"resumed from step {first} in {manager.directory}")
             batches.set_state(restored.position)
-            state, counters = restored.state, restored.counters
+            state, counters = restored.state, read_counters(restored.counters)
             root = restored.root
         else:
             with report.busy("initialising"):
                 state = init_state(system, root, start=start, shardings=shardings)
-            counters = {"skipped": 0, "skipped_in_a_row": 0}
+            counters = Counters()
         root = jax.device_put(root, whole)
         fold = jax.jit(jax.random.fold_in, out_shardings=whole)
         update = compile_by_shape(
@@ -166,25 +183,30 @@ def train(
         pending: list[tuple[int, Mapping[str, jax.Array]]] = []
 
         def finish_step() -> None:
-            """Fetch, judge and write the metrics that are on their way."""
+            """Fetch, judge, count and write the metrics that are on their way."""
+            nonlocal counters
             if not pending:
                 return
             step, metrics = pending.pop()
             values = jax.device_get(metrics)
-            bad = bool(values["nonfinite"])
-            counters["skipped"] += bad
-            counters["skipped_in_a_row"] = bad * (counters["skipped_in_a_row"] + 1)
-            values["skipped"] = counters["skipped"]
+            counters, fault = count_step(counters, values), find_fault(watch, values)
+            values = {k: x for k, x in values.items() if not k.startswith(FAULT)}
+            values["skipped"] = counters.skipped
+            if watch is not None:
+                values["idle"] = counters.idle
             write(step, values)
             report.step(step, values)
-            too_many = counters["skipped_in_a_row"] >= MAX_SKIPS_IN_A_ROW
-            if bad and (on_nonfinite == "stop" or too_many):
+            if fault:
+                raise NonFiniteReward(f"step {step}: {fault}. {_unsaved(manager)}")
+            too_many = counters.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW
+            if values["nonfinite"] and (on_nonfinite == "stop" or too_many):
                 raise NonFiniteStep(_nonfinite_message(step, values, manager))
 
         def evaluate_after(step: int) -> None:
             """Evaluate where it is due."""
             every = evaluate_every and step % evaluate_every == 0
-            if evaluate is not None and (step == steps or every or not step):
+            due = step == steps or every or not step or is_over(watch, counters)
+            if evaluate is not None and due:
                 finish_step()
                 write_eval(step, evaluate(state))
 
@@ -192,10 +214,10 @@ def train(
         if (restored or evaluate_first) and (last is None or last["step"] != first):
             evaluate_after(first)  # killed between this checkpoint and its evaluation
 
-        batch = None
-        if first < steps:
+        batch, last_step = None, first if is_over(watch, counters) else steps
+        if first < last_step:
             batch = _next_batch(batches, mesh, rules, done=first, steps=steps)
-        for step in range(first + 1, steps + 1):
+        for step in range(first + 1, last_step + 1):
             if system.prepare is not None:
                 ready = system.prepare(state, batch, fold(root, state.step))
                 batch = place_batch(ready, mesh, rules)
@@ -206,8 +228,11 @@ def train(
             finish_step()
             pending.append((step, metrics))
 
+            if is_over(watch, counters, ahead=1):
+                finish_step()  # it may be the last
+            over = is_over(watch, counters)
             stop = _agree(stopped(), step)
-            if stop or step == steps or step % checkpoint_every == 0:
+            if stop or over or step == steps or step % checkpoint_every == 0:
                 finish_step()
                 checkpoint.save(
                     manager,
@@ -216,7 +241,7 @@ def train(
                     root=root,
                     position=position,
                     identity=identity,
-                    counters=counters,
+                    counters=counters._asdict(),
                 )
             if stop:
                 with report.busy("writing a checkpoint"):
@@ -227,6 +252,10 @@ def train(
                 )
                 raise Interrupted(128 + stop)
             evaluate_after(step)
+            if over:
+                break
+        if watch is not None and is_over(watch, counters):
+            report.note(end_line(watch, counters, int(jax.device_get(state.step)), {}))
     return state
 
 
@@ -305,10 +334,15 @@ def _nonfinite_message(step: int, values: Mapping[str, Any], manager) -> str:
         if np.issubdtype(np.asarray(value).dtype, np.inexact)
         and not np.isfinite(value).all()
     ]
-    newest = manager.latest_step()
     return (
         f"step {step} is not finite ({', '.join(names) or 'a parameter'}); "
-        f"{values['skipped']} such steps so far. Nothing of it was saved; newest "
-        f"checkpoint: {'none' if newest is None else f'step {newest}'} in "
-        f"{manager.directory}"
+        f"{values['skipped']} such steps so far. {_unsaved(manager)}"
+    )
+
+
+def _unsaved(manager) -> str:
+    newest = manager.latest_step()
+    return (
+        "Nothing of it was saved; newest checkpoint: "
+        f"{'none' if newest is None else f'step {newest}'} in {manager.directory}"
     )

@@ -13,6 +13,14 @@ from medjax import masked
 from medjax.runtime import checkpoint, loop
 from medjax.runtime.naming import check_params
 from medjax.runtime.program import abstract_state
+from medjax.runtime.watch import (
+    Counters,
+    Watch,
+    end_line,
+    has_converged,
+    is_over,
+    read_counters,
+)
 from medjax.runtime.writer import last_row, write_manifest
 from medjax.sharding import Rules, shard_tree
 from medjax.types import Params, System, TrainState
@@ -41,6 +49,7 @@ class Stage(NamedTuple):
     eval_total: int = 0  # batches of an evaluation, for its ETA; 0 where not known
     evaluate_every: int = 0  # steps between evaluations; 0: at the end alone
     evaluate_first: bool = False  # before the first step too
+    watch: Watch | None = None  # where training may end early; see `loop.train`
 
 
 def run_stages(
@@ -58,7 +67,9 @@ def run_stages(
     """Train the stages that are not finished yet; return the last one's state.
 
     A finished stage is left alone; the last one is always entered, if only to read its
-    state. Each stage but the first begins from the parameters of the one before.
+    state. Each stage but the first begins from the parameters of the one before. A
+    stage that ended since no group had a signal, at too small a hit rate, is evaluated
+    and is the last one: those after it would be taught by a policy that learnt nothing.
 
     Args:
         stages: At least one, in the order of training, with names that differ.
@@ -86,7 +97,7 @@ def run_stages(
         folder = pathlib.Path(workdir) / stage.name
         # Asked of the last stage too: a config that may not go on leaves no trace.
         finished = _is_finished(stage, folder, seed=seed)
-        if stage is stages[-1] or not finished:
+        if stage is stages[-1] or not finished or _gave_up(stage, folder, seed=seed):
             if stage.check is not None:
                 stage.check()
             write_manifest(folder, stage=stage.name, **facts)
@@ -108,19 +119,38 @@ def run_stages(
                 evaluate=_evaluation(stage, folder, mesh=mesh, rules=rules, seed=seed),
                 evaluate_every=stage.evaluate_every,
                 evaluate_first=stage.evaluate_first,
+                watch=stage.watch,
             )
+        if _gave_up(stage, folder, seed=seed):
+            break
         start = _params_of(stage, folder, mesh=mesh, rules=rules)
     return state
 
 
 def _is_finished(stage, folder, *, seed) -> bool:
-    """Trained to the last step and evaluated there; another config is refused."""
-    identity = {**stage.identity, "seed": seed}
-    trained = checkpoint.is_finished(
-        folder / "checkpoints", steps=stage.steps, identity=identity
-    )
+    """Trained to the end and evaluated there; another config is refused."""
+    newest = _newest(stage, folder, seed=seed)
+    if newest is None:
+        return False
+    step, counters = newest
     row = last_row(folder / "eval.jsonl") or {"step": None}
-    return trained and (stage.eval_batches is None or row["step"] == stage.steps)
+    trained = step >= stage.steps or is_over(stage.watch, counters)
+    evaluated = row["step"] == min(step, stage.steps)
+    return trained and (stage.eval_batches is None or evaluated)
+
+
+def _gave_up(stage, folder, *, seed) -> bool:
+    """Ended for want of a signal, with much left to learn."""
+    newest = _newest(stage, folder, seed=seed)
+    if newest is None or not is_over(stage.watch, newest[1]):
+        return False
+    return not has_converged(stage.watch, newest[1])
+
+
+def _newest(stage, folder, *, seed) -> tuple[int, Counters] | None:
+    identity = {**stage.identity, "seed": seed}
+    found = checkpoint.newest(folder / "checkpoints", identity=identity)
+    return found and (found[0], read_counters(found[1]))
 
 
 def _params_of(stage, folder, *, mesh, rules) -> Callable[[Any], Params]:
@@ -162,19 +192,28 @@ def _evaluation(
     return evaluate
 
 
-def skipped_steps(stages: Sequence[Stage], *, workdir: str | os.PathLike) -> list[str]:
-    """A line for each stage of a run that skipped steps because they were not finite.
+def doubts(
+    stages: Sequence[Stage], *, seed: int, workdir: str | os.PathLike
+) -> list[str]:
+    """What makes the result of a run doubtful, a line each; see `run_stages`.
 
-    Steps are skipped where `on_nonfinite` is "skip"; those skipped before a resume
-    count too.
+    A stage that ended since no group had a signal, unless it had converged, gives a
+    line, and one that skipped steps because they were not finite (where `on_nonfinite`
+    is "skip"), those before a resume included.
 
     Args:
         stages: The stages of the run; one that has not begun gives no line.
+        seed: The one that `run_stages` was given.
         workdir: The folder that `run_stages` was given.
     """
     lines = []
     for stage in stages:
-        row = last_row(pathlib.Path(workdir) / stage.name / "metrics.jsonl") or {}
+        folder = pathlib.Path(workdir) / stage.name
+        row = last_row(folder / "metrics.jsonl") or {}
+        newest = _newest(stage, folder, seed=seed)
+        if newest and stage.watch and _gave_up(stage, folder, seed=seed):
+            step, counters = newest
+            lines.append(f"{stage.name}: {end_line(stage.watch, counters, step, row)}")
         if row.get("skipped"):
             lines.append(
                 f"{stage.name}: {row['skipped']} of {row['step']} steps were not "

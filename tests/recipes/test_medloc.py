@@ -47,6 +47,29 @@ def test_warm_start_then_grpo():
     assert not np.array_equal(batches[0].boxes, batches[1].boxes)
 
 
+def test_patience_with_steps_that_teach_nothing(setup):
+    watch = grpo(setup, patience=7).watch
+    assert watch.patience == 7
+    batch = next(iter(grpo(setup).source))
+    record = setup.task.find_records(
+        setup.parts, setup.encoding._replace(questions=2), seed=setup.seed + 1
+    )([batch.sample_id[0]])[0]
+    found = watch.locate(int(batch.sample_id[0]))
+    assert record.slice_id in found and record.query in found
+    row = {"reward_accuracy": 0.25, "parse_rate": 0.75, "tau": 0.45}
+    said = watch.advise(row)
+    assert (
+        "reward=curriculum at tau 0.45" in said and "accuracy 0.25 (weight 1)" in said
+    )
+    assert "train.grpo.group" in said
+    assert "75% could not be read" in watch.advise({"parse_rate": 0.25})
+    # a resume may have another, and checkpoints from before it have none
+    assert "patience" not in grpo(setup).identity["options"]
+    assert [grpo(setup, patience=x).watch.patience for x in (None, 0)] == [0, 0]
+    with pytest.raises(ValueError, match=r"patience=-1: expected a number of steps"):
+        grpo(setup, patience=-1)
+
+
 def test_supervised_training_is_the_other_method():
     names = [s.name for s in stages(**WHERE, **sections("method=sft"))]
     assert names == ["warm_start", "sft"]

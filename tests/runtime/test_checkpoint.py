@@ -75,7 +75,7 @@ def test_round_trip_is_bitwise_and_keeps_structure(saved):
 
 def test_nothing_to_restore(tmp_path):
     assert restore(tmp_path, make_state()) is None
-    assert not checkpoint.is_finished(tmp_path / "none", steps=1, identity={})
+    assert checkpoint.newest(tmp_path / "none", identity={}) is None
     with pytest.raises(FileNotFoundError, match="no folder of checkpoints at"):
         checkpoint.restore_params(tmp_path / "none", {})
     with pytest.raises(FileNotFoundError, match="no finished checkpoint in"):
@@ -123,12 +123,11 @@ def test_changed_config_and_data_are_refused_by_name(saved):
     assert "sizes" not in message
     more = IDENTITY | {"new": 1}
     with pytest.raises(CheckpointError, match="new: the checkpoint has 'nothing'"):
-        checkpoint.is_finished(saved, steps=5, identity=more)
+        checkpoint.newest(saved, identity=more)
 
 
-def test_is_finished(saved):
-    assert checkpoint.is_finished(saved, steps=5, identity=IDENTITY)
-    assert not checkpoint.is_finished(saved, steps=6, identity=IDENTITY)
+def test_newest(saved):
+    assert checkpoint.newest(saved, identity=IDENTITY) == (5, {"skipped": 2})
 
 
 def test_another_architecture_is_refused_with_a_list(saved):

@@ -1,6 +1,6 @@
 """Stages that train a policy: what those about boxes and those about classes share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +9,7 @@ import grain
 import jax
 import optax
 
-from medjax.data.batches import Encoding, Parts
+from medjax.data.batches import Encoding, Parts, Question
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.python_rewards import make_host_rewards
 from medjax.recipes.policy.task import Evaluation, Task, TrainBatches
@@ -17,6 +17,7 @@ from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
+from medjax.runtime.watch import Watch
 from medjax.systems.optimizer import OptimizerOptions, make_optimizer
 from medjax.systems.policy import supervised
 from medjax.systems.policy.exploration import Advantages, HostRewards, Step
@@ -74,6 +75,7 @@ class Exploration(NamedTuple):
     iterations: int
     accumulate: int
     optim: OptimizerOptions
+    patience: int | None = 50  # steps without a group that has a signal; see `Watch`
 
 
 class Build(Protocol):
@@ -142,6 +144,7 @@ def exploration_stage(
     build: Build,
     *,
     weights: Mapping[str, float],
+    accuracy: str,
     show: tuple[str, ...],
     check: Callable[[], None],
     before: Mapping[str, Path],
@@ -155,6 +158,8 @@ def exploration_stage(
         own: The system's own options, which are part of the stage's identity.
         build: Makes the system, its rewards bound.
         weights: The weight of every reward, those in Python included.
+        accuracy: What the reward for right answers is called in the config, for a
+            person whose run learns nothing.
         show: Names of the metrics on the progress line, in this order.
         check: Called before training; it raises unless ground truth earns reward 1.
         before: Earlier evaluations that get rows of their own in the tables, see
@@ -171,6 +176,8 @@ def exploration_stage(
             "tokens, so some questions could never earn a reward"
         )
     seed = setup.seed + 1
+    numbers = plain(options)
+    del numbers["patience"]  # a resume may have more of it, or none
     system = build(
         policy.model,
         policy.tables,
@@ -190,11 +197,60 @@ def exploration_stage(
         system=system,
         source=training_batches(setup, setup.task.train_batches, options, seed=seed),
         steps=options.steps,
-        identity=identity(setup, plain(options) | plain(own)),
+        identity=identity(setup, numbers | plain(own)),
         show=show,
         accepts=partial(check_trained_alike, setup),
         check=check,
+        watch=Watch(
+            patience=check_patience(options.patience),
+            locate=partial(_locate, _find_records(setup, options, seed=seed)),
+            advise=partial(advise, accuracy, weights),
+        ),
         **scoring(setup, name, before=before),
+    )
+
+
+def check_patience(patience: int | None) -> int:
+    """A whole number of steps, 0 for None.
+
+    Args:
+        patience: The config's.
+
+    Raises:
+        ValueError: A negative number.
+    """
+    if patience is not None and patience < 0:
+        raise ValueError(
+            f"train.grpo.patience={patience}: expected a number of steps, or 0 or None "
+            "to go on without a signal"
+        )
+    return patience or 0
+
+
+def advise(accuracy: str, weights: Mapping[str, float], row: Mapping[str, Any]) -> str:
+    """What the completions of a step without a signal earned, and what to try.
+
+    Args:
+        accuracy: What the reward for right answers is called in the config.
+        weights: The weight of every reward.
+        row: The metrics of the step; {} where they are not known.
+    """
+    means = ", ".join(
+        f"{name} {row[f'reward_{name}']:.3g} (weight {weight:g})"
+        for name, weight in weights.items()
+        if f"reward_{name}" in row
+    )
+    at = f" at tau {row['tau']:.2f}" if "tau" in row else ""
+    what = f"Rewards: {accuracy}{at}; in the last step {means or 'unknown'}. "
+    if row.get("parse_rate", 1.0) < 0.5:
+        return what + (
+            f"Of its completions {1 - row['parse_rate']:.0%} could not be read: try a "
+            "longer warm start (warm_start.steps) or a prompt that shows the form."
+        )
+    return what + (
+        "Try more variety (train.grpo.group, train.grpo.sampling.temperature), an "
+        "easier or graded reward, or a longer warm start (warm_start.steps); in "
+        "another workdir."
     )
 
 
@@ -311,8 +367,23 @@ def _host_rewards(
 ) -> HostRewards | None:
     if not options.python_rewards:
         return None
-    encoding = setup.encoding._replace(questions=options.questions)
-    records = setup.task.find_records(setup.parts, encoding, seed=seed)
     return make_host_rewards(
-        options.python_rewards, setup.policy.tokenizer, records, setup.task.columns
+        options.python_rewards,
+        setup.policy.tokenizer,
+        _find_records(setup, options, seed=seed),
+        setup.task.columns,
     )
+
+
+def _find_records(
+    setup: Setup, options: Exploration, *, seed: int
+) -> Callable[[Sequence[int]], list[Question]]:
+    encoding = setup.encoding._replace(questions=options.questions)
+    return setup.task.find_records(setup.parts, encoding, seed=seed)
+
+
+def _locate(
+    find_records: Callable[[Sequence[int]], list[Question]], sample_id: int
+) -> str:
+    (record,) = find_records([sample_id])
+    return f"{record.slice_id}, question {record.query!r}"

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import marks, masked_mean
+from medjax.masked import at_least_float32, marks, masked_mean
 from medjax.rl.advantages import group_advantages
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
@@ -73,6 +73,7 @@ class HostReward(NamedTuple):
     scored: Bool[np.ndarray, "B G"] | None = None  # where it could score; None: all
 
 
+REWARD_LIMIT = 1e18  # the square of more, summed over a group, is infinite in float32
 StartFn = Callable[[Params], Carry]  # of the reference
 ScoreFn = Callable[
     [Any, Any, Rollout, Int[Array, ""]], Scored
@@ -227,7 +228,9 @@ def learn(
     Returns:
         The state after the step, its number raised by 1, and metrics: those of
         `policy_step`, of the system, of each reward as reward_NAME, and what the groups
-        hold (`hit_rate`, `parse_rate`, `length` in tokens, groups_NAME).
+        hold (`hit_rate`, `parse_rate`, `length` in tokens, groups_NAME). `fault_NAME`
+        is the id of a sample that counts for which the reward NAME is NaN or, weighed
+        or not, beyond 1e18; -1 where there is none.
     """
     step = explorer.step
     scored = explorer.score(state.aux, batch, rollout, state.step)
@@ -251,6 +254,7 @@ def learn(
     metrics = {
         **step_metrics,
         **{f"reward_{name}": value for name, value in reward_metrics.items()},
+        **_find_faults(rewards, step.reward_weights, batch.sample_id, **places),
         **scored.metrics,
         **_describe(batch.valid, rollout, scored, total, counted),
     }
@@ -318,11 +322,13 @@ def score_on_host(
         The batch, its completions and the rewards on the device, for `update_scored`.
 
     Raises:
-        ValueError: A reward is of another shape than [B, G]; it is named.
+        ValueError: A reward is of another shape than [B, G], or not finite where it
+            could score a completion; it is named, with the sample.
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())
-    rewards = host_rewards(*jax.device_get((batch, rollout, state.step, carry)))
+    on_host = jax.device_get((batch, rollout, state.step, carry))
+    rewards = host_rewards(*on_host)
     shape = rollout.mask.shape[:2]
     for name, reward in rewards.items():
         if not isinstance(reward, HostReward):
@@ -336,12 +342,47 @@ def score_on_host(
                     f"host reward {name!r}: expected shape {shape} (prompts, "
                     f"completions), found {found}"
                 )
+        _check_finite(name, reward, on_host[0].sample_id)
     return ScoredBatch(
         batch,
         rollout,
         {k: jnp.asarray(x.values, jnp.float32) for k, x in rewards.items()},
         {k: marks(x.scored, shape) for k, x in rewards.items()},
     )
+
+
+def _check_finite(
+    name: str, reward: HostReward, sample_id: Int[np.ndarray, "B"]
+) -> None:
+    scored = True if reward.scored is None else np.asarray(reward.scored, bool)
+    values = np.asarray(reward.values, np.float64)
+    bad = np.argwhere(scored & ~(np.abs(values) <= REWARD_LIMIT))
+    if len(bad):
+        row, place = bad[0].tolist()
+        raise ValueError(
+            f"host reward {name!r}: expected finite numbers up to {REWARD_LIMIT:g}, "
+            f"found {values[row, place]} for completion {place} of sample "
+            f"{sample_id[row]}; mark what it cannot score in `scored`"
+        )
+
+
+def _find_faults(
+    rewards: Mapping[str, Float[Array, "B G"]],
+    weights: Mapping[str, float],
+    sample_id: Int[Array, "B"],
+    *,
+    scored: Mapping[str, Bool[Array, "B G"]],
+    valid: Bool[Array, "B 1"],
+) -> dict[str, Int[Array, ""]]:
+    """A sample for which each reward is no number to learn from, -1 without one."""
+    found = {}
+    for name, reward in rewards.items():
+        weight = jnp.abs(jnp.asarray(weights[name], jnp.float32))
+        size = jnp.abs(at_least_float32(reward)) * jnp.maximum(weight, 1)
+        counted = marks(valid, reward.shape) & marks(scored.get(name), reward.shape)
+        bad = jnp.any(counted & ~(size <= REWARD_LIMIT), axis=1)
+        found[f"fault_{name}"] = jnp.max(jnp.where(bad, sample_id, -1))
+    return found
 
 
 def _describe(

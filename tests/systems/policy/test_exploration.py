@@ -26,6 +26,12 @@ class Carry(NamedTuple):
     reference: object
 
 
+class Spoilt(NamedTuple):
+    seen: jax.Array
+    reference: object
+    value: jax.Array
+
+
 def score(carry, batch, rollout, step):
     first = rollout.tokens[..., 0]
     even = first % 2 == 0
@@ -38,7 +44,12 @@ WEIGHTS = {"even": 1.0, "small": 0.5}
 
 
 def build(
-    beta=0.0, reward_weights=WEIGHTS, host_rewards=None, model=None, optimizer=None
+    beta=0.0,
+    reward_weights=WEIGHTS,
+    host_rewards=None,
+    model=None,
+    optimizer=None,
+    spoil=score,
 ):
     step = Step(
         group=4,
@@ -51,7 +62,7 @@ def build(
         tiny_model() if model is None else model,
         optax.sgd(0.1) if optimizer is None else optimizer,
         lambda reference: Carry(jnp.zeros((), jnp.int32), reference),
-        score,
+        spoil,
         step,
     )
     return exploration.build(explorer, lambda *_: None, host_rewards)
@@ -119,6 +130,49 @@ def test_a_host_reward_of_another_form_is_named(reward, message):
     state = jax.jit(system.init)(jax.random.key(0))
     with pytest.raises(ValueError, match=f"'host': .*{message}"):
         system.prepare(state, tiny_batch(contexts=2), jax.random.key(1))
+
+
+def test_a_reward_that_is_no_number_is_located():
+    """1e20 too: its square is infinite, and would make all advantages 0."""
+    batch = tiny_batch()
+    sample = int(batch.sample_id[3])
+
+    def spoil(carry, batch, rollout, step):
+        scored = score(carry, batch, rollout, step)
+        here = (batch.sample_id == sample)[:, None] & (jnp.arange(4) == 1)[None]
+        small = jnp.where(here, carry.value, scored.rewards["small"])
+        return scored._replace(rewards=scored.rewards | {"small": small})
+
+    system = build(model=table_model(), spoil=spoil)
+    state = system.init(jax.random.key(0))
+    update = jax.jit(system.update)
+    for value, found in (
+        *((x, sample) for x in (np.nan, np.inf, -np.inf, 1e20)),
+        *((x, -1) for x in (1e17, 0.0)),
+    ):
+        carry = Spoilt(*state.aux, jnp.float32(value))
+        _, metrics = update(state._replace(aux=carry), batch, jax.random.key(0))
+        assert int(metrics["fault_even"]) == -1
+        assert int(metrics["fault_small"]) == found, value
+    carry = Spoilt(*state.aux, jnp.float32(np.nan))
+    rows = batch._replace(valid=np.asarray(batch.sample_id) != sample)
+    _, metrics = update(state._replace(aux=carry), rows, jax.random.key(0))
+    assert int(metrics["fault_small"]) == -1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_host_reward_that_is_no_number_is_named(value):
+    def host(batch, rollout, *_):
+        values, scored = np.zeros((8, 4)), np.ones((8, 4), bool)
+        values[0, 0], scored[0, 0] = np.nan, False  # that it could not score
+        values[2, 1] = value
+        return {"host": exploration.HostReward(values, scored)}
+
+    system = build(model=table_model(), host_rewards=host)
+    state, batch = system.init(jax.random.key(0)), tiny_batch()
+    where = f"completion 1 of sample {batch.sample_id[2]}"
+    with pytest.raises(ValueError, match=f"'host': expected finite .*{where}"):
+        system.prepare(state, batch, jax.random.key(0))
 
 
 def test_what_a_host_reward_could_not_score_teaches_nothing():
