@@ -1,5 +1,6 @@
 """A user's own images: measured and read as a policy sees them, and told apart."""
 
+from medjax.data.images.dicom import image_groups
 from medjax.data.images.digests import perceptual_hash, pixel_digest
 from medjax.data.images.files import ImageFile
 from medjax.data.images.reading import image_size, read_image
@@ -8,6 +9,7 @@ from medjax.data.images.windows import has_contrast
 __all__ = [
     "ImageFile",
     "has_contrast",
+    "image_groups",
     "image_size",
     "perceptual_hash",
     "pixel_digest",

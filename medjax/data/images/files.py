@@ -17,6 +17,10 @@ class ImageFile(NamedTuple):
     # Level and width in the image's own units (HU of a CT), in place of the window that
     # the file names or that its values give.
     window: tuple[float, float] | None = None
+    # Where rows and columns of a DICOM or NIfTI file lie at other distances: "" refuses
+    # it, "stored" shows its pixels as they are, "square" widens the coarser axis, and
+    # boxes then count in the pixels that are shown.
+    pixels: str = ""
 
 
 def name_image(file: ImageFile) -> str:

@@ -4,7 +4,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medjax.data.images import pictures
+from medjax.data.images.dicom import dicom_size, is_dicom, read_header
+from medjax.data.images.dicom_pixels import read_dicom
 from medjax.data.images.files import ImageFile, check_file, check_sides, unreadable
+from medjax.data.images.squares import square_size, stretch
 
 
 def image_size(file: ImageFile, origin: str) -> tuple[int, int]:
@@ -19,7 +22,12 @@ def image_size(file: ImageFile, origin: str) -> tuple[int, int]:
         ValueError: The file cannot be shown; the message names it and the line.
     """
     _check_kind(file, origin)
-    return check_sides(pictures.picture_size(file, origin), file, origin)
+    if is_dicom(file):
+        size, spacing = dicom_size(read_header(file, origin), file, origin)
+        size = square_size(size, spacing, file, origin)
+    else:
+        size = pictures.picture_size(file, origin)
+    return check_sides(size, file, origin)
 
 
 def read_image(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -34,7 +42,13 @@ def read_image(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
         ValueError: The file cannot be shown; the message names it and the line.
     """
     _check_kind(file, origin)
-    image = pictures.read_picture(file, origin)
+    if is_dicom(file):
+        header = read_header(file, origin)
+        size, spacing = dicom_size(header, file, origin)
+        size = square_size(size, spacing, file, origin)
+        image = stretch(read_dicom(header, file, origin), size)
+    else:
+        image = pictures.read_picture(file, origin)
     check_sides(image.shape[:2], file, origin)
     return image
 
@@ -44,6 +58,14 @@ def _check_kind(file: ImageFile, origin: str) -> None:
     check_file(file, origin)
     with file.path.open("rb") as stream:
         start = stream.read(12)
+    if file.path.suffix.lower() in (".dcm", ".dicom", ".ima") and not is_dicom(file):
+        raise unreadable(
+            file,
+            origin,
+            "no DICOM file: DICM does not stand behind 128 bytes",
+            "expected DICOM by its name. Export it again with its preamble (dcmconv "
+            "+F in.dcm out.dcm), or correct the name",
+        )
     if start[4:8] == b"ftyp":  # HEIC, HEIF, AVIF and films
         kind = start[8:12].decode("latin-1")
         raise unreadable(
