@@ -58,6 +58,24 @@ def get_reading() -> dict[str, Any]:
         "near": "report",  # or group: near-duplicates are reported, or lie in one part
         "coords": "",  # xyxy or xywh, of box lists in CSV
         "answers": "one",  # or set: several answers a question, or none
+        # of the path, where several fit: jsonl, csv, coco, masks, ham10000, ...
+        "format": "",
+        "official": True,  # take the parts that a list states; False: part it anew
+        "fold": 0,  # of a published set with several
+    }
+
+
+def get_asking() -> dict[str, Any]:
+    """What is asked about a user's boxes in a format that has no questions."""
+    return {
+        "query": "",  # such as "Where is the {label}?"; empty: "Find the {label}."
+        # what images are asked about that is not there: one (class of an image in which
+        # nothing was found), all (classes of every image), off; empty: as it suits
+        "negatives": "",
+        "mask": "whole",  # a box a label of a mask; or components: one for each
+        "min_area": 1,  # pixels of a region of a mask
+        # of the values of masks: '{"1": "liver"}', a JSON file, or one name
+        "names": "",
     }
 
 

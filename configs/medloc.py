@@ -15,7 +15,7 @@ Variants, after a colon and joined by commas:
     method=grpo | sft                                 sft: supervised on tight boxes
     preset=demo | paper | vlm_r1                      beta, temperature, learning rate;
                                                       paper where a model is given
-    data=mr_aal | synthetic | PATH                    PATH: your JSONL, see the README
+    data=mr_aal | synthetic | PATH                    PATH: your boxes, see the docs
     model=PATH                                        a Hugging Face Qwen2.5-VL folder
     split=moved | slices | side | structure           of the MR slices
     test=test | val                                   val: slices to choose settings by
@@ -159,7 +159,8 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "source": source,
             "size": option((112, 112), Numbers(int, (2,))),
             "split": split,
-            "structures": option(LARGE, Words()),  # or: clear, aal, unions, all
+            # or: clear, aal, unions, all; of your list the labels, or all
+            "structures": option(LARGE if source == "mr_aal" else "all", Words()),
             "field": 190.0,  # mm
             "min_side": 14,  # pixels
             "shift": 0.25,  # of a side, and
@@ -170,6 +171,7 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "test": "test",
             "test_share": 0.2,  # of a user's patients, where the file has no splits
             **common.get_reading(),
+            **common.get_asking(),
             # tells a policy without pretraining where it looks, see `add_ramps`
             "ramps": not model and source == "mr_aal",
         }

@@ -73,6 +73,9 @@ class LabelData(NamedTuple):
     near: str = "report"
     coords: str = ""
     answers: str = "one"
+    format: str = ""
+    official: bool = True
+    fold: int = 0
 
 
 class LabelPrompt(NamedTuple):

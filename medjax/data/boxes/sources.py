@@ -9,7 +9,8 @@ from typing import Any
 
 from medjax.data.audit.records import LookFn, Sample
 from medjax.data.batches import Parts
-from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.boxes.formats.asking import ASKING, Asking
+from medjax.data.boxes.formats.table import box_entries
 from medjax.data.boxes.row_views import row_views
 from medjax.data.boxes.rows import BoxRows, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
@@ -44,20 +45,22 @@ def load_parts(
     geometry: Geometry,
     reading: Reading = PLAIN,
     decode: LookFn | None = None,
+    asking: Asking = ASKING,
     volumes: Mapping[str, Volume] = VOLUMES,
 ) -> Parts[Views]:
     """The training and the test part of a source.
 
     Args:
         source: A name of `volumes` (slices with boxes, from data packs), "synthetic"
-            (shapes drawn here), or the path of a JSONL file or its folder.
+            (shapes drawn here), or the path of a list or folder, see `box_entries`.
         seed: Decides which structures, or which of a user's patients, a split tests on.
         size: (height, width) in pixels of the pictures of a volume and of drawn ones; a
             user's pictures have their own.
         split: How a volume's slices are split: "slices", "moved", "side" or
             "structure", see `slices.atlas_views`.
         structures: Which structures of a volume are asked for: a word that it knows
-            ("all", and of the brain "aal", "clear" and "unions"), or names.
+            ("all", and of the brain "aal", "clear" and "unions"), or names; of a user's
+            list which labels, "all" or names.
         field: How many mm the shorter side of a volume's picture shows, above 0.
         min_side: Structures of a volume whose box has a shorter side, in pixels of the
             picture, are not asked for.
@@ -74,6 +77,7 @@ def load_parts(
         reading: How a user's file is read: wrong lines, readers, groups.
         decode: Decodes a user's pictures beforehand: those with equal pixels lie in one
             part, and none fails in training. None does not.
+        asking: What is asked about a user's list that has no questions.
         volumes: The volumes known by name; yours may be among them.
 
     Raises:
@@ -106,12 +110,14 @@ def load_parts(
     if not Path(source).exists():
         raise FileNotFoundError(
             f"data source {source!r}: expected one of "
-            f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a JSONL file or of a "
-            "folder with one"
+            f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a user's file or "
+            "folder of boxes"
         )
+    asking = asking._replace(structures=structures)
+    entries = box_entries(Path(source), reading, asking)
     return _user_parts(
         Path(source),
-        box_rows(jsonl_entries(Path(source), reading), reading, geometry, decode),
+        box_rows(entries, reading, geometry, decode),
         reading,
         tested=test,
         test_share=test_share,

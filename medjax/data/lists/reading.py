@@ -27,6 +27,9 @@ class Reading(NamedTuple):
     near: str = "report"  # near-duplicates: "report", or "group" into one part
     coords: str = ""  # of box lists in CSV: "xyxy" or "xywh"; "": not declared
     answers: str = "one"  # answers a question may have: "one", or a "set"
+    format: str = ""  # of a path, by name; "": recognised
+    official: bool = True  # whether the parts that a list states are taken
+    fold: int = 0  # of a published set that has several
 
 
 PLAIN = Reading()

@@ -10,6 +10,7 @@ import numpy as np
 
 from medjax.data.batches import Encoding, Parts
 from medjax.data.boxes.batches import Record, eval_batches, find_records, train_batches
+from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.sources import load_parts
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import (
@@ -53,12 +54,20 @@ class BoxData(NamedTuple):
     test: str
     test_share: float
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
-    group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
+    group: str | tuple[str, ...] = ()  # this and what follows, to `fold`: `Reading`
     readers: str = ""
     on_bad: str = "stop"
     near: str = "report"
     coords: str = ""
     answers: str = "one"
+    format: str = ""
+    official: bool = True
+    fold: int = 0
+    query: str = ""  # this and what follows: see `Asking`
+    negatives: str = ""
+    mask: str = "whole"
+    min_area: int = 1
+    names: str = ""
 
 
 class BoxPrompt(NamedTuple):
@@ -99,7 +108,11 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
     """
     reading, options = split_reading(data._asdict())
     options.pop("ramps")
-    return load_parts(seed=seed, geometry=geometry, reading=reading, **options)
+    names = [name for name in Asking._fields if name != "structures"]
+    asking = Asking(**{name: options.pop(name) for name in names})
+    return load_parts(
+        seed=seed, geometry=geometry, reading=reading, asking=asking, **options
+    )
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

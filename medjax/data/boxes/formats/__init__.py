@@ -1,0 +1,1 @@
+"""The formats of lists of boxes: a path in, entries out."""

@@ -1,0 +1,162 @@
+"""Folders of images and masks: the boxes are those around what the masks mark."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from medjax.data.boxes.entries import BoxEntry
+from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
+from medjax.data.images import ImageFile
+from medjax.data.lists.masks import mask_regions, read_mask, read_names
+from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.recognise import refuse_groups
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+_ENDINGS = ("_mask", "_segmentation", "_seg")  # of a mask's name, after the image's
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_READERS = 8  # masks that are read at a time
+
+
+class Folders(NamedTuple):
+    """Where images and their masks lie, and the part that they belong to."""
+
+    images: Path
+    masks: Path
+    split: str | None
+
+
+class Pair(NamedTuple):
+    """An image and its mask."""
+
+    origin: str
+    image: Path
+    mask: Path
+    seen: Seen  # what is known of it but for what the mask marks
+
+
+def find_mask_folders(path: Path) -> list[Folders]:
+    """`images/` beside `masks/`, in the folder or in its `train/`, `val/`, `test/`.
+
+    Args:
+        path: A folder; of a file there are none.
+    """
+    places = [(path, None), *((path / name, split) for name, split in _SPLITS.items())]
+    return [
+        Folders(place / "images", place / "masks", split)
+        for place, split in places
+        if (place / "images").is_dir() and (place / "masks").is_dir()
+    ]
+
+
+def read_masks(
+    path: Path, reading: Reading, asking: Asking
+) -> Iterator[BoxEntry | Bad]:
+    """Entries of images with masks of the same names.
+
+        images/case_01.png      masks/case_01.png
+        names.json              {"1": "liver", "2": "spleen"}
+
+    A mask may end in `_mask`, `_segmentation` or `_seg`, and in another format than its
+    image; it has the image's size. Folders `train/`, `val/` (or `valid/`) and `test/`
+    with `images/` and `masks/` each are the official parts. A binary mask has the
+    values 0 and one other, a map of labels those that `data.names` names; a JPEG mask
+    is cut at half. A mask without any value is of an image in which nothing was found.
+
+    Args:
+        path: The folder.
+        reading: The options of a user's lists.
+        asking: `mask` is "whole", one box around all of a label, or "components", one
+            around each; `min_area` leaves out smaller regions, in pixels; `names` is
+            that of `read_names`.
+
+    Raises:
+        ValueError: The folders are not there, or there are parts and none at once.
+    """
+    folders = find_mask_folders(path)
+    if not folders or (folders[0].split is None and len(folders) > 1):
+        raise ValueError(
+            f"{path.name}: expected images/ beside masks/ in the folder, or in its "
+            f"train/, val/ and test/, but not both; found {len(folders)} such places"
+        )
+    refuse_groups(reading, "masks have no columns")
+    names = read_names(asking.names, path)
+    labels = (names,) if isinstance(names, str) else tuple(names.values())
+    classes = choose_classes(labels, asking.structures, path.name)
+    for place in folders:
+        pairs: list[Pair] = []
+        for pair in _pairs(place, path):
+            if isinstance(pair, Bad):
+                yield pair
+            else:
+                pairs.append(pair)
+        for seen in marked(pairs, names, asking):
+            if isinstance(seen, Bad):
+                yield seen
+            else:
+                yield from ask((seen,), classes, asking)
+
+
+def marked(
+    pairs: Iterable[Pair], names: Mapping[int, str] | str, asking: Asking
+) -> Iterator[Seen | Bad]:
+    """What masks mark, in the pairs' order; several are read at a time.
+
+    Args:
+        pairs: Images and their masks.
+        names: Of the values, see `read_names`.
+        asking: `mask` and `min_area`, see `read_masks`. An image all of whose regions
+            are too small is left out: it is none in which nothing was found.
+    """
+
+    def look(pair: Pair) -> Seen | Bad | None:
+        try:
+            values = read_mask(pair.mask, pair.origin, image=pair.image)
+            regions = mask_regions(
+                values,
+                names,
+                pieces=asking.mask,
+                min_area=asking.min_area,
+                origin=pair.origin,
+            )
+        except ValueError as error:
+            return Bad(pair.origin, str(error))
+        if values.any() and not regions:
+            return None
+        found = tuple(Found(pair.origin, one.label, one.box) for one in regions)
+        height, width = values.shape
+        return pair.seen._replace(found=found, size=(height, width))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from (seen for seen in pool.map(look, pairs) if seen is not None)
+
+
+def _pairs(place: Folders, root: Path) -> Iterator[Pair | Bad]:
+    images, masks = (_by_stem(folder) for folder in (place.images, place.masks))
+    for stem, files in images.items():
+        mine = [*masks.get(stem, ())]
+        for ending in _ENDINGS:
+            mine += masks.get(stem + ending, ())
+        origin = files[0].relative_to(root).as_posix()
+        if len(files) > 1 or len(mine) != 1:
+            yield Bad(
+                origin,
+                f"{origin}: {len(files)} images and {len(mine)} masks of that name; "
+                "expected one of each: " + ", ".join(f.name for f in [*files, *mine]),
+            )
+        else:
+            seen = Seen(origin, ImageFile(files[0]), (), split=place.split)
+            yield Pair(origin, files[0], mine[0], seen)
+    for stem, files in masks.items():
+        owners = [stem, *(stem.removesuffix(ending) for ending in _ENDINGS)]
+        if not any(owner in images for owner in owners):
+            origin = files[0].relative_to(root).as_posix()
+            yield Bad(origin, f"{origin}: a mask without an image of that name")
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in _PICTURES and not file.name.startswith("."):
+            found.setdefault(file.stem, []).append(file)
+    return found

@@ -1,0 +1,152 @@
+"""Every format of a user's boxes, and the reading of a path in the one that fits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from medjax.data.boxes.entries import BoxEntry
+from medjax.data.boxes.formats.asking import Asking, check_asking, choose_classes
+from medjax.data.boxes.formats.coco import find_coco, read_coco
+from medjax.data.boxes.formats.csv_boxes import read_csv_boxes
+from medjax.data.boxes.formats.masks import find_mask_folders, read_masks
+from medjax.data.boxes.formats.published import (
+    read_ham10000_boxes,
+    read_nih_boxes,
+    read_tn3k_boxes,
+    read_vindr_boxes,
+)
+from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.lists.published import ham10000, nih, tn3k, vindr
+from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.recognise import Format, own_files, recognise
+
+_ASKED = ("query", "negatives")
+_MASKS = ("mask", "min_area")
+
+
+class ReadBoxes(Protocol):
+    """The reader of a format."""
+
+    def __call__(
+        self, path: Path, reading: Reading, asking: Asking
+    ) -> Iterator[BoxEntry | Bad]:
+        """The entries of a path that the format fits."""
+        ...
+
+
+class BoxFormat(NamedTuple):
+    """A format, its reader, and the options that concern it and not all the others."""
+
+    format: Format
+    read: ReadBoxes
+    options: tuple[str, ...]
+
+
+def box_entries(
+    path: Path, reading: Reading, asking: Asking
+) -> Iterator[BoxEntry | Bad]:
+    """The entries of a user's file or folder, in the one format that fits it.
+
+    Args:
+        path: It is there.
+        reading: `format` names the format where several fit; "" has it recognised.
+            `official` False leaves the parts that a list states out of account.
+        asking: What is asked about lists that have no questions.
+
+    Raises:
+        ValueError: No format fits or several do, an option does not concern the one
+            that does, or its reader refuses the list as a whole.
+    """
+    asking = check_asking(asking)
+    formats = {one.format.name: one for one in FORMATS}
+    chosen = recognise(path, [one.format for one in FORMATS], reading.format)
+    mine = formats[chosen.name]
+    _check_options(mine, reading, asking)
+    for entry in mine.read(path, reading, asking):
+        if isinstance(entry, Bad) or reading.official:
+            yield entry
+        else:
+            yield entry._replace(split=None)
+
+
+def _check_options(mine: BoxFormat, reading: Reading, asking: Asking) -> None:
+    """No option is set that the format would not look at."""
+    own = {option for one in FORMATS for option in one.options}
+    plain = {**Reading()._asdict(), **check_asking(Asking())._asdict()}
+    for option, value in {**reading._asdict(), **asking._asdict()}.items():
+        if option in own - set(mine.options) and value != plain[option]:
+            raise ValueError(
+                f"data.{option}={value!r} does not concern the format "
+                f"{mine.format.name}; leave it out, or say data.format"
+            )
+
+
+def _read_jsonl(
+    path: Path, reading: Reading, asking: Asking
+) -> Iterator[BoxEntry | Bad]:
+    """Lines of JSONL, which have questions of their own; of some labels, if chosen."""
+    if asking.structures == "all":
+        yield from jsonl_entries(path, reading)
+        return
+    entries = list(jsonl_entries(path, reading))
+    labels = dict.fromkeys(one.label for one in entries if isinstance(one, BoxEntry))
+    chosen = choose_classes(tuple(labels), asking.structures, path.name)
+    for one in entries:
+        if isinstance(one, Bad) or one.label in chosen:
+            yield one
+
+
+def _fits_jsonl(path: Path) -> bool:
+    if path.is_dir():
+        return bool(own_files(path, ".jsonl"))
+    return path.suffix.lower() not in (".csv", ".json")
+
+
+def _fits_csv(path: Path) -> bool:
+    return bool(own_files(path, ".csv"))
+
+
+def _fits_coco(path: Path) -> bool:
+    return bool(find_coco(path))
+
+
+def _fits_masks(path: Path) -> bool:
+    return bool(find_mask_folders(path))
+
+
+FORMATS = (
+    BoxFormat(Format("jsonl", _fits_jsonl, "one .jsonl file"), _read_jsonl, ()),
+    BoxFormat(
+        Format("csv", _fits_csv, "one .csv file with a box a line"),
+        read_csv_boxes,
+        ("coords", *_ASKED),
+    ),
+    BoxFormat(
+        Format(
+            "coco", _fits_coco, "COCO .json files, in the folder or in annotations/"
+        ),
+        read_coco,
+        _ASKED,
+    ),
+    BoxFormat(
+        Format(
+            "masks",
+            _fits_masks,
+            "images/ beside masks/, in the folder or in its train/, val/ and test/",
+        ),
+        read_masks,
+        ("names", *_MASKS, *_ASKED),
+    ),
+    BoxFormat(
+        Format("ham10000", ham10000.is_ham10000, ham10000.SOUGHT),
+        read_ham10000_boxes,
+        (*_MASKS, *_ASKED),
+    ),
+    BoxFormat(
+        Format("tn3k", tn3k.is_tn3k, tn3k.SOUGHT),
+        read_tn3k_boxes,
+        ("fold", *_MASKS, *_ASKED),
+    ),
+    BoxFormat(Format("nih", nih.is_nih, nih.SOUGHT), read_nih_boxes, _ASKED),
+    BoxFormat(Format("vindr", vindr.is_vindr, vindr.SOUGHT), read_vindr_boxes, _ASKED),
+)

@@ -1,0 +1,218 @@
+"""Masks as files: label maps of whole numbers, and the boxes around what they mark.
+
+A pixel of 0 is background. A binary mask has one other value; a map of several labels
+needs their names. Nothing is guessed from shades: a JPEG mask, whose edges ring, is cut
+at half, and other masks hold exactly the values that they mean.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from medjax.data.json_files import read_json
+from medjax.data.lists import cells
+
+PIECES = ("whole", "components")
+_HALF = 127  # JPEG masks are above it or background
+_DIAGONAL = np.ones((3, 3), bool)  # pixels that touch at a corner are one component
+
+
+class Region(NamedTuple):
+    """What a mask marks: a label, or one component of it."""
+
+    label: str
+    box: tuple[float, float, float, float]  # edges (x1, y1, x2, y2) in pixels
+    area: int  # pixels
+
+
+def read_mask(
+    path: Path, origin: str, *, image: Path | None = None
+) -> Int[np.ndarray, "h w"]:
+    """A mask's values; of a JPEG 1 above half of 255, and 0.
+
+    Args:
+        path: PNG, TIFF, BMP or JPEG with one channel, or with equal ones. Of a palette
+            of colours the indices are the values, of one of greys the greys.
+        origin: What an error calls the mask.
+        image: The picture that it belongs to. One that its EXIF turns has a mask that
+            is turned alike.
+
+    Raises:
+        ValueError: The file is no such mask; the message names it.
+    """
+    try:
+        with Image.open(path) as opened:
+            turned = _orientation(opened)
+            if image is not None and turned != _orientation_of(image):
+                raise ValueError(
+                    f"{origin}: {image.name} is turned by its EXIF orientation and "
+                    f"{path.name} is not, or otherwise; save both without"
+                )
+            mask = ImageOps.exif_transpose(opened) if turned != 1 else opened
+            if opened.format == "JPEG":
+                return _cut(np.asarray(mask.convert("L")), path, origin)
+            return _values(mask, path, origin)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        raise ValueError(
+            f"{origin}: cannot read the mask {path.name} ({error}); expected a whole "
+            "PNG, TIFF or JPEG"
+        ) from error
+
+
+def mask_regions(
+    values: Int[np.ndarray, "h w"],
+    names: Mapping[int, str] | str,
+    *,
+    pieces: str,
+    min_area: int,
+    origin: str,
+) -> list[Region]:
+    """Tight boxes of what a mask marks, by label and then from the top.
+
+    Args:
+        values: From `read_mask`.
+        names: Of the values above 0 that may occur; or the one name of a binary mask.
+        pieces: "whole": one box around all of a label. "components": one around each
+            connected component, corners included.
+        min_area: Regions of fewer pixels are left out; 1 leaves out none.
+        origin: What an error calls the mask.
+
+    Raises:
+        ValueError: A value has no name, or a binary mask has several values.
+    """
+    found = [int(value) for value in np.unique(values) if value]
+    if isinstance(names, str):
+        if len(found) > 1:
+            raise ValueError(
+                f"{origin}: the mask has the values {_few(found)} beside 0; expected "
+                "one of a binary mask. Name the labels of a map by data.names, or save "
+                "the mask without smoothing"
+            )
+        names = dict.fromkeys(found, names)
+    unknown = [value for value in found if value not in names]
+    if unknown:
+        raise ValueError(
+            f"{origin}: the mask has the values {_few(unknown)}, which data.names does "
+            f"not name; expected some of {_few(sorted(names))}"
+        )
+    regions: list[Region] = []
+    for value in found:
+        inside = values == value
+        if pieces == "components":
+            parts, _ = ndimage.label(inside, structure=_DIAGONAL)
+        else:
+            parts = inside.astype(np.int32)
+        areas = np.bincount(parts.ravel())
+        for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
+            edges = (columns.start, rows.start, columns.stop, rows.stop)
+            x1, y1, x2, y2 = (float(edge) for edge in edges)
+            area = int(areas[number])
+            if area >= min_area:
+                regions.append(Region(names[value], (x1, y1, x2, y2), area))
+    return regions
+
+
+def read_names(names: str, beside: Path) -> Mapping[int, str] | str:
+    """The names of a mask's values; or the name of all that a binary mask marks.
+
+    Args:
+        names: A JSON object {"1": "liver", "2": "spleen"}, the path of a file with
+            one, or a name. "" takes names.json where it lies `beside`, else "target".
+        beside: The folder of the data.
+
+    Raises:
+        ValueError: The JSON is no object of names by whole numbers, each name once.
+    """
+    expected = 'an object of names by value, such as {"1": "liver", "2": "spleen"}'
+    if not names and not (beside / "names.json").is_file():
+        return "target"
+    if names.lstrip().startswith("{"):
+        origin = "data.names"
+        try:
+            content = json.loads(names)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{origin}: not JSON ({error}); expected {expected}"
+            ) from error
+    elif not names or names.endswith(".json"):
+        path = Path(names) if names else beside / "names.json"
+        origin = path.name
+        content = read_json(path, expected=expected)
+    else:
+        return cells.name(names, "config", "data.names")
+    found: dict[int, str] = {}
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{origin}: expected {expected}")
+    for key, value in content.items():
+        if not key.isascii() or not key.isdigit() or key != str(int(key)):
+            raise ValueError(
+                f"{origin}: {key!r} is no value of a mask; expected {expected}"
+            )
+        if int(key):  # 0 is background, whatever it is called
+            found[int(key)] = cells.name(value, origin, key)
+    if len(set(found.values())) != len(found) or not found:
+        raise ValueError(
+            f"{origin}: expected {expected}, above 0 and each name once; merge labels "
+            "in the masks"
+        )
+    return found
+
+
+def _cut(grey: np.ndarray, path: Path, origin: str) -> Int[np.ndarray, "h w"]:
+    top = int(grey.max(initial=0))
+    if 0 < top <= _HALF:
+        raise ValueError(
+            f"{origin}: the largest value of the JPEG mask {path.name} is {top}; "
+            "expected about 0 and 255, or PNG"
+        )
+    return (grey > _HALF).astype(np.int32)
+
+
+def _values(mask: Image.Image, path: Path, origin: str) -> Int[np.ndarray, "h w"]:
+    if mask.mode == "P":
+        used = np.unique(np.asarray(mask))
+        colours = np.asarray(mask.getpalette("RGB"), np.int32).reshape(-1, 3)[used]
+        if (colours == colours[:, :1]).all():
+            mask = mask.convert("L")
+    values = np.asarray(mask)
+    if values.ndim == 3:
+        if mask.mode in ("RGBA", "LA"):
+            values = values[..., :-1]
+        if not (values == values[..., :1]).all():
+            raise ValueError(
+                f"{origin}: the mask {path.name} is coloured; expected one channel of "
+                "whole numbers, or equal ones"
+            )
+        values = values[..., 0]
+    whole = values.astype(np.int32) if np.isfinite(values).all() else None
+    if whole is None or (whole != values).any() or (whole < 0).any():
+        raise ValueError(
+            f"{origin}: the mask {path.name} holds {values.dtype} values that are no "
+            "labels; expected whole numbers from 0"
+        )
+    return whole
+
+
+def _orientation(image: Image.Image) -> int:
+    """How EXIF says that the stored pixels are turned; 1: not at all."""
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1) or 1)
+
+
+def _orientation_of(path: Path) -> int:
+    """That of a file; what is no picture for PIL is not turned."""
+    try:
+        with Image.open(path) as image:
+            return _orientation(image)
+    except (UnidentifiedImageError, OSError):
+        return 1
+
+
+def _few(values: list[int]) -> str:
+    shown = ", ".join(str(value) for value in values[:8])
+    return shown if len(values) <= 8 else f"{shown}, ... ({len(values)} in all)"

@@ -1,0 +1,92 @@
+"""What a user's path holds: the one format that fits, or the choice between several."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medjax.data.lists.reading import Reading
+
+# What the published sets call their lists; a folder with one of them is theirs.
+PUBLISHED = (
+    *("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab"),
+    *("BBox_List_2017.csv", "Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"),
+    *("annotations_train.csv", "annotations_test.csv"),
+    *("image_labels_train.csv", "image_labels_test.csv"),
+    *("label4trainval.csv", "label4test.csv", "train_meta.csv", "test_meta.csv"),
+)
+
+
+class Format(NamedTuple):
+    """A format by name, how it is recognised, and what is looked for."""
+
+    name: str
+    fits: Callable[[Path], bool]  # looks at names and first lines, never at pixels
+    sought: str  # "one .csv file", as an error lists it
+
+
+def recognise(path: Path, formats: Sequence[Format], chosen: str) -> Format:
+    """The format of a path, as chosen or as the only one that fits.
+
+    Args:
+        path: A file or a folder that is there.
+        formats: Those that may be, each with another name.
+        chosen: The name of one, or "" to look.
+
+    Raises:
+        ValueError: None fits, several do, or there is none of the chosen name; the
+            message lists what was looked for.
+    """
+    named = {one.name: one for one in formats}
+    if chosen:
+        if chosen not in named:
+            raise ValueError(
+                f"data.format={chosen!r}: expected one of {', '.join(named)}, or "
+                "nothing to have it recognised"
+            )
+        return named[chosen]
+    fitting = [one for one in formats if one.fits(path)]
+    if len(fitting) > 1:
+        choices = " or ".join(f"data.format={one.name}" for one in fitting)
+        found = "; ".join(f"{one.name}: {one.sought}" for one in fitting)
+        raise ValueError(
+            f"{path}: several formats fit ({found}); say which is meant, {choices}"
+        )
+    if not fitting:
+        sought = "\n".join(f"  {one.name}: {one.sought}" for one in formats)
+        raise ValueError(
+            f"{path}: no known format; looked for\n{sought}\nName the file itself, or "
+            "say data.format=NAME to hear what is missing"
+        )
+    return fitting[0]
+
+
+def own_files(path: Path, *suffixes: str) -> list[Path]:
+    """The file itself, or a folder's files of that ending that no published set names.
+
+    Args:
+        path: A file or a folder.
+        suffixes: Endings in lower case, such as ".csv".
+    """
+    if path.is_file():
+        return [path] if path.suffix.lower() in suffixes else []
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and file.name not in PUBLISHED
+    )
+
+
+def refuse_groups(reading: Reading, reason: str) -> None:
+    """Raise ValueError where `data.group` names a column that a format does not have.
+
+    Args:
+        reading: The options of a user's lists.
+        reason: Why there is none, as the error says it.
+    """
+    if reading.group:
+        raise ValueError(
+            f"data.group={','.join(reading.group)}: {reason}; leave it out, or write a "
+            "list in JSONL or CSV that names the groups"
+        )
