@@ -30,7 +30,7 @@ def load(source, **changes):
         "seed": 0,
         "size": [56, 56],
         "split": "moved",
-        "structures": "clear",
+        "structures": "all",
         "field": 84.0,
         "min_side": 4,
         "shift": 0.1,
@@ -46,6 +46,7 @@ def load(source, **changes):
 
 def load_toy(source="mr_aal", load_volume=make_atlas, **changes):
     """A volume's parts, its pictures coming from `load_volume` instead of packs."""
+    changes = {"structures": "clear"} | changes
     volumes = VOLUMES | {source: VOLUMES[source]._replace(load=load_volume)}
     return load(source, volumes=volumes, **changes)
 

@@ -80,12 +80,13 @@ def check_asking(asking: Asking) -> Asking:
 
 def _check_template(query: str) -> None:
     try:
-        fields = [name for _, name, *_ in string.Formatter().parse(query)]
+        fields = [tuple(field) for _, *field in string.Formatter().parse(query)]
     except ValueError as error:
         raise ValueError(
             f"data.query={query!r}: {error}; expected {{label}}"
         ) from error
-    unknown = {name for name in fields if name is not None} - {"label"}
+    unknown = {field for field in fields if field[0] is not None}
+    unknown -= {("label", "", None)}
     if unknown or not query.strip():
         raise ValueError(
             f"data.query={query!r}: expected a question with {{label}} in it, such as "

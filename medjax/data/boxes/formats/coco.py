@@ -202,7 +202,7 @@ def _seen(
     categories = _categories(path, lists)
     images = _by_id(path, lists["images"], "image")
     found: dict[int | str, list[Found]] = {key: [] for key in images}
-    spoilt: set[int | str] = set()
+    spoilt: set[int | str] = set()  # images that have an annotation which is wrong
     for key, entry in _by_id(path, lists["annotations"], "annotation").items():
         origin = f"{path.name}, annotation {key}"
         image, category = entry.get("image_id"), entry.get("category_id")
@@ -211,10 +211,11 @@ def _seen(
             ("category_id", category, categories),
         ):
             if isinstance(value, bool | float | list | dict) or value not in known:
+                spoilt.update([image] if name == "category_id" else images)
                 yield Bad(
                     origin,
-                    f"{origin}: {name} {value!r} is no id of the file; correct it or take "
-                    "the annotation out",
+                    f"{origin}: {name} {value!r} is no id of the file; correct it or "
+                    "take the annotation out",
                 )
                 break
         else:
@@ -228,7 +229,7 @@ def _seen(
         origin = f"{path.name}, image {key}"
         made = _image(entry, found[key], part, root, reading, origin)
         if isinstance(made, Bad) or found[key] or key not in spoilt:
-            yield made  # never "nothing found" where an annotation was wrong
+            yield made  # never "nothing found" where an annotation is wrong
 
 
 def _image(

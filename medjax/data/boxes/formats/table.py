@@ -103,7 +103,7 @@ def _fits_jsonl(path: Path) -> bool:
 
 
 def _fits_csv(path: Path) -> bool:
-    return bool(own_files(path, ".csv"))
+    return bool(own_files(path, ".csv")) and not vindr.is_vindr(path)
 
 
 def _fits_coco(path: Path) -> bool:

@@ -1,0 +1,86 @@
+import pytest
+
+from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.formats.table import box_entries
+from medjax.data.lists.reading import Bad, Reading
+from tests.data import folders
+
+FIRST, SECOND = (3, 4, 20, 12), (30, 20, 50, 39)
+
+
+def entries(path, reading=None, **asking):
+    return list(box_entries(path, reading or Reading(), Asking(**asking)))
+
+
+def pair(root, name, *, ending=".png", **mask):
+    folders.picture(root / "images" / f"{name}.png")
+    folders.mask(root / "masks" / f"{name}{ending}", **mask)
+
+
+def test_masks_are_found_by_the_names_of_images(tmp_path):
+    for name, ending in (
+        ("a", ".png"),
+        ("b", "_mask.tif"),
+        ("c", "_segmentation.jpg"),
+        ("d", "_seg.bmp"),
+    ):
+        pair(tmp_path, name, ending=ending, boxes=[FIRST])
+    pair(tmp_path, "e")
+    found = entries(tmp_path)
+    assert [one.boxes for one in found] == [(FIRST,)] * 4 + [()]
+    assert {one.query for one in found} == {"Find the target."}
+    assert found[0].size == (40, 56) and found[0].origin == "images/a.png"
+    assert found[0].images[0].path == tmp_path / "images" / "a.png"
+
+
+def test_one_box_for_all_or_one_for_each_component(tmp_path):
+    pair(tmp_path, "a", boxes=[FIRST, SECOND])
+    (whole,) = entries(tmp_path, names="cell")
+    assert whole.boxes == ((3, 4, 50, 39),) and whole.label == "cell"
+    parts = entries(tmp_path, mask="components")
+    assert [one.boxes for one in parts] == [(FIRST,), (SECOND,)]
+    large = entries(tmp_path, mask="components", min_area=200)
+    assert [one.boxes for one in large] == [(SECOND,)]
+    assert entries(tmp_path, min_area=10**4) == []  # not: nothing was found
+
+
+def test_labels_of_a_map_are_classes(tmp_path):
+    pair(tmp_path, "a", boxes=[FIRST, SECOND], values=[1, 2])
+    (tmp_path / "names.json").write_text('{"1": "liver", "2": "spleen", "3": "node"}')
+    found = entries(tmp_path)
+    assert [one.label for one in found] == ["liver", "spleen"]
+    every = entries(tmp_path, negatives="all")
+    assert [(one.label, len(one.boxes)) for one in every][-1] == ("node", 0)
+    (spleen,) = entries(tmp_path, structures="spleen")
+    assert spleen.boxes == (SECOND,)
+
+
+def test_folders_of_the_official_parts(tmp_path):
+    for part in ("train", "valid", "test"):
+        pair(tmp_path / part, "a", boxes=[FIRST])
+    assert [one.split for one in entries(tmp_path)] == ["train", "val", "test"]
+    assert entries(tmp_path)[0].origin == "train/images/a.png"
+    pair(tmp_path, "b")
+    with pytest.raises(ValueError, match="but not both; found 4 such places"):
+        entries(tmp_path)
+
+
+def test_what_has_no_partner_or_two_is_named(tmp_path):
+    pair(tmp_path, "a", boxes=[FIRST])
+    pair(tmp_path, "b", boxes=[FIRST])
+    folders.mask(tmp_path / "masks" / "b_mask.png")
+    folders.picture(tmp_path / "images" / "c.png")
+    folders.mask(tmp_path / "masks" / "d.png")
+    pair(tmp_path, "e", boxes=[FIRST, SECOND], values=[1, 2])
+    bad = [one.message for one in entries(tmp_path) if isinstance(one, Bad)]
+    assert len(bad) == 4
+    assert "images/b.png: 1 images and 2 masks of that name" in bad[0]
+    assert "images/c.png: 1 images and 0 masks" in bad[1]
+    assert bad[2] == "masks/d.png: a mask without an image of that name"
+    assert "images/e.png: the mask has the values 1, 2 beside 0" in bad[3]
+
+
+def test_columns_that_masks_do_not_have_are_refused(tmp_path):
+    pair(tmp_path, "a", boxes=[FIRST])
+    with pytest.raises(ValueError, match="data.group=patient: masks have no columns"):
+        entries(tmp_path, Reading(group=("patient",)))
