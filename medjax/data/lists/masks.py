@@ -105,7 +105,8 @@ def mask_regions(
     for value in found:
         inside = values == value
         if pieces == "components":
-            parts, _ = ndimage.label(inside, structure=_DIAGONAL)
+            parts = np.zeros(inside.shape, np.int32)
+            ndimage.label(inside, structure=_DIAGONAL, output=parts)
         else:
             parts = inside.astype(np.int32)
         areas = np.bincount(parts.ravel())

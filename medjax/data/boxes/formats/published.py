@@ -182,8 +182,8 @@ def read_vindr_boxes(
     )
     classes = choose_classes(tuple(names), asking.structures, "VinDr-CXR")
     for half, images in marks:
-        for name, mine in images.items():
-            seen = _vindr_image(half, name, mine)
+        for name, found in images.items():
+            seen = _vindr_image(half, name, found)
             if isinstance(seen, Bad):
                 yield seen
             else:
