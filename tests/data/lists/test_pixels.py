@@ -39,7 +39,7 @@ def boxes(folder, names, reading=PLAIN, **more):
         for n, name in enumerate(names)
     ]
     (folder / "r.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    options = {"size": [56, 56], "split": "moved", "structures": "clear"}
+    options = {"size": [56, 56], "split": "moved", "structures": "all"}
     options |= {"field": 84.0, "min_side": 4, "shift": 0.1, "scale": [1.0, 1.0]}
     options |= {"phrasings": 1, "mirror": False, "test": "test", "test_share": 0.5}
     return load_parts(
