@@ -76,7 +76,11 @@ def test_supervised_training_is_the_other_method():
 
 
 def test_a_pretrained_policy_needs_no_warm_start(hub):
-    (stage,) = stages(**WHERE, **sections(f"model={hub}"))
+    with pytest.raises(
+        ValueError, match="to write the same, --config.prompt.system=''"
+    ):
+        stages(**WHERE, **sections(f"model={hub}"))  # it never met a system turn
+    (stage,) = stages(**WHERE, **sections(f"model={hub}", prompt__system=""))
     assert stage.name == "grpo" and stage.start is not None
     # it is told what to write
     batch = next(iter(stage.source))

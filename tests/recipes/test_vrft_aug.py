@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import SYSTEM, Style
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.vrft_aug import stages
 from medjax.systems import vrft_aug
@@ -93,7 +93,9 @@ def test_a_checkpoint_is_tested_with_the_words_it_was_trained_with():
 
 def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):
     _, finish = open_policy(label_sections()["policy"])
-    policy = finish(("Which?",), ("<think>a</think>",), style=Style(None, "", "letter"))
+    policy = finish(
+        ("Which?",), ("<think>a</think>",), style=Style(SYSTEM, "", "letter")
+    )
     policy.save(tmp_path / "tiny", draw_params(policy.model))
     arg = f"model={tmp_path}/tiny,policy=off"
     found = stages(**WHERE, **label_sections(arg, **SHORT))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medjax.data.prompting.chat import SYSTEM
+from medjax.data.prompting.template import chat_template
 from medjax.data.prompting.vocabulary import byte_letters, vocabulary_bytes
 from medjax.rl.text.boxes import ParseTables, build_tables
 
@@ -55,23 +56,6 @@ REQUIRED_TOKENS = (
 )
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
 QWEN_RANKS = 151_643
-
-# The published template's text for text and images (no tools, no numbered pictures).
-_CHAT_TEMPLATE = (
-    "{%- if messages[0]['role'] != 'system' -%}"
-    f"{{{{ '<|im_start|>system\\n{SYSTEM}<|im_end|>\\n' }}}}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{%- if message['content'] is string -%}{{ message['content'] }}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'text' -%}{{ part['text'] }}"
-    "{%- else -%}{{ '<|vision_start|><|' + part['type'] + '_pad|><|vision_end|>' }}"
-    "{%- endif -%}{%- endfor -%}{%- endif -%}"
-    "{{ '<|im_end|>\\n' }}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
-)
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
@@ -146,7 +130,11 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", path: str | Path) -> No
 
 
 def train_tokenizer(
-    corpus: Iterable[str], vocab_size: int, *, extra_tokens: Sequence[str] = ()
+    corpus: Iterable[str],
+    vocab_size: int,
+    *,
+    extra_tokens: Sequence[str] = (),
+    system: str | None = SYSTEM,
 ) -> "PreTrainedTokenizerBase":
     """Train a small tokenizer; the same corpus gives the same one.
 
@@ -157,6 +145,8 @@ def train_tokenizer(
             `extra_tokens`. There are fewer where the corpus runs out of pieces.
         extra_tokens: Further texts to hold as one token, such as ANSWER_TAGS, which
             makes a tiny policy's answers shorter. They are not special.
+        system: What its chat template puts first where there is no system message;
+            None puts nothing.
 
     Raises:
         ValueError: There is no room for the bytes and the added tokens.
@@ -170,7 +160,7 @@ def train_tokenizer(
             f"vocab_size {vocab_size} leaves {room} ids for the 256 bytes beside "
             f"{len(added)} added tokens; it must be {256 + len(added)} or more"
         )
-    backend: Any = _assemble({}, [], ()).backend_tokenizer
+    backend: Any = _assemble({}, [], (), SYSTEM).backend_tokenizer
     cut = re.compile("|".join(map(re.escape, added)))
     backend.train_from_iterator(
         # Added tokens are cut out of a text before the merges see it.
@@ -184,7 +174,7 @@ def train_tokenizer(
     )
     model = json.loads(backend.to_str())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
-    return _assemble(model["vocab"], merges, added)
+    return _assemble(model["vocab"], merges, added, system)
 
 
 def qwen_tokenizer(
@@ -220,7 +210,7 @@ def qwen_tokenizer(
             merges.append((spell(parts[0]), spell(parts[1])))
     vocabulary = {spell(token): rank for token, rank in ranks.items()}
     added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
-    return _assemble(vocabulary, merges, added)
+    return _assemble(vocabulary, merges, added, SYSTEM)
 
 
 def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
@@ -251,6 +241,7 @@ def _assemble(
     vocabulary: dict[str, int],
     merges: list[tuple[str, str]],
     added: Sequence[str],
+    system: str | None,
 ) -> "PreTrainedTokenizerBase":
     from transformers import AddedToken, Qwen2Tokenizer
 
@@ -262,7 +253,7 @@ def _assemble(
         eos_token=None,
         pad_token=None,
         padding_side="left",
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=chat_template(system),
     )
     if added:
         tokenizer.add_tokens(

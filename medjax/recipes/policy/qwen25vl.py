@@ -25,6 +25,7 @@ from medjax.data.prompting.processor import (
     processor_document,
     read_processor,
 )
+from medjax.data.prompting.template import chat_template, check_templates
 from medjax.data.prompting.tokenizer import (
     ANSWER_TAGS,
     check_readable,
@@ -153,6 +154,7 @@ def open_tiny(options: PolicySection) -> Opening:
             corpus(texts, answers, style),
             options.vocab,
             extra_tokens=(*ANSWER_TAGS, *ANSWER_PIECES),
+            system=style.system,
         )
         stops, pad = stop_ids(tokenizer), special_tokens(tokenizer).pad
         ids = TokenIds(stops, pad, bos=pad)
@@ -207,8 +209,12 @@ def open_checkpoint(options: PolicySection) -> Opening:
     )
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
-        del texts, style  # its tokenizer has learnt its words
+        del texts  # its tokenizer has learnt its words
         check_readable(tokenizer, answers, origin=str(folder))
+        # what an exported folder will say, where the template is the processor's alone
+        tokenizer.chat_template = check_templates(folder, tokenizer, style) or (
+            chat_template(style.system)
+        )
         return policy
 
     return Opening(policy.geometry, finish)

@@ -39,9 +39,9 @@ SECTION = {
 }
 
 
-def make(**changes):
+def make(style=STYLE, **changes):
     _, finish = open_policy(SECTION | changes)
-    return finish(TEXTS, ANSWERS, style=STYLE)
+    return finish(TEXTS, ANSWERS, style=style)
 
 
 def change(folder, name, **changes):

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from medjax.data.prompting.chat import special_tokens
+from medjax.data.prompting.chat import Style, special_tokens
 from medjax.data.prompting.layout import cut_patches, resize_image
 from tests.oracles import qwen25vl_inputs as oracle
 from tests.recipes.policy.hub import change, make
@@ -229,3 +229,18 @@ def test_what_a_merge_left_out_of_the_config_is_named(
     change(folder, "config.json", **change_of_config)
     with pytest.raises(ValueError, match=message):
         make(path=str(folder))
+
+
+def test_the_chat_template_is_compared_and_exported(folder, tmp_path):
+    style = Style("You are a helpful assistant.", "", "object")
+    with pytest.raises(ValueError) as error:
+        make(style=style, path=str(folder))  # its policy never met a system turn
+    for piece in (f"{folder}/chat_template.jinja and medjax", "prompt.system=''"):
+        assert piece in str(error.value)
+    own = Style("You are a radiologist.", "", "object")
+    (folder / "chat_template.jinja").unlink()
+    opened = make(style=own, path=str(folder))
+    opened.save(tmp_path / "exported", draw_params(opened.model))
+    make(style=own, path=str(tmp_path / "exported"))
+    written = (tmp_path / "exported" / "chat_template.jinja").read_text()
+    assert "You are a radiologist." in written
