@@ -3,10 +3,11 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from medjax.data.images import pictures
 from medjax.data.images.dicom import dicom_size, is_dicom, read_header
 from medjax.data.images.dicom_pixels import read_dicom
 from medjax.data.images.files import ImageFile, check_file, check_sides, unreadable
+from medjax.data.images.nifti import is_nifti, open_slice, read_slice
+from medjax.data.images.pictures import picture_size, read_picture
 from medjax.data.images.squares import square_size, stretch
 
 
@@ -22,16 +23,21 @@ def image_size(file: ImageFile, origin: str) -> tuple[int, int]:
         ValueError: The file cannot be shown; the message names it and the line.
     """
     _check_kind(file, origin)
-    if is_dicom(file):
-        size, spacing = dicom_size(read_header(file, origin), file, origin)
-        size = square_size(size, spacing, file, origin)
+    if is_nifti(file):
+        slab = open_slice(file, origin)
+        size = square_size(slab.size, slab.spacing, file, origin)
+    elif is_dicom(file):
+        stored, spacing = dicom_size(read_header(file, origin), file, origin)
+        size = square_size(stored, spacing, file, origin)
     else:
-        size = pictures.picture_size(file, origin)
+        size = picture_size(file, origin)
     return check_sides(size, file, origin)
 
 
 def read_image(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
     """An image as RGB, as a policy is shown it before it is resized.
+
+    What is shown of each kind of file, and in which window, stands in docs/images.md.
 
     Args:
         file: The image.
@@ -42,14 +48,20 @@ def read_image(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
         ValueError: The file cannot be shown; the message names it and the line.
     """
     _check_kind(file, origin)
-    if is_dicom(file):
+    if is_nifti(file):
+        slab = open_slice(file, origin)
+        size = square_size(slab.size, slab.spacing, file, origin)
+        check_sides(size, file, origin)
+        image = stretch(read_slice(slab, file, origin), size)
+    elif is_dicom(file):
         header = read_header(file, origin)
-        size, spacing = dicom_size(header, file, origin)
-        size = square_size(size, spacing, file, origin)
+        stored, spacing = dicom_size(header, file, origin)
+        size = square_size(stored, spacing, file, origin)
+        check_sides(size, file, origin)
         image = stretch(read_dicom(header, file, origin), size)
     else:
-        image = pictures.read_picture(file, origin)
-    check_sides(image.shape[:2], file, origin)
+        image = read_picture(file, origin)
+        check_sides(image.shape[:2], file, origin)
     return image
 
 

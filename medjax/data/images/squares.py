@@ -45,7 +45,13 @@ def square_size(
             "(widened, and boxes count in what is shown)",
         )
     finest = min(spacing)
-    return round(size[0] * rows / finest), round(size[1] * columns / finest)
+    height, width = round(size[0] * rows / finest), round(size[1] * columns / finest)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and height * width > limit:
+        raise unreadable(
+            file, origin, f"{height} x {width} square pixels", f"the limit is {limit}"
+        )
+    return height, width
 
 
 def stretch(

@@ -1,0 +1,157 @@
+"""Slices of NIfTI volumes through nibabel, turned as radiologists look at them."""
+
+import contextlib
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from medjax.data.images.files import ImageFile, unreadable
+from medjax.data.images.windows import show_values
+
+# The axis across a plane, then those along its rows and columns; 0, 1 and 2 grow
+# towards the patient's right, front and head.
+_PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+_WAY_OUT = "expected a whole NIfTI volume. Copy it again, or take out its lines"
+
+
+class Slice(NamedTuple):
+    """Where a slice lies in the file's own array, and how it is shown."""
+
+    image: Any  # nibabel's, whose numbers are read when they are asked for
+    place: tuple[int | slice, ...]  # of the slice in the array
+    exchanged: bool  # whether the array's axes come in the other order
+    size: tuple[int, int]  # (height, width)
+    spacing: tuple[float, float]  # from row to row and column to column, mm
+    flips: tuple[bool, bool]  # whether rows, and columns, count the other way
+
+
+def is_nifti(file: ImageFile) -> bool:
+    """Whether a file is a NIfTI volume by its name."""
+    return file.path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def open_slice(file: ImageFile, origin: str) -> Slice:
+    """A slice by plane and index, as the header describes it; no numbers are read.
+
+    The index counts from the patient's feet ("axial"), back ("coronal") or left side
+    ("sagittal"). Slices are shown as radiologists look at them: the front or the head
+    up, the patient's right on the left, or the front on the left in the sagittal plane.
+
+    Args:
+        file: A NIfTI file, its plane and its index as `frame`. An oblique volume is
+            turned to the nearest of its axes, not resampled.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: The file is damaged, holds no real volume of three axes or does not
+            say how it lies, or the slice is not there or not named.
+    """
+    import nibabel
+
+    with _damage(file, origin):
+        image: Any = nibabel.load(file.path)
+        kind = image.header.get_data_dtype().kind
+        shape = tuple(int(n) for n in image.shape)
+        shape = shape[:3] if all(n == 1 for n in shape[3:]) else shape
+        lies = any(int(image.header[name]) > 0 for name in ("sform_code", "qform_code"))
+        affine = np.asarray(image.affine, np.float64)
+    if kind not in "iuf":
+        raise unreadable(
+            file, origin, f"numbers of the kind {kind!r}", "expected real numbers"
+        )
+    if len(shape) != 3:
+        raise unreadable(
+            file,
+            origin,
+            f"{' x '.join(map(str, shape))} numbers",
+            "expected a volume of three axes; save the one that is meant alone",
+        )
+    if not lies or not np.isfinite(affine).all():
+        raise unreadable(
+            file,
+            origin,
+            "neither its qform nor its sform says how it lies",
+            "is left left? Set one of them, or save the slice as a PNG",
+        )
+    axes = nibabel.io_orientation(affine)
+    if not np.isfinite(axes).all():
+        raise unreadable(file, origin, "its affine has no volume", _WAY_OUT)
+    if file.plane not in _PLANES or file.frame is None:
+        raise unreadable(
+            file,
+            origin,
+            f"plane {file.plane!r} and frame {file.frame}",
+            f"name a plane, one of {', '.join(_PLANES)}, and a frame, counted from 0",
+        )
+    source = [int(np.flatnonzero(axes[:, 0] == a)[0]) for a in _PLANES[file.plane]]
+    forward = [axes[n, 1] > 0 for n in source]
+    across, rows, columns = source
+    count = shape[across]
+    if not 0 <= file.frame < count:
+        raise unreadable(
+            file, origin, f"it has {count} such slices", "expected one of them, from 0"
+        )
+    limit = Image.MAX_IMAGE_PIXELS
+    size = shape[rows], shape[columns]
+    if limit is not None and math.prod(size) > limit:
+        raise unreadable(file, origin, f"{size} pixels", f"expected at most {limit}")
+    place: list[int | slice] = [slice(None)] * 3 + [0] * (len(image.shape) - 3)
+    place[across] = file.frame if forward[0] else count - 1 - file.frame
+    lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return Slice(
+        image=image,
+        place=tuple(place),
+        exchanged=rows > columns,
+        size=size,
+        spacing=(float(lengths[rows]), float(lengths[columns])),
+        flips=(bool(forward[1]), bool(forward[2])),
+    )
+
+
+def read_slice(slab: Slice, file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The slice as RGB: in its window; whole numbers of 8 bits as they are.
+
+    Args:
+        slab: From `open_slice`.
+        file: The image.
+        origin: What an error calls the line that names the image.
+    """
+    with _damage(file, origin):
+        values: Shaped[np.ndarray, "h w"] = np.asarray(slab.image.dataobj[slab.place])
+    values = values.T if slab.exchanged else values
+    rows, columns = (slice(None, None, -1 if flip else 1) for flip in slab.flips)
+    values = values[rows, columns]
+    if values.dtype != np.uint8 or file.window is not None:
+        values = show_values(values, file, origin)
+    return np.repeat(values[..., None], 3, axis=-1)
+
+
+@contextlib.contextmanager
+def _damage(file: ImageFile, origin: str) -> Iterator[None]:
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        yield
+    except (*_DAMAGED, ImageFileError, HeaderDataError, WrapStructError) as error:
+        what = f"a damaged file: {type(error).__name__}"
+        raise unreadable(file, origin, what, _WAY_OUT) from None
