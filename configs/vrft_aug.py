@@ -198,7 +198,7 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "ordinal": option(None, Maybe(bool)),
             "question": "",  # about a user's images
             "test": "test",  # or val
-            "test_share": 0.2,  # of the patients in a CSV file without splits
+            "test_share": 0.2,  # of the patients, where a list has no splits
             **common.get_reading(),
             "descriptions": "",  # a JSON file; empty: the task's own
             "prompt_knowledge": parts.prompt == "on",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from medjax.data.audit.records import LookFn
 from medjax.data.batches import Parts
 from medjax.data.classes.built_in import TASKS, built_in_task
+from medjax.data.classes.formats.table import read_labels
 from medjax.data.classes.knowledge import (
     built_in_descriptions,
     load_descriptions,
@@ -14,7 +15,6 @@ from medjax.data.classes.knowledge import (
     wording_identity,
 )
 from medjax.data.classes.labelled_images import load_labelled_images
-from medjax.data.classes.labels_csv import label_entries
 from medjax.data.classes.medmnist import load_class_names, load_medmnist
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import ClassTask, Wording
@@ -63,9 +63,9 @@ def load_label_parts(
     """The pictures of a source, and how its task is put into words.
 
     Args:
-        source: A built-in task (see `built_in`), a MedMNIST .npz, or a CSV file or the
-            folder that holds one.
-        seed: Another one splits a CSV file without splits otherwise.
+        source: A built-in task (see `built_in`), a MedMNIST .npz, or a user's list or
+            folder, see `formats.table`.
+        seed: Another one splits a list without splits otherwise.
         size: (height, width) in pixels of a built-in task's pictures. This and what
             follows up to `test_draws` is the `PictureLook` of a built-in task; pictures
             in files are taken as they are.
@@ -83,9 +83,9 @@ def load_label_parts(
         classes: A JSON file of a user's class names; "" takes those that are known.
         ordinal: Whether a user's classes are grades; None takes what is known of the
             set.
-        question: What is asked about a CSV file's images; "" takes a general phrasing.
+        question: What is asked about a user's images; "" takes a general phrasing.
         test: The part to test on, "test", or "val" to choose settings by.
-        test_share: The share of the patients (or images) of a CSV file without splits
+        test_share: The share of the patients (or images) of a list without splits
             to test on, 0 to 1.
         descriptions: A built-in name or a JSON file; "" takes descriptions.json beside
             the data, or else the task's own.
@@ -122,7 +122,7 @@ def load_label_parts(
         made = load_medmnist(path, test=test, classes=names, ordinal=ordinal)
     elif path.exists():
         made = load_labelled_images(
-            label_entries(path, reading),
+            read_labels(path, reading),
             path if path.is_dir() else path.parent,
             reading,
             decode,
@@ -136,7 +136,7 @@ def load_label_parts(
     else:
         raise FileNotFoundError(
             f"task {source!r}: expected one of {', '.join(TASKS)}, or the path of a "
-            "MedMNIST .npz, of a CSV file or of a folder with one"
+            "MedMNIST .npz, or of a user's file or folder of labelled images"
         )
     needed = "prompt" if prompt_knowledge else "recitation" if recite else ""
     where = _find_descriptions(made.task, path, descriptions)

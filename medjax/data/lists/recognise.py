@@ -1,8 +1,8 @@
 """What a user's path holds: the one format that fits, or the choice between several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from medjax.data.lists.reading import Reading
 
@@ -90,3 +90,27 @@ def refuse_groups(reading: Reading, reason: str) -> None:
             f"data.group={','.join(reading.group)}: {reason}; leave it out, or write a "
             "list in JSONL or CSV that names the groups"
         )
+
+
+def check_options(
+    name: str,
+    own: Sequence[str],
+    special: Sequence[str],
+    given: Mapping[str, Any],
+    plain: Mapping[str, Any],
+) -> None:
+    """Raise ValueError where an option is set that the format would not look at.
+
+    Args:
+        name: Of the format.
+        own: The options that concern it and not every format.
+        special: All options that do not concern every format.
+        given: Their values, and those of others.
+        plain: The values that they have when nothing is said.
+    """
+    for option in special:
+        if option not in own and given[option] != plain[option]:
+            raise ValueError(
+                f"data.{option}={given[option]!r} does not concern the format {name}; "
+                "leave it out, or say data.format"
+            )

@@ -18,7 +18,7 @@ from medjax.data.boxes.formats.published import (
 from medjax.data.boxes.jsonl import jsonl_entries
 from medjax.data.lists.published import ham10000, nih, tn3k, vindr
 from medjax.data.lists.reading import Bad, Reading
-from medjax.data.lists.recognise import Format, own_files, recognise
+from medjax.data.lists.recognise import Format, check_options, own_files, recognise
 
 _ASKED = ("query", "negatives")
 _MASKS = ("mask", "min_area")
@@ -61,24 +61,18 @@ def box_entries(
     formats = {one.format.name: one for one in FORMATS}
     chosen = recognise(path, [one.format for one in FORMATS], reading.format)
     mine = formats[chosen.name]
-    _check_options(mine, reading, asking)
+    check_options(
+        chosen.name,
+        mine.options,
+        sorted({option for one in FORMATS for option in one.options}),
+        {**reading._asdict(), **asking._asdict()},
+        {**Reading()._asdict(), **check_asking(Asking())._asdict()},
+    )
     for entry in mine.read(path, reading, asking):
         if isinstance(entry, Bad) or reading.official:
             yield entry
         else:
             yield entry._replace(split=None)
-
-
-def _check_options(mine: BoxFormat, reading: Reading, asking: Asking) -> None:
-    """No option is set that the format would not look at."""
-    own = {option for one in FORMATS for option in one.options}
-    plain = {**Reading()._asdict(), **check_asking(Asking())._asdict()}
-    for option, value in {**reading._asdict(), **asking._asdict()}.items():
-        if option in own - set(mine.options) and value != plain[option]:
-            raise ValueError(
-                f"data.{option}={value!r} does not concern the format "
-                f"{mine.format.name}; leave it out, or say data.format"
-            )
 
 
 def _read_jsonl(

@@ -23,14 +23,14 @@ from medjax.data.lists.groups import group_columns, read_groups
 from medjax.data.lists.published.places import by_stem, the_one
 from medjax.data.lists.reading import Bad, Reading
 
-DIAGNOSES = {  # in the order of the codes
-    "akiec": "actinic keratosis or intraepithelial carcinoma",
+DIAGNOSES = {  # in the order of the codes, by the names that MedMNIST has too
+    "akiec": "actinic keratoses and intraepithelial carcinoma",
     "bcc": "basal cell carcinoma",
-    "bkl": "benign keratosis",
+    "bkl": "benign keratosis-like lesions",
     "df": "dermatofibroma",
     "mel": "melanoma",
-    "nv": "melanocytic nevus",
-    "vasc": "vascular lesion",
+    "nv": "melanocytic nevi",
+    "vasc": "vascular lesions",
 }
 _METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata")
 _MASKS = "HAM10000_segmentations_lesion_tschandl"

@@ -37,7 +37,7 @@ class TestHam10000:
         assert found[-1].images[0].path.parent.name == "HAM10000_images_part_2"
         assert first.groups == found[1].groups == {"lesion_id": "HAM_0000000"}
         assert first.origin == "HAM10000_metadata.csv, line 2"
-        assert first.columns["diagnosis"] == "melanocytic nevus"
+        assert first.columns["diagnosis"] == "melanocytic nevi"
         assert "age" not in found[3].columns and found[4].columns["sex"] == "male"
 
     def test_archives_of_other_spelling_and_depth(self, tmp_path):

@@ -1,0 +1,1 @@
+"""The formats of lists of labelled images: a path in, entries out."""

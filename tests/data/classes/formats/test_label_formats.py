@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from medjax.data.classes.formats.table import LABEL_FORMATS, read_labels
+from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.recognise import recognise
+from tests.data import folders
+
+SETS = Reading(answers="set")
+
+
+def entries(path, reading=SETS):
+    return list(read_labels(path, reading))
+
+
+def faults(path, reading=SETS):
+    return [one.message for one in entries(path, reading) if isinstance(one, Bad)]
+
+
+def test_diagnoses_of_ham10000_and_lesions_as_groups(tmp_path):
+    found = entries(folders.ham10000(tmp_path, masks=False), Reading())
+    assert len(found) == 24 and len({one.labels for one in found}) == 7
+    assert found[0].labels == found[1].labels == ("melanocytic nevi",)
+    assert found[0].groups == {"lesion_id": "HAM_0000000"} and found[0].split is None
+    assert found[0].image.path.name == "ISIC_0024306.jpg"
+
+
+def test_kinds_of_tn3k_in_official_parts(tmp_path):
+    found = entries(folders.tn3k(tmp_path), Reading())
+    assert len(found) == 15
+    assert [one.labels for one in found[:2]] == [("benign",), ("malignant",)]
+    fold = json.loads((tmp_path / "tn3k-trainval-fold0.json").read_text())
+    val = {one.image.path.name for one in found if one.split == "val"}
+    assert val == {f"{n:04d}.jpg" for n in fold["val"]}
+    again = entries(tmp_path, Reading(official=False))
+    assert {one.split for one in again} == {None}
+    (tmp_path / "trainval-mask").rename(tmp_path / "a")
+    assert entries(tmp_path, Reading()) == found  # masks are not needed
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0000.jpg,1\n0000.jpg,0\n", "line 2: 0000 is there twice"),
+        ("0000.jpg,2\n", "line 1: '0000.jpg,2'; expected a name and 0 .benign."),
+        ("image,label\n0000.jpg,2\n", "line 1: 'image,label'; expected a name"),
+        ("0000.jpg\n", "line 1: '0000.jpg'; expected a name and 0"),
+    ],
+)
+def test_wrong_lines_of_tn3k_are_named(tmp_path, text, message):
+    folders.tn3k(tmp_path)
+    (tmp_path / "label4trainval.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"label4trainval.csv, {message}"):
+        entries(tmp_path, Reading())
+
+
+def test_images_of_tn3k_without_a_kind_are_named(tmp_path):
+    folders.tn3k(tmp_path)
+    (tmp_path / "label4test.csv").write_text("0000.jpg,1\n0001.jpg,0\n0009.jpg,0\n")
+    found = faults(tmp_path, Reading())
+    assert found[:2] == [
+        "test-image/0002.jpg: is not in label4test.csv",
+        "test-image/0003.jpg: is not in label4test.csv",
+    ]
+    assert found[2] == "label4test.csv, 0009: no such image in test-image/"
+    (tmp_path / "label4test.csv").unlink()
+    with pytest.raises(ValueError, match="no label4test.csv; expected lines such as"):
+        entries(tmp_path, Reading())
+
+
+def test_findings_of_nih_are_sets_and_patients_groups(tmp_path):
+    found = entries(folders.nih(tmp_path, patients=4, size=(64, 64)))
+    assert [one.labels for one in found[:4]] == [
+        ("Cardiomegaly",),
+        ("Effusion", "Mass"),
+        (),
+        ("Nodule",),
+    ]
+    assert found[0].groups == found[1].groups == {"patient": "1"}
+    assert {one.split for one in found} == {"train", "test"}
+    (tmp_path / "BBox_List_2017.csv").unlink()
+    assert entries(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("Effusion|No Finding", "expected No Finding, or other findings once each"),
+        ("Effusion|Effusion", "expected No Finding, or other findings once each"),
+        ("Effusion|", "finding ''; expected one of Atelectasis"),
+        ("", "Finding Labels is empty"),
+        ("Fracture", "finding 'Fracture'; expected one of"),
+    ],
+)
+def test_findings_that_contradict_themselves_are_named(tmp_path, labels, message):
+    folders.nih(tmp_path, patients=1, size=(64, 64))
+    file = tmp_path / "Data_Entry_2017.csv"
+    file.write_text(file.read_text().replace("Effusion|Mass", labels))
+    (fault,) = faults(tmp_path)
+    assert fault.startswith("Data_Entry_2017.csv, line 3: ") and message in fault
+
+
+def test_findings_of_vindr_have_readers(tmp_path):
+    found = entries(folders.vindr(tmp_path / "a"))
+    assert [(one.labels, one.reader) for one in found[:3]] == [
+        (("Aortic enlargement",), "R1"),
+        (("Aortic enlargement",), "R2"),
+        ((), "R3"),
+    ]
+    assert [one.reader for one in found if one.split == "test"] == [None] * 3
+    folders.vindr(tmp_path / "k", kaggle=True)
+    kaggle = entries(tmp_path / "k")
+    train = [one for one in found if one.split == "train"]
+    assert [(one.labels, one.reader) for one in kaggle] == [
+        (one.labels, one.reader) for one in train
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",R1,1,0,0,0", ",R1,1,0,0,1", "'No finding' beside Aortic enlargement"),
+        (",R1,1,0,0,0", ",R1,2,0,0,0", "Aortic enlargement is '2'; expected 0 or 1"),
+        (",R1,1,0,0,0", ",,1,0,0,0", "rad_id is empty"),
+    ],
+)
+def test_opinions_that_contradict_themselves_are_named(tmp_path, old, new, message):
+    folders.vindr(tmp_path)
+    file = tmp_path / "annotations" / "image_labels_train.csv"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    (fault,) = faults(tmp_path)
+    assert fault.startswith("image_labels_train.csv, line 2: ") and message in fault
+
+
+def test_a_list_of_ones_own_is_read_as_before_and_options_are_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,label\na.png,node\n")
+    (found,) = entries(tmp_path, Reading())
+    assert found.labels == ("node",)
+    for reading in (Reading(fold=1), Reading(coords="xyxy")):
+        with pytest.raises(ValueError, match="does not concern the format csv"):
+            entries(tmp_path, reading)
+    folders.ham10000(tmp_path, lesions=1)
+    with pytest.raises(ValueError, match="data.format=csv or data.format=ham10000"):
+        entries(tmp_path, Reading())
+    assert len(entries(tmp_path, Reading(format="ham10000"))) == 2
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match=r"no known format; looked for\n  csv: one"):
+        recognise(empty, [one.format for one in LABEL_FORMATS], "")
