@@ -207,6 +207,8 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "phrasings": 1,
             # tells a policy without pretraining where it looks, see `add_ramps`
             "ramps": not model and task.startswith(("mr", "ct")),
+            # of the volumes of a MedMNIST file: cut across this axis, every step voxels
+            "slices": {"axis": 0, "step": 4},
             "probe": {"side": 14, "draws": 2, "penalty": 1e-3},
         }
     )
@@ -278,6 +280,8 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     config.min_different = 3 if delta < 0 else 1
     config.without_words = 1.0 if delta < 0 else 0.0
     config.leak_label = False  # recite the right class alone: LEAKS the label
+    # of several labels, what "accuracy" is: f1 or exact of the set, or labels (a share)
+    config.set_reward = "f1"
     return config
 
 

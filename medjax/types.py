@@ -145,7 +145,8 @@ class LabelBatch(NamedTuple):
     """One step's data for `vrft_aug`: classes and grades."""
 
     prompt: Prompt
-    label: Int[Array, "B"]  # index of the true class
+    # index of the true class; of a task of several labels marks [B, C]
+    label: Int[Array, "B"] | Bool[Array, "B C"]
     valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
     sample_id: Int[Array, "B"]  # keys the rollout's noise, whatever the batch layout
     answer: Int[Array, "B T"]  # the supervised answer, stop token included

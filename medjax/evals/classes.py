@@ -138,6 +138,44 @@ def by_question(answers: LabelAnswers) -> dict[str, LabelAnswers]:
     }
 
 
+def vote_by_group(answers: LabelAnswers) -> LabelAnswers:
+    """One answer a group and question: the class that most of its answers name.
+
+    Of classes with equally many votes it is the one with the lower number. Answers that
+    could not be read have no vote; where none could, the group's is unread. Lengths and
+    overlaps, which a vote has none of, are NaN.
+
+    Args:
+        answers: Any number; the answers of a group to a question have one true class.
+
+    Raises:
+        ValueError: A group has different true classes.
+    """
+    keys = np.stack([answers.group.astype(str), answers.question.astype(str)], axis=1)
+    _, first, member = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    member = member.reshape(-1)
+    differ = np.flatnonzero(answers.label != answers.label[first][member])
+    if len(differ):
+        raise ValueError(
+            f"group {answers.group[differ[0]]}: pictures of different classes; "
+            "expected one class a group that votes"
+        )
+    votes = np.zeros((len(first), max(int(answers.predicted.max(initial=0)) + 1, 1)))
+    read = answers.predicted >= 0
+    np.add.at(votes, (member[read], answers.predicted[read]), 1)
+    unknown = np.full(len(first), np.nan)
+    return LabelAnswers(
+        label=answers.label[first],
+        predicted=np.where(votes.any(axis=1), votes.argmax(axis=1), -1).astype(
+            np.int32
+        ),
+        group=answers.group[first],
+        question=answers.question[first],
+        length=unknown,
+        overlap=unknown,
+    )
+
+
 def summary_table(
     results: Mapping[str, LabelAnswers],
     *,
@@ -147,6 +185,7 @@ def summary_table(
     level: float,
     seed: int,
     against: str | None = None,
+    title: str = "all answers",
 ) -> Table:
     """One row a contender (the policy, its warm start, the baselines).
 
@@ -161,6 +200,7 @@ def summary_table(
         against: A name in `results`: the difference of each other accuracy to its one
             gets a column, with an interval of its own, which is narrower than those of
             the two where both find the same pictures hard. None leaves it out.
+        title: What is scored, which stands first in the table's title.
     """
     rows, header = [], ()
     resampling = {"num_samples": num_samples, "level": level, "seed": seed}
@@ -183,9 +223,7 @@ def summary_table(
             cells.insert(1, interval_cell(gain, digits=3))
             header = (header[0], f"minus {against}", *header[1:])
         rows.append((name, str(len(answers.label)), *cells))
-    title = (
-        f"all answers, {100 * level:g} % intervals over patients or blocks of slices"
-    )
+    title += f", {100 * level:g} % intervals over patients or blocks of slices"
     return Table(title, ("", "n", *header), tuple(rows))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medjax.data.batches import Parts
+from medjax.data.classes.medmnist import EVERY, Slices
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
 from medjax.data.lists.reading import split_reading
@@ -67,6 +68,7 @@ class LabelData(NamedTuple):
     phrasings: int
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
     probe: Probe
+    slices: Slices = EVERY
     group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
     readers: str = ""
     on_bad: str = "stop"
@@ -237,7 +239,7 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
     """
     task = source.wording.task
     answer = prompt.answer or ("grade" if task.ordinal else "letter")
-    suffix = label_instruction(answer) if prompt.instruct else ""
+    suffix = label_instruction(answer, multi=task.multi) if prompt.instruct else ""
     return named_style(system=prompt.system, suffix=suffix, answer=answer)
 
 

@@ -34,6 +34,13 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
+from medjax.rl.label_set_rewards import (
+    SET_RULES,
+    label_accuracy,
+    label_set_exact,
+    label_set_f1,
+    label_set_reward,
+)
 from medjax.rl.off_policy import drop_truncated, importance_weights, off_policy_keep
 from medjax.rl.reductions import loss_denominator, reduce_tokens
 from medjax.rl.rewards import (
@@ -82,6 +89,17 @@ from medjax.rl.text.boxes import (
     fold_bytes,
     parse_completions,
 )
+from medjax.rl.text.label_set_text import (
+    ParsedLabelSets,
+    label_set_forms,
+    parse_label_set_text,
+    read_label_set,
+)
+from medjax.rl.text.label_sets import (
+    LabelSetTables,
+    label_set_tables,
+    parse_label_sets,
+)
 from medjax.rl.text.label_text import (
     LabelForms,
     ParsedLabels,
@@ -110,12 +128,15 @@ __all__ = [
     "LINEAR",
     "MOST_BOXES",
     "PIECEWISE",
+    "SET_RULES",
     "BoxSetTables",
     "GroupStatistics",
     "LabelForms",
+    "LabelSetTables",
     "LabelTables",
     "ParseTables",
     "Parsed",
+    "ParsedLabelSets",
     "ParsedLabels",
     "ParsedSets",
     "RaiseLog",
@@ -158,9 +179,15 @@ __all__ = [
     "importance_weights",
     "init_threshold",
     "kl_estimate",
+    "label_accuracy",
     "label_format_reward",
     "label_forms",
     "label_reward",
+    "label_set_exact",
+    "label_set_f1",
+    "label_set_forms",
+    "label_set_reward",
+    "label_set_tables",
     "label_tables",
     "linear_schedule",
     "loss_denominator",
@@ -171,6 +198,8 @@ __all__ = [
     "parse_box_set_text",
     "parse_box_sets",
     "parse_completions",
+    "parse_label_set_text",
+    "parse_label_sets",
     "parse_label_text",
     "parse_labels",
     "parse_text",
@@ -181,6 +210,7 @@ __all__ = [
     "raise_threshold",
     "raw_iou_reward",
     "read_label",
+    "read_label_set",
     "read_words",
     "recitation_reward",
     "recitation_score",
@@ -205,9 +235,11 @@ __all__ = [
 for _record in (
     BoxSetTables,
     GroupStatistics,
+    LabelSetTables,
     LabelTables,
     ParseTables,
     Parsed,
+    ParsedLabelSets,
     ParsedLabels,
     ParsedSets,
     RaiseLog,

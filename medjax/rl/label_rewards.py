@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from medjax.checks import check_arrays, check_static
 from medjax.masked import at_least_float32
+from medjax.rl.text.label_set_text import ParsedLabelSets
 from medjax.rl.text.label_text import ParsedLabels
 
 GRADE_RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic", "exact")
@@ -83,7 +84,11 @@ def fuzzy_grade_reward(
 
 
 def label_format_reward(
-    parsed: ParsedLabels, *, min_words: int, min_bytes: int = 0, require_label: bool
+    parsed: ParsedLabels | ParsedLabelSets,
+    *,
+    min_words: int,
+    min_bytes: int = 0,
+    require_label: bool,
 ) -> Float[Array, "*batch"]:
     """1 for a well-formed completion that reasons before it answers, else 0.
 
@@ -91,7 +96,8 @@ def label_format_reward(
     around and between, each tag once.
 
     Args:
-        parsed: What `parse_labels` read, with any leading axes; the reward has them.
+        parsed: What `parse_labels` or `parse_label_sets` read, with any leading axes;
+            the reward has them.
         min_words: The fewest words that the reasoning, which stands between the think
             tags, must hold; 0 or less asks for none. 1 or more keeps a negative
             recitation weight from being earned by an empty think block. A word is a

@@ -8,7 +8,9 @@ The step of `systems/policy/exploration.py` with up to four rewards, each by its
 for near misses of ordinal classes and takes the place of "accuracy" there; "format"
 asks for reasoning before a readable answer; "recitation" is the overlap of the
 reasoning with the descriptions, whose weight may be negative. The two other parts of
-the method are data and stages: descriptions in the prompt, localisation first. Source:
+the method are data and stages: descriptions in the prompt, localisation first. Where a
+picture may show several classes, "accuracy" is the F1 of the set answered, or another
+reward of `rl.label_set_rewards`, and a hit is the whole set. Source:
 VRFT-Aug (arXiv 2602.10619), whose text was not available: readings are our own.
 """
 
@@ -26,12 +28,17 @@ from medjax.rl.label_rewards import (
     label_format_reward,
     label_reward,
 )
+from medjax.rl.label_set_rewards import label_accuracy, label_set_f1, label_set_reward
 from medjax.rl.text.boxes import ParseTables
-from medjax.rl.text.labels import LabelTables, parse_labels
+from medjax.rl.text.label_set_text import ParsedLabelSets
+from medjax.rl.text.label_sets import LabelSetTables
+from medjax.rl.text.label_text import ParsedLabels
+from medjax.rl.text.labels import LabelTables
 from medjax.rl.text.recitation import bleu, score_words
 from medjax.rl.text.reference_tables import RecitationTables
 from medjax.rl.text.word_reader import read_words
 from medjax.systems.policy import exploration
+from medjax.systems.policy.classes import is_right, read_answers
 from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
 from medjax.types import (
     EvaluateFn,
@@ -57,7 +64,7 @@ class Rewards(NamedTuple):
     A reward of weight 0 is reported and teaches nothing.
     """
 
-    labels: LabelTables  # to read answers
+    labels: LabelTables | LabelSetTables  # to read answers
     references: RecitationTables  # the descriptions
     grade_table: tuple[float, ...]  # reward by difference, see `grade_table`
     min_words: int  # of the reasoning, see `label_format_reward`
@@ -66,6 +73,7 @@ class Rewards(NamedTuple):
     without_words: float  # what a reasoning of fewer different words counts as
     leak_label: bool = False  # hold it against the right class's description alone
     max_words: int | None = None  # of the reasoning that are read
+    set_rule: str = "f1"  # of several labels, what "accuracy" is: `label_set_reward`
 
 
 def build(
@@ -116,29 +124,43 @@ def score(
 ) -> Scored:
     """What completions earn of the rewards that are `weighed`.
 
-    A hit is the right class. Metrics over the valid rows: `think_words`, the mean
-    number of words of reasoning, and `overlap`, the mean BLEU of the reasoning against
-    the descriptions of all classes.
+    A hit is the right class, of several labels exactly the right ones. Metrics over the
+    valid rows: `think_words`, the mean number of words of reasoning, and `overlap`, the
+    mean BLEU of the reasoning against the descriptions of all classes; of several
+    labels also the means of `set_f1` and `label_accuracy`.
 
     Args:
         tables: From `parse_tables` for the policy's tokenizer.
         rewards: How answers are read, and what they are worth.
         weighed: Which of "accuracy", "grade", "format" and "recitation" are computed.
         carry: It is handed on unchanged.
-        batch: The right classes of B prompts, and which of its rows are valid.
+        batch: The right classes of B prompts, marks [B, C] where there can be several,
+            and which of its rows are valid.
         rollout: G completions of each prompt.
         step: The number of the step, which decides nothing here.
+
+    Raises:
+        ValueError: `leak_label` or a reward "grade" of a task of several labels, where
+            there is no one right class.
     """
     del step
     tokens, mask, references = rollout.tokens, rollout.mask, rewards.references
-    parsed = parse_labels(tokens, mask, tables, rewards.labels)
-    target = jnp.broadcast_to(batch.label[:, None], parsed.label.shape)
+    parsed = read_answers(tokens, mask, tables, rewards.labels)
+    target = jnp.broadcast_to(
+        batch.label[:, None], (*parsed.parsed.shape, *batch.label.shape[1:])
+    )
+    if isinstance(parsed, ParsedLabelSets) and (
+        rewards.leak_label or "grade" in weighed
+    ):
+        raise ValueError(
+            f"{'leak_label' if rewards.leak_label else 'reward grade'}: a picture may "
+            "show several classes or none, so there is no one right class to hold an "
+            "answer against; leave it out"
+        )
     words = read_words(
         tokens, mask, parsed.think, tables, references, max_words=rewards.max_words
     )
-    earned = {
-        "accuracy": label_reward(parsed.label, target),
-        "grade": fuzzy_grade_reward(parsed.label, target, rewards.grade_table),
+    earned = _accuracies(rewards, parsed, target) | {
         "format": label_format_reward(
             parsed, min_words=rewards.min_words, require_label=rewards.require_label
         ),
@@ -152,18 +174,38 @@ def score(
     }
     return Scored(
         rewards={name: earned[name] for name in weighed},
-        hits=parsed.label == target,
-        parsed=parsed.parsed,
+        hits=is_right(parsed, target),
+        parsed=jnp.asarray(parsed.parsed),
         aux=carry,
-        metrics=_describe(batch, parsed.think_words, bleu(words, references)),
+        metrics=_describe(batch, parsed, target, bleu(words, references)),
     )
 
 
-def _describe(
-    batch: LabelBatch, words: Array, overlap: Array
-) -> Mapping[str, Float[Array, ""]]:
-    counts = jnp.broadcast_to(batch.valid[:, None], words.shape)
+def _accuracies(
+    rewards: Rewards, parsed: ParsedLabels | ParsedLabelSets, target: Array
+) -> dict[str, Float[Array, "B G"]]:
+    """What the answers earn, by the names of rewards."""
+    if isinstance(parsed, ParsedLabelSets):
+        found = label_set_reward(rewards.set_rule, parsed.shown, target, parsed.parsed)
+        return {"accuracy": found}
     return {
-        "think_words": masked_mean(words.astype(jnp.float32), counts),
-        "overlap": masked_mean(overlap, counts),
+        "accuracy": label_reward(parsed.label, target),
+        "grade": fuzzy_grade_reward(parsed.label, target, rewards.grade_table),
     }
+
+
+def _describe(
+    batch: LabelBatch,
+    parsed: ParsedLabels | ParsedLabelSets,
+    target: Array,
+    overlap: Array,
+) -> Mapping[str, Float[Array, ""]]:
+    counts = jnp.broadcast_to(batch.valid[:, None], overlap.shape)
+    values = {"think_words": parsed.think_words.astype(jnp.float32), "overlap": overlap}
+    if isinstance(parsed, ParsedLabelSets):
+        answers = parsed.shown, target, parsed.parsed
+        values |= {
+            "set_f1": label_set_f1(*answers),
+            "label_accuracy": label_accuracy(*answers),
+        }
+    return {name: masked_mean(value, counts) for name, value in values.items()}

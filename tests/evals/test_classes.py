@@ -1,6 +1,7 @@
 """Scores of answers and their intervals against loops, and the tables of them."""
 
 import numpy as np
+import pytest
 
 from medjax.evals.classes import (
     LabelAnswers,
@@ -10,6 +11,7 @@ from medjax.evals.classes import (
     confusion_table,
     scores,
     summary_table,
+    vote_by_group,
 )
 from medjax.evals.confusion import confusion
 from medjax.evals.tables import render_text
@@ -135,3 +137,30 @@ def test_balance():
     assert table.title.endswith("train: infinity")
     even = balance_table(("a", "b"), {"train": np.array([30, 10])})
     assert even.title.endswith("3.0")
+
+
+def test_a_group_answers_by_its_votes():
+    said = [0, 1, 1, -1, 2, 0, -1, -1, 1, 0]
+    group = ["a", "a", "a", "a", "b", "b", "c", "c", "d", "d"]
+    answers = LabelAnswers(
+        label=np.array([1, 1, 1, 1, 2, 2, 0, 0, 1, 1], np.int32),
+        predicted=np.array(said, np.int32),
+        group=np.array(group),
+        question=np.array(["q"] * 10),
+        length=np.ones(10),
+        overlap=np.zeros(10),
+    )
+    voted = vote_by_group(answers)
+    assert voted.group.tolist() == ["a", "b", "c", "d"]
+    assert voted.label.tolist() == [1, 2, 0, 1]
+    # b: one vote each, so the lower number; c: nothing was read
+    assert voted.predicted.tolist() == [1, 0, -1, 0]
+    assert np.isnan(voted.length).all() and np.isnan(voted.overlap).all()
+    assert scores(voted, num_classes=3, ordinal=False)["accuracy"] == 0.25
+    two = LabelAnswers(*(np.tile(column, 2) for column in answers))
+    two = two._replace(question=np.repeat(["p", "q"], 10))
+    assert len(vote_by_group(two).label) == 8
+    none = LabelAnswers(*(column[:0] for column in answers))
+    assert len(vote_by_group(none).label) == 0
+    with pytest.raises(ValueError, match="group a: pictures of different classes"):
+        vote_by_group(answers._replace(label=np.arange(10, dtype=np.int32) % 3))

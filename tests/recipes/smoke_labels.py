@@ -1,6 +1,7 @@
 """The smallest vrft_aug run, as its recipe gets it."""
 
 from configs.vrft_aug import get_config
+from medjax.data.classes.medmnist import Slices
 from medjax.data.lists.reading import split_reading
 from tests.recipes.smoke import LOOP, POLICY
 
@@ -22,4 +23,5 @@ def label_options(arg="", **changes):
     data = label_sections(arg, **changes)["data"]
     reading, options = split_reading(data)
     del options["ramps"], options["probe"]
+    options["slices"] = Slices(**options["slices"])
     return options | {"reading": reading}

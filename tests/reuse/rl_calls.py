@@ -26,6 +26,7 @@ ADVANTAGES = RNG.standard_normal(16).astype(np.float32)
 COLUMN = ADVANTAGES[:, None]
 RATIO = np.exp(LOGP - OLD)
 SLOPES = np.linspace(0.5, 1.5, 5, dtype=np.float32)
+SHOWN, TRUTH = RNG.random((2, 8, 3, 4)) < 0.4  # sets of four labels
 STEP = np.int32(3)
 SCHEDULE = rl.piecewise_schedule()._replace(window=6)
 PARSED = rl.ParsedLabels(
@@ -169,6 +170,16 @@ CALLS = [
         bind(rl.label_format_reward, min_words=1, require_label=True),
         (PARSED,),
         (0,),
+    ),
+    *(
+        Call(f"{reward.__name__}", reward, (SHOWN, TRUTH, FLAGS), (0, 0, 0))
+        for reward in (rl.label_set_f1, rl.label_set_exact, rl.label_accuracy)
+    ),
+    Call(
+        "label_set_reward",
+        functools.partial(rl.label_set_reward, "f1"),
+        (SHOWN, TRUTH, FLAGS),
+        (0, 0, 0),
     ),
     over(
         "combine_rewards",

@@ -12,12 +12,16 @@ HOST = {
     "box_set_tables": "makes NumPy tables",
     "build_tables": "a list of bytes becomes NumPy tables",
     "label_forms": "reads names",
+    "label_set_forms": "reads names",
+    "label_set_tables": "text becomes NumPy tables",
     "label_tables": "text becomes NumPy tables",
     "option_letters": "makes text",
     "parse_box_set_text": "reads text",
+    "parse_label_set_text": "reads text",
     "parse_label_text": "reads text",
     "parse_text": "reads text",
     "read_label": "reads text",
+    "read_label_set": "reads text",
     "recitation_score": "reads text",
     "recitation_tables": "text becomes NumPy tables",
     "sentence_bleu": "reads lists of words",
@@ -29,12 +33,13 @@ TABLES = rl.build_tables(TOKENS)
 FORMS = rl.label_forms(["liver", "kidney"], letters=["A", "B"], grades=None)
 LABELS = rl.label_tables(FORMS)
 SETS = rl.box_set_tables()
+LABEL_SETS = rl.label_set_tables(rl.label_set_forms(["liver", "kidney"], letters="AB"))
 REFERENCES = rl.recitation_tables(["a large red organ", ["two of them", "bean shaped"]])
 TEXTS = [
     b'<think>a red organ</think><answer>{"bbox_2d": [1, 2.5, -30, 4]}</answer>',
     b"<think>two of them, bean</think> <answer>B. kidney</answer>",
     b"<answer>A</answer><answer>liver</answer>",
-    b"",
+    b"<answer>b, A,liver</answer>",
     b'<think>a a a a</think><answer>"bbox_2d":[9,9,9,9</answer>',
     b"<think>Large red ORGAN of two</think><answer>(A) liver</answer>",
     "<think>größer</think><answer>liver kidney</answer>".encode(),
@@ -95,6 +100,10 @@ def parse_labels(tokens, mask):
     return rl.parse_labels(tokens, mask, TABLES, LABELS)
 
 
+def parse_sets(tokens, mask):
+    return rl.parse_label_sets(tokens, mask, TABLES, LABEL_SETS)
+
+
 def read_words(tokens, mask, span):
     return rl.read_words(tokens, mask, span, TABLES, REFERENCES, max_words=5)
 
@@ -151,6 +160,13 @@ CALLS = [
         "parse_labels[tables]",
         rl.parse_labels,
         (IDS, MASK, TABLES, LABELS),
+        (0, 0, None, None),
+    ),
+    Call("parse_label_sets", parse_sets, (IDS, MASK), (0, 0)),
+    Call(
+        "parse_label_sets[tables]",
+        rl.parse_label_sets,
+        (IDS, MASK, TABLES, LABEL_SETS),
         (0, 0, None, None),
     ),
     Call("read_words", read_words, (IDS, MASK, THINK), (0, 0, 0)),

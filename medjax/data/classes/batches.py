@@ -28,8 +28,8 @@ from medjax.data.batches import (
 from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.tasks import (
     Wording,
-    answer_labels,
-    label_answer,
+    labels_answer,
+    labels_name,
     question_texts,
 )
 from medjax.data.prompting.layout import resize_image
@@ -43,12 +43,19 @@ class LabelRecord(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]  # as shown to the policy
     query: str
     question: str  # name of the task's question
-    label: int  # index of the true class
-    name: str  # of the true class
+    labels: tuple[int, ...]  # indices of the true classes; one, unless the task says so
+    name: str  # of the true class or classes
     slice_id: str  # what the picture is called
     group: str  # pictures of one group are resampled together
     plane: str
     columns: Mapping[str, Any]  # what else the data says about it
+    several: bool = False  # of a task of several labels
+
+    @property
+    def label(self) -> int:
+        """Index of the true class, where there is exactly one."""
+        (label,) = self.labels
+        return label
 
 
 def train_label_batches(
@@ -78,8 +85,8 @@ def train_label_batches(
             rows.
         seed: Decides the order, how pictures are moved, and what is asked how.
         noise: The share, 0 to 1, of the supervised answers that name another class, as
-            coarse labels do: of an ordinal task a neighbouring grade. `label` stays
-            true.
+            coarse labels do: of an ordinal task a neighbouring grade, of a task of
+            several labels one fewer, or one where there is none. `label` stays true.
         process_index: The number of this host, from 0.
         process_count: How many hosts share the draws, 1 or more.
     """
@@ -90,7 +97,7 @@ def train_label_batches(
     return stream(
         shuffled(pictures.count, seed),
         draw,
-        partial(collate, encoding=encoding),
+        partial(collate, encoding=encoding, classes=_num_marks(wording)),
         batch=batch,
         process_index=process_index,
         process_count=process_count,
@@ -165,22 +172,36 @@ def eval_label_batches(
             if left == 0:
                 return
 
-    return gather(everything(), partial(collate, encoding=encoding), batch=batch)
+    together = partial(collate, encoding=encoding, classes=_num_marks(wording))
+    return gather(everything(), together, batch=batch)
 
 
-def collate(draws: Sequence[Draw[LabelRecord]], encoding: Encoding) -> LabelBatch:
+def collate(
+    draws: Sequence[Draw[LabelRecord]],
+    encoding: Encoding,
+    *,
+    classes: int | None = None,
+) -> LabelBatch:
     """M pictures of Q questions each as one batch of B = M * Q rows of NumPy arrays.
 
     Args:
         draws: M of them, at least one, all with Q questions.
         encoding: How they become arrays; what none of its buckets holds is refused.
+        classes: C of a task of several labels, whose `label` is [B, C]; None where each
+            picture has one, and `label` is [B].
 
     Raises:
         ValueError: a question, an answer or an image that is too long for the buckets.
     """
     rows = encode_rows(draws, encoding)
-    labels = [record.label for draw in draws for record in draw.records]
-    return LabelBatch(label=np.array(labels, np.int32), **rows._asdict())
+    records = [record for draw in draws for record in draw.records]
+    if classes is None:
+        label = np.array([record.label for record in records], np.int32)
+    else:
+        label = np.zeros((len(records), classes), bool)
+        for n, record in enumerate(records):
+            label[n, list(record.labels)] = True
+    return LabelBatch(label=label, **rows._asdict())
 
 
 def _draw(
@@ -207,7 +228,7 @@ def _draw(
     if not noise:
         return true
     answers = [
-        _mistake(record.label, wording, m, share) if turned < noise else record.label
+        _mistake(record.labels, wording, m, share) if turned < noise else record.labels
         for record, m, (turned, share) in zip(
             true.records, chosen, draws.tolist(), strict=True
         )
@@ -215,20 +236,35 @@ def _draw(
     return true._replace(answers=_answers(answers, wording, encoding))
 
 
-def _mistake(label: int, wording: Wording, question: int, share: float) -> int:
-    """Another option: of an ordinal task a neighbour, else any; chosen by `share`."""
-    others = [n for n in wording.task.questions[question].options if n != label]
+def _num_marks(wording: Wording) -> int | None:
+    return len(wording.task.classes) if wording.task.multi else None
+
+
+def _mistake(
+    labels: tuple[int, ...], wording: Wording, question: int, share: float
+) -> tuple[int, ...]:
+    """Another answer, chosen by `share`.
+
+    Another option, of an ordinal task a neighbour; of several labels all but one, or
+    one where there is none: no longer than what is right.
+    """
+    options = wording.task.questions[question].options
+    if wording.task.multi:
+        wrong = int(share * len(labels or options))
+        return labels[:wrong] + labels[wrong + 1 :] if labels else (options[wrong],)
+    (label,) = labels
+    others = [n for n in options if n != label]
     if wording.task.ordinal:
         nearest = min(abs(n - label) for n in others)
         others = [n for n in others if abs(n - label) == nearest]
-    return others[int(share * len(others))]
+    return (others[int(share * len(others))],)
 
 
 def _answers(
-    labels: Sequence[int], wording: Wording, encoding: Encoding
+    labels: Sequence[tuple[int, ...]], wording: Wording, encoding: Encoding
 ) -> tuple[str, ...]:
-    called = answer_labels(wording.task, encoding.style.answer)
-    return tuple(label_answer(wording.reasons[n], called[n]) for n in labels)
+    answer = encoding.style.answer
+    return tuple(labels_answer(wording, some, answer=answer) for some in labels)
 
 
 def _make_draw(
@@ -247,24 +283,26 @@ def _make_draw(
         texts = question_texts(
             wording, m, plane=picture.plane, answer=encoding.style.answer
         )
+        true = tuple(np.flatnonzero(labels).tolist()) if task.multi else (labels[m],)
         records.append(
             LabelRecord(
                 sample_id=sample_id,
                 image=shown,
                 query=texts[p],
                 question=task.questions[m].name,
-                label=labels[m],
-                name=task.classes[labels[m]],
+                labels=true,
+                name=labels_name(task, true),
                 slice_id=picture.origin,
                 group=picture.group,
                 plane=picture.plane,
                 columns=picture.columns,
+                several=task.multi,
             )
         )
     image = add_ramps(shown) if encoding.ramps else shown
     return Draw(
         images=(image,),
         records=tuple(records),
-        answers=_answers([record.label for record in records], wording, encoding),
+        answers=_answers([record.labels for record in records], wording, encoding),
         valid=tuple(n < valid for n in range(len(chosen))),
     )

@@ -122,7 +122,8 @@ def wording_identity(wording: Wording) -> dict[str, str | int]:
     Returns:
         Checksums and numbers that JSON can hold, by name.
     """
-    return {
+    several = {"multi": True} if wording.task.multi else {}
+    return several | {
         "classes": text_digest(wording.task.classes),
         "knowledge": text_digest(wording.knowledge or ()),
         "reasons": text_digest(wording.reasons),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from medjax.data.audit.records import LookFn, Sample
 from medjax.data.audit.records import Pictures as Decoded
@@ -61,13 +62,19 @@ def load_labelled_images(
     """
     found = label_rows(entries, reading, decode)
     rows = found.rows
-    names, labels, first = _classes(rows, classes, ordinal)
+    several = reading.answers == "set"
+    if several:
+        names, labels, first = *_sets(rows, classes, ordinal), 0
+    else:
+        names, single, first = _classes(rows, classes, ordinal)
+        labels = np.array(single, np.int32)[:, None]
     near = reading.near == "group"
     lines = grouped_labels(rows, root, picture_contents(found.pictures, near=near))
     parted = honest_parts(lines, reading, tested=test, test_share=test_share, seed=seed)
     kept, tested = parted.parting
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"
+        question = "Which of these are seen?" if several else question
     about = ClassQuestion("class", (question,), tuple(range(len(names))))
     content = [
         (
@@ -78,7 +85,7 @@ def load_labelled_images(
         for line, row in zip(lines, rows, strict=True)
     ]
     return TaskParts(
-        task=ClassTask("labelled images", names, (about,), ordinal, first),
+        task=ClassTask("labelled images", names, (about,), ordinal, first, several),
         train=_pictures(rows, labels, parted.groups, kept),
         test=_pictures(rows, labels, parted.groups, tested),
         identity={
@@ -154,6 +161,28 @@ def _classes(
     return names, labels, first
 
 
+def _sets(
+    rows: Sequence[LabelRow], classes: Sequence[str] | None, ordinal: bool
+) -> tuple[tuple[str, ...], Int[np.ndarray, "n C"]]:
+    """Names, and marks of each row's classes."""
+    if ordinal:
+        raise ValueError(
+            "data.answers=set and data.ordinal=True: grades exclude each other; leave "
+            "one out"
+        )
+    names = tuple(classes or sorted({label for row in rows for label in row.labels}))
+    marks = np.zeros((len(rows), len(names)), np.int32)
+    for n, row in enumerate(rows):
+        for label in row.labels:
+            if label not in names:
+                raise ValueError(
+                    f"{row.origin}: label {label!r} is outside the classes "
+                    f"{', '.join(names)}"
+                )
+            marks[n, names.index(label)] = 1
+    return names, marks
+
+
 def _check_gaps(rows: Sequence[LabelRow], grades: Sequence[int]) -> None:
     """Every grade in between occurs: one that is mistyped would make many classes."""
     known = sorted(set(grades))
@@ -170,7 +199,7 @@ def _check_gaps(rows: Sequence[LabelRow], grades: Sequence[int]) -> None:
 
 def _pictures(
     rows: Sequence[LabelRow],
-    labels: Sequence[int],
+    labels: Int[np.ndarray, "n Q"],
     groups: Sequence[str],
     kept: Sequence[int],
 ) -> Pictures:
@@ -191,6 +220,6 @@ def _pictures(
     return Pictures(
         count=len(kept),
         picture=picture,
-        labels=np.array([labels[n] for n in kept], np.int32)[:, None],
+        labels=labels[list(kept)],
         sizes=tuple(sorted({rows[n].size for n in kept})),
     )

@@ -8,13 +8,16 @@ ordinal task in whole numbers. What may be left out: columns of a patient, study
 lesion, by which the parts are split (else by picture); `split` (train, val or valid,
 test); `reader` or `rad_id`, who labelled it. What other columns say is handed to
 rewards written in Python.
+
+With `data.answers=set` a picture has any number of classes: `Effusion|Mass`, or
+`No Finding`.
 """
 
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from medjax.data.classes.entries import LabelEntry
+from medjax.data.classes.entries import LabelEntry, split_labels
 from medjax.data.images import ImageFile
 from medjax.data.lists.cells import name
 from medjax.data.lists.files import Line, csv_table, find_list
@@ -47,7 +50,7 @@ def label_entries(path: Path, reading: Reading) -> Iterator[LabelEntry | Bad]:
             yield line
             continue
         try:
-            yield _entry(path.parent, line, grouping, reader, used)
+            yield _entry(path.parent, line, grouping, reader, used, reading)
         except ValueError as error:
             yield Bad(line.origin, str(error))
 
@@ -58,13 +61,15 @@ def _entry(
     grouping: Sequence[str],
     reader: str | None,
     used: Sequence[str],
+    reading: Reading,
 ) -> LabelEntry:
     origin, cells = line
+    label = name(cells["label"], origin, "label")
     image = name(cells["image"], origin, "image")
     return LabelEntry(
         origin=origin,
         image=ImageFile(folder / image),
-        labels=(name(cells["label"], origin, "label"),),
+        labels=split_labels(label, origin) if reading.answers == "set" else (label,),
         groups=read_groups(cells, grouping, origin),
         split=read_split(cells["split"], origin) if "split" in cells else None,
         reader=name(cells[reader], origin, reader) if reader else None,

@@ -33,9 +33,12 @@ class Pictures(NamedTuple):
 
     count: int
     picture: Callable[[int, np.random.Generator], Picture]  # index < count
-    labels: Int[np.ndarray, "count Q"]  # class of each of the task's Q questions
+    # The class of each of the task's Q questions; of a task of several labels
+    # [count C], 1 where a picture shows the class.
+    labels: Int[np.ndarray, "count Q"]
     sizes: tuple[tuple[int, int], ...]  # every (height, width) of an image
     planes: tuple[str, ...] = ("",)  # every plane that a question may name
+    voted: str = ""  # what a group is whose pictures vote on one class: "volume"
 
 
 class PictureLook(NamedTuple):
@@ -151,12 +154,22 @@ def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:
         pictures: One or more; a class without any stays without.
         question: The number of the question whose classes are balanced, from 0.
     """
-    labels = pictures.labels[:, question]
-    counts = np.bincount(labels)
+    return repeat_evenly(pictures, pictures.labels[:, question])
+
+
+def repeat_evenly(pictures: Pictures, kinds: Int[np.ndarray, "count"]) -> Pictures:
+    """Each kind of picture as often as the most frequent one.
+
+    Args:
+        pictures: One or more.
+        kinds: The kind of each, a number of at least 0; only the first pictures of a
+            kind are repeated once more than others.
+    """
+    counts = np.bincount(kinds)
     index = np.concatenate(
         [
-            np.resize(np.flatnonzero(labels == label), counts.max())
-            for label in np.flatnonzero(counts)
+            np.resize(np.flatnonzero(kinds == kind), counts.max())
+            for kind in np.flatnonzero(counts)
         ]
     )
     return pictures._replace(

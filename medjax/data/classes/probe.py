@@ -16,7 +16,7 @@ from medjax.data.classes.pictures import Pictures, class_counts
 from medjax.data.classes.tasks import ClassTask
 
 _ITERATIONS = 300  # of the probe's fit
-_MOST = 20_000  # rows that the probe is fitted on
+MOST = 20_000  # rows that the probe is fitted on
 _LOOKED = 8  # pictures that tell whether a source's draws differ
 
 
@@ -78,21 +78,13 @@ def probe_answers(
     Returns:
         A class index a record.
     """
-    draws = draws if _draws_differ(train, draws, seed) else 1
-    most = max(_MOST // draws, 1)
+    draws = look_draws(train, draws, seed)
+    most = max(MOST // draws, 1)
     chosen = [choose_pictures(x, most=most, seed=seed) for x in train.labels.T]
     index = np.unique(np.concatenate(chosen))  # a picture is looked at once
-    pixels = np.stack(
-        [
-            picture_pixels(_shown(train, n, draw, seed), side)
-            for draw in range(draws)
-            for n in index.tolist()
-        ]
+    pixels, targets = shown_pixels(
+        train, index, records, side=side, draws=draws, seed=seed
     )
-    targets = np.stack([picture_pixels(record.image, side) for record in records])
-    if (pixels == pixels[..., :1]).all():  # grey: one channel says it all
-        pixels, targets = pixels[..., :1], targets[..., :1]
-    pixels, targets = (x.reshape(len(x), -1) for x in (pixels, targets))
     answers = np.zeros(len(records), np.int32)
     for m, question in enumerate(task.questions):
         rows = [
@@ -106,6 +98,52 @@ def probe_answers(
             )
             answers[rows] = probe_classes(probe, targets[rows])
     return answers
+
+
+def shown_pixels(
+    train: Pictures,
+    index: Int[np.ndarray, "n"],
+    records: Sequence[LabelRecord],
+    *,
+    side: int,
+    draws: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, "draws*n F"], Float[np.ndarray, "N F"]]:
+    """Small pictures of the training part, draw by draw, and those of the records.
+
+    Args:
+        train: The training part; its pictures are drawn anew.
+        index: Which of them are looked at.
+        records: What is to be answered, one or more.
+        side: Pictures are reduced to so many pixels a side.
+        draws: How often each training picture is looked at, see `look_draws`.
+        seed: Decides the draws.
+
+    Returns:
+        Values from 0 to 1; where all are grey, one channel.
+    """
+    pixels = np.stack(
+        [
+            picture_pixels(_shown(train, n, draw, seed), side)
+            for draw in range(draws)
+            for n in index.tolist()
+        ]
+    )
+    targets = np.stack([picture_pixels(record.image, side) for record in records])
+    if (pixels == pixels[..., :1]).all():  # grey: one channel says it all
+        pixels, targets = pixels[..., :1], targets[..., :1]
+    return pixels.reshape(len(pixels), -1), targets.reshape(len(targets), -1)
+
+
+def look_draws(train: Pictures, draws: int, seed: int) -> int:
+    """How often each picture is looked at: once where every draw is the same.
+
+    Args:
+        train: The training part, of which the first pictures are drawn twice.
+        draws: How often where draws differ, 1 or more.
+        seed: Decides the draws.
+    """
+    return draws if _draws_differ(train, draws, seed) else 1
 
 
 def choose_pictures(
@@ -212,9 +250,20 @@ def probe_classes(
         probe: From `fit_probe`.
         pixels: n pictures of as many values as it was fitted on, in the same unit.
     """
+    return probe_logits(probe, pixels).argmax(axis=1).astype(np.int32)
+
+
+def probe_logits(
+    probe: Probe, pixels: Float[np.ndarray, "n F"]
+) -> Float[np.ndarray, "n C"]:
+    """The log-odds of the classes of each picture, up to a number that all share.
+
+    Args:
+        probe: From `fit_probe`.
+        pixels: n pictures of as many values as it was fitted on, in the same unit.
+    """
     x = (pixels - probe.mean) / probe.scale
-    logits = x @ probe.weights[:-1] + probe.weights[-1]
-    return logits.argmax(axis=1).astype(np.int32)
+    return x @ probe.weights[:-1] + probe.weights[-1]
 
 
 def _shown(

@@ -120,6 +120,11 @@ def _row(entry: LabelEntry, reading: Reading, pictures: Pictures | None) -> Labe
             "a picture. Choose data.answers=set for a task with sets of labels, or "
             "take the lines of several out"
         )
+    if reading.answers == "one" and len(labels) != 1:
+        raise ValueError(
+            f"{origin}: {len(labels)} labels; expected one class a picture. Choose "
+            "data.answers=set for a task with sets of labels"
+        )
     return LabelRow(
         origin=origin,
         image=entry.image,

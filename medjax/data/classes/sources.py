@@ -14,10 +14,16 @@ from medjax.data.classes.knowledge import (
     short_reasons,
     wording_identity,
 )
+from medjax.data.classes.label_sets import balance_label_sets
 from medjax.data.classes.labelled_images import load_labelled_images
-from medjax.data.classes.medmnist import load_class_names, load_medmnist
+from medjax.data.classes.medmnist import (
+    EVERY,
+    Slices,
+    load_class_names,
+    load_medmnist,
+)
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
-from medjax.data.classes.tasks import ClassTask, Wording
+from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
 from medjax.data.lists.reading import PLAIN, Reading
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 
@@ -57,6 +63,7 @@ def load_label_parts(
     recite: bool,
     reason_words: int,
     phrasings: int,
+    slices: Slices = EVERY,
     reading: Reading = PLAIN,
     decode: LookFn | None = None,
 ) -> LabelParts:
@@ -79,7 +86,8 @@ def load_label_parts(
         mirror: Whether half of the training pictures are flipped; refused where classes
             have sides.
         test_draws: How many pictures are drawn of each test slice, 1 or more.
-        balance: Whether training pictures of all classes are shown equally often.
+        balance: Whether training pictures of all classes are shown equally often; of
+            several labels see `balance_label_sets`.
         classes: A JSON file of a user's class names; "" takes those that are known.
         ordinal: Whether a user's classes are grades; None takes what is known of the
             set.
@@ -95,7 +103,9 @@ def load_label_parts(
         reason_words: So many words of the description, 1 or more, are the reasoning of
             supervised answers.
         phrasings: How many ways of asking are in use, 1 or more, the shortest first.
-        reading: How a user's file is read: wrong lines, readers, groups.
+        slices: Which slices of a file's volumes are shown.
+        reading: How a user's file is read: wrong lines, readers, groups, and whether
+            pictures have several labels.
         decode: Decodes a user's pictures beforehand: those with equal pixels lie in one
             part, and none fails in training. None does not.
 
@@ -119,7 +129,14 @@ def load_label_parts(
         )
         made = built_in_task(source, look)
     elif path.suffix == ".npz":
-        made = load_medmnist(path, test=test, classes=names, ordinal=ordinal)
+        made = load_medmnist(
+            path,
+            test=test,
+            classes=names,
+            ordinal=ordinal,
+            multi=reading.answers == "set",
+            slices=slices,
+        )
     elif path.exists():
         made = load_labelled_images(
             read_labels(path, reading),
@@ -152,10 +169,11 @@ def load_label_parts(
     wording = Wording(
         task=made.task,
         knowledge=texts if prompt_knowledge else None,
-        reasons=short_reasons(texts, reason_words),
+        reasons=short_reasons(texts, reason_words) + (NOTHING,) * made.task.multi,
         phrasings=phrasings,
     )
-    train = balance_pictures(made.train) if balance else made.train
+    balanced = balance_label_sets if made.task.multi else balance_pictures
+    train = balanced(made.train) if balance else made.train
     identity = dict(made.identity) | {"balance": balance, "descriptions": texts}
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])

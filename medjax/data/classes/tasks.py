@@ -9,6 +9,11 @@ augmentation). An answer names a class by letter, name or grade:
 Several questions about one picture, such as its plane and its structure, are one task
 whose questions have options of their own; indices and letters are the whole task's, so
 an answer to one is never taken for an answer to another.
+
+Of a task of several labels a picture shows any number of the classes, or none, and an
+answer is a list in the order of the task, or "none":
+
+    <think>a hazy base, a wide heart</think><answer>A, C</answer>
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +22,7 @@ from typing import Any, NamedTuple
 from medjax.data.audit.records import Sample
 from medjax.data.classes.pictures import Pictures
 from medjax.data.lists.reading import Bad
+from medjax.rl.text.label_set_text import COMMA, NONE, label_set_forms
 from medjax.rl.text.label_text import LabelForms, label_forms, option_letters
 
 ANSWERS = ("letter", "name", "grade")
@@ -25,7 +31,13 @@ _WAYS = {
     "name": "the name of the right option",
     "grade": "the grade, a whole number,",
 }
+_SEVERAL = {
+    "letter": f"the letters of all right options with commas between, or {NONE},",
+    "name": f"the names of all right options with commas between, or {NONE},",
+}
 _PLANE = "{plane}"  # in a phrasing
+NOTHING = "nothing of these is seen"
+"""The reasoning of supervised answers about a picture that shows no class."""
 
 
 class ClassQuestion(NamedTuple):
@@ -44,6 +56,7 @@ class ClassTask(NamedTuple):
     questions: tuple[ClassQuestion, ...]
     ordinal: bool = False  # classes are grades, rising with their index
     first_grade: int = 0  # grade of class 0
+    multi: bool = False  # a picture shows several classes or none; answers are sets
 
 
 class TaskParts(NamedTuple):
@@ -62,12 +75,17 @@ class Wording(NamedTuple):
 
     task: ClassTask
     knowledge: tuple[str, ...] | None  # of each class, told after the question
-    reasons: tuple[str, ...]  # of each class, the reasoning of supervised answers
+    # Of each class, the reasoning of supervised answers; of a task of several labels
+    # there is one more, of pictures that show none.
+    reasons: tuple[str, ...]
     phrasings: int  # how many of each question are in use
 
 
 def check_task(task: ClassTask, answer: str) -> LabelForms:
-    """What counts as an answer (see `rl.label_forms`), if the task can be used.
+    """What counts as an answer, if the task can be used.
+
+    Those are the forms of `rl.label_forms`, or of `rl.label_set_forms` where a picture
+    may show several classes.
 
     Args:
         task: The task in words.
@@ -75,8 +93,9 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
 
     Raises:
         ValueError: There are fewer than two classes, two of the same name or form, no
-            questions, or options that are no classes; or grades are asked of classes
-            that are not ordinal.
+            questions, or options that are no classes; grades are asked of classes that
+            are not ordinal; or a task of several labels has grades, several questions,
+            or a class whose name holds a comma or is "none".
     """
     count = len(task.classes)
     if answer not in ANSWERS:
@@ -99,9 +118,13 @@ def check_task(task: ClassTask, answer: str) -> LabelForms:
                 "phrasings; expected two or more different classes and one phrasing"
             )
     try:
+        letters = option_letters(count) if answer == "letter" else None
+        if task.multi:
+            _check_multi(task)
+            return label_set_forms(task.classes, letters=letters)
         return label_forms(
             task.classes,
-            letters=option_letters(count) if answer == "letter" else None,
+            letters=letters,
             grades=task_grades(task) if answer == "grade" else None,
         )
     except ValueError as error:
@@ -157,8 +180,10 @@ def question_texts(
         for n, name in enumerate(task.classes)
     ]
     named = [named[n] for n in question.options]
+    several = f" Several can be right, or {NONE}." if task.multi else ""
     between = "; " if any("," in name for name in named) else ", "
     rest = f" {'Grades' if answer == 'grade' else 'Options'}: {between.join(named)}."
+    rest += several
     if wording.knowledge is not None:
         told = [wording.knowledge[n] for n in question.options]
         rest += "".join(
@@ -200,27 +225,75 @@ def label_answer(reason: str, label: str) -> str:
     return f"<think>{reason}</think><answer>{label}</answer>"
 
 
+def labels_answer(wording: Wording, labels: Sequence[int], *, answer: str) -> str:
+    """The supervised answer of a picture that shows these classes.
+
+    Args:
+        wording: Gives the reasoning of each class, which are joined by commas.
+        labels: The classes, in the order in which they are named; several or none only
+            where the task has several labels.
+        answer: What classes are called by: "letter", "name" or "grade".
+    """
+    called = answer_labels(wording.task, answer)
+    if not labels:
+        return label_answer(wording.reasons[len(called)], NONE)
+    reason, named = (
+        f"{COMMA} ".join(texts[n] for n in labels)
+        for texts in (wording.reasons, called)
+    )
+    return label_answer(reason, named)
+
+
 def class_answers(wording: Wording, *, answer: str) -> tuple[str, ...]:
-    """The supervised answer of each class, its reasoning included.
+    """The supervised answer of each class alone, its reasoning included.
+
+    Of a task of several labels, that of a picture that shows none comes last.
 
     Args:
         wording: Gives the reasoning of each class.
         answer: What classes are called by: "letter", "name" or "grade".
     """
-    labels = answer_labels(wording.task, answer)
-    return tuple(map(label_answer, wording.reasons, labels))
+    sets = [(n,) for n in range(len(wording.task.classes))]
+    empty = [()] if wording.task.multi else []
+    return tuple(labels_answer(wording, x, answer=answer) for x in (*sets, *empty))
 
 
-def label_instruction(answer: str) -> str:
+def labels_name(task: ClassTask, labels: Sequence[int]) -> str:
+    """What a report calls a set of classes: their names with commas, or "none".
+
+    Args:
+        task: The task in words.
+        labels: Indices of its classes, in the order in which they are named.
+    """
+    return f"{COMMA} ".join(task.classes[n] for n in labels) or NONE
+
+
+def label_instruction(answer: str, *, multi: bool = False) -> str:
     """What a pretrained policy is told about the form of its answer.
 
     Args:
         answer: "letter", "name" or "grade"; another word is a ValueError.
+        multi: Whether several options can be right, or none.
     """
-    if answer not in ANSWERS:
-        raise ValueError(f"answer style {answer!r}: expected one of {ANSWERS}")
+    ways = _SEVERAL if multi else _WAYS
+    if answer not in ways:
+        raise ValueError(f"answer style {answer!r}: expected one of {tuple(ways)}")
+    example = f"{answer}{COMMA} {answer}" if multi else answer
     return (
         " First reason about what the image shows between <think> and </think>, then "
-        f"give {_WAYS[answer]} alone between <answer> and </answer>, like this: "
-        f"<think>reasoning</think><answer>{answer}</answer>"
+        f"give {ways[answer]} alone between <answer> and </answer>, like this: "
+        f"<think>reasoning</think><answer>{example}</answer>"
     )
+
+
+def _check_multi(task: ClassTask) -> None:
+    if task.ordinal:
+        raise ValueError(
+            "grades exclude each other, so a picture cannot have several; set "
+            "multi=False or ordinal=False"
+        )
+    whole = tuple(range(len(task.classes)))
+    if [question.options for question in task.questions] != [whole]:
+        raise ValueError(
+            "a task of several labels has one question, whose options are all classes"
+        )

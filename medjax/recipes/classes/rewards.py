@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from medjax.data.classes.tasks import ClassTask
 from medjax.rl.label_rewards import check_grade_table, grade_table
+from medjax.rl.label_set_rewards import SET_RULES
+from medjax.rl.text.label_sets import LabelSetTables
 from medjax.rl.text.labels import LabelTables
 from medjax.rl.text.reference_tables import RecitationTables
 from medjax.systems.vrft_aug import REWARDS, Rewards
@@ -26,6 +28,7 @@ class LabelRewards(NamedTuple):
     min_different: int
     without_words: float
     leak_label: bool
+    set_reward: str  # of several labels, what "accuracy" is: one of SET_RULES
 
 
 def reward_weights(
@@ -91,7 +94,7 @@ def grade_rewards(
 def make_rewards(
     options: LabelRewards,
     *,
-    labels: LabelTables,
+    labels: LabelTables | LabelSetTables,
     references: RecitationTables,
     classes: int,
 ) -> Rewards:
@@ -99,14 +102,25 @@ def make_rewards(
 
     Args:
         options: The config's; an empty `grade_table` stands for that of `grade_rule`.
-        labels: From `label_tables`: what counts as the answer of each class.
+        labels: What counts as an answer, from `label_tables` or `label_set_tables`.
         references: From `recitation_tables`: the descriptions that a reasoning may
             recite.
         classes: How many classes there are, which is the length of the table of grades.
 
     Raises:
-        ValueError: See `grade_rewards`.
+        ValueError: See `grade_rewards`; or the reward of sets is unknown, or a task of
+            several labels has `leak_label`.
     """
+    if options.set_reward not in SET_RULES:
+        raise ValueError(
+            f"set_reward={options.set_reward!r}: expected one of {', '.join(SET_RULES)}"
+        )
+    if options.leak_label and isinstance(labels, LabelSetTables):
+        raise ValueError(
+            "leak_label=True: a picture of this task may show several classes or none, "
+            "so there is no one description to hold its reasoning against; set "
+            "leak_label=False"
+        )
     return Rewards(
         labels=labels,
         references=references,
@@ -118,4 +132,5 @@ def make_rewards(
         min_different=options.min_different,
         without_words=options.without_words,
         leak_label=options.leak_label,
+        set_rule=options.set_reward,
     )

@@ -20,6 +20,7 @@ from medjax.evals.classes import (
     confusion_table,
     scores,
     summary_table,
+    vote_by_group,
 )
 from medjax.evals.tables import Table
 from medjax.recipes.policy.scoring import (
@@ -139,8 +140,9 @@ def score(
     """Scores of an evaluation; process 0 writes its tables, answers and report.
 
     Beside the scores of `evals.classes` there are `ranked accuracy` (of the most likely
-    class), `format`, `think_words` (means) and `n` (how many answers there are). The
-    first five arguments are those of `make_score`.
+    class), `format`, `think_words` (means) and `n` (how many answers there are); of
+    slices of volumes also `volume accuracy`, see `vote_by_group`. The first five
+    arguments are those of `make_score`.
 
     Args:
         results: (predictions, metrics, records) of each batch, at least one.
@@ -162,27 +164,37 @@ def score(
     if jax.process_index() == 0:
         contenders = {stage: ours}
         contenders |= _earlier(before, records) | asked.baselines(records)
-        tables = [
-            summary_table(
-                contenders,
-                **kind,
-                num_samples=evaluation.bootstrap,
-                level=evaluation.level,
-                seed=evaluation.seed,
-                against=next((x for x in before if x in contenders), None),
-            ),
-            *_confusion_tables(task, stage, ours),
-            *_balance_tables(task, asked.train, asked.test),
-        ]
+        summary = partial(
+            summary_table,
+            **kind,
+            num_samples=evaluation.bootstrap,
+            level=evaluation.level,
+            seed=evaluation.seed,
+            against=next((x for x in before if x in contenders), None),
+        )
+        tables = [summary(contenders)]
+        if asked.test.voted:
+            votes = {name: vote_by_group(x) for name, x in contenders.items()}
+            title = f"one answer a {asked.test.voted}, by the most votes"
+            tables.append(summary(votes, title=title))
+        tables += _confusion_tables(task, stage, ours)
+        tables += _balance_tables(task, asked.train, asked.test)
         write_evaluation(folder, _rows(task, answered, ranked), tables)
         _write_page(folder, stage, tables, task, answered)
     truth = np.array([record.label for record in records])
-    return scores(ours, **kind) | {
-        "ranked accuracy": float(np.mean(ranked == truth)),
-        "format": float(np.mean(values["well_formed"])),
-        "think_words": float(np.mean(values["think_words"])),
-        "n": len(records),
-    }
+    voted = {}
+    if what := asked.test.voted:
+        voted = {f"{what} accuracy": scores(vote_by_group(ours), **kind)["accuracy"]}
+    return (
+        scores(ours, **kind)
+        | voted
+        | {
+            "ranked accuracy": float(np.mean(ranked == truth)),
+            "format": float(np.mean(values["well_formed"])),
+            "think_words": float(np.mean(values["think_words"])),
+            "n": len(records),
+        }
+    )
 
 
 def most_likely(

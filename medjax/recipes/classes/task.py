@@ -18,11 +18,18 @@ from medjax.data.classes.batches import (
 )
 from medjax.data.classes.knowledge import check_question_length, check_same_wording
 from medjax.data.classes.sources import LabelParts
-from medjax.data.classes.tasks import Wording, check_task, class_answers, wording_texts
+from medjax.data.classes.tasks import (
+    Wording,
+    check_task,
+    class_answers,
+    labels_answer,
+    wording_texts,
+)
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
 from medjax.recipes.classes.score import Asked, Probe, label_baselines, make_score
+from medjax.recipes.classes.score_sets import label_set_baselines, make_set_score
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.stages import (
     Setup,
@@ -32,6 +39,8 @@ from medjax.recipes.policy.stages import (
 )
 from medjax.recipes.policy.task import Evaluation, Task
 from medjax.rl.text.boxes import ParseTables
+from medjax.rl.text.label_set_text import NONE
+from medjax.rl.text.label_sets import LabelSetTables, label_set_tables
 from medjax.rl.text.labels import LabelTables, label_tables
 from medjax.runtime.stages import Stage
 from medjax.systems.policy.classes import Reading, check_answers, make_evaluate
@@ -52,8 +61,9 @@ class LabelRun(NamedTuple):
 
     setup: Setup
     source: LabelParts
-    labels: LabelTables
-    answers: Int[np.ndarray, "C T"]  # the right answer of each class, for the self-test
+    labels: LabelTables | LabelSetTables
+    # the right answer of each class, and of several labels "none", for the self-test
+    answers: Int[np.ndarray, "C T"]
     answers_mask: Bool[np.ndarray, "C T"]
 
 
@@ -83,7 +93,11 @@ def label_corpus(
         source: The pictures of both parts, and the words of their task.
         style: By what classes are called in an answer.
     """
-    texts, answers = label_words(source._replace(wording=source.told), style)
+    told = source.told
+    texts, answers = label_words(source._replace(wording=told), style)
+    if told.task.multi:  # so that commas between labels are learnt too
+        every = range(len(told.task.classes))
+        answers += (labels_answer(told, every, answer=style.answer),)
     return texts * 2, answers * 2
 
 
@@ -114,7 +128,8 @@ def label_run(
         workdir: The run's folder, in which a stage finds the answers of the one before.
     """
     wording, parts = source.wording, source.parts
-    labels = label_tables(check_task(wording.task, style.answer))
+    multi, forms = wording.task.multi, check_task(wording.task, style.answer)
+    labels = label_set_tables(forms) if multi else label_tables(forms)
     check_question_length(
         policy.tokenizer, wording, parts.train.planes, style=style, length=room
     )
@@ -122,10 +137,13 @@ def label_run(
     rows = partial(
         answer_rows,
         policy.tokenizer,
-        origins=wording.task.classes,
+        origins=_answer_names(wording),
         lengths=buckets.answer,
     )
-    bare = wording._replace(reasons=("",) * len(wording.task.classes))
+    bare = wording._replace(reasons=("",) * len(wording.reasons))
+    score, baselines = make_score, label_baselines
+    if multi:
+        score, baselines = make_set_score, label_set_baselines
     task = Task(
         train_batches=partial(draw_batches, LabelFlaws(noise=0.0), wording),
         eval_batches=partial(_test_batches, wording),
@@ -136,12 +154,12 @@ def label_run(
             *rows(class_answers(bare, answer=style.answer)),
         ),
         make_score=partial(
-            make_score,
+            score,
             Asked(
                 wording.task,
                 source.known,
                 parts.test,
-                label_baselines(wording.task, source.known, seed=seed, probe=probe),
+                baselines(wording.task, source.known, seed=seed, probe=probe),
             ),
         ),
         find_records=partial(_records, wording),
@@ -226,13 +244,15 @@ def label_columns(records: Sequence[LabelRecord]) -> dict[str, list[Any]]:
         records: Of a batch, in its order.
 
     Returns:
-        Lists by name with an entry a record; a `target` is a class's name.
+        Lists by name with an entry a record; a `target` is a class's name and a `label`
+        its index; of a task of several labels the names with commas, or "none", and a
+        tuple of indices.
     """
     return {
         "query": [r.query for r in records],
         "question": [r.question for r in records],
         "target": [r.name for r in records],
-        "label": [r.label for r in records],
+        "label": [r.labels if r.several else r.label for r in records],
         "slice_id": [r.slice_id for r in records],
         "plane": [r.plane for r in records],
     }
@@ -266,23 +286,32 @@ def self_test(run: LabelRun, *, min_words: int) -> None:
     )
     batch, records = next(iter(first))
     named = iter(record.slice_id for record in records)
-    classes = wording.task.classes
+    classes, names = wording.task.classes, _answer_names(wording)
+    label = np.arange(len(names), dtype=np.int32)
     every = batch._replace(
         answer=run.answers,
         answer_mask=run.answers_mask,
-        label=np.arange(len(classes), dtype=np.int32),
-        valid=np.ones(len(classes), bool),
+        label=np.eye(len(names), len(classes), dtype=bool)
+        if wording.task.multi
+        else label,
+        valid=np.ones(len(names), bool),
     )
     rows = [next(named) if ok else "" for ok in np.asarray(batch.valid)]
-    for some, names in ((batch, rows), (every, [f"class {x}" for x in classes])):
+    for some, called in ((batch, rows), (every, [f"class {x}" for x in names])):
         check_answers(
             some,
             setup.policy.tables,
             run.labels,
-            names=names,
+            names=called,
             min_words=min_words,
             classes=classes,
         )
+
+
+def _answer_names(wording: Wording) -> tuple[str, ...]:
+    """What errors call the answers of `class_answers`."""
+    empty = (NONE,) if wording.task.multi else ()
+    return wording.task.classes + empty
 
 
 def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
@@ -293,6 +322,14 @@ def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
         for size in part.sizes
     ]
     texts, answers = label_words(source, style)
+    if source.wording.task.multi:
+        rows = np.concatenate([parts.train.labels, parts.test.labels])
+        answers += tuple(
+            labels_answer(
+                source.wording, np.flatnonzero(row).tolist(), answer=style.answer
+            )
+            for row in np.unique(rows, axis=0)
+        )
     return plan_buckets(
         policy.tokenizer,
         texts,
@@ -306,7 +343,7 @@ def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
 
 
 def _make_evaluate(
-    labels: LabelTables,
+    labels: LabelTables | LabelSetTables,
     source: LabelParts,
     answers: Int[np.ndarray, "C T"],
     answers_mask: Bool[np.ndarray, "C T"],

@@ -127,7 +127,7 @@ def _answer_graph(forms: LabelForms) -> _Graph:
         graph.labels[end] = label
         for text in texts:
             add_text(start, text, end)
-        if forms.letters:
+        if label < len(forms.letters):  # "none" of a set of labels has no letter
             letter = forms.letters[label]
             option = _add_node(graph, loop=True)
             graph.labels[option] = label

@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from medjax.rl.label_rewards import label_format_reward
 from medjax.rl.text.boxes import ParseTables
+from medjax.rl.text.label_set_text import NONE, ParsedLabelSets
+from medjax.rl.text.label_sets import LabelSetTables, parse_label_sets
+from medjax.rl.text.label_text import ParsedLabels
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
 from medjax.rl.text.reference_tables import RecitationTables
@@ -35,14 +38,26 @@ class Predictions(NamedTuple):
     mask: Bool[Array, "B T"]
 
 
+class SetPredictions(NamedTuple):
+    """The answers to B prompts of a task of several labels, one each."""
+
+    shown: Bool[Array, "B C"]  # the classes named
+    read: Bool[Array, "B"]  # a set of them, the empty one included, could be read
+    class_logp: Float[Array, "B C+1"]  # of the answers of one class alone, and "none"
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
+
+
 class Reading(NamedTuple):
     """How completions about classes are read and weighed."""
 
     tables: ParseTables  # of the policy's vocabulary
-    labels: LabelTables  # what counts as an answer
+    # what counts as an answer; those of sets where the task has several labels
+    labels: LabelTables | LabelSetTables
     references: RecitationTables  # what the reasoning is compared with
     # How each class is answered, stop token included, to be weighed: alike but for the
-    # label, so that the words around it decide nothing.
+    # label, so that the words around it decide nothing. Of several labels each class
+    # alone, and "none".
     answers: Int[np.ndarray, "C T"]
     answers_mask: Bool[np.ndarray, "C T"]
     max_words: int | None = None  # of the reasoning that are read, see `read_words`
@@ -60,7 +75,7 @@ def make_evaluate(
         decoding: How answers are drawn; temperature 0 takes the most likely tokens.
 
     Returns:
-        (state, batch, key) -> (Predictions, metrics), see `evaluate`.
+        (state, batch, key) -> (Predictions or SetPredictions, metrics), see `evaluate`.
     """
     return partial(evaluate, model, reading, decoding)
 
@@ -72,16 +87,16 @@ def evaluate(
     state: TrainState,
     batch: LabelBatch,
     key: Key,
-) -> tuple[Predictions, dict[str, Array]]:
+) -> tuple[Predictions | SetPredictions, dict[str, Array]]:
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Beside it every class's answer has its log-probability: what a policy knows that
     does not write such answers, as before it was taught to.
 
-    Metrics of each row, [B]: `right`, `parsed`, `well_formed`, `length` in tokens,
-    `recitation` (the overlap of the reasoning with the descriptions of all classes, 0
-    without words), `think_words`, and `valid`, which is False for rows that only fill a
-    batch.
+    Metrics of each row, [B]: `right` (of several labels: exactly), `parsed`,
+    `well_formed`, `length` in tokens, `recitation` (the overlap of the reasoning with
+    the descriptions of all classes, 0 without words), `think_words`, and `valid`, which
+    is False for rows that only fill a batch.
 
     Args:
         model: The policy, as a record of functions of its parameters.
@@ -98,7 +113,7 @@ def evaluate(
         state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
     )
     tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
-    parsed = parse_labels(tokens, mask, reading.tables, reading.labels)
+    parsed = read_answers(tokens, mask, reading.tables, reading.labels)
     overlap = recitation_reward(
         tokens,
         mask,
@@ -108,7 +123,7 @@ def evaluate(
         max_words=reading.max_words,
     )
     metrics = {
-        "right": parsed.label == batch.label,
+        "right": is_right(parsed, batch.label),
         "parsed": parsed.parsed,
         "well_formed": parsed.well_formed,
         "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
@@ -124,7 +139,43 @@ def evaluate(
         reading.answers_mask,
         rows=len(batch.label),
     )
-    return Predictions(parsed.label, logp, tokens, mask), metrics
+    if isinstance(parsed, ParsedLabels):
+        return Predictions(parsed.label, logp, tokens, mask), metrics
+    return SetPredictions(parsed.shown, parsed.parsed, logp, tokens, mask), metrics
+
+
+def read_answers(
+    tokens: Int[Array, "*N T"],
+    mask: Bool[Array, "*N T"],
+    tables: ParseTables,
+    labels: LabelTables | LabelSetTables,
+) -> ParsedLabels | ParsedLabelSets:
+    """What completions say: a class each, or a set of classes, as the tables are.
+
+    Args:
+        tokens: Token ids, with any leading axes.
+        mask: True at the tokens of the completion.
+        tables: From `parse_tables` for the policy's tokenizer.
+        labels: What counts as an answer, from `label_tables` or `label_set_tables`.
+    """
+    if isinstance(labels, LabelSetTables):
+        return parse_label_sets(tokens, mask, tables, labels)
+    return parse_labels(tokens, mask, tables, labels)
+
+
+def is_right(
+    parsed: ParsedLabels | ParsedLabelSets,
+    target: Int[Array, "*N"] | Bool[Array, "*N C"],
+) -> Bool[Array, "*N"]:
+    """Whether an answer is the true class, or exactly the true set of them.
+
+    Args:
+        parsed: From `read_answers`.
+        target: The true class of each, or marks of the true classes.
+    """
+    if isinstance(parsed, ParsedLabels):
+        return jnp.asarray(parsed.label == target)
+    return jnp.asarray(parsed.parsed & (parsed.shown == target).all(axis=-1))
 
 
 def answer_logps(
@@ -160,7 +211,7 @@ def answer_logps(
 def check_answers(
     batch: LabelBatch,
     tables: ParseTables,
-    labels: LabelTables,
+    labels: LabelTables | LabelSetTables,
     *,
     min_words: int,
     names: Sequence[str],
@@ -175,7 +226,7 @@ def check_answers(
         batch: NumPy arrays whose answers name the right class. Rows that are not valid
             are not judged.
         tables: From `parse_tables` for the policy's tokenizer.
-        labels: From `label_tables`: what counts as the answer of each class.
+        labels: What counts as an answer, from `label_tables` or `label_set_tables`.
         min_words: How many words of reasoning the format asks for, 0 or more.
         names: What the error calls each of the B rows.
         classes: The names of the classes by their index, for the error.
@@ -185,15 +236,16 @@ def check_answers(
             named, with what was read from them.
     """
     tokens, mask = jnp.asarray(batch.answer), jnp.asarray(batch.answer_mask)
-    parsed = jax.jit(parse_labels)(tokens, mask, tables, labels)
-    right = label_format_reward(parsed, min_words=min_words, require_label=True) > 0
-    parsed, right = jax.device_get((parsed, right))
-    wrong = batch.valid & ~(right & (parsed.label == batch.label))
+    parsed = jax.jit(read_answers)(tokens, mask, tables, labels)
+    format_right = label_format_reward(parsed, min_words=min_words, require_label=True)
+    earned = (format_right > 0) & is_right(parsed, jnp.asarray(batch.label))
+    parsed, earned = jax.device_get((parsed, earned))
+    wrong = batch.valid & ~earned
     if not wrong.any():
         return
     rows = [
-        f"  {names[i]}: {classes[int(batch.label[i])]!r}, read "
-        f"{classes[parsed.label[i]] if parsed.parsed[i] else 'no label'!r} after "
+        f"  {names[i]}: {_named(batch.label[i], classes)!r}, read "
+        f"{_read(parsed, i, classes)!r} after "
         f"{parsed.think_words[i]} words of reasoning, format "
         f"{'right' if parsed.well_formed[i] else 'wrong'}"
         for i in wrong.nonzero()[0][:5]
@@ -203,3 +255,19 @@ def check_answers(
         f"earn reward 1:\n" + "\n".join(rows) + "\nAre answers within the token limit, "
         f"and does the reasoning have {min_words} words at least?"
     )
+
+
+def _named(label: np.ndarray, classes: Sequence[str]) -> str:
+    """A class's name by its index, or those of a set by its marks."""
+    if not np.ndim(label):
+        return classes[int(label)]
+    return ", ".join(classes[n] for n in np.flatnonzero(label)) or NONE
+
+
+def _read(
+    parsed: ParsedLabels | ParsedLabelSets, row: int, classes: Sequence[str]
+) -> str:
+    if not parsed.parsed[row]:
+        return "no label"
+    several = isinstance(parsed, ParsedLabelSets)
+    return _named(parsed.shown[row] if several else parsed.label[row], classes)

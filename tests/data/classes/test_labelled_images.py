@@ -221,3 +221,47 @@ def test_bad_splits(folder):
     write(folder, LINES[:2])
     with pytest.raises(ValueError, match="leave nothing to train or to test on"):
         load(folder)
+
+
+SETS = PLAIN._replace(answers="set")
+
+
+def test_several_labels_a_picture(folder):
+    labels = ("a|b", "No Finding", "b", "NONE", " b | a ", "a")
+    lines = [f"p{n}.png,{labels[n % 6]},q{n}" for n in range(12)]
+    write(folder, lines)
+    parts = load(folder, SETS)
+    assert parts.task.multi and parts.task.classes == ("a", "b")
+    assert parts.task.questions[0].phrasings == ("Which of these are seen?",)
+    marks = [(1, 1), (0, 0), (0, 1), (0, 0), (1, 1), (1, 0)]
+    for pictures in (parts.train, parts.test):
+        for n in range(pictures.count):
+            grey = pictures.picture(n, np.random.default_rng(0)).image[0, 0, 0] // 20
+            assert tuple(pictures.labels[n]) == marks[grey % 6]
+    declared = load(folder, SETS, classes=("b", "c", "a"))
+    assert declared.task.classes == ("b", "c", "a")
+    assert declared.train.labels[:, 1].sum() == 0
+    with pytest.raises(ValueError, match=r"line 2: label 'a\|b' names several"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("a|", "line 2, column 'label': 'a.' says an empty name"),
+        ("a||b", "says an empty name"),
+        ("a|b|a", "says 'a' twice"),
+        ("No Finding|a", "says that nothing is found beside a class"),
+        ("c", "label 'c' is outside the classes a, b"),
+    ],
+)
+def test_bad_sets_of_labels(folder, label, message):
+    lines = [f"p{n}.png,{'a|b' if n else label},q{n}" for n in range(12)]
+    write(folder, lines)
+    with pytest.raises(ValueError, match=message):
+        load(folder, SETS, classes=("a", "b"))
+
+
+def test_sets_of_labels_are_no_grades(folder):
+    with pytest.raises(ValueError, match=r"data.answers=set and data.ordinal=True"):
+        load(folder, SETS, ordinal=True)

@@ -50,7 +50,7 @@ def record(n, label):
         image=picture.image,
         query="How large?",
         question="size",
-        label=int(label),
+        labels=(int(label),),
         name=CLASSES[label],
         slice_id=picture.origin,
         group=picture.group,
@@ -203,3 +203,20 @@ def test_answers_stand_beside_what_they_are_grouped_by():
     assert found.label.tolist() == TRUE.tolist()
     assert found.group.tolist() == [f"slice {n // 2}" for n in range(6)]
     assert np.isnan(found.overlap).all() and found.length.tolist() == [3] * 6
+
+
+def test_slices_of_a_volume_vote(tokenizer, tmp_path):
+    """Three groups of two slices each have one class; their answers are one."""
+    baselines = label_baselines(TASK, TRAIN, seed=0, probe=Probe(2, 1, 1e-3))
+    asked = Asked(TASK, TRAIN, TEST._replace(voted="volume"), baselines)
+    same = [
+        r._replace(labels=RECORDS[n // 2 * 2].labels) for n, r in enumerate(RECORDS)
+    ]
+    told = make_score(asked, "grpo", tokenizer, EVALUATION, before={})
+    values = told(results(tokenizer, same), tmp_path / "grpo" / "eval" / "8")
+    assert 0 <= values["volume accuracy"] <= 1
+    text = (tmp_path / "grpo" / "eval" / "8" / "tables.txt").read_text()
+    assert "one answer a volume, by the most votes, 90 % intervals" in text
+    table = text[text.index("one answer a volume") :].splitlines()
+    (row,) = (line for line in table[:5] if line.startswith("grpo"))
+    assert row.split()[1:3] == ["3", f"{values['volume accuracy']:.3f}"]

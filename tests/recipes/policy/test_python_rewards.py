@@ -118,7 +118,7 @@ def test_classes_have_columns_of_their_own():
         image=np.zeros((2, 2, 3), np.uint8),
         query="How large?",
         question="size",
-        label=2,
+        labels=(2,),
         name="large",
         slice_id="axial 3",
         group="axial 3",

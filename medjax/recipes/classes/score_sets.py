@@ -1,0 +1,294 @@
+"""Score an evaluation of several labels: tables, answers to keep, and the report."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from medjax.data.classes.batches import LabelRecord
+from medjax.data.classes.label_sets import (
+    most_common_set,
+    prevalence_draws,
+    probe_sets,
+)
+from medjax.data.classes.pictures import Pictures
+from medjax.data.classes.tasks import ClassTask, labels_name
+from medjax.evals.label_sets import (
+    LabelSetAnswers,
+    label_set_scores,
+    label_set_summary,
+    label_table,
+    prevalence_table,
+)
+from medjax.evals.tables import Table
+from medjax.recipes.classes.score import Asked, Probe
+from medjax.recipes.policy.scoring import (
+    Answered,
+    collect,
+    earlier_rows,
+    remembered,
+    write_evaluation,
+)
+from medjax.recipes.policy.task import Evaluation, ScoreFn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedTokenizerBase
+
+
+def label_set_baselines(
+    task: ClassTask, train: Pictures, *, seed: int, probe: Probe
+) -> "Callable[[Sequence[LabelRecord]], dict[str, LabelSetAnswers]]":
+    """Answers without a language model as a function of records.
+
+    "none" for every picture, the most common training set for every picture, each class
+    drawn as often as training pictures show it, and a linear probe on pixels, which
+    names the classes whose log odds are above 0.
+
+    Args:
+        task: The task in words.
+        train: What they know: the training part before it is balanced.
+        seed: Decides draws, and which of a large part the probe is fitted on.
+        probe: How small the probe sees pictures, and how it is fitted.
+    """
+    marks, classes = train.labels, len(task.classes)
+
+    def answers(records: Sequence[LabelRecord]) -> dict[str, LabelSetAnswers]:
+        count = len(records)
+        odds = probe_sets(train, records, seed=seed, **probe._asdict())
+        common = np.tile(most_common_set(marks), (count, 1))
+        chance = prevalence_draws(marks, count, seed=seed)
+        every = {
+            "none": (np.zeros((count, classes), bool), None),
+            "most common set": (common, None),
+            "prevalence, drawn": (chance, None),
+            "linear probe": (odds > 0, odds),
+        }
+        return {
+            name: make_set_answers(records, classes, named, score=score)
+            for name, (named, score) in every.items()
+        }
+
+    return remembered(answers)
+
+
+def make_set_answers(
+    records: Sequence[LabelRecord],
+    classes: int,
+    named: Bool[np.ndarray, "N C"],
+    *,
+    read: Sequence[bool] | None = None,
+    score: Float[np.ndarray, "N C"] | None = None,
+    length: Sequence[float] | None = None,
+    overlap: Sequence[float] | None = None,
+) -> LabelSetAnswers:
+    """Answers beside the truth and what they are grouped by.
+
+    Args:
+        records: The questions, N of them.
+        classes: C.
+        named: The classes that each answer names.
+        read: Whether a set could be read; None: from all.
+        score: The higher, the more likely is a class shown; None where there is none.
+        length: The tokens of each text; None, for what writes none, gives NaN.
+        overlap: How much each reasoning overlaps with the descriptions, 0 to 1; None
+            gives NaN.
+    """
+    truth = np.zeros((len(records), classes), bool)
+    for n, record in enumerate(records):
+        truth[n, list(record.labels)] = True
+    unknown = np.full(len(records), np.nan)
+    return LabelSetAnswers(
+        truth=truth,
+        named=np.asarray(named, bool),
+        read=np.ones(len(records), bool) if read is None else np.asarray(read, bool),
+        group=np.array([record.group for record in records]),
+        length=unknown if length is None else np.asarray(length, np.float64),
+        overlap=unknown if overlap is None else np.asarray(overlap, np.float64),
+        score=score,
+    )
+
+
+def make_set_score(
+    asked: Asked,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    *,
+    before: Mapping[str, Path],
+) -> ScoreFn:
+    """A function that scores a stage's results and writes them into a folder.
+
+    Args:
+        asked: The pictures of both parts, and the contenders without a language model.
+        stage: The stage's name, which its row of the tables has.
+        tokenizer: The policy's, by which answers are written down.
+        evaluation: Its seed, number of resamples and level make the intervals.
+        before: Earlier evaluations that get rows of their own: a row's name -> folder.
+    """
+    return partial(score_sets, asked, stage, tokenizer, evaluation, before)
+
+
+def score_sets(
+    asked: Asked,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    before: Mapping[str, Path],
+    results: Iterable[Any],
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Scores of an evaluation; process 0 writes its tables, answers and report.
+
+    Beside the scores of `evals.label_sets` there are `format`, `think_words` (means)
+    and `n` (how many answers there are). The first five arguments are those of
+    `make_set_score`.
+
+    Args:
+        results: (predictions, metrics, records) of each batch, at least one.
+        folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
+    """
+    classes = asked.task.classes
+    answered = collect(results, tokenizer)
+    values, records = answered.values, answered.records
+    ours = make_set_answers(
+        records,
+        len(classes),
+        answered.predictions["shown"],
+        read=answered.predictions["read"],
+        score=log_odds(answered.predictions["class_logp"]),
+        length=values["length"],
+        overlap=values["recitation"],
+    )
+    if jax.process_index() == 0:
+        contenders = {stage: ours}
+        contenders |= _earlier(before, records, len(classes))
+        contenders |= asked.baselines(records)
+        tables = [
+            label_set_summary(
+                contenders,
+                num_samples=evaluation.bootstrap,
+                level=evaluation.level,
+                seed=evaluation.seed,
+                against=next((x for x in before if x in contenders), None),
+            ),
+            label_table(ours, classes, title=f"{stage}: each class"),
+            prevalence_table(
+                classes, {"train": asked.train.labels, "test": asked.test.labels}
+            ),
+        ]
+        write_evaluation(folder, _rows(asked.task, answered, ours), tables)
+        _write_page(folder, stage, tables, asked.task, answered)
+    return label_set_scores(ours) | {
+        "format": float(np.mean(values["well_formed"])),
+        "think_words": float(np.mean(values["think_words"])),
+        "n": len(records),
+    }
+
+
+def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]:
+    """log pi(class alone | picture) - log pi("none" | picture), the score of AUROC.
+
+    The policy's own likelihoods of two whole answers without reasoning, in nats: above
+    0 it holds the class for likelier than none. Classes that stand together are
+    weighed one by one.
+
+    Args:
+        class_logp: Log-probability of the answer of each class alone, and of "none".
+    """
+    return np.asarray(class_logp[:, :-1] - class_logp[:, -1:], np.float64)
+
+
+def _rows(
+    task: ClassTask, answered: Answered, ours: LabelSetAnswers
+) -> Iterator[dict[str, Any]]:
+    """A line a question."""
+    values, score = answered.values, ours.score
+    for n, record in enumerate(answered.records):
+        labels = np.flatnonzero(ours.named[n]).tolist()
+        read = bool(ours.read[n])
+        yield {
+            "sample_id": record.sample_id,
+            "picture": record.slice_id,
+            "group": record.group,
+            "query": record.query,
+            "question": record.question,
+            "target": record.name,
+            "answer": labels_name(task, labels) if read else None,
+            "labels": labels if read else None,
+            "scores": None if score is None else np.round(score[n], 6).tolist(),
+            "length": int(values["length"][n]),
+            "recitation": round(float(values["recitation"][n]), 6),
+            "text": answered.texts[n],
+        }
+
+
+def _earlier(
+    before: Mapping[str, Path], records: Sequence[LabelRecord], classes: int
+) -> dict[str, LabelSetAnswers]:
+    """The answers of earlier stages that were asked the same questions.
+
+    Where fewer than half of them could be read, the classes that the policy held for
+    likelier than none have a row too.
+    """
+    asked = [(record.sample_id, record.name) for record in records]
+    found = {}
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row.get("target")) for row in rows] != asked:
+            continue
+        named = np.zeros((len(rows), classes), bool)
+        for n, row in enumerate(rows):
+            named[n, row["labels"] or []] = True
+        score = np.array([row["scores"] for row in rows], np.float64)
+        found[name] = make_set_answers(
+            records,
+            classes,
+            named,
+            read=[row["labels"] is not None for row in rows],
+            score=score,
+            length=[row["length"] for row in rows],
+            overlap=[row["recitation"] for row in rows],
+        )
+        if np.mean(found[name].read) < 0.5:
+            likelier = make_set_answers(records, classes, score > 0, score=score)
+            found[f"{name}, likelier than none"] = likelier
+    return found
+
+
+def _write_page(
+    folder: Path,
+    stage: str,
+    tables: Sequence[Table],
+    task: ClassTask,
+    answered: Answered,
+) -> None:
+    from medjax.report.classes import Answer, answer_sheet
+    from medjax.report.page import write_report
+
+    answers = [
+        Answer(
+            image=record.image,
+            truth=record.name,
+            said=labels_name(task, np.flatnonzero(shown).tolist()) if read else None,
+            text=text,
+        )
+        for record, shown, read, text in zip(
+            answered.records,
+            answered.predictions["shown"],
+            answered.predictions["read"],
+            answered.texts,
+            strict=True,
+        )
+    ]
+    write_report(
+        folder.parents[1],
+        title=f"{stage}, step {folder.name}",
+        tables=tables,
+        figures={"answers": answer_sheet(answers, count=6)},
+    )

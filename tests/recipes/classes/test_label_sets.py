@@ -1,0 +1,132 @@
+"""A run about several labels, from its file to its tables; nothing is compiled."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medjax.recipes.classes.score_sets import log_odds
+from medjax.recipes.vrft_aug import stages
+from medjax.systems import vrft_aug
+from medjax.systems.policy.classes import SetPredictions
+from tests.data.medmnist_files import write_chest
+from tests.recipes.smoke import WHERE
+from tests.recipes.smoke_labels import label_sections
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory):
+    path = tmp_path_factory.mktemp("chest") / "chestmnist.npz"
+    write_chest(path, counts=(20, 4, 6))
+    return path
+
+
+def make(path, **changes):
+    words = {"policy__vocab": 768}  # descriptions of 14 classes in fewer tokens
+    return stages(**WHERE, **label_sections(f"data={path}", **words, **changes))
+
+
+def test_a_file_becomes_stages_whose_truth_earns_the_reward(chest, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(vrft_aug, "build", lambda *_, **options: seen.update(options))
+    found = make(chest)
+    assert [stage.name for stage in found] == ["warm_start", "grpo"]
+    for stage in found:
+        stage.check()  # the self-test, on the device
+    assert seen["step"].reward_weights == {
+        "accuracy": 1.0,
+        "format": 1.0,
+        "recitation": -0.5,
+    }
+    assert seen["rewards"].set_rule == "f1"
+    batch = next(iter(found[1].source))
+    assert batch.label.shape == (8, 14) and batch.label.dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train__grpo__leak_label": True},
+            "leak_label=True: .* several classes or no",
+        ),
+        (
+            {"train__grpo__set_reward": "iou"},
+            "set_reward='iou': expected one of f1, ex",
+        ),
+        ({"train__grpo__grade": "fuzzy"}, "its classes are not grades"),
+        ({"prompt__answer": "grade"}, "not ordinal, so they have no grades"),
+        ({"data__ordinal": True}, "grades exclude each other"),
+    ],
+)
+def test_what_several_labels_cannot_have(chest, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(chest, **changes)
+
+
+def results(stage, named, *, read):
+    (batch, records), *rest = stage.eval_batches()
+    assert not rest and len(records) == 6
+    rows = len(batch.valid)
+    shown = np.zeros((rows, 14), bool)
+    shown[:6] = named
+    logp = np.log(np.where(batch.label, 0.4, 0.1))
+    predictions = SetPredictions(
+        shown,
+        np.full(rows, read),
+        np.concatenate([logp, np.full((rows, 1), np.log(0.2))], axis=1),
+        np.zeros((rows, 2), np.int32),
+        np.zeros((rows, 2), bool),
+    )
+    names = ("right", "parsed", "well_formed", "length", "recitation", "think_words")
+    values = dict.fromkeys(names, np.zeros(rows)) | {"valid": batch.valid}
+    return [(predictions, values, records)], batch.label[:6]
+
+
+def row_of(text, name):
+    (line,) = (x for x in text.splitlines() if x.startswith(f"{name}  "))
+    return line
+
+
+def test_tables_rows_and_report(chest, tmp_path):
+    first, second = stages(
+        seed=0, workdir=tmp_path, **label_sections(f"data={chest}", policy__vocab=768)
+    )
+    nothing, truth = results(first, np.zeros((6, 14), bool), read=False)
+    scores = first.score(nothing, tmp_path / "warm_start" / "eval" / "4")
+    assert scores["n"] == 6 and scores["parsed"] == 0 and scores["exact match"] == 0
+    assert scores["macro AUROC"] == 1  # the likelihoods know what is shown
+    right, _ = results(second, truth, read=True)
+    scores = second.score(right, tmp_path / "grpo" / "eval" / "4")
+    assert scores["set F1"] == scores["exact match"] == 1
+    folder = tmp_path / "grpo" / "eval" / "4"
+    text = (folder / "tables.txt").read_text()
+    assert " 1.000 [1.000, 1.000]" in row_of(text, "warm_start, likelier than none")
+    for name in ("grpo", "warm_start", "linear probe"):
+        row_of(text, name)
+    for name in ("none", "most common set", "prevalence, drawn"):
+        assert (
+            " - "
+            in text.splitlines()[
+                text.splitlines().index(
+                    next(x for x in text.splitlines() if x.startswith(name))
+                )
+            ]
+        )
+    empty = (~truth.any(axis=1)).mean()
+    assert f" {empty:.3f} [" in next(
+        x for x in text.splitlines() if x.startswith("none")
+    )
+    assert "grpo: each class" in text and "classes shown; a picture:" in text
+    lines = [json.loads(x) for x in (folder / "answers.jsonl").read_text().splitlines()]
+    assert [np.flatnonzero(row).tolist() for row in truth] == [
+        x["labels"] for x in lines
+    ]
+    assert lines[0]["answer"] == lines[0]["target"] == "none"
+    page = (tmp_path / "grpo" / "report.html").read_text()
+    assert "each class" in page and "data:image/png" in page
+
+
+def test_the_score_is_a_class_against_none():
+    logp = np.log([[0.4, 0.1, 0.2]])
+    assert log_odds(logp) == pytest.approx(np.log([[2.0, 0.5]]))
