@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.options import Words, option
+from configs.options import Numbers, Words, option
 
 TESTED = ("test", "val")  # parts to evaluate on; val: to choose settings by
 
@@ -62,6 +62,12 @@ def get_reading() -> dict[str, Any]:
         "format": "",
         "official": True,  # take the parts that a list states; False: part it anew
         "fold": 0,  # of a published set with several
+        # level and width of greys of more than 8 bits, such as 40,400 of a CT; (): the
+        # window that the file names, or that its values give
+        "window": option((), Numbers(float, (0, 2))),
+        # of DICOM and NIfTI whose pixels are not square: stored as they are, or square;
+        # empty: they are refused
+        "pixels": "",
     }
 
 

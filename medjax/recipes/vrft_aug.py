@@ -78,6 +78,8 @@ class LabelData(NamedTuple):
     format: str = ""
     official: bool = True
     fold: int = 0
+    window: tuple[float, ...] = ()
+    pixels: str = ""
 
 
 class LabelPrompt(NamedTuple):

@@ -3,9 +3,10 @@ r"""A user's own images and boxes: a JSONL file, one question a line.
     {"image": "scan1.png", "query": "Find the nodule.", "box": [10, 20, 60, 80],
      "frame": "original", "label": "nodule", "patient": "p017"}
 
-`image` is a path from the file's folder (or a list of paths, the box lying in the
-last), `frame` says what `box` is measured in (see `rl.boxes.FRAMES`) and has no
-default, since a wrong guess costs overlap in silence. `boxes`, a list of such, stands
+`image` is a path from the file's folder, or {"path": ..., "frame": 3, "plane":
+"axial"} of a file with several (or a list of such, the box lying in the last), `frame`
+says what `box` is measured in (see `rl.boxes.FRAMES`) and has no default, since a wrong
+guess costs overlap in silence. `boxes`, a list of such, stands
 in place of `box` where there are several or none. What may be left out: `label`;
 `patient`, `study`, `lesion`, by which parts are split; `split`, the official part;
 `reader`, who drew it; `size`, the [height, width] of the last image, which is checked;
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from medjax.data.boxes.entries import Box, BoxEntry
-from medjax.data.images import ImageFile
 from medjax.data.lists.cells import name, number, text
 from medjax.data.lists.files import Line, find_list, json_lines
 from medjax.data.lists.groups import read_groups, read_split
+from medjax.data.lists.images import object_image
 from medjax.data.lists.reading import Bad, Reading
 from medjax.rl.boxes import FRAMES
 
@@ -69,7 +70,7 @@ def _entry(folder: Path, line: Line, reading: Reading) -> BoxEntry:
         )
     return BoxEntry(
         origin=origin,
-        images=tuple(ImageFile(folder / name(x, origin, "image")) for x in listed),
+        images=tuple(object_image(x, folder, origin) for x in listed),
         query=text(cells["query"], origin, "query"),
         boxes=_boxes(line),
         frame=cells["frame"],

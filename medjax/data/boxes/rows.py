@@ -17,6 +17,7 @@ from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import Grouped, picture_key
+from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import contents_of
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.prompting.layout import Geometry, shown_size
@@ -66,6 +67,12 @@ def box_rows(
         FileNotFoundError: An image is missing.
         ValueError: Anything else is wrong with a line or its image, or no line is left.
     """
+    entries = (
+        entry
+        if isinstance(entry, Bad)
+        else entry._replace(images=tuple(shown_as(x, reading) for x in entry.images))
+        for entry in entries
+    )
     dropped: list[Bad] = []
     sizes: dict[ImageFile, Size | str] = {}  # or why not; each image is opened once
     pictures = None
@@ -129,7 +136,14 @@ def grouped_rows(
             origin=row.origin,
             name=Path(os.path.relpath(row.images[-1].path, root)).as_posix(),
             groups=row.groups,
-            contents=tuple(key for x in row.images for key in contents_of(x, contents)),
+            contents=tuple(
+                key
+                for x in row.images
+                for key in (
+                    *contents_of(x, contents),
+                    *header_contents(x, row.groups, row.origin),
+                )
+            ),
             split=row.split,
         )
         for row in rows

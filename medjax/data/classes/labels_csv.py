@@ -6,7 +6,8 @@
 `image` is a path from the file's folder, `label` a class name, or the grade of an
 ordinal task in whole numbers. What may be left out: columns of a patient, study or
 lesion, by which the parts are split (else by picture); `split` (train, val or valid,
-test); `reader` or `rad_id`, who labelled it. What other columns say is handed to
+test); `reader` or `rad_id`, who labelled it; `image_frame` and `image_plane`, which
+image of a file with several. What other columns say is handed to
 rewards written in Python.
 
 With `data.answers=set` a picture has any number of classes: `Effusion|Mass`, or
@@ -18,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medjax.data.classes.entries import LabelEntry, split_labels
-from medjax.data.images import ImageFile
 from medjax.data.lists.cells import name
 from medjax.data.lists.files import Line, csv_table, find_list
 from medjax.data.lists.groups import group_columns, read_groups, read_split
+from medjax.data.lists.images import IMAGE_COLUMNS, cell_image
 from medjax.data.lists.reading import Bad, Reading, reader_column
 
 _NEEDED = ("image", "label")
@@ -43,7 +44,8 @@ def label_entries(path: Path, reading: Reading) -> Iterator[LabelEntry | Bad]:
     table = csv_table(path)
     grouping = group_columns(table.header, reading, path.name)
     reader = reader_column(table.header, path.name)
-    used = (*_NEEDED, *grouping, "split", *([reader] if reader else []))
+    used = (*_NEEDED, *IMAGE_COLUMNS, *grouping, "split")
+    used += (reader,) if reader else ()
     _check_header(path, table.header, used)
     for line in table.lines:
         if isinstance(line, Bad):
@@ -68,7 +70,7 @@ def _entry(
     image = name(cells["image"], origin, "image")
     return LabelEntry(
         origin=origin,
-        image=ImageFile(folder / image),
+        image=cell_image(folder / image, cells, origin),
         labels=split_labels(label, origin) if reading.answers == "set" else (label,),
         groups=read_groups(cells, grouping, origin),
         split=read_split(cells["split"], origin) if "split" in cells else None,

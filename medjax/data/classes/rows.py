@@ -10,6 +10,7 @@ from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.classes.entries import LabelEntry
 from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import Grouped, picture_key
+from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import contents_of
 from medjax.data.lists.reading import Bad, Reading
 
@@ -52,6 +53,12 @@ def label_rows(
         ValueError: Anything else is wrong with a line or its picture, or no line is
             left.
     """
+    entries = (
+        entry
+        if isinstance(entry, Bad)
+        else entry._replace(image=shown_as(entry.image, reading))
+        for entry in entries
+    )
     dropped: list[Bad] = []
     rows: dict[str, LabelRow] = {}
     pictures = None
@@ -105,7 +112,10 @@ def grouped_labels(
             origin=row.origin,
             name=Path(os.path.relpath(row.image.path, root)).as_posix(),
             groups=row.groups,
-            contents=contents_of(row.image, contents),
+            contents=(
+                *contents_of(row.image, contents),
+                *header_contents(row.image, row.groups, row.origin),
+            ),
             split=row.split,
         )
         for row in rows

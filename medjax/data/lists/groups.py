@@ -170,7 +170,8 @@ def split_faults(lines: Sequence[Grouped], groups: Sequence[int]) -> list[Bad]:
         for content in line.contents:
             near = seen.setdefault(content, line)
             if near.split != line.split:
-                other, shared = near, "the same picture"
+                header = isinstance(content, tuple) and "DICOM" in str(content[0])
+                other, shared = near, f"the same {content[0] if header else 'picture'}"
         if other.split != line.split:
             faults.append(_split_fault(line, other, shared))
     return faults

@@ -1,5 +1,6 @@
 """How a user's files are read: the options of it, and what a line was refused for."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ ON_BAD = ("stop", "drop")
 NEAR = ("report", "group")
 COORDS = ("", "xyxy", "xywh")
 ANSWERS = ("one", "set")
+PIXELS = ("", "stored", "square")
 # What a column of readers may be called, in lower case.
 _READERS = ("reader", "reader_id", "rad_id", "radiologist", "annotator", "annotator_id")
 
@@ -30,6 +32,9 @@ class Reading(NamedTuple):
     format: str = ""  # of a path, by name; "": recognised
     official: bool = True  # whether the parts that a list states are taken
     fold: int = 0  # of a published set that has several
+    # Level and width for greys of more than 8 bits; (): the window of each file.
+    window: tuple[float, ...] = ()
+    pixels: str = ""  # "stored" or "square" pixels where they are not; "" refuses them
 
 
 PLAIN = Reading()
@@ -45,11 +50,23 @@ def check_reading(reading: Reading) -> Reading:
     Raises:
         ValueError: An option has another value than those that its field names.
     """
-    known = {"on_bad": ON_BAD, "near": NEAR, "coords": COORDS, "answers": ANSWERS}
+    known = {
+        "on_bad": ON_BAD,
+        "near": NEAR,
+        "coords": COORDS,
+        "answers": ANSWERS,
+        "pixels": PIXELS,
+    }
     for option, words in known.items():
         value = reading._asdict()[option]
         if value not in words:
             raise ValueError(f"data.{option}={value!r}: expected one of {words}")
+    window = reading.window
+    if window and (len(window) != 2 or not 0 < window[1] < math.inf):
+        raise ValueError(
+            f"data.window={window}: expected a level and a width above 0, such as "
+            "40,400 of a CT's soft tissue"
+        )
     return reading
 
 

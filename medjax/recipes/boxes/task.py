@@ -54,7 +54,7 @@ class BoxData(NamedTuple):
     test: str
     test_share: float
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
-    group: str | tuple[str, ...] = ()  # this and what follows, to `fold`: `Reading`
+    group: str | tuple[str, ...] = ()  # this and what follows, to `pixels`: `Reading`
     readers: str = ""
     on_bad: str = "stop"
     near: str = "report"
@@ -63,6 +63,8 @@ class BoxData(NamedTuple):
     format: str = ""
     official: bool = True
     fold: int = 0
+    window: tuple[float, ...] = ()
+    pixels: str = ""
     query: str = ""  # this and what follows: see `Asking`
     negatives: str = ""
     mask: str = "whole"

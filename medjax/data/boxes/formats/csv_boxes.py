@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
-from medjax.data.images import ImageFile
 from medjax.data.lists import cells
 from medjax.data.lists.files import Line, csv_table, find_list
-from medjax.data.lists.groups import group_columns, read_groups, read_split
+from medjax.data.lists.groups import group_columns, picture_key, read_groups, read_split
+from medjax.data.lists.images import IMAGE_COLUMNS, cell_image
 from medjax.data.lists.reading import Bad, Reading, reader_column
 from medjax.rl.boxes import FRAMES
 
@@ -62,7 +62,8 @@ def read_csv_boxes(
     otherwise. Four empty cells: there is none of the label; without a label either,
     nothing was found in the image. May be there: `query`, which takes the place of the
     template; `split`; `reader` or `rad_id`; `patient`, `study`, `lesion` and the
-    columns of `data.group`; `image_height,image_width`, which are checked. The image
+    columns of `data.group`; `image_height,image_width`, which are checked;
+    `image_frame,image_plane`, which image of a file with several. The image
     may be called `file_name`, the label `class` or `category`.
 
     Args:
@@ -86,7 +87,7 @@ def read_csv_boxes(
             continue
         try:
             one = _line(line, columns, path.parent)
-            first = seen.setdefault(str(one.image.path), one)
+            first = seen.setdefault(picture_key(one.image), one)
             _check_same(one, first)
         except ValueError as error:
             yield Bad(line.origin, str(error))
@@ -98,7 +99,7 @@ def read_csv_boxes(
             readers = dict.fromkeys((*first.readers, *one.readers))
             found = (*first.found, *one.found)
             both = first._replace(found=found, readers=tuple(readers))
-            seen.update({str(one.image.path): both})
+            seen.update({picture_key(one.image): both})
     classes = choose_classes(tuple(labels), asking.structures, path.name)
     if columns.query is None:
         yield from ask(seen.values(), classes, asking)
@@ -182,10 +183,13 @@ def _line(line: Line, columns: Columns, folder: Path) -> Seen:
     if frame not in FRAMES:
         raise ValueError(f"{origin}: frame {frame!r}; expected one of {FRAMES}")
     used = {columns.image, columns.label, *columns.box, *(columns.size or ())}
+    used |= set(IMAGE_COLUMNS)
     used |= {columns.query, columns.frame, columns.split, columns.reader}
     return Seen(
         origin=origin,
-        image=ImageFile(folder / cells.name(row[columns.image], origin, "image")),
+        image=cell_image(
+            folder / cells.name(row[columns.image], origin, "image"), row, origin
+        ),
         found=found,
         frame=frame,
         groups=read_groups(row, columns.groups, origin),

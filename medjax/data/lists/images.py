@@ -1,0 +1,108 @@
+"""Which image a line names: a path, and the frame or slice of a file with several."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medjax.data.images import ImageFile, image_groups
+from medjax.data.lists.cells import missing, name
+from medjax.data.lists.reading import Reading
+
+PLANES = ("axial", "coronal", "sagittal")
+IMAGE_COLUMNS = ("image_frame", "image_plane")  # of a CSV file, beside its image's
+_FRAME = "expected a whole number, counted from 0"
+_KEYS = ("path", "frame", "plane")  # of an object in JSONL
+# What says in a list whose image it is, and so counts in place of what a header says.
+_PATIENTS = ("patient", "subject")
+# Identifiers of a header that stand for nobody, in lower case.
+_NOBODY = ("anon", "anonymous", "anonymized", "anonymised", "unknown", "none", "0")
+
+
+def object_image(value: Any, folder: Path, origin: str) -> ImageFile:  # noqa: ANN401
+    """The image of a JSON value: a path, or {"path": ..., "frame": 3, "plane": ...}.
+
+    Args:
+        value: `frame` counts from 0; `plane`, of a volume, is one of `PLANES`.
+        folder: What paths start from.
+        origin: What an error calls the line.
+
+    Raises:
+        ValueError: It is neither, or a key is unknown.
+    """
+    if not isinstance(value, dict):
+        return ImageFile(folder / name(value, origin, "image"))
+    unknown = [key for key in value if key not in _KEYS]
+    if unknown or "path" not in value:
+        raise ValueError(
+            f"{origin}: image {value!r}; expected a path, or an object with path and "
+            "perhaps frame and plane"
+        )
+    frame = value.get("frame")
+    if frame is not None and type(frame) is not int:
+        raise ValueError(f"{origin}: frame {frame!r} of an image; {_FRAME}")
+    return _image(folder / name(value["path"], origin, "image"), value, frame, origin)
+
+
+def cell_image(path: Path, row: Mapping[str, str], origin: str) -> ImageFile:
+    """The image of a CSV line, by `IMAGE_COLUMNS` where the file has them.
+
+    Args:
+        path: Of its file.
+        row: The line by column; an empty cell says nothing.
+        origin: What an error calls the line.
+
+    Raises:
+        ValueError: A cell is no whole number, or no plane.
+    """
+    values = {
+        key: row[column]
+        for key, column in zip(_KEYS[1:], IMAGE_COLUMNS, strict=True)
+        if column in row and not missing(row[column])
+    }
+    text = values.get("frame")
+    if text is not None and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{origin}: {IMAGE_COLUMNS[0]} {text!r}; {_FRAME}")
+    return _image(path, values, None if text is None else int(text), origin)
+
+
+def shown_as(image: ImageFile, reading: Reading) -> ImageFile:
+    """The image with the options of how images are shown.
+
+    Args:
+        image: Of a line.
+        reading: Its `window` and `pixels` count.
+    """
+    window = (reading.window[0], reading.window[1]) if reading.window else None
+    return image._replace(window=window, pixels=reading.pixels)
+
+
+def header_contents(
+    image: ImageFile, groups: Mapping[str, str], origin: str
+) -> tuple[Hashable, ...]:
+    """What a DICOM header joins an image to others by: its patient, study and series.
+
+    Args:
+        image: The image; of another kind of file it is ().
+        groups: What the list says. Where it names a patient the header counts for
+            nothing.
+        origin: What an error calls the line.
+    """
+    if any(word in column.casefold() for column in groups for word in _PATIENTS):
+        return ()
+    found = image_groups(image, origin)
+    return tuple(
+        (f"DICOM {what}", value)
+        for what, value in found.items()
+        if value.casefold() not in _NOBODY
+    )
+
+
+def _image(
+    path: Path, values: Mapping[str, Any], frame: int | None, origin: str
+) -> ImageFile:
+    plane = values.get("plane", "")
+    if frame is not None and frame < 0:
+        raise ValueError(f"{origin}: frame {frame} of an image; {_FRAME}")
+    if plane not in ("", *PLANES):
+        raise ValueError(f"{origin}: plane {plane!r}; expected one of {PLANES}")
+    return ImageFile(path, frame, plane)

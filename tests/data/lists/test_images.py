@@ -1,0 +1,122 @@
+"""Images of files with several, as lists name them, and what their headers join."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.formats.csv_boxes import read_csv_boxes
+from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.boxes.rows import box_rows, grouped_rows
+from medjax.data.classes.labels_csv import label_entries
+from medjax.data.classes.rows import grouped_labels, label_rows
+from medjax.data.images import ImageFile
+from medjax.data.lists.groups import join_groups, split_faults
+from medjax.data.lists.images import header_contents, object_image, shown_as
+from medjax.data.lists.reading import Bad, Reading, check_reading
+from medjax.data.prompting.layout import Geometry
+from tests.data.images.dicom_files import write
+
+GREY = np.random.default_rng(0).integers(0, 256, (56, 84), np.uint8)
+GEOMETRY = Geometry(14, 2, 2, 112, 28 * 28, 112 * 112)
+READING = Reading()
+
+
+def jsonl(folder, *lines):
+    plain = {"query": "Find it.", "box": [1, 2, 40, 50], "frame": "original"}
+    text = "\n".join(json.dumps({**plain, **line}) for line in lines)
+    (folder / "a.jsonl").write_text(text)
+    return folder / "a.jsonl"
+
+
+def test_a_line_of_jsonl_names_frames_and_slices(tmp_path):
+    several = [{"path": "a.dcm", "frame": 3}, "b.png", {"path": "c.nii", "frame": 0}]
+    several[2]["plane"] = "coronal"
+    (entry,) = jsonl_entries(jsonl(tmp_path, {"image": several}), READING)
+    assert entry.images == (
+        ImageFile(tmp_path / "a.dcm", 3),
+        ImageFile(tmp_path / "b.png"),
+        ImageFile(tmp_path / "c.nii", 0, "coronal"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "fault"),
+    [
+        ({"frame": 3}, "expected a path, or an object with path"),
+        ({"path": "a", "slice": 3}, "expected a path, or an object with path"),
+        ({"path": "a", "frame": "3"}, "frame '3' of an image; expected a whole number"),
+        ({"path": "a", "frame": True}, "frame True of an image"),
+        ({"path": "a", "frame": -1}, "frame -1 of an image"),
+        ({"path": "a", "frame": 1, "plane": "top"}, "plane 'top'; expected one of"),
+        ({"path": None}, "image is null"),
+    ],
+)
+def test_other_objects_are_refused(tmp_path, image, fault):
+    (bad,) = jsonl_entries(jsonl(tmp_path, {"image": image}), READING)
+    assert isinstance(bad, Bad) and bad.message.startswith("a.jsonl, line 1: ")
+    with pytest.raises(ValueError, match=fault):
+        object_image(image, tmp_path, "a.jsonl, line 1")
+
+
+def test_columns_of_csv_name_frames_and_slices(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image,label,image_frame,image_plane\na.dcm,x,3,\nb.png,y,,\n")
+    one, two = label_entries(path, READING)
+    assert (one.image, one.columns) == (ImageFile(tmp_path / "a.dcm", 3), {})
+    assert two.image == ImageFile(tmp_path / "b.png")
+    path.write_text("image,label,image_frame\na.dcm,x,1.5\n")
+    (bad,) = label_entries(path, READING)
+    assert "a.csv, line 2: image_frame '1.5'; expected a whole number" in bad.message
+    path.write_text(
+        "image,label,x1,y1,x2,y2,image_frame,image_plane\n"
+        "a.nii,x,1,2,3,4,7,axial\na.nii,x,1,2,3,5,8,axial\na.nii,x,2,2,3,5,7,axial\n"
+    )
+    entries = read_csv_boxes(path, READING._replace(coords="xyxy"), Asking())
+    boxes = [(entry.images, len(entry.boxes)) for entry in entries]
+    seven, eight = ((ImageFile(tmp_path / "a.nii", n, "axial"),) for n in (7, 8))
+    assert sum(count for images, count in boxes if images == seven) == 2
+    assert sum(count for images, count in boxes if images == eight) == 1
+
+
+def test_window_and_pixels_are_options_of_the_whole_list(tmp_path):
+    write(tmp_path / "a.dcm", GREY.astype(np.uint16), PixelSpacing=[2, 1])
+    lines = jsonl_entries(jsonl(tmp_path, {"image": "a.dcm"}), READING)
+    with pytest.raises(ValueError, match="line 1: .*rows lie 2 apart and columns 1"):
+        box_rows(lines, READING, GEOMETRY)
+    reading = check_reading(READING._replace(window=(40.0, 400.0), pixels="square"))
+    lines = list(jsonl_entries(jsonl(tmp_path, {"image": "a.dcm"}), reading))
+    rows = box_rows(lines, reading, GEOMETRY).rows
+    assert rows[0].sizes == ((112, 84),)
+    assert rows[0].images[0].window == (40.0, 400.0)
+    file = ImageFile(tmp_path / "a.dcm")
+    assert shown_as(file, READING) == file
+    for wrong in ({"window": (40.0,)}, {"window": (40.0, 0.0)}, {"pixels": "wide"}):
+        with pytest.raises(ValueError, match=f"data.{next(iter(wrong))}="):
+            check_reading(READING._replace(**wrong))
+
+
+def test_headers_join_what_is_of_one_patient(tmp_path):
+    for n, patient in enumerate(("p1", "p2", "p1", "anonymous", "Anonymous")):
+        study = {"StudyInstanceUID": f"1.{n}", "SeriesInstanceUID": f"1.{n}.1"}
+        write(tmp_path / f"{n}.dcm", GREY + n, PatientID=patient, **study)
+    Image.fromarray(GREY).save(tmp_path / "5.png")
+    names = [*(f"{n}.dcm" for n in range(5)), "5.png"]
+    lines = jsonl_entries(jsonl(tmp_path, *({"image": x} for x in names)), READING)
+    rows = box_rows(lines, READING, GEOMETRY).rows
+    assert join_groups(grouped_rows(rows, tmp_path)) == [0, 1, 0, 2, 3, 4]
+    parts = ["train", *["test"] * 5]
+    text = "".join(f"{x},y,{part}\n" for x, part in zip(names, parts, strict=True))
+    (tmp_path / "a.csv").write_text("image,label,split\n" + text)
+    labels = label_rows(label_entries(tmp_path / "a.csv", READING), READING).rows
+    grouped = grouped_labels(labels, tmp_path)
+    (fault,) = split_faults(grouped, join_groups(grouped))
+    assert "line 4: split test, but a.csv, line 2, of the same DICOM patient" in (
+        fault.message
+    )
+    # A list that names patients knows better.
+    file = ImageFile(tmp_path / "0.dcm")
+    assert header_contents(file, {"patient_id": "7"}, "x") == ()
+    assert ("DICOM patient", "p1") in header_contents(file, {"lesion": "7"}, "x")
