@@ -56,6 +56,7 @@ class Parts(NamedTuple, Generic[SourceT]):
     identity: Mapping[str, Any]  # goes into a checkpoint as JSON
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
+    notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
 
 
 class Encoding(NamedTuple):

@@ -32,6 +32,7 @@ from medjax.recipes.classes.task import (
 )
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.stages import Exploration, Supervised, exploration_stage
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
@@ -227,7 +228,9 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
     reading, options = split_reading(data._asdict())
     for name in ("ramps", "probe"):
         del options[name]
-    return load_label_parts(seed=seed, reading=reading, **options)
+    found = load_label_parts(seed=seed, reading=reading, **options)
+    tell(found.parts.notes)
+    return found
 
 
 def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:

@@ -5,7 +5,6 @@ box is checked against its picture, brought to the picture's own pixels, and ref
 where it leaves the picture or is too small to be seen as the policy sees it.
 """
 
-import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,11 +14,24 @@ import numpy as np
 
 from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.boxes.entries import Box, BoxEntry
-from medjax.data.images import ImageFile, image_size
-from medjax.data.lists.groups import Grouped, picture_key
+from medjax.data.images import ImageFile
+from medjax.data.lists.groups import Grouped, picture_key, picture_name
 from medjax.data.lists.images import header_contents, shown_as
-from medjax.data.lists.pixels import contents_of
-from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.pixels import (
+    PictureState,
+    contents_of,
+    see_pictures,
+    use_picture,
+)
+from medjax.data.lists.readers import (
+    RULES,
+    Agreement,
+    box_agreement,
+    choose_readers,
+    merge_boxes,
+)
+from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.spellings import Named, spelling_faults
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import convert_boxes
 
@@ -32,20 +44,30 @@ class Row(NamedTuple):
     origin: str  # "records.jsonl, line 3": the first line that asks it
     images: tuple[ImageFile, ...]
     sizes: tuple[Size, ...]  # (height, width) of each
+    digests: tuple[str, ...]  # of the pixels of each
     query: str
     boxes: tuple[Box, ...]  # a set in the file's order; none: there is nothing to find
     label: str
     groups: Mapping[str, str]  # whose they are, by column
     split: str | None  # "train", "val" or "test" where the file says so
-    columns: Mapping[str, Any]  # for rewards in Python
+    # For rewards in Python; lists with an entry a line where several may be one row.
+    columns: Mapping[str, Any]
 
 
 class BoxRows(NamedTuple):
-    """The rows of a source, and the lines that were left out."""
+    """The rows of a source, and what is said of it."""
 
     rows: tuple[Row, ...]
-    dropped: tuple[Bad, ...]
+    dropped: tuple[Bad, ...]  # lines that were left out
     pictures: Pictures | None = None  # where they were decoded
+    agreement: Agreement | None = None  # of several readers
+
+
+class _Line(NamedTuple):
+    """A line whose own cells are right."""
+
+    row: Row
+    reader: str | None
 
 
 def box_rows(
@@ -59,13 +81,15 @@ def box_rows(
     Args:
         entries: Of one source, in its order.
         reading: Its `on_bad` says what a wrong line does: "stop" raises, "drop" leaves
-            it out. With `answers` "one" a question has exactly one box.
+            it out. With `answers` "one" a question has exactly one box. `readers` says
+            whose boxes count where several drew them.
         geometry: How images are shown, to which boxes in the frame "resized" refer.
         decode: Decodes all images, so that none fails later; None reads their sizes.
 
     Raises:
         FileNotFoundError: An image is missing.
-        ValueError: Anything else is wrong with a line or its image, or no line is left.
+        ValueError: Anything else is wrong with a line or its image, no line is left, or
+            several readers are there and none is chosen.
     """
     entries = (
         entry
@@ -74,48 +98,35 @@ def box_rows(
         for entry in entries
     )
     dropped: list[Bad] = []
-    sizes: dict[ImageFile, Size | str] = {}  # or why not; each image is opened once
-    pictures = None
-    if decode is not None:
-        entries = list(entries)
-        files: dict[ImageFile, str] = {}
-        for entry in entries:
-            if isinstance(entry, Bad):
-                _stop(entry, reading)
-                continue
-            for file in entry.images:
-                files.setdefault(file, entry.origin)
-        pictures = decode(files)
-        sizes |= {file: facts.size for file, facts in pictures.facts.items()}
-        sizes |= pictures.problems
-    asked: dict[tuple[tuple[str, ...], str], list[Row]] = {}
+    right: list[BoxEntry] = []
     for entry in entries:
+        if isinstance(entry, Bad):
+            refuse(ValueError(entry.message), [entry.origin], reading, dropped)
+        else:
+            right.append(entry)
+    seen, pictures = see_pictures(((e.origin, e.images) for e in right), decode)
+    lines: list[_Line] = []
+    for entry in right:
         try:
-            if isinstance(entry, Bad):
-                raise ValueError(entry.message)
-            row = _row(entry, sizes, geometry)
+            lines.append(_line(entry, seen, geometry))
         except (ValueError, OSError) as error:
-            if reading.on_bad == "stop":
-                raise
-            dropped.append(Bad(entry.origin, str(error)))
-            continue
-        key = (tuple(map(picture_key, row.images)), row.query)
-        asked.setdefault(key, []).append(row)
-    rows = []
-    for same in asked.values():
-        try:
-            row = _one_row(same)
-            _check_count(row, reading)
-        except ValueError as error:
-            if reading.on_bad == "stop":
-                raise
-            dropped.extend(Bad(row.origin, str(error)) for row in same)
-            continue
-        rows.append(row)
+            refuse(error, [entry.origin], reading, dropped)
+    names = (
+        Named(row.origin, column, value)
+        for row, _ in lines
+        for column, value in (("label", row.label), *row.groups.items())
+    )
+    misspelt = {bad.origin: bad for bad in spelling_faults(names)}
+    for bad in misspelt.values():
+        refuse(ValueError(bad.message), [bad.origin], reading, dropped)
+    lines = [line for line in lines if line.row.origin not in misspelt]
+    readers = choose_readers([line.reader for line in lines], reading)
+    rows, agreement = _join(lines, readers, reading, dropped)
+    rows = _without_contradictions(rows, reading, dropped)
     if not rows:
         reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
         raise ValueError(f"no lines{reason}; expected one question or more")
-    return BoxRows(tuple(rows), tuple(dropped), pictures)
+    return BoxRows(tuple(rows), tuple(dropped), pictures, agreement)
 
 
 def grouped_rows(
@@ -134,7 +145,7 @@ def grouped_rows(
     return [
         Grouped(
             origin=row.origin,
-            name=Path(os.path.relpath(row.images[-1].path, root)).as_posix(),
+            name=picture_name(row.images[-1], root),
             groups=row.groups,
             contents=tuple(
                 key
@@ -150,21 +161,24 @@ def grouped_rows(
     ]
 
 
-def _row(
-    entry: BoxEntry, sizes: dict[ImageFile, Size | str], geometry: Geometry
-) -> Row:
-    found = [_size(image, entry.origin, sizes) for image in entry.images]
-    size = found[-1]
+def _line(
+    entry: BoxEntry,
+    seen: Mapping[ImageFile, PictureState],
+    geometry: Geometry,
+) -> _Line:
+    found = [use_picture(seen[image], entry.origin) for image in entry.images]
+    size = found[-1].size
     if entry.size not in (None, size):
         raise ValueError(
             f"{entry.origin}: size {list(entry.size)} is declared, but the image is "
             f"{size[0]} x {size[1]} (height x width) as shown, its orientation tag "
             "obeyed; correct the size, and the boxes if they refer to it"
         )
-    return Row(
+    row = Row(
         origin=entry.origin,
         images=entry.images,
-        sizes=tuple(found),
+        sizes=tuple(one.size for one in found),
+        digests=tuple(one.digest for one in found),
         query=entry.query,
         boxes=tuple(_pixels(box, entry, size, geometry) for box in entry.boxes),
         label=entry.label,
@@ -172,15 +186,7 @@ def _row(
         split=entry.split,
         columns=entry.columns,
     )
-
-
-def _size(image: ImageFile, origin: str, sizes: dict[ImageFile, Size | str]) -> Size:
-    if image not in sizes:
-        sizes.update({image: image_size(image, origin)})
-    size = sizes[image]
-    if isinstance(size, str):  # the problem names the first line with the image
-        raise ValueError(size if size.startswith(origin) else f"{origin}: {size}")
-    return size
+    return _Line(row, entry.reader)
 
 
 def _pixels(box: Box, entry: BoxEntry, size: Size, geometry: Geometry) -> Box:
@@ -210,23 +216,86 @@ def _pixels(box: Box, entry: BoxEntry, size: Size, geometry: Geometry) -> Box:
     return x1, y1, x2, y2
 
 
-def _one_row(same: Sequence[Row]) -> Row:
-    """Lines that ask the same of the same pictures, as one; they must agree."""
-    first = same[0]
-    seen: dict[Box, Row] = {}
-    for row in same:
+def _join(
+    lines: Sequence[_Line],
+    readers: Sequence[str],
+    reading: Reading,
+    dropped: list[Bad],
+) -> tuple[list[Row], Agreement | None]:
+    """One row a question, whose boxes are those of the readers that count."""
+    asked: dict[tuple[tuple[str, ...], str], list[_Line]] = {}
+    looked: dict[tuple[str, ...], set[str]] = {}  # who read these images at all
+    for line in lines:
+        images = tuple(map(picture_key, line.row.images))
+        asked.setdefault((images, line.row.query), []).append(line)
+        if line.reader is not None:
+            looked.setdefault(images, set()).add(line.reader)
+    rows, readings = [], []
+    for (images, _), same in asked.items():
+        try:
+            row, boxes = _one_row(
+                same, sorted(looked.get(images, ())), readers, reading
+            )
+            if row is not None:
+                _check_count(row, reading)
+        except ValueError as error:
+            refuse(error, [line.row.origin for line in same], reading, dropped)
+            continue
+        readings.append(boxes)
+        if row is not None:
+            rows.append(row)
+    return rows, box_agreement(readings) if readers else None
+
+
+def _one_row(
+    same: Sequence[_Line],
+    looked: Sequence[str],
+    readers: Sequence[str],
+    reading: Reading,
+) -> tuple[Row | None, dict[str, tuple[Box, ...]]]:
+    """Lines that ask the same of the same pictures as one row, and each reader's boxes.
+
+    There is no row where the reader that is chosen did not read the pictures.
+    """
+    first = same[0].row
+    for line in same:
         for what in ("label", "groups", "split"):
-            mine, other = row._asdict()[what], first._asdict()[what]
+            mine, other = line.row._asdict()[what], first._asdict()[what]
             if mine != other:
                 raise ValueError(
-                    f"{row.origin}: {what} {mine!r}, but {other!r} in {first.origin}, "
-                    "which asks the same of the same image; expected one of it a "
-                    "question"
+                    f"{line.row.origin}: {what} {mine!r}, but {other!r} in "
+                    f"{first.origin}, which asks the same of the same image; expected "
+                    "one of it a question"
                 )
-        if bool(row.boxes) != bool(first.boxes) or row is not first and not row.boxes:
+    boxes = {
+        name: _one_set([x.row for x in same if x.reader == (name or None)])
+        for name in (looked or ("",))
+    }
+    if not readers:
+        (whole,) = boxes.values()
+    elif reading.readers in RULES:
+        whole = merge_boxes(boxes, reading.readers)
+    elif reading.readers not in boxes:
+        return None, boxes
+    else:
+        whole = boxes[reading.readers]
+        same = [line for line in same if line.reader == reading.readers]
+    if len(same) == 1 and reading.answers == "one" and not readers:
+        return first, boxes
+    columns = dict.fromkeys(key for line in same for key in line.row.columns)
+    lists = {key: [line.row.columns.get(key) for line in same] for key in columns}
+    return first._replace(boxes=whole, columns=lists), boxes
+
+
+def _one_set(rows: Sequence[Row]) -> tuple[Box, ...]:
+    """The boxes of one reader's lines about one question, each of them once."""
+    seen: dict[Box, Row] = {}
+    for row in rows:
+        if len(rows) > 1 and not row.boxes:
+            other = rows[0] if row is not rows[0] else rows[1]
             raise ValueError(
-                f"{row.origin}: {len(row.boxes)} boxes, but {len(first.boxes)} in "
-                f"{first.origin}, which asks the same of the same image; expected one "
+                f"{row.origin}: no boxes, but {len(other.boxes) or 'none'} in "
+                f"{other.origin}, which asks the same of the same image; expected one "
                 "line that says there is none, or lines with boxes"
             )
         for box in row.boxes:
@@ -236,13 +305,7 @@ def _one_row(same: Sequence[Row]) -> Row:
                     f"{seen[box].origin}; expected each box once"
                 )
             seen.update({box: row})
-    if len(same) == 1:
-        return first
-    columns = dict.fromkeys(key for row in same for key in row.columns)
-    return first._replace(
-        boxes=tuple(seen),
-        columns={key: [row.columns.get(key) for row in same] for key in columns},
-    )
+    return tuple(seen)
 
 
 def _check_count(row: Row, reading: Reading) -> None:
@@ -255,7 +318,24 @@ def _check_count(row: Row, reading: Reading) -> None:
         )
 
 
-def _stop(bad: Bad, reading: Reading) -> None:
-    """Before pictures are decoded for long."""
-    if reading.on_bad == "stop":
-        raise ValueError(bad.message)
+def _without_contradictions(
+    rows: Sequence[Row], reading: Reading, dropped: list[Bad]
+) -> list[Row]:
+    """The rows but those whose pictures, under other names, have other boxes."""
+    same: dict[tuple[tuple[str, ...], str], list[Row]] = {}
+    for row in rows:
+        same.setdefault((row.digests, row.query), []).append(row)
+    wrong = set()
+    for key, copies in same.items():
+        first = copies[0]
+        other = next((r for r in copies if set(r.boxes) != set(first.boxes)), None)
+        if other is not None:
+            error = ValueError(
+                f"{other.origin}: {other.images[-1].path.name} shows the same pixels "
+                f"as {first.images[-1].path.name} in {first.origin}, which asks the "
+                "same and has other boxes; expected one answer a picture. Take one "
+                "out, or correct its boxes"
+            )
+            refuse(error, [row.origin for row in copies], reading, dropped)
+            wrong.add(key)
+    return [row for row in rows if (row.digests, row.query) not in wrong]

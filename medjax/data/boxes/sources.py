@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medjax.data.audit.facts import look_plainly
 from medjax.data.audit.records import LookFn, Sample
 from medjax.data.batches import Parts
 from medjax.data.boxes.formats.asking import ASKING, Asking
@@ -18,6 +19,7 @@ from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
 from medjax.data.lists.parts import honest_parts
 from medjax.data.lists.pixels import picture_contents
+from medjax.data.lists.readers import list_notes
 from medjax.data.lists.reading import PLAIN, Reading
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
@@ -44,7 +46,7 @@ def load_parts(
     test_share: float,
     geometry: Geometry,
     reading: Reading = PLAIN,
-    decode: LookFn | None = None,
+    decode: LookFn | None = look_plainly,
     asking: Asking = ASKING,
     volumes: Mapping[str, Volume] = VOLUMES,
 ) -> Parts[Views]:
@@ -142,7 +144,12 @@ def _user_parts(
     )
     parting = parted.parting
     train, test = (row_views([rows[n] for n in part]) for part in parting)
-    identity = {"source": "records", "rows": len(rows), "sha256": _digest(found, root)}
+    identity = {
+        "source": "records",
+        "rows": len(rows),
+        "sha256": _digest(found, root),
+        "test": [len(parting.test), tested, test_share, seed, reading.near],
+    }
     parts = dict.fromkeys(parting.train, "train") | dict.fromkeys(parting.test, "test")
     samples = tuple(
         Sample(
@@ -157,7 +164,9 @@ def _user_parts(
         )
         for n, row in enumerate(rows)
     )
-    return Parts(train, test, identity, samples, found.dropped + parted.dropped)
+    dropped = found.dropped + parted.dropped
+    notes = list_notes(dropped, found.agreement)
+    return Parts(train, test, identity, samples, dropped, notes)
 
 
 def _volume_parts(

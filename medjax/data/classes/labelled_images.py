@@ -20,6 +20,7 @@ from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
 from medjax.data.images import ImageFile, read_image
 from medjax.data.lists.parts import Parted, honest_parts
 from medjax.data.lists.pixels import picture_contents
+from medjax.data.lists.readers import list_notes
 from medjax.data.lists.reading import Bad, Reading
 
 
@@ -84,6 +85,7 @@ def load_labelled_images(
         )
         for line, row in zip(lines, rows, strict=True)
     ]
+    dropped = found.dropped + parted.dropped
     return TaskParts(
         task=ClassTask("labelled images", names, (about,), ordinal, first, several),
         train=_pictures(rows, labels, parted.groups, kept),
@@ -93,10 +95,11 @@ def load_labelled_images(
             "classes": list(names),
             "rows": len(rows),
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-            "test": [len(tested), test, test_share, seed],
+            "test": [len(tested), test, test_share, seed, reading.near],
         },
         samples=_samples(rows, parted),
-        dropped=found.dropped + parted.dropped,
+        dropped=dropped,
+        notes=list_notes(dropped, found.agreement),
     )
 
 

@@ -1,6 +1,5 @@
 """Lines of a user's labels, checked: one row a picture."""
 
-import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -8,11 +7,24 @@ from typing import Any, NamedTuple
 
 from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.classes.entries import LabelEntry
-from medjax.data.images import ImageFile, image_size
-from medjax.data.lists.groups import Grouped, picture_key
+from medjax.data.images import ImageFile
+from medjax.data.lists.groups import Grouped, picture_key, picture_name
 from medjax.data.lists.images import header_contents, shown_as
-from medjax.data.lists.pixels import contents_of
-from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.pixels import (
+    PictureState,
+    contents_of,
+    see_pictures,
+    use_picture,
+)
+from medjax.data.lists.readers import (
+    RULES,
+    Agreement,
+    choose_readers,
+    label_agreement,
+    merge_labels,
+)
+from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.spellings import Named, spelling_faults
 
 
 class LabelRow(NamedTuple):
@@ -21,18 +33,27 @@ class LabelRow(NamedTuple):
     origin: str  # "labels.csv, line 3"
     image: ImageFile
     size: tuple[int, int]  # (height, width) as shown
+    digest: str  # of the pixels
     labels: tuple[str, ...]  # one; several or none only of a task with sets of labels
     groups: Mapping[str, str]  # whose it is, by column
     split: str | None  # "train", "val" or "test" where the file says so
-    columns: Mapping[str, Any]  # for rewards in Python
+    columns: Mapping[str, Any]  # for rewards in Python; of several readers lists
 
 
 class LabelRows(NamedTuple):
-    """The rows of a source, and the lines that were left out."""
+    """The rows of a source, and what is said of it."""
 
     rows: tuple[LabelRow, ...]
-    dropped: tuple[Bad, ...]
+    dropped: tuple[Bad, ...]  # lines that were left out
     pictures: Pictures | None = None  # where they were decoded
+    agreement: Agreement | None = None  # of several readers
+
+
+class _Line(NamedTuple):
+    """A line whose own cells are right."""
+
+    row: LabelRow
+    reader: str | None
 
 
 def label_rows(
@@ -45,13 +66,14 @@ def label_rows(
     Args:
         entries: Of one source, in its order.
         reading: Its `on_bad` says what a wrong line does: "stop" raises, "drop" leaves
-            it out. With `answers` "one" a picture has exactly one label.
+            it out. With `answers` "one" a picture has exactly one label. `readers` says
+            whose label counts where several labelled a picture.
         decode: Decodes all pictures, so that none fails later; None reads their sizes.
 
     Raises:
         FileNotFoundError: A picture is missing.
-        ValueError: Anything else is wrong with a line or its picture, or no line is
-            left.
+        ValueError: Anything else is wrong with a line or its picture, no line is left,
+            or several readers are there and none is chosen.
     """
     entries = (
         entry
@@ -60,38 +82,38 @@ def label_rows(
         for entry in entries
     )
     dropped: list[Bad] = []
-    rows: dict[str, LabelRow] = {}
-    pictures = None
-    if decode is not None:
-        entries = list(entries)
-        files: dict[ImageFile, str] = {}
-        for entry in entries:
-            if isinstance(entry, Bad):
-                _stop(entry, reading)
-            else:
-                files.setdefault(entry.image, entry.origin)
-        pictures = decode(files)
+    right: list[LabelEntry] = []
     for entry in entries:
+        if isinstance(entry, Bad):
+            refuse(ValueError(entry.message), [entry.origin], reading, dropped)
+        else:
+            right.append(entry)
+    seen, pictures = see_pictures(((e.origin, (e.image,)) for e in right), decode)
+    lines: list[_Line] = []
+    for entry in right:
         try:
-            if isinstance(entry, Bad):
-                raise ValueError(entry.message)
-            row = _row(entry, reading, pictures)
-            first = rows.get(picture_key(row.image))
-            if first is not None:
-                raise ValueError(
-                    f"{row.origin}: {row.image.path.name} is also in {first.origin}; "
-                    "expected each picture once, with one label"
-                )
+            lines.append(_line(entry, seen, reading))
         except (ValueError, OSError) as error:
-            if reading.on_bad == "stop":
-                raise
-            dropped.append(Bad(entry.origin, str(error)))
-            continue
-        rows.update({picture_key(row.image): row})
+            refuse(error, [entry.origin], reading, dropped)
+    names = (
+        Named(row.origin, column, value)
+        for row, _ in lines
+        for column, value in (
+            *(("label", label) for label in row.labels),
+            *row.groups.items(),
+        )
+    )
+    misspelt = {bad.origin: bad for bad in spelling_faults(names)}
+    for bad in misspelt.values():
+        refuse(ValueError(bad.message), [bad.origin], reading, dropped)
+    lines = [line for line in lines if line.row.origin not in misspelt]
+    readers = choose_readers([line.reader for line in lines], reading)
+    rows, agreement = _join(lines, readers, reading, dropped)
+    rows = _without_contradictions(rows, reading, dropped)
     if not rows:
         reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
         raise ValueError(f"no lines{reason}; expected one picture or more")
-    return LabelRows(tuple(rows.values()), tuple(dropped), pictures)
+    return LabelRows(tuple(rows), tuple(dropped), pictures, agreement)
 
 
 def grouped_labels(
@@ -110,7 +132,7 @@ def grouped_labels(
     return [
         Grouped(
             origin=row.origin,
-            name=Path(os.path.relpath(row.image.path, root)).as_posix(),
+            name=picture_name(row.image, root),
             groups=row.groups,
             contents=(
                 *contents_of(row.image, contents),
@@ -122,39 +144,143 @@ def grouped_labels(
     ]
 
 
-def _row(entry: LabelEntry, reading: Reading, pictures: Pictures | None) -> LabelRow:
+def _line(
+    entry: LabelEntry,
+    seen: Mapping[ImageFile, PictureState],
+    reading: Reading,
+) -> _Line:
     origin, labels = entry.origin, entry.labels
-    if reading.answers == "one" and any("|" in label for label in labels):
+    if reading.answers == "one" and (
+        len(labels) != 1 or any("|" in label for label in labels)
+    ):
         raise ValueError(
-            f"{origin}: label {labels[0]!r} names several classes; expected one class "
-            "a picture. Choose data.answers=set for a task with sets of labels, or "
-            "take the lines of several out"
+            f"{origin}: label {'|'.join(labels)!r} is not one class; expected one a "
+            "picture. Choose data.answers=set for a task "
+            "with sets of labels, or take such lines out"
         )
-    if reading.answers == "one" and len(labels) != 1:
-        raise ValueError(
-            f"{origin}: {len(labels)} labels; expected one class a picture. Choose "
-            "data.answers=set for a task with sets of labels"
-        )
-    return LabelRow(
+    found = use_picture(seen[entry.image], origin)
+    row = LabelRow(
         origin=origin,
         image=entry.image,
-        size=_size(entry.image, origin, pictures),
+        size=found.size,
+        digest=found.digest,
         labels=labels,
         groups=entry.groups,
         split=entry.split,
         columns=entry.columns,
     )
+    return _Line(row, entry.reader)
 
 
-def _size(image: ImageFile, origin: str, pictures: Pictures | None) -> tuple[int, int]:
-    if pictures is None:
-        return image_size(image, origin)
-    if image in pictures.problems:
-        raise ValueError(pictures.problems[image])
-    return pictures.facts[image].size
+def _join(
+    lines: Sequence[_Line],
+    readers: Sequence[str],
+    reading: Reading,
+    dropped: list[Bad],
+) -> tuple[list[LabelRow], Agreement | None]:
+    """One row a picture, whose labels are those of the readers that count."""
+    shown: dict[str, list[_Line]] = {}
+    for line in lines:
+        shown.setdefault(picture_key(line.row.image), []).append(line)
+    rows, readings = [], []
+    for same in shown.values():
+        try:
+            said = _said(same)
+            row = _one_row(same, said, readers, reading)
+        except ValueError as error:
+            refuse(error, [line.row.origin for line in same], reading, dropped)
+            continue
+        readings.append({name: "|".join(labels) for name, labels in said.items()})
+        if row is not None:
+            rows.append(row)
+    return rows, label_agreement(readings) if readers else None
 
 
-def _stop(bad: Bad, reading: Reading) -> None:
-    """Before pictures are decoded for long."""
-    if reading.on_bad == "stop":
-        raise ValueError(bad.message)
+def _said(same: Sequence[_Line]) -> dict[str, tuple[str, ...]]:
+    """What each reader said of one picture; lines must agree in all but that."""
+    first = same[0]
+    said: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, _Line] = {}
+    for line in same:
+        other = seen.setdefault(line.reader or "", line)
+        if other is not line:
+            raise ValueError(
+                f"{line.row.origin}: {line.row.image.path.name} is also in "
+                f"{other.row.origin}; expected each picture once, with one label, or "
+                "a column that names the reader"
+            )
+        for what in ("groups", "split"):
+            mine, others = line.row._asdict()[what], first.row._asdict()[what]
+            if mine != others:
+                raise ValueError(
+                    f"{line.row.origin}: {what} {mine!r}, but {others!r} in "
+                    f"{first.row.origin}, of the same picture; expected one of it"
+                )
+        said.update({line.reader or "": line.row.labels})
+    return said
+
+
+def _one_row(
+    same: Sequence[_Line],
+    said: Mapping[str, tuple[str, ...]],
+    readers: Sequence[str],
+    reading: Reading,
+) -> LabelRow | None:
+    """None where the reader that is chosen did not look at the picture."""
+    first = same[0].row
+    if not readers:
+        return first
+    if reading.readers in RULES:
+        labels = _merged(first.origin, said, reading)
+    elif reading.readers not in said:
+        return None
+    else:
+        labels = said[reading.readers]
+        same = [line for line in same if line.reader == reading.readers]
+    columns = dict.fromkeys(key for line in same for key in line.row.columns)
+    lists = {key: [line.row.columns.get(key) for line in same] for key in columns}
+    return same[0].row._replace(labels=labels, columns=lists)
+
+
+def _merged(
+    origin: str, said: Mapping[str, tuple[str, ...]], reading: Reading
+) -> tuple[str, ...]:
+    rule = reading.readers
+    if reading.answers == "set":  # each label is voted on
+        names = dict.fromkeys(label for labels in said.values() for label in labels)
+        least = len(said) / 2 if rule == "majority" else 0
+        votes = {name: sum(name in x for x in said.values()) for name in names}
+        return tuple(name for name in names if votes[name] > least)
+    label = merge_labels({name: labels[0] for name, labels in said.items()}, rule)
+    if label is None:
+        told = ", ".join(f"{name}: {labels[0]}" for name, labels in said.items())
+        raise ValueError(
+            f"{origin}: its readers say {told}; expected "
+            + ("a label of more than half" if rule == "majority" else "one label")
+            + ". Name one reader by data.readers, or leave such pictures out by "
+            "data.on_bad=drop"
+        )
+    return (label,)
+
+
+def _without_contradictions(
+    rows: Sequence[LabelRow], reading: Reading, dropped: list[Bad]
+) -> list[LabelRow]:
+    """The rows but those whose pictures, under other names, have other labels."""
+    same: dict[str, list[LabelRow]] = {}
+    for row in rows:
+        same.setdefault(row.digest, []).append(row)
+    wrong: set[str] = set()
+    for digest, copies in same.items():
+        first = copies[0]
+        other = next((r for r in copies if set(r.labels) != set(first.labels)), None)
+        if other is not None:
+            error = ValueError(
+                f"{other.origin}: {other.image.path.name} shows the same pixels as "
+                f"{first.image.path.name} in {first.origin}, but is "
+                f"{'|'.join(other.labels)!r} and not {'|'.join(first.labels)!r}; "
+                "expected one label a picture. Take one out, or correct its label"
+            )
+            refuse(error, [row.origin for row in copies], reading, dropped)
+            wrong.add(digest)
+    return [row for row in rows if row.digest not in wrong]

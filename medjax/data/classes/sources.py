@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from medjax.data.audit.facts import look_plainly
 from medjax.data.audit.records import LookFn
 from medjax.data.batches import Parts
 from medjax.data.classes.built_in import TASKS, built_in_task
@@ -65,7 +66,7 @@ def load_label_parts(
     phrasings: int,
     slices: Slices = EVERY,
     reading: Reading = PLAIN,
-    decode: LookFn | None = None,
+    decode: LookFn | None = look_plainly,
 ) -> LabelParts:
     """The pictures of a source, and how its task is put into words.
 
@@ -178,7 +179,7 @@ def load_label_parts(
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
     return LabelParts(
-        parts=Parts(train, made.test, identity, made.samples, made.dropped),
+        parts=Parts(train, made.test, identity, made.samples, made.dropped, made.notes),
         known=made.train,
         wording=wording,
         told=wording._replace(knowledge=texts) if where else wording,

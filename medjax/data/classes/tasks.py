@@ -68,6 +68,7 @@ class TaskParts(NamedTuple):
     identity: Mapping[str, Any]
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
+    notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
 
 
 class Wording(NamedTuple):

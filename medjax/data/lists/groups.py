@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,17 @@ def picture_key(file: ImageFile) -> str:
         file: It need not exist.
     """
     return "|".join((os.path.abspath(file.path), str(file.frame), file.plane))
+
+
+def picture_name(file: ImageFile, root: str | os.PathLike[str]) -> str:
+    """A picture's path from a folder, the same wherever that folder lies.
+
+    Args:
+        file: It need not exist.
+        root: The folder of the list that names it.
+    """
+    path = Path(os.path.relpath(file.path, root)).as_posix()
+    return path if file.frame is None else f"{path}#{file.plane}{file.frame}"
 
 
 def group_columns(columns: Sequence[str], reading: Reading, file: str) -> list[str]:

@@ -1,10 +1,12 @@
 """What joins rows beside the words of a list: one file, equal pixels, near copies."""
 
-from collections.abc import Hashable, Mapping
+import os
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from medjax.data.audit.duplicates import near_pictures
-from medjax.data.audit.records import Pictures
-from medjax.data.images import ImageFile
+from medjax.data.audit.records import LookFn, Pictures
+from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import picture_key
 
 
@@ -33,10 +35,75 @@ def picture_contents(
 def contents_of(
     file: ImageFile, contents: Mapping[ImageFile, tuple[Hashable, ...]]
 ) -> tuple[Hashable, ...]:
-    """What joins a picture to others: its pixels, or else its place.
+    """What joins a picture to others: its pixels, or else its place, and its file.
+
+    Frames of one film and slices of one volume are near copies of each other: those of
+    one file lie in one part.
 
     Args:
         file: The picture.
         contents: From `picture_contents`.
     """
-    return contents.get(file, (picture_key(file),))
+    found = contents.get(file, (picture_key(file),))
+    return (
+        found if file.frame is None else (*found, ("file", os.path.abspath(file.path)))
+    )
+
+
+class Seen(NamedTuple):
+    """A picture that can be used."""
+
+    size: tuple[int, int]  # (height, width) as shown
+    digest: str  # of its pixels; of its place, where it was not decoded
+
+
+PictureState = Seen | OSError | ValueError
+
+
+def see_pictures(
+    named: Iterable[tuple[str, Sequence[ImageFile]]], decode: LookFn | None
+) -> tuple[dict[ImageFile, PictureState], Pictures | None]:
+    """Every picture once: what it is, or why it cannot be used.
+
+    Args:
+        named: Of each line its origin and its pictures.
+        decode: Decodes them; None reads their sizes alone.
+    """
+    files: dict[ImageFile, str] = {}
+    for origin, images in named:
+        for image in images:
+            files.setdefault(image, origin)
+    found: dict[ImageFile, PictureState] = {}
+    if decode is None:
+        for image, origin in files.items():
+            try:
+                found[image] = Seen(image_size(image, origin), picture_key(image))
+            except (OSError, ValueError) as error:
+                found[image] = type(error)(str(error).removeprefix(f"{origin}: "))
+        return found, None
+    pictures = decode(files)
+    for image, origin in files.items():
+        if image in pictures.facts:
+            facts = pictures.facts[image]
+            found[image] = Seen(facts.size, facts.digest)
+        else:
+            kind = ValueError if image.path.exists() else FileNotFoundError
+            told = pictures.problems[image].removeprefix(f"{origin}: ")
+            found[image] = kind(told)
+    return found, pictures
+
+
+def use_picture(found: PictureState, origin: str) -> Seen:
+    """The picture, or its error with the line that uses it.
+
+    Args:
+        found: From `see_pictures`.
+        origin: What an error calls the line.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
+    """
+    if isinstance(found, Seen):
+        return found
+    raise type(found)(f"{origin}: {found}")

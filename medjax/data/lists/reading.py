@@ -87,6 +87,29 @@ def split_reading(section: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
     return check_reading(Reading(**mine)), others
 
 
+def refuse(
+    error: ValueError | OSError,
+    origins: Sequence[str],
+    reading: Reading,
+    dropped: list[Bad],
+) -> None:
+    """Stop with the error, or drop its lines where the reading says so.
+
+    Args:
+        error: What is wrong.
+        origins: The lines that cannot be used for it.
+        reading: Its `on_bad` is "stop" or "drop".
+        dropped: Gets the lines.
+
+    Raises:
+        ValueError: With `on_bad` "stop", as `error` is.
+        OSError: Likewise.
+    """
+    if reading.on_bad == "stop":
+        raise error
+    dropped.extend(Bad(origin, str(error)) for origin in origins)
+
+
 def raise_first(faults: Sequence[Bad]) -> None:
     """Stop at the first of several faults, and say how many there are.
 

@@ -23,6 +23,7 @@ from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, make_score
 from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.stages import (
     Setup,
     Supervised,
@@ -112,9 +113,11 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
     options.pop("ramps")
     names = [name for name in Asking._fields if name != "structures"]
     asking = Asking(**{name: options.pop(name) for name in names})
-    return load_parts(
+    parts = load_parts(
         seed=seed, geometry=geometry, reading=reading, asking=asking, **options
     )
+    tell(parts.notes)
+    return parts
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

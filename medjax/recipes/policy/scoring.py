@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Shaped
 
@@ -113,6 +114,17 @@ def write_evaluation(
     write_atomic(folder / "tables.txt", text)
     for table in tables[:printed]:
         print(f"\n{render_text(table)}\n", flush=True)  # noqa: T201
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Print what is said of a user's data before it is used; process 0 alone.
+
+    Args:
+        notes: A line each.
+    """
+    if jax.process_index() == 0:
+        for line in notes:
+            print(line, flush=True)  # noqa: T201
 
 
 def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

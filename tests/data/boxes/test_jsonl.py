@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.audit.facts import look_plainly
 from medjax.data.boxes.jsonl import jsonl_entries
 from medjax.data.boxes.row_views import row_views
 from medjax.data.boxes.rows import box_rows, grouped_rows
@@ -39,9 +40,14 @@ def write(folder, *lines):
     return folder / "records.jsonl"
 
 
-def load_rows(path, geometry=GEOMETRY, **changes):
+def read(path, geometry=GEOMETRY, **changes):
     reading = PLAIN._replace(**changes)
-    return box_rows(jsonl_entries(path, reading), reading, geometry).rows
+    entries = jsonl_entries(path, reading)
+    return box_rows(entries, reading, geometry, look_plainly)
+
+
+def load_rows(path, geometry=GEOMETRY, **changes):
+    return read(path, geometry, **changes).rows
 
 
 def split_rows(rows, root, *, test_share, seed, tested="test"):
@@ -143,12 +149,188 @@ def test_faults_name_the_line_and_the_way_out(folder, line, error, message):
     assert "records.jsonl, line 2" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patient": None}, "patient is null; expected a name"),
+        ({"patient": float("nan")}, "NaN is not JSON"),
+        ({"patient": " "}, "patient is empty; expected a name"),
+        ({"patient": "nan"}, "patient is 'nan'; expected a name"),
+        ({"patient": 17}, "patient is 17; expected text: write it in quotes"),
+        ({"study": None}, "study is null"),
+        ({"lesion": "unknown"}, "lesion is 'unknown'"),
+        ({"label": None}, "label is null; expected text"),
+        ({"label": 3}, "label is 3; expected text"),
+        ({"query": None}, "query is null; expected text"),
+        ({"query": ""}, "query is empty; expected text"),
+        ({"image": None}, "none of them empty"),
+        ({"image": [None]}, "image is null"),
+        ({"image": 5}, "image is 5; expected text"),
+        ({"image": "a\x00.png"}, r"holds the character U\+0000"),
+        ({"split": None}, "split None; expected train, val"),
+        ({"split": "dev"}, "split 'dev'; expected train, val"),
+        ({"reader": None}, "reader is null"),
+        (
+            {"size": [100, 120]},
+            r"size \[100, 120\] is declared, but the image is 120 x",
+        ),
+        ({"size": "120x100"}, r"expected \[height, width\] in pixels"),
+        ({"boxes": []}, r"missing keys \['box \(or boxes, one of them\)'\]"),
+        ({"clinic": "A"}, r"unknown keys \['clinic'\].*data.group"),
+        ({"columns": [1]}, "expected an object"),
+        ({"frame": ["original"]}, "frame .* expected one of"),
+    ],
+)
+def test_nothing_is_coerced(folder, changes, message):
+    path = write(folder, GOOD, {**GOOD, "image": "b.jpg", **changes})
+    with pytest.raises(ValueError, match=f"records.jsonl, line 2: .*{message}"):
+        load_rows(path)
+
+
+def test_a_key_given_twice_is_refused(folder):
+    twice = json.dumps(GOOD)[:-1] + ', "query": "Other."}'
+    with pytest.raises(ValueError, match="line 1: key 'query' is there twice"):
+        load_rows(write(folder, twice))
+
+
+def test_files_of_other_encodings(folder):
+    path = write(folder, GOOD)
+    text = json.dumps({**GOOD, "label": "结节"}, ensure_ascii=False)
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert load_rows(path)[0].label == "结节"
+    path.write_bytes(text.encode("gbk"))
+    with pytest.raises(ValueError, match=r"records.jsonl, line 1: not text.*GBK"):
+        load_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("patient", ("p1", "P1")), ("label", ("node", "no\u200bde"))]
+)
+def test_two_spellings_of_a_name_are_refused(folder, column, values):
+    lines = [
+        {**GOOD, "image": name, column: value}
+        for name, value in zip(("a.png", "b.jpg"), values, strict=True)
+    ]
+    path = write(folder, *lines)
+    message = f"records.jsonl, line 2: {column} .* in records.jsonl, line 1; expected"
+    with pytest.raises(ValueError, match=message):
+        load_rows(path)
+    found = read(path, on_bad="drop")
+    assert len(found.rows) == 1 and found.dropped[0].origin == "records.jsonl, line 2"
+
+
+def test_rows_of_one_question_are_a_set(folder):
+    other = {**GOOD, "box": [1, 2, 30, 40]}
+    with pytest.raises(ValueError, match="2 boxes answer .*Choose data.answers=set"):
+        load_rows(write(folder, GOOD, other))
+    (row,) = load_rows(
+        write(folder, GOOD, {**other, "image": "./a.png"}), answers="set"
+    )
+    assert row.boxes == ((10, 20, 60, 80), (1, 2, 30, 40))
+    path = write(folder, {**without("box"), "boxes": [GOOD["box"], other["box"]]})
+    assert load_rows(path, answers="set")[0].boxes == row.boxes
+    nothing = {**without("box"), "boxes": []}
+    with pytest.raises(ValueError, match="no boxes answer .*data.answers=set"):
+        load_rows(write(folder, nothing))
+    assert load_rows(write(folder, nothing), answers="set")[0].boxes == ()
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({}, r"line 2: the box .* is also in records.jsonl, line 1; expected each"),
+        (
+            {"box": [1, 2, 30, 40], "label": "mass"},
+            "line 2: label 'mass', but 'nodule' in",
+        ),
+        ({"boxes": []}, "line 2: no boxes, but 1 in records.jsonl, line 1"),
+        ({"box": [1, 2, 30, 40], "split": "test"}, "line 2: split 'test', but None in"),
+    ],
+)
+def test_lines_that_contradict_each_other(folder, second, message):
+    second = {**GOOD, **second}
+    if "boxes" in second:
+        del second["box"]
+    path = write(folder, GOOD, second, {**GOOD, "image": "b.jpg"})
+    with pytest.raises(ValueError, match=message):
+        load_rows(path, answers="set")
+    found = read(path, answers="set", on_bad="drop")
+    assert [row.origin for row in found.rows] == ["records.jsonl, line 3"]
+    origins = [bad.origin for bad in found.dropped]
+    assert origins == ["records.jsonl, line 1", "records.jsonl, line 2"]
+
+
+def test_the_same_pixels_under_two_names_with_other_boxes(folder):
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    copy = {**GOOD, "image": "copy.png"}
+    assert len(load_rows(write(folder, GOOD, copy))) == 2
+    path = write(folder, GOOD, {**copy, "box": [1, 2, 30, 40]})
+    message = "line 2: copy.png shows the same pixels as a.png in records.jsonl, line 1"
+    with pytest.raises(ValueError, match=message):
+        load_rows(path)
+
+
+def test_lines_that_cannot_be_used_are_dropped_and_listed(folder):
+    faults = [
+        '{"image": ',
+        {**GOOD, "box": [10, 20, 101, 80]},
+        {**GOOD, "image": "none.png"},
+        {**GOOD, "patient": None},
+    ]
+    found = read(write(folder, *faults, GOOD), on_bad="drop")
+    assert [row.origin for row in found.rows] == ["records.jsonl, line 5"]
+    assert [bad.origin[-1] for bad in found.dropped] == ["1", "4", "2", "3"]
+    assert all(bad.message.startswith(bad.origin) for bad in found.dropped)
+    with pytest.raises(
+        ValueError, match="no lines; the first was left out: .*not JSON"
+    ):
+        read(write(folder, *faults), on_bad="drop")
+
+
+def readers(*boxes, **changes):
+    """A line for each reader and box, about one question."""
+    return [
+        {**without("box"), "boxes": list(mine), "reader": f"R{n}", **changes}
+        for n, mine in enumerate(boxes)
+    ]
+
+
+def test_readers_have_to_be_chosen(folder):
+    a, near, far = [10, 20, 60, 80], [10, 20, 60, 84], [70, 20, 90, 80]
+    path = write(folder, *readers([a], [near], [far]))
+    with pytest.raises(
+        ValueError, match=r"3 readers \(R0, R1, R2\); expected data.rea"
+    ):
+        load_rows(path)
+    found = read(path, readers="majority")
+    assert found.rows[0].boxes == ((10, 20, 60, 82),)
+    assert found.agreement.readers == ("R0", "R1", "R2")
+    assert found.agreement.measures["F1 at IoU 0.5"] == pytest.approx(1 / 3)
+    (row,) = load_rows(path, readers="union", answers="set")
+    assert row.boxes == ((10, 20, 60, 82), tuple(map(float, far)))
+    assert load_rows(path, readers="R2")[0].boxes == (tuple(map(float, far)),)
+
+
+def test_a_reader_who_found_nothing_counts(folder):
+    """R1 looked at the picture, for another question: of this one there is nothing."""
+    path = write(
+        folder,
+        *readers([[10, 20, 60, 80]], []),
+        *readers([], [[1, 1, 9, 90]], query="Find the vessel.", label="vessel"),
+        {**readers([[10, 20, 60, 80]])[0], "query": "Find the rib.", "label": "rib"},
+    )
+    rows = load_rows(path, readers="majority", answers="set")
+    assert [len(row.boxes) for row in rows] == [0, 0, 0]
+    rows = load_rows(path, readers="R1", answers="set")
+    assert [len(row.boxes) for row in rows] == [0, 1, 0]
+
+
 def test_truncated_image_is_named(folder):
     whole = (folder / "b.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    rows = load_rows(write(folder, {**GOOD, "image": "cut.jpg"}), GEOMETRY)
-    with pytest.raises(ValueError, match=r"line 1: cannot read .*cut\.jpg"):
-        row_views(rows).view(0, np.random.default_rng(0))
+    path = write(folder, GOOD, {**GOOD, "image": "cut.jpg"})
+    with pytest.raises(ValueError, match=r"line 2: cannot read cut\.jpg"):
+        load_rows(path)
 
 
 def test_missing_and_ambiguous_files(folder):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.audit.facts import look_plainly
 from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.labels_csv import label_entries
 from medjax.data.lists.reading import PLAIN
@@ -30,7 +31,8 @@ def load(path, reading=PLAIN, **changes):
     options |= {"test_share": 0.3, "seed": 0}
     root = path if path.is_dir() else path.parent
     entries = label_entries(path, reading)
-    return load_labelled_images(entries, root, reading, **(options | changes))
+    options |= changes
+    return load_labelled_images(entries, root, reading, look_plainly, **options)
 
 
 def groups(pictures):
@@ -126,7 +128,7 @@ def test_grades_without_gaps(folder, grades, message):
 
 def test_a_replaced_picture_changes_the_identity(folder):
     before = load(folder).identity
-    Image.new("L", (20, 16), 200).save(folder / "p3.png")  # as large as it was
+    Image.new("L", (20, 16), 210).save(folder / "p3.png")  # as large as it was
     after = load(folder).identity
     assert after != before
     Image.new("L", (20, 16), 60).save(folder / "p3.png")
@@ -203,6 +205,149 @@ def test_bad_files(folder):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("p1.png,nan,q", "label is 'nan'; expected text"),
+        ("p1.png,x,", "patient is empty; expected a name"),
+        ("p1.png,x,NaN", "patient is 'NaN'; expected a name"),
+        ("p1.png,x,unknown", "patient is 'unknown'; expected a name"),
+        ("p1.png,a|b,q", r"label 'a\|b' is not one class; .*data.answers=set"),
+    ],
+)
+def test_nothing_is_coerced(folder, line, message):
+    write(folder, [LINES[0], line])
+    with pytest.raises(ValueError, match=f"labels.csv, line 3: {message}"):
+        load(folder)
+
+
+def test_other_encodings_are_named(folder):
+    text = (folder / "labels.csv").read_text().replace("nodule", "结节")
+    (folder / "labels.csv").write_bytes(text.encode("utf-8-sig"))
+    assert load(folder).task.classes == ("clear", "结节")
+    (folder / "labels.csv").write_bytes(text.encode("gbk"))
+    with pytest.raises(ValueError, match="labels.csv, line 3: not text in UTF-8.*GBK"):
+        load(folder)
+
+
+def test_lesions_group_as_patients_do(folder):
+    """As in HAM10000: several pictures of a lesion."""
+    write(folder, LINES, "image,label,lesion_id")
+    parts = load(folder)
+    assert not groups(parts.train) & groups(parts.test)
+    assert len(groups(parts.train)) == 4 and parts.train.count == 8
+    picture = parts.train.picture(0, np.random.default_rng(0))
+    assert picture.columns == {}
+
+
+def test_columns_group_that_are_named(folder):
+    lines = [f"{line},c{n // 6}" for n, line in enumerate(LINES)]
+    write(folder, lines, HEADER + ",clinic")
+    parts = load(folder, PLAIN._replace(group=("clinic",)), test_share=0.5)
+    assert (parts.train.count, parts.test.count) == (6, 6)
+    with pytest.raises(ValueError, match="no column 'site', which data.group names"):
+        load(folder, PLAIN._replace(group=("site",)))
+
+
+def test_the_same_pixels_never_lie_in_two_parts(folder):
+    """Under other names, of other patients, in other formats."""
+    for n in range(12):
+        Image.new("L", (20, 16), 20 * (n // 4)).save(folder / f"p{n}.png")
+    for n in (1, 5, 9):
+        Image.open(folder / f"p{n}.png").save(folder / f"p{n}.png", compress_level=1)
+    write(folder, [f"p{n}.png,{'abc'[n // 4]},q{n}" for n in range(12)])
+    for seed in range(5):
+        parts = load(folder, seed=seed)
+        assert (parts.train.count, parts.test.count) == (8, 4)
+        assert len(groups(parts.train)) == 2
+    stated = [
+        f"p{n}.png,{'abc'[n // 4]},q{n},{'test' if n % 4 == 1 else 'train'}"
+        for n in range(12)
+    ]
+    write(folder, stated, HEADER + ",split")
+    message = (
+        "line 3: split test, but labels.csv, line 2, of the same picture, is in tr"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_the_same_pixels_with_two_labels(folder):
+    Image.new("L", (24, 16), 0).save(folder / "p1.png")
+    message = (
+        "line 3: p1.png shows the same pixels as p0.png in labels.csv, line 2, but"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+    parts = load(folder, PLAIN._replace(on_bad="drop"))
+    assert parts.train.count + parts.test.count == 10
+    assert parts.notes[0] == "2 lines left out (data.on_bad=drop):"
+    assert len(parts.notes) == 3 and "p1.png shows the same" in parts.notes[1]
+
+
+def test_two_spellings_are_refused(folder):
+    write(folder, [*LINES[:-1], LINES[-1].replace("nodule", "Nodule")])
+    with pytest.raises(
+        ValueError, match="line 13: label 'Nodule', but 'nodule' in .*3;"
+    ):
+        load(folder)
+    write(folder, [*LINES[:-1], LINES[-1].replace("q5", "Q5")])
+    with pytest.raises(
+        ValueError, match="line 13: patient 'Q5', but 'q5' in .*12; exp"
+    ):
+        load(folder)
+
+
+def test_near_duplicates_are_one_group_on_demand(folder):
+    rng = np.random.default_rng(0)
+    for n in range(0, 12, 2):
+        small = Image.fromarray(rng.integers(20, 230, (8, 8), np.uint8))
+        large = np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC), np.int32)
+        for m in (0, 1):
+            noisy = large + rng.integers(0, 3, (64, 64)) + 5 * m
+            grey = noisy.clip(0, 255).astype(np.uint8)
+            Image.fromarray(grey).save(folder / f"p{n + m}.png")
+    write(folder, [f"p{n}.png,{'ab'[n % 4 // 2]},q{n}" for n in range(12)])
+    apart = load(folder, test_share=0.5)
+    together = load(folder, PLAIN._replace(near="group"), test_share=0.5)
+    assert len(groups(apart.train)) == 6 and len(groups(together.train)) == 3
+
+    def pairs(pictures):
+        count = range(pictures.count)
+        rows = (pictures.picture(n, np.random.default_rng(0)) for n in count)
+        return {(int(row.origin.rpartition(" ")[2]) - 2) // 2 for row in rows}
+
+    assert not pairs(together.train) & pairs(together.test)
+    assert pairs(apart.train) & pairs(apart.test)
+    assert together.identity != apart.identity
+
+
+def test_several_readers(folder):
+    lines = [
+        f"p{n // 3}.png,{'clear' if n % 3 or n < 6 else 'nodule'},q{n // 3},R{n % 3}"
+        for n in range(18)
+    ]
+    write(folder, lines, HEADER + ",rad_id")
+    with pytest.raises(
+        ValueError, match=r"3 readers \(R0, R1, R2\); expected data.rea"
+    ):
+        load(folder)
+    most = load(folder, PLAIN._replace(readers="majority"))
+    assert most.task.classes == ("clear",) and most.train.count + most.test.count == 6
+    assert most.notes[0].startswith(
+        "3 readers, 6 read by several: share of agreeing pa"
+    )
+    one = load(folder, PLAIN._replace(readers="R0"))
+    assert one.task.classes == ("clear", "nodule") and one.identity != most.identity
+    message = (
+        "line 8: its readers say R0: nodule, R1: clear, R2: clear; expected one la"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(folder, PLAIN._replace(readers="union"))
+    agreed = load(folder, PLAIN._replace(readers="union", on_bad="drop"))
+    assert agreed.train.count + agreed.test.count == 2
+
+
 def test_bad_splits(folder):
     header = HEADER + ",split"
     write(folder, [f"{line},train" for line in LINES], header)
@@ -241,7 +386,7 @@ def test_several_labels_a_picture(folder):
     declared = load(folder, SETS, classes=("b", "c", "a"))
     assert declared.task.classes == ("b", "c", "a")
     assert declared.train.labels[:, 1].sum() == 0
-    with pytest.raises(ValueError, match=r"line 2: label 'a\|b' names several"):
+    with pytest.raises(ValueError, match=r"line 2: label 'a\|b' is not one class"):
         load(folder)
 
 

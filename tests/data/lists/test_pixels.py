@@ -77,7 +77,7 @@ def test_copies_under_other_names_lie_in_one_part(tmp_path):
         save(tmp_path, name, scene(n % 3))
     for parts in (
         boxes(tmp_path, names),
-        labels(tmp_path, [f"{name},{'ab'[n % 2]}" for n, name in enumerate(names)]),
+        labels(tmp_path, [f"{name},{'abc'[n % 3]}" for n, name in enumerate(names)]),
     ):
         found = part_by_name(parts)
         assert set(found.values()) == {"train", "test"}
@@ -103,7 +103,7 @@ def test_a_stated_part_that_pixels_contradict_is_refused_or_dropped(tmp_path):
     splits = ["train", "train", "test", "test"]
     with pytest.raises(ValueError, match="line 4: split test.*line 1.*same picture"):
         boxes(tmp_path, names, split=splits)
-    rows = [f"{name},x{n % 2},{splits[n]}" for n, name in enumerate(names)]
+    rows = [f"{name},x{n % 3},{splits[n]}" for n, name in enumerate(names)]
     with pytest.raises(ValueError, match="line 5: split test.*line 2.*same picture"):
         labels(tmp_path, rows, header="image,label,split")
     drop = PLAIN._replace(on_bad="drop")
