@@ -69,13 +69,13 @@ def train(name: str, run: Run) -> list[str]:
 
 def evaluate(name: str, run: Run) -> list[str]:
     """Evaluate a checkpoint as the last stage does."""
-    from medjax.recipes.policy.opening import load_params
+    from medjax.recipes.policy.opening import READERS
     from medjax.runtime.stages import evaluate_checkpoint
 
     recipe = import_module(f"medjax.recipes.{name}")
     *_, last = recipe.stages(**run.place, **run.sections)
     path = CHECKPOINT.value or run.place["workdir"]
-    evaluate_checkpoint(last, path, load=load_params, **run.place, **run.devices)
+    evaluate_checkpoint(last, path, **READERS, **run.place, **run.devices)
     return []
 
 

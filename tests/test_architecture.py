@@ -112,6 +112,7 @@ DOCUMENTS = (
         for name in ("medloc", "vrft_aug", "puq", "sections")
     ),
     "medjax/recipes/policy/opening.py",
+    "medjax/recipes/policy/alike.py",  # identities
     "medjax/recipes/policy/qwen25vl.py",
     "medjax/recipes/policy/scoring.py",  # rows of an evaluation
     "medjax/recipes/policy/stages.py",  # an identity

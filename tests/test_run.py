@@ -164,6 +164,7 @@ def test_training_writes_everything(trained):
         assert list((folder / "figures").glob("*.png"))
         (manifest,) = json.loads((folder / "manifest.json").read_text())
         assert manifest["config"]["system"] == "medloc"
+        assert manifest["trained_with"]["images"]["max_pixels"] == 56 * 56
         assert manifest["stage"] == stage and manifest["versions"]["jax"]
     assert (workdir / "grpo/figures/threshold.png").exists()
     assert {"tau", "hit_rate", "groups_effective"} <= set(
@@ -260,6 +261,10 @@ def test_evaluating_a_hugging_face_folder(trained, hub, run, tmp_path):
     where = ("--mode=eval", f"--checkpoint={hub}", f"--workdir={tmp_path}")
     done = run(*where, *AS_TRAINED, config=f"{CONFIG},model={hub}")
     assert done.code == 0, done.err
+    other = ("--config.policy.max_pixels=6272", *where, *AS_TRAINED)
+    refused = run(*other, config=f"{CONFIG},model={hub}")
+    way = "--config.policy.max_pixels=3136"
+    assert_one_message(refused, "another images.max_pixels (3136, here 6272)", way)
     found = rows(tmp_path / "grpo/eval/0/answers.jsonl")
     assert found == rows(trained[0] / f"grpo/eval/{STEPS}/answers.jsonl")
 

@@ -50,6 +50,7 @@ class Stage(NamedTuple):
     evaluate_every: int = 0  # steps between evaluations; 0: at the end alone
     evaluate_first: bool = False  # before the first step too
     watch: Watch | None = None  # where training may end early; see `loop.train`
+    facts: Mapping[str, Any] | None = None  # what its manifest says beside the run's
 
 
 def run_stages(
@@ -100,7 +101,7 @@ def run_stages(
         if stage is stages[-1] or not finished or _gave_up(stage, folder, seed=seed):
             if stage.check is not None:
                 stage.check()
-            write_manifest(folder, stage=stage.name, **facts)
+            write_manifest(folder, stage=stage.name, **facts, **(stage.facts or {}))
             state = loop.train(
                 stage.system,
                 stage.source,
@@ -249,6 +250,7 @@ def evaluate_checkpoint(
     rules: Rules,
     seed: int,
     workdir: str | os.PathLike,
+    describe: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
 ) -> Mapping[str, Any]:
     """Score one set of parameters on a stage's evaluation batches.
 
@@ -263,6 +265,8 @@ def evaluate_checkpoint(
         seed: Decides the evaluation's key, see `loop.evaluate`.
         workdir: The folder in which the stage's score may write NAME/eval/STEP/, NAME
             being the stage's.
+        describe: What a folder that `load` reads says of its training, for the stage's
+            `accepts`, as parts of an identity; None asks nothing of it.
 
     Raises:
         FileNotFoundError: `path` is no folder, or holds no whole checkpoint.
@@ -281,6 +285,8 @@ def evaluate_checkpoint(
         params = checkpoint.restore_params(present[0], abstract.params)
         step = checkpoint.newest_step(present[0])
     else:
+        if stage.accepts is not None and describe is not None:
+            stage.accepts(describe(path))
         params, step = load(path, shardings.params), 0
         check_params(params, abstract.params, str(path))
         params = shard_tree(params, shardings.params)

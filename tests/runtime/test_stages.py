@@ -32,6 +32,7 @@ def two_stages(*, steps=(4, 5), **options):
             show=("loss", "tau"),
             eval_batches=held_out,
             evaluate_every=2,
+            facts={"trained_with": {"color": "red"}},
         )
         for index, name in enumerate(("warm_start", "grpo"))
     ]
@@ -64,6 +65,7 @@ def test_stages_follow_each_other_and_finished_ones_are_left_alone(tmp_path):
     again = (tmp_path / "parts" / "warm_start" / "manifest.json").read_text()
     assert again == manifest
     (record,) = json.loads(manifest)
+    assert record["trained_with"] == {"color": "red"}
     assert record["stage"] == "warm_start" and record["config"] == {"a": 1}
     for name, steps in (("warm_start", [2, 4]), ("grpo", [2, 4, 5])):
         found = rows(tmp_path / "whole" / name / "eval.jsonl")
@@ -178,6 +180,27 @@ def test_a_checkpoint_that_a_stage_does_not_accept_is_not_evaluated(tmp_path):
             **RUN,
         )
     assert seen == [{"rate": 1, "seed": 0}]
+
+
+def test_a_folder_is_accepted_by_what_it_says_of_its_training(tmp_path):
+    seen = []
+    stage = two_stages()[-1]._replace(accepts=seen.append)
+    (tmp_path / "hub").mkdir()
+
+    def load(path, shardings):
+        raise ValueError(f"{len(seen)} identities before {path.name}")
+
+    with pytest.raises(ValueError, match="1 identities before hub"):
+        evaluate_checkpoint(
+            stage,
+            tmp_path / "hub",
+            load=load,
+            describe=lambda path: {"folder": path.name},
+            mesh=make_mesh(toy.MESH),
+            workdir=tmp_path,
+            **RUN,
+        )
+    assert seen == [{"folder": "hub"}]
 
 
 def test_a_stage_is_checked_before_it_trains(tmp_path):

@@ -118,7 +118,9 @@ def read_token_ids(
         said = [_ids(where, part[key]) for where, part in places if _has(part, key)]
         stated[role] = said + _of_tokenizer(folder, tokenizer, f"{role}_token")
     _check_places(folder / CONFIG, config, tokenizer)
-    stop, default_pad = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
+    stop, default_pad = (
+        int(tokenizer.convert_tokens_to_ids(token)) for token in STOP_TOKENS
+    )
     pad, bos = (_one(stated[role], role) for role in ("pad", "bos"))
     ids = TokenIds(
         eos=_ends(folder, stated["eos"], (stop, default_pad)),

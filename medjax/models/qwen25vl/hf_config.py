@@ -76,7 +76,7 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
             "'qwen2_5_vl'; Qwen2-VL, Qwen3-VL and others are different architectures"
         )
     text, vision = content.get("text_config") or content, content.get("vision_config")
-    rope = None
+    rope: Any = None
     if isinstance(text, Mapping):
         rope = text.get("rope_parameters") or text.get("rope_scaling")
     parts = {"text_config": text, "vision_config": vision, "rope_scaling": rope}

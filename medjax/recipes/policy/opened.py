@@ -61,3 +61,5 @@ class Opener(NamedTuple):
     open_section: Callable[[Mapping[str, Any]], Opening]  # of a config
     # a folder's parameters, each array placed as a tree of shardings says
     load_weights: Callable[[Path, Params], Params]
+    # what a folder says of the training, as parts of an identity
+    describe: Callable[[Path], Mapping[str, Any]]

@@ -44,6 +44,18 @@ def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
     return OPENERS[base_model(folder)].load_weights(Path(folder), shardings)
 
 
+def describe(folder: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What a Hugging Face folder says of its training, as parts of an identity.
+
+    Args:
+        folder: It must hold a config.json of a known base model.
+
+    Raises:
+        ValueError: The folder's files contradict each other, see `open_policy`.
+    """
+    return OPENERS[base_model(folder)].describe(Path(folder))
+
+
 def base_model(folder: str | os.PathLike[str]) -> str:
     """The `model_type` of a Hugging Face folder, if there is an opener for it.
 
@@ -72,3 +84,7 @@ def base_model(folder: str | os.PathLike[str]) -> str:
             "Qwen2-VL, Qwen3-VL and others are different architectures"
         )
     return found
+
+
+# How a Hugging Face folder is evaluated, see `evaluate_checkpoint`.
+READERS = {"load": load_params, "describe": describe}

@@ -1,42 +1,37 @@
 """Open a Qwen2.5-VL policy: a tiny one from scratch, or a Hugging Face folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-
 from medjax.data.prompting.chat import Style, corpus, special_tokens
 from medjax.data.prompting.generation import (
-    GENERATION,
     Drawing,
     TokenIds,
-    generation_document,
     read_drawing,
     read_token_ids,
 )
 from medjax.data.prompting.layout import Geometry
-from medjax.data.prompting.processor import (
-    PROCESSOR,
-    Processor,
-    processor_document,
-    read_processor,
-)
 from medjax.data.prompting.template import chat_template, check_templates
 from medjax.data.prompting.tokenizer import (
     ANSWER_TAGS,
     check_readable,
     load_tokenizer,
     parse_tables,
-    save_tokenizer,
     stop_ids,
     tokenizer_digest,
     train_tokenizer,
 )
 from medjax.recipes.policy.opened import Opener, Opening, Policy
+from medjax.recipes.policy.qwen25vl_folder import (
+    check_vocabulary,
+    describe_folder,
+    read_geometry,
+    save_policy,
+    say,
+)
 from medjax.recipes.sections import read_section
 from medjax.systems.policy.qwen25vl import (
     Qwen25VLConfig,
@@ -44,21 +39,14 @@ from medjax.systems.policy.qwen25vl import (
     folder_config,
     load_weights,
     make_model,
-    save_qwen25vl,
 )
-from medjax.types import Ends, Params
+from medjax.types import Ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Frequent pieces of an answer, one token each for a tiny policy.
 ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
-TOKEN_NAMES = {  # of a published config.json, and their tokens
-    "image_token_id": "<|image_pad|>",
-    "video_token_id": "<|video_pad|>",
-    "vision_start_token_id": "<|vision_start|>",
-    "vision_end_token_id": "<|vision_end|>",
-}
 PIXELS = ("config", "folder")
 _SCHEDULING = ("remat", "scan_unroll")  # of a config: they bear on no number
 
@@ -181,7 +169,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
     folder = Path(options.path)
     stored, other_head = folder_config(folder, tied=options.tied)
     if other_head:
-        _say(
+        say(
             f"{folder}: config.json ties the output layer to the embedding, but "
             "lm_head.weight differs and is used, as by transformers 5"
         )
@@ -191,9 +179,11 @@ def open_checkpoint(options: PolicySection) -> Opening:
         dtype=options.dtype,
         param_dtype=options.param_dtype,
     )
-    geometry = _folder_geometry(options, config.vision)
+    geometry = read_geometry(
+        folder, _geometry(options, config.vision), pixels=options.pixels
+    )
     tokenizer = load_tokenizer(folder)
-    _check_vocabulary(folder, tokenizer, config.vocab)
+    check_vocabulary(folder, tokenizer, config.vocab)
     ids = read_token_ids(folder, tokenizer)
     # what pads a batch, and is written into an exported folder
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ids.pad)
@@ -218,48 +208,6 @@ def open_checkpoint(options: PolicySection) -> Opening:
         return policy
 
     return Opening(policy.geometry, finish)
-
-
-def save_policy(
-    config: Qwen25VLConfig,
-    tokenizer: "PreTrainedTokenizerBase",
-    geometry: Geometry,
-    ids: TokenIds,
-    drawing: Drawing,
-    folder: Path,
-    params: Params,
-) -> None:
-    """Write a Hugging Face folder: weights, tokenizer, image processor, generation.
-
-    transformers, vLLM and `open_checkpoint` read it. See `save_qwen25vl` for errors.
-
-    Args:
-        config: The sizes of the parameters.
-        tokenizer: Its files are written too.
-        geometry: Becomes the image processor, which does what training did.
-        ids: The ends, padding and beginning of texts.
-        drawing: What generation_config.json says beside these ids.
-        folder: One that does not exist yet.
-        params: The whole tree.
-    """
-    places = {
-        name: int(tokenizer.convert_tokens_to_ids(token))
-        for name, token in TOKEN_NAMES.items()
-    }
-    special = {
-        "bos_token_id": ids.bos,
-        "eos_token_id": special_tokens(tokenizer).stop,
-        "pad_token_id": ids.pad,
-    }
-    said = {name: i for name, i in special.items() if i is not None}
-    save_qwen25vl(folder, config, params, token_ids=said | places)
-    save_tokenizer(tokenizer, folder)
-    for name, content in (
-        (PROCESSOR, processor_document(geometry)),
-        (GENERATION, generation_document(ids, drawing)),
-    ):
-        text = json.dumps(content, indent=2) + "\n"
-        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _policy(
@@ -289,78 +237,6 @@ def _policy(
     )
 
 
-def _folder_geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
-    """How images become numbers, as the folder's image processor says."""
-    geometry = _geometry(options, vision)
-    found = read_processor(options.path)
-    if found is None:
-        if options.pixels == "folder":
-            raise ValueError(
-                f"policy.pixels=folder: {options.path} has no {PROCESSOR} with bounds "
-                "of pixels; take policy.pixels=config"
-            )
-        _say(
-            f"{options.path} has no {PROCESSOR}: images are normalised as for the "
-            "released Qwen2.5-VL"
-        )
-        return geometry
-    for key, mine in (
-        ("patch_size", vision.patch),
-        ("merge_size", vision.merge),
-        ("temporal_patch_size", vision.temporal),
-    ):
-        if getattr(found, key) != mine:
-            raise ValueError(
-                f"{found.source}: {key} is {getattr(found, key)}, but the vision tower "
-                f"of config.json has {mine}; one of the two files is of another model"
-            )
-    if options.pixels == "folder" and found.disagreement:
-        raise ValueError(
-            f"{found.source}: {found.disagreement}; correct one, or take "
-            "policy.pixels=config"
-        )
-    geometry = geometry._replace(
-        mean=found.image_mean, std=found.image_std, levels=found.levels
-    )
-    bounds = (found.min_pixels, found.max_pixels)
-    if options.pixels == "folder":
-        return geometry._replace(min_pixels=bounds[0], max_pixels=bounds[1])
-    if bounds != (geometry.min_pixels, geometry.max_pixels) or found.disagreement:
-        _say(_bounds_line(geometry, found))
-    return geometry
-
-
-def _bounds_line(geometry: Geometry, found: Processor) -> str:
-    aside = f" ({found.disagreement})" if found.disagreement else ""
-    return (
-        f"images are shown at {geometry.min_pixels} to {geometry.max_pixels} pixels "
-        f"(policy.min_pixels, policy.max_pixels); {found.source} says "
-        f"{found.min_pixels} to {found.max_pixels}{aside}, which "
-        "--config.policy.pixels=folder takes"
-    )
-
-
-def _check_vocabulary(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", rows: int
-) -> None:
-    """Refuse tokens without a row of the embedding; rows without a token are well."""
-    beyond = {text: i for text, i in tokenizer.get_vocab().items() if i >= rows}
-    if beyond:
-        first = min(beyond, key=lambda text: beyond[text])
-        raise ValueError(
-            f"{folder}: the tokenizer has {len(beyond)} tokens beyond the embedding's "
-            f"{rows} rows (vocab_size of config.json), the first {first!r} "
-            f"({beyond[first]}): it is of another policy, or tokens were added and the "
-            "embedding was not resized: in transformers, "
-            "model.resize_token_embeddings(len(tokenizer)), and save both"
-        )
-
-
-def _say(line: str) -> None:
-    if jax.process_index() == 0:
-        print(line, flush=True)  # noqa: T201
-
-
 def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
     return Geometry(
         patch=vision.patch,
@@ -372,4 +248,4 @@ def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
     )
 
 
-OPENER = Opener(open_section, load_weights)
+OPENER = Opener(open_section, load_weights, describe_folder)

@@ -10,6 +10,7 @@ import jax
 import optax
 
 from medjax.data.batches import Encoding, Parts, Question
+from medjax.recipes.policy.alike import check_alike
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.python_rewards import make_host_rewards
 from medjax.recipes.policy.task import Evaluation, Task, TrainBatches
@@ -131,6 +132,7 @@ def supervised_stage(
         identity=identity(setup, plain(options) | plain(flaws)),
         show=("loss", "grad_norm"),
         accepts=partial(check_trained_alike, setup),
+        facts={"trained_with": trained_with(setup)},
         check=check,
         **scoring(setup, name, before=before),
     )
@@ -200,6 +202,7 @@ def exploration_stage(
         identity=identity(setup, numbers | plain(own)),
         show=show,
         accepts=partial(check_trained_alike, setup),
+        facts={"trained_with": trained_with(setup)},
         check=check,
         watch=Watch(
             patience=check_patience(options.patience),
@@ -334,6 +337,7 @@ def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "data": dict(setup.parts.identity),
         "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
+        "ends": setup.policy.ends._asdict(),
         "prompt": setup.encoding.style._asdict(),
         "tokenizer": setup.policy.digest,
         "policy": dict(setup.policy.identity),
@@ -346,20 +350,33 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
 
     Args:
         setup: What the policy is about to be evaluated with.
-        stored: The identity it was trained with, see `identity`; the words of another
-            task, or of other classes, may differ.
+        stored: The identity it was trained with, see `identity`, or what a folder says
+            of it; the words of another task, or of other classes, may differ.
+
+    Raises:
+        ValueError: What differs, see `check_alike`.
     """
-    ramps = setup.encoding.ramps
-    for what, mine, theirs in (
-        ("tokenizer", setup.policy.digest, stored.get("tokenizer")),
-        ("ramps", ramps, stored["images"]["ramps"]),
-    ):
-        if mine != theirs:
-            raise ValueError(
-                f"the checkpoint was trained with another {what} ({theirs}, here "
-                f"{mine}): name the config that it was trained with"
-            )
-    setup.task.check_words(stored["data"], setup.parts.identity)
+    check_alike(identity(setup, {}), stored)
+    if "data" in stored:
+        setup.task.check_words(stored["data"], setup.parts.identity)
+
+
+def trained_with(setup: Setup) -> dict[str, Any]:
+    """What a stage's manifest says that the policy was shown and how it may be used.
+
+    Args:
+        setup: What all stages of the run have in common.
+
+    Returns:
+        A JSON document: how images became numbers, the ids that end and pad answers,
+        the words around questions, the chat template, and how the folder that the
+        policy came from wants tokens drawn in prediction, which training did not read.
+    """
+    about = identity(setup, {})
+    return {name: about[name] for name in ("images", "ends", "prompt", "tokenizer")} | {
+        "chat_template": setup.policy.tokenizer.chat_template,
+        "drawing": setup.policy.drawing._asdict(),
+    }
 
 
 def _host_rewards(

@@ -8,6 +8,7 @@ import pytest
 
 from medjax.data.prompting.chat import Style, special_tokens
 from medjax.data.prompting.layout import cut_patches, resize_image
+from medjax.recipes.policy.opening import describe
 from tests.oracles import qwen25vl_inputs as oracle
 from tests.recipes.policy.hub import change, make
 from tests.recipes.smoke import draw_params
@@ -244,3 +245,17 @@ def test_the_chat_template_is_compared_and_exported(folder, tmp_path):
     make(style=own, path=str(tmp_path / "exported"))
     written = (tmp_path / "exported" / "chat_template.jinja").read_text()
     assert "You are a radiologist." in written
+
+
+def test_a_folder_is_described_as_an_identity(folder):
+    opened = make(path=str(folder))
+    found = describe(folder)
+    assert found["tokenizer"] == opened.digest
+    assert found["images"].pop("mean") == list(opened.geometry.mean)
+    assert found["images"]["max_pixels"] == 3136  # what medjax trained with
+    assert found["ends"] == opened.ends._asdict()
+    (folder / "medjax.json").unlink()
+    assert "max_pixels" not in describe(folder)["images"]
+    (folder / "medjax.json").write_text("[]")
+    with pytest.raises(ValueError, match="medjax.json: expected images"):
+        describe(folder)
