@@ -82,6 +82,7 @@ def get_asking() -> dict[str, Any]:
         "min_area": 1,  # pixels of a region of a mask
         # of the values of masks: '{"1": "liver"}', a JSON file, or one name
         "names": "",
+        "plane": "axial",  # or coronal, sagittal: the slices of volumes with masks
     }
 
 

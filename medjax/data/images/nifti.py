@@ -66,7 +66,7 @@ def open_slice(file: ImageFile, origin: str) -> Slice:
     """
     import nibabel
 
-    with _damage(file, origin):
+    with read_safely(file, origin):
         image: Any = nibabel.load(file.path)
         kind = image.header.get_data_dtype().kind
         shape = tuple(int(n) for n in image.shape)
@@ -134,18 +134,36 @@ def read_slice(slab: Slice, file: ImageFile, origin: str) -> UInt8[np.ndarray, "
         file: The image.
         origin: What an error calls the line that names the image.
     """
-    with _damage(file, origin):
+    with read_safely(file, origin):
         values: Shaped[np.ndarray, "h w"] = np.asarray(slab.image.dataobj[slab.place])
-    values = values.T if slab.exchanged else values
-    rows, columns = (slice(None, None, -1 if flip else 1) for flip in slab.flips)
-    values = values[rows, columns]
+    values = turn_slice(values, slab)
     if values.dtype != np.uint8 or file.window is not None:
         values = show_values(values, file, origin)
     return np.repeat(values[..., None], 3, axis=-1)
 
 
+def turn_slice(
+    values: Shaped[np.ndarray, "a b"], slab: Slice
+) -> Shaped[np.ndarray, "h w"]:
+    """Numbers of a slice as they are shown: turned and flipped, their values kept.
+
+    Args:
+        values: The file's own, `volume[slab.place]`.
+        slab: From `open_slice`.
+    """
+    values = values.T if slab.exchanged else values
+    rows, columns = (slice(None, None, -1 if flip else 1) for flip in slab.flips)
+    return values[rows, columns]
+
+
 @contextlib.contextmanager
-def _damage(file: ImageFile, origin: str) -> Iterator[None]:
+def read_safely(file: ImageFile, origin: str) -> Iterator[None]:
+    """What a damaged volume raises inside becomes the error that names it.
+
+    Args:
+        file: The volume.
+        origin: What the error calls the line that names it.
+    """
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError

@@ -6,7 +6,7 @@ at half, and other masks hold exactly the values that they mean.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +15,21 @@ from jaxtyping import Int
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
+from medjax.data.images import ImageFile
+from medjax.data.images.nifti import open_slice, read_safely, turn_slice
 from medjax.data.json_files import read_json
 from medjax.data.lists import cells
 
 PIECES = ("whole", "components")
 _HALF = 127  # JPEG masks are above it or background
 _DIAGONAL = np.ones((3, 3), bool)  # pixels that touch at a corner are one component
+
+
+class MaskVolume(NamedTuple):
+    """Labels of a volume in the file's own axes."""
+
+    path: Path
+    values: Int[np.ndarray, "i j k"]
 
 
 class Region(NamedTuple):
@@ -117,6 +126,59 @@ def mask_regions(
             if area >= min_area:
                 regions.append(Region(names[value], (x1, y1, x2, y2), area))
     return regions
+
+
+def read_mask_volume(path: Path, image: Path, origin: str) -> MaskVolume:
+    """The labels of a NIfTI mask, which lies as its image does.
+
+    Args:
+        path: The mask.
+        image: The volume that it belongs to.
+        origin: What an error calls the mask.
+
+    Raises:
+        ValueError: It is damaged, holds no labels, or has another shape or place than
+            the image: 1 % of a voxel is let pass.
+    """
+    first = [open_slice(ImageFile(file, 0, "axial"), origin) for file in (path, image)]
+    mask, shown = (slab.image for slab in first)
+    if mask.shape[:3] != shown.shape[:3]:
+        raise ValueError(
+            f"{origin}: the mask has {mask.shape[:3]} voxels, the image "
+            f"{shown.shape[:3]}; expected the same: resample the mask"
+        )
+    voxel = np.abs(shown.affine[:3, :3]).max(axis=0).min()
+    if np.abs(mask.affine - shown.affine).max() > 0.01 * voxel:
+        raise ValueError(
+            f"{origin}: the mask and the image lie at other places by their affines; "
+            "expected the same"
+        )
+    with read_safely(ImageFile(path), origin):
+        values = np.asarray(mask.dataobj)
+    whole = values.astype(np.int32) if np.isfinite(values).all() else None
+    if whole is None or (whole != values).any() or (whole < 0).any():
+        raise ValueError(
+            f"{origin}: the mask holds {values.dtype} values that are no labels; "
+            "expected whole numbers from 0"
+        )
+    return MaskVolume(path, whole)
+
+
+def mask_slices(
+    volume: MaskVolume, plane: str, origin: str
+) -> Iterator[tuple[int, Int[np.ndarray, "h w"]]]:
+    """The slices of a mask as its image's are shown, each with its index.
+
+    Args:
+        volume: From `read_mask_volume`.
+        plane: "axial", "coronal" or "sagittal".
+        origin: What an error calls the mask.
+    """
+    axis = open_slice(ImageFile(volume.path, 0, plane), origin).place
+    across = next(n for n, place in enumerate(axis) if isinstance(place, int))
+    for frame in range(volume.values.shape[across]):
+        slab = open_slice(ImageFile(volume.path, frame, plane), origin)
+        yield frame, turn_slice(volume.values[slab.place], slab)
 
 
 def read_names(names: str, beside: Path) -> Mapping[int, str] | str:

@@ -92,6 +92,20 @@ def refuse_groups(reading: Reading, reason: str) -> None:
         )
 
 
+def refuse_square(reading: Reading, what: str) -> None:
+    """Raise ValueError where pixels would be widened that boxes are counted in.
+
+    Args:
+        reading: The options of a user's lists.
+        what: Is drawn in the pixels that the file stores, as the error says it.
+    """
+    if reading.pixels == "square":
+        raise ValueError(
+            f"data.pixels=square: {what} count in the pixels that are stored; choose "
+            "data.pixels=stored, or resample images and boxes"
+        )
+
+
 def check_options(
     name: str,
     own: Sequence[str],

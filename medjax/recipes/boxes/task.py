@@ -71,6 +71,7 @@ class BoxData(NamedTuple):
     mask: str = "whole"
     min_area: int = 1
     names: str = ""
+    plane: str = "axial"
 
 
 class BoxPrompt(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.images import ImageFile
+from medjax.data.lists.images import PLANES
 from medjax.data.lists.masks import PIECES
 
 ANYTHING = "finding"  # what is asked for where a template names no class
@@ -28,6 +29,7 @@ class Asking(NamedTuple):
     mask: str = "whole"  # a box for all of a label, or one for each of "components"
     min_area: int = 1  # pixels that a region of a mask has at least
     names: str = ""  # of the values of masks, see `read_names`
+    plane: str = "axial"  # of the slices of volumes with masks
 
 
 ASKING = Asking()
@@ -70,6 +72,7 @@ def check_asking(asking: Asking) -> Asking:
     for option, value, known in (
         ("negatives", asking.negatives, ("", *NEGATIVES)),
         ("mask", asking.mask, PIECES),
+        ("plane", asking.plane, PLANES),
     ):
         if value not in known:
             raise ValueError(f"data.{option}={value!r}: expected one of {known}")

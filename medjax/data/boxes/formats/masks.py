@@ -1,20 +1,32 @@
 """Folders of images and masks: the boxes are those around what the masks mark."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
 from medjax.data.images import ImageFile
-from medjax.data.lists.masks import mask_regions, read_mask, read_names
+from medjax.data.lists.masks import (
+    mask_regions,
+    mask_slices,
+    read_mask,
+    read_mask_volume,
+    read_names,
+)
 from medjax.data.lists.reading import Bad, Reading
-from medjax.data.lists.recognise import refuse_groups
+from medjax.data.lists.recognise import refuse_groups, refuse_square
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _ENDINGS = ("_mask", "_segmentation", "_seg")  # of a mask's name, after the image's
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_VOLUMES = (".nii", ".nii.gz")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *_VOLUMES)
+_DICOM = (".dcm", ".dicom")  # of images alone
 _READERS = 8  # masks that are read at a time
 
 
@@ -63,6 +75,10 @@ def read_masks(
     values 0 and one other, a map of labels those that `data.names` names; a JPEG mask
     is cut at half. A mask without any value is of an image in which nothing was found.
 
+    NIfTI masks lie as NIfTI images do. Each slice of `data.plane` is an image, those of
+    a volume lie in one part; slices without a label are left out unless
+    `data.negatives` says what they are asked.
+
     Args:
         path: The folder.
         reading: The options of a user's lists.
@@ -80,6 +96,7 @@ def read_masks(
             f"train/, val/ and test/, but not both; found {len(folders)} such places"
         )
     refuse_groups(reading, "masks have no columns")
+    refuse_square(reading, "masks")
     names = read_names(asking.names, path)
     labels = (names,) if isinstance(names, str) else tuple(names.values())
     classes = choose_classes(labels, asking.structures, path.name)
@@ -109,30 +126,60 @@ def marked(
             are too small is left out: it is none in which nothing was found.
     """
 
-    def look(pair: Pair) -> Seen | Bad | None:
+    def look(pair: Pair) -> list[Seen | Bad]:
         try:
+            if _ending(pair.image) in _VOLUMES:
+                return _look_at_slices(pair, names, asking)
             values = read_mask(pair.mask, pair.origin, image=pair.image)
-            regions = mask_regions(
-                values,
-                names,
-                pieces=asking.mask,
-                min_area=asking.min_area,
-                origin=pair.origin,
-            )
-        except ValueError as error:
-            return Bad(pair.origin, str(error))
-        if values.any() and not regions:
-            return None
-        found = tuple(Found(pair.origin, one.label, one.box) for one in regions)
-        height, width = values.shape
-        return pair.seen._replace(found=found, size=(height, width))
+            return _look(pair.seen, values, names, asking)
+        except (ValueError, FileNotFoundError) as error:
+            return [Bad(pair.origin, str(error))]
 
     with ThreadPoolExecutor(_READERS) as pool:
-        yield from (seen for seen in pool.map(look, pairs) if seen is not None)
+        yield from itertools.chain.from_iterable(pool.map(look, pairs))
+
+
+def _look(
+    seen: Seen,
+    values: Int[np.ndarray, "h w"],
+    names: Mapping[int, str] | str,
+    asking: Asking,
+) -> list[Seen | Bad]:
+    """The image with what the mask marks; nothing where all of it is too small."""
+    regions = mask_regions(
+        values,
+        names,
+        pieces=asking.mask,
+        min_area=asking.min_area,
+        origin=seen.origin,
+    )
+    if values.any() and not regions:
+        return []
+    found = tuple(Found(seen.origin, one.label, one.box) for one in regions)
+    height, width = values.shape
+    return [seen._replace(found=found, size=(height, width))]
+
+
+def _look_at_slices(
+    pair: Pair, names: Mapping[int, str] | str, asking: Asking
+) -> list[Seen | Bad]:
+    """The same of a volume's slices; without negatives the empty ones are left out."""
+    volume = read_mask_volume(pair.mask, pair.image, pair.origin)
+    found: list[Seen | Bad] = []
+    for frame, values in mask_slices(volume, asking.plane, pair.origin):
+        if values.any() or asking.negatives in ("one", "all"):
+            seen = pair.seen._replace(
+                origin=f"{pair.origin}, {asking.plane} {frame}",
+                image=ImageFile(pair.image, frame, asking.plane),
+                groups={"volume": pair.origin},
+            )
+            found += _look(seen, values, names, asking)
+    return found
 
 
 def _pairs(place: Folders, root: Path) -> Iterator[Pair | Bad]:
-    images, masks = (_by_stem(folder) for folder in (place.images, place.masks))
+    images = _by_stem(place.images, (*_PICTURES, *_DICOM))
+    masks = _by_stem(place.masks, _PICTURES)
     for stem, files in images.items():
         mine = [*masks.get(stem, ())]
         for ending in _ENDINGS:
@@ -144,6 +191,12 @@ def _pairs(place: Folders, root: Path) -> Iterator[Pair | Bad]:
                 f"{origin}: {len(files)} images and {len(mine)} masks of that name; "
                 "expected one of each: " + ", ".join(f.name for f in [*files, *mine]),
             )
+        elif (_ending(files[0]) in _VOLUMES) != (_ending(mine[0]) in _VOLUMES):
+            yield Bad(
+                origin,
+                f"{origin}: {files[0].name} and the mask {mine[0].name}; expected both "
+                "as NIfTI, or neither",
+            )
         else:
             seen = Seen(origin, ImageFile(files[0]), (), split=place.split)
             yield Pair(origin, files[0], mine[0], seen)
@@ -154,9 +207,15 @@ def _pairs(place: Folders, root: Path) -> Iterator[Pair | Bad]:
             yield Bad(origin, f"{origin}: a mask without an image of that name")
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
+def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in _PICTURES and not file.name.startswith("."):
-            found.setdefault(file.stem, []).append(file)
+        ending = _ending(file)
+        if ending in endings and not file.name.startswith("."):
+            found.setdefault(file.name[: -len(ending)], []).append(file)
     return found
+
+
+def _ending(file: Path) -> str:
+    name = file.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else file.suffix.lower()

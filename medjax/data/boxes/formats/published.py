@@ -10,7 +10,7 @@ from medjax.data.images import ImageFile
 from medjax.data.lists.published import ham10000, nih, tn3k, vindr
 from medjax.data.lists.published.places import the_one
 from medjax.data.lists.reading import Bad, Reading
-from medjax.data.lists.recognise import refuse_groups
+from medjax.data.lists.recognise import refuse_groups, refuse_square
 
 LESION = "skin lesion"
 NODULE = "thyroid nodule"
@@ -161,6 +161,7 @@ def read_vindr_boxes(
         ValueError: A list is missing.
     """
     refuse_groups(reading, "VinDr-CXR names no patients")
+    refuse_square(reading, "the boxes of VinDr-CXR")
     halves = vindr.vindr_halves(path)
     marks: list[tuple[vindr.Half, dict[str, list[vindr.Mark]]]] = []
     for half in halves:

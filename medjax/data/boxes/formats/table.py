@@ -129,7 +129,7 @@ FORMATS = (
             "images/ beside masks/, in the folder or in its train/, val/ and test/",
         ),
         read_masks,
-        ("names", *_MASKS, *_ASKED),
+        ("names", "plane", *_MASKS, *_ASKED),
     ),
     BoxFormat(
         Format("ham10000", ham10000.is_ham10000, ham10000.SOUGHT),

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.formats.table import box_entries
+from medjax.data.images import read_image
 from medjax.data.lists.reading import Bad, Reading
 from tests.data import folders
 
@@ -84,3 +86,66 @@ def test_columns_that_masks_do_not_have_are_refused(tmp_path):
     pair(tmp_path, "a", boxes=[FIRST])
     with pytest.raises(ValueError, match="data.group=patient: masks have no columns"):
         entries(tmp_path, Reading(group=("patient",)))
+
+
+def volume(path, values, affine):
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, affine), path)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, 1, -1)])
+def test_slices_of_volumes_are_turned_as_their_images_are(tmp_path, plane, signs):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 99, (20, 24, 28), np.uint8)
+    marks = np.zeros(grey.shape, np.uint8)
+    marks[4:11, 6:9, 12:20] = 1
+    marks[14:17, 15:22, 3:8] = 2
+    grey[marks == 1], grey[marks == 2] = 150, 250
+    affine = np.diag([*(2.0 * s for s in signs), 1])
+    volume(tmp_path / "images" / "case.nii.gz", grey, affine)
+    volume(tmp_path / "masks" / "case_seg.nii", marks, affine)
+    names = '{"1": "liver", "2": "node"}'
+    found = entries(tmp_path, names=names, plane=plane)
+    across = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+    assert len(found) == sum(
+        marks.take(n, across).max() > 0 and len(set(marks.take(n, across).flat)) - 1
+        for n in range(marks.shape[across])
+    )
+    for one in found:
+        image = read_image(one.images[0], one.origin)[..., 0]
+        y, x = np.nonzero(image == {"liver": 150, "node": 250}[one.label])
+        assert one.boxes == ((x.min(), y.min(), x.max() + 1, y.max() + 1),)
+        assert one.size == image.shape and one.groups == {"volume": one.origin[:18]}
+    more = entries(tmp_path, names=names, plane=plane, negatives="one")
+    assert len(more) - len(found) == sum(
+        not marks.take(n, across).any() for n in range(marks.shape[across])
+    )
+
+
+def test_volumes_and_masks_that_do_not_fit_are_named(tmp_path):
+    affine = np.diag([2.0, 2, 2, 1])
+    empty = np.zeros((8, 9, 10), np.uint8)
+    moved = affine.copy()
+    moved[0, 3] = 1
+    for name, mask, place in (
+        ("a", empty[1:], affine),
+        ("b", empty, moved),
+        ("c", empty.astype(np.float32) + 0.5, affine),
+    ):
+        volume(tmp_path / "images" / f"{name}.nii.gz", empty, affine)
+        volume(tmp_path / "masks" / f"{name}.nii.gz", mask, place)
+    volume(tmp_path / "images" / "d.nii", empty, affine)
+    folders.mask(tmp_path / "masks" / "d.png")
+    (tmp_path / "images" / "e.nii").write_bytes(b"x" * 400)
+    volume(tmp_path / "masks" / "e.nii", empty, affine)
+    bad = sorted(one.message for one in entries(tmp_path))
+    assert "images/a.nii.gz: the mask has (7, 9, 10) voxels, the image" in bad[0]
+    assert "images/b.nii.gz: the mask and the image lie at other places" in bad[1]
+    assert "images/c.nii.gz: the mask holds float32 values that are no" in bad[2]
+    assert "images/d.nii: d.nii and the mask d.png; expected both as NIfTI" in bad[3]
+    assert "images/e.nii: cannot read e.nii" in bad[4]
+    with pytest.raises(ValueError, match="data.pixels=square: masks count in the"):
+        entries(tmp_path, Reading(pixels="square"))
