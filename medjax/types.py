@@ -141,6 +141,20 @@ class GroundingBatch(NamedTuple):
     answer_mask: Bool[Array, "B T"]
 
 
+class BoxSetBatch(NamedTuple):
+    """One step's data for `medloc` where an answer is a set of 0 to 8 boxes."""
+
+    prompt: Prompt
+    boxes: Float[
+        Array, "B 8 4"
+    ]  # targets (x1, y1, x2, y2), pixels of the resized image
+    box_valid: Bool[Array, "B 8"]  # 0 = no box, but a place that is free
+    valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "B"]  # keys the rollout's noise, whatever the batch layout
+    answer: Int[Array, "B T"]  # the supervised answer, stop token included
+    answer_mask: Bool[Array, "B T"]
+
+
 class LabelBatch(NamedTuple):
     """One step's data for `vrft_aug`: classes and grades."""
 
@@ -151,6 +165,9 @@ class LabelBatch(NamedTuple):
     sample_id: Int[Array, "B"]  # keys the rollout's noise, whatever the batch layout
     answer: Int[Array, "B T"]  # the supervised answer, stop token included
     answer_mask: Bool[Array, "B T"]
+
+
+PolicyBatch = GroundingBatch | BoxSetBatch | LabelBatch  # what a policy learns from
 
 
 class QmriBatch(NamedTuple):
@@ -211,6 +228,7 @@ class System(NamedTuple):
 
 # So that programs with them as arguments or results can be written and read.
 for _record in (
+    BoxSetBatch,
     GroundingBatch,
     Images,
     LabelBatch,

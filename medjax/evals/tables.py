@@ -84,6 +84,59 @@ def group_intervals(
     return {name: interval(np.asarray(column)) for name, column in columns.items()}
 
 
+def ratio_intervals(
+    columns: Mapping[str, tuple[Shaped[np.ndarray, "N"], Shaped[np.ndarray, "N"]]],
+    groups: Shaped[np.ndarray, "N"],
+    *,
+    num_samples: int,
+    level: float,
+    seed: int,
+) -> dict[str, Interval]:
+    """Sum of one column over the sum of another, and its percentile interval.
+
+    As `group_intervals` of scores that are no means of items, such as F1.
+
+    Args:
+        columns: By the score's name what is counted of each of N items, and what it is
+            counted of; 0 and 0 leave an item out.
+        groups: The name or number of each item's group.
+        num_samples: How many samples are drawn, 1 or more; 1000 is usual.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: An integer of at least 0; the same seed gives the same intervals.
+
+    Returns:
+        By name; NaN where the sum that divides is 0. Samples where it is 0 are left out
+        of an interval.
+
+    Raises:
+        ValueError: a level or a number of samples out of its range, a column of another
+            length than `groups`.
+    """
+    check_level(level)
+    for name, pair in columns.items():
+        if {len(column) for column in pair} != {len(groups)}:
+            raise ValueError(
+                f"column {name}: {len(pair[0])} and {len(pair[1])} numbers, expected "
+                f"{len(groups)}, one for each of groups"
+            )
+    nothing = Interval(*[float("nan")] * 3)
+    if not len(groups):
+        return dict.fromkeys(columns, nothing)
+    members, drawn = draw_groups(groups, num_samples=num_samples, seed=seed)
+    size, tail = drawn.shape[1], 50 * (1 - level)
+
+    def interval(above: np.ndarray, below: np.ndarray) -> Interval:
+        if not below.sum():
+            return nothing
+        sums = [np.bincount(members, weights=x, minlength=size) for x in (above, below)]
+        some = drawn @ sums[1] > 0
+        ratios = (drawn[some] @ sums[0]) / (drawn[some] @ sums[1])
+        value = float(np.sum(above) / np.sum(below))
+        return Interval(value, *np.percentile(ratios, [tail, 100 - tail]).tolist())
+
+    return {name: interval(*map(np.asarray, pair)) for name, pair in columns.items()}
+
+
 def draw_groups(
     groups: Shaped[np.ndarray, "N"], *, num_samples: int, seed: int
 ) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "num_samples S"]]:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medjax.data.prompting.chat import asks_for_sets
 from medjax.recipes.boxes.task import (
     BoxData,
     BoxFlaws,
@@ -26,6 +27,7 @@ from medjax.recipes.policy.stages import (
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
 from medjax.rl import schedules
+from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage
 from medjax.systems import medloc
 
@@ -95,7 +97,8 @@ def stages(
     """
     training = read_training(warm_start, train)
     source = read_section(BoxData, "data", data)
-    style = box_style(read_section(BoxPrompt, "prompt", prompt))
+    words = read_section(BoxPrompt, "prompt", prompt)
+    style = box_style(words, answers=source.answers)
     geometry, finish = open_policy(policy)
     parts = load_box_parts(source, geometry, seed=seed)
     setup = box_setup(
@@ -190,6 +193,7 @@ def grpo_stage(
         ValueError: Some right answer exceeds `max_tokens`, or the schedule is unknown.
     """
     schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
+    several = asks_for_sets(setup.encoding.style)
     if rewards.reward == "fixed":
         schedule = schedules.fixed_schedule(rewards.fixed_tau)
     build = partial(
@@ -199,6 +203,7 @@ def grpo_stage(
             schedule=schedule,
             total_steps=options.steps,
             entries=rewards.entries,
+            sets=box_set_tables() if several else None,
         ),
     )
     return exploration_stage(
@@ -210,7 +215,7 @@ def grpo_stage(
         weights=dict.fromkeys(options.python_rewards, 1.0)
         | dict(options.reward_weights),
         accuracy=f"accuracy is reward={rewards.reward}",
-        show=SHOW,
+        show=tuple("quality" if several and x == "iou" else x for x in SHOW),
         check=partial(self_test, setup, tau=float(schedule.target)),
         before=before,
     )

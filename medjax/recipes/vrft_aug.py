@@ -156,7 +156,7 @@ def stages(
     boxes = None
     if first.use or (first.words and not policy["path"]):
         boxes = load_box_parts(first.data, geometry, seed=seed)
-        box_texts, box_answers = box_words(boxes, box_style(first.prompt))
+        box_texts, box_answers = box_words(boxes, localisation_style(first))
         texts, answers = (*texts, *box_texts), (*answers, *box_answers)
     opened = finish(texts, answers, style=style)
     run = label_run(
@@ -248,6 +248,15 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
     return named_style(system=prompt.system, suffix=suffix, answer=answer)
 
 
+def localisation_style(first: Localisation) -> Style:
+    """The words around a question about boxes.
+
+    Args:
+        first: The section `localisation`.
+    """
+    return box_style(first.prompt, answers=first.data.answers)
+
+
 def localisation_chain(
     first: Localisation, boxes: Parts, policy: Policy, *, seed: int, workdir: Path
 ) -> list[Stage]:
@@ -263,7 +272,7 @@ def localisation_chain(
     setup = box_setup(
         boxes,
         policy,
-        box_style(first.prompt),
+        localisation_style(first),
         ramps=first.data.ramps,
         evaluation=first.evaluation,
         seed=seed,

@@ -24,9 +24,10 @@ class Overlay(NamedTuple):
 
     image: UInt8[np.ndarray, "h w 3"]
     query: str  # shown under the image, shortened to 84 characters
-    truth: Float[np.ndarray, "4"]
-    box: Float[np.ndarray, "4"] | None  # None: no box could be read
-    iou: float  # 0 to 1
+    truth: Float[np.ndarray, "*k 4"]  # one box, or a set of any number
+    box: Float[np.ndarray, "*p 4"] | None  # likewise; None: none could be read
+    iou: float  # 0 to 1; of sets their quality Q
+    score: str = "IoU"  # what that is called
 
 
 def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
@@ -88,17 +89,38 @@ def _draw(axis: "Axes", answer: Overlay) -> None:
     axis.imshow(answer.image, extent=(0, width, height, 0), interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
-    _rectangle(axis, answer.truth, name="truth")
-    if answer.box is None:
+    for box in _boxes(answer.truth):
+        _rectangle(axis, box, name="truth")
+    for box in _boxes(answer.box):
+        _rectangle(axis, box, name="predicted")
+    said = _in_words(answer)
+    if said:
         style = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
-        box = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
-        axis.text(width / 2, height * 0.03, "no box read", bbox=box, **style)
-    else:
-        _rectangle(axis, answer.box, name="predicted")
+        back = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
+        axis.text(width / 2, height * 0.03, said, bbox=back, **style)
     query = textwrap.shorten(" ".join(answer.query.split()), 84, placeholder=" ...")
     lines = "\n".join(textwrap.wrap(query, 28))
-    axis.set_title(f"IoU {answer.iou:.2f}", fontsize=8, pad=3)
+    axis.set_title(f"{answer.score} {answer.iou:.2f}", fontsize=8, pad=3)
     axis.set_xlabel(lines, fontsize=7, labelpad=3)
+
+
+def _boxes(boxes: Float[np.ndarray, "*k 4"] | None) -> Float[np.ndarray, "k 4"]:
+    if boxes is None:
+        return np.zeros((0, 4))
+    if np.shape(boxes)[-1:] != (4,):
+        raise ValueError(f"box {boxes}: expected four finite numbers (x1, y1, x2, y2)")
+    return np.reshape(boxes, (-1, 4))
+
+
+def _in_words(answer: Overlay) -> str:
+    """What no rectangle shows; "" where each side has one."""
+    several = np.ndim(answer.truth) == 2
+    if answer.box is None:
+        return "no set read" if several else "no box read"
+    empty = [
+        n for n, x in (("truth", answer.truth), ("answer", answer.box)) if not len(x)
+    ]
+    return f"{' and '.join(empty)}: none" if empty else ""
 
 
 def _rectangle(axis: "Axes", box: Float[np.ndarray, "4"], *, name: str) -> None:

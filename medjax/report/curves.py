@@ -17,6 +17,7 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#7F7F7F"
 PANELS = (
     ("reward", "reward"),
     ("iou", "mean IoU of the samples"),
+    ("quality", "mean Q of the samples"),
     ("hit_rate", "hit rate"),
     ("parse_rate", "share of answers read"),
     ("overlap", "recitation overlap"),
@@ -107,15 +108,18 @@ def threshold_path(metrics: Metrics, raises: Sequence[Raise]) -> "Figure | None"
         len(heights), 1, size=(7.5, 0), heights=heights
     )
     top.step(*metrics["tau"], where="post", color=RED, linewidth=2, label="tau")
-    if "iou" in metrics:
-        _curve(top, metrics["iou"], raises, color=BLUE, label="mean IoU")
+    for name, label in (("iou", "IoU"), ("quality", "Q")):
+        if name in metrics:
+            _curve(top, metrics[name], raises, color=BLUE, label=f"mean {label}")
     for i, one in enumerate(raises, 1):
         at = (one.step, one.tau_after)
         top.plot(*at, "o", color=RED, markersize=10, zorder=3)
         style = {"ha": "center", "va": "center_baseline", "fontsize": 7, "zorder": 4}
         top.annotate(str(i), at, color="white", fontweight="bold", **style)
     top.set_ylim(0, 1)
-    _finish(top, "threshold tau and IoU", raises)
+    _finish(
+        top, "threshold tau and " + ("Q" if "quality" in metrics else "IoU"), raises
+    )
     for axis in needs:
         series = metrics["window_hit_rate"]
         axis.plot(*series, color=GREEN, linewidth=1.6, label="hit rate")

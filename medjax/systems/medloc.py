@@ -3,6 +3,8 @@
 The step of `systems/policy/exploration.py` with the reward 1[IoU >= tau] (plus the
 format); the scheduler sees the IoUs of each step and moves tau. Source: MedLoc-R1
 (arXiv 2603.28120); what the paper leaves open follows VLM-R1, on which it is built.
+Where an answer is a set of boxes (ours, not the paper's) the quality Q of the set,
+`box_set_quality`, takes the place of the IoU everywhere.
 """
 
 from functools import partial
@@ -21,10 +23,12 @@ from medjax.rl.rewards import (
     threshold_reward,
 )
 from medjax.rl.schedules import ThresholdSchedule
+from medjax.rl.text.box_set_reader import BoxSetTables
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.threshold import init_threshold, update_threshold
 from medjax.rl.window import ThresholdState
 from medjax.systems.policy import exploration
+from medjax.systems.policy.box_sets import JudgedSets, judge_sets
 from medjax.systems.policy.boxes import Judged, judge
 from medjax.systems.policy.exploration import (
     Explorer,
@@ -34,6 +38,7 @@ from medjax.systems.policy.exploration import (
     Step,
 )
 from medjax.types import (
+    BoxSetBatch,
     EvaluateFn,
     GroundingBatch,
     Params,
@@ -61,6 +66,7 @@ class Rewards(NamedTuple):
     schedule: ThresholdSchedule  # only "curriculum" lets it rise
     total_steps: int  # what "progress" measures by
     entries: str = "step"  # what enters the window, see `update_threshold`
+    sets: BoxSetTables | None = None  # an answer is a set of boxes; None: one box
 
 
 def build(
@@ -124,15 +130,16 @@ def score(
     tables: ParseTables,
     rewards: Rewards,
     carry: MedlocCarry,
-    batch: GroundingBatch,
+    batch: GroundingBatch | BoxSetBatch,
     rollout: Rollout,
     step: Int[Array, ""],
 ) -> Scored:
     """What completions earn, and the threshold after they were seen.
 
     The rewards are `accuracy` and `format`; the metrics are `iou` (the mean over valid
-    rows), `tau` (after the step for "curriculum", else what an answer had to reach)
-    and, for "curriculum", those of `update_threshold` as window_NAME.
+    rows; of sets `quality`), `tau` (after the step for "curriculum", else what an
+    answer had to reach) and, for "curriculum", those of `update_threshold` as
+    window_NAME.
 
     Args:
         tables: From `parse_tables` for the policy's tokenizer.
@@ -143,12 +150,12 @@ def score(
         rollout: G completions of each prompt.
         step: The number of the step, from 0; "progress" alone reads it.
     """
-    targets = jnp.broadcast_to(batch.boxes[:, None], (*rollout.mask.shape[:2], 4))
-    judged = judge(rollout.tokens, rollout.mask, targets, tables)
-    reward, needed = reward_accuracy(rewards, judged, carry.threshold.tau, step)
+    judged = judge_batch(tables, rewards.sets, batch, rollout)
+    quality = judged.quality if isinstance(judged, JudgedSets) else judged.iou
+    reward, needed = reward_accuracy(rewards, quality, carry.threshold.tau, step)
     threshold, decision = update_threshold(
         carry.threshold,
-        judged.iou,
+        quality,
         rewards.schedule,
         valid=batch.valid[:, None],
         entries=rewards.entries,
@@ -159,43 +166,77 @@ def score(
     metrics = {
         **{f"window_{name}": x for name, x in decision.items() if name != "tau"},
         "tau": decision["tau"],
-        "iou": masked_mean(judged.iou, counts),
+        "iou" if rewards.sets is None else "quality": masked_mean(quality, counts),
     }
     return Scored(
         rewards={"accuracy": reward, "format": format_reward(judged.well_formed)},
-        hits=judged.iou >= needed,
+        hits=quality >= needed,
         parsed=judged.parsed,
         aux=carry._replace(threshold=threshold),
         metrics=metrics,
     )
 
 
+def judge_batch(
+    tables: ParseTables,
+    sets: BoxSetTables | None,
+    batch: GroundingBatch | BoxSetBatch,
+    rollout: Rollout,
+) -> Judged | JudgedSets:
+    """What the completions of a batch say about its targets, [B, G].
+
+    Args:
+        tables: From `parse_tables` for the policy's tokenizer.
+        sets: From `box_set_tables` where an answer is a set of boxes, else None.
+        batch: The targets of B prompts, of one box or of sets as `sets` has it.
+        rollout: G completions of each prompt.
+
+    Raises:
+        ValueError: The batch is of the other kind.
+    """
+    tokens, mask = rollout.tokens, rollout.mask
+    if isinstance(batch, BoxSetBatch) != (sets is not None):
+        raise ValueError(
+            f"a {type(batch).__name__} with sets {'off' if sets is None else 'on'}: "
+            "expected a GroundingBatch where an answer is one box, and a BoxSetBatch "
+            "where it is a set"
+        )
+    if isinstance(batch, BoxSetBatch) and sets is not None:
+        true = batch.boxes[:, None], batch.box_valid[:, None]
+        return judge_sets(tokens, mask, *true, tables, sets)
+    targets = jnp.broadcast_to(batch.boxes[:, None], (*mask.shape[:2], 4))
+    return judge(tokens, mask, targets, tables)
+
+
 def reward_accuracy(
-    rewards: Rewards, judged: Judged, tau: Float[Array, ""], step: Int[Array, ""]
+    rewards: Rewards,
+    quality: Float[Array, "B G"],
+    tau: Float[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[Float[Array, "B G"], Float[Array, ""]]:
-    """The reward of each completion, and the IoU that it had to reach.
+    """The reward of each completion, and the IoU (or Q) that it had to reach.
 
     "raw_iou" pays the IoU itself, so nothing has to be reached: 0. "progress" pays
     `progress_reward`, the other two 1 where the IoU is at least `tau`.
 
     Args:
         rewards: Names the accuracy, and the length of the training for "progress".
-        judged: The IoU of each completion, 0 to 1.
+        quality: The IoU of each completion, or Q of its set, 0 to 1.
         tau: The present threshold, 0 to 1.
         step: Updates done before this one, from 0.
     """
     if rewards.accuracy == "raw_iou":
-        return raw_iou_reward(judged.iou), jnp.zeros((), jnp.float32)
+        return raw_iou_reward(quality), jnp.zeros((), jnp.float32)
     if rewards.accuracy == "progress":
         total = rewards.total_steps
-        reward = progress_reward(judged.iou, step, total_steps=total)
+        reward = progress_reward(quality, step, total_steps=total)
         return reward, progress_threshold(step, total_steps=total)
-    return threshold_reward(judged.iou, tau), tau
+    return threshold_reward(quality, tau), tau
 
 
 def _with_threshold(
     host_rewards: HostRewards,
-    batch: GroundingBatch,
+    batch: GroundingBatch | BoxSetBatch,
     rollout: Rollout,
     step: Int[Array, ""],
     carry: MedlocCarry,

@@ -50,7 +50,8 @@ def make_setup(arg="", **changes):
 def setup_of(found):
     """Data and policy of a medloc run with these sections."""
     data = read_section(BoxData, "data", found["data"])
-    style = box_style(read_section(BoxPrompt, "prompt", found["prompt"]))
+    words = read_section(BoxPrompt, "prompt", found["prompt"])
+    style = box_style(words, answers=data.answers)
     geometry, finish = open_policy(found["policy"])
     parts = load_box_parts(data, geometry, seed=WHERE["seed"])
     evaluation = read_section(Evaluation, "evaluation", found["evaluation"])

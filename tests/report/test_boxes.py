@@ -49,6 +49,34 @@ def test_an_unread_answer_says_so():
     assert [text.get_text() for text in axis.texts] == ["no box read"]
 
 
+def test_all_boxes_of_a_set_are_drawn():
+    truth = np.array([[1.0, 2.0, 11.0, 13.0], [12.0, 2.0, 20.0, 9.0]])
+    found = np.array([[2.0, 3.0, 10.0, 12.0]])
+    several = answer(0.4)._replace(truth=truth, box=found, score="Q")
+    axis = boxes.contact_sheet([several], count=1).axes[0]
+    assert [p.get_xy() for p in axis.patches] == [(1, 2), (12, 2), (2, 3)]
+    assert axis.get_title() == "Q 0.40" and not axis.texts
+
+
+@pytest.mark.parametrize(
+    ("truth", "box", "said"),
+    [
+        ([], [], "truth and answer: none"),
+        ([], [[1, 2, 3, 4]], "truth: none"),
+        ([[1, 2, 3, 4]], [], "answer: none"),
+        ([[1, 2, 3, 4]], None, "no set read"),
+        ([], None, "no set read"),
+    ],
+)
+def test_an_empty_set_is_said_in_words(truth, box, said):
+    truth = np.array(truth, float).reshape(-1, 4)
+    found = None if box is None else np.array(box, float).reshape(-1, 4)
+    one = answer(0.0)._replace(truth=truth, box=found)
+    axis = boxes.contact_sheet([one], count=1).axes[0]
+    assert [text.get_text() for text in axis.texts] == [said]
+    assert len(axis.patches) == len(truth) + (0 if found is None else len(found))
+
+
 def test_long_queries_stay_in_their_column():
     rows = [answer(i / 9, query="a very long question " * 20) for i in range(9)]
     figure = boxes.contact_sheet(rows, count=3)

@@ -1,7 +1,8 @@
 """Views to batches: endless for training, every question once for evaluation.
 
 Everything is a function of (seed, index): a draw does not depend on the batch's size,
-on the number of hosts, or on what was drawn before.
+on the number of hosts, or on what was drawn before. Where the style of an encoding asks
+for sets of boxes, records are `SetRecord` and batches `BoxSetBatch`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +27,17 @@ from medjax.data.batches import (
     shuffled,
     stream,
 )
+from medjax.data.boxes.set_records import (
+    SetRecord,
+    collate_sets,
+    loose_set_answers,
+    make_set_draw,
+)
 from medjax.data.boxes.views import View, Views, loosen_box
-from medjax.data.prompting.chat import answer_text
+from medjax.data.prompting.chat import answer_text, asks_for_sets
 from medjax.data.prompting.layout import resize_image
 from medjax.rl.boxes import convert_boxes
-from medjax.types import GroundingBatch
+from medjax.types import BoxSetBatch, GroundingBatch
 
 
 class Record(NamedTuple):
@@ -46,6 +53,9 @@ class Record(NamedTuple):
     plane: str
     position: int  # of the slice across its plane
     columns: Mapping[str, Any]  # what else the data says about it
+
+
+AnyRecord = Record | SetRecord  # by the encoding's style
 
 
 def train_batches(
@@ -77,7 +87,7 @@ def train_batches(
         process_count: How many hosts share the draws, 1 or more.
     """
 
-    def draw(index: int, view: int) -> Draw[Record]:
+    def draw(index: int, view: int) -> Draw[Any]:
         rng = np.random.default_rng((seed, index))
         return ask(views.view(view, rng), index, rng, encoding, loose)
 
@@ -93,7 +103,7 @@ def train_batches(
 
 def find_records(
     views: Views, encoding: Encoding, *, seed: int
-) -> Callable[[Sequence[int]], list[Record]]:
+) -> Callable[[Sequence[int]], list[AnyRecord]]:
     """A function from training sample ids to their records, for rewards in Python.
 
     What the stream drew is drawn again, so the arguments must be those that
@@ -106,7 +116,7 @@ def find_records(
     """
     order = shuffled(views.count, seed)
 
-    def draw(index: int) -> Draw[Record]:
+    def draw(index: int) -> Draw[Any]:
         rng = np.random.default_rng((seed, index))
         return ask(views.view(order[index], rng), index, rng, encoding, None)
 
@@ -120,7 +130,7 @@ def eval_batches(
     batch: int,
     seed: int,
     limit: int | None = None,
-) -> Iterator[tuple[GroundingBatch, list[Record]]]:
+) -> Iterator[tuple[GroundingBatch | BoxSetBatch, list[AnyRecord]]]:
     """Every question of every view, once, with the records of the valid rows in order.
 
     A view is drawn from (seed, its index), so a moved test is the same each time. Rows
@@ -136,7 +146,7 @@ def eval_batches(
             None asks all, in the order of the views.
     """
 
-    def everything() -> Iterator[Draw[Record]]:
+    def everything() -> Iterator[Draw[Any]]:
         left = limit
         for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
             view = views.view(index, np.random.default_rng((seed, index)))
@@ -155,7 +165,7 @@ def ask(
     rng: np.random.Generator,
     encoding: Encoding,
     loose: tuple[float, float] | None,
-) -> Draw[Record]:
+) -> Draw[Any]:
     """Choose Q structures of a view, without repetition while there are enough.
 
     Args:
@@ -170,7 +180,12 @@ def ask(
     chosen = choose(len(view.names), wanted, rng)
     ids = range(index * wanted, (index + 1) * wanted)
     phrasing = [int(rng.integers(len(view.questions[m]))) for m in chosen]
-    tight = _make_draw(view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
+    named = (view, chosen.tolist(), phrasing, list(ids), encoding, wanted)
+    if asks_for_sets(encoding.style):
+        sets = make_set_draw(*named)
+        answers = loose_set_answers(sets.records, rng, loose, encoding) if loose else ()
+        return sets._replace(answers=answers or sets.answers)
+    tight = make_draw(*named)
     if loose is None:
         return tight
     answers = tuple(
@@ -184,7 +199,9 @@ def ask(
     return tight._replace(answers=answers)
 
 
-def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch:
+def collate(
+    draws: Sequence[Draw[Any]], encoding: Encoding
+) -> GroundingBatch | BoxSetBatch:
     """M views of Q questions each as one batch of B = M * Q rows of NumPy arrays.
 
     Args:
@@ -194,6 +211,8 @@ def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch
     Raises:
         ValueError: a question, an answer or an image that is too long for the buckets.
     """
+    if asks_for_sets(encoding.style):
+        return collate_sets(draws, encoding)
     rows = encode_rows(draws, encoding)
     boxes = [record.box for draw in draws for record in draw.records]
     return GroundingBatch(boxes=np.stack(boxes).astype(np.float32), **rows._asdict())
@@ -201,15 +220,16 @@ def collate(draws: Sequence[Draw[Record]], encoding: Encoding) -> GroundingBatch
 
 def _ask_all(
     view: View, index: int, encoding: Encoding, left: int | None
-) -> Iterator[Draw[Record]]:
+) -> Iterator[Draw[Any]]:
     """All structures of a view in rows of Q, the last row filled with its last one."""
     for chosen, valid in rows_of(len(view.names), encoding.questions, left):
         phrasing = [(index + m) % len(view.questions[m]) for m in chosen]
         ids = [index * STRIDE + m for m in chosen]
-        yield _make_draw(view, chosen, phrasing, ids, encoding, valid)
+        make = make_set_draw if asks_for_sets(encoding.style) else make_draw
+        yield make(view, chosen, phrasing, ids, encoding, valid)
 
 
-def _make_draw(
+def make_draw(
     view: View,
     chosen: list[int],
     phrasing: list[int],
@@ -217,6 +237,24 @@ def _make_draw(
     encoding: Encoding,
     valid: int,
 ) -> Draw[Record]:
+    """A view with chosen questions that are answered by one box each.
+
+    Args:
+        view: Every structure of it has one box.
+        chosen: Which structures are asked for.
+        phrasing: Which of its questions each is asked by.
+        ids: The sample ids.
+        encoding: How pictures are shown and answers written.
+        valid: So many of the questions count, the others fill a row.
+
+    Raises:
+        ValueError: Some structure has several boxes, or none.
+    """
+    if view.counts is not None and set(view.counts) != {1}:
+        raise ValueError(
+            f"{view.origin}: structures with {view.counts} boxes; expected one each: "
+            "choose data.answers=set to train on sets of boxes"
+        )
     images = tuple(resize_image(image, encoding.geometry) for image in view.images)
     shown, size = images[-1], view.images[-1].shape[:2]
     boxes = np.asarray(

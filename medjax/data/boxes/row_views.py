@@ -14,8 +14,7 @@ def row_views(rows: Sequence[Row]) -> Views:
     """Views of a user's images: all questions about the same images are one view.
 
     Args:
-        rows: From `box_rows`, one or more, each with one box. Images are read when a
-            view is drawn.
+        rows: From `box_rows`, one or more. Images are read when a view is drawn.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -28,12 +27,15 @@ def row_views(rows: Sequence[Row]) -> Views:
         return View(
             images=tuple(np.broadcast_to(black, (*n, 3)) for n in mine[0].sizes),
             names=tuple(row.label for row in mine),
-            boxes=np.array([row.boxes[0] for row in mine], np.float32),
+            boxes=np.array(
+                [box for row in mine for box in row.boxes], np.float32
+            ).reshape(-1, 4),
             questions=tuple((row.query,) for row in mine),
             origin=mine[0].origin,
             plane="",
             position=0,
             columns=tuple(row.columns for row in mine),
+            counts=tuple(len(row.boxes) for row in mine),
         )
 
     def view(index: int, rng: np.random.Generator) -> View:
@@ -49,5 +51,6 @@ def row_views(rows: Sequence[Row]) -> Views:
         texts=tuple(dict.fromkeys(row.query for row in rows)),
         sizes=tuple(sorted({size for row in rows for size in row.sizes})),
         slots=max(len(row.images) for row in rows),
+        most=max(len(row.boxes) for row in rows),
         outline=outline,
     )

@@ -33,6 +33,7 @@ from medjax.data.lists.readers import (
 from medjax.data.lists.reading import Bad, Reading, refuse
 from medjax.data.lists.spellings import Named, spelling_faults
 from medjax.data.prompting.layout import Geometry, shown_size
+from medjax.rl.box_sets import MOST_BOXES
 from medjax.rl.boxes import convert_boxes
 
 Size = tuple[int, int]
@@ -81,8 +82,8 @@ def box_rows(
     Args:
         entries: Of one source, in its order.
         reading: Its `on_bad` says what a wrong line does: "stop" raises, "drop" leaves
-            it out. With `answers` "one" a question has exactly one box. `readers` says
-            whose boxes count where several drew them.
+            it out. With `answers` "one" a question has exactly one box, with "set" 0
+            to 8. `readers` says whose boxes count where several drew them.
         geometry: How images are shown, to which boxes in the frame "resized" refer.
         decode: Decodes all images, so that none fails later; None reads their sizes.
 
@@ -315,6 +316,12 @@ def _check_count(row: Row, reading: Reading) -> None:
             f"{row.origin}: {count} boxes answer {row.query!r} about one image; "
             "expected one. Choose data.answers=set to train on sets of boxes, or give "
             "each box a question of its own"
+        )
+    if len(row.boxes) > MOST_BOXES:
+        raise ValueError(
+            f"{row.origin}: {len(row.boxes)} boxes answer {row.query!r} about one "
+            f"image; expected {MOST_BOXES} at most, which are matched exactly: ask for "
+            "fewer kinds of things at a time, or for those of a part of the image"
         )
 
 

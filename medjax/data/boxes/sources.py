@@ -90,11 +90,17 @@ def load_parts(
     shown = (int(size[0]), int(size[1]))
     if source == _SYNTHETIC:
         drawn = [
-            synthetic_views(count=n, size=shown, part=part, num_phrasings=phrasings)
+            synthetic_views(
+                count=n,
+                size=shown,
+                part=part,
+                num_phrasings=phrasings,
+                sets=_kind(reading) != {},
+            )
             for part, n in zip(("train", test), _COUNTS, strict=True)
         ]
         identity = {"source": source, "size": list(shown), "test": test}
-        return Parts(drawn[0], drawn[1], identity)
+        return Parts(drawn[0], drawn[1], identity | _kind(reading))
     if source in volumes:
         look = Look(
             size=shown,
@@ -106,9 +112,10 @@ def load_parts(
             scale=(float(scale[0]), float(scale[1])),
             tested=test,
         )
-        return _volume_parts(
+        parts = _volume_parts(
             source, volumes[source], structures, look, split=split, seed=seed
         )
+        return parts._replace(identity={**parts.identity, **_kind(reading)})
     if not Path(source).exists():
         raise FileNotFoundError(
             f"data source {source!r}: expected one of "
@@ -125,6 +132,11 @@ def load_parts(
         test_share=test_share,
         seed=seed,
     )
+
+
+def _kind(reading: Reading) -> dict[str, str]:
+    """What the identity says of answers: nothing where they are one box each."""
+    return {} if reading.answers == "one" else {"answers": reading.answers}
 
 
 def _user_parts(
@@ -149,6 +161,7 @@ def _user_parts(
         "rows": len(rows),
         "sha256": _digest(found, root),
         "test": [len(parting.test), tested, test_share, seed, reading.near],
+        **_kind(reading),
     }
     parts = dict.fromkeys(parting.train, "train") | dict.fromkeys(parting.test, "test")
     samples = tuple(

@@ -17,12 +17,14 @@ class View(NamedTuple):
 
     images: tuple[UInt8[np.ndarray, "h w 3"], ...]
     names: tuple[str, ...]
-    boxes: Float[np.ndarray, "S 4"]  # pixels of the last image, edges (x1, y1, x2, y2)
+    # Of each structure in turn: pixels of the last image, edges (x1, y1, x2, y2).
+    boxes: Float[np.ndarray, "N 4"]
     questions: tuple[tuple[str, ...], ...]  # phrasings, S times
     origin: str  # what an error or a report calls it: "axial 93", "scan.png, line 3"
     plane: str
     position: int  # index of the slice across its plane; 0 for a single picture
     columns: tuple[Mapping[str, Any], ...] = ()  # more about each, for Python rewards
+    counts: tuple[int, ...] | None = None  # boxes of each structure; None: one each
 
 
 class Views(NamedTuple):
@@ -34,9 +36,31 @@ class Views(NamedTuple):
     texts: tuple[str, ...]  # every question
     sizes: tuple[tuple[int, int], ...]  # every (height, width) of an image
     slots: int = 1  # most images a view has
+    most: int = 1  # most boxes a structure has in a view
     # The view with black images of the same sizes, which need not be read. Only where
     # a view is the same at every draw.
     outline: Callable[[int], View] | None = None
+
+
+def box_sets(view: View) -> tuple[Float[np.ndarray, "k 4"], ...]:
+    """The boxes of each structure of a view, k from 0 on, in the view's order.
+
+    Args:
+        view: Its boxes belong to its structures in turn.
+
+    Raises:
+        ValueError: There are other numbers of boxes than its structures have.
+    """
+    counts = (1,) * len(view.names) if view.counts is None else view.counts
+    if len(counts) != len(view.names) or sum(counts) != len(view.boxes):
+        raise ValueError(
+            f"{view.origin}: {len(view.boxes)} boxes of {len(view.names)} structures, "
+            f"which have {counts}; expected one number for each, in all as many"
+        )
+    ends = np.cumsum(counts)
+    return tuple(
+        view.boxes[end - count : end] for count, end in zip(counts, ends, strict=True)
+    )
 
 
 def loosen_box(

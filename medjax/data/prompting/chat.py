@@ -23,8 +23,17 @@ INSTRUCTION = (
     '<think>reasoning</think><answer>[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]'
     "</answer>"
 )
+SET_INSTRUCTION = (
+    " First reason about what the image shows between <think> and </think>, then give "
+    "all boxes as a JSON list in pixels of the image between <answer> and </answer>, "
+    "like this: <think>reasoning</think><answer>"
+    '[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}, '
+    '{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]</answer>. '
+    "If there is nothing to find, answer with an empty list: <answer>[]</answer>"
+)
 AUTO = "auto"  # in a config: the text above, whichever it stands for
 ANSWERS = ("list", "object")
+SET_ANSWERS = ("set-list", "set-object", "set-numbers")  # of any number of boxes
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
@@ -33,7 +42,17 @@ class Style(NamedTuple):
 
     system: str | None  # None: no system turn
     suffix: str  # follows every question
-    answer: str  # of boxes one of ANSWERS, "object" being the shorter
+    # of boxes one of ANSWERS, "object" being the shorter, or one of SET_ANSWERS
+    answer: str
+
+
+def asks_for_sets(style: Style) -> bool:
+    """Whether an answer holds any number of boxes, none included.
+
+    Args:
+        style: Its `answer` says so.
+    """
+    return style.answer in SET_ANSWERS
 
 
 def named_style(*, system: str, suffix: str, answer: str) -> Style:
@@ -42,14 +61,17 @@ def named_style(*, system: str, suffix: str, answer: str) -> Style:
     Args:
         system: What the system turn says: "auto" stands for `SYSTEM`, "" leaves the
             turn out, anything else is your own text.
-        suffix: What follows every question: "auto" stands for `INSTRUCTION`, "" for
-            nothing, anything else is your own text.
+        suffix: What follows every question: "auto" stands for `INSTRUCTION`, or for
+            `SET_INSTRUCTION` where the answer is a set, "" for nothing, anything else
+            is your own text.
         answer: The form of the answers, "list" as `INSTRUCTION` shows it, or "object";
-            a run about classes has forms of its own. It is not checked here.
+            "set-list", "set-object" and "set-numbers" are those of sets; a run about
+            classes has forms of its own. It is not checked here.
     """
+    instruction = SET_INSTRUCTION if answer in SET_ANSWERS else INSTRUCTION
     return Style(
         system=(SYSTEM if system == AUTO else system) or None,
-        suffix=INSTRUCTION if suffix == AUTO else suffix,
+        suffix=instruction if suffix == AUTO else suffix,
         answer=answer,
     )
 
@@ -141,6 +163,37 @@ def answer_text(
     return f"<think>{name}</think><answer>{answer}</answer>"
 
 
+def set_answer_text(
+    boxes: Sequence[Sequence[float]] | Float[np.ndarray, "k 4"],
+    name: str,
+    *,
+    style: str,
+) -> str:
+    """The supervised answer that holds any number of boxes, in reading order.
+
+    From the top down and then from the left, by (y1, x1, y2, x2) in whole pixels: one
+    set has one text, or a policy would be taught to guess the order.
+
+    Args:
+        boxes: Corners (x1, y1, x2, y2) in pixels of the shown image, which are rounded;
+            none gives an empty list.
+        name: What the reasoning says.
+        style: "set-list" (a JSON list of objects with labels, as Qwen writes),
+            "set-object" (without labels) or "set-numbers" (a list of lists).
+
+    >>> set_answer_text([(9, 8, 30, 40), (1, 2, 3, 4)], "disc", style="set-numbers")
+    '<think>disc</think><answer>[[1, 2, 3, 4], [9, 8, 30, 40]]</answer>'
+    """
+    if style not in SET_ANSWERS:
+        raise ValueError(f"answer style {style!r}: expected one of {SET_ANSWERS}")
+    corners = [[round(float(x)) for x in box] for box in boxes]
+    corners.sort(key=lambda box: (box[1], box[0], box[3], box[2]))
+    label = {"label": name} if style == "set-list" else {}
+    listed = [{"bbox_2d": box} | label for box in corners]
+    answer = json.dumps(corners if style == "set-numbers" else listed)
+    return f"<think>{name}</think><answer>{answer}</answer>"
+
+
 def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
     """An answer about each structure, with numbers of one to three digits.
 
@@ -148,8 +201,14 @@ def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
 
     Args:
         names: What is asked for.
-        style: The form of the answers, "list" or "object".
+        style: The form of the answers, one of `ANSWERS` or `SET_ANSWERS`.
     """
+    if style in SET_ANSWERS:
+        numbers = [(i % 10, 10 + i % 90, 100 + i, 57) for i in range(len(names) + 2)]
+        return tuple(
+            set_answer_text(numbers[i : i + i % 3], name, style=style)
+            for i, name in enumerate(names)
+        )
     return tuple(
         answer_text((i % 10, 10 + i % 90, 100 + i, 57), name, style=style)
         for i, name in enumerate(names)
@@ -157,17 +216,24 @@ def sample_answers(names: Sequence[str], *, style: str) -> tuple[str, ...]:
 
 
 def longest_answers(
-    names: Sequence[str], *, sizes: Sequence[tuple[int, int]], style: str
+    names: Sequence[str],
+    *,
+    sizes: Sequence[tuple[int, int]],
+    style: str,
+    most: int = 1,
 ) -> tuple[str, ...]:
     """The longest right answer about each structure in images shown at `sizes`.
 
     Args:
         names: What may be asked for.
         sizes: (height, width) in pixels of images as they are shown, at least one.
-        style: The form of the answers, "list" or "object".
+        style: The form of the answers, one of `ANSWERS` or `SET_ANSWERS`.
+        most: How many boxes a set has at most, 0 or more.
     """
     height, width = (max(size[a] for size in sizes) for a in (0, 1))
     box = (width, height, width, height)
+    if style in SET_ANSWERS:
+        return tuple(set_answer_text([box] * most, name, style=style) for name in names)
     return tuple(answer_text(box, name, style=style) for name in names)
 
 

@@ -9,12 +9,20 @@ import grain
 import numpy as np
 
 from medjax.data.batches import Encoding, Parts
-from medjax.data.boxes.batches import Record, eval_batches, find_records, train_batches
+from medjax.data.boxes.batches import (
+    AnyRecord,
+    Record,
+    eval_batches,
+    find_records,
+    train_batches,
+)
 from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.set_records import SetRecord
 from medjax.data.boxes.sources import load_parts
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import (
     Style,
+    asks_for_sets,
     longest_answers,
     named_style,
     sample_answers,
@@ -22,6 +30,7 @@ from medjax.data.prompting.chat import (
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, make_score
+from medjax.recipes.boxes.set_score import make_set_baselines, make_set_score
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.stages import (
@@ -31,8 +40,11 @@ from medjax.recipes.policy.stages import (
     training_batches,
 )
 from medjax.recipes.policy.task import Evaluation, Task
+from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage
+from medjax.systems.policy.box_sets import check_set_answers, make_set_evaluate
 from medjax.systems.policy.boxes import check_answers, make_evaluate
+from medjax.types import BoxSetBatch
 
 _MULTIPLE = 4  # token counts are rounded up to this
 _CHECKED = (8, 4)  # pictures and questions about each that the self-test looks at
@@ -88,13 +100,15 @@ class BoxFlaws(NamedTuple):
     loose: tuple[float, ...]  # (low, high) factor of a box's sides; empty: tight boxes
 
 
-def box_style(prompt: BoxPrompt) -> Style:
+def box_style(prompt: BoxPrompt, *, answers: str) -> Style:
     """The words around a question, as `named_style` gives them.
 
     Args:
         prompt: The section of the config.
+        answers: "one" box a question, or a "set": `data.answers` of the config.
     """
-    return named_style(**prompt._asdict())
+    form = f"set-{prompt.answer}" if answers == "set" else prompt.answer
+    return named_style(**prompt._replace(answer=form)._asdict())
 
 
 def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
@@ -161,7 +175,12 @@ def box_setup(
     buckets = plan_buckets(
         policy.tokenizer,
         [text for views in both for text in views.texts],
-        longest_answers(names, sizes=sizes, style=style.answer),
+        longest_answers(
+            names,
+            sizes=sizes,
+            style=style.answer,
+            most=max(views.most for views in both),
+        ),
         sizes,
         style=style,
         geometry=policy.geometry,
@@ -179,6 +198,13 @@ def box_setup(
         columns=box_columns,
         check_words=_any_words,
     )
+    if asks_for_sets(style):
+        baselines = make_set_baselines(parts, policy.geometry, seed=seed)
+        task = task._replace(
+            make_evaluate=partial(make_set_evaluate, box_set_tables()),
+            make_score=partial(make_set_score, baselines),
+            columns=set_columns,
+        )
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
     return Setup(task, parts, policy, encoding, evaluation, seed, workdir)
 
@@ -265,13 +291,32 @@ def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
     }
 
 
+def set_columns(records: Sequence[SetRecord]) -> dict[str, list[Any]]:
+    """What a reward in Python is given of each record, a list a column.
+
+    Args:
+        records: Of a batch, in its order.
+
+    Returns:
+        As `box_columns`, but a `target` is a list of boxes (x1, y1, x2, y2) in pixels
+        of the shown picture, the empty one where there is nothing to find.
+    """
+    return {
+        "query": [r.query for r in records],
+        "structure": [r.structure for r in records],
+        "target": [r.boxes.tolist() for r in records],
+        "slice_id": [r.slice_id for r in records],
+        "plane": [r.plane for r in records],
+    }
+
+
 def self_test(setup: Setup, *, tau: float) -> None:
     """Raise unless ground truth, written as the policy should, earns reward 1.
 
     Args:
         setup: The first 8 pictures of its test part are looked at, 4 questions about
             each.
-        tau: The strictest threshold of the stage, an IoU from 0 to 1.
+        tau: The strictest threshold of the stage, an IoU (or Q) from 0 to 1.
 
     Raises:
         ValueError: Some ground truth does not earn it, see `check_answers`.
@@ -282,7 +327,11 @@ def self_test(setup: Setup, *, tau: float) -> None:
     batch, records = next(first)
     labels = iter(f"{r.slice_id}, {r.structure}" for r in records)
     names = [next(labels) if ok else "" for ok in np.asarray(batch.valid)]
-    check_answers(batch, setup.policy.tables, tau=tau, names=names)
+    if isinstance(batch, BoxSetBatch):
+        tables = setup.policy.tables, box_set_tables()
+        check_set_answers(batch, *tables, tau=tau, names=names)
+    else:
+        check_answers(batch, setup.policy.tables, tau=tau, names=names)
 
 
 def _test_batches(
@@ -293,7 +342,7 @@ def _test_batches(
 
 def _records(
     parts: Parts, encoding: Encoding, *, seed: int
-) -> Callable[[Sequence[int]], list[Record]]:
+) -> Callable[[Sequence[int]], list[AnyRecord]]:
     return find_records(parts.train, encoding, seed=seed)
 
 

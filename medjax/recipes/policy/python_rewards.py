@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from medjax.rl.window import ThresholdState
 from medjax.systems.policy.exploration import HostReward, HostRewards
-from medjax.types import GroundingBatch, LabelBatch, Rollout
+from medjax.types import PolicyBatch, Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +92,7 @@ def make_host_rewards(
     functions = {name: load_reward(place) for name, place in places.items()}
 
     def host_rewards(
-        batch: GroundingBatch | LabelBatch,
+        batch: PolicyBatch,
         rollout: Rollout,
         step: Int[Array, ""],
         carry: Any,

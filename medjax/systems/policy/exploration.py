@@ -25,10 +25,9 @@ from medjax.systems.policy.learner import Teaching, policy_step
 from medjax.types import (
     Decoding,
     EvaluateFn,
-    GroundingBatch,
     Key,
-    LabelBatch,
     Params,
+    PolicyBatch,
     PolicyModel,
     Rollout,
     System,
@@ -60,7 +59,7 @@ class Scored(NamedTuple):
 class ScoredBatch(NamedTuple):
     """A batch whose completions were sampled and scored on the host."""
 
-    batch: GroundingBatch | LabelBatch
+    batch: PolicyBatch
     rollout: Rollout
     rewards: dict[str, Float[Array, "B G"]]  # by name
     scored: dict[str, Bool[Array, "B G"]]  # where each could score the completion
@@ -183,7 +182,7 @@ def state_axes(explorer: Explorer) -> TrainState:
 
 
 def explore(
-    explorer: Explorer, params: Params, batch: GroundingBatch | LabelBatch, key: Key
+    explorer: Explorer, params: Params, batch: PolicyBatch, key: Key
 ) -> Rollout:
     """G completions of each of the batch's B prompts.
 
@@ -210,7 +209,7 @@ def explore(
 def learn(
     explorer: Explorer,
     state: TrainState,
-    batch: GroundingBatch | LabelBatch,
+    batch: PolicyBatch,
     rollout: Rollout,
     host: Mapping[str, Float[Array, "B G"]],
     host_scored: Mapping[str, Bool[Array, "B G"]],
@@ -264,7 +263,7 @@ def learn(
 def update(
     explorer: Explorer,
     state: TrainState,
-    batch: GroundingBatch | LabelBatch,
+    batch: PolicyBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The whole step in one program: `explore`, then `learn`.
@@ -305,7 +304,7 @@ def score_on_host(
     sampler: Callable[[Params, Any, Key], Rollout],
     host_rewards: HostRewards,
     state: TrainState,
-    batch: GroundingBatch | LabelBatch,
+    batch: PolicyBatch,
     key: Key,
 ) -> ScoredBatch:
     """The first half of a split step: sample by a compiled program, score in Python.

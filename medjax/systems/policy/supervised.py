@@ -12,10 +12,9 @@ from medjax.masked import masked_mean
 from medjax.sharding import optimizer_axes
 from medjax.types import (
     EvaluateFn,
-    GroundingBatch,
     Key,
-    LabelBatch,
     Params,
+    PolicyBatch,
     PolicyModel,
     System,
     TrainState,
@@ -65,7 +64,7 @@ def init(
 
 
 def answer_loss(
-    model: PolicyModel, params: Params, batch: GroundingBatch | LabelBatch
+    model: PolicyModel, params: Params, batch: PolicyBatch
 ) -> Float[Array, ""]:
     """The mean of -log pi over the tokens of all valid rows' answers, in nats.
 
@@ -88,7 +87,7 @@ def update(
     model: PolicyModel,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    batch: GroundingBatch | LabelBatch,
+    batch: PolicyBatch,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on `answer_loss`.

@@ -1,0 +1,245 @@
+"""Score an evaluation of sets of boxes: tables, answers to keep, the report's page."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from medjax.data.batches import Parts
+from medjax.data.boxes.set_baselines import most_common_set, view_sets, whole_image
+from medjax.data.boxes.set_records import SetRecord
+from medjax.data.prompting.layout import Geometry
+from medjax.evals.box_sets import (
+    SetAnswers,
+    breakdown_tables,
+    scores,
+    set_scores,
+    summary_table,
+)
+from medjax.evals.detection import (
+    NAMES,
+    detection_scores,
+    detection_table,
+    rank_boxes,
+)
+from medjax.recipes.policy.scoring import (
+    Answered,
+    collect,
+    earlier_rows,
+    remembered,
+    write_evaluation,
+)
+from medjax.recipes.policy.task import Evaluation, ScoreFn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SetBaselines = Callable[[Sequence[SetRecord]], dict[str, SetAnswers]]
+
+# What the baselines remember: so many moved pictures of a view, and fewer where that
+# makes more than so many pictures in all.
+_MEMORY_DRAWS, _MEMORY = 8, 4000
+
+
+def make_set_score(
+    baselines: SetBaselines,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    *,
+    before: Mapping[str, Path],
+) -> ScoreFn:
+    """A function that scores a stage's results and writes them into a folder.
+
+    See `MakeScore` for what the folder gets.
+
+    Args:
+        baselines: Contenders that see no image, from `make_set_baselines`.
+        stage: The name of the stage, which its row of the tables has.
+        tokenizer: The policy's, by which answers are written down.
+        evaluation: Its seed, number of resamples and level make the intervals.
+        before: Earlier evaluations that get rows of their own.
+    """
+    return partial(score_sets, baselines, stage, tokenizer, evaluation, dict(before))
+
+
+def score_sets(
+    baselines: SetBaselines,
+    stage: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    before: Mapping[str, Path],
+    results: Iterable[Any],
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Scores of an evaluation; process 0 writes its tables, answers and report.
+
+    Beside the scores of `evals.box_sets` and `evals.detection` there are `too many`
+    (the share of answers with more than 8 boxes, which are not read), `format`,
+    `length` (the mean in tokens) and `n`. The first five arguments are those of
+    `make_set_score`.
+
+    Args:
+        results: (predictions, metrics, records) of each batch, at least one.
+        folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
+    """
+    answered = collect(results, tokenizer)
+    values, records = answered.values, answered.records
+    kept = answered.predictions["box_valid"]
+    ours = make_set_answers(
+        [x[ok] for x, ok in zip(answered.predictions["boxes"], kept, strict=True)],
+        values["parsed"],
+        records,
+        [x[ok] for x, ok in zip(answered.predictions["confidence"], kept, strict=True)],
+    )
+    if jax.process_index() == 0:
+        contenders = {stage: ours} | _earlier(before, records) | baselines(records)
+        drawn = {
+            "num_samples": evaluation.bootstrap,
+            "level": evaluation.level,
+            "seed": evaluation.seed,
+        }
+        tables = [
+            summary_table(contenders, **drawn),
+            detection_table(contenders, **drawn),
+            *breakdown_tables(contenders),
+        ]
+        write_evaluation(folder, _rows(answered, ours), tables, printed=2)
+        _write_page(folder, stage, tables, records, ours)
+    ranked = detection_scores(rank_boxes(ours)).tolist()
+    return (
+        scores(ours)
+        | dict(zip(NAMES, ranked, strict=True))
+        | {
+            "too many": float(np.mean(values["num_boxes"] > kept.shape[1])),
+            "format": float(np.mean(values["well_formed"])),
+            "length": float(np.mean(values["length"])),
+            "n": len(records),
+        }
+    )
+
+
+def make_set_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> SetBaselines:
+    """The baselines without an image as a function of records.
+
+    "whole image" answers by one box round everything, "most common set" by the most
+    common number of boxes, at their mean places; see `data.boxes.set_baselines`. They
+    are computed at the first call and remembered.
+
+    Args:
+        parts: Boxes are remembered of the training part.
+        geometry: How images are shown.
+        seed: Decides how moved training pictures are moved when they are remembered.
+    """
+
+    def answers(records: Sequence[SetRecord]) -> dict[str, SetAnswers]:
+        draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
+        memory = view_sets(parts.train, geometry, seed=seed, draws=draws)
+        guesses = {
+            "no image: whole image": whole_image(records),
+            "no image: most common set": most_common_set(memory, records),
+        }
+        read = np.ones(len(records), bool)
+        return {n: make_set_answers(x, read, records) for n, x in guesses.items()}
+
+    return remembered(answers)
+
+
+def make_set_answers(
+    boxes: Sequence[Float[np.ndarray, "p 4"]],
+    read: np.ndarray,
+    records: Sequence[SetRecord],
+    confidence: Sequence[Float[np.ndarray, "p"]] | None = None,
+) -> SetAnswers:
+    """Answered sets beside the true ones and what they are grouped by.
+
+    Args:
+        boxes: Of each answer, in pixels of the shown picture; none where no set was
+            read.
+        read: Whether a set was read.
+        records: The questions, in the same order.
+        confidence: Of each box; None where the contender has none.
+    """
+    return SetAnswers(
+        boxes=tuple(np.asarray(x, np.float64).reshape(-1, 4) for x in boxes),
+        targets=tuple(np.asarray(r.boxes, np.float64) for r in records),
+        read=np.asarray(read, bool),
+        structure=np.array([r.structure for r in records]),
+        slice_id=np.array([r.slice_id for r in records]),
+        confidence=None
+        if confidence is None
+        else tuple(np.asarray(x, np.float64).reshape(-1) for x in confidence),
+    )
+
+
+def _rows(answered: Answered, ours: SetAnswers) -> Iterator[dict[str, Any]]:
+    """A line a question; boxes in pixels of the picture as it was shown."""
+    sure = ours.confidence or ((),) * len(answered.records)
+    for n, record in enumerate(answered.records):
+        yield {
+            "sample_id": record.sample_id,
+            "slice": record.slice_id,
+            "query": record.query,
+            "structure": record.structure,
+            "targets": _rounded(record.boxes),
+            "boxes": _rounded(ours.boxes[n]) if ours.read[n] else None,
+            "confidence": [round(float(x), 6) for x in sure[n]],
+            "quality": round(float(answered.values["quality"][n]), 6),
+            "text": answered.texts[n],
+        }
+
+
+def _rounded(boxes: Iterable[Any]) -> list[list[float]]:
+    return [[round(float(x), 2) for x in box] for box in boxes]
+
+
+def _earlier(
+    before: Mapping[str, Path], records: Sequence[SetRecord]
+) -> dict[str, SetAnswers]:
+    """The answers of earlier stages that were asked the same questions."""
+    asked = [(record.sample_id, record.structure) for record in records]
+    found = {}
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row["structure"]) for row in rows] == asked:
+            found[name] = make_set_answers(
+                [np.array(row["boxes"] or []) for row in rows],
+                np.array([row["boxes"] is not None for row in rows]),
+                records,
+                [np.array(row["confidence"]) for row in rows],
+            )
+    return found
+
+
+def _write_page(
+    folder: Path,
+    stage: str,
+    tables: Sequence[Any],
+    records: Sequence[SetRecord],
+    ours: SetAnswers,
+) -> None:
+    from medjax.report.boxes import Overlay
+    from medjax.report.page import write_report
+
+    quality = set_scores(ours).quality
+    overlays = [
+        Overlay(
+            image=record.image,
+            query=record.query,
+            truth=record.boxes,
+            box=ours.boxes[n] if ours.read[n] else None,
+            iou=float(quality[n]),
+            score="Q",
+        )
+        for n, record in enumerate(records)
+    ]
+    write_report(
+        folder.parents[1],
+        title=f"{stage}, step {folder.name}",
+        tables=tables,
+        answers=overlays,
+    )

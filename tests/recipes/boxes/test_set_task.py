@@ -1,0 +1,221 @@
+"""Sets of boxes as a task: setup, self-test, stages, and what an evaluation leaves."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medjax.data.boxes.set_records import SetRecord
+from medjax.data.prompting.chat import INSTRUCTION, SET_INSTRUCTION
+from medjax.data.prompting.tokenizer import train_tokenizer
+from medjax.evals.box_sets import scores
+from medjax.recipes.boxes.set_score import (
+    make_set_answers,
+    make_set_baselines,
+    make_set_score,
+)
+from medjax.recipes.boxes.task import BoxPrompt, box_style, self_test
+from medjax.recipes.medloc import chain
+from medjax.recipes.policy.stages import training_batches
+from medjax.recipes.policy.task import Evaluation
+from medjax.systems.policy.box_sets import SetPredictions
+from medjax.types import BoxSetBatch
+from tests.recipes.smoke import make_setup, make_training
+
+TEXT = "<think>disc</think><answer>[[1, 2, 3, 4]]</answer>"
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return make_setup(data__answers="set")
+
+
+def test_the_style_the_buckets_and_the_identity_say_so(setup):
+    assert setup.encoding.style.answer == "set-object"
+    assert setup.parts.identity["answers"] == "set"
+    one = make_setup()
+    assert "answers" not in one.parts.identity
+    assert one.encoding.style.answer == "object"
+    assert setup.answer_length > one.answer_length  # four boxes, and not one
+    auto = BoxPrompt("auto", "auto", "list")
+    assert box_style(auto, answers="set").suffix == SET_INSTRUCTION
+    assert box_style(auto, answers="one").suffix == INSTRUCTION
+    assert "<answer>[]</answer>" in SET_INSTRUCTION
+
+
+def test_self_test_passes_and_names_boxes_that_whole_pixels_miss(setup):
+    self_test(setup, tau=0.8)
+    views = setup.parts.test
+
+    def small(index, rng):
+        view = views.view(index, rng)
+        return view._replace(boxes=view.boxes / 4)
+
+    parts = setup.parts._replace(test=views._replace(view=small))
+    with pytest.raises(ValueError, match=r"(?s)self-test: .*synthetic test 0.*pixels"):
+        self_test(setup._replace(parts=parts), tau=0.8)
+
+
+def test_stages_are_those_of_one_box_with_sets(setup):
+    training = make_training()
+    warm, grpo = chain(setup, training)
+    assert (warm.name, grpo.name) == ("warm_start", "grpo")
+    assert "quality" in grpo.show and "iou" not in grpo.show
+    options = training.grpo[0]
+    batch = next(
+        iter(training_batches(setup, setup.task.train_batches, options, seed=0))
+    )
+    assert isinstance(batch, BoxSetBatch)
+    columns = setup.task.columns(
+        setup.task.find_records(setup.parts, grpo_encoding(setup, options), seed=0)(
+            batch.sample_id.tolist()
+        )
+    )
+    for n, target in enumerate(columns["target"]):
+        np.testing.assert_allclose(
+            np.reshape(target, (-1, 4)), batch.boxes[n][batch.box_valid[n]]
+        )
+
+
+def grpo_encoding(setup, options):
+    return setup.encoding._replace(questions=options.questions)
+
+
+def test_baselines_answer_every_record(setup):
+    encoding = setup.encoding._replace(questions=3)
+    batches = setup.task.eval_batches(setup.parts, encoding, batch=8, seed=0, limit=24)
+    records = [record for _, part in batches for record in part]
+    parts = setup.parts._replace(train=setup.parts.train._replace(count=60))
+    found = make_set_baselines(parts, setup.policy.geometry, seed=0)(records)
+    assert list(found) == ["no image: whole image", "no image: most common set"]
+    whole, common = (scores(answers) for answers in found.values())
+    assert whole["Q"] < 0.3 and whole["specificity"] == 0
+    assert common["read"] == 1 and len(records) == 24
+    assert all(answers.confidence is None for answers in found.values())
+
+
+def record(n):
+    return SetRecord(
+        sample_id=n,
+        image=np.full((40, 50, 3), 10 * n, np.uint8),
+        query=f"Where is number {n}?",
+        structure=("disc", "cross")[n % 2],
+        boxes=np.array([[1, 2, 3, 4]] * (n % 3), np.float32).reshape(-1, 4),
+        slice_id=f"slice {n // 2}",
+        plane="axial",
+        position=n,
+        columns={},
+    )
+
+
+RECORDS = [record(n) for n in range(6)]
+NUMBER = np.array([0, 1, 1, 0, 2, 9])  # boxes that each answer writes
+READ = np.array([1, 1, 1, 1, 1, 0], bool)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([TEXT], 300)
+
+
+def results(tokenizer):
+    """Two batches of three answers and one row that fills the batch."""
+    ids = tokenizer.encode(TEXT, add_special_tokens=False)
+    for half in range(2):
+        rows = [3 * half, 3 * half + 1, 3 * half + 2, 0]
+        kept = np.where(READ, NUMBER, 0)[rows]
+        valid = np.arange(8) < kept[:, None]
+        boxes = np.where(valid[..., None], np.float32([1, 2, 3, 4]), 0)
+        boxes[:, 1] *= 5  # the second box is somewhere else
+        tokens = np.tile(np.int32(ids), (4, 1))
+        metrics = {
+            "quality": np.float32([0, 1, 0.5, 0, 0, 0])[rows],
+            "parsed": READ[rows],
+            "well_formed": READ[rows],
+            "num_boxes": NUMBER[rows],
+            "length": np.full(4, 7 + half),
+            "valid": np.array([True, True, True, False]),
+        }
+        predictions = SetPredictions(
+            boxes=boxes,
+            box_valid=valid,
+            confidence=np.where(valid, 0.75, 0),
+            tokens=tokens,
+            mask=np.ones_like(tokens, bool),
+        )
+        yield predictions, metrics, RECORDS[rows[0] : rows[0] + 3]
+
+
+def baselines(records):
+    silent = make_set_answers([()] * 6, np.ones(6), records)
+    return {"no image: none": silent}
+
+
+EVALUATION = Evaluation(
+    every=0, batch=4, questions=1, limit=0, seed=0, bootstrap=20, level=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def scored(tokenizer, tmp_path_factory):
+    """(workdir, what the score function returned)."""
+    workdir = tmp_path_factory.mktemp("run")
+    score = make_set_score(baselines, "warm", tokenizer, EVALUATION, before={})
+    return workdir, score(results(tokenizer), workdir / "warm" / "eval" / "8")
+
+
+def test_numbers_of_an_evaluation(scored):
+    _, values = scored
+    # true 0 1 2 0 1 2, read 0 1 1 0 2 -: Q is 1, 1, 1/2, 1, 1/2, 0
+    assert values["Q"] == pytest.approx(4 / 6)
+    assert values["specificity"] == 1 and values["count"] == pytest.approx(3 / 6)
+    assert values["F1@0.5"] == pytest.approx(2 * 3 / (4 + 6))
+    assert values["read"] == values["format"] == pytest.approx(5 / 6)
+    assert values["too many"] == pytest.approx(1 / 6)
+    assert values["n"] == 6 and values["length"] == 7.5
+    assert values["s@8"] == pytest.approx(3 / 6) and 0 < values["AP"] < 1
+
+
+def test_a_line_for_each_question(scored):
+    path = scored[0] / "warm" / "eval" / "8" / "answers.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows[1] == {
+        "sample_id": 1,
+        "slice": "slice 0",
+        "query": "Where is number 1?",
+        "structure": "cross",
+        "targets": [[1, 2, 3, 4]],
+        "boxes": [[1, 2, 3, 4]],
+        "confidence": [0.75],
+        "quality": 1.0,
+        "text": TEXT,
+    }
+    assert rows[0]["boxes"] == [] and rows[5]["boxes"] is None
+
+
+def test_tables_and_the_page(scored):
+    folder = scored[0] / "warm"
+    text = (folder / "eval" / "8" / "tables.txt").read_text()
+    for name in (
+        "warm",
+        "no image: none",
+        "COCO's AP",
+        "specificity",
+        "2-3",
+        "s@0.125",
+    ):
+        assert name in text
+    assert "warm, step 8" in (folder / "report.html").read_text()
+    assert (folder / "figures" / "overlays.png").stat().st_size
+
+
+def test_the_stage_before_is_compared_with_its_confidences(scored, tokenizer, tmp_path):
+    before = {"earlier": scored[0] / "warm" / "eval"}
+    score = make_set_score(baselines, "grpo", tokenizer, EVALUATION, before=before)
+    values = score(results(tokenizer), tmp_path / "grpo" / "eval" / "3")
+    assert values["Q"] == scored[1]["Q"]
+    lines = (tmp_path / "grpo" / "eval" / "3" / "tables.txt").read_text().splitlines()
+    rows = [line.split("  ")[0] for line in lines]
+    assert rows.count("grpo") == rows.count("earlier") == 2  # ranked too
+    cells = [line.split()[2:] for line in lines if line.startswith(("grpo", "earl"))]
+    assert cells[0] == cells[1]
