@@ -56,7 +56,8 @@ def read_mask(
         ValueError: The file is no such mask; the message names it.
     """
     try:
-        with Image.open(path) as opened:
+        # By its name PIL maps a plain TIFF into memory, scrambled if it is turned.
+        with path.open("rb") as stream, Image.open(stream) as opened:
             turned = _orientation(opened)
             if image is not None and turned != _orientation_of(image):
                 raise ValueError(
@@ -67,7 +68,12 @@ def read_mask(
             if opened.format == "JPEG":
                 return _cut(np.asarray(mask.convert("L")), path, origin)
             return _values(mask, path, origin)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,  # PIL's word for a PNG that is broken
+    ) as error:
         raise ValueError(
             f"{origin}: cannot read the mask {path.name} ({error}); expected a whole "
             "PNG, TIFF or JPEG"
@@ -270,7 +276,7 @@ def _orientation(image: Image.Image) -> int:
 def _orientation_of(path: Path) -> int:
     """That of a file; what is no picture for PIL is not turned."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as stream, Image.open(stream) as image:
             return _orientation(image)
     except (UnidentifiedImageError, OSError):
         return 1

@@ -115,6 +115,19 @@ def test_a_picture_that_exif_turns_has_a_mask_that_is_turned_alike(tmp_path):
         read_mask(tmp_path / "plain.png", "m", image=image)
 
 
+def test_a_plain_tiff_that_is_turned_is_not_scrambled(tmp_path):
+    stored = np.zeros((20, 30), np.uint8)
+    stored[2:5, 4:9] = 1
+    exif = Image.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        for name in ("image.tif", "mask.tif"):
+            Image.fromarray(stored).save(tmp_path / name, exif=exif)
+        values = read_mask(tmp_path / "mask.tif", "x", image=tmp_path / "image.tif")
+        turned = np.rot90(stored, -1) if orientation == 6 else stored
+        np.testing.assert_array_equal(values, turned)
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
