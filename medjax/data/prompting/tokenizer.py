@@ -65,8 +65,8 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
         path: A folder, or a name on the hub, which transformers then looks up.
 
     Raises:
-        ValueError: transformers reads no tokenizer there, or tokens that prompts need
-            are not in it; the message lists them.
+        ValueError: transformers reads no tokenizer there, tokens that prompts need are
+            not in it (the message lists them), or merges are missing.
     """
     from transformers import AutoTokenizer
 
@@ -85,7 +85,23 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
             f"{', '.join(missing)}; expected Qwen2.5-VL's or one of train_tokenizer "
             "(is tokenizer.json in the folder?)"
         )
+    _check_merges(path, tokenizer)
     return tokenizer
+
+
+def _check_merges(path: str | Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuse merges that were cut short: each makes one token, but for single bytes."""
+    backend: Any = tokenizer
+    model = json.loads(backend.backend_tokenizer.to_str())["model"]
+    added = tokenizer.get_added_vocab()
+    made = sum(len(token) > 1 for token in model["vocab"] if token not in added)
+    merges = len(model.get("merges") or ())
+    if merges < made:
+        raise ValueError(
+            f"{path}: the tokenizer has {made} tokens of several letters, but merges "
+            f"for {merges} only: texts would fall apart into other tokens; is "
+            "tokenizer.json or merges.txt whole?"
+        )
 
 
 def check_readable(

