@@ -269,5 +269,6 @@ def _read(
 ) -> str:
     if not parsed.parsed[row]:
         return "no label"
-    several = isinstance(parsed, ParsedLabelSets)
-    return _named(parsed.shown[row] if several else parsed.label[row], classes)
+    if isinstance(parsed, ParsedLabels):
+        return _named(np.asarray(parsed.label)[row], classes)
+    return _named(np.asarray(parsed.shown)[row], classes)
