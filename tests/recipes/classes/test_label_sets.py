@@ -1,6 +1,7 @@
 """A run about several labels, from its file to its tables; nothing is compiled."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from medjax.recipes.classes.score_sets import log_odds
 from medjax.recipes.vrft_aug import stages
 from medjax.systems import vrft_aug
 from medjax.systems.policy.classes import SetPredictions
+from tests.data import folders
 from tests.data.medmnist_files import write_chest
 from tests.recipes.smoke import WHERE
 from tests.recipes.smoke_labels import label_sections
@@ -130,3 +132,34 @@ def test_tables_rows_and_report(chest, tmp_path):
 def test_the_score_is_a_class_against_none():
     logp = np.log([[0.4, 0.1, 0.2]])
     assert log_odds(logp) == pytest.approx(np.log([[2.0, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "classes"),
+    [
+        (
+            partial(folders.nih, patients=8, size=(64, 64)),
+            {},
+            ("Cardiomegaly", "Effusion", "Mass", "Nodule"),
+        ),
+        (folders.vindr, {"data__readers": "majority"}, tuple(sorted(folders.VINDR))),
+    ],
+)
+def test_published_lists_of_findings_are_sets(tmp_path, build, options, classes):
+    """No code: the folder, and that a picture may have several answers."""
+    build(tmp_path / "data")
+    found = stages(
+        seed=0,
+        workdir=tmp_path,
+        **label_sections(
+            f"data={tmp_path}/data,parts=none", data__answers="set", **options
+        ),
+    )
+    for stage in found:
+        stage.check()
+    batch, records = next(iter(found[-1].eval_batches()))
+    assert batch.label.shape[1] == len(classes)
+    names = {"none"} | {record.name for record in records}
+    told = records[0].query
+    assert all(name in told for name in classes) and "Several can be right" in told
+    assert {record.several for record in records} == {True} and len(names) > 1
