@@ -27,6 +27,7 @@ from medjax.data.lists.readers import (
     RULES,
     Agreement,
     box_agreement,
+    check_named,
     choose_readers,
     merge_boxes,
 )
@@ -225,18 +226,18 @@ def _join(
 ) -> tuple[list[Row], Agreement | None]:
     """One row a question, whose boxes are those of the readers that count."""
     asked: dict[tuple[tuple[str, ...], str], list[_Line]] = {}
-    looked: dict[tuple[str, ...], set[str]] = {}  # who read these images at all
+    about: dict[tuple[str, ...], list[_Line]] = {}  # all lines of these images
     for line in lines:
         images = tuple(map(picture_key, line.row.images))
         asked.setdefault((images, line.row.query), []).append(line)
-        if line.reader is not None:
-            looked.setdefault(images, set()).add(line.reader)
+        about.setdefault(images, []).append(line)
     rows, readings = [], []
     for (images, _), same in asked.items():
         try:
-            row, boxes = _one_row(
-                same, sorted(looked.get(images, ())), readers, reading
-            )
+            check_named([(line.row.origin, line.reader) for line in about[images]])
+            looked = {line.reader for line in about[images] if line.reader is not None}
+            own = readers if looked else ()
+            row, boxes = _one_row(same, sorted(looked), own, reading)
             if row is not None:
                 _check_count(row, reading)
         except ValueError as error:

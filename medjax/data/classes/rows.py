@@ -19,6 +19,7 @@ from medjax.data.lists.pixels import (
 from medjax.data.lists.readers import (
     RULES,
     Agreement,
+    check_named,
     choose_readers,
     label_agreement,
     merge_labels,
@@ -199,6 +200,7 @@ def _join(
 def _said(same: Sequence[_Line]) -> dict[str, tuple[str, ...]]:
     """What each reader said of one picture; lines must agree in all but that."""
     first = same[0]
+    check_named([(line.row.origin, line.reader) for line in same])
     said: dict[str, tuple[str, ...]] = {}
     seen: dict[str, _Line] = {}
     for line in same:
@@ -228,7 +230,7 @@ def _one_row(
 ) -> LabelRow | None:
     """None where the reader that is chosen did not look at the picture."""
     first = same[0].row
-    if not readers:
+    if not readers or same[0].reader is None:
         return first
     if reading.readers in RULES:
         labels = _merged(first.origin, said, reading)

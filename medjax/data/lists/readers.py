@@ -46,20 +46,16 @@ def choose_readers(names: Sequence[str | None], reading: Reading) -> tuple[str, 
     """The readers of a source, sorted; () where there is none or one, and no choice.
 
     Args:
-        names: Of each line, None where the file does not say.
+        names: Of each line, None where the file does not say, as of what readers have
+            agreed on: such a line counts as it is.
         reading: Its `readers` says whose word counts: by "majority", of all in "union",
             or of one by name.
 
     Raises:
-        ValueError: There are several readers and none is chosen, one is chosen that is
-            not there, or some lines alone name theirs.
+        ValueError: There are several readers and none is chosen, or one is chosen that
+            is not there.
     """
     known = tuple(sorted({name for name in names if name is not None}))
-    if known and None in names:
-        raise ValueError(
-            "some lines name their reader and others do not; give all lines a reader "
-            "or none"
-        )
     told = ", ".join(known[:8]) + (" and more" if len(known) > 8 else "")
     if not reading.readers:
         if len(known) > 1:
@@ -79,6 +75,24 @@ def choose_readers(names: Sequence[str | None], reading: Reading) -> tuple[str, 
             f"{told}"
         )
     return known
+
+
+def check_named(lines: Sequence[tuple[str, str | None]]) -> None:
+    """Refuse a picture of which some lines name their reader and others do not.
+
+    Args:
+        lines: Origin and reader of each line of one picture.
+
+    Raises:
+        ValueError: There are both; one of each is named.
+    """
+    without = [origin for origin, name in lines if name is None]
+    named = [origin for origin, name in lines if name is not None]
+    if without and named:
+        raise ValueError(
+            f"{without[0]}: no reader, but {named[0]}, of the same picture, has one; "
+            "give all lines of a picture a reader or none"
+        )
 
 
 def merge_boxes(boxes: Mapping[str, Sequence[Box]], rule: str) -> tuple[Box, ...]:
@@ -215,4 +229,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _readers(readings: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
-    return tuple(sorted({name for reading in readings for name in reading}))
+    return tuple(sorted({name for reading in readings for name in reading if name}))

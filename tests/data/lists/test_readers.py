@@ -7,6 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 from medjax.data.lists.readers import (
     box_agreement,
     box_overlaps,
+    check_named,
     choose_readers,
     label_agreement,
     merge_boxes,
@@ -32,8 +33,10 @@ def test_a_choice_is_needed_where_there_are_several():
         choose_readers([None], majority)
     with pytest.raises(ValueError, match="data.readers='R3': expected majority, union"):
         choose_readers(["R1", "R2"], PLAIN._replace(readers="R3"))
-    with pytest.raises(ValueError, match="give all lines a reader or none"):
-        choose_readers(["R1", None], majority)
+    assert choose_readers(["R1", None], majority) == ("R1",)  # None: agreed on
+    check_named([("line 2", None), ("line 3", None)])
+    with pytest.raises(ValueError, match=r"line 3: no reader, but line 2, of the same"):
+        check_named([("line 2", "R1"), ("line 3", None)])
 
 
 A, NEAR_A, B = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 12.0), (50.0, 0.0, 60.0, 9.0)

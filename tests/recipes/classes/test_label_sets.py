@@ -142,7 +142,7 @@ def test_the_score_is_a_class_against_none():
             {},
             ("Cardiomegaly", "Effusion", "Mass", "Nodule"),
         ),
-        (folders.vindr, {"data__readers": "majority"}, tuple(sorted(folders.VINDR))),
+        (folders.vindr, {"data__readers": "majority"}, folders.VINDR[:2]),
     ],
 )
 def test_published_lists_of_findings_are_sets(tmp_path, build, options, classes):
