@@ -4,7 +4,7 @@ A box is (x1, y1, x2, y2) with continuous, exclusive ends: its width is x2 - x1,
 extra pixel. Sizes are (height, width), as arrays have them.
 
 ==========  ==========================================================
-original    pixels of the image as it came
+original    pixels of the image as it came, upright: after its orientation is obeyed
 resized     pixels of the image the policy sees; what Qwen2.5-VL writes
 unit        0 to 1
 thousand    0 to 1000; what Qwen2-VL and Qwen3-VL write

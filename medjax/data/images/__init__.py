@@ -4,11 +4,9 @@ from medjax.data.images.dicom import image_groups
 from medjax.data.images.digests import perceptual_hash, pixel_digest
 from medjax.data.images.files import ImageFile
 from medjax.data.images.reading import image_size, read_image
-from medjax.data.images.windows import has_contrast
 
 __all__ = [
     "ImageFile",
-    "has_contrast",
     "image_groups",
     "image_size",
     "perceptual_hash",

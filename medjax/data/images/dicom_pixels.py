@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_TINTED = ("COLOR", "MIXED", "COLOR_RANGE")  # what PixelPresentation says of greys
 _WINDOW = "name a window of your own, level and width, or take out its lines"
 
 
@@ -36,6 +37,7 @@ def read_dicom(
     with damage(file, origin):
         kind = str(header.get("PhotometricInterpretation", "")).strip()
         shape = str(header.get("PresentationLUTShape", "")).strip()
+        tinted = str(header.get("PixelPresentation", "")).strip() in _TINTED
         bits = int(header.get("BitsStored") or 0)
     if kind not in (*_GREYS, *_COLOURS):
         raise unreadable(
@@ -43,6 +45,13 @@ def read_dicom(
             origin,
             f"colours of the kind {kind[:16]!r}",
             f"expected one of {', '.join((*_GREYS, *_COLOURS))}",
+        )
+    if tinted and kind in _GREYS:
+        raise unreadable(
+            file,
+            origin,
+            "greys that a supplemental palette colours",
+            "such files are not read. Export it as RGB, or take out its lines",
         )
     if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
         raise unreadable(
@@ -75,7 +84,8 @@ def read_dicom(
 def _decoded(
     header: "Dataset", file: ImageFile, origin: str
 ) -> Shaped[np.ndarray, "h w *c"]:
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
 
     with damage(file, origin):
         syntax = header.file_meta.TransferSyntaxUID
@@ -115,7 +125,7 @@ def _grey(
     origin: str,
 ) -> UInt8[np.ndarray, "h w"]:
     """Grey values, 0 for the lowest of the window."""
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
     with damage(file, origin):
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)):
@@ -180,7 +190,7 @@ def _palette(
     file: ImageFile,
     origin: str,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     with damage(file, origin):
         colours = apply_color_lut(stored, header)[..., :3]

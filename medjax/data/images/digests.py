@@ -42,6 +42,6 @@ def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> int:
     """
     grey = Image.fromarray(image).convert("L")
     small = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    low = dctn(np.asarray(small, np.float64))[:_LOW, :_LOW]
+    low = np.asarray(dctn(np.asarray(small, np.float64)))[:_LOW, :_LOW]
     bits = (low > np.median(low)).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

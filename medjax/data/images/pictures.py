@@ -4,6 +4,7 @@ import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -173,22 +174,22 @@ def _fault(file: ImageFile, image: Image.Image) -> tuple[str, str] | None:
             f"{height} x {width} pixels",
             f"expected at most {limit}. Make it smaller",
         )
-    bits = 8
+    bits, tiles = 8, getattr(image, "tile", [])
     if image.format == "PNG":
         bits, kind, _ = _png_header(file)
         bits = bits if kind != _GREY or "transparency" in image.info else 8
     elif image.format == "TIFF":
-        tags = getattr(image, "tag_v2", {})
+        tags: Any = getattr(image, "tag_v2", {})
         samples = np.ravel(tags.get(_TAGS["BitsPerSample"], 1))
         bits = max(samples) if len(samples) > 1 else 8
-        swapped = tags.prefix == b"MM" and image.tile[0][0] == "libtiff"
+        swapped = tags.prefix == b"MM" and tiles[0][0] == "libtiff"
         if swapped and image.mode in ("I", "F"):
             return (
                 "compressed numbers with signs or fractions in big-endian order",
                 "PIL exchanges their bytes. Save it uncompressed or in little-endian",
             )
     elif image.format == "PPM" and image.mode == "RGB":
-        decoder = image.tile[0][3]  # ("RGB", highest value) but where that is 255
+        decoder = tiles[0][3]  # ("RGB", highest value) but where that is 255
         bits = 8 if isinstance(decoder, str) else int(decoder[-1]).bit_length()
     if bits > 8:
         return f"{bits} bits a colour", _COLOURS

@@ -1,7 +1,5 @@
 """Numbers of any range as grey values, 0 to 255."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
@@ -9,7 +7,6 @@ from medjax.data.images.files import ImageFile, unreadable
 
 _OUTER = 0.5  # per cent of the pixels on each side that cannot widen the window alone
 _MARGIN = 0.5  # how far the window reaches beyond them at most, in its own widths
-_LEVELS = 8  # grey values; an image with fewer between dark and bright shows nothing
 
 
 def robust_window(values: Shaped[np.ndarray, "*N"]) -> tuple[float, float]:
@@ -65,18 +62,3 @@ def show_values(
         return np.zeros(grey.shape, np.uint8)
     grey = np.clip((grey - low) * (255 / (high - low)), 0, 255)
     return np.round(grey).astype(np.uint8)
-
-
-def has_contrast(image: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """Whether an image shows anything: 8 grey values or more from dark to bright.
-
-    Dark and bright are the percentiles 0.1 and 99.9 of each colour, so that a few
-    broken pixels on an even ground do not count.
-
-    Args:
-        image: As `read_image` gives it.
-    """
-    pixels = image.reshape(-1, 3)
-    dark: Any = np.percentile(pixels, 0.1, axis=0, method="higher")
-    bright: Any = np.percentile(pixels, 99.9, axis=0, method="lower")
-    return bool((bright.astype(int) - dark).max() >= _LEVELS - 1)

@@ -182,8 +182,9 @@ def split_faults(lines: Sequence[Grouped], groups: Sequence[int]) -> list[Bad]:
         for content in line.contents:
             near = seen.setdefault(content, line)
             if near.split != line.split:
-                header = isinstance(content, tuple) and "DICOM" in str(content[0])
-                other, shared = near, f"the same {content[0] if header else 'picture'}"
+                what = str(content[0]) if isinstance(content, tuple) else ""
+                shared = f"the same {what if 'DICOM' in what else 'picture'}"
+                other = near
         if other.split != line.split:
             faults.append(_split_fault(line, other, shared))
     return faults

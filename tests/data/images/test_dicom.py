@@ -303,6 +303,9 @@ def test_what_cannot_be_shown_is_refused_without_the_patient_s_name(tmp_path):
         read_image(ImageFile(path), "line 2")
     write(path, GREY, PresentationLUTShape="INVERSE", **ratio)
     np.testing.assert_array_equal(read(path)[..., 0], 255 - GREY)
+    write(path, GREY, PixelPresentation="COLOR")
+    with pytest.raises(ValueError, match="greys that a supplemental palette colours"):
+        read_image(ImageFile(path), "line 2")
     write(path, GREY, PhotometricInterpretation="YBR_PARTIAL_420")
     with pytest.raises(ValueError, match="colours of the kind 'YBR_PARTIAL_420'"):
         read_image(ImageFile(path), "line 2")

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from medjax.data.images import ImageFile, has_contrast, image_size, read_image
+from medjax.data.images import ImageFile, image_size, read_image
 from medjax.rl.boxes import smart_resize
 
 RNG = np.random.default_rng(0)
@@ -392,17 +392,3 @@ def test_damaged_files_end_in_a_clear_error(tmp_path, name):
                 except ValueError as error:
                     assert str(error).startswith("line 2: ")
                     assert str(tmp_path) not in str(error)
-
-
-def test_contrast():
-    flat = np.full((40, 40, 3), 90, np.uint8)
-    assert not has_contrast(flat)
-    flat[3, 4] = 255  # a broken pixel
-    assert not has_contrast(flat)
-    flat[:2, :4] = 97  # 8 grey values, 0.5 % of the pixels
-    assert has_contrast(flat)
-    flat[:2, :4] = 96
-    assert not has_contrast(flat)
-    red = np.zeros((40, 40, 3), np.uint8)
-    red[:20, :, 0] = 30
-    assert has_contrast(red)

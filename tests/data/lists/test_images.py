@@ -1,11 +1,13 @@
 """Images of files with several, as lists name them, and what their headers join."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.audit.facts import read_pictures
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.formats.csv_boxes import read_csv_boxes
 from medjax.data.boxes.jsonl import jsonl_entries
@@ -17,7 +19,7 @@ from medjax.data.lists.groups import join_groups, split_faults
 from medjax.data.lists.images import header_contents, object_image, shown_as
 from medjax.data.lists.reading import Bad, Reading, check_reading
 from medjax.data.prompting.layout import Geometry
-from tests.data.images.dicom_files import write
+from tests.data.images.dicom_files import MARKERS, write
 
 GREY = np.random.default_rng(0).integers(0, 256, (56, 84), np.uint8)
 GEOMETRY = Geometry(14, 2, 2, 112, 28 * 28, 112 * 112)
@@ -120,3 +122,29 @@ def test_headers_join_what_is_of_one_patient(tmp_path):
     file = ImageFile(tmp_path / "0.dcm")
     assert header_contents(file, {"patient_id": "7"}, "x") == ()
     assert ("DICOM patient", "p1") in header_contents(file, {"lesion": "7"}, "x")
+
+
+def test_spoilt_dicom_files_of_a_list_are_dropped_and_counted(tmp_path):
+    rng = np.random.default_rng(1)
+    whole = write(tmp_path / "0.dcm", GREY).read_bytes()
+    for n in range(1, 12):
+        body = bytearray(whole[: rng.integers(400, len(whole)) if n % 2 else None])
+        for place in rng.integers(132, 700, 4):
+            body[place] = rng.integers(0, 256)
+        (tmp_path / f"{n}.dcm").write_bytes(body)
+    (tmp_path / "12.dcm").write_bytes(whole)
+    lines = jsonl(tmp_path, *({"image": f"{n}.dcm"} for n in range(13)))
+    reading = READING._replace(on_bad="drop")
+
+    def decode(files):
+        return read_pictures(files, cache=None, threads=2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, about lengths and tags
+        found = box_rows(jsonl_entries(lines, reading), reading, GEOMETRY, decode)
+    assert len(found.rows) + len(found.dropped) == 13
+    assert {"a.jsonl, line 1", "a.jsonl, line 13"} <= {row.origin for row in found.rows}
+    assert len(found.dropped) >= 6
+    for bad in found.dropped:
+        assert bad.message.startswith(f"{bad.origin}: ")
+        assert not any(word in bad.message for word in (*MARKERS, str(tmp_path)))
