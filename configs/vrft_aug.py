@@ -23,7 +23,9 @@ and the rest:
     task=mr_level | mr_ventricle | ct_lung | nuclei_size  graded (ordinal)
        | ct_organ | mr_structure | mr_plane | mr_structure_plane        classes
        | shapes | shape_size                              drawn, without network
-    data=PATH               instead of a task: MedMNIST .npz, or a folder with a CSV
+    data=PATH               instead of a task: MedMNIST .npz (chestmnist and volumes
+                            too), or a folder with a CSV; see docs/labels.md for
+                            pictures with several classes or none
     boxes=SOURCE            what policy=on localises in, for a task without a volume and
                             for data=PATH: a `data` of configs/medloc.py
     mfrs=sixteenth | tenth | power | gaussian | quartic   what a near grade earns
@@ -37,6 +39,7 @@ and the rest:
 
     python run.py --config=configs/vrft_aug.py:parts=none,grade=fuzzy,seed=1
     python run.py --config=configs/vrft_aug.py:data=retinamnist_224.npz,model=Qwen
+    python run.py --config=configs/vrft_aug.py:data=chestmnist.npz,smoke
 
 Every option below can be set on its own, see `configs/medloc.py` for the forms:
 
@@ -192,7 +195,9 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "scale": option((0.9, 1.11), Numbers(float, (2,))),
             "mirror": False,
             "test_draws": 4,  # pictures of each test slice
-            "balance": True,  # training pictures of all classes equally often
+            # training pictures of all classes equally often; of several classes a
+            # picture, each rarest one
+            "balance": True,
             "classes": "",  # JSON file of a user's class names
             # are a user's classes grades? None: where the file says so
             "ordinal": option(None, Maybe(bool)),
