@@ -6,6 +6,7 @@ import gc
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
@@ -60,6 +61,17 @@ def finish(doubts: Sequence[str]) -> int:
     """Print what makes a result doubtful, and give the program's exit code."""
     sys.stderr.writelines(f"warning: {line}\n" for line in doubts)
     return DOUBTFUL if doubts else WELL
+
+
+def refuse_error(error: Exception, *, show_cause: bool) -> NoReturn:
+    """End the program with an error; a cause in a user's code shows its traceback."""
+    message = f"{type(error).__name__}: {error}"
+    if show_cause and error.__cause__ is not None:
+        shown = traceback.TracebackException.from_exception(error.__cause__)
+        inside = [x for x in shown.stack if not x.filename.startswith("<frozen")]
+        shown.stack = traceback.StackSummary.from_list(inside)
+        message = f"{''.join(shown.format(chain=False))}\n{message}"
+    refuse(message)
 
 
 def refuse(message: str) -> NoReturn:

@@ -512,6 +512,41 @@ def final_bytes(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_an_error_in_a_users_reward_shows_the_users_lines(run, tmp_path):
+    file = tmp_path / "mine.py"
+    text = "def mine(completions, **_):\n    return [{}[x] for x in completions]\n"
+    file.write_text(text)
+    config = f"{CONFIG},python_reward={file}:mine"
+    done = run(f"--workdir={tmp_path}/run", *COLD, config=config)
+    assert done.code == 1 and "Error: reward 'mine' failed at step 0: KeyError" in (
+        done.err
+    )
+    assert f'File "{file}", line 2, in mine' in done.err
+    assert "return [{}[x] for x in completions]" in done.err
+    assert "python_rewards.py" not in done.err  # none of the library's lines
+
+
+COLD = ("--config.warm_start.steps=0", "--config.train.grpo.steps=6")
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_nothing_ends_and_says_so(run, tmp_path):
+    """The fresh policy's completions cannot be read: all rewards are 0."""
+    idle = (*COLD, f"--workdir={tmp_path}/run", "--config.train.grpo.patience=2")
+    for _ in range(2):  # the second only finds that it has ended
+        done = run(*idle)
+        assert done.code == 3, done.err
+        last = done.err.splitlines()[-1]
+        assert "warning: grpo: stopped after step 2: in the last 2 steps" in last
+        assert "reward=curriculum at tau 0.30" in last
+        assert "100% could not be read: try a longer warm start" in last
+    assert [row["step"] for row in rows(tmp_path / "run/grpo/eval.jsonl")] == [2]
+    assert (tmp_path / "run/grpo/report.html").exists()
+    done = run(*idle, "--config.train.grpo.patience=None")
+    assert done.code == 0, done.err
+    assert rows(tmp_path / "run/grpo/eval.jsonl")[-1]["step"] == 6
+
+
 @pytest.mark.slow
 def test_skipped_steps_make_a_run_doubtful(run, tmp_path):
     skipping = (

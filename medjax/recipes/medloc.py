@@ -18,6 +18,7 @@ from medjax.recipes.boxes.task import (
     self_test,
 )
 from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.stages import (
     Exploration,
     Setup,
@@ -212,9 +213,11 @@ def grpo_stage(
         options,
         rewards,
         build,
-        weights=dict.fromkeys(options.python_rewards, 1.0)
-        | dict(options.reward_weights),
+        weights=check_weights(
+            options.reward_weights, medloc.REWARDS, tuple(options.python_rewards)
+        ),
         accuracy=f"accuracy is reward={rewards.reward}",
+        numbers={"tau": float(schedule.start)},
         show=tuple("quality" if several and x == "iou" else x for x in SHOW),
         check=partial(self_test, setup, tau=float(schedule.target)),
         before=before,

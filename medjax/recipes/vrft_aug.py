@@ -356,6 +356,7 @@ def label_stage(
             task=task,
         ),
         accuracy=f"task {task.name}, grade={rewards.grade}",
+        numbers={},
         show=SHOW,
         check=partial(self_test, run, min_words=rewards.min_words),
         before=before,

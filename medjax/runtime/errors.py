@@ -11,3 +11,7 @@ class NonFiniteStep(FloatingPointError):
 
 class NonFiniteReward(NonFiniteStep):
     """A reward gave NaN, infinity or a number too large to be squared."""
+
+
+class RewardError(ValueError):
+    """A reward in Python cannot be used; what it raised itself is the cause."""

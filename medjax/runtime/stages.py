@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -39,7 +40,8 @@ class Stage(NamedTuple):
     identity: Mapping[str, Any]  # see `loop.train`
     show: Sequence[str] = ("loss",)  # metrics on the progress line
     start: Callable[[Any], Params] | None = None  # of a first stage; see `loop.train`
-    check: Callable[[], None] | None = None  # before it trains; raises what is wrong
+    # before it trains; raises what is wrong, and returns what is strange
+    check: Callable[[], Sequence[str] | None] | None = None
     # given the identity that a checkpoint to be evaluated was trained with; likewise
     accepts: Callable[[Mapping[str, Any]], None] | None = None
     # made anew for each evaluation, see `loop.evaluate`; None: never evaluated
@@ -100,7 +102,8 @@ def run_stages(
         finished = _is_finished(stage, folder, seed=seed)
         if stage is stages[-1] or not finished or _gave_up(stage, folder, seed=seed):
             if stage.check is not None:
-                stage.check()
+                for line in stage.check() or ():
+                    sys.stderr.write(f"{stage.name}: warning: {line}\n")
             write_manifest(folder, stage=stage.name, **facts, **(stage.facts or {}))
             state = loop.train(
                 stage.system,

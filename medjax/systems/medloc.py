@@ -47,6 +47,7 @@ from medjax.types import (
     System,
 )
 
+REWARDS = ("accuracy", "format")
 ACCURACY = ("curriculum", "fixed", "raw_iou", "progress")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile
+from medjax.data.lists.columns import check_columns
 from medjax.data.lists.groups import Grouped, picture_key, picture_name
 from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import (
@@ -168,6 +169,7 @@ def _line(
     seen: Mapping[ImageFile, PictureState],
     geometry: Geometry,
 ) -> _Line:
+    check_columns(entry.columns, entry.origin)
     found = [use_picture(seen[image], entry.origin) for image in entry.images]
     size = found[-1].size
     if entry.size not in (None, size):

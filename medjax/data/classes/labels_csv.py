@@ -20,6 +20,7 @@ from pathlib import Path
 
 from medjax.data.classes.entries import LabelEntry, split_labels
 from medjax.data.lists.cells import name
+from medjax.data.lists.columns import check_columns
 from medjax.data.lists.files import Line, csv_table, find_list
 from medjax.data.lists.groups import group_columns, read_groups, read_split
 from medjax.data.lists.images import IMAGE_COLUMNS, cell_image
@@ -85,6 +86,7 @@ def _check_header(path: Path, header: Sequence[str], used: Sequence[str]) -> Non
             f"{path.name}, line 1: columns {list(header)} without {missing}; expected "
             "image,label and perhaps patient,split"
         )
+    check_columns([x for x in header if x not in used], f"{path.name}, line 1")
     for column in header:
         near = difflib.get_close_matches(column.lower(), _MISTYPED, cutoff=0.75)
         if column not in used and near:

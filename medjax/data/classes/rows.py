@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.classes.entries import LabelEntry
 from medjax.data.images import ImageFile
+from medjax.data.lists.columns import check_columns
 from medjax.data.lists.groups import Grouped, picture_key, picture_name
 from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import (
@@ -151,6 +152,7 @@ def _line(
     reading: Reading,
 ) -> _Line:
     origin, labels = entry.origin, entry.labels
+    check_columns(entry.columns, origin)
     if reading.answers == "one" and (
         len(labels) != 1 or any("|" in label for label in labels)
     ):

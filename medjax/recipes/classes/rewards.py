@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from medjax.data.classes.tasks import ClassTask
+from medjax.recipes.policy.reward_checks import check_weights
 from medjax.rl.label_rewards import check_grade_table, grade_table
 from medjax.rl.label_set_rewards import SET_RULES
 from medjax.rl.text.label_sets import LabelSetTables
@@ -50,15 +51,10 @@ def reward_weights(
             reward "grade".
 
     Raises:
-        ValueError: A reward does not exist, `grade` is unknown, or near grades are to
-            be paid where classes are no grades.
+        ValueError: What `check_weights` refuses, `grade` is unknown, or near grades are
+            to be paid where classes are no grades.
     """
-    unknown = [name for name in weights if name not in (*REWARDS, *functions)]
-    if unknown:
-        raise ValueError(
-            f"reward_weights: no reward {', '.join(unknown)}; expected some of "
-            f"{', '.join((*REWARDS, *functions))}"
-        )
+    found = check_weights(weights, REWARDS, functions)
     if grade not in GRADES:
         raise ValueError(f"grade={grade!r}: expected one of {', '.join(GRADES)}")
     if grade in ("fuzzy", "both") and not task.ordinal:
@@ -66,13 +62,12 @@ def reward_weights(
             f"task {task.name}: its classes are not grades, so none is nearer to the "
             "right one than another; choose grade=exact"
         )
-    found = dict.fromkeys(functions, 1.0) | dict(weights)
     if grade != "both":
         fuzzy = task.ordinal and grade != "exact"
         found["accuracy" if fuzzy else "grade"] = 0.0
     if not task.ordinal:
         found.pop("grade", None)
-    return found
+    return check_weights(found, REWARDS, functions)
 
 
 def grade_rewards(

@@ -1,21 +1,28 @@
 """Rewards written in Python: any function of texts, between two compiled programs."""
 
+import contextlib
 import importlib.util
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int
 
+from medjax.data.lists.columns import REWARD_WORDS
+from medjax.recipes.policy.reward_values import read_values
 from medjax.rl.window import ThresholdState
+from medjax.runtime.errors import RewardError
 from medjax.systems.policy.exploration import HostReward, HostRewards
 from medjax.types import PolicyBatch, Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_SHOWN = 80  # characters of a completion in an error
 
 
 class Reward(Protocol):
@@ -28,9 +35,25 @@ class Reward(Protocol):
 
         Args:
             completions: What the policy wrote, without special tokens.
-            columns: Further keywords, which `make_host_rewards` explains.
+            columns: Further keywords, which `PythonRewards` explains.
         """
         ...
+
+
+class PythonRewards(NamedTuple):
+    """A user's functions, and what they are called with.
+
+    A function is called with keywords, and takes those that it does not use by
+    **columns. Lists with an entry for each completion are `completions` (text without
+    special tokens), the columns of `describe`, and what the data's own `columns` hold;
+    numbers are `step` and, of boxes, `tau`. It returns a number for each completion, or
+    None where it cannot score one.
+    """
+
+    functions: Mapping[str, Reward]  # by the names of the rewards
+    tokenizer: "PreTrainedTokenizerBase"  # the policy's
+    find_records: Callable[[Sequence[int]], list[Any]]  # of sample ids, in their order
+    describe: Callable[[Sequence[Any]], dict[str, list[Any]]]  # columns of records
 
 
 def load_reward(place: str) -> Reward:
@@ -41,7 +64,7 @@ def load_reward(place: str) -> Reward:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no Python file, or has no such function.
+        RewardError: The file is no Python file, cannot be run, or has no such function.
     """
     file, _, name = place.rpartition(":")
     path = Path(file)
@@ -51,28 +74,27 @@ def load_reward(place: str) -> Reward:
         )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"reward {place!r}: {file!r} is no Python file")
+        raise RewardError(f"reward {place!r}: {file!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _named(f"reward {place!r}: {file} cannot be run"):
+        spec.loader.exec_module(module)
     function: Any = vars(module).get(name)
     if not callable(function):
-        raise ValueError(f"reward {place!r}: {file} has no function {name!r}")
+        raise RewardError(f"reward {place!r}: {file} has no function {name!r}")
+    if inspect.iscoroutinefunction(function):
+        raise RewardError(
+            f"reward {place!r} is `async`; expected a function that returns its numbers"
+        )
     return cast(Reward, function)
 
 
-def make_host_rewards(
+def load_rewards(
     places: Mapping[str, str],
     tokenizer: "PreTrainedTokenizerBase",
     find_records: Callable[[Sequence[int]], list[Any]],
     describe: Callable[[Sequence[Any]], dict[str, list[Any]]],
-) -> HostRewards:
-    """What `build(host_rewards=...)` of a system takes, of functions as for TRL.
-
-    A function is called with keywords, and takes those that it does not use by
-    **columns. Lists with an entry for each completion are `completions` (text without
-    special tokens), the columns of `describe`, and what the data's own `columns` hold;
-    numbers are `step` and, of boxes, `tau`. It returns a number for each completion, or
-    None where it cannot score one.
+) -> PythonRewards:
+    """The functions at these places, and what they will be called with.
 
     Args:
         places: "FILE.py:NAME" of each function, by the name of its reward. The files
@@ -84,58 +106,142 @@ def make_host_rewards(
     Raises:
         FileNotFoundError: A file does not exist.
         ValueError: There are several processes (each sees its own part only), or a
-            place names no function; or later, at a step, a function returns another
-            number of rewards, or one that is not finite.
+            place names no function.
     """
     if jax.process_count() > 1:
         raise ValueError("rewards in Python need a single process; write them in jax")
     functions = {name: load_reward(place) for name, place in places.items()}
+    return PythonRewards(functions, tokenizer, find_records, describe)
 
-    def host_rewards(
-        batch: PolicyBatch,
-        rollout: Rollout,
-        step: Int[Array, ""],
-        carry: Any,
-    ) -> dict[str, HostReward]:
-        prompts, group, length = rollout.tokens.shape
-        rows = zip(
-            rollout.tokens.reshape(-1, length),
-            rollout.mask.reshape(-1, length),
-            strict=True,
+
+def make_host_rewards(rewards: PythonRewards) -> HostRewards:
+    """What `build(host_rewards=...)` of a system takes; see `score_rollout`.
+
+    Args:
+        rewards: From `load_rewards`.
+    """
+    return partial(score_rollout, rewards)
+
+
+def score_rollout(
+    rewards: PythonRewards,
+    batch: PolicyBatch,
+    rollout: Rollout,
+    step: Int[Array, ""],
+    carry: Any,  # noqa: ANN401
+) -> dict[str, HostReward]:
+    """What the functions give for the completions of a batch, [B, G] each.
+
+    Args:
+        rewards: The functions.
+        batch: Its sample ids are read.
+        rollout: G completions of each of its B prompts, NumPy arrays.
+        step: Updates done before this one, from 0.
+        carry: Where it is a `ThresholdState`, the functions get its `tau`.
+
+    Raises:
+        RewardError: A function raised an error (which is the cause), does not take what
+            it is given, or returned what `read_values` refuses.
+    """
+    prompts, group, length = rollout.tokens.shape
+    rows = zip(
+        rollout.tokens.reshape(-1, length),
+        rollout.mask.reshape(-1, length),
+        strict=True,
+    )
+    texts = [
+        rewards.tokenizer.decode(tokens[mask], skip_special_tokens=True)
+        for tokens, mask in rows
+    ]
+    found = rewards.find_records(batch.sample_id.tolist())
+    numbers = {"step": int(step)}
+    if isinstance(carry, ThresholdState):
+        numbers |= {"tau": float(carry.tau)}
+    records = [record for record in found for _ in range(group)]
+    scored = {}
+    for name, values in score_texts(rewards, texts, records, numbers).items():
+        array = np.array([0.0 if v is None else v for v in values], np.float32)
+        some = np.array([v is not None for v in values], bool)
+        shape = (prompts, group)
+        scored[name] = HostReward(array.reshape(shape), some.reshape(shape))
+    return scored
+
+
+def score_texts(
+    rewards: PythonRewards,
+    texts: Sequence[str],
+    records: Sequence[Any],
+    numbers: Mapping[str, float],
+) -> dict[str, list[float | None]]:
+    """What each function gives for each text, None where it could not score it.
+
+    Args:
+        rewards: The functions.
+        texts: Completions.
+        records: The `Record` or `LabelRecord` that each of them answers.
+        numbers: What is given beside lists: `step` and, of boxes, `tau`.
+
+    Raises:
+        RewardError: See `score_rollout`; or the data has a column by a name that is
+            the library's.
+    """
+    ours = {"completions": list(texts), **rewards.describe(records), **numbers}
+    strange = set(ours) - set(REWARD_WORDS)
+    if strange:
+        raise ValueError(f"{sorted(strange)}: expected only words of REWARD_WORDS")
+    own = list(dict.fromkeys(name for r in records for name in r.columns))
+    taken = [name for name in own if name in REWARD_WORDS]
+    if taken:
+        raise RewardError(
+            f"column {taken[0]!r} of {records[0].slice_id}: rewards in Python are "
+            f"given the library's own by that name; rename it"
         )
-        texts = [
-            tokenizer.decode(tokens[mask], skip_special_tokens=True)
-            for tokens, mask in rows
-        ]
-        records = [
-            r for r in find_records(batch.sample_id.tolist()) for _ in range(group)
-        ]
-        columns: dict[str, Any] = dict(describe(records))
-        own = dict.fromkeys(name for r in records for name in r.columns)
-        columns |= {name: [r.columns.get(name) for r in records] for name in own}
-        columns |= {"step": int(step)}
-        if isinstance(carry, ThresholdState):
-            columns |= {"tau": float(carry.tau)}
-        found = {}
-        for name, function in functions.items():
-            values = list(function(completions=texts, **columns))
-            if len(values) != len(texts):
-                raise ValueError(
-                    f"reward {name!r} gave {len(values)} numbers for {len(texts)} "
-                    "completions; expected one each, None where it cannot score"
-                )
-            for text, value in zip(texts, values, strict=True):
-                if value is not None and not math.isfinite(float(value)):
-                    raise ValueError(
-                        f"reward {name!r} gave {value} for {text[:80]!r}; expected a "
-                        "finite number, or None where it cannot score"
-                    )
-            numbers = np.array([0.0 if v is None else float(v) for v in values])
-            scored = np.array([v is not None for v in values], bool)
-            shape = (prompts, group)
-            found[name] = HostReward(
-                numbers.astype(np.float32).reshape(shape), scored.reshape(shape)
-            )
-        return found
+    columns = {name: [r.columns.get(name) for r in records] for name in own}
+    samples = [
+        f"{text[:_SHOWN]!r}, an answer to {record.query!r} about {record.slice_id} "
+        f"(sample {record.sample_id})"
+        for text, record in zip(texts, records, strict=True)
+    ]
+    return {
+        name: read_values(name, _call(name, function, ours | columns), samples)
+        for name, function in rewards.functions.items()
+    }
 
-    return host_rewards
+
+def _call(
+    name: str, function: Reward, keywords: Mapping[str, list[Any] | float]
+) -> Any:  # noqa: ANN401
+    """What a function returns, its errors named; the lists that it gets are its own."""
+    keywords = {k: list(x) if isinstance(x, list) else x for k, x in keywords.items()}
+    try:
+        inspect.signature(function).bind(**keywords)
+    except TypeError as error:
+        raise RewardError(
+            f"reward {name!r} does not take what it is given ({error}); rewards are "
+            f"called with the keywords {', '.join(keywords)}. Name those that it uses "
+            "and take the rest by **columns"
+        ) from None
+    with _named(f"reward {name!r} failed at step {keywords['step']}"):
+        result = function(**keywords)
+        # an iterator runs the user's code, too
+        return list(result) if isinstance(result, Iterator) else result
+
+
+def _named(message: str) -> contextlib.ExitStack:
+    """A block whose errors get a name: any, as the code in it is a user's.
+
+    The cause is the error itself, with the user's part of its traceback.
+    """
+
+    def leave(kind: Any, error: BaseException | None, trace: Any) -> bool:  # noqa: ANN401
+        del kind, trace
+        if isinstance(error, Exception | SystemExit):
+            own = error.__traceback__ and error.__traceback__.tb_next
+            raise RewardError(
+                f"{message}: {type(error).__name__}: {error}"
+            ) from error.with_traceback(own)
+        return False
+
+    stack = contextlib.ExitStack()
+    stack.push(leave)
+    return stack

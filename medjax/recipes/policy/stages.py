@@ -12,7 +12,12 @@ import optax
 from medjax.data.batches import Encoding, Parts, Question
 from medjax.recipes.policy.alike import check_alike
 from medjax.recipes.policy.opened import Policy
-from medjax.recipes.policy.python_rewards import make_host_rewards
+from medjax.recipes.policy.python_rewards import (
+    PythonRewards,
+    load_rewards,
+    make_host_rewards,
+)
+from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.task import Evaluation, Task, TrainBatches
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
@@ -147,6 +152,7 @@ def exploration_stage(
     *,
     weights: Mapping[str, float],
     accuracy: str,
+    numbers: Mapping[str, float],
     show: tuple[str, ...],
     check: Callable[[], None],
     before: Mapping[str, Path],
@@ -162,6 +168,7 @@ def exploration_stage(
         weights: The weight of every reward, those in Python included.
         accuracy: What the reward for right answers is called in the config, for a
             person whose run learns nothing.
+        numbers: What rewards in Python are given first beside lists, `step` excepted.
         show: Names of the metrics on the progress line, in this order.
         check: Called before training; it raises unless ground truth earns reward 1.
         before: Earlier evaluations that get rows of their own in the tables, see
@@ -178,8 +185,10 @@ def exploration_stage(
             "tokens, so some questions could never earn a reward"
         )
     seed = setup.seed + 1
-    numbers = plain(options)
-    del numbers["patience"]  # a resume may have more of it, or none
+    rewards = _python_rewards(setup, options, seed=seed)
+    source = training_batches(setup, setup.task.train_batches, options, seed=seed)
+    document = plain(options)
+    del document["patience"]  # a resume may have more of it, or none
     system = build(
         policy.model,
         policy.tables,
@@ -192,18 +201,18 @@ def exploration_stage(
             reward_weights=weights,
             teaching=Teaching(options.loss, options.iterations, options.accumulate),
         ),
-        host_rewards=_host_rewards(setup, options, seed=seed),
+        host_rewards=make_host_rewards(rewards) if rewards else None,
     )
     return Stage(
         name=name,
         system=system,
-        source=training_batches(setup, setup.task.train_batches, options, seed=seed),
+        source=source,
         steps=options.steps,
-        identity=identity(setup, numbers | plain(own)),
+        identity=identity(setup, document | plain(own)),
         show=show,
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)},
-        check=check,
+        check=partial(_check_exploration, check, rewards, source, weights, numbers),
         watch=Watch(
             patience=check_patience(options.patience),
             locate=partial(_locate, _find_records(setup, options, seed=seed)),
@@ -379,17 +388,31 @@ def trained_with(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _host_rewards(
+def _python_rewards(
     setup: Setup, options: Exploration, *, seed: int
-) -> HostRewards | None:
+) -> PythonRewards | None:
     if not options.python_rewards:
         return None
-    return make_host_rewards(
+    return load_rewards(
         options.python_rewards,
         setup.policy.tokenizer,
         _find_records(setup, options, seed=seed),
         setup.task.columns,
     )
+
+
+def _check_exploration(
+    check: Callable[[], None],
+    rewards: PythonRewards | None,
+    source: grain.IterDataset,
+    weights: Mapping[str, float],
+    numbers: Mapping[str, float],
+) -> list[str]:
+    """The self-test of answers, then a trial of the rewards in Python."""
+    check()
+    if rewards is None:
+        return []
+    return try_rewards(rewards, next(iter(source)), weights, numbers)
 
 
 def _find_records(

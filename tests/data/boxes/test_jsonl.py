@@ -123,6 +123,7 @@ def without(key):
         (without("frame"), ValueError, "'frame' is not declared.*original"),
         (without("query"), ValueError, r"missing keys \['query'\]"),
         ({**GOOD, "lable": "x"}, ValueError, r"unknown keys \['lable'\]"),
+        ({**GOOD, "columns": {"target": 1}}, ValueError, "column 'target': rewards"),
         ({**GOOD, "frame": "pixels"}, ValueError, "frame 'pixels'.*one of"),
         ({**GOOD, "image": "none.png"}, FileNotFoundError, r"no image .*none\.png"),
         ({**GOOD, "image": "broken.png"}, ValueError, r"cannot read .*broken\.png"),

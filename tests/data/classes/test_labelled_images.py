@@ -177,6 +177,7 @@ def test_bad_lines_are_named(folder, line, options, message):
         ("image, label,patient", "without blanks"),
         ("image,label,", "without blanks"),
         ("image,label,patients", "column 'patients'; is it meant to be 'patient'"),
+        ("image,label,question", "csv, line 1: column 'question': rewards .*rename it"),
         ("image,label,spilt", "column 'spilt'; is it meant to be 'split'"),
     ],
 )
