@@ -1,6 +1,6 @@
 """Train, evaluate or use one of medjax's systems.
 
-    python run.py --config=configs/medloc.py:reward=fixed      train, then evaluate
+    python run.py --config=configs/medloc.py:data=FILE     train, or --mode=check alone
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
     python run.py --config=configs/puq.py --mode=predict --input=SCAN   or --mode=check
 
@@ -51,8 +51,8 @@ class Run(NamedTuple):
     """What a config says, and where it is done."""
 
     config: Mapping[str, Any]
-    sections: Mapping[str, Any]  # of the config, for the recipe
     place: Mapping[str, Any]  # seed and workdir
+    options: Mapping[str, Any]  # for the recipe: these and the config's sections
     devices: Mapping[str, Any]  # mesh and rules
 
 
@@ -60,7 +60,7 @@ def train(name: str, run: Run) -> list[str]:
     """Train what is not trained yet, and evaluate it."""
     from medjax.runtime.stages import doubts, run_stages
 
-    chain = import_module(f"medjax.recipes.{name}").stages(**run.place, **run.sections)
+    chain = import_module(f"medjax.recipes.{name}").stages(**run.options)
     saving, facts = dict(run.config["checkpoint"]), {"config": run.config}
     saving["checkpoint_every"] = saving.pop("every")
     run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
@@ -72,26 +72,27 @@ def evaluate(name: str, run: Run) -> list[str]:
     from medjax.recipes.policy.opening import READERS
     from medjax.runtime.stages import evaluate_checkpoint
 
-    recipe = import_module(f"medjax.recipes.{name}")
-    *_, last = recipe.stages(**run.place, **run.sections)
+    *_, last = import_module(f"medjax.recipes.{name}").stages(**run.options)
     path = CHECKPOINT.value or run.place["workdir"]
     evaluate_checkpoint(last, path, **READERS, **run.place, **run.devices)
     return []
 
 
 def use(name: str, run: Run) -> list[str]:
-    """Hand a recipe's function of the mode's name what the user named with --input."""
-    if not INPUT.value:
-        raise ValueError(f"--mode={MODE.value}: expected --input, what to work on")
-    where = {"checkpoint": CHECKPOINT.value, **run.place, **run.devices}
+    """Hand a recipe's function of the mode's name the data: the config's or --input."""
     function = getattr(import_module(f"medjax.recipes.{name}"), MODE.value)
-    return function(INPUT.value, **where, **run.sections)
+    if name in SYSTEMS:
+        return function(**run.options)
+    command_line.check_input(MODE.value, INPUT.value)
+    where = {"checkpoint": CHECKPOINT.value, **run.devices}
+    return function(INPUT.value, **where, **run.options)
 
 
 # (mode, system) -> its function, which returns what makes the result doubtful
 MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {
     **{("train", name): partial(train, name) for name in SYSTEMS},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
+    **{("check", name): partial(use, name) for name in SYSTEMS[:2]},
     **{(m, "puq"): partial(use, f"qmri.{m}") for m in ("predict", "check")},
 }
 
@@ -105,11 +106,11 @@ def main(_: list[str]) -> int:
         jax.distributed.initialize()
     config = CONFIG.value.to_dict()
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
-    sections = {name: value for name, value in config.items() if name not in ENTRY}
+    options = {name: value for name, value in config.items() if name not in ENTRY}
     workdir = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
     place = {"seed": config["seed"], "workdir": workdir}
     devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
-    return command_line.finish(function(Run(config, sections, place, devices)))
+    return command_line.finish(function(Run(config, place, options | place, devices)))
 
 
 if __name__ == "__main__":

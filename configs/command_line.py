@@ -101,6 +101,12 @@ def choose_mode(
     raise ValueError(f"--mode={mode}: {system} has the modes {', '.join(known)}")
 
 
+def check_input(mode: str, given: str | None) -> None:
+    """Refuse a mode that works on what --input names without it."""
+    if not given:
+        raise ValueError(f"--mode={mode}: expected --input, what to work on")
+
+
 def help_text(usage: str, modes: Iterable[tuple[str, str]]) -> str:
     """Usage, modes by system, exit codes, configs with their variants, flags."""
     systems: dict[str, list[str]] = {}

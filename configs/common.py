@@ -68,6 +68,8 @@ def get_reading() -> dict[str, Any]:
         # of DICOM and NIfTI whose pixels are not square: stored as they are, or square;
         # empty: they are refused
         "pixels": "",
+        "check": "on",  # or off: pictures are not looked at before training
+        "identify": False,  # patients and folders are named in a run's files
     }
 
 

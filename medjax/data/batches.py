@@ -11,7 +11,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from medjax.data.audit.records import Sample
+from medjax.data.audit.records import Pictures, Sample
 from medjax.data.lists.reading import Bad
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import Geometry
@@ -57,6 +57,7 @@ class Parts(NamedTuple, Generic[SourceT]):
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
     notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
+    pictures: Pictures | None = None  # of a user's data, where they were decoded
 
 
 class Encoding(NamedTuple):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medjax.data.prompting.chat import asks_for_sets
+from medjax.recipes.boxes.check import examine_boxes
 from medjax.recipes.boxes.task import (
     BoxData,
     BoxFlaws,
@@ -17,6 +18,14 @@ from medjax.recipes.boxes.task import (
     load_box_parts,
     self_test,
 )
+from medjax.recipes.policy.check_report import data_findings
+from medjax.recipes.policy.check_run import (
+    Checked,
+    finish_check,
+    stage_findings,
+    unread,
+)
+from medjax.recipes.policy.checking import tell_and_gate
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.stages import (
@@ -100,11 +109,12 @@ def stages(
     source = read_section(BoxData, "data", data)
     words = read_section(BoxPrompt, "prompt", prompt)
     style = box_style(words, answers=source.answers)
-    geometry, finish = open_policy(policy)
-    parts = load_box_parts(source, geometry, seed=seed)
+    opening = open_policy(policy)
+    parts = load_box_parts(source, opening.geometry, seed=seed)
+    tell_and_gate(parts)
     setup = box_setup(
         parts,
-        finish(*box_words(parts, style), style=style),
+        opening.finish(*box_words(parts, style), style=style),
         style,
         ramps=source.ramps,
         evaluation=read_section(Evaluation, "evaluation", evaluation),
@@ -113,6 +123,60 @@ def stages(
     )
     first, *rest = chain(setup, training)
     return [first._replace(start=setup.policy.load), *rest]
+
+
+def check(
+    *,
+    seed: int,
+    workdir: Path,
+    policy: Mapping[str, Any],
+    data: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
+    train: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> list[str]:
+    """Check a run's data, and write what was found: check.html, check.json, pictures.
+
+    Args:
+        seed: Of `stages`, like all others.
+        workdir: Gets the files.
+        policy: Section of the config.
+        data: Section of the config.
+        prompt: Section of the config.
+        warm_start: Section of the config.
+        train: Section of the config.
+        evaluation: Section of the config.
+
+    Returns:
+        What makes a run doubtful, a line a kind.
+
+    Raises:
+        ValueError: Something would stop a run; all of it is told.
+    """
+    training = read_training(warm_start, train)
+    source = read_section(BoxData, "data", data)
+    words = read_section(BoxPrompt, "prompt", prompt)
+    style = box_style(words, answers=source.answers)
+    opening = open_policy(policy)
+    checked = Checked("check", source.source, source.identify)
+    every = source._replace(on_bad="drop", check="on")
+    try:
+        parts = load_box_parts(every, opening.geometry, seed=seed)
+        setup = box_setup(
+            parts,
+            opening.finish(*box_words(parts, style), style=style),
+            style,
+            ramps=source.ramps,
+            evaluation=read_section(Evaluation, "evaluation", evaluation),
+            seed=seed,
+            workdir=workdir,
+        )
+    except (ValueError, OSError) as error:
+        return finish_check(checked, workdir, None, unread(error))
+    found = data_findings(parts, on_bad=source.on_bad)
+    found = stage_findings(partial(chain, setup, training)) + found
+    return finish_check(checked, workdir, parts, examine_boxes(setup, found))
 
 
 def read_training(

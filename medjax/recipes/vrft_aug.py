@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medjax.data.batches import Parts
 from medjax.data.classes.medmnist import EVERY, Slices
 from medjax.data.classes.sources import LabelParts, load_label_parts
 from medjax.data.classes.tasks import label_instruction
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes import medloc
+from medjax.recipes.boxes.check import examine_boxes
 from medjax.recipes.boxes.task import (
     BoxData,
     BoxPrompt,
@@ -20,6 +20,7 @@ from medjax.recipes.boxes.task import (
     box_words,
     load_box_parts,
 )
+from medjax.recipes.classes.check import examine_classes
 from medjax.recipes.classes.rewards import LabelRewards, make_rewards, reward_weights
 from medjax.recipes.classes.score import Probe
 from medjax.recipes.classes.task import (
@@ -30,10 +31,22 @@ from medjax.recipes.classes.task import (
     label_supervised_stage,
     self_test,
 )
-from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.check_report import data_findings
+from medjax.recipes.policy.check_run import (
+    Checked,
+    finish_check,
+    stage_findings,
+    unread,
+)
+from medjax.recipes.policy.checking import make_decode, tell_and_gate
 from medjax.recipes.policy.opening import open_policy
-from medjax.recipes.policy.scoring import tell
-from medjax.recipes.policy.stages import Exploration, Supervised, exploration_stage
+from medjax.recipes.policy.privacy import make_hide
+from medjax.recipes.policy.stages import (
+    Exploration,
+    Setup,
+    Supervised,
+    exploration_stage,
+)
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
 from medjax.runtime.stages import Stage
@@ -81,6 +94,8 @@ class LabelData(NamedTuple):
     fold: int = 0
     window: tuple[float, ...] = ()
     pixels: str = ""
+    check: str = "on"  # see `make_decode`
+    identify: bool = False  # patients and folders are named in files, see `privacy`
 
 
 class LabelPrompt(NamedTuple):
@@ -147,18 +162,134 @@ def stages(
     """
     training = read_training(warm_start, train)
     first = read_localisation(localisation)
+    opened = open_run(
+        read_section(LabelData, "data", data),
+        read_section(LabelPrompt, "prompt", prompt),
+        first,
+        read_section(Evaluation, "evaluation", evaluation),
+        policy=policy,
+        seed=seed,
+        workdir=workdir,
+    )
+    tell_and_gate(opened.run.source.parts)
+    located = []
+    if first.use and opened.boxes is not None:
+        tell_and_gate(opened.boxes.parts)
+        located = medloc.chain(opened.boxes, first.training, prefix=BOXES)
+    chain = label_chain(opened.run, training, zero_shot=bool(located))
+    head, *rest = located + chain
+    return [head._replace(start=opened.run.setup.policy.load), *rest]
+
+
+def check(
+    *,
+    seed: int,
+    workdir: Path,
+    policy: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    data: Mapping[str, Any],
+    localisation: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
+    train: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> list[str]:
+    """Check a run's data, and write what was found: check.html, check.json, pictures.
+
+    Where a run localises first, its boxes are checked too (boxes_check.html).
+
+    Args:
+        seed: Of `stages`, like all others.
+        workdir: Gets the files.
+        policy: Section of the config.
+        prompt: Section of the config.
+        data: Section of the config.
+        localisation: Section of the config.
+        warm_start: Section of the config.
+        train: Section of the config.
+        evaluation: Section of the config.
+
+    Returns:
+        What makes a run doubtful, a line a kind.
+
+    Raises:
+        ValueError: Something would stop a run; all of it is told.
+    """
+    training = read_training(warm_start, train)
     source = read_section(LabelData, "data", data)
-    words = read_section(LabelPrompt, "prompt", prompt)
-    geometry, finish = open_policy(policy)
+    first = read_localisation(localisation)
+    every = {"on_bad": "drop", "check": "on"}
+    checked = Checked("check", source.source, source.identify)
+    try:
+        opened = open_run(
+            source._replace(**every),
+            read_section(LabelPrompt, "prompt", prompt),
+            first._replace(data=first.data._replace(**every)),
+            read_section(Evaluation, "evaluation", evaluation),
+            policy=policy,
+            seed=seed,
+            workdir=workdir,
+        )
+    except (ValueError, OSError) as error:
+        return finish_check(checked, workdir, None, unread(error))
+    setup = opened.run.setup
+    found = stage_findings(partial(label_chain, opened.run, training, zero_shot=False))
+    found += data_findings(setup.parts, on_bad=source.on_bad)
+    lines = []
+    if first.use and opened.boxes is not None:
+        boxes = opened.boxes
+        doubts = stage_findings(partial(medloc.chain, boxes, first.training))
+        doubts += data_findings(boxes.parts, on_bad=first.data.on_bad)
+        lines = finish_check(
+            Checked("boxes_check", first.data.source, first.data.identify),
+            workdir,
+            boxes.parts,
+            examine_boxes(boxes, doubts),
+        )
+    report = examine_classes(setup, found)
+    return lines + finish_check(checked, workdir, setup.parts, report)
+
+
+class Opened(NamedTuple):
+    """A run before its stages: data and policy, of classes and perhaps of boxes."""
+
+    run: LabelRun
+    boxes: Setup | None  # of the localisation, if it comes first
+
+
+def open_run(
+    source: LabelData,
+    words: LabelPrompt,
+    first: Localisation,
+    evaluation: Evaluation,
+    *,
+    policy: Mapping[str, Any],
+    seed: int,
+    workdir: Path,
+) -> Opened:
+    """Data and policy of a run; all its words are in one tokenizer.
+
+    Args:
+        source: The section `data` of the config.
+        words: The section `prompt` of the config.
+        first: The section `localisation` of the config.
+        evaluation: The section `evaluation` of the config.
+        policy: The section `policy` of the config, see `open_policy`.
+        seed: Decides splits, and the draws of training and of the baselines.
+        workdir: The run's folder.
+
+    Raises:
+        ValueError: A source, an option or a checkpoint does not fit.
+    """
+    opening = open_policy(policy)
     labels = load_labels(source, seed=seed)
     style = label_style(words, labels)
     texts, answers = label_corpus(labels, style)
     boxes = None
     if first.use or (first.words and not policy["path"]):
-        boxes = load_box_parts(first.data, geometry, seed=seed)
+        boxes = load_box_parts(first.data, opening.geometry, seed=seed)
         box_texts, box_answers = box_words(boxes, localisation_style(first))
         texts, answers = (*texts, *box_texts), (*answers, *box_answers)
-    opened = finish(texts, answers, style=style)
+    opened = opening.finish(texts, answers, style=style)
     run = label_run(
         labels,
         opened,
@@ -166,15 +297,23 @@ def stages(
         room=words.room,
         ramps=source.ramps,
         probe=source.probe,
-        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        evaluation=evaluation,
+        seed=seed,
+        workdir=workdir,
+        hide=make_hide(labels.parts, identify=source.identify),
+    )
+    if not first.use or boxes is None:
+        return Opened(run, None)
+    setup = box_setup(
+        boxes,
+        opened,
+        localisation_style(first),
+        ramps=first.data.ramps,
+        evaluation=first.evaluation,
         seed=seed,
         workdir=workdir,
     )
-    located = []
-    if first.use and boxes is not None:
-        located = localisation_chain(first, boxes, opened, seed=seed, workdir=workdir)
-    head, *rest = located + label_chain(run, training, zero_shot=bool(located))
-    return [head._replace(start=opened.load), *rest]
+    return Opened(run, setup)
 
 
 def read_training(warm_start: Mapping[str, Any], train: Mapping[str, Any]) -> Training:
@@ -226,11 +365,10 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
         seed: Another one splits a CSV file without splits otherwise.
     """
     reading, options = split_reading(data._asdict())
-    for name in ("ramps", "probe"):
+    for name in ("ramps", "probe", "check", "identify"):
         del options[name]
-    found = load_label_parts(seed=seed, reading=reading, **options)
-    tell(found.parts.notes)
-    return found
+    decode = make_decode(data.source, data.check)
+    return load_label_parts(seed=seed, reading=reading, decode=decode, **options)
 
 
 def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
@@ -255,30 +393,6 @@ def localisation_style(first: Localisation) -> Style:
         first: The section `localisation`.
     """
     return box_style(first.prompt, answers=first.data.answers)
-
-
-def localisation_chain(
-    first: Localisation, boxes: Parts, policy: Policy, *, seed: int, workdir: Path
-) -> list[Stage]:
-    """The stages about boxes before those about classes; see `medloc.chain`.
-
-    Args:
-        first: The section `localisation`.
-        boxes: Training and test part of its source.
-        policy: The policy that all stages train.
-        seed: Decides the draws of training and of the baselines.
-        workdir: The run's folder.
-    """
-    setup = box_setup(
-        boxes,
-        policy,
-        localisation_style(first),
-        ramps=first.data.ramps,
-        evaluation=first.evaluation,
-        seed=seed,
-        workdir=workdir,
-    )
-    return medloc.chain(setup, first.training, prefix=BOXES)
 
 
 def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[Stage]:

@@ -33,6 +33,10 @@ CAPTIONS = {
     "maps_worst": "The slice of the largest error.",
     "maps_in_vivo": "The measured slice.",
     "calibration": "Left: errors by sigma; right: how many voxels lie in an interval.",
+    "examples": "Questions of both parts as the policy sees them: pictures joined from "
+    "their patches, boxes read back from the written answer; marks at the edges are "
+    "one image token apart.",
+    "boxes": "Left: the share of all boxes that cover a place of their picture.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
 _STYLE = """
@@ -105,6 +109,9 @@ def write_report(
         write_file(workdir / "figures" / f"{name}.png", picture)
     path = workdir / "manifest.json"
     starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    unchecked = str(starts[-1].get("check", "")) if starts else ""
+    if unchecked.startswith("data.check=off"):
+        note = f"{note} {unchecked}.".strip()
     page = render_page(title, tables=tables, figures=pictures, starts=starts, note=note)
     return write_file(workdir / "report.html", page.encode())
 
@@ -116,6 +123,7 @@ def render_page(
     figures: Mapping[str, bytes],
     starts: Sequence[Mapping[str, Any]],
     note: str,
+    heading: str = "Scores",
 ) -> str:
     """The page as HTML that needs no other file.
 
@@ -128,12 +136,13 @@ def render_page(
         starts: The manifest: one record per start of the run. The last one is shown,
             its `config` apart; without any the page has no such part.
         note: A sentence under the title; the empty text leaves it out.
+        heading: Stands over the tables.
     """
     escaped = html.escape(title)
     below = html.escape(f"{note} {NOTE}".strip())
     parts = [f"<h1>{escaped}</h1>", f'<p class="note">{below}</p>']
     if tables:
-        parts += ["<h2>Scores</h2>", *map(_table, tables)]
+        parts += [f"<h2>{html.escape(heading)}</h2>", *map(_table, tables)]
     if figures:
         parts.append("<h2>Figures</h2>")
     for name, picture in figures.items():

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from medjax import __version__
+from medjax.runtime.manifest import hide_paths
 
 PACKAGES = (
     "jax",
@@ -118,7 +119,8 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
 def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
     """Add this start of a run to `<workdir>/manifest.json`.
 
-    The file is a list with one record per start. Only process 0 writes.
+    The file is a list with one record per start; of the paths of a user's data it holds
+    the names alone, see `hide_paths`. Only process 0 writes.
 
     Args:
         workdir: It is made, with its parents, if it does not exist.
@@ -130,24 +132,22 @@ def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
     path = pathlib.Path(workdir) / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    starts.append(
-        {
-            "command": [sys.executable, *sys.argv],
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "git": _git_commit(),
-            "python": sys.version.split()[0],
-            "versions": {"medjax": __version__}
-            | {name: _version(name) for name in PACKAGES},
-            "devices": {
-                "platform": jax.default_backend(),
-                "kind": jax.devices()[0].device_kind,
-                "count": jax.device_count(),
-                "processes": jax.process_count(),
-                "cpus": os.cpu_count(),
-            },
-        }
-        | facts
-    )
+    record = {
+        "command": [sys.executable, *sys.argv],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git": _git_commit(),
+        "python": sys.version.split()[0],
+        "versions": {"medjax": __version__}
+        | {name: _version(name) for name in PACKAGES},
+        "devices": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+            "cpus": os.cpu_count(),
+        },
+    } | facts
+    starts.append(hide_paths(record, pathlib.Path(workdir)))
     write_atomic(path, json.dumps(starts, indent=1, default=str))
 
 

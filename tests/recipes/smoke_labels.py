@@ -22,6 +22,7 @@ def label_options(arg="", **changes):
     """What `load_label_parts` takes of them."""
     data = label_sections(arg, **changes)["data"]
     reading, options = split_reading(data)
-    del options["ramps"], options["probe"]
+    for name in ("ramps", "probe", "check", "identify"):
+        del options[name]
     options["slices"] = Slices(**options["slices"])
     return options | {"reading": reading}

@@ -179,7 +179,7 @@ def _user_parts(
     )
     dropped = found.dropped + parted.dropped
     notes = list_notes(dropped, found.agreement)
-    return Parts(train, test, identity, samples, dropped, notes)
+    return Parts(train, test, identity, samples, dropped, notes, found.pictures)
 
 
 def _volume_parts(

@@ -100,6 +100,7 @@ def load_labelled_images(
         samples=_samples(rows, parted),
         dropped=dropped,
         notes=list_notes(dropped, found.agreement),
+        pictures=found.pictures,
     )
 
 

@@ -179,7 +179,15 @@ def load_label_parts(
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
     return LabelParts(
-        parts=Parts(train, made.test, identity, made.samples, made.dropped, made.notes),
+        parts=Parts(
+            train,
+            made.test,
+            identity,
+            made.samples,
+            made.dropped,
+            made.notes,
+            made.pictures,
+        ),
         known=made.train,
         wording=wording,
         told=wording._replace(knowledge=texts) if where else wording,

@@ -19,6 +19,7 @@ answer is a list in the order of the task, or "none":
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from medjax.data.audit.records import Pictures as Decoded
 from medjax.data.audit.records import Sample
 from medjax.data.classes.pictures import Pictures
 from medjax.data.lists.reading import Bad
@@ -69,6 +70,7 @@ class TaskParts(NamedTuple):
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
     notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
+    pictures: Decoded | None = None  # of a user's data, where they were decoded
 
 
 class Wording(NamedTuple):

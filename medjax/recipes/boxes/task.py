@@ -31,8 +31,8 @@ from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, make_score
 from medjax.recipes.boxes.set_score import make_set_baselines, make_set_score
+from medjax.recipes.policy.checking import make_decode
 from medjax.recipes.policy.opened import Policy
-from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.stages import (
     Setup,
     Supervised,
@@ -84,6 +84,8 @@ class BoxData(NamedTuple):
     min_area: int = 1
     names: str = ""
     plane: str = "axial"
+    check: str = "on"  # see `make_decode`
+    identify: bool = False  # patients and folders are named in files, see `privacy`
 
 
 class BoxPrompt(NamedTuple):
@@ -125,14 +127,19 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         ValueError: What `load_parts` refuses.
     """
     reading, options = split_reading(data._asdict())
-    options.pop("ramps")
+    for name in ("ramps", "check", "identify"):
+        del options[name]
     names = [name for name in Asking._fields if name != "structures"]
     asking = Asking(**{name: options.pop(name) for name in names})
-    parts = load_parts(
-        seed=seed, geometry=geometry, reading=reading, asking=asking, **options
+    decode = make_decode(data.source, data.check)
+    return load_parts(
+        seed=seed,
+        geometry=geometry,
+        reading=reading,
+        asking=asking,
+        decode=decode,
+        **options,
     )
-    tell(parts.notes)
-    return parts
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

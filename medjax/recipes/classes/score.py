@@ -23,6 +23,7 @@ from medjax.evals.classes import (
     vote_by_group,
 )
 from medjax.evals.tables import Table
+from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.scoring import (
     Answered,
     collect,
@@ -106,6 +107,7 @@ class Asked(NamedTuple):
     train: Pictures  # before its classes are balanced
     test: Pictures
     baselines: Baselines  # contenders without a language model
+    hide: HideFn = str  # what files call a group
 
 
 def make_score(
@@ -179,7 +181,7 @@ def score(
             tables.append(summary(votes, title=title))
         tables += _confusion_tables(task, stage, ours)
         tables += _balance_tables(task, asked.train, asked.test)
-        write_evaluation(folder, _rows(task, answered, ranked), tables)
+        write_evaluation(folder, _rows(asked, answered, ranked), tables)
         _write_page(folder, stage, tables, task, answered)
     truth = np.array([record.label for record in records])
     voted = {}
@@ -215,16 +217,17 @@ def most_likely(
 
 
 def _rows(
-    task: ClassTask, answered: Answered, ranked: Int[np.ndarray, "B"]
+    asked: Asked, answered: Answered, ranked: Int[np.ndarray, "B"]
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
+    task = asked.task
     predicted, values = answered.predictions["label"], answered.values
     for n, record in enumerate(answered.records):
         label = int(predicted[n])
         yield {
             "sample_id": record.sample_id,
             "picture": record.slice_id,
-            "group": record.group,
+            "group": asked.hide(record.group),
             "query": record.query,
             "question": record.question,
             "target": record.name,

@@ -182,7 +182,7 @@ def score_sets(
                 classes, {"train": asked.train.labels, "test": asked.test.labels}
             ),
         ]
-        write_evaluation(folder, _rows(asked.task, answered, ours), tables)
+        write_evaluation(folder, _rows(asked, answered, ours), tables)
         _write_page(folder, stage, tables, asked.task, answered)
     return label_set_scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
@@ -205,9 +205,10 @@ def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]
 
 
 def _rows(
-    task: ClassTask, answered: Answered, ours: LabelSetAnswers
+    asked: Asked, answered: Answered, ours: LabelSetAnswers
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
+    task = asked.task
     values, score = answered.values, ours.score
     for n, record in enumerate(answered.records):
         labels = np.flatnonzero(ours.named[n]).tolist()
@@ -215,7 +216,7 @@ def _rows(
         yield {
             "sample_id": record.sample_id,
             "picture": record.slice_id,
-            "group": record.group,
+            "group": asked.hide(record.group),
             "query": record.query,
             "question": record.question,
             "target": record.name,

@@ -31,6 +31,7 @@ from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
 from medjax.recipes.classes.score import Asked, Probe, label_baselines, make_score
 from medjax.recipes.classes.score_sets import label_set_baselines, make_set_score
 from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.stages import (
     Setup,
     Supervised,
@@ -112,6 +113,7 @@ def label_run(
     evaluation: Evaluation,
     seed: int,
     workdir: Path,
+    hide: HideFn = str,
 ) -> LabelRun:
     """Data and policy as the stages take them.
 
@@ -126,6 +128,7 @@ def label_run(
         evaluation: How each stage is evaluated.
         seed: Decides the draws of training and of the baselines.
         workdir: The run's folder, in which a stage finds the answers of the one before.
+        hide: What files call a group, see `make_hide`.
     """
     wording, parts = source.wording, source.parts
     multi, forms = wording.task.multi, check_task(wording.task, style.answer)
@@ -160,6 +163,7 @@ def label_run(
                 source.known,
                 parts.test,
                 baselines(wording.task, source.known, seed=seed, probe=probe),
+                hide,
             ),
         ),
         find_records=partial(_records, wording),

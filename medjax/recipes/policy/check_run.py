@@ -1,0 +1,77 @@
+"""A check from loading to the exit: problems are collected, written down and told."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from medjax.data.batches import Parts
+from medjax.recipes.policy.check_report import Report, write_check
+from medjax.recipes.policy.checking import DOUBT, STOP, Finding, say
+from medjax.recipes.policy.privacy import make_clean
+from medjax.runtime.stages import Stage
+
+
+class Checked(NamedTuple):
+    """How a check of one source is done, and what its files are called."""
+
+    name: str  # of the files: "check"
+    source: str  # the data's path or name
+    identify: bool  # whether files may name patients and folders
+
+
+def finish_check(
+    checked: Checked, workdir: Path, parts: Parts | None, report: Report
+) -> list[str]:
+    """Write a check down, and tell what was found.
+
+    Args:
+        checked: What was checked.
+        workdir: Gets the files, from process 0.
+        parts: The data, None where it could not be read.
+        report: What was found.
+
+    Returns:
+        What makes a run doubtful, a line a kind.
+
+    Raises:
+        ValueError: Something would stop a run; all of it is told.
+    """
+    name = Path(checked.source).name or checked.source
+    page = workdir / f"{checked.name}.html"
+    if jax.process_index() == 0:
+        clean = make_clean(parts, checked.source, identify=checked.identify)
+        write_check(workdir, checked.name, report, source=name, clean=clean)
+        print(f"{name}: the check is in {page}", flush=True)  # noqa: T201
+    stops = [say(f, every=True) for f in report.findings if f.weight == STOP]
+    doubts = [say(f) for f in report.findings if f.weight == DOUBT]
+    if stops:
+        raise ValueError(
+            "\n".join([f"{name} would stop a run", *stops, *doubts, f"see {page}"])
+        )
+    return doubts
+
+
+def stage_findings(make: Callable[[], Sequence[Stage]]) -> list[Finding]:
+    """What would stop the stages of a run before their first step.
+
+    Args:
+        make: Makes the stages.
+    """
+    try:
+        for stage in make():
+            if stage.check is not None:
+                stage.check()
+    except (ValueError, OSError) as error:
+        return [Finding("a stage does not begin", STOP, (str(error),))]
+    return []
+
+
+def unread(error: Exception) -> Report:
+    """The report of data that could not be read at all.
+
+    Args:
+        error: Why.
+    """
+    return Report({}, (), {}, [Finding("the data cannot be read", STOP, (str(error),))])
