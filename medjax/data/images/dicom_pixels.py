@@ -7,7 +7,12 @@ from jaxtyping import Float, Shaped, UInt8
 
 from medjax.data.images.dicom import damage
 from medjax.data.images.files import ImageFile, unreadable
-from medjax.data.images.windows import robust_window, show_values
+from medjax.data.images.windows import (
+    check_finite,
+    distinct,
+    robust_window,
+    show_values,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -127,40 +132,53 @@ def _grey(
     """Grey values, 0 for the lowest of the window."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
+    numbers, place = distinct(stored)
     with damage(file, origin):
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)):
             if header.get(name) in (None, ""):
                 setattr(header, name, default)
-        values = apply_modality_lut(stored, header)
-        table = header.get("VOILUTSequence")
-        centres, widths = header.get("WindowCenter"), header.get("WindowWidth")
-        if file.window is None and table:
-            depth = int(table[0].LUTDescriptor[2])
-            whole = np.round(values).astype(np.int64)
-            return _levels(apply_voi(whole, header) / (2**depth - 1))
-        bits = int(header.get("BitsStored") or 64)
-        plain = bits <= 8 and not header.get("ModalityLUTSequence")
-        plain &= header.PixelRepresentation == 0 if bits <= 8 else False
-        plain &= (header.RescaleSlope, header.RescaleIntercept) == (1, 0)
-        padding = header.get("PixelPaddingValue")
+        values = apply_modality_lut(numbers, header)
+    check_finite(values, file, origin)
     if file.window is not None:
-        return show_values(values, file, origin)
-    if centres not in (None, "", []) and widths not in (None, "", []):
-        return _windowed(header, values, file, origin)
-    if plain:  # as a picture of 8 bits
-        return _levels(values / (2**bits - 1))
-    inside = values[stored != padding] if padding is not None else values
-    low, high = robust_window(inside if inside.size else values)
-    window = ((low + high) / 2, high - low)
-    return show_values(values, file._replace(window=window), origin)
+        shown = show_values(values, file, origin)
+    elif header.get("VOILUTSequence"):
+        with damage(file, origin):
+            depth = int(header.VOILUTSequence[0].LUTDescriptor[2])
+            whole = np.round(values).astype(np.int64)
+            shown = _levels(apply_voi(whole, header) / (2**depth - 1))
+    elif _given(header, "WindowCenter") and _given(header, "WindowWidth"):
+        shown = _windowed(header, values, file, origin)
+    elif (bits := _plain_bits(header, file, origin)) is not None:
+        shown = _levels(values / (2**bits - 1))
+    else:
+        every = values if place is None else values[place]
+        inside = every[stored != header.get("PixelPaddingValue")]
+        low, high = robust_window(inside if inside.size else every)
+        window = ((low + high) / 2, high - low)
+        shown = show_values(values, file._replace(window=window), origin)
+    return shown if place is None else shown[place]
+
+
+def _given(header: "Dataset", name: str) -> bool:
+    return header.get(name) not in (None, "", [])
+
+
+def _plain_bits(header: "Dataset", file: ImageFile, origin: str) -> int | None:
+    """Bits of whole numbers that are shown as they are: up to 8, and not rescaled."""
+    with damage(file, origin):
+        bits = int(header.get("BitsStored") or 64)
+        if bits > 8 or header.get("ModalityLUTSequence"):
+            return None
+        rescaled = (header.RescaleSlope, header.RescaleIntercept) != (1, 0)
+        return None if rescaled or header.PixelRepresentation else bits
 
 
 def _windowed(
     header: "Dataset",
-    values: Shaped[np.ndarray, "h w"],
+    values: Shaped[np.ndarray, "*N"],
     file: ImageFile,
     origin: str,
-) -> UInt8[np.ndarray, "h w"]:
+) -> UInt8[np.ndarray, "*N"]:
     """The first window that the header gives, C.11.2.1.2 and C.11.2.1.3."""
     with damage(file, origin):
         level, width = (

@@ -1,7 +1,7 @@
 """Numbers of any range as grey values, 0 to 255."""
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from medjax.data.images.files import ImageFile, unreadable
 
@@ -29,11 +29,55 @@ def robust_window(values: Shaped[np.ndarray, "*N"]) -> tuple[float, float]:
     return max(low, inner - margin), min(high, outer + margin)
 
 
+def distinct(
+    values: Shaped[np.ndarray, "*N"],
+) -> tuple[Shaped[np.ndarray, "*M"], Int[np.ndarray, "*N"] | None]:
+    """Every whole number from the lowest to the highest value, and each pixel's place.
+
+    What is shown of a pixel depends on its value alone, and a large picture of 16 bits
+    has fewer values than pixels: `f(values)` is `f(numbers)[place]`.
+
+    Args:
+        values: One or more numbers.
+
+    Returns:
+        (numbers, place); (values, None) of small pictures, of fractions and of more
+        than 16 bits.
+    """
+    if values.dtype.kind not in "iu" or values.itemsize > 2 or values.size < 2**16:
+        return values, None
+    low, high = int(values.min()), int(values.max())
+    return np.arange(low, high + 1, dtype=np.int32), values.astype(np.intp) - low
+
+
+def check_finite(
+    values: Shaped[np.ndarray, "*N"], file: ImageFile, origin: str
+) -> None:
+    """Stop where some values are NaN or infinite.
+
+    Args:
+        values: Of any kind.
+        file: The image.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: Some are; the message has their count.
+    """
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    if broken:
+        raise unreadable(
+            file,
+            origin,
+            f"{broken} of {values.size} pixels are NaN or infinite",
+            "expected finite numbers. Give those pixels a value, or take out its lines",
+        )
+
+
 def show_values(
-    values: Shaped[np.ndarray, "h w"],
+    values: Shaped[np.ndarray, "*N"],
     file: ImageFile,
     origin: str,
-) -> UInt8[np.ndarray, "h w"]:
+) -> UInt8[np.ndarray, "*N"]:
     """Grey values: 0 at the low end of the window and below, 255 at its high end.
 
     Args:
@@ -44,21 +88,15 @@ def show_values(
     Raises:
         ValueError: Some values are NaN or infinite.
     """
-    grey = np.asarray(values, np.float64)
-    broken = int(np.count_nonzero(~np.isfinite(grey)))
-    if broken:
-        raise unreadable(
-            file,
-            origin,
-            f"{broken} of {grey.size} pixels are NaN or infinite",
-            "expected finite numbers. Give those pixels a value, or take out its lines",
-        )
+    check_finite(values, file, origin)
     if file.window is None:
-        low, high = robust_window(grey)
+        low, high = robust_window(values)
     else:
         level, width = file.window
         low, high = level - width / 2, level + width / 2
     if high <= low:
-        return np.zeros(grey.shape, np.uint8)
-    grey = np.clip((grey - low) * (255 / (high - low)), 0, 255)
-    return np.round(grey).astype(np.uint8)
+        return np.zeros(values.shape, np.uint8)
+    numbers, place = distinct(values)
+    grey = (np.asarray(numbers, np.float64) - low) * (255 / (high - low))
+    shown = np.round(np.clip(grey, 0, 255)).astype(np.uint8)
+    return shown if place is None else shown[place]

@@ -96,6 +96,34 @@ def test_a_table_in_place_of_a_window_and_of_the_rescaling(tmp_path):
     np.testing.assert_allclose(read(path)[..., 0], expected, atol=0.501)
 
 
+@pytest.mark.parametrize("header", [{}, {"WindowCenter": 900, "WindowWidth": 1500}])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_large_picture_is_shown_as_a_small_one(tmp_path, header, signed):
+    """Through a table of values, where there are fewer of them than pixels."""
+    pixels = COUNTS.astype(np.int16) - 1000 if signed else COUNTS
+    rescaled = {"RescaleSlope": 0.37, "RescaleIntercept": -9, **header}
+    small = read(write(tmp_path / "a.dcm", pixels, **rescaled))
+    large = read(write(tmp_path / "b.dcm", np.tile(pixels, (11, 17)), **rescaled))
+    np.testing.assert_array_equal(large, np.tile(small, (11, 17, 1)))
+
+
+def test_fractions_that_are_none_are_refused(tmp_path):
+    ds = dataset(COUNTS, WindowCenter=900, WindowWidth=1500, PixelData=None)
+    values = COUNTS.astype(np.float32)
+    ds.BitsAllocated, ds.FloatPixelData = 32, values.tobytes()
+    for name in ("BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(ds, name)
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    expected = np.clip((COUNTS - 899.5) / 1499 + 0.5, 0, 1) * 255
+    image = read(tmp_path / "a.dcm")[..., 0]
+    np.testing.assert_allclose(image, expected, atol=0.501)
+    values[3, :2] = np.nan
+    ds.FloatPixelData = values.tobytes()
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(ValueError, match="2 of 384 pixels are NaN or infinite"):
+        read_image(ImageFile(tmp_path / "a.dcm"), "line 2")
+
+
 def test_a_window_of_one_is_a_step(tmp_path):
     path = write(tmp_path / "a.dcm", COUNTS, WindowCenter=2000, WindowWidth=1)
     expected = np.where(COUNTS > 1999.5, 255, 0)

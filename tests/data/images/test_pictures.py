@@ -190,6 +190,15 @@ def test_a_window_of_ones_own_in_the_units_of_the_file(tmp_path):
         read(tmp_path / "a.png", window=(40.0, 400.0))
 
 
+def test_a_large_picture_is_shown_as_its_values_are(tmp_path):
+    """Through a table of values, where there are fewer of them than pixels."""
+    for kind in ("uint16", "int16"):
+        limits = np.iinfo(kind)
+        deep = RNG.integers(limits.min, limits.max, (256, 260), kind, endpoint=True)
+        tifffile.imwrite(tmp_path / "a.tif", deep)
+        np.testing.assert_array_equal(read(tmp_path / "a.tif")[..., 0], stretched(deep))
+
+
 def test_numbers_that_are_none_are_counted(tmp_path):
     values = RNG.uniform(size=(20, 30)).astype(np.float32)
     values[1, :3] = np.nan
