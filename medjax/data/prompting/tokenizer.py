@@ -91,9 +91,12 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
 
 def _check_merges(path: str | Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Refuse merges that were cut short: each makes one token, but for single bytes."""
-    backend: Any = tokenizer
-    model = json.loads(backend.backend_tokenizer.to_str())["model"]
-    added = tokenizer.get_added_vocab()
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    content = {} if backend is None else json.loads(backend.to_str())
+    model = content.get("model", {})
+    if model.get("type") != "BPE":
+        return
+    added = {token["content"] for token in content["added_tokens"]}
     made = sum(len(token) > 1 for token in model["vocab"] if token not in added)
     merges = len(model.get("merges") or ())
     if merges < made:

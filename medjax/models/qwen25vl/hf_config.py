@@ -75,7 +75,8 @@ def config_from_hf(source: str | Path | Mapping[str, Any]) -> Qwen25VLConfig:
             f"{name}: model_type is {content.get('model_type')!r}, expected "
             "'qwen2_5_vl'; Qwen2-VL, Qwen3-VL and others are different architectures"
         )
-    text, vision = content.get("text_config") or content, content.get("vision_config")
+    text: Any = content.get("text_config") or content
+    vision: Any = content.get("vision_config")
     rope: Any = None
     if isinstance(text, Mapping):
         rope = text.get("rope_parameters") or text.get("rope_scaling")
