@@ -41,5 +41,9 @@ def read_json(path: Path, *, expected: str) -> Any:  # noqa: ANN401
         raise ValueError(f"{path}: the file is empty; expected {expected}")
     try:
         return json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); expected {expected}") from error
+    except ValueError as error:  # of a key given twice, or a number of 5,000 digits
+        if str(error).startswith(str(path)):
+            raise
         raise ValueError(f"{path}: not JSON ({error}); expected {expected}") from error

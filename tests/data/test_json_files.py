@@ -44,3 +44,10 @@ def test_bad_files_are_refused(tmp_path, content, message):
 def test_no_such_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no.json"):
         read_json(tmp_path / "no.json", expected="a list")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_what_python_cannot_hold_is_named(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json: not JSON .*; expected numbers"):
+        read_json(tmp_path / "a.json", expected="numbers")

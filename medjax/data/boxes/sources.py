@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from medjax.data.boxes.views import Views
 from medjax.data.lists.parts import honest_parts
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.readers import list_notes
-from medjax.data.lists.reading import PLAIN, Reading
+from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
 from medjax.data.volumes.table import VOLUMES, Volume
@@ -88,6 +89,8 @@ def load_parts(
             refuse.
     """
     shown = (int(size[0]), int(size[1]))
+    if source in (*volumes, _SYNTHETIC):
+        check_built_in(source, reading)
     if source == _SYNTHETIC:
         drawn = [
             synthetic_views(
@@ -224,7 +227,8 @@ def _digest(found: BoxRows, root: Path) -> str:
         | {"images": [(os.path.relpath(x.path, root), *x[1:]) for x in row.images]}
         for row in found.rows
     ]
-    if found.pictures is not None:
-        facts = found.pictures.facts
-        content.append([facts[x].digest for row in found.rows for x in row.images])
+    if found.pictures is None:  # a row's digests are the places of its pictures
+        files = dict.fromkeys(x.path for row in found.rows for x in row.images)
+        content = [row | {"digests": None} for row in content]
+        content.append([zlib.crc32(path.read_bytes()) for path in files])
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()

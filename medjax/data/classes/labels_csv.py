@@ -23,7 +23,7 @@ from medjax.data.lists.cells import name
 from medjax.data.lists.columns import check_columns
 from medjax.data.lists.files import Line, csv_table, find_list
 from medjax.data.lists.groups import group_columns, read_groups, read_split
-from medjax.data.lists.images import IMAGE_COLUMNS, cell_image
+from medjax.data.lists.images import IMAGE_COLUMNS, cell_image, stored_file
 from medjax.data.lists.reading import Bad, Reading, reader_column
 
 _NEEDED = ("image", "label")
@@ -71,7 +71,7 @@ def _entry(
     image = name(cells["image"], origin, "image")
     return LabelEntry(
         origin=origin,
-        image=cell_image(folder / image, cells, origin),
+        image=cell_image(stored_file(folder, image), cells, origin),
         labels=split_labels(label, origin) if reading.answers == "set" else (label,),
         groups=read_groups(cells, grouping, origin),
         split=read_split(cells["split"], origin) if "split" in cells else None,

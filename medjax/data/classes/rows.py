@@ -193,7 +193,9 @@ def _join(
         except ValueError as error:
             refuse(error, [line.row.origin for line in same], reading, dropped)
             continue
-        readings.append({name: "|".join(labels) for name, labels in said.items()})
+        readings.append(
+            {name: "|".join(sorted(labels)) for name, labels in said.items()}
+        )
         if row is not None:
             rows.append(row)
     return rows, label_agreement(readings) if readers else None

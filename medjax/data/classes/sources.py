@@ -25,7 +25,7 @@ from medjax.data.classes.medmnist import (
 )
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
-from medjax.data.lists.reading import PLAIN, Reading
+from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 
 _BESIDE = "descriptions.json"  # in the folder of a user's data
@@ -116,6 +116,8 @@ def load_label_parts(
     """
     path = Path(source)
     names = load_class_names(classes) if classes else None
+    if source in TASKS or path.suffix == ".npz":
+        check_built_in(source if source in TASKS else path.name, reading)
     if source in TASKS:
         look = PictureLook(
             size=(int(size[0]), int(size[1])),

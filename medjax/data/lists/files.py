@@ -86,9 +86,12 @@ def json_lines(path: Path) -> Iterator[Line | Bad]:
         path: Text as `decode_list` reads it, one object a line, each key once, no NaN.
 
     Raises:
-        ValueError: The file is no text.
+        ValueError: The file is no text, or has no lines.
     """
-    for number, line in enumerate(decode_list(path).split("\n"), 1):
+    lines = decode_list(path).split("\n")
+    if not any(map(str.strip, lines)):
+        raise ValueError(f"{path.name}: no lines; expected one JSON object a line")
+    for number, line in enumerate(lines, 1):
         if line.strip():
             origin = f"{path.name}, line {number}"
             try:
@@ -106,7 +109,7 @@ def csv_table(path: Path) -> Table:
 
     Raises:
         ValueError: The header is missing, or a column has no name or one that another
-            has; while lines are read, that a quote is not closed.
+            has; while lines are read, that a quote is not closed or there is no line.
     """
     reader = csv.reader(io.StringIO(decode_list(path), newline=""), strict=True)
     header = next(_cells(path, reader), None)
@@ -129,7 +132,9 @@ def csv_table(path: Path) -> Table:
 def _table_lines(
     path: Path, reader: Any, header: tuple[str, ...]
 ) -> Iterator[Line | Bad]:
+    empty = True
     for cells in _cells(path, reader):
+        empty = False
         origin = f"{path.name}, line {reader.line_num}"
         if len(cells) != len(header):
             more = "more" if len(cells) > len(header) else "fewer"
@@ -141,6 +146,8 @@ def _table_lines(
         else:
             stripped = [cell.strip() for cell in cells]
             yield Line(origin, dict(zip(header, stripped, strict=True)))
+    if empty:
+        raise ValueError(f"{path.name}: no lines below the header; expected some")
 
 
 def _cells(path: Path, reader: Any) -> Iterator[list[str]]:

@@ -182,9 +182,7 @@ def split_faults(lines: Sequence[Grouped], groups: Sequence[int]) -> list[Bad]:
         for content in line.contents:
             near = seen.setdefault(content, line)
             if near.split != line.split:
-                what = str(content[0]) if isinstance(content, tuple) else ""
-                shared = f"the same {what if 'DICOM' in what else 'picture'}"
-                other = near
+                other, shared = near, _shared(content)
         if other.split != line.split:
             faults.append(_split_fault(line, other, shared))
     return faults
@@ -306,6 +304,13 @@ def _check_columns(lines: Sequence[Grouped]) -> None:
             f"{lines[stated.index(False)].origin}: no split, but other lines state "
             "theirs; give all lines a split or none"
         )
+
+
+def _shared(content: Hashable) -> str:
+    """What two lines have in common, in words."""
+    if not isinstance(content, tuple):
+        return "the same picture"
+    return "a near-duplicate" if content[0] == "near" else f"the same {content[0]}"
 
 
 def _split_fault(line: Grouped, other: Grouped, shared: str) -> Bad:

@@ -1,5 +1,6 @@
 """Which image a line names: a path, and the frame or slice of a file with several."""
 
+import unicodedata
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,21 @@ _PATIENTS = ("patient", "subject")
 _NOBODY = ("anon", "anonymous", "anonymized", "anonymised", "unknown", "none", "0")
 
 
+def stored_file(folder: Path, value: str) -> Path:
+    """The file that a cell names, however the folder's disk spells its accents.
+
+    Names come from macOS with accents as characters of their own (form NFD), while
+    cells are read in form NFC; of two such files the one in NFC is taken.
+
+    Args:
+        folder: What the path starts from.
+        value: The path, in form NFC.
+    """
+    path = folder / value
+    apart = folder / unicodedata.normalize("NFD", value)
+    return apart if apart != path and not path.exists() and apart.exists() else path
+
+
 def object_image(value: Any, folder: Path, origin: str) -> ImageFile:  # noqa: ANN401
     """The image of a JSON value: a path, or {"path": ..., "frame": 3, "plane": ...}.
 
@@ -30,7 +46,7 @@ def object_image(value: Any, folder: Path, origin: str) -> ImageFile:  # noqa: A
         ValueError: It is neither, or a key is unknown.
     """
     if not isinstance(value, dict):
-        return ImageFile(folder / name(value, origin, "image"))
+        return ImageFile(stored_file(folder, name(value, origin, "image")))
     unknown = [key for key in value if key not in _KEYS]
     if unknown or "path" not in value:
         raise ValueError(
@@ -40,7 +56,8 @@ def object_image(value: Any, folder: Path, origin: str) -> ImageFile:  # noqa: A
     frame = value.get("frame")
     if frame is not None and type(frame) is not int:
         raise ValueError(f"{origin}: frame {frame!r} of an image; {_FRAME}")
-    return _image(folder / name(value["path"], origin, "image"), value, frame, origin)
+    path = stored_file(folder, name(value["path"], origin, "image"))
+    return _image(path, value, frame, origin)
 
 
 def cell_image(path: Path, row: Mapping[str, str], origin: str) -> ImageFile:

@@ -87,6 +87,21 @@ def split_reading(section: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
     return check_reading(Reading(**mine)), others
 
 
+def check_built_in(source: str, reading: Reading) -> None:
+    """Raise ValueError where an option of users' lists is set for data without one.
+
+    Args:
+        source: What an error calls the data.
+        reading: All but `answers` must be as they are when nothing is said.
+    """
+    for option, value in reading._asdict().items():
+        if option != "answers" and value != PLAIN._asdict()[option]:
+            raise ValueError(
+                f"data.{option}={value!r} does not concern {source}, which is no list "
+                "of a user's pictures; leave it out"
+            )
+
+
 def refuse(
     error: ValueError | OSError,
     origins: Sequence[str],

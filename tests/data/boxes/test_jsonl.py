@@ -326,6 +326,14 @@ def test_a_reader_who_found_nothing_counts(folder):
     assert [len(row.boxes) for row in rows] == [0, 1, 0]
 
 
+def test_accents_as_a_disk_spells_them(folder):
+    """macOS stores a name's accents as characters of their own."""
+    (folder / "a.png").rename(folder / "Mu\u0308ller.png")
+    for spelling in ("Mu\u0308ller.png", "M\u00fcller.png"):
+        (row,) = load_rows(write(folder, {**GOOD, "image": spelling}))
+        assert row.sizes == ((120, 100),)
+
+
 def test_truncated_image_is_named(folder):
     whole = (folder / "b.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])

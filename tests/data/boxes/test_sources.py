@@ -11,6 +11,7 @@ from PIL import Image
 from medjax.data.batches import Encoding
 from medjax.data.boxes.batches import eval_batches
 from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.chat import Style, corpus, longest_answers
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import plan_buckets
@@ -231,3 +232,23 @@ def test_answers_stand_beside_what_they_are_grouped_by():
     assert found.structure.tolist() == ["disc", "cross", "disc"]
     assert found.slice_id.tolist() == ["s0", "s1", "s2"]
     np.testing.assert_allclose(found.area, [0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("source", ["synthetic", "mr_aal"])
+def test_options_of_lists_do_not_concern_built_in_data(source):
+    for option, value in (
+        ("group", ("clinic",)),
+        ("on_bad", "drop"),
+        ("near", "group"),
+    ):
+        message = f"data.{option}=.* does not concern {source}, which is no list"
+        with pytest.raises(ValueError, match=message):
+            load(source, reading=PLAIN._replace(**{option: value}))
+
+
+def test_undecoded_pictures_are_known_by_their_bytes(folder, tmp_path_factory):
+    before = load(str(folder), decode=None).identity
+    moved = folder.rename(tmp_path_factory.mktemp("elsewhere") / "boxes")
+    assert load(str(moved), decode=None).identity == before
+    Image.new("L", (80, 60), 7).save(moved / "0.png")
+    assert load(str(moved), decode=None).identity != before

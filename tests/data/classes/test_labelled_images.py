@@ -191,7 +191,7 @@ def test_bad_files(folder):
     with pytest.raises(FileNotFoundError, match=r"no such file; expected a \.csv"):
         load(folder / "no.csv")
     write(folder, [])
-    with pytest.raises(ValueError, match="no lines; expected one picture or more"):
+    with pytest.raises(ValueError, match="labels.csv: no lines below the header"):
         load(folder)
     write(folder, [*LINES, "gone.png,x,q"])
     with pytest.raises(FileNotFoundError, match=r"line 14: no image .*gone\.png"):

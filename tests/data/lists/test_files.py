@@ -62,6 +62,7 @@ def test_lines_of_csv(tmp_path):
     ("text", "message"),
     [
         ("", "the file is empty"),
+        ("a,b\n\n", "a.csv: no lines below the header"),
         ("image;label\na;b", "expected cells parted by commas"),
         ("a,a\n", "each once"),
         ("a, b\n", "without blanks"),
@@ -85,3 +86,8 @@ def test_a_list_is_a_file_or_the_only_one_in_a_folder(tmp_path):
         find_list(tmp_path, ".csv")
     with pytest.raises(FileNotFoundError, match=r"gone.csv: no such file; expected a"):
         find_list(tmp_path / "gone.csv", ".csv")
+
+
+def test_a_file_without_lines(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jsonl: no lines; expected one JSON"):
+        list(json_lines(write(tmp_path, "\n \r\n", "a.jsonl")))

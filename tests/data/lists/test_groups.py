@@ -136,10 +136,13 @@ def test_words_of_parts(word):
     [
         (line(2, "b", "test", patient="p1"), "the same patient"),
         (line(2, "a", "test", patient="p2"), "the same picture"),
+        (line(2, ("near", 3), "test", patient="p2"), "a near-duplicate"),
+        (line(2, ("file", "b"), "test", patient="p2"), "the same file"),
     ],
 )
 def test_official_parts_that_contradict_name_both_lines(second, shared):
-    lines = [line(1, "a", "train", patient="p1"), second]
+    both = ("a", *(c for c in second.contents if c not in ("a", "b")))
+    lines = [line(1, "a", "train", patient="p1")._replace(contents=both), second]
     (fault,) = split_faults(lines, join_groups(lines))
     expected = f"a.csv, line 2: split test, but a.csv, line 1, of {shared}, is in train"
     assert fault.message.startswith(expected)

@@ -9,7 +9,7 @@ from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_cl
 from medjax.data.lists import cells
 from medjax.data.lists.files import Line, csv_table, find_list
 from medjax.data.lists.groups import group_columns, picture_key, read_groups, read_split
-from medjax.data.lists.images import IMAGE_COLUMNS, cell_image
+from medjax.data.lists.images import IMAGE_COLUMNS, cell_image, stored_file
 from medjax.data.lists.reading import Bad, Reading, reader_column
 from medjax.rl.boxes import FRAMES
 
@@ -188,7 +188,9 @@ def _line(line: Line, columns: Columns, folder: Path) -> Seen:
     return Seen(
         origin=origin,
         image=cell_image(
-            folder / cells.name(row[columns.image], origin, "image"), row, origin
+            stored_file(folder, cells.name(row[columns.image], origin, "image")),
+            row,
+            origin,
         ),
         found=found,
         frame=frame,
