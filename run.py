@@ -34,7 +34,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import command_line
-from medjax.runtime.errors import CheckpointError, NonFiniteStep, RewardError
+from medjax.runtime.errors import STOPS, RewardError
 from medjax.sharding import make_mesh
 
 SYSTEMS = ("medloc", "vrft_aug", "puq")  # each a recipe's name
@@ -116,5 +116,5 @@ def main(_: list[str]) -> int:
 if __name__ == "__main__":
     try:
         app.run(main, flags_parser=partial(command_line.parse, __doc__ or "", MODES))
-    except (ValueError, OSError, TypeError, CheckpointError, NonFiniteStep) as error:
+    except (ValueError, OSError, TypeError, ImportError, *STOPS) as error:
         command_line.refuse_error(error, show_cause=isinstance(error, RewardError))

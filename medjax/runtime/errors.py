@@ -15,3 +15,6 @@ class NonFiniteReward(NonFiniteStep):
 
 class RewardError(ValueError):
     """A reward in Python cannot be used; what it raised itself is the cause."""
+
+
+STOPS = (CheckpointError, NonFiniteStep)  # what ends a run with its message alone

@@ -1,6 +1,7 @@
 """DICOM: the chain of pydicom's own functions as oracle, and what is refused."""
 
 import shutil
+import sys
 import warnings
 
 import numpy as np
@@ -386,3 +387,13 @@ def test_a_hundred_spoilt_headers_end_in_a_clear_error_or_a_picture(
     assert 10 < shown < 90
     out = capfd.readouterr()
     assert not any(m in out.out + out.err + caplog.text for m in MARKERS)
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.dcm", GREY)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    for call in (image_size, read_image, image_groups):
+        with pytest.raises(
+            ImportError, match=r'x: a.dcm .*pip install "medjax\[dicom\]"'
+        ):
+            call(ImageFile(path), "x")
