@@ -32,6 +32,7 @@ as one, and `None` where the option says so:
     --config.train.grpo.group=16 --config.data.structures=aal --config.data.size=84,84
     --config.train.grpo.sampling.top_k=50 --config.train.grpo.optim.clip_norm=None
     --config.train.grpo.schedule_changes='{"window": 10}'
+    --config.data.answers=set       several boxes a question, or none: docs/box_sets.md
 """
 
 from ml_collections import ConfigDict
@@ -146,6 +147,7 @@ def get_policy(model: str) -> ConfigDict:
 
 def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
+    # of data.answers=set the answer may also be "numbers", lists without names
     if not model:
         return ConfigDict({"system": "", "suffix": "", "answer": "object"})
     # auto: the library's words, `medjax.data.prompting.chat`; or write your own

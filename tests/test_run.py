@@ -294,6 +294,27 @@ def test_a_users_own_boxes_and_a_python_reward(run, tmp_path):
     assert evaluated["n"] == 2  # a fifth of six images, rounded up
 
 
+def test_sets_of_boxes_are_trained_resumed_and_evaluated(run, tmp_path):
+    config = f"{CONFIG},data=synthetic"
+    given = ("--config.data.answers=set", f"--workdir={tmp_path}/run")
+    given += ("--config.warm_start.steps=0", "--config.train.grpo.steps=2")
+    done = run(*given, config=config)
+    assert done.code == 0, done.err
+    assert "sets of boxes" in done.out and "most common set" in done.out
+    metrics = rows(tmp_path / "run/grpo/metrics.jsonl")
+    assert "quality" in metrics[-1] and "iou" not in metrics[-1]
+    again = run(*given, config=config)
+    assert again.code == 0 and rows(tmp_path / "run/grpo/metrics.jsonl") == metrics
+    one = run(
+        "--config.data.answers=one", *given[1:], config=f"{CONFIG},data=synthetic"
+    )
+    assert_one_message(one, "answers")
+    folder = tmp_path / "run/grpo/eval/2"
+    answers = rows(folder / "answers.jsonl")
+    assert {len(row["targets"]) for row in answers} > {0, 1}
+    assert (tmp_path / "run/grpo/figures/overlays.png").exists()
+
+
 LABELS = "configs/vrft_aug.py:smoke,policy=off"
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medjax.data.boxes.set_records import SetRecord
 from medjax.data.prompting.chat import INSTRUCTION, SET_INSTRUCTION
@@ -79,6 +80,67 @@ def test_stages_are_those_of_one_box_with_sets(setup):
 
 def grpo_encoding(setup, options):
     return setup.encoding._replace(questions=options.questions)
+
+
+def users_lines(folder):
+    """Ten pictures: none, one, two or three boxes, some by a line each."""
+    lines = []
+    for n in range(10):
+        pixels = np.random.default_rng(n).integers(0, 255, (60, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+        line = {"image": f"{n}.png", "query": "Find every nodule.", "label": "nodule"}
+        line |= {"frame": "original", "patient": f"p{n}"}
+        boxes = [[5 + 9 * k, 8, 30 + 9 * k, 40 + k] for k in range(n % 4)]
+        if n < 5:
+            lines.append(line | {"boxes": boxes})
+        else:
+            lines += [line | {"box": box} for box in boxes] or [line | {"boxes": []}]
+    return lines
+
+
+def write_lines(folder, lines):
+    (folder / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_a_users_sets(tmp_path):
+    write_lines(tmp_path, users_lines(tmp_path))
+    setup = make_setup(f"data={tmp_path}", data__answers="set")
+    self_test(setup, tau=0.8)
+    batches = setup.task.eval_batches(
+        setup.parts, setup.encoding, batch=4, seed=0, limit=None
+    )
+    tested = [len(record.boxes) for _, part in batches for record in part]
+    options = make_training().grpo[0]
+    batch = next(
+        iter(training_batches(setup, setup.task.train_batches, options, seed=0))
+    )
+    counts = batch.box_valid.sum(axis=1)
+    assert len(tested) == 2 and {0, 1, 2, 3} >= set(counts.tolist()) > {0, 2}
+    assert setup.parts.train.most == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "boxes", "message"),
+    [
+        ("one", 2, "line 11: 2 boxes answer .*expected one.*data.answers=set"),
+        ("one", 0, "line 11: no boxes answer .*expected one.*data.answers=set"),
+        ("set", 9, "line 11: 9 boxes answer 'Find two.' .*expected 8 at most"),
+        ("two", 1, "data.answers='two': expected one of"),
+    ],
+)
+def test_numbers_of_boxes_that_are_refused_by_line(tmp_path, answers, boxes, message):
+    lines = [line for line in users_lines(tmp_path) if line.get("box")][:10]
+    lines = [{**line, "query": f"Find {n}."} for n, line in enumerate(lines)]
+    corners = [[1 + k, 2, 30 + k, 40] for k in range(boxes)]
+    last = {k: v for k, v in lines[0].items() if k != "box"}
+    write_lines(tmp_path, [*lines, last | {"query": "Find two.", "boxes": corners}])
+    with pytest.raises(ValueError, match=message.replace("11", str(len(lines) + 1))):
+        make_setup(f"data={tmp_path}", data__answers=answers)
+    if answers == "set":
+        kept = make_setup(
+            f"data={tmp_path}", data__answers=answers, data__on_bad="drop"
+        )
+        assert len(kept.parts.dropped) == 1
 
 
 def test_baselines_answer_every_record(setup):
