@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from medjax.data.boxes.batches import Record
+from medjax.data.boxes.batches import AnyRecord
+from medjax.data.boxes.set_records import SetRecord
+from medjax.data.prompting.chat import asks_for_sets
 from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy import check_report
 from medjax.recipes.policy.check_report import Report, Table
@@ -14,6 +16,7 @@ from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens, draw_examples
 from medjax.recipes.policy.stages import Setup
 from medjax.rl.boxes import convert_boxes
+from medjax.rl.text.box_set_text import parse_box_set_text
 from medjax.rl.text.box_text import parse_text
 
 if TYPE_CHECKING:
@@ -56,15 +59,16 @@ def examine_boxes(setup: Setup, findings: Sequence[Finding]) -> Report:
         all_boxes(setup, [record for _, record in seen])
     )
     cell = setup.policy.geometry.factor
+    read = read_sets if asks_for_sets(setup.encoding.style) else read_boxes
     document = {
         "parts": numbers[1],
         "labels": labels[1],
         "pictures": shown[1],
         "tokens": budget[1],
         "boxes": statistics,
-        "examples": check_report.example_rows(examples, read_boxes),
+        "examples": check_report.example_rows(examples, read),
     }
-    sheet = check_report.example_figure(examples, read_boxes, cell)
+    sheet = check_report.example_figure(examples, read, cell)
     return Report(
         document=document,
         tables=[numbers[0], labels[0], shown[0], budget[0], table],
@@ -86,7 +90,18 @@ def read_boxes(answer: str) -> list[tuple[float, float, float, float]]:
     return [(x1, y1, x2, y2)]
 
 
-def all_boxes(setup: Setup, records: Sequence[Record]) -> Boxes:
+def read_sets(answer: str) -> list[tuple[float, float, float, float]]:
+    """The boxes of an answer that is a set, as rewards read them.
+
+    Args:
+        answer: A whole answer with its tags; one that says there is none gives [].
+    """
+    parsed = parse_box_set_text(answer)
+    boxes = np.asarray(parsed.boxes)[np.asarray(parsed.box_valid)]
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
+
+
+def all_boxes(setup: Setup, records: Sequence[AnyRecord]) -> Boxes:
     """The boxes of every row of a user's data, or else those of some questions.
 
     Args:
@@ -104,9 +119,15 @@ def all_boxes(setup: Setup, records: Sequence[Record]) -> Boxes:
         sizes += [shown] * len(given)
     counts = [len(sample.boxes) for sample in samples]
     if not samples:
-        corners = [record.box[None] for record in records]
-        sizes = [record.image.shape[:2] for record in records]
-        counts = [1] * len(records)
+        corners = [
+            r.boxes if isinstance(r, SetRecord) else r.box[None] for r in records
+        ]
+        counts = list(map(len, corners))
+        sizes = [
+            r.image.shape[:2]
+            for r, count in zip(records, counts, strict=True)
+            for _ in range(count)
+        ]
     return Boxes(
         np.concatenate([np.zeros((0, 4)), *corners]),
         np.array(sizes, np.int64).reshape(-1, 2),

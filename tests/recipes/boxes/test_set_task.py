@@ -10,6 +10,7 @@ from medjax.data.boxes.set_records import SetRecord
 from medjax.data.prompting.chat import INSTRUCTION, SET_INSTRUCTION
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.evals.box_sets import scores
+from medjax.recipes.boxes.check import examine_boxes, read_sets
 from medjax.recipes.boxes.set_score import (
     make_set_answers,
     make_set_baselines,
@@ -117,6 +118,25 @@ def test_a_users_sets(tmp_path):
     counts = batch.box_valid.sum(axis=1)
     assert len(tested) == 2 and {0, 1, 2, 3} >= set(counts.tolist()) > {0, 2}
     assert setup.parts.train.most == 3
+
+
+@pytest.mark.parametrize("source", ["drawn", "a user's"])
+def test_the_check_draws_all_boxes_back(source, tmp_path):
+    if source == "drawn":
+        setup = make_setup(data__answers="set")
+        few = [v._replace(count=6) for v in (setup.parts.train, setup.parts.test)]
+        setup = setup._replace(parts=setup.parts._replace(train=few[0], test=few[1]))
+    else:
+        write_lines(tmp_path, users_lines(tmp_path))
+        setup = make_setup(f"data={tmp_path}", data__answers="set")
+    report = examine_boxes(setup, [])
+    found = [len(example["boxes"]) for example in report.document["examples"]]
+    assert min(found) == 0 and max(found) > 1
+    statistics = report.document["boxes"]["boxes a question"]
+    assert statistics["min"] == 0 and statistics["max"] > 1
+    assert read_sets("<think>x</think><answer>[]</answer>") == []
+    for example in report.document["examples"]:
+        assert example["answer"].count('"bbox_2d"') == len(example["boxes"])
 
 
 @pytest.mark.parametrize(
