@@ -36,7 +36,7 @@ def check_report(workdir, names):
         ("nih", (), ["Nodule"]),
         (
             "vindr",
-            ("--config.data.negatives=off", "--config.data.readers=majority"),
+            ("--config.data.answers=set", "--config.data.readers=majority"),
             VINDR,
         ),
     ],

@@ -219,7 +219,7 @@ def _seen(
                 )
                 break
         else:
-            box = _box(entry)
+            box = _box(entry, images[image])
             if isinstance(box, str):
                 spoilt.add(image)
                 yield Bad(origin, f"{origin}: {box}")
@@ -304,14 +304,24 @@ def _locate(name: str, part: Part, root: Path) -> Path | str:
     return next(iter(found.values()))
 
 
-def _box(entry: Mapping[str, Any]) -> tuple[float, float, float, float] | str:
+def _box(
+    entry: Mapping[str, Any], image: Mapping[str, Any]
+) -> tuple[float, float, float, float] | str:
     """(x1, y1, x2, y2) of an annotation, or what is wrong with it."""
     box = entry.get("bbox")
     if box in (None, []):
         shape = entry.get("segmentation")
         if shape in (None, [], {}):
             return "neither bbox nor segmentation; expected one of them"
-        return rle_box(shape) if isinstance(shape, dict) else polygon_box(shape)
+        if not isinstance(shape, dict):
+            return polygon_box(shape)
+        size = [image.get("height"), image.get("width")]
+        if shape.get("size") != size:
+            return (
+                f"segmentation of size {shape.get('size')!r}, but the image's height "
+                f"and width are {size!r}; expected the same"
+            )
+        return rle_box(shape)
     numbers = isinstance(box, list) and len(box) == 4
     if not numbers or not all(
         type(x) in (int, float) and math.isfinite(x) for x in box

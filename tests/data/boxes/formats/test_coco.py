@@ -151,6 +151,12 @@ def test_boxes_missing_are_those_of_polygons_and_runs(tmp_path):
             {"bbox": None, "segmentation": {"size": [40, 56], "counts": "ab\u00e9"}},
             "counts 'ab\u00e9'; expected run lengths",
         ),
+        (
+            "annotations",
+            1,
+            {"bbox": None, "segmentation": {"size": [56, 40], "counts": [0, 2240]}},
+            r"size \[56, 40\], but the image's height and width are \[40, 56\]",
+        ),
         ("images", 0, {"file_name": ""}, "image 1: file_name ''"),
         ("images", 0, {"file_name": "gone.png"}, "no such image; looked in .*images"),
         ("images", 0, {"height": 4.5}, "image 1: width 56, height 4.5; expected whole"),
