@@ -1,4 +1,4 @@
-"""Folders as they are published, each from its files to a policy and a report."""
+"""Published folders, each from its files to a check, a policy and a report."""
 
 import pytest
 
@@ -19,13 +19,16 @@ SHORT = (  # one supervised step, and programs that compile quickly
 )
 
 
-def check_report(workdir, names):
-    """A report whose answers are about these structures."""
-    answers = rows(workdir / "sft/eval/1/answers.jsonl")
-    assert {row["structure"] for row in answers} == set(names)
-    page = (workdir / "sft/report.html").read_text()
-    assert "data:image/png" in page
-    return answers
+def check_and_train(run, workdir, config, *options):  # noqa: F811
+    """A check that passes, one step of training, and a report with pictures."""
+    checked = run(
+        "--mode=check", f"--workdir={workdir}/check", *SHORT, *options, config=config
+    )
+    assert checked.code == 0, checked.err
+    assert ": passed" in (workdir / "check/check.html").read_text()
+    done = run(f"--workdir={workdir}", *SHORT, *options, config=config)
+    assert done.code == 0, done.err
+    assert "data:image/png" in (workdir / "sft/report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -43,14 +46,10 @@ def check_report(workdir, names):
 )
 def test_boxes_from_folder_to_report(run, tmp_path, name, options, labels):  # noqa: F811
     getattr(folders, name)(tmp_path / "data")
-    done = run(
-        f"--workdir={tmp_path}/run",
-        *SHORT,
-        *options,
-        config=f"configs/medloc.py:smoke,method=sft,data={tmp_path}/data",
-    )
-    assert done.code == 0, done.err
-    check_report(tmp_path / "run", labels)
+    config = f"configs/medloc.py:smoke,method=sft,data={tmp_path}/data"
+    check_and_train(run, tmp_path / "run", config, *options)
+    answers = rows(tmp_path / "run/sft/eval/1/answers.jsonl")
+    assert {row["structure"] for row in answers} == set(labels)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +70,6 @@ def test_boxes_from_folder_to_report(run, tmp_path, name, options, labels):  # n
 )
 def test_classes_from_folder_to_report(run, tmp_path, name, options, scored):  # noqa: F811
     getattr(folders, name)(tmp_path / "data")
-    done = run(
-        f"--workdir={tmp_path}/run",
-        *SHORT,
-        *options,
-        config=f"configs/vrft_aug.py:smoke,method=sft,data={tmp_path}/data",
-    )
-    assert done.code == 0, done.err
+    config = f"configs/vrft_aug.py:smoke,method=sft,data={tmp_path}/data"
+    check_and_train(run, tmp_path / "run", config, *options)
     assert scored in (tmp_path / "run/sft/eval/1/tables.txt").read_text()
-    assert "data:image/png" in (tmp_path / "run/sft/report.html").read_text()

@@ -128,8 +128,9 @@ def vindr(root, *, train=6, test=3, kaggle=False, suffix=".dicom", size=(40, 48)
             name = f"{n + 1000 * (split == 'test'):032x}"
             box = some_box(n, size)
             seed = n + 100 * (split == "test")  # no picture is in both parts
-            dicom(root / split / f"{name}{suffix}", size=size, box=box, seed=seed)
             found = None if n % 3 == 2 else VINDR[n % len(VINDR)]
+            shown = None if found is None else box
+            dicom(root / split / f"{name}{suffix}", size=size, box=shown, seed=seed)
             for k, reader in enumerate(readers):
                 mine = None if found is None or (n == 0 and k == 2) else found
                 edges = "," * 3
@@ -161,8 +162,9 @@ def dicom(path, *, size, box, seed):
     """A grey picture as DICOM, or as PNG where the path says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 1000, size).astype(np.uint16)
-    x1, y1, x2, y2 = box
-    pixels[y1:y2, x1:x2] = 3000
+    if box is not None:
+        x1, y1, x2, y2 = box
+        pixels[y1:y2, x1:x2] = 3000
     if path.suffix == ".png":
         Image.fromarray((pixels >> 4).astype(np.uint8)).save(path)
         return

@@ -71,11 +71,9 @@ def spoil(rng, content):
 
 def read(path, format):
     reading, asking = Reading(format=format, answers="set"), Asking()
-    for entry in box_entries(path, reading, asking):
-        yield entry
-    if format not in ("coco", "nih") or (path / "Data_Entry_2017.csv").is_file():
-        if format != "coco":
-            yield from read_labels(path, reading)
+    yield from box_entries(path, reading, asking)
+    if format != "coco":
+        yield from read_labels(path, reading)
 
 
 @pytest.mark.parametrize(
