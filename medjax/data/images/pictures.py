@@ -15,6 +15,8 @@ from medjax.data.images.windows import show_values
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
+# What an orientation's entry in EXIF begins with: its tag, its type and its count.
+_ENTRIES = (bytes.fromhex("0112000300000001"), bytes.fromhex("1201030001000000"))
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
 # What PIL raises of a file that is damaged.
@@ -57,10 +59,10 @@ def picture_size(file: ImageFile, origin: str) -> tuple[int, int]:
         if tags:  # PIL's size of a TIFF may be turned already
             width, height = tags[_TAGS["ImageWidth"]], tags[_TAGS["ImageLength"]]
         if image.format == "PNG" and not _png_header(file)[2]:
-            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+            turned = _orientation(image, Image.Image.getexif(image))
             image.verify()
         else:  # PIL decodes a PNG to see what stands behind its pixels
-            turned = image.getexif().get(ExifTags.Base.Orientation)
+            turned = _orientation(image, image.getexif())
     return (width, height) if turned in _ROTATED else (height, width)
 
 
@@ -77,6 +79,7 @@ def read_picture(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
         with _damage(file, origin):
             tags = dict(getattr(image, "tag_v2", {}))
             image.load()
+            _orientation(image, image.getexif())
             turned = ImageOps.exif_transpose(image)
             deep = _numbers(turned, tags)
             if deep is None:
@@ -94,6 +97,21 @@ def read_picture(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
                 "expected a window of images with more bits alone",
             )
     return shown
+
+
+def _orientation(image: Image.Image, exif: Image.Exif) -> int | None:
+    """How EXIF or XMP says that the stored pixels are turned; None: they do not.
+
+    Raises:
+        ValueError: EXIF says so behind what is damaged, where PIL gives up.
+    """
+    found = exif.get(ExifTags.Base.Orientation)
+    raw = image.info.get("exif") or b""
+    if found is None and any(entry in raw for entry in _ENTRIES):
+        preview = exif.get_ifd(ExifTags.IFD.IFD1)
+        if ExifTags.Base.Orientation not in preview:
+            raise ValueError("damaged EXIF, which hides how it is turned")
+    return found
 
 
 def _numbers(image: Image.Image, tags: dict) -> Shaped[np.ndarray, "h w"] | None:

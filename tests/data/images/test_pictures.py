@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medjax.data.images import ImageFile, image_size, read_image
 from medjax.rl.boxes import smart_resize
@@ -258,6 +258,46 @@ def test_orientation_is_obeyed_in_every_format(tmp_path, orientation, name):
             stored = np.asarray(image.convert("RGB"))
     expected = TURNED[orientation](stored)
     np.testing.assert_array_equal(read(path), expected)
+
+
+def exif_bytes(order, *directories):
+    """EXIF of directories, one after the other, of (tag, type, count, value)."""
+    body = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    for n, entries in enumerate(directories):
+        body += struct.pack(f"{order}H", len(entries))
+        for tag, kind, count, value in entries:
+            packed = struct.pack(f"{order}{'HI'[kind > 3]}", value).ljust(4, b"\0")
+            body += struct.pack(f"{order}HHI", tag, kind, count) + packed
+        last = n == len(directories) - 1
+        body += struct.pack(f"{order}I", 0 if last else len(body) + 4)
+    return b"Exif\0\0" + body
+
+
+TURN = (0x0112, 3, 1, 6)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_an_orientation_behind_damage_is_refused(tmp_path, name, order):
+    path = tmp_path / name
+    Image.fromarray(COLOUR).save(path, exif=exif_bytes(order, [TURN]))
+    assert read(path).shape == (30, 20, 3)
+    beyond = (0x011A, 5, 1, 60_000)  # a resolution that is said to stand past the end
+    Image.fromarray(COLOUR).save(path, exif=exif_bytes(order, [beyond, TURN]))
+    for measure in (image_size, read_image):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's, which names no file
+            with pytest.raises(ValueError, match="line 2: .*damaged EXIF, which hides"):
+                measure(ImageFile(path), "line 2")
+
+
+def test_the_orientation_of_a_preview_is_not_that_of_the_picture(tmp_path):
+    path = tmp_path / "a.png"
+    width = (0x0100, 4, 1, 30)
+    Image.fromarray(COLOUR).save(path, exif=exif_bytes("<", [width], [TURN]))
+    with Image.open(path) as image:
+        assert image.getexif().get_ifd(ExifTags.IFD.IFD1).get(0x0112) == 6
+    np.testing.assert_array_equal(read(path), COLOUR)
 
 
 @pytest.mark.parametrize("orientation", TURNED)
