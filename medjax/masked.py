@@ -70,6 +70,16 @@ def masked_mean(
     return total / jnp.maximum(count, 1)
 
 
+def finite_rows(x: Float[Array, "B T"], mask: Bool[Array, "B T"]) -> Bool[Array, "B"]:
+    """Whether all marked elements of a row are finite; also where it has none.
+
+    Args:
+        x: Any numbers; what is not marked is not read.
+        mask: True where an element counts.
+    """
+    return jnp.all(jnp.isfinite(x) | ~mask, axis=-1)
+
+
 def marked(
     mask: Bool[Array, "..."],
     dtype: DTypeLike,

@@ -32,11 +32,13 @@ def accuracy(iou: Float[np.ndarray, "N"], *, threshold: float) -> float:
     """A@t = mean(1[IoU >= t]) (MedLoc-R1), from 0 to 1; NaN without answers.
 
     Args:
-        iou: From 0 to 1 for each of N answers; NaN counts as wrong.
+        iou: From 0 to 1 for each of N answers; a NaN gives NaN.
         threshold: t, from 0 to 1, compared in the IoU's own precision: an IoU of 0.7
             in float32 reaches 0.7.
     """
-    return float(np.mean(iou >= threshold)) if len(iou) else float("nan")
+    if not len(iou) or np.isnan(iou).any():
+        return float("nan")
+    return float(np.mean(iou >= threshold))
 
 
 def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
@@ -45,7 +47,8 @@ def pseudo_map(iou: Float[np.ndarray, "N"]) -> float:
     One box an answer and no confidences: this is not COCO's average precision.
 
     Args:
-        iou: From 0 to 1 for each of N answers, 0 where no box could be read.
+        iou: From 0 to 1 for each of N answers, 0 where no box could be read; NaN
+            gives NaN.
     """
     return float(np.mean([accuracy(iou, threshold=t) for t in THRESHOLDS]))
 

@@ -86,7 +86,8 @@ def group_advantages(
         rewards: One row a group of G completions, in any unit; integers and flags
             become float32. A number that is not finite, at a place that counts, makes
             its whole group NaN or infinite, and with scale "batch" every group that has
-            a signal.
+            a signal. So does one whose square is not, above 1e19 in float32, unless
+            scale is "none".
         scale: What the difference is divided by: "group" the group's own std (GRPO),
             "batch" the std of all rewards of the batch, "none" nothing (Dr. GRPO).
             Static.
@@ -132,11 +133,11 @@ def group_advantages(
     if leave_one_out:
         advantages = advantages * (count / jnp.maximum(count - 1, 1))[:, None]
     if scale == "group":
-        advantages = advantages / (std + eps)[:, None]
+        advantages = advantages / (_finite(std) + eps)[:, None]
     elif scale == "batch":
         axes = batch_axes("group_advantages", axis_name, rewards=rewards, valid=valid)
         batch_std = _moments(rewards, counts, ddof, axis=(0, 1), axis_name=axes)[1]
-        advantages = advantages / (batch_std + eps)
+        advantages = advantages / (_finite(batch_std) + eps)
     # "~(<=)" and not ">": a NaN std is no tie, it must reach the result.
     return jnp.where(counts & ~(std <= floor)[:, None], advantages, 0)
 
@@ -223,12 +224,17 @@ def gdpo_advantages(
     # Each group sums to 0, so there is no batch mean to take off (TRL takes off that 0,
     # and with it the exactness of the zeros).
     std = _moments(total, counts, ddof, axis=(0, 1), axis_name=axes)[1]
-    return jnp.where(counts, total / (std + eps), 0)
+    return jnp.where(counts, total / (_finite(std) + eps), 0)
 
 
 def _check_options(function: str, ddof: int, eps: float, floor: float) -> None:
     check_integers(function, ddof=(ddof, 0, 1))
     check_ranges(function, eps=(eps, 0, math.inf), floor=(floor, 0, math.inf))
+
+
+def _finite(std: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """NaN for infinity: divided by that, all advantages were 0, and no error seen."""
+    return jnp.where(jnp.isinf(std), jnp.nan, std)
 
 
 def _read(

@@ -270,6 +270,7 @@ def _overlap(
     target_sides = targets[..., 2:] - targets[..., :2]
     # "<= 0" and not "~(> 0)": a NaN side is no empty box, it must reach the result.
     empty = jnp.any(sides <= 0, axis=-1) | jnp.any(target_sides <= 0, axis=-1)
+    empty &= ~jnp.any(jnp.isnan(sides + target_sides), axis=-1)  # nor beside an empty
     low = jnp.maximum(boxes[..., :2], targets[..., :2])
     high = jnp.minimum(boxes[..., 2:], targets[..., 2:])
     intersection = jnp.prod(jnp.maximum(high - low, 0), axis=-1)

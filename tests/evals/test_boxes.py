@@ -61,6 +61,12 @@ def test_pseudo_map_is_a_staircase():
     assert boxes.pseudo_map(np.array([0.49])) == 0.0
 
 
+def test_an_iou_that_is_nan_is_no_miss():
+    iou = np.array([0.9, np.nan, 0.1])
+    assert np.isnan(boxes.accuracy(iou, threshold=0.5))
+    assert np.isnan(boxes.pseudo_map(iou))
+
+
 def test_no_answers_is_nan_not_zero():
     empty = boxes.Answers(*(column[:0] for column in make()))
     assert all(np.isnan(v) for v in boxes.scores(empty).values())

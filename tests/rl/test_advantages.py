@@ -26,6 +26,18 @@ def random_rewards(seed, shape=(6, 5), missing=0.15):
     return rewards
 
 
+def test_a_reward_whose_square_is_infinite_is_no_tie():
+    """All advantages were 0 where float32 cannot hold the deviation."""
+    rewards = jnp.array([[1e20, 0, 0, 0], [0, 1, 2, 3]], jnp.float32)
+    found = {x: group_advantages(rewards, scale=x) for x in ("group", "batch", "none")}
+    assert np.isnan(found["group"][0]).all() and np.isnan(found["batch"]).all()
+    assert np.isfinite(found["group"][1]).all() and found["group"][1, 0] < 0
+    expected = [7.5e19, -2.5e19, -2.5e19, -2.5e19]
+    np.testing.assert_allclose(found["none"][0], expected, rtol=1e-6)  # float32
+    weights = jnp.ones(1, jnp.float32)
+    assert np.isnan(gdpo_advantages(rewards[None], weights)).all()
+
+
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("leave_one_out", [False, True])
 @pytest.mark.parametrize("ddof", [0, 1])

@@ -83,6 +83,15 @@ def test_d07_decimals_count():
     assert float(box_iou(a, b)) == 0.5
 
 
+def test_nan_shows_beside_an_empty_side_too():
+    box = jnp.array([0.0, 0.0, 2.0, 2.0], jnp.float32)
+    for broken in ([jnp.nan, 5, 3, 5], [0, jnp.nan, 0, 1]):
+        broken = jnp.array(broken, jnp.float32)
+        assert jnp.isnan(box_iou(broken, box)) and jnp.isnan(box_iou(box, broken))
+        assert jnp.isnan(generalized_box_iou(box, broken))
+    assert box_iou(jnp.array([3.0, 5, 3, 5], jnp.float32), box) == 0
+
+
 def test_nan_propagates_and_integers_are_welcome():
     box = jnp.asarray([0.0, 0, 1, 1])
     for i in range(4):

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medjax.recipes.policy.python_rewards import PythonRewards, score_texts
+from medjax.systems.policy.exploration import Advantages
 from medjax.types import PolicyBatch
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SUFFIXES = ("_std", "_tied", "_unscorable")  # of a reward's own metrics
+_FLOOR = Advantages("group").floor
 _FAR = 100  # times the other rewards together: they then decide nothing
 
 
@@ -104,16 +106,18 @@ def try_rewards(
         some = [x for x in values if x is not None]
         spread = max(some, default=0.0) - min(some, default=0.0)
         spreads[name] = abs(weights[name]) * spread
+        share = spreads[name] if weights[name] else spread
         if not some:
             lines.append(
                 f"reward {name!r} could score none of {len(values)} answers to "
                 f"{len(right)} training questions, right and wrong ones"
             )
-        elif not spread:
+        elif share <= _FLOOR:
             lines.append(
                 f"reward {name!r} gives {some[0]:g} to each of {len(values)} answers "
-                f"to {len(right)} training questions, right, wrong and empty ones: a "
-                "reward that does not differ teaches nothing"
+                f"to {len(right)} training questions, right, wrong and empty ones "
+                f"(they differ by {share:g}, weight included): a reward that does not "
+                f"differ by more than {_FLOOR:g} teaches nothing"
             )
     for name, spread in spreads.items():
         rest = sum(x for other, x in spreads.items() if other != name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from medjax.evals.tables import Table, render_text
 from medjax.runtime.writer import write_atomic
@@ -54,12 +54,16 @@ def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Ans
     Args:
         results: Of each batch, one or more, its predictions, a NamedTuple with `tokens`
             and `mask`; its metrics, whose boolean `valid` says which rows have a
-            record; and those records.
+            record, and `finite` whether log-probabilities are; and those records.
         tokenizer: The policy's, by which the texts are written down.
+
+    Raises:
+        ValueError: Those of an answer are not finite.
     """
     records, fields, values, texts = [], [], [], []
     for predictions, metrics, rows in results:
         valid = np.asarray(metrics["valid"])
+        _check_finite(np.asarray(metrics["finite"])[valid], rows)
         records += rows
         values.append({k: np.asarray(v)[valid] for k, v in metrics.items()})
         kept = {k: np.asarray(v)[valid] for k, v in predictions._asdict().items()}
@@ -70,6 +74,18 @@ def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Ans
             for row, here in zip(tokens, mask, strict=True)
         ]
     return Answered(records, _join(fields), _join(values), texts)
+
+
+def _check_finite(finite: Bool[np.ndarray, "B"], records: Sequence[Any]) -> None:
+    """An answer drawn from NaN is the vocabulary's last token, and no answer."""
+    broken = np.flatnonzero(~finite)
+    if len(broken):
+        raise ValueError(
+            f"evaluation: the policy's log-probabilities are NaN or infinite for "
+            f"{len(broken)} of {len(finite)} answers of a batch, the first about "
+            f"{records[broken[0]].slice_id}; expected finite ones. Are its parameters "
+            "finite, and is policy.dtype wide enough (float32, or bfloat16)?"
+        )
 
 
 def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:

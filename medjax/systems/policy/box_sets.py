@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import finite_rows
 from medjax.rl.box_sets import MOST_BOXES, box_set_quality
 from medjax.rl.text.box_set_reader import (
     BoxSetTables,
@@ -103,8 +104,9 @@ def evaluate_sets(
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Metrics of each row, [B]: `quality` (Q, 0 without a set), `parsed`, `well_formed`,
-    `num_boxes` (as written, also above 8), `length` in tokens, and `valid`, which is
-    False for rows that only fill a batch.
+    `num_boxes` (as written, also above 8), `length` in tokens, `finite`, whether the
+    policy's log-probabilities of its answer are, and `valid`, which is False for rows
+    that only fill a batch.
 
     Args:
         model: The policy, as a record of functions of its parameters.
@@ -130,6 +132,7 @@ def evaluate_sets(
         "well_formed": judged.well_formed,
         "num_boxes": read.num_boxes,
         "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+        "finite": finite_rows(rollout.logp[:, 0], mask),
         "valid": batch.valid,
     }
     return (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import finite_rows
 from medjax.rl.rewards import parsed_iou
 from medjax.rl.text.boxes import ParseTables, parse_completions
 from medjax.types import (
@@ -87,7 +88,8 @@ def evaluate(
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Metrics of each row, [B]: `iou` (0 without a box), `parsed`, `well_formed`, `length`
-    in tokens, and `valid`, which is False for rows that only fill a batch.
+    in tokens, `finite`, whether the policy's log-probabilities of its answer are, and
+    `valid`, which is False for rows that only fill a batch.
 
     Args:
         model: The policy, as a record of functions of its parameters.
@@ -109,6 +111,7 @@ def evaluate(
         "parsed": judged.parsed,
         "well_formed": judged.well_formed,
         "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
+        "finite": finite_rows(rollout.logp[:, 0], mask),
         "valid": batch.valid,
     }
     return Predictions(judged.boxes, tokens, mask), metrics

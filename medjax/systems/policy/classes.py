@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.masked import finite_rows
 from medjax.rl.label_rewards import label_format_reward
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.label_set_text import NONE, ParsedLabelSets
@@ -95,8 +96,9 @@ def evaluate(
 
     Metrics of each row, [B]: `right` (of several labels: exactly), `parsed`,
     `well_formed`, `length` in tokens, `recitation` (the overlap of the reasoning with
-    the descriptions of all classes, 0 without words), `think_words`, and `valid`, which
-    is False for rows that only fill a batch.
+    the descriptions of all classes, 0 without words), `think_words`, `finite`, whether
+    the log-probabilities of the answer and of every class are, and `valid`, which is
+    False for rows that only fill a batch.
 
     Args:
         model: The policy, as a record of functions of its parameters.
@@ -139,6 +141,9 @@ def evaluate(
         reading.answers_mask,
         rows=len(batch.label),
     )
+    weighed = jnp.concatenate([rollout.logp[:, 0], logp], axis=1)
+    every = jnp.ones(logp.shape, bool)
+    metrics["finite"] = finite_rows(weighed, jnp.concatenate([mask, every], axis=1))
     if isinstance(parsed, ParsedLabels):
         return Predictions(parsed.label, logp, tokens, mask), metrics
     return SetPredictions(parsed.shown, parsed.parsed, logp, tokens, mask), metrics

@@ -238,7 +238,8 @@ def learn(
     total, counted, reward_metrics = combine_rewards(
         rewards, step.reward_weights, **places
     )
-    reward_metrics |= reward_signal(rewards, **places)
+    floor = step.advantages.floor
+    reward_metrics |= reward_signal(rewards, **places, floor=floor)
     params, opt_state, step_metrics = policy_step(
         explorer.model,
         explorer.optimizer,
@@ -255,7 +256,7 @@ def learn(
         **{f"reward_{name}": value for name, value in reward_metrics.items()},
         **_find_faults(rewards, step.reward_weights, batch.sample_id, **places),
         **scored.metrics,
-        **_describe(batch.valid, rollout, scored, total, counted),
+        **_describe(batch.valid, rollout, scored, total, counted, floor),
     }
     return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
 
@@ -390,6 +391,7 @@ def _describe(
     scored: Scored,
     total: Float[Array, "B G"],
     counted: Bool[Array, "B G"],
+    floor: float,
 ) -> dict[str, Array]:
     """What a person wants to see of a step's completions, over its valid rows.
 
@@ -397,7 +399,7 @@ def _describe(
     """
     counts = jnp.broadcast_to(valid[:, None], total.shape)
     lengths = jnp.sum(rollout.mask, axis=-1, dtype=jnp.int32)
-    signal = group_signal(total, scored.hits, scored.parsed, valid=counted)
+    signal = group_signal(total, scored.hits, scored.parsed, valid=counted, floor=floor)
     return {
         "reward": masked_mean(total, counted),
         "hit_rate": masked_mean(scored.hits.astype(jnp.float32), counts),

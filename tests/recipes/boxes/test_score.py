@@ -57,6 +57,7 @@ def results(tokenizer, records=RECORDS):
             "well_formed": fill(PARSED, True),
             "length": np.full(BATCH, 7 + half),
             "valid": VALID,
+            "finite": VALID,
         }
         boxes = np.tile(np.float32([1, 2, 3, 4.126]), (BATCH, 1))
         yield (

@@ -81,7 +81,10 @@ def results(stage, named, *, read):
         np.zeros((rows, 2), bool),
     )
     names = ("right", "parsed", "well_formed", "length", "recitation", "think_words")
-    values = dict.fromkeys(names, np.zeros(rows)) | {"valid": batch.valid}
+    values = dict.fromkeys(names, np.zeros(rows)) | {
+        "valid": batch.valid,
+        "finite": batch.valid,
+    }
     return [(predictions, values, records)], batch.label[:6]
 
 

@@ -82,6 +82,7 @@ def results(tokenizer, records=RECORDS, said=SAID):
             "recitation": np.full(4, 0.25),
             "think_words": np.full(4, 2),
             "valid": VALID,
+            "finite": VALID,
         }
         logp = np.log(np.eye(3)[np.append(TRUE[rows], 0)] + 0.1).astype(np.float32)
         found = Predictions(label, logp, tokens, np.ones(tokens.shape, bool))

@@ -140,7 +140,7 @@ def test_baselines_know_the_training_part_as_it_is(tmp_path):
     )
     zero = np.zeros(len(tokens))
     names = ("right", "parsed", "well_formed", "length", "recitation", "think_words")
-    values = dict.fromkeys(names, zero) | {"valid": batch.valid}
+    values = dict.fromkeys(names, zero) | {"valid": batch.valid, "finite": batch.valid}
     stage.score([(nothing, values, records)], tmp_path / "sft" / "eval" / "1")
     text = (tmp_path / "sft" / "eval" / "1" / "tables.txt").read_text()
     assert "largest by smallest in train: 3.0" in text

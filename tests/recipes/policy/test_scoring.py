@@ -28,6 +28,7 @@ def test_rows_that_fill_a_batch_are_left_out():
     def batch(start, valid):
         found = Predictions(np.array([start, start + 1]), tokens, mask)
         values = {"right": np.array([1.0, 0.0]), "valid": np.array(valid)}
+        values["finite"] = np.array([True, valid[1]])  # a filler is not looked at
         names = [name for name, ok in zip("ab", valid, strict=True) if ok]
         return found, values, names
 
@@ -36,6 +37,19 @@ def test_rows_that_fill_a_batch_are_left_out():
     assert found.predictions["label"].tolist() == [0, 1, 2]
     assert found.values["right"].tolist() == [1.0, 0.0, 1.0]
     assert found.texts == ["disc", "d", "disc"]
+
+
+class Asked(NamedTuple):
+    slice_id: str
+
+
+def test_answers_of_a_policy_that_is_not_finite_are_no_result():
+    """NaN draws the vocabulary's last token, and would score 0 in silence."""
+    zeros = np.zeros((2, 1), np.int32)
+    values = {"valid": np.ones(2, bool), "finite": np.array([True, False])}
+    batch = (Predictions(zeros[:, 0], zeros, zeros > 0), values)
+    with pytest.raises(ValueError, match="1 of 2 answers .* first about b; .*float32"):
+        collect([(*batch, [Asked("a"), Asked("b")])], None)
 
 
 def test_an_evaluation_is_read_back(tmp_path, capsys):

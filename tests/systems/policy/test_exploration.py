@@ -50,11 +50,12 @@ def build(
     model=None,
     optimizer=None,
     spoil=score,
+    floor=1e-6,
 ):
     step = Step(
         group=4,
         decoding=decoding(temperature=1.0),
-        advantages=Advantages(scale="group"),
+        advantages=Advantages(scale="group", floor=floor),
         reward_weights=reward_weights,
         teaching=Teaching(Loss(beta, clip_low=0.2, clip_high=0.2, reduction="grpo")),
     )
@@ -222,6 +223,15 @@ def table_model():
         sample=sample,
         score=score,
     )
+
+
+def test_groups_without_signal_are_counted_by_the_floor_that_teaches():
+    """0.5 and less is a tie for both, or patience would wait for what teaches not."""
+    system = build(model=table_model(), floor=10.0)
+    state, batch = system.init(jax.random.key(0)), tiny_batch()
+    _, metrics = jax.jit(system.update)(state, batch, jax.random.key(0))
+    assert int(metrics["groups_effective"]) == 0
+    assert float(metrics["reward_even_tied"]) == 1 and float(metrics["loss"]) == 0
 
 
 def test_any_policy_of_five_functions_learns():
