@@ -301,6 +301,9 @@ def get_evaluation() -> ConfigDict:
             "seed": 1,
             "bootstrap": 1000,
             "level": 0.95,
+            # of several classes a picture: answers drawn a question at temperature 1;
+            # the share that names a class is its score, for AUROC. 0: no AUROC
+            "draws": 8,
         }
     )
 
@@ -329,5 +332,6 @@ def set_smoke(config: ConfigDict) -> None:
     first.train.grpo.group = 4
     config.data.update({"size": (56, 56), "test_draws": 1})
     config.data.probe.update({"side": 8, "draws": 1})
+    config.evaluation.draws = 2
     for stage in (config.warm_start, config.train.grpo, config.train.sft):
         stage.questions = 1

@@ -35,7 +35,7 @@ TEXTS = [text_of(n) for n in range(ANSWERS)] + ["word"] * (STOP - ANSWERS)
 TEXTS += [""] * (VOCAB - STOP)
 TABLES = build_tables([text.encode() for text in TEXTS])
 ALONE = np.array([[n, STOP, PAD] for n in (1, 2, 4, 0)], np.int32)  # A, B, C, none
-READING = Reading(TABLES, LABELS, REFERENCES, ALONE, ALONE != PAD, max_words=8)
+READING = Reading(TABLES, LABELS, REFERENCES, ALONE, ALONE != PAD, max_words=8, draws=3)
 REWARDS = vrft_aug.Rewards(
     labels=LABELS,
     references=REFERENCES,
@@ -187,6 +187,24 @@ def test_evaluation_reads_sets_and_weighs_each_class(params):
     assert np.array_equal(measured["right"], right)
     assert found.class_logp.shape == (len(batch.valid), 4)
     assert (found.class_logp < 0).all()
+    model = tiny_model()
+    more = model.sample(
+        params,
+        model.prefill(params, batch.prompt),
+        batch.sample_id,
+        jax.random.key(0),
+        group=3,
+        decoding=decoding(temperature=1.0),
+    )
+    shape = (len(batch.valid) * 3, -1)
+    rows = parsed_by_hand(
+        np.asarray(more.tokens).reshape(shape), np.asarray(more.mask).reshape(shape)
+    )
+    drawn = np.stack([row.shown for row in rows]).reshape(-1, 3, 3)
+    assert np.array_equal(found.drawn, drawn) and 0 < drawn.mean() < 1
+    none = make_evaluate(model, READING._replace(draws=0), decoding=decoding())
+    (found, _) = jax.eval_shape(none, state, batch, jax.random.key(0))
+    assert found.drawn.shape == (len(batch.valid), 0, 3)
 
 
 def check(batch, **changes):

@@ -122,13 +122,13 @@ def wording_identity(wording: Wording) -> dict[str, str | int]:
     Returns:
         Checksums and numbers that JSON can hold, by name.
     """
-    several = {"multi": True} if wording.task.multi else {}
-    return several | {
+    found: dict[str, str | int] = {
         "classes": text_digest(wording.task.classes),
         "knowledge": text_digest(wording.knowledge or ()),
         "reasons": text_digest(wording.reasons),
         "phrasings": wording.phrasings,
     }
+    return found | ({"multi": True} if wording.task.multi else {})
 
 
 def check_same_wording(train: Mapping[str, Any], test: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Data about classes by name: built-in tasks, MedMNIST files, labelled images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,12 +113,20 @@ def load_label_parts(
     Raises:
         FileNotFoundError: There is no such source, or there are no descriptions where
             they are needed.
+        ValueError: Anything in the source is wrong, or an option is set that does not
+            concern its kind.
     """
     path = Path(source)
     names = load_class_names(classes) if classes else None
     if source in TASKS or path.suffix == ".npz":
         check_built_in(source if source in TASKS else path.name, reading)
     if source in TASKS:
+        _refuse_unused(
+            "a built-in task",
+            reading,
+            used=(),
+            others={"classes": classes, "ordinal": ordinal, "question": question},
+        )
         look = PictureLook(
             size=(int(size[0]), int(size[1])),
             field=field,
@@ -132,6 +140,8 @@ def load_label_parts(
         )
         made = built_in_task(source, look)
     elif path.suffix == ".npz":
+        others = {"question": question}
+        _refuse_unused("a MedMNIST file", reading, used=("answers",), others=others)
         made = load_medmnist(
             path,
             test=test,
@@ -195,6 +205,27 @@ def load_label_parts(
         told=wording._replace(knowledge=texts) if where else wording,
         references=references,
     )
+
+
+def _refuse_unused(
+    what: str,
+    reading: Reading,
+    *,
+    used: Sequence[str],
+    others: Mapping[str, str | bool | None],
+) -> None:
+    """Raise ValueError where an option is set that this kind of source never reads."""
+    chosen = {
+        name: value
+        for name, value in reading._asdict().items()
+        if name not in used and value != PLAIN._asdict()[name]
+    }
+    chosen |= {name: value for name, value in others.items() if value not in ("", None)}
+    for name, value in chosen.items():
+        raise ValueError(
+            f"data.{name}={value!r} is about users' lists, and the data is {what}; "
+            "leave it out"
+        )
 
 
 def _find_descriptions(task: ClassTask, path: Path, named: str) -> str:

@@ -161,7 +161,7 @@ def score_sets(
         len(classes),
         answered.predictions["shown"],
         read=answered.predictions["read"],
-        score=log_odds(answered.predictions["class_logp"]),
+        score=drawn_shares(answered.predictions["drawn"]),
         length=values["length"],
         overlap=values["recitation"],
     )
@@ -191,12 +191,23 @@ def score_sets(
     }
 
 
-def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]:
-    """log pi(class alone | picture) - log pi("none" | picture), the score of AUROC.
+def drawn_shares(drawn: Bool[np.ndarray, "N K C"]) -> Float[np.ndarray, "N C"] | None:
+    """The share of K answers that name each class, the score of AUROC; None for K of 0.
 
-    The policy's own likelihoods of two whole answers without reasoning, in nats: above
-    0 it holds the class for likelier than none. Classes that stand together are
-    weighed one by one.
+    An answer that cannot be read names none.
+
+    Args:
+        drawn: The classes that each of the answers names, drawn at temperature 1.
+    """
+    return drawn.mean(axis=1, dtype=np.float64) if drawn.shape[1] else None
+
+
+def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]:
+    """log pi(class alone | picture) - log pi("none" | picture), in nats.
+
+    Likelihoods of two whole answers without reasoning: above 0 the policy holds the
+    class for likelier than none. It is what a policy knows that writes no such answers
+    yet; one that does reasons first, and has `drawn_shares`.
 
     Args:
         class_logp: Log-probability of the answer of each class alone, and of "none".
@@ -209,7 +220,8 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
     task = asked.task
-    values, score = answered.values, ours.score
+    values, shares = answered.values, ours.score
+    odds = log_odds(answered.predictions["class_logp"])
     for n, record in enumerate(answered.records):
         labels = np.flatnonzero(ours.named[n]).tolist()
         read = bool(ours.read[n])
@@ -222,7 +234,8 @@ def _rows(
             "target": record.name,
             "answer": labels_name(task, labels) if read else None,
             "labels": labels if read else None,
-            "scores": None if score is None else np.round(score[n], 6).tolist(),
+            "shares": None if shares is None else np.round(shares[n], 6).tolist(),
+            "odds": np.round(odds[n], 6).tolist(),
             "length": int(values["length"][n]),
             "recitation": round(float(values["recitation"][n]), 6),
             "text": answered.texts[n],
@@ -246,18 +259,19 @@ def _earlier(
         named = np.zeros((len(rows), classes), bool)
         for n, row in enumerate(rows):
             named[n, row["labels"] or []] = True
-        score = np.array([row["scores"] for row in rows], np.float64)
+        shares = [row["shares"] for row in rows]
+        odds = np.array([row["odds"] for row in rows], np.float64)
         found[name] = make_set_answers(
             records,
             classes,
             named,
             read=[row["labels"] is not None for row in rows],
-            score=score,
+            score=None if None in shares else np.array(shares, np.float64),
             length=[row["length"] for row in rows],
             overlap=[row["recitation"] for row in rows],
         )
         if np.mean(found[name].read) < 0.5:
-            likelier = make_set_answers(records, classes, score > 0, score=score)
+            likelier = make_set_answers(records, classes, odds > 0, score=odds)
             found[f"{name}, likelier than none"] = likelier
     return found
 

@@ -154,6 +154,7 @@ def label_run(
             _make_evaluate,
             labels,
             source,
+            evaluation.draws,
             *rows(class_answers(bare, answer=style.answer)),
         ),
         make_score=partial(
@@ -349,6 +350,7 @@ def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
 def _make_evaluate(
     labels: LabelTables | LabelSetTables,
     source: LabelParts,
+    draws: int,
     answers: Int[np.ndarray, "C T"],
     answers_mask: Bool[np.ndarray, "C T"],
     model: PolicyModel,
@@ -356,7 +358,9 @@ def _make_evaluate(
     *,
     decoding: Decoding,
 ) -> EvaluateFn:
-    reading = Reading(tables, labels, source.references, answers, answers_mask)
+    reading = Reading(
+        tables, labels, source.references, answers, answers_mask, draws=draws
+    )
     return make_evaluate(model, reading, decoding=decoding)
 
 

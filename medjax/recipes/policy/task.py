@@ -27,6 +27,7 @@ class Evaluation(NamedTuple):
     seed: int  # of their order, of moved pictures and of the bootstrap
     bootstrap: int  # resamples of an interval
     level: float  # of an interval, such as 0.95
+    draws: int = 0  # of several labels: answers drawn a question, for AUROC; 0: none
 
 
 class TrainBatches(Protocol):

@@ -45,6 +45,7 @@ class SetPredictions(NamedTuple):
     shown: Bool[Array, "B C"]  # the classes named
     read: Bool[Array, "B"]  # a set of them, the empty one included, could be read
     class_logp: Float[Array, "B C+1"]  # of the answers of one class alone, and "none"
+    drawn: Bool[Array, "B K C"]  # the classes that each of K drawn answers names
     tokens: Int[Array, "B T"]
     mask: Bool[Array, "B T"]
 
@@ -62,6 +63,7 @@ class Reading(NamedTuple):
     answers: Int[np.ndarray, "C T"]
     answers_mask: Bool[np.ndarray, "C T"]
     max_words: int | None = None  # of the reasoning that are read, see `read_words`
+    draws: int = 0  # K, of several labels: answers drawn at temperature 1 for a score
 
 
 def make_evaluate(
@@ -92,7 +94,9 @@ def evaluate(
     """One answer a prompt, greedy where the decoding's temperature is 0.
 
     Beside it every class's answer has its log-probability: what a policy knows that
-    does not write such answers, as before it was taught to.
+    does not write such answers, as before it was taught to. Of several labels K more
+    answers are drawn at temperature 1 from all tokens: the share that names a class is
+    how likely the policy holds it for shown, whatever stands beside it.
 
     Metrics of each row, [B]: `right` (of several labels: exactly), `parsed`,
     `well_formed`, `length` in tokens, `recitation` (the overlap of the reasoning with
@@ -146,7 +150,20 @@ def evaluate(
     metrics["finite"] = finite_rows(weighed, jnp.concatenate([mask, every], axis=1))
     if isinstance(parsed, ParsedLabels):
         return Predictions(parsed.label, logp, tokens, mask), metrics
-    return SetPredictions(parsed.shown, parsed.parsed, logp, tokens, mask), metrics
+    drawn = jnp.zeros((len(batch.label), 0, parsed.shown.shape[-1]), bool)
+    if reading.draws:
+        more = model.sample(
+            state.params,
+            prefilled,
+            batch.sample_id,
+            key,
+            group=reading.draws,
+            decoding=decoding._replace(temperature=1.0, top_k=None, top_p=None),
+        )
+        said = read_answers(more.tokens, more.mask, reading.tables, reading.labels)
+        drawn = said.shown if isinstance(said, ParsedLabelSets) else drawn
+    found = SetPredictions(parsed.shown, parsed.parsed, logp, drawn, tokens, mask)
+    return found, metrics
 
 
 def read_answers(
@@ -266,7 +283,7 @@ def _named(label: np.ndarray, classes: Sequence[str]) -> str:
     """A class's name by its index, or those of a set by its marks."""
     if not np.ndim(label):
         return classes[int(label)]
-    return ", ".join(classes[n] for n in np.flatnonzero(label)) or NONE
+    return ", ".join(classes[n] for n in np.flatnonzero(label).tolist()) or NONE
 
 
 def _read(
@@ -274,6 +291,5 @@ def _read(
 ) -> str:
     if not parsed.parsed[row]:
         return "no label"
-    if isinstance(parsed, ParsedLabels):
-        return _named(np.asarray(parsed.label)[row], classes)
-    return _named(np.asarray(parsed.shown)[row], classes)
+    read = parsed.label if isinstance(parsed, ParsedLabels) else parsed.shown
+    return _named(np.take(np.asarray(read), row, axis=0), classes)

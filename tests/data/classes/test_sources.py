@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.classes.label_sets import rarest_labels
 from medjax.data.classes.pictures import class_counts
 from medjax.data.classes.sources import load_label_parts
 from medjax.rl.text.words import split_words
+from tests.data.medmnist_files import write_chest
 from tests.recipes.smoke_labels import label_options
 
 
@@ -135,3 +137,38 @@ def test_a_medmnist_file(tmp_path):
     np.savez(tmp_path / "retinamnist.npz", **arrays)
     with pytest.raises(ValueError, match="no val_labels"):
         load(f"data={tmp_path}/retinamnist.npz")
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "name"),
+    [
+        ("shapes", {"data__answers": "set"}, "answers='set'"),
+        ("shapes", {"data__readers": "majority"}, "readers='majority'"),
+        ("shapes", {"data__ordinal": True}, "ordinal=True"),
+        ("shapes", {"data__question": "What?"}, "question='What.'"),
+        ("file", {"data__group": ("site",)}, r"group=\('site',\)"),
+        ("file", {"data__on_bad": "drop"}, "on_bad='drop'"),
+        ("file", {"data__question": "What?"}, "question='What.'"),
+    ],
+)
+def test_options_that_a_kind_of_source_never_reads(tmp_path, source, changes, name):
+    chosen = "task=shapes"
+    if source == "file":
+        write_chest(tmp_path / "chestmnist.npz", counts=(4, 2, 2))
+        chosen = f"data={tmp_path}/chestmnist.npz"
+    with pytest.raises(ValueError, match=f"data.{name} is about users' lists, and"):
+        load_label_parts(seed=0, **label_options(chosen, **changes))
+
+
+def test_chest_pictures_with_their_words(tmp_path):
+    """Reasonings of all classes and of none; each rarest class equally often."""
+    write_chest(tmp_path / "chestmnist.npz")
+    found = load_label_parts(
+        seed=0, **label_options(f"data={tmp_path}/chestmnist.npz,recite=none")
+    )
+    task = found.wording.task
+    assert task.multi and len(found.wording.reasons) == 15
+    assert found.parts.identity["words"]["multi"] is True
+    kinds = np.bincount(rarest_labels(found.known.labels), minlength=15)
+    assert found.parts.train.count == kinds.max() * np.count_nonzero(kinds)
+    assert found.known.count == 24

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from medjax.recipes.classes.score_sets import log_odds
+from medjax.recipes.classes.score_sets import drawn_shares, log_odds
 from medjax.recipes.vrft_aug import stages
 from medjax.systems import vrft_aug
 from medjax.systems.policy.classes import SetPredictions
@@ -66,7 +66,7 @@ def test_what_several_labels_cannot_have(chest, changes, message):
         make(chest, **changes)
 
 
-def results(stage, named, *, read):
+def results(stage, named, *, read, draws):
     (batch, records), *rest = stage.eval_batches()
     assert not rest and len(records) == 6
     rows = len(batch.valid)
@@ -77,6 +77,8 @@ def results(stage, named, *, read):
         shown,
         np.full(rows, read),
         np.concatenate([logp, np.full((rows, 1), np.log(0.2))], axis=1),
+        np.repeat(batch.label[:, None], draws, axis=1)
+        & (np.arange(draws) < 2)[:, None],
         np.zeros((rows, 2), np.int32),
         np.zeros((rows, 2), bool),
     )
@@ -97,13 +99,13 @@ def test_tables_rows_and_report(chest, tmp_path):
     first, second = stages(
         seed=0, workdir=tmp_path, **label_sections(f"data={chest}", policy__vocab=768)
     )
-    nothing, truth = results(first, np.zeros((6, 14), bool), read=False)
+    nothing, truth = results(first, np.zeros((6, 14), bool), read=False, draws=0)
     scores = first.score(nothing, tmp_path / "warm_start" / "eval" / "4")
     assert scores["n"] == 6 and scores["parsed"] == 0 and scores["exact match"] == 0
-    assert scores["macro AUROC"] == 1  # the likelihoods know what is shown
-    right, _ = results(second, truth, read=True)
+    assert np.isnan(scores["macro AUROC"])  # nothing was drawn, so there is no score
+    right, _ = results(second, truth, read=True, draws=3)
     scores = second.score(right, tmp_path / "grpo" / "eval" / "4")
-    assert scores["set F1"] == scores["exact match"] == 1
+    assert scores["set F1"] == scores["exact match"] == scores["macro AUROC"] == 1
     folder = tmp_path / "grpo" / "eval" / "4"
     text = (folder / "tables.txt").read_text()
     assert " 1.000 [1.000, 1.000]" in row_of(text, "warm_start, likelier than none")
@@ -132,7 +134,10 @@ def test_tables_rows_and_report(chest, tmp_path):
     assert "each class" in page and "data:image/png" in page
 
 
-def test_the_score_is_a_class_against_none():
+def test_the_score_is_the_share_of_drawn_answers():
+    drawn = np.array([[[1, 0], [1, 1], [0, 0], [1, 0]]], bool)
+    assert drawn_shares(drawn).tolist() == [[0.75, 0.25]]
+    assert drawn_shares(drawn[:, :0]) is None
     logp = np.log([[0.4, 0.1, 0.2]])
     assert log_odds(logp) == pytest.approx(np.log([[2.0, 0.5]]))
 
