@@ -121,12 +121,9 @@ def load_label_parts(
     if source in TASKS or path.suffix == ".npz":
         check_built_in(source if source in TASKS else path.name, reading)
     if source in TASKS:
-        _refuse_unused(
-            "a built-in task",
-            reading,
-            used=(),
-            others={"classes": classes, "ordinal": ordinal, "question": question},
-        )
+        own = {"classes": classes, "ordinal": ordinal, "question": question}
+        several = "" if reading.answers == "one" else reading.answers
+        _refuse_unused(source, own | {"answers": several})
         look = PictureLook(
             size=(int(size[0]), int(size[1])),
             field=field,
@@ -140,8 +137,7 @@ def load_label_parts(
         )
         made = built_in_task(source, look)
     elif path.suffix == ".npz":
-        others = {"question": question}
-        _refuse_unused("a MedMNIST file", reading, used=("answers",), others=others)
+        _refuse_unused(path.name, {"question": question})
         made = load_medmnist(
             path,
             test=test,
@@ -207,25 +203,14 @@ def load_label_parts(
     )
 
 
-def _refuse_unused(
-    what: str,
-    reading: Reading,
-    *,
-    used: Sequence[str],
-    others: Mapping[str, str | bool | None],
-) -> None:
+def _refuse_unused(source: str, given: Mapping[str, str | bool | None]) -> None:
     """Raise ValueError where an option is set that this kind of source never reads."""
-    chosen = {
-        name: value
-        for name, value in reading._asdict().items()
-        if name not in used and value != PLAIN._asdict()[name]
-    }
-    chosen |= {name: value for name, value in others.items() if value not in ("", None)}
-    for name, value in chosen.items():
-        raise ValueError(
-            f"data.{name}={value!r} is about users' lists, and the data is {what}; "
-            "leave it out"
-        )
+    for name, value in given.items():
+        if value not in ("", None):
+            raise ValueError(
+                f"data.{name}={value!r} does not concern {source}, which has its own; "
+                "leave it out"
+            )
 
 
 def _find_descriptions(task: ClassTask, path: Path, named: str) -> str:
