@@ -72,10 +72,11 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: no tokenizer can be read here ({type(error).__name__}: {error}); "
-            "expected a folder with tokenizer.json, or vocab.json and merges.txt"
+            "expected a folder with tokenizer.json, or vocab.json and merges.txt, and "
+            "a whole tokenizer_config.json"
         ) from error
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in REQUIRED_TOKENS if token not in vocabulary]

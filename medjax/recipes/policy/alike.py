@@ -20,7 +20,7 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
 
     What an identity does not hold is not compared: those of older versions hold less,
     and those of folders nothing of a prompt. Prompts are compared where both ask for
-    boxes, or both for classes.
+    boxes, or both for classes; other classes may be answered in another form.
 
     Args:
         ours: An identity as `stages.identity` makes it.
@@ -31,10 +31,12 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
             it equal.
     """
     mine, theirs = _named(ours), _named(stored)
-    alike = {answer in ANSWERS for answer in _answers(ours, stored)}
-    if len(alike) > 1:
-        theirs = {k: x for k, x in theirs.items() if not k.startswith("prompt.")}
-    changed = [key for key in theirs if key in mine and theirs[key] != mine[key]]
+    free = _free(_answers(ours, stored))
+    changed = [
+        key
+        for key in theirs
+        if key in mine and key not in free and theirs[key] != mine[key]
+    ]
     if changed:
         faults = [f"{key} ({theirs[key]}, here {mine[key]})" for key in changed]
         ways = [
@@ -63,6 +65,15 @@ def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
 def _answers(*identities: Mapping[str, Any]) -> list[str]:
     prompts = [identity.get("prompt") for identity in identities]
     return [prompt["answer"] for prompt in prompts if prompt]
+
+
+def _free(answers: list[str]) -> tuple[str, ...]:
+    """The keys of prompts that may differ between these forms of answers."""
+    if len({answer in ANSWERS for answer in answers}) > 1:
+        return ("prompt.system", "prompt.suffix", "prompt.answer")
+    if len(set(answers)) > 1 and answers[0] not in ANSWERS:
+        return ("prompt.suffix", "prompt.answer")
+    return ()
 
 
 def _written(value: Any) -> str:

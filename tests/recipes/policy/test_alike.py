@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from medjax.recipes.policy.alike import check_alike
 from medjax.recipes.policy.stages import check_trained_alike, identity, trained_with
 from tests.recipes.smoke import make_setup
 
@@ -70,8 +71,14 @@ def test_older_checkpoints_say_less(setup, stored):
 
 
 def test_the_words_of_another_task_may_differ(setup, stored):
-    answer = {"system": "Be brief.", "suffix": " A letter.", "answer": "letter"}
-    check_trained_alike(setup, stored | {"prompt": answer})
+    letter = {"system": "Be brief.", "suffix": " A letter.", "answer": "letter"}
+    check_trained_alike(setup, stored | {"prompt": letter})
+    grade = {"prompt": letter | {"suffix": " A grade.", "answer": "grade"}}
+    check_alike({"prompt": letter}, grade)  # of other classes
+    with pytest.raises(ValueError, match=r"another prompt.suffix \( A grade., here"):
+        check_alike({"prompt": letter | {"answer": "grade"}}, grade)
+    with pytest.raises(ValueError, match=r"another prompt.system \(None, here Be"):
+        check_alike({"prompt": letter}, {"prompt": grade["prompt"] | {"system": None}})
 
 
 def test_the_manifest_says_what_training_used(setup):
