@@ -304,10 +304,12 @@ def open_run(
     )
     if not first.use or boxes is None:
         return Opened(run, None)
+    style = localisation_style(first)
+    opened.check_style(style)
     setup = box_setup(
         boxes,
         opened,
-        localisation_style(first),
+        style,
         ramps=first.data.ramps,
         evaluation=first.evaluation,
         seed=seed,

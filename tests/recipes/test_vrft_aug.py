@@ -107,6 +107,20 @@ def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):
     assert "give the grade, a whole number, alone between <answer>" in text
 
 
+def test_the_words_of_a_localisation_are_compared_too(tmp_path):
+    _, finish = open_policy(label_sections()["policy"])
+    policy = finish(
+        ("Which?",), ("<think>a</think>",), style=Style(SYSTEM, "", "letter")
+    )
+    policy.save(tmp_path / "tiny", draw_params(policy.model))
+    chosen = label_sections(f"model={tmp_path}/tiny,policy=on", **SHORT)
+    chosen["localisation"]["prompt"]["system"] = ""
+    with pytest.raises(
+        ValueError, match=r"(?s)chat_template.jinja.*prompt.system=auto"
+    ):
+        stages(**WHERE, **chosen)
+
+
 def test_unknown_methods_are_refused_before_anything_is_loaded():
     chosen = label_sections()
     chosen["train"]["method"] = "ppo"

@@ -27,6 +27,8 @@ class Policy(NamedTuple):
     # its weights, placed as a tree of shardings says; None: they are drawn
     load: Callable[[Params], Params] | None
     save: Callable[[Path, Params], None]  # a folder that transformers and vLLM read
+    # raises where its folder's chat template writes other words than this style
+    check_style: Callable[[Style], object]
     drawing: Drawing  # its folder's wish for prediction; training never reads it
 
 

@@ -195,7 +195,8 @@ def open_checkpoint(options: PolicySection) -> Opening:
             dtype=options.dtype,
             param_dtype=options.param_dtype,
             tied=options.tied,
-        )
+        ),
+        check_style=partial(check_templates, folder, tokenizer),
     )
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
@@ -233,8 +234,14 @@ def _policy(
         identity=sizes | gradient,
         load=None,
         save=partial(save_policy, config, tokenizer, geometry, ids, drawing),
+        check_style=_any_style,
         drawing=drawing,
     )
+
+
+def _any_style(style: Style) -> None:
+    """A fresh policy learns whatever words it is trained with."""
+    del style
 
 
 def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:

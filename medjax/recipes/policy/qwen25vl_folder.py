@@ -214,6 +214,8 @@ def save_policy(
     }
     said = {name: i for name, i in special.items() if i is not None}
     save_qwen25vl(folder, config, params, token_ids=said | places)
+    if jax.process_index() != 0:
+        return
     save_tokenizer(tokenizer, folder)
     for name, content in (
         (PROCESSOR, processor_document(geometry)),
