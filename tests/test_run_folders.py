@@ -50,6 +50,8 @@ def test_boxes_from_folder_to_report(run, tmp_path, name, options, labels):  # n
     check_and_train(run, tmp_path / "run", config, *options)
     answers = rows(tmp_path / "run/sft/eval/1/answers.jsonl")
     assert {row["structure"] for row in answers} == set(labels)
+    if "--config.data.answers=set" in options:  # what is not there is asked for too
+        assert {len(row["targets"]) for row in answers} == {0, 1}
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,9 @@ def score_sets(
 
     Beside the scores of `evals.box_sets` and `evals.detection` there are `too many`
     (the share of answers with more than 8 boxes, which are not read), `format`,
-    `length` (the mean in tokens) and `n`. The first five arguments are those of
-    `make_set_score`.
+    `length` (the mean in tokens) and `n`. A score that has nothing to score, such as
+    the specificity where every question has a target, is left out. The first five
+    arguments are those of `make_set_score`.
 
     Args:
         results: (predictions, metrics, records) of each batch, at least one.
@@ -111,16 +112,13 @@ def score_sets(
         write_evaluation(folder, _rows(answered, ours), tables, printed=2)
         _write_page(folder, stage, tables, records, ours)
     ranked = detection_scores(rank_boxes(ours)).tolist()
-    return (
-        scores(ours)
-        | dict(zip(NAMES, ranked, strict=True))
-        | {
-            "too many": float(np.mean(values["num_boxes"] > kept.shape[1])),
-            "format": float(np.mean(values["well_formed"])),
-            "length": float(np.mean(values["length"])),
-            "n": len(records),
-        }
-    )
+    found = scores(ours) | dict(zip(NAMES, ranked, strict=True))
+    return {name: value for name, value in found.items() if not np.isnan(value)} | {
+        "too many": float(np.mean(values["num_boxes"] > kept.shape[1])),
+        "format": float(np.mean(values["well_formed"])),
+        "length": float(np.mean(values["length"])),
+        "n": len(records),
+    }
 
 
 def make_set_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> SetBaselines:

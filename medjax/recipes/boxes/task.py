@@ -21,6 +21,8 @@ from medjax.data.boxes.set_records import SetRecord
 from medjax.data.boxes.sources import load_parts
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import (
+    ANSWERS,
+    SET_ANSWERS,
     Style,
     asks_for_sets,
     longest_answers,
@@ -108,8 +110,17 @@ def box_style(prompt: BoxPrompt, *, answers: str) -> Style:
     Args:
         prompt: The section of the config.
         answers: "one" box a question, or a "set": `data.answers` of the config.
+
+    Raises:
+        ValueError: `prompt.answer` is no form of such an answer.
     """
-    form = f"set-{prompt.answer}" if answers == "set" else prompt.answer
+    known, before = (SET_ANSWERS, "set-") if answers == "set" else (ANSWERS, "")
+    form = before + prompt.answer
+    if form not in known:
+        raise ValueError(
+            f"prompt.answer={prompt.answer!r} with data.answers={answers}: expected "
+            f"one of {', '.join(name.removeprefix('set-') for name in known)}"
+        )
     return named_style(**prompt._replace(answer=form)._asdict())
 
 

@@ -43,6 +43,10 @@ def test_the_style_the_buckets_and_the_identity_say_so(setup):
     assert box_style(auto, answers="set").suffix == SET_INSTRUCTION
     assert box_style(auto, answers="one").suffix == INSTRUCTION
     assert "<answer>[]</answer>" in SET_INSTRUCTION
+    with pytest.raises(ValueError, match="'xml' with data.answers=set.*object, num"):
+        box_style(auto._replace(answer="xml"), answers="set")
+    with pytest.raises(ValueError, match="'numbers' with data.answers=one.*list, obj"):
+        box_style(auto._replace(answer="numbers"), answers="one")
 
 
 def test_self_test_passes_and_names_boxes_that_whole_pixels_miss(setup):
@@ -257,6 +261,22 @@ def test_numbers_of_an_evaluation(scored):
     assert values["too many"] == pytest.approx(1 / 6)
     assert values["n"] == 6 and values["length"] == 7.5
     assert values["s@8"] == pytest.approx(3 / 6) and 0 < values["AP"] < 1
+
+
+def test_scores_of_nothing_are_left_out(tokenizer, tmp_path):
+    score = make_set_score(lambda records: {}, "w", tokenizer, EVALUATION, before={})
+    one = make_set_answers([()], np.ones(1), [record(1)])
+    values = score(alone(tokenizer), tmp_path / "w" / "eval" / "1")
+    assert "specificity" not in values and "matched IoU" not in values
+    assert values["Q"] == scores(one)["Q"] == 0 and values["AP"] == 0
+    json.dumps(values, allow_nan=False)
+
+
+def alone(tokenizer):
+    """A question with a box that was answered by none."""
+    ((predictions, metrics, _), *_) = results(tokenizer)
+    metrics = metrics | {"valid": np.array([True, False, False, False])}
+    yield predictions, metrics, [record(1)]
 
 
 def test_a_line_for_each_question(scored):
