@@ -324,7 +324,9 @@ def set_smoke(config: ConfigDict) -> None:
     """Everything that a real run does, small; on shapes drawn here unless data=PATH."""
     medloc.set_smoke(config)
     first = config.localisation
-    first.data.update({"source": "synthetic", "size": (56, 56), "ramps": False})
+    if first.data.source in ("mr_aal", "ct_organs"):
+        first.data.source = "synthetic"
+    first.data.update({"size": (56, 56), "ramps": False})
     first.evaluation.update({"limit": 16, "bootstrap": 50})
     for stage in (first.warm_start, first.train.grpo, first.train.sft):
         stage.update({"steps": 4, "batch": 8, "questions": 2})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer, Shaped
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
@@ -29,7 +29,7 @@ class MaskVolume(NamedTuple):
     """Labels of a volume in the file's own axes."""
 
     path: Path
-    values: Int[np.ndarray, "i j k"]
+    values: Integer[np.ndarray, "i j k"]
 
 
 class Region(NamedTuple):
@@ -42,7 +42,7 @@ class Region(NamedTuple):
 
 def read_mask(
     path: Path, origin: str, *, image: Path | None = None
-) -> Int[np.ndarray, "h w"]:
+) -> Integer[np.ndarray, "h w"]:
     """A mask's values; of a JPEG 1 above half of 255, and 0.
 
     Args:
@@ -81,7 +81,7 @@ def read_mask(
 
 
 def mask_regions(
-    values: Int[np.ndarray, "h w"],
+    values: Integer[np.ndarray, "h w"],
     names: Mapping[int, str] | str,
     *,
     pieces: str,
@@ -101,7 +101,7 @@ def mask_regions(
     Raises:
         ValueError: A value has no name, or a binary mask has several values.
     """
-    found = [int(value) for value in np.unique(values) if value]
+    found = _values_above_0(values)
     if isinstance(names, str):
         if len(found) > 1:
             raise ValueError(
@@ -123,7 +123,7 @@ def mask_regions(
             parts = np.zeros(inside.shape, np.int32)
             ndimage.label(inside, structure=_DIAGONAL, output=parts)
         else:
-            parts = inside.astype(np.int32)
+            parts = inside.view(np.uint8)
         areas = np.bincount(parts.ravel())
         for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
             edges = (columns.start, rows.start, columns.stop, rows.stop)
@@ -161,18 +161,12 @@ def read_mask_volume(path: Path, image: Path, origin: str) -> MaskVolume:
         )
     with read_safely(ImageFile(path), origin):
         values = np.asarray(mask.dataobj)
-    whole = values.astype(np.int32) if np.isfinite(values).all() else None
-    if whole is None or (whole != values).any() or (whole < 0).any():
-        raise ValueError(
-            f"{origin}: the mask holds {values.dtype} values that are no labels; "
-            "expected whole numbers from 0"
-        )
-    return MaskVolume(path, whole)
+    return MaskVolume(path, _whole(values, path, origin))
 
 
 def mask_slices(
     volume: MaskVolume, plane: str, origin: str
-) -> Iterator[tuple[int, Int[np.ndarray, "h w"]]]:
+) -> Iterator[tuple[int, Integer[np.ndarray, "h w"]]]:
     """The slices of a mask as its image's are shown, each with its index.
 
     Args:
@@ -233,17 +227,26 @@ def read_names(names: str, beside: Path) -> Mapping[int, str] | str:
     return found
 
 
-def _cut(grey: np.ndarray, path: Path, origin: str) -> Int[np.ndarray, "h w"]:
+def _values_above_0(values: Integer[np.ndarray, "h w"]) -> list[int]:
+    """Which values occur, sorted; counting is faster than sorting the pixels."""
+    if values.size and values.max() < 1 << 16:
+        found = np.flatnonzero(np.bincount(values.ravel()))
+    else:
+        found = np.unique(values)
+    return [int(value) for value in found if value]
+
+
+def _cut(grey: np.ndarray, path: Path, origin: str) -> Integer[np.ndarray, "h w"]:
     top = int(grey.max(initial=0))
     if 0 < top <= _HALF:
         raise ValueError(
             f"{origin}: the largest value of the JPEG mask {path.name} is {top}; "
             "expected about 0 and 255, or PNG"
         )
-    return (grey > _HALF).astype(np.int32)
+    return (grey > _HALF).astype(np.uint8)
 
 
-def _values(mask: Image.Image, path: Path, origin: str) -> Int[np.ndarray, "h w"]:
+def _values(mask: Image.Image, path: Path, origin: str) -> Integer[np.ndarray, "h w"]:
     if mask.mode == "P":
         used = np.unique(np.asarray(mask))
         colours = np.asarray(mask.getpalette("RGB"), np.int32).reshape(-1, 3)[used]
@@ -259,6 +262,15 @@ def _values(mask: Image.Image, path: Path, origin: str) -> Int[np.ndarray, "h w"
                 "whole numbers, or equal ones"
             )
         values = values[..., 0]
+    return _whole(values, path, origin)
+
+
+def _whole(
+    values: Shaped[np.ndarray, "*axes"], path: Path, origin: str
+) -> Integer[np.ndarray, "*axes"]:
+    """The same numbers if they can be labels, of at most 32 bits."""
+    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
+        return values.astype(np.uint8) if values.dtype.kind == "b" else values
     whole = values.astype(np.int32) if np.isfinite(values).all() else None
     if whole is None or (whole != values).any() or (whole < 0).any():
         raise ValueError(

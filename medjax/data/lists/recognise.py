@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 from medjax.data.lists.reading import Reading
 
-# What the published sets call their lists; a folder with one of them is theirs.
-PUBLISHED = (
-    *("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab"),
+# Lists of published sets by names that nobody else gives, and all of their lists.
+_OF_SETS = (
+    *("HAM10000_metadata.csv", "HAM10000_metadata"),
     *("BBox_List_2017.csv", "Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"),
+)
+PUBLISHED = (
+    *_OF_SETS,
     *("annotations_train.csv", "annotations_test.csv"),
     *("image_labels_train.csv", "image_labels_test.csv"),
     *("label4trainval.csv", "label4test.csv", "train_meta.csv", "test_meta.csv"),
@@ -44,6 +47,11 @@ def recognise(path: Path, formats: Sequence[Format], chosen: str) -> Format:
                 "nothing to have it recognised"
             )
         return named[chosen]
+    if path.is_file() and path.name in _OF_SETS:
+        raise ValueError(
+            f"{path.name}: a list of a published set, which is read with its images; "
+            "name the folder that it lies in, or say data.format"
+        )
     fitting = [one for one in formats if one.fits(path)]
     if len(fitting) > 1:
         choices = " or ".join(f"data.format={one.name}" for one in fitting)

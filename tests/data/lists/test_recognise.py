@@ -64,3 +64,19 @@ def test_options_of_questions_do_not_concern_lists_that_have_them(tmp_path):
     (tmp_path / "a.jsonl").write_text("")
     with pytest.raises(ValueError, match="data.query=.* does not concern .* jsonl"):
         list(box_entries(tmp_path, Reading(), Asking(query="Where is {label}?")))
+
+
+def test_a_list_of_a_published_set_is_read_from_its_folder(tmp_path):
+    folders.nih(tmp_path, patients=1, size=(40, 40))
+    with pytest.raises(ValueError, match="of a published set, .* name the folder that"):
+        recognise(tmp_path / "BBox_List_2017.csv", BOXES, "")
+
+
+def test_lines_of_json_are_known_by_what_they_hold(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('\n{"image": "a.png"}\n')
+    assert recognise(path, BOXES, "").name == "coco"  # a blank first line says nothing
+    path.write_text('{"image": "a.png"}\n{"image": "b.png"}\n')
+    assert recognise(path, BOXES, "").name == "jsonl"
+    folders.coco(tmp_path / "c")
+    assert recognise(tmp_path / "c" / "instances.json", BOXES, "").name == "coco"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
@@ -141,7 +141,7 @@ def marked(
 
 def _look(
     seen: Seen,
-    values: Int[np.ndarray, "h w"],
+    values: Integer[np.ndarray, "h w"],
     names: Mapping[int, str] | str,
     asking: Asking,
 ) -> list[Seen | Bad]:

@@ -115,6 +115,11 @@ def read_nih_boxes(
         else:
             mine = boxed.setdefault(one.name, [])
             mine.append(Found(one.origin, one.finding, one.box))
+    if reading.official and {places.parts.get(name) for name in boxed} == {"test"}:
+        raise ValueError(
+            f"{nih.BOXES}: every image with boxes is in test_list.txt, so that none is "
+            "left to train on; say data.official=False to part them by patient"
+        )
     names = [label for found in boxed.values() for _, label, *_ in found]
     known = tuple(label for label in nih.FINDINGS if label in names)
     classes = choose_classes(known, asking.structures, nih.BOXES)

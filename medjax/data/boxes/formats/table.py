@@ -93,7 +93,16 @@ def _read_jsonl(
 def _fits_jsonl(path: Path) -> bool:
     if path.is_dir():
         return bool(own_files(path, ".jsonl"))
-    return path.suffix.lower() not in (".csv", ".json")
+    if path.suffix.lower() == ".json":
+        return _has_lines(path)
+    return path.suffix.lower() != ".csv"
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a .json file holds an object a line, as JSONL does."""
+    with path.open("rb") as stream:
+        first = stream.readline(1 << 16).removeprefix(b"\xef\xbb\xbf").strip()
+    return first.startswith(b"{") and first.endswith(b"}") and b'"image"' in first
 
 
 def _fits_csv(path: Path) -> bool:
@@ -101,7 +110,7 @@ def _fits_csv(path: Path) -> bool:
 
 
 def _fits_coco(path: Path) -> bool:
-    return bool(find_coco(path))
+    return bool(find_coco(path)) and not (path.is_file() and _has_lines(path))
 
 
 def _fits_masks(path: Path) -> bool:

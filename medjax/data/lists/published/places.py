@@ -40,7 +40,7 @@ def the_one(files: Mapping[str, list[Path]], stem: str, origin: str) -> Path:
             f"{origin}: no image {stem} in the folders of the set; get it, take the "
             "line out, or say data.on_bad=drop"
         )
-    if (
+    if len(mine) > 1 and (
         len({file.stat().st_size for file in mine}) > 1
         or len({file.suffix for file in mine}) > 1
     ):

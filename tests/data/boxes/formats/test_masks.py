@@ -144,7 +144,9 @@ def test_volumes_and_masks_that_do_not_fit_are_named(tmp_path):
     bad = sorted(one.message for one in entries(tmp_path))
     assert "images/a.nii.gz: the mask has (7, 9, 10) voxels, the image" in bad[0]
     assert "images/b.nii.gz: the mask and the image lie at other places" in bad[1]
-    assert "images/c.nii.gz: the mask holds float32 values that are no" in bad[2]
+    assert (
+        "images/c.nii.gz: the mask c.nii.gz holds float32 values that are no" in bad[2]
+    )
     assert "images/d.nii: d.nii and the mask d.png; expected both as NIfTI" in bad[3]
     assert "images/e.nii: cannot read e.nii" in bad[4]
     with pytest.raises(ValueError, match="data.pixels=square: masks count in the"):

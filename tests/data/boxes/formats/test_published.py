@@ -177,6 +177,16 @@ class TestNih:
         bare = [one._replace(split=None) for one in plain]
         assert entries(tmp_path) == bare
 
+    def test_lists_that_leave_nothing_to_train_on_name_the_way_out(self, tmp_path):
+        folders.nih(tmp_path, patients=4, size=(64, 64))
+        kept, tested = (tmp_path / f"{n}.txt" for n in ("train_val_list", "test_list"))
+        tested.write_text(kept.read_text() + tested.read_text())
+        kept.write_text("")
+        with pytest.raises(ValueError, match="say data.official=False to part them by"):
+            entries(tmp_path)
+        found = entries(tmp_path, Reading(official=False))
+        assert len(found) == 6 and {one.split for one in found} == {None}
+
     def test_infiltrate_is_infiltration(self, tmp_path):
         folders.nih(tmp_path, patients=1, size=(64, 64))
         replace(tmp_path / "BBox_List_2017.csv", "Cardiomegaly", "Infiltrate")
