@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from medjax.data.audit.facts import read_pictures
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.formats.csv_boxes import read_csv_boxes
 from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.boxes.row_views import row_views
 from medjax.data.boxes.rows import box_rows, grouped_rows
 from medjax.data.classes.labels_csv import label_entries
 from medjax.data.classes.rows import grouped_labels, label_rows
@@ -148,3 +150,16 @@ def test_spoilt_dicom_files_of_a_list_are_dropped_and_counted(tmp_path):
     for bad in found.dropped:
         assert bad.message.startswith(f"{bad.origin}: ")
         assert not any(word in bad.message for word in (*MARKERS, str(tmp_path)))
+
+
+def test_slices_of_a_case_are_shown_together(tmp_path):
+    volume = np.repeat(GREY.T[:, ::-1, None], 4, axis=2) // (1 + np.arange(4))
+    image = nibabel.Nifti1Image(volume.astype(np.uint8), np.eye(4))
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    case = [{"path": "ct.nii.gz", "plane": "axial", "frame": n} for n in (1, 2)]
+    lines = jsonl_entries(jsonl(tmp_path, {"image": case}), READING)
+    views = row_views(box_rows(lines, READING, GEOMETRY).rows)
+    view = views.view(0, np.random.default_rng(0))
+    assert (views.slots, views.sizes) == (2, ((56, 84),))
+    for image, n in zip(view.images, (1, 2), strict=True):
+        np.testing.assert_array_equal(image[..., 0], GREY[:, ::-1] // (1 + n))
