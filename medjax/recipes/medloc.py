@@ -21,11 +21,13 @@ from medjax.recipes.boxes.task import (
 from medjax.recipes.policy.check_report import data_findings
 from medjax.recipes.policy.check_run import (
     Checked,
+    examined,
     finish_check,
+    load_all,
     stage_findings,
     unread,
 )
-from medjax.recipes.policy.checking import tell_and_gate
+from medjax.recipes.policy.checking import Finding, tell_and_gate
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.stages import (
@@ -160,9 +162,16 @@ def check(
     style = box_style(words, answers=source.answers)
     opening = open_policy(policy)
     checked = Checked("check", source.source, source.identify)
-    every = source._replace(on_bad="drop", check="on")
+    found: list[Finding] = []
+    parts = None
     try:
-        parts = load_box_parts(every, opening.geometry, seed=seed)
+        parts, found = load_all(
+            lambda changes: load_box_parts(
+                source._replace(check="on", **changes), opening.geometry, seed=seed
+            ),
+            source.readers,
+        )
+        found += data_findings(parts, on_bad=source.on_bad)
         setup = box_setup(
             parts,
             opening.finish(*box_words(parts, style), style=style),
@@ -173,10 +182,10 @@ def check(
             workdir=workdir,
         )
     except (ValueError, OSError) as error:
-        return finish_check(checked, workdir, None, unread(error))
-    found = data_findings(parts, on_bad=source.on_bad)
+        return finish_check(checked, workdir, parts, unread(error, found))
     found = stage_findings(partial(chain, setup, training)) + found
-    return finish_check(checked, workdir, parts, examine_boxes(setup, found))
+    report = examined(examine_boxes, setup, found)
+    return finish_check(checked, workdir, parts, report)
 
 
 def read_training(

@@ -34,7 +34,9 @@ from medjax.recipes.classes.task import (
 from medjax.recipes.policy.check_report import data_findings
 from medjax.recipes.policy.check_run import (
     Checked,
+    examined,
     finish_check,
+    load_all,
     stage_findings,
     unread,
 )
@@ -217,35 +219,38 @@ def check(
     training = read_training(warm_start, train)
     source = read_section(LabelData, "data", data)
     first = read_localisation(localisation)
-    every = {"on_bad": "drop", "check": "on"}
     checked = Checked("check", source.source, source.identify)
+    words = read_section(LabelPrompt, "prompt", prompt)
+    evaluated = read_section(Evaluation, "evaluation", evaluation)
+    boxes_bad = first.data.on_bad
+    if Path(first.data.source).exists():
+        every = first.data._replace(on_bad="drop", check="on")
+        first = first._replace(data=every)
+
+    def load(changes: Mapping[str, str]) -> Opened:
+        chosen = source._replace(check="on", **changes)
+        where = {"policy": policy, "seed": seed, "workdir": workdir}
+        return open_run(chosen, words, first, evaluated, **where)
+
     try:
-        opened = open_run(
-            source._replace(**every),
-            read_section(LabelPrompt, "prompt", prompt),
-            first._replace(data=first.data._replace(**every)),
-            read_section(Evaluation, "evaluation", evaluation),
-            policy=policy,
-            seed=seed,
-            workdir=workdir,
-        )
+        opened, found = load_all(load, source.readers)
     except (ValueError, OSError) as error:
         return finish_check(checked, workdir, None, unread(error))
     setup = opened.run.setup
-    found = stage_findings(partial(label_chain, opened.run, training, zero_shot=False))
+    found += stage_findings(partial(label_chain, opened.run, training, zero_shot=False))
     found += data_findings(setup.parts, on_bad=source.on_bad)
     lines = []
     if first.use and opened.boxes is not None:
         boxes = opened.boxes
         doubts = stage_findings(partial(medloc.chain, boxes, first.training))
-        doubts += data_findings(boxes.parts, on_bad=first.data.on_bad)
+        doubts += data_findings(boxes.parts, on_bad=boxes_bad)
         lines = finish_check(
             Checked("boxes_check", first.data.source, first.data.identify),
             workdir,
             boxes.parts,
-            examine_boxes(boxes, doubts),
+            examined(examine_boxes, boxes, doubts),
         )
-    report = examine_classes(setup, found)
+    report = examined(examine_classes, setup, found)
     return lines + finish_check(checked, workdir, setup.parts, report)
 
 

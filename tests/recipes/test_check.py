@@ -139,6 +139,14 @@ def test_built_in_data_is_shown_too(tmp_path):
     assert len(document["examples"]) == 10
 
 
+def test_a_localisation_is_checked_too(tmp_path):
+    sections = smoke_labels.label_sections("task=shapes")
+    assert vrft_aug.check(seed=0, workdir=tmp_path, **sections) == []
+    assert read(tmp_path, "boxes_check")["source"] == "synthetic"
+    assert read(tmp_path)["source"] == "shapes"
+    assert (tmp_path / "boxes_check_examples.png").exists()
+
+
 def test_what_is_wrong_is_collected_and_stops(folder, tmp_path):
     boxes = save_scenes(folder, COUNT)
     lines = box_lines(boxes, patient=lambda n: f"p{n}")
@@ -192,9 +200,9 @@ def test_equal_pictures_with_other_labels_are_told(folder, tmp_path):
 def test_data_that_cannot_be_read_at_all_has_a_page_too(folder, tmp_path):
     folder.mkdir()
     path = write_boxes(folder, [])
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot be used"):
         check_boxes(path, tmp_path)
-    assert found(read(tmp_path), "stop")["the data cannot be read"]
+    assert found(read(tmp_path), "stop")["the data cannot be used"]
     assert (tmp_path / "check.html").exists()
 
 

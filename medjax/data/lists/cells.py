@@ -14,6 +14,8 @@ _MISSING = ("", "nan", "nat", "null", "<na>", "n/a", "#n/a")
 _NOBODY = (*_MISSING, "none", "na", "unknown", "undefined", "-", "--", "?", ".")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
+_TOKEN = re.compile(r"<\|[a-z_]+\|>")
+
 
 def missing(value: Any) -> bool:  # noqa: ANN401
     """Whether a cell says nothing: null, NaN, blanks, or a word that stands for them.
@@ -36,7 +38,8 @@ def text(value: Any, origin: str, column: str) -> str:  # noqa: ANN401
         column: What an error calls the cell.
 
     Raises:
-        ValueError: It is missing, no text, or holds characters that cannot be shown.
+        ValueError: It is missing, no text, or holds characters that cannot be shown or
+            a token of prompts, such as <|image_pad|>.
     """
     if missing(value):
         raise ValueError(f"{origin}: {column} is {_shown(value)}; expected text")
@@ -51,6 +54,11 @@ def text(value: Any, origin: str, column: str) -> str:  # noqa: ANN401
                 f"{origin}: {column} {value!r} holds the character U+"
                 f"{ord(character):04X}, which cannot be shown; take it out"
             )
+    if token := _TOKEN.search(value):
+        raise ValueError(
+            f"{origin}: {column} {value!r} holds {token.group()}, which is a token of "
+            "prompts and no text; take it out"
+        )
     return unicodedata.normalize("NFC", value).strip()
 
 

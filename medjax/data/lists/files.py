@@ -1,5 +1,6 @@
 """Files that list pictures: found, decoded, and cut into lines, each with its name."""
 
+import codecs
 import csv
 import io
 import json
@@ -72,11 +73,8 @@ def decode_list(path: Path) -> str:
         return raw.decode("utf-16" if raw[:2] in _UTF16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path.name}, line {line}: not text in UTF-8 ({error.reason})"
-            f"{_guess(raw)}; expected UTF-8: save the file so, by an editor or by "
-            f"`iconv -f FROM -t UTF-8`"
-        ) from error
+        origin = f"{path.name}, line {line}"
+        raise ValueError(_no_text(origin, error, raw)) from error
 
 
 def json_lines(path: Path) -> Iterator[Line | Bad]:
@@ -84,18 +82,24 @@ def json_lines(path: Path) -> Iterator[Line | Bad]:
 
     Args:
         path: Text as `decode_list` reads it, one object a line, each key once, no NaN.
+            Of a file in UTF-8 a line that is no text is `Bad` too.
 
     Raises:
-        ValueError: The file is no text, or has no lines.
+        ValueError: A file in UTF-16 is no text, or there are no lines.
     """
-    lines = decode_list(path).split("\n")
-    if not any(map(str.strip, lines)):
+    raw = path.read_bytes()
+    whole = raw.removeprefix(codecs.BOM_UTF8)
+    if raw[:2] in _UTF16:
+        whole = decode_list(path).encode()
+    if not whole.strip():
         raise ValueError(f"{path.name}: no lines; expected one JSON object a line")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(whole.split(b"\n"), 1):
         if line.strip():
             origin = f"{path.name}, line {number}"
             try:
-                yield Line(origin, _object(line, origin))
+                yield Line(origin, _object(line.decode(), origin))
+            except UnicodeDecodeError as error:
+                yield Bad(origin, _no_text(origin, error, raw))
             except ValueError as error:
                 yield Bad(origin, str(error))
 
@@ -195,6 +199,13 @@ def _object(line: str, origin: str) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError(f"{origin}: expected a JSON object, found {entry!r}")
     return entry
+
+
+def _no_text(origin: str, error: UnicodeDecodeError, raw: bytes) -> str:
+    return (
+        f"{origin}: not text in UTF-8 ({error.reason}){_guess(raw)}; expected UTF-8: "
+        "save the file so, by an editor or by `iconv -f FROM -t UTF-8`"
+    )
 
 
 def _guess(raw: bytes) -> str:

@@ -1,8 +1,8 @@
 """A check from loading to the exit: problems are collected, written down and told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 
@@ -10,7 +10,10 @@ from medjax.data.batches import Parts
 from medjax.recipes.policy.check_report import Report, write_check
 from medjax.recipes.policy.checking import DOUBT, STOP, Finding, say
 from medjax.recipes.policy.privacy import make_clean
+from medjax.recipes.policy.stages import Setup
 from medjax.runtime.stages import Stage
+
+Made = TypeVar("Made")
 
 
 class Checked(NamedTuple):
@@ -53,6 +56,51 @@ def finish_check(
     return doubts
 
 
+def load_all(
+    make: Callable[[Mapping[str, str]], Made], readers: str
+) -> tuple[Made, list[Finding]]:
+    """Data with its wrong lines left out; where a reader must be chosen, of all.
+
+    Args:
+        make: Given changes of the section `data`, it loads the data.
+        readers: As the config says.
+
+    Returns:
+        What was made, and that a choice of readers is missing.
+
+    Raises:
+        ValueError: Anything else that `make` refuses.
+    """
+    changes = {"on_bad": "drop"}
+    try:
+        return make(changes), []
+    except ValueError as error:
+        if "data.on_bad='drop' does not concern" in str(error):
+            return make({}), []  # no list of a user's: there are no lines to leave out
+        if readers or "data.readers" not in str(error):
+            raise
+        found = [Finding("several readers", STOP, (str(error),))]
+        return make(changes | {"readers": "union"}), found
+
+
+def examined(
+    examine: Callable[[Setup, Sequence[Finding]], Report],
+    setup: Setup,
+    findings: Sequence[Finding],
+) -> Report:
+    """The report of an examination; what cannot be shown to the policy is a finding.
+
+    Args:
+        examine: `examine_boxes` or `examine_classes`.
+        setup: Data, policy and encoding of the run.
+        findings: What was found already.
+    """
+    try:
+        return examine(setup, findings)
+    except (ValueError, OSError) as error:
+        return unread(error, findings)
+
+
 def stage_findings(make: Callable[[], Sequence[Stage]]) -> list[Finding]:
     """What would stop the stages of a run before their first step.
 
@@ -68,10 +116,12 @@ def stage_findings(make: Callable[[], Sequence[Stage]]) -> list[Finding]:
     return []
 
 
-def unread(error: Exception) -> Report:
-    """The report of data that could not be read at all.
+def unread(error: Exception, findings: Sequence[Finding] = ()) -> Report:
+    """The report of data that could not be read, or not shown to the policy.
 
     Args:
         error: Why.
+        findings: What was found before.
     """
-    return Report({}, (), {}, [Finding("the data cannot be read", STOP, (str(error),))])
+    first = Finding("the data cannot be used", STOP, (str(error),))
+    return Report({}, (), {}, [first, *findings])

@@ -26,10 +26,13 @@ _FOLDERS = re.compile(
     r"(?:(?<![\w.])/(?:[^/\n;'\"]{1,80}/)*|(?:[^\s'\"(\[=,:;/\\]+[/\\])+)"
     r"(?=[^\s/\\'\"]+\.\w{2,5}\b)"
 )
-_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
+# an apostrophe inside of a word opens nothing
+_QUOTED = re.compile(
+    r"(?<!\w)'(?:\\.|[^'\\\n])*'(?!\w)|(?<!\w)\"(?:\\.|[^\"\\\n])*\"(?!\w)"
+)
 _NUMBER = re.compile(r"(\w is )-?\d[\d.eE+-]*(?=[;,])")
 _WORDS = ("train", "val", "valid", "test", "patient", "image", "label", "query", "box")
-_WORDS += (*FRAMES, "frame", "split", "size", "columns", "study", "lesion", "on", "off")
+_WORDS += (*FRAMES, "frame", "split", "size", "columns", "study", "lesion", "boxes")
 HideFn = Callable[[str], str]  # a group's name as files may have it
 
 

@@ -1,0 +1,139 @@
+"""What stands before training: pictures read once, by process 0, and leaks found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medjax.data.audit.facts import measure
+from medjax.data.audit.records import Pictures, Sample
+from medjax.data.batches import Parts
+from medjax.data.images import ImageFile
+from medjax.recipes.policy import checking
+from tests.recipes.pictures import scene
+
+
+def rgb(seed):
+    return np.repeat(scene(seed)[0][..., None], 3, axis=-1)
+
+
+def sample(n, part, group="", path="", **groups):
+    file = ImageFile(Path(path or f"/data/{n}.png"))
+    return Sample(
+        origin=f"l.csv, line {n}",
+        part=part,
+        images=(file,),
+        group=group or f"g{n}",
+        groups=groups,
+        labels=("a",),
+        size=(60, 56),
+    )
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDJAX_CACHE", str(tmp_path / "cache"))
+    found = {}
+    for n in range(4):
+        path = tmp_path / f"{n}.png"
+        Image.fromarray(scene(n)[0]).save(path)
+        found[ImageFile(path)] = f"l.csv, line {n + 2}"
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    return found | {ImageFile(tmp_path / "broken.png"): "l.csv, line 9"}
+
+
+def test_facts_are_kept_by_source(files, tmp_path):
+    decode = checking.make_decode(str(tmp_path / "l.csv"), "on")
+    first = decode(files)
+    assert first.decoded == 5 and len(first.facts) == 4 and len(first.problems) == 1
+    again = checking.make_decode(str(tmp_path / "l.csv"), "on")(files)
+    assert again.decoded == 1 and again.facts == first.facts  # what failed, again
+    assert checking.make_decode("l.csv", "off") is None
+    assert len(list((tmp_path / "cache" / "pictures").iterdir())) == 1
+
+
+def test_process_0_reads_and_the_others_hear(files, tmp_path, monkeypatch):
+    """Three processes in turn: what each gathers is what all have said."""
+    said = {}
+
+    def as_process(index):
+        monkeypatch.setattr(checking.jax, "process_index", lambda: index)
+        monkeypatch.setattr(checking.jax, "process_count", lambda: 3)
+
+        def gather(text):
+            said[index] = text
+            return [said[0], "", ""]
+
+        monkeypatch.setattr(checking, "gather_texts", gather)
+        if index:  # only process 0 may touch the pictures
+            monkeypatch.setattr(checking, "read_pictures", None)
+        return checking.decode_once(tmp_path / "cache" / "a.npz", files)
+
+    first = as_process(0)
+    for index in (1, 2):
+        heard = as_process(index)
+        assert said[index] == ""
+        assert heard == first
+        assert heard.problems.keys() == first.problems.keys()
+    assert [f.digest for f in first.facts.values()] == [
+        measure(rgb(n)).digest for n in range(4)
+    ]
+
+
+def pictures(samples, images):
+    pairs = zip(samples, images, strict=True)
+    return Pictures({s.images[0]: measure(x) for s, x in pairs}, {}, 0)
+
+
+def kinds(samples, images):
+    found = checking.find_faults(samples, pictures(samples, images))
+    return {finding.what: finding for finding in found}
+
+
+def test_well_parted_data_has_no_faults():
+    samples = [sample(n, "test" if n == 3 else "train") for n in range(4)]
+    assert kinds(samples, [rgb(n) for n in range(4)]) == {}
+
+
+def test_leaks_stop_and_doubts_do_not():
+    samples = [
+        sample(0, "train"),
+        sample(1, "test"),
+        sample(2, "train", patient="p1"),
+        sample(3, "test", patient="p1"),
+        sample(4, "train"),
+        sample(5, "test"),
+        sample(6, "train"),
+        sample(7, "train"),
+        sample(8, "", patient="p1"),
+    ]
+    images = [rgb(n) for n in (0, 0, 2, 3, 4, 4, 6, 6, 8)]
+    images[5], images[7] = images[5] // 2, images[7] // 2
+    images[8] = np.full((60, 56, 3), 9, np.uint8)
+    found = kinds(samples, images)
+    stops = {what for what, finding in found.items() if finding.weight == checking.STOP}
+    assert stops == {"equal pictures in two parts", "groups in two parts"}
+    (equal,) = found["equal pictures in two parts"].lines
+    assert equal == "l.csv, line 0 (0.png, train) = l.csv, line 1 (1.png, test)"
+    (group,) = found["groups in two parts"].lines
+    assert "line 3 (test)" in group and "line 2 (train)" in group and "patient" in group
+    (near,) = found["near copies in two parts"].lines
+    assert "line 4 (4.png, train) ~ l.csv, line 5 (5.png, test)" in near
+    assert found["near copies in one part"].weight == checking.NOTE
+    (flat,) = found["pictures without contrast"].lines
+    assert "line 8 (8.png, unused)" in flat
+    with pytest.raises(ValueError, match="did not pass the check.*\n.*groups in two"):
+        checking.gate(
+            Parts(None, None, {}, tuple(samples), (), (), pictures(samples, images))
+        )
+
+
+def test_the_gate_passes_what_it_does_not_know():
+    assert checking.gate(Parts(None, None, {})) == []
+
+
+def test_a_finding_is_told_in_five_lines():
+    finding = checking.Finding("x", checking.STOP, tuple("abcdefg"))
+    assert checking.say(finding).splitlines()[-1] == "    and 2 more"
+    assert len(checking.say(finding, every=True).splitlines()) == 8
