@@ -10,6 +10,7 @@ from medjax.rl.schedules import piecewise_schedule
 from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.rl.text.box_set_text import parse_box_set_text
 from medjax.rl.text.boxes import build_tables
+from medjax.sharding import batch_sharding, make_mesh
 from medjax.systems import medloc
 from medjax.systems.policy.box_sets import (
     check_set_answers,
@@ -148,6 +149,23 @@ def test_rewards_and_the_scheduler_go_by_q(accuracy, needed):
         np.testing.assert_allclose(window.hit_rates[-1], hits.mean(), atol=1e-6)
     else:
         assert window.count == 0
+
+
+def test_eight_devices_score_as_one():
+    batch = batch_of(8)
+    rollout = rollout_of(batch)
+    rewards = medloc.Rewards("curriculum", SCHEDULE, 10, sets=SETS)
+    expected = score(rewards, batch, rollout)
+    mesh = make_mesh({"data": 8})
+    rules = {"batch": ("data",)}
+    placed = jax.device_put(
+        (batch, rollout), batch_sharding((batch, rollout), mesh, rules)
+    )
+    assert placed[0].boxes.sharding.shard_shape(placed[0].boxes.shape) == (2, 8, 4)
+    found = score(rewards, *placed)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected
+    )
 
 
 def test_a_batch_of_the_other_kind_is_refused():
