@@ -1,12 +1,15 @@
 """Check data about classes before training: counts, sizes, tokens, copies, examples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from medjax.data.audit.records import Sample
+from medjax.data.classes.batches import LabelRecord
 from medjax.recipes.policy import check_report
 from medjax.recipes.policy.check_report import Report
 from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens, draw_examples
 from medjax.recipes.policy.stages import Setup
+from medjax.rl.text.label_set_text import COMMA, NONE
 
 _EXAMPLES = 10
 
@@ -20,12 +23,10 @@ def examine_classes(setup: Setup, findings: Sequence[Finding]) -> Report:
     """
     tokens, seen = count_tokens(setup)
     examples = draw_examples(setup, count=_EXAMPLES)
-    named = check_report.label_rows(setup.parts.samples)
-    if not setup.parts.samples:
-        named = {
-            part: [record.name for mine, record in seen if mine == part]
-            for part in ("train", "test")
-        }
+    named = {
+        part: [name for mine, name in _shown(setup.parts.samples, seen) if mine == part]
+        for part in ("train", "test")
+    }
     labels = check_report.label_table(named)
     numbers = check_report.count_table(setup.parts)
     shown = check_report.size_table(setup)
@@ -45,6 +46,23 @@ def examine_classes(setup: Setup, findings: Sequence[Finding]) -> Report:
         figures={"examples": sheet},
         findings=findings,
     )
+
+
+def _shown(
+    samples: Sequence[Sample], seen: Sequence[tuple[str, LabelRecord]]
+) -> Iterator[tuple[str, str]]:
+    """Part and class of every row, or of the questions that were looked at.
+
+    A picture that shows several classes counts for each, one that shows none as "none".
+    """
+    for sample in samples:
+        for name in sample.labels or (NONE,):
+            yield sample.part, name
+    for part, record in () if samples else seen:
+        for name in (
+            record.name.split(f"{COMMA} ") if record.several else (record.name,)
+        ):
+            yield part, name
 
 
 def no_boxes(answer: str) -> list[tuple[float, float, float, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medjax.recipes.classes.score_sets import drawn_shares, log_odds
-from medjax.recipes.vrft_aug import stages
+from medjax.recipes.vrft_aug import check, stages
 from medjax.systems import vrft_aug
 from medjax.systems.policy.classes import SetPredictions
 from tests.data import folders
@@ -171,3 +171,16 @@ def test_published_lists_of_findings_are_sets(tmp_path, build, options, classes)
     told = records[0].query
     assert all(name in told for name in classes) and "Several can be right" in told
     assert {record.several for record in records} == {True} and len(names) > 1
+
+
+def test_a_check_counts_each_class_and_none(tmp_path):
+    """A picture of two classes counts for both."""
+    folders.nih(tmp_path / "data", patients=8, size=(64, 64))
+    sections = label_sections(f"data={tmp_path}/data,parts=none", data__answers="set")
+    check(seed=0, workdir=tmp_path, **sections)
+    found = json.loads((tmp_path / "check.json").read_text())["labels"]
+    assert found["train"] == {
+        **dict.fromkeys(("Cardiomegaly", "Effusion", "Mass"), 4),
+        **dict.fromkeys(("none", "Nodule"), 2),
+    }
+    assert found["test"] == {"none": 2, "Nodule": 2}
