@@ -21,6 +21,7 @@ from PIL import Image
 
 from configs.medloc import get_config
 from medjax.runtime import checkpoint
+from tests.data.medmnist_files import write_chest, write_volumes
 from tests.recipes.smoke import setup_of
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
@@ -342,6 +343,30 @@ def test_classes_are_trained_resumed_and_evaluated(run, tmp_path):
     assert_one_message(done, "belongs to another run", "data.words.knowledge")
     done = run(*where, config=f"{LABELS},prompt=off")
     assert_one_message(done, "differ in their knowledge", "trained with")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chestmnist", "organmnist3d"])
+def test_several_labels_and_volumes_go_from_a_file_to_a_report(run, tmp_path, name):
+    path, workdir = tmp_path / f"{name}.npz", tmp_path / "run"
+    if name == "chestmnist":
+        write_chest(path)
+    else:
+        write_volumes(path, classes=11)
+    config = f"configs/vrft_aug.py:data={path},smoke"
+    done = run(f"--workdir={workdir}", "--config.data.slices.step=14", config=config)
+    assert done.code == 0, done.err
+    text = (workdir / "grpo/eval/4/tables.txt").read_text()
+    titles = ("grpo: each class", "classes shown; a picture:", "\nmost common set ")
+    if name == "organmnist3d":
+        titles = ("one answer a volume, by the most votes", "confusion matrix")
+    for title in titles:
+        assert title in text
+    where = ("--mode=eval", f"--checkpoint={workdir}", f"--workdir={tmp_path}/eval")
+    done = run(*where, "--config.data.slices.step=14", config=config)
+    assert done.code == 0, done.err
+    found = rows(tmp_path / "eval/grpo/eval/4/answers.jsonl")
+    assert found == rows(workdir / "grpo/eval/4/answers.jsonl")
 
 
 @pytest.mark.slow
