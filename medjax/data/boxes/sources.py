@@ -20,7 +20,6 @@ from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
 from medjax.data.lists.parts import honest_parts
 from medjax.data.lists.pixels import picture_contents
-from medjax.data.lists.readers import list_notes
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
@@ -181,7 +180,7 @@ def _user_parts(
         for n, row in enumerate(rows)
     )
     dropped = found.dropped + parted.dropped
-    notes = list_notes(dropped, found.agreement)
+    notes = (str(found.agreement),) if found.agreement else ()
     return Parts(train, test, identity, samples, dropped, notes, found.pictures)
 
 

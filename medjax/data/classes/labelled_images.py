@@ -20,7 +20,6 @@ from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
 from medjax.data.images import ImageFile, read_image
 from medjax.data.lists.parts import Parted, honest_parts
 from medjax.data.lists.pixels import picture_contents
-from medjax.data.lists.readers import list_notes
 from medjax.data.lists.reading import Bad, Reading
 
 
@@ -99,7 +98,7 @@ def load_labelled_images(
         },
         samples=_samples(rows, parted),
         dropped=dropped,
-        notes=list_notes(dropped, found.agreement),
+        notes=(str(found.agreement),) if found.agreement else (),
         pictures=found.pictures,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.reading import Reading
 
 RULES = ("majority", "union")
 SAME = 0.5  # IoU above which boxes of two readers are of one finding
@@ -26,20 +26,6 @@ class Agreement(NamedTuple):
     def __str__(self) -> str:
         found = ", ".join(f"{name} {x:.3f}" for name, x in self.measures.items())
         return f"{len(self.readers)} readers, {self.count} read by several: {found}"
-
-
-def list_notes(dropped: Sequence[Bad], agreement: Agreement | None) -> tuple[str, ...]:
-    """What is said of a list before it is used, a line each.
-
-    Args:
-        dropped: Lines that were left out; all of them are named, each with its reason.
-        agreement: Of several readers.
-    """
-    notes = [str(agreement)] if agreement else []
-    if dropped:
-        notes.append(f"{len(dropped)} lines left out (data.on_bad=drop):")
-        notes += [f"  {bad.message}" for bad in dropped]
-    return tuple(notes)
 
 
 def choose_readers(names: Sequence[str | None], reading: Reading) -> tuple[str, ...]:

@@ -55,10 +55,8 @@ def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
         found.append(Finding("lines that cannot be used", weight, lines))
     if parts.pictures is not None:
         found += find_faults(parts.samples, parts.pictures)
-    told = {bad.message for bad in parts.dropped}
-    notes = [x for x in parts.notes if x.strip() not in told and "left out" not in x]
-    if notes:
-        found.append(Finding("readers", NOTE, tuple(notes)))
+    if parts.notes:
+        found.append(Finding("readers", NOTE, parts.notes))
     order = (STOP, DOUBT, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.weight))
 

@@ -150,6 +150,9 @@ def tell_and_gate(parts: Parts) -> None:
         ValueError: See `gate`.
     """
     tell(parts.notes)
+    if parts.dropped:
+        tell([f"{len(parts.dropped)} lines left out (data.on_bad=drop):"])
+        tell([f"  {bad.message}" for bad in parts.dropped])
     doubts = gate(parts)
     if jax.process_index() == 0:
         sys.stderr.writelines(f"warning: {line}\n" for line in doubts)

@@ -137,7 +137,7 @@ def supervised_stage(
         identity=identity(setup, plain(options) | plain(flaws)),
         show=("loss", "grad_norm"),
         accepts=partial(check_trained_alike, setup),
-        facts={"trained_with": trained_with(setup)},
+        facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
         check=check,
         **scoring(setup, name, before=before),
     )
@@ -211,7 +211,7 @@ def exploration_stage(
         identity=identity(setup, document | plain(own)),
         show=show,
         accepts=partial(check_trained_alike, setup),
-        facts={"trained_with": trained_with(setup)},
+        facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
         check=partial(_check_exploration, check, rewards, source, weights, numbers),
         watch=Watch(
             patience=check_patience(options.patience),
@@ -386,6 +386,18 @@ def trained_with(setup: Setup) -> dict[str, Any]:
         "chat_template": setup.policy.tokenizer.chat_template,
         "drawing": setup.policy.drawing._asdict(),
     }
+
+
+def data_facts(parts: Parts) -> dict[str, Any]:
+    """What a stage's manifest says of a user's list: nothing of one without faults.
+
+    Args:
+        parts: Lines that were left out are named by file and number, without what was
+            wrong with them, which may name a patient.
+    """
+    left_out = {"lines_left_out": [bad.origin for bad in parts.dropped]}
+    notes = {"data_notes": list(parts.notes)}
+    return (left_out if parts.dropped else {}) | (notes if parts.notes else {})
 
 
 def _python_rewards(

@@ -282,8 +282,8 @@ def test_the_same_pixels_with_two_labels(folder):
         load(folder)
     parts = load(folder, PLAIN._replace(on_bad="drop"))
     assert parts.train.count + parts.test.count == 10
-    assert parts.notes[0] == "2 lines left out (data.on_bad=drop):"
-    assert len(parts.notes) == 3 and "p1.png shows the same" in parts.notes[1]
+    assert [bad.origin[-1] for bad in parts.dropped] == ["2", "3"]
+    assert "p1.png shows the same" in parts.dropped[0].message
 
 
 def test_two_spellings_are_refused(folder):

@@ -6,12 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 
+from medjax.data.lists.reading import Bad
 from medjax.recipes.boxes.task import (
     BoxFlaws,
     box_supervised_stage,
     draw_batches,
 )
 from medjax.recipes.policy.stages import (
+    data_facts,
     identity,
     scoring,
     training_batches,
@@ -72,6 +74,16 @@ def test_what_bears_on_no_number_is_not_part_of_the_identity(setup):
     change = {"policy__remat": "full", "evaluation__limit": 3}
     other = make_setup(**change)
     assert identity(other, DOCUMENT) == identity(setup, DOCUMENT)
+
+
+def test_a_manifest_says_what_was_left_out_and_names_nobody(setup):
+    assert data_facts(setup.parts) == {}
+    dropped = (Bad("l.jsonl, line 3", "l.jsonl, line 3: patient 'P1', but 'p1' in"),)
+    parts = setup.parts._replace(dropped=dropped, notes=("2 readers",))
+    assert data_facts(parts) == {
+        "lines_left_out": ["l.jsonl, line 3"],
+        "data_notes": ["2 readers"],
+    }
 
 
 def test_evaluation_asks_every_question_once(setup):
