@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt
 
 from medjax.data.audit.records import Facts
+from medjax.data.images import pixel_digest
 
 NEAR_BITS = 4  # of 64 that the hashes of near-duplicates may differ in
 NEAR_CORRELATION = 0.98  # of their small pictures, at least
 FLAT = 1  # grey levels: a picture with no more has no contrast, and no hash of use
+_GREYS = np.arange(256, dtype=np.uint8)
 _BANDS = NEAR_BITS + 1  # two near hashes agree in at least one of so many bands
 _NEIGHBOURS = 256  # of a band's equal ones that are compared with each
 _BLOCK = 8192  # pairs whose small pictures are compared at a time
@@ -25,15 +27,34 @@ class Pair(NamedTuple):
     correlation: float  # of the small pictures
 
 
-def equal_pictures(facts: Sequence[Facts]) -> list[list[int]]:
-    """Places of pictures with the same pixels, two or more each, in order.
+def constant_pictures(facts: Sequence[Facts]) -> list[bool]:
+    """Which pictures are one grey all over, such as a volume's empty slices.
+
+    They are equal without being copies: nothing follows from it.
 
     Args:
         facts: One of each picture.
     """
+    known: dict[tuple[int, int], set[str]] = {}
+    for one in facts:
+        if one.contrast == 0 and one.size not in known:
+            image = np.zeros((*one.size, 3), np.uint8)
+            known.update({one.size: {pixel_digest(image + n) for n in _GREYS}})
+    return [one.contrast == 0 and one.digest in known[one.size] for one in facts]
+
+
+def equal_pictures(facts: Sequence[Facts]) -> list[list[int]]:
+    """Places of pictures with the same pixels, two or more each, in order.
+
+    Args:
+        facts: One of each picture; those that are one grey all over are left out.
+    """
     found: dict[str, list[int]] = {}
-    for n, one in enumerate(facts):
-        found.setdefault(one.digest, []).append(n)
+    for n, (one, constant) in enumerate(
+        zip(facts, constant_pictures(facts), strict=True)
+    ):
+        if not constant:
+            found.setdefault(one.digest, []).append(n)
     return [places for places in found.values() if len(places) > 1]
 
 

@@ -224,10 +224,12 @@ def _digest(found: BoxRows, root: Path) -> str:
     content: list[Any] = [
         row._asdict()
         | {"images": [(os.path.relpath(x.path, root), *x[1:]) for x in row.images]}
+        | {"digests": None}  # some are places
         for row in found.rows
     ]
-    if found.pictures is None:  # a row's digests are the places of its pictures
-        files = dict.fromkeys(x.path for row in found.rows for x in row.images)
-        content = [row | {"digests": None} for row in content]
-        content.append([zlib.crc32(path.read_bytes()) for path in files])
+    files = dict.fromkeys(x for row in found.rows for x in row.images)
+    if found.pictures is None:
+        content.append([zlib.crc32(file.path.read_bytes()) for file in files])
+    else:
+        content.append([found.pictures.facts[file].digest for file in files])
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()

@@ -4,8 +4,8 @@ import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from medjax.data.audit.duplicates import near_pictures
-from medjax.data.audit.records import LookFn, Pictures
+from medjax.data.audit.duplicates import constant_pictures, near_pictures
+from medjax.data.audit.records import Facts, LookFn, Pictures
 from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import picture_key
 
@@ -19,12 +19,28 @@ def picture_contents(
         pictures: Their facts; None, where nothing was decoded, gives {}.
         near: Whether nearly equal pictures have a key in common too, see
             `near_pictures`.
+
+    Raises:
+        ValueError: `near` of pictures that were not decoded, or not by this process.
     """
     if pictures is None:
+        if near:
+            raise ValueError(
+                "data.near=group needs the pictures decoded; leave data.check=off out"
+            )
         return {}
     files, facts = list(pictures.facts), list(pictures.facts.values())
+    if near and not all(one.thumb for one in facts):
+        raise ValueError(
+            "data.near=group on several processes: near-duplicates are found by the "
+            "first one alone. Find them by --mode=check on one, write them into a "
+            "column, and name it by data.group"
+        )
     keys: dict[ImageFile, list[Hashable]] = {
-        file: [one.digest] for file, one in pictures.facts.items()
+        file: [_pixel_key(file, one, constant)]
+        for file, one, constant in zip(
+            files, facts, constant_pictures(facts), strict=True
+        )
     }
     for n, pair in enumerate(near_pictures(facts) if near else ()):
         for place in pair[:2]:
@@ -54,7 +70,8 @@ class Seen(NamedTuple):
     """A picture that can be used."""
 
     size: tuple[int, int]  # (height, width) as shown
-    digest: str  # of its pixels; of its place, where it was not decoded
+    # Of its pixels; of its place, where it was not decoded or is one grey all over.
+    digest: str
 
 
 PictureState = Seen | OSError | ValueError
@@ -82,15 +99,22 @@ def see_pictures(
                 found[image] = type(error)(str(error).removeprefix(f"{origin}: "))
         return found, None
     pictures = decode(files)
+    facts = list(pictures.facts.values())
+    for image, one, constant in zip(
+        pictures.facts, facts, constant_pictures(facts), strict=True
+    ):
+        found[image] = Seen(one.size, _pixel_key(image, one, constant))
     for image, origin in files.items():
-        if image in pictures.facts:
-            facts = pictures.facts[image]
-            found[image] = Seen(facts.size, facts.digest)
-        else:
+        if image not in found:
             kind = ValueError if image.path.exists() else FileNotFoundError
             told = pictures.problems[image].removeprefix(f"{origin}: ")
             found[image] = kind(told)
     return found, pictures
+
+
+def _pixel_key(file: ImageFile, facts: Facts, constant: bool) -> str:
+    """Empty slices of two volumes are equal, and no reason to join their patients."""
+    return picture_key(file) if constant else facts.digest
 
 
 def use_picture(found: PictureState, origin: str) -> Seen:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from medjax.data.audit.duplicates import (
+    constant_pictures,
     equal_pictures,
     flat_pictures,
     near_pictures,
@@ -64,7 +65,7 @@ def test_pictures_without_contrast_are_told_and_never_near():
     facts = [*flat, measure(scene(0))]
     assert flat_pictures(facts).tolist() == [True, True, True, False]
     assert near_pictures(facts) == []
-    assert equal_pictures(facts) == [[1, 2]]
+    assert equal_pictures(facts) == []
 
 
 def test_nothing_has_no_copies():
@@ -101,3 +102,15 @@ def test_twenty_thousand_hashes_take_linear_time():
 
     seconds(1000)
     assert seconds(20_000) < 10 * max(seconds(5000), seconds(5000), 0.01)
+
+
+def test_empty_pictures_are_no_copies():
+    for grey in (0, 77, 255):
+        empty = measure(np.full((40, 30, 3), grey, np.uint8))
+        assert constant_pictures([empty, empty]) == [True, True]
+        assert equal_pictures([empty, empty]) == []
+    spot = np.zeros((40, 30, 3), np.uint8)
+    spot[5, 7] = 255  # below the half per cent that contrast leaves out
+    facts = measure(spot)
+    assert facts.contrast == 0 and constant_pictures([facts]) == [False]
+    assert equal_pictures([facts, facts]) == [[0, 1]]

@@ -26,6 +26,11 @@ def write(folder, lines, header=HEADER, name="labels.csv"):
     (folder / name).write_text("\n".join([header, *lines]) + "\n")
 
 
+def textured(seed):
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 255, (16, 20), np.uint8))
+
+
 def load(path, reading=PLAIN, **changes):
     options = {"classes": None, "ordinal": False, "question": None}
     options |= {"test_share": 0.3, "seed": 0}
@@ -253,7 +258,7 @@ def test_columns_group_that_are_named(folder):
 def test_the_same_pixels_never_lie_in_two_parts(folder):
     """Under other names, of other patients, in other formats."""
     for n in range(12):
-        Image.new("L", (20, 16), 20 * (n // 4)).save(folder / f"p{n}.png")
+        textured(n // 4).save(folder / f"p{n}.png")
     for n in (1, 5, 9):
         Image.open(folder / f"p{n}.png").save(folder / f"p{n}.png", compress_level=1)
     write(folder, [f"p{n}.png,{'abc'[n // 4]},q{n}" for n in range(12)])
@@ -274,7 +279,8 @@ def test_the_same_pixels_never_lie_in_two_parts(folder):
 
 
 def test_the_same_pixels_with_two_labels(folder):
-    Image.new("L", (24, 16), 0).save(folder / "p1.png")
+    for n in (0, 1):
+        textured(0).save(folder / f"p{n}.png")
     message = (
         "line 3: p1.png shows the same pixels as p0.png in labels.csv, line 2, but"
     )
@@ -284,6 +290,17 @@ def test_the_same_pixels_with_two_labels(folder):
     assert parts.train.count + parts.test.count == 10
     assert [bad.origin[-1] for bad in parts.dropped] == ["2", "3"]
     assert "p1.png shows the same" in parts.dropped[0].message
+
+
+def test_empty_pictures_join_nobody(folder):
+    """As the first slices of all volumes: equal, and no copies of each other."""
+    for n in range(12):
+        if n % 2 == 0:
+            Image.new("L", (20, 16), 0).save(folder / f"p{n}.png")
+    parts = load(folder)
+    assert parts.train.count == 8 and len(groups(parts.train)) == 4
+    write(folder, [f"p{n}.png,{'ab'[n % 4 // 2]},q{n}" for n in range(12)])
+    assert load(folder).train.count == 8  # and are no contradiction
 
 
 def test_two_spellings_are_refused(folder):

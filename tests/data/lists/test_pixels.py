@@ -1,15 +1,19 @@
 """Pictures decoded before a run: equal pixels lie in one part, failures are told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.data.audit.facts import read_pictures
+from medjax.data.audit.facts import measure, read_pictures
+from medjax.data.audit.records import Pictures
 from medjax.data.boxes.sources import load_parts
 from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.labels_csv import label_entries
+from medjax.data.images import ImageFile
+from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.layout import Geometry
 
@@ -172,3 +176,13 @@ def test_the_identity_holds_the_pixels(tmp_path):
     after = boxes(tmp_path, names).identity, labels(tmp_path, rows).identity
     assert before[0]["sha256"] != after[0]["sha256"]
     assert before[1]["sha256"] != after[1]["sha256"]
+
+
+def test_near_copies_need_decoded_pictures():
+    with pytest.raises(ValueError, match="near=group needs the pictures decoded"):
+        picture_contents(None, near=True)
+    facts = measure(np.repeat(scene(0)[..., None], 3, axis=-1))._replace(thumb=b"")
+    pictures = Pictures({ImageFile(Path("a.png")): facts}, {}, 0)
+    assert picture_contents(pictures, near=False)
+    with pytest.raises(ValueError, match="near=group on several processes"):
+        picture_contents(pictures, near=True)
