@@ -92,10 +92,11 @@ def check_built_in(source: str, reading: Reading) -> None:
 
     Args:
         source: What an error calls the data.
-        reading: All but `answers` must be as they are when nothing is said.
+        reading: All but `answers` and `on_bad`, which changes nothing where no line
+            is wrong, must be as they are when nothing is said.
     """
     for option, value in reading._asdict().items():
-        if option != "answers" and value != PLAIN._asdict()[option]:
+        if option not in ("answers", "on_bad") and value != PLAIN._asdict()[option]:
             raise ValueError(
                 f"data.{option}={value!r} does not concern {source}, which is no list "
                 "of a user's pictures; leave it out"
