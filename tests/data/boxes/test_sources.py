@@ -238,7 +238,7 @@ def test_answers_stand_beside_what_they_are_grouped_by():
 def test_options_of_lists_do_not_concern_built_in_data(source):
     for option, value in (
         ("group", ("clinic",)),
-        ("on_bad", "drop"),
+        ("readers", "union"),
         ("near", "group"),
     ):
         message = f"data.{option}=.* does not concern {source}, which is no list"
