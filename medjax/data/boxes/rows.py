@@ -317,8 +317,13 @@ def _check_count(row: Row, reading: Reading) -> None:
         count = len(row.boxes) or "no"
         raise ValueError(
             f"{row.origin}: {count} boxes answer {row.query!r} about one image; "
-            "expected one. Choose data.answers=set to train on sets of boxes, or give "
-            "each box a question of its own"
+            "expected one. Choose data.answers=set to train on sets of boxes, or "
+            + (
+                "give each box a question of its own"
+                if row.boxes
+                else "leave such questions out (in lists without any: "
+                "data.negatives=off)"
+            )
         )
     if len(row.boxes) > MOST_BOXES:
         raise ValueError(
