@@ -5,7 +5,6 @@ It stands in preprocessor_config.json, or as transformers 5 saves it in the part
 transformers, the default of the class `Qwen2VLImageProcessor`.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ TYPES = (
 _BICUBIC = 3  # of PIL
 _SIZES = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
 _MIN, _MAX = 56 * 56, 28 * 28 * 1280  # pixels
+_LEAST = 1e-30  # what is divided by, in float32
 _OFF = ("do_center_crop", "do_pad")  # steps that we do not have
 
 
@@ -118,7 +118,7 @@ def _parse(source: str, content: Mapping[str, Any]) -> Processor:
     }
     rescaled = _flag(source, content, "do_rescale")
     factor = content.get("rescale_factor", 1 / 255)
-    if not _is_number(factor) or not 0 < factor < math.inf:
+    if not _is_number(factor) or factor < _LEAST:
         raise ValueError(
             f"{source}: rescale_factor is {factor!r}, expected a number above 0"
         )
@@ -126,7 +126,7 @@ def _parse(source: str, content: Mapping[str, Any]) -> Processor:
     if _flag(source, content, "do_normalize"):
         mean = _colours(source, "image_mean", content.get("image_mean"), MEAN)
         std = _colours(source, "image_std", content.get("image_std"), STD)
-    if min(std) <= 0:
+    if min(std) < _LEAST:
         raise ValueError(f"{source}: image_std is {std}, expected numbers above 0")
     bounds, disagreement = _bounds(source, content)
     return Processor(
@@ -238,4 +238,4 @@ def _colours(
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < 1e38  # of float32; not NaN

@@ -135,9 +135,10 @@ def _read_templates(folder: Path) -> list[tuple[str, str]]:
             continue
         content = read_json(path, expected="an object")
         template = content.get("chat_template") if isinstance(content, dict) else None
-        if isinstance(template, list):  # several, by name
-            template = {x.get("name"): x.get("template") for x in template}
-        if isinstance(template, dict):
+        if isinstance(template, list) and all(isinstance(x, dict) for x in template):
+            named = [x for x in template if x.get("name") == "default"]
+            template = named[0].get("template") if named else None
+        elif isinstance(template, dict):
             template = template.get("default")
         if template is not None and not isinstance(template, str):
             raise ValueError(f"{path}: chat_template is {template!r}, expected a text")

@@ -68,11 +68,16 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
         ValueError: transformers reads no tokenizer there, tokens that prompts need are
             not in it (the message lists them), or merges are missing.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        tokenizer("a")  # reads what is said of lengths
+    except (
+        *(OSError, ValueError, LookupError, TypeError, AttributeError),
+        StrictDataclassError,  # a value of another kind in config.json
+    ) as error:
         raise ValueError(
             f"{path}: no tokenizer can be read here ({type(error).__name__}: {error}); "
             "expected a folder with tokenizer.json, or vocab.json and merges.txt, and "

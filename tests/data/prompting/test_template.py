@@ -175,6 +175,9 @@ def test_each_file_is_compared(tokenizer, tmp_path):
     write(tmp_path, named)
     with pytest.raises(ValueError, match=r"tokenizer_config.json.*\n.*'y'"):
         check_templates(tmp_path, tokenizer, AUTO)
+    write(tmp_path, ["x"])
+    with pytest.raises(ValueError, match=r"chat_template is .'x'., expected a text"):
+        check_templates(tmp_path, tokenizer, AUTO)
     write(tmp_path, 3)
     with pytest.raises(ValueError, match=r"chat_template is 3, expected a text"):
         check_templates(tmp_path, tokenizer, AUTO)

@@ -216,6 +216,20 @@ def test_missing_files_of_the_tokenizer_are_named(names, folder):
         make(path=str(folder))
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "bos_token_id", "one"),  # what transformers checks by itself
+        ("tokenizer_config.json", "eos_token", 3),
+        ("tokenizer_config.json", "model_max_length", "long"),
+    ],
+)
+def test_values_of_another_kind_are_refused_by_folder(name, key, value, folder):
+    change(folder, name, **{key: value})
+    with pytest.raises(ValueError, match=f"{folder}"):
+        make(path=str(folder))
+
+
 @pytest.mark.parametrize("kept", [0, 10])
 def test_merges_that_were_cut_short_are_refused(kept, folder):
     path = folder / "tokenizer.json"
