@@ -58,6 +58,12 @@ def read_mask(
     try:
         # By its name PIL maps a plain TIFF into memory, scrambled if it is turned.
         with path.open("rb") as stream, Image.open(stream) as opened:
+            pages = getattr(opened, "n_frames", 1)
+            if pages > 1:
+                raise ValueError(
+                    f"{origin}: the mask {path.name} has {pages} pages; expected one, "
+                    "beside one image"
+                )
             turned = _orientation(opened)
             if image is not None and turned != _orientation_of(image):
                 raise ValueError(

@@ -57,13 +57,13 @@ def recognise(path: Path, formats: Sequence[Format], chosen: str) -> Format:
         choices = " or ".join(f"data.format={one.name}" for one in fitting)
         found = "; ".join(f"{one.name}: {one.sought}" for one in fitting)
         raise ValueError(
-            f"{path}: several formats fit ({found}); say which is meant, {choices}"
+            f"{path.name}: several formats fit ({found}); say which is meant, {choices}"
         )
     if not fitting:
         sought = "\n".join(f"  {one.name}: {one.sought}" for one in formats)
         raise ValueError(
-            f"{path}: no known format; looked for\n{sought}\nName the file itself, or "
-            "say data.format=NAME to hear what is missing"
+            f"{path.name}: no known format; looked for\n{sought}\nName the file "
+            "itself, or say data.format=NAME to hear what is missing"
         )
     return fitting[0]
 

@@ -79,10 +79,13 @@ def test_masks_that_mean_no_labels_are_refused(tmp_path):
     Image.fromarray(halves).save(tmp_path / "f.tif")
     Image.fromarray(halves * np.nan).save(tmp_path / "n.tif")
     (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    page = Image.fromarray(np.zeros((9, 9), np.uint8))
+    page.save(tmp_path / "p.tif", save_all=True, append_images=[page])
     for name, message in {
         "c.png": "the mask c.png is coloured; expected one channel",
         "f.tif": "float32 values that are no labels; expected whole numbers",
         "n.tif": "float32 values that are no labels",
+        "p.tif": "the mask p.tif has 2 pages; expected one",
         "x.png": "mask: cannot read the mask x.png",
     }.items():
         with pytest.raises(ValueError, match=message):

@@ -54,8 +54,8 @@ def find_coco(path: Path) -> list[Part]:
     if None in splits or len(set(splits)) != len(splits):
         names = ", ".join(file.relative_to(path).as_posix() for file in files)
         raise ValueError(
-            f"{path}: several COCO files, {names}; expected one, or one for each of "
-            "train, val and test, as their names say. Name the file itself"
+            f"{path.name}: several COCO files, {names}; expected one, or one for each "
+            "of train, val and test, as their names say. Name the file itself"
         )
     return parts
 
@@ -89,7 +89,9 @@ def read_coco(path: Path, reading: Reading, asking: Asking) -> Iterator[BoxEntry
     """
     parts = find_coco(path)
     if not parts:
-        raise ValueError(f"{path}: no COCO file; expected {_EXPECTED} in a .json file")
+        raise ValueError(
+            f"{path.name}: no COCO file; expected {_EXPECTED} in a .json file"
+        )
     root = path if path.is_dir() else path.parent
     files = [(part, _read_lists(part.path)) for part in parts]
     names = dict.fromkeys(
