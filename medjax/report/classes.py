@@ -19,8 +19,8 @@ class Answer(NamedTuple):
     """One answer about one picture."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    truth: str  # name of the true class
-    said: str | None  # name of the class answered; None: none could be read
+    truth: str  # name of the true class, or names with commas
+    said: str | None  # of the class or classes answered; None: none could be read
     text: str  # what the policy wrote; its first 110 characters are shown
 
 
@@ -120,7 +120,8 @@ def _draw(axis: "Axes", answer: Answer) -> None:
     axis.set_yticks([])
     right = answer.said == answer.truth
     said = answer.said if answer.said is not None else "no class read"
-    title = _short(answer.truth) if right else f"{_short(said)}\nnot {answer.truth}"
+    title = _folded(answer.truth if right else said)
+    title += "" if right else "\n" + _folded(f"not {answer.truth}")
     # what a policy wrote may hold a dollar sign, which is no mathematics
     plain = {"parse_math": False}
     axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG, **plain)
@@ -128,6 +129,11 @@ def _draw(axis: "Axes", answer: Answer) -> None:
     words = "".join(c if c.isprintable() else "\ufffd" for c in words)
     lines = textwrap.wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
     axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3, **plain)
+
+
+def _folded(name: str) -> str:
+    """At most three lines as wide as a picture: a set of classes can be long."""
+    return "\n".join(textwrap.wrap(name, 26, max_lines=3, placeholder=" ..."))
 
 
 def _short(name: str) -> str:

@@ -43,3 +43,22 @@ def test_whatever_a_policy_wrote_is_drawn():
     assert png_bytes(answer_sheet([answer("base", "low", odd)], count=6))
     with pytest.raises(ValueError, match="no answers"):
         answer_sheet([], count=6)
+
+
+def test_long_sets_of_classes_do_not_overlap():
+    image = np.zeros((8, 8, 3), np.uint8)
+    truth = "mass, pneumonia, pneumothorax, fibrosis, consolidation, emphysema, hernia"
+    answers = [
+        Answer(image, truth, said, "<think>x</think>")
+        for said in ("cardiomegaly, effusion, infiltration", truth, None) * 2
+    ]
+    figure = answer_sheet(answers, count=3)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        title, panel = axis.title.get_window_extent(), axis.get_window_extent()
+        assert title.width < 1.05 * panel.width
+    texts = [axis.get_title() for axis in figure.axes]
+    assert texts[0] == "mass, pneumonia,\npneumothorax, fibrosis,\nconsolidation, ..."
+    assert any(
+        text.startswith("cardiomegaly, effusion,\ninfiltration\nnot") for text in texts
+    )
