@@ -222,8 +222,10 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 "top_p": option(None, Maybe(float)),
             },
             "advantages": {"scale": "group", "ddof": 1},
+            # of every reward; of weight 0: reported, and nothing is learnt by it
             "reward_weights": {"accuracy": 1.0, "format": 1.0},
-            "python_rewards": {},  # name: "FILE.py:NAME"; splits the step in two
+            # name: "FILE.py:NAME", see docs/rewards.md; splits the step in two
+            "python_rewards": {},
             "loss": {
                 "beta": 0.0,
                 "clip_low": 0.2,

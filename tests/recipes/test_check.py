@@ -49,6 +49,18 @@ def found(document, weight):
     return {x["what"]: x["lines"] for x in document["found"] if x["weight"] == weight}
 
 
+def test_a_reward_that_does_not_differ_is_a_doubt(folder, tmp_path):
+    path = write_boxes(folder, box_lines(save_scenes(folder, COUNT)))
+    file = tmp_path / "mine.py"
+    file.write_text("def same(completions, **_):\n    return [1] * len(completions)\n")
+    places = {"train__grpo__python_rewards": {"same": f"{file}:same"}}
+    (line,) = check_boxes(path, tmp_path, **places)
+    assert "'same' gives 1 to each of" in line
+    file.write_text("def same(completions):\n    return 1\n")
+    with pytest.raises(ValueError, match="'same' does not take what it is given"):
+        check_boxes(path, tmp_path, **places)
+
+
 def test_boxes_that_are_well(folder, tmp_path):
     boxes = save_scenes(folder, COUNT)
     path = write_boxes(folder, box_lines(boxes, patient=lambda n: f"p{n // 2}"))

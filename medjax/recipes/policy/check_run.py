@@ -102,18 +102,20 @@ def examined(
 
 
 def stage_findings(make: Callable[[], Sequence[Stage]]) -> list[Finding]:
-    """What would stop the stages of a run before their first step.
+    """What would stop the stages of a run before their first step, or is strange.
 
     Args:
         make: Makes the stages.
     """
+    strange: list[str] = []
     try:
         for stage in make():
             if stage.check is not None:
-                stage.check()
+                strange += stage.check() or ()
     except (ValueError, OSError) as error:
         return [Finding("a stage does not begin", STOP, (str(error),))]
-    return []
+    doubts = Finding("rewards that are strange", DOUBT, tuple(strange))
+    return [doubts] if strange else []
 
 
 def unread(error: Exception, findings: Sequence[Finding] = ()) -> Report:
