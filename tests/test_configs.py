@@ -376,3 +376,13 @@ def test_a_task_localises_in_its_own_volume(task):
 
     source = vrft_aug.TASKS[task].boxes
     assert vrft_aug.get_config(f"task={task}").localisation.data.source == source
+
+
+def test_a_smoke_run_keeps_boxes_that_are_named():
+    from configs import vrft_aug
+
+    config = vrft_aug.get_config("smoke,data=labels.csv,boxes=mine,policy=on")
+    assert config.localisation.data.source == "mine"
+    assert config.localisation.data.structures == "all"
+    config = vrft_aug.get_config("smoke,task=ct_organ,policy=on")
+    assert config.localisation.data.source == "synthetic"

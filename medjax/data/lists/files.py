@@ -41,7 +41,7 @@ def find_list(path: str | os.PathLike[str], suffix: str) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob(f"*{suffix}"))
+        files = sorted(path.glob(f"[!.]*{suffix}"))
         if len(files) != 1:
             raise ValueError(
                 f"{path}: expected one {suffix} file in the folder, found {len(files)};"

@@ -83,6 +83,7 @@ def own_files(path: Path, *suffixes: str) -> list[Path]:
         if file.suffix.lower() in suffixes
         and file.is_file()
         and file.name not in PUBLISHED
+        and not file.name.startswith(".")  # beside each file, from some archives
     )
 
 

@@ -66,6 +66,13 @@ def test_options_of_questions_do_not_concern_lists_that_have_them(tmp_path):
         list(box_entries(tmp_path, Reading(), Asking(query="Where is {label}?")))
 
 
+def test_hidden_files_of_archives_are_no_lists(tmp_path):
+    (tmp_path / "a.csv").write_text("image,label,x,y,w,h\na.png,b,1,2,3,4\n")
+    (tmp_path / "._a.csv").write_bytes(b"\x00\x05")
+    (entry,) = box_entries(tmp_path, Reading(coords="xywh"), Asking())
+    assert entry.boxes == ((1, 2, 4, 6),)
+
+
 def test_a_list_of_a_published_set_is_read_from_its_folder(tmp_path):
     folders.nih(tmp_path, patients=1, size=(40, 40))
     with pytest.raises(ValueError, match="of a published set, .* name the folder that"):

@@ -76,7 +76,9 @@ def is_nih(path: Path) -> bool:
 
 
 def nih_places(path: Path) -> Places:
-    """The images of `images/` and of `images_001/images/` to `images_012/images/`.
+    """The images of `images/`, or of `images_001/images/` to `images_012/images/`.
+
+    A smaller copy's `images-224/images-224/` is read too; boxes do not fit it.
 
     Args:
         path: The folder of ChestX-ray14.
@@ -88,7 +90,7 @@ def nih_places(path: Path) -> Places:
     folders = [
         place
         for outer in sorted(path.glob("images*"))
-        for place in (outer / "images", outer)
+        for place in (outer / "images", outer / outer.name, outer)
         if place.is_dir() and any(place.glob("*.png"))
     ]
     if not folders:

@@ -81,6 +81,11 @@ def test_findings_of_nih_are_sets_and_patients_groups(tmp_path):
     assert {one.split for one in found} == {"train", "test"}
     (tmp_path / "BBox_List_2017.csv").unlink()
     assert entries(tmp_path) == found
+    (tmp_path / "images_001").rename(tmp_path / "images-224")
+    inner = tmp_path / "images-224" / "images"
+    inner.rename(inner.with_name("images-224"))
+    smaller = entries(tmp_path)
+    assert [one.labels for one in smaller] == [one.labels for one in found]
 
 
 @pytest.mark.parametrize(
