@@ -13,14 +13,14 @@ in place of `box` where there are several or none. What may be left out: `label`
 `columns`, an object, which is handed to rewards written in Python.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.lists.cells import name, number, text
 from medjax.data.lists.files import Line, find_list, json_lines
-from medjax.data.lists.groups import read_groups, read_split
+from medjax.data.lists.groups import question_key, read_groups, read_split
 from medjax.data.lists.images import object_image
 from medjax.data.lists.reading import Bad, Reading
 from medjax.rl.boxes import FRAMES
@@ -51,7 +51,7 @@ def jsonl_entries(path: Path, reading: Reading) -> Iterator[BoxEntry | Bad]:
         try:
             yield _entry(path.parent, line, reading)
         except ValueError as error:
-            yield Bad(line.origin, str(error))
+            yield Bad(line.origin, str(error), _spoilt(path.parent, line))
 
 
 def _entry(folder: Path, line: Line, reading: Reading) -> BoxEntry:
@@ -81,6 +81,18 @@ def _entry(folder: Path, line: Line, reading: Reading) -> BoxEntry:
         size=_size(cells["size"], origin) if "size" in cells else None,
         columns=columns,
     )
+
+
+def _spoilt(folder: Path, line: Line) -> Hashable:
+    """The question that a wrong line asks, where it can be read."""
+    origin, cells = line
+    images = cells.get("image")
+    listed = images if isinstance(images, list) else [images]
+    try:
+        files = [object_image(x, folder, origin) for x in listed]
+        return question_key(files, text(cells.get("query"), origin, "query"))
+    except ValueError:
+        return None
 
 
 def _check_keys(line: Line, reading: Reading) -> None:

@@ -16,7 +16,12 @@ from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile
 from medjax.data.lists.columns import check_columns
-from medjax.data.lists.groups import Grouped, picture_key, picture_name
+from medjax.data.lists.groups import (
+    Grouped,
+    picture_key,
+    picture_name,
+    question_key,
+)
 from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import (
     PictureState,
@@ -32,7 +37,7 @@ from medjax.data.lists.readers import (
     choose_readers,
     merge_boxes,
 )
-from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.reading import Bad, Reading, refuse, spoilt_lines
 from medjax.data.lists.spellings import Named, spelling_faults
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.box_sets import MOST_BOXES
@@ -101,10 +106,12 @@ def box_rows(
         for entry in entries
     )
     dropped: list[Bad] = []
+    wrong: list[Bad] = []
     right: list[BoxEntry] = []
     for entry in entries:
         if isinstance(entry, Bad):
             refuse(ValueError(entry.message), [entry.origin], reading, dropped)
+            wrong.append(entry)
         else:
             right.append(entry)
     seen, pictures = see_pictures(((e.origin, e.images) for e in right), decode)
@@ -114,6 +121,26 @@ def box_rows(
             lines.append(_line(entry, seen, geometry))
         except (ValueError, OSError) as error:
             refuse(error, [entry.origin], reading, dropped)
+            asked = question_key(entry.images, entry.query)
+            wrong.append(Bad(entry.origin, str(error), asked))
+    spoilt = {
+        bad.origin: bad
+        for bad in spoilt_lines(
+            (
+                (
+                    line.row.origin,
+                    (
+                        question_key(line.row.images, line.row.query),
+                        *map(picture_key, line.row.images),
+                    ),
+                )
+                for line in lines
+            ),
+            wrong,
+        )
+    }
+    dropped.extend(spoilt.values())
+    lines = [line for line in lines if line.row.origin not in spoilt]
     names = (
         Named(row.origin, column, value)
         for row, _ in lines

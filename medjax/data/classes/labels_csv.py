@@ -14,15 +14,19 @@ With `data.answers=set` a picture has any number of classes: `Effusion|Mass`, or
 `No Finding`.
 """
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 from medjax.data.classes.entries import LabelEntry, split_labels
 from medjax.data.lists.cells import name
-from medjax.data.lists.columns import check_columns
+from medjax.data.lists.columns import check_columns, check_mistyped
 from medjax.data.lists.files import Line, csv_table, find_list
-from medjax.data.lists.groups import group_columns, read_groups, read_split
+from medjax.data.lists.groups import (
+    group_columns,
+    picture_key,
+    read_groups,
+    read_split,
+)
 from medjax.data.lists.images import IMAGE_COLUMNS, cell_image, stored_file
 from medjax.data.lists.reading import Bad, Reading, reader_column
 
@@ -55,7 +59,17 @@ def label_entries(path: Path, reading: Reading) -> Iterator[LabelEntry | Bad]:
         try:
             yield _entry(path.parent, line, grouping, reader, used, reading)
         except ValueError as error:
-            yield Bad(line.origin, str(error))
+            yield Bad(line.origin, str(error), _spoilt(path.parent, line))
+
+
+def _spoilt(folder: Path, line: Line) -> Hashable:
+    """The picture that a wrong line is about, where it can be read."""
+    origin, cells = line
+    try:
+        image = stored_file(folder, name(cells["image"], origin, "image"))
+        return picture_key(cell_image(image, cells, origin))
+    except ValueError:
+        return None
 
 
 def _entry(
@@ -87,10 +101,4 @@ def _check_header(path: Path, header: Sequence[str], used: Sequence[str]) -> Non
             "image,label and perhaps patient,split"
         )
     check_columns([x for x in header if x not in used], f"{path.name}, line 1")
-    for column in header:
-        near = difflib.get_close_matches(column.lower(), _MISTYPED, cutoff=0.75)
-        if column not in used and near:
-            raise ValueError(
-                f"{path.name}, line 1: column {column!r}; is it meant to be "
-                f"{near[0]!r}? Correct it, or rename it to something else"
-            )
+    check_mistyped(header, used, _MISTYPED, path.name)

@@ -25,7 +25,7 @@ from medjax.data.lists.readers import (
     label_agreement,
     merge_labels,
 )
-from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.reading import Bad, Reading, refuse, spoilt_lines
 from medjax.data.lists.spellings import Named, spelling_faults
 
 
@@ -84,10 +84,12 @@ def label_rows(
         for entry in entries
     )
     dropped: list[Bad] = []
+    wrong: list[Bad] = []
     right: list[LabelEntry] = []
     for entry in entries:
         if isinstance(entry, Bad):
             refuse(ValueError(entry.message), [entry.origin], reading, dropped)
+            wrong.append(entry)
         else:
             right.append(entry)
     seen, pictures = see_pictures(((e.origin, (e.image,)) for e in right), decode)
@@ -97,6 +99,11 @@ def label_rows(
             lines.append(_line(entry, seen, reading))
         except (ValueError, OSError) as error:
             refuse(error, [entry.origin], reading, dropped)
+            wrong.append(Bad(entry.origin, str(error), picture_key(entry.image)))
+    said = ((line.row.origin, (picture_key(line.row.image),)) for line in lines)
+    spoilt = {bad.origin: bad for bad in spoilt_lines(said, wrong)}
+    dropped.extend(spoilt.values())
+    lines = [line for line in lines if line.row.origin not in spoilt]
     names = (
         Named(row.origin, column, value)
         for row, _ in lines

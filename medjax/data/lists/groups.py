@@ -62,6 +62,16 @@ def picture_key(file: ImageFile) -> str:
     return "|".join((os.path.abspath(file.path), str(file.frame), file.plane))
 
 
+def question_key(files: Sequence[ImageFile], query: str) -> tuple[str, ...]:
+    """What lines that ask the same of the same pictures have in common.
+
+    Args:
+        files: Shown together, in their order.
+        query: The question, as it was read.
+    """
+    return (*map(picture_key, files), query)
+
+
 def picture_name(file: ImageFile, root: str | os.PathLike[str]) -> str:
     """A picture's path from a folder, the same wherever that folder lies.
 

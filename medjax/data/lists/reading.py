@@ -1,7 +1,7 @@
 """How a user's files are read: the options of it, and what a line was refused for."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 ON_BAD = ("stop", "drop")
@@ -18,6 +18,9 @@ class Bad(NamedTuple):
 
     origin: str  # "records.jsonl, line 3"
     message: str  # begins with the origin
+    # What cannot be used with it: other lines about the same, which say a part alone.
+    # A picture's key, or the keys of a question's pictures and its text.
+    spoils: Hashable = None
 
 
 class Reading(NamedTuple):
@@ -124,6 +127,30 @@ def refuse(
     if reading.on_bad == "stop":
         raise error
     dropped.extend(Bad(origin, str(error)) for origin in origins)
+
+
+def spoilt_lines(
+    lines: Iterable[tuple[str, Sequence[Hashable]]], bad: Iterable[Bad]
+) -> list[Bad]:
+    """The lines that are left out with another one, each once.
+
+    Of three boxes or readers, one of whom cannot be used, the other two are no answer.
+
+    Args:
+        lines: Of each right line its origin, and what could spoil it.
+        bad: The lines that cannot be used.
+    """
+    first: dict[Hashable, str] = {}
+    for one in bad:
+        if one.spoils is not None:
+            first.setdefault(one.spoils, one.origin)
+    found = []
+    for origin, keys in lines:
+        by = next((first[key] for key in keys if key in first), None)
+        if by is not None:
+            told = f"{origin}: left out with {by}, which is about the same and is wrong"
+            found.append(Bad(origin, told))
+    return found
 
 
 def raise_first(faults: Sequence[Bad]) -> None:

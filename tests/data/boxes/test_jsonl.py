@@ -278,7 +278,8 @@ def test_lines_that_cannot_be_used_are_dropped_and_listed(folder):
         {**GOOD, "image": "none.png"},
         {**GOOD, "patient": None},
     ]
-    found = read(write(folder, *faults, GOOD), on_bad="drop")
+    right = {**GOOD, "image": "b.jpg"}
+    found = read(write(folder, *faults, right), on_bad="drop")
     assert [row.origin for row in found.rows] == ["records.jsonl, line 5"]
     assert [bad.origin[-1] for bad in found.dropped] == ["1", "4", "2", "3"]
     assert all(bad.message.startswith(bad.origin) for bad in found.dropped)
@@ -286,6 +287,28 @@ def test_lines_that_cannot_be_used_are_dropped_and_listed(folder):
         ValueError, match="no lines; the first was left out: .*not JSON"
     ):
         read(write(folder, *faults), on_bad="drop")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"box": [10, 20, 101, 80]},
+        {"box": [1, 2, 3]},
+        {"split": "dev"},
+        {"reader": None},
+    ],
+)
+def test_the_rest_of_a_set_is_no_answer(folder, wrong):
+    """One of two boxes cannot be used: the other alone would be a wrong answer."""
+    other = {**GOOD, "box": [1, 2, 30, 40]}
+    elsewhere = {**other, "query": "Where is the vessel?", "label": "vessel"}
+    path = write(folder, other, {**GOOD, **wrong}, elsewhere)
+    for answers in ("one", "set"):
+        found = read(path, on_bad="drop", answers=answers)
+        assert [row.query for row in found.rows] == ["Where is the vessel?"]
+        assert [bad.origin[-1] for bad in found.dropped] == ["2", "1"]
+        told = "line 1: left out with records.jsonl, line 2, which is about the same"
+        assert told in found.dropped[1].message
 
 
 def readers(*boxes, **changes):

@@ -366,6 +366,15 @@ def test_several_readers(folder):
     assert agreed.train.count + agreed.test.count == 2
 
 
+def test_the_rest_of_the_readers_is_no_majority(folder):
+    lines = [f"p{n // 3}.png,x,q{n // 3},R{n % 3}" for n in range(18)]
+    lines[4] = "p1.png,,q1,R1"
+    write(folder, lines, HEADER + ",rad_id")
+    parts = load(folder, PLAIN._replace(readers="majority", on_bad="drop"))
+    assert parts.train.count + parts.test.count == 5
+    assert sorted(bad.origin[-1] for bad in parts.dropped) == ["5", "6", "7"]
+
+
 def test_bad_splits(folder):
     header = HEADER + ",split"
     write(folder, [f"{line},train" for line in LINES], header)

@@ -204,7 +204,8 @@ def _seen(
     categories = _categories(path, lists)
     images = _by_id(path, lists["images"], "image")
     found: dict[int | str, list[Found]] = {key: [] for key in images}
-    spoilt: set[int | str] = set()  # images that have an annotation which is wrong
+    spoilt: set[int | str] = set()  # images that may have an annotation which is wrong
+    partial: set[int | str] = set()  # and those that have
     for key, entry in _by_id(path, lists["annotations"], "annotation").items():
         origin = f"{path.name}, annotation {key}"
         image, category = entry.get("image_id"), entry.get("category_id")
@@ -214,6 +215,7 @@ def _seen(
         ):
             if isinstance(value, bool | float | list | dict) or value not in known:
                 spoilt.update([image] if name == "category_id" else images)
+                partial.update([image] if name == "category_id" else ())
                 yield Bad(
                     origin,
                     f"{origin}: {name} {value!r} is no id of the file; correct it or "
@@ -224,13 +226,18 @@ def _seen(
             box = _box(entry, images[image])
             if isinstance(box, str):
                 spoilt.add(image)
+                partial.add(image)
                 yield Bad(origin, f"{origin}: {box}")
             else:
                 found[image].append(Found(origin, categories[category], box))
     for key, entry in images.items():
         origin = f"{path.name}, image {key}"
         made = _image(entry, found[key], part, root, reading, origin)
-        if isinstance(made, Bad) or found[key] or key not in spoilt:
+        if isinstance(made, Seen) and key in partial:
+            for one in found[key]:  # some boxes of a picture are not its answer
+                told = f"{one.origin}: left out with a wrong one of {origin}"
+                yield Bad(one.origin, told)
+        elif isinstance(made, Bad) or found[key] or key not in spoilt:
             yield made  # never "nothing found" where an annotation is wrong
 
 

@@ -1,12 +1,13 @@
 """Lists of boxes in CSV, one box a line, their coordinates declared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
 from medjax.data.lists import cells
+from medjax.data.lists.columns import check_mistyped
 from medjax.data.lists.files import Line, csv_table, find_list
 from medjax.data.lists.groups import group_columns, picture_key, read_groups, read_split
 from medjax.data.lists.images import IMAGE_COLUMNS, cell_image, stored_file
@@ -90,7 +91,7 @@ def read_csv_boxes(
             first = seen.setdefault(picture_key(one.image), one)
             _check_same(one, first)
         except ValueError as error:
-            yield Bad(line.origin, str(error))
+            yield Bad(line.origin, str(error), _spoilt(line, columns, path.parent))
             continue
         labels.update(dict.fromkeys(found.label for found in one.found))
         if columns.query is not None:
@@ -140,7 +141,7 @@ def _columns(header: Sequence[str], file: str, reading: Reading) -> Columns:
     def own(name: str) -> str | None:
         return name if name in header else None
 
-    return Columns(
+    columns = Columns(
         image=names["image"],
         label=names["label"],
         box=boxes[0],
@@ -151,6 +152,27 @@ def _columns(header: Sequence[str], file: str, reading: Reading) -> Columns:
         reader=reader_column(header, file),
         groups=tuple(group_columns(header, reading, file)),
     )
+    check_mistyped(header, _used(columns), ("patient", "split", "frame"), file)
+    return columns
+
+
+def _used(columns: Columns) -> set[str | None]:
+    """Columns that something is read from; the others go to rewards in Python."""
+    return {
+        *(columns.image, columns.label, *columns.box, *(columns.size or ())),
+        *(columns.query, columns.frame, columns.split, columns.reader),
+        *(*columns.groups, *IMAGE_COLUMNS),
+    }
+
+
+def _spoilt(line: Line, columns: Columns, folder: Path) -> Hashable:
+    """The picture that a wrong line is about, where it can be read."""
+    origin, row = line
+    try:
+        name = cells.name(row[columns.image], origin, "image")
+        return picture_key(cell_image(stored_file(folder, name), row, origin))
+    except ValueError:
+        return None
 
 
 def _line(line: Line, columns: Columns, folder: Path) -> Seen:
@@ -182,9 +204,7 @@ def _line(line: Line, columns: Columns, folder: Path) -> Seen:
     frame = "original" if columns.frame is None else row[columns.frame]
     if frame not in FRAMES:
         raise ValueError(f"{origin}: frame {frame!r}; expected one of {FRAMES}")
-    used = {columns.image, columns.label, *columns.box, *(columns.size or ())}
-    used |= set(IMAGE_COLUMNS)
-    used |= {columns.query, columns.frame, columns.split, columns.reader}
+    used = _used(columns)
     return Seen(
         origin=origin,
         image=cell_image(
@@ -198,11 +218,7 @@ def _line(line: Line, columns: Columns, folder: Path) -> Seen:
         split=read_split(row[columns.split], origin) if columns.split else None,
         readers=() if reader is None else (reader,),
         size=size,
-        columns={
-            name: value
-            for name, value in row.items()
-            if name not in used and name not in columns.groups
-        },
+        columns={name: value for name, value in row.items() if name not in used},
     )
 
 

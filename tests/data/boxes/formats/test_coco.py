@@ -218,3 +218,16 @@ def test_an_image_that_is_there_twice_is_refused(tmp_path):
     folders.picture(tmp_path / "a" / "0.png")
     bad = [one for one in entries(tmp_path) if isinstance(one, Bad)]
     assert "'a/0.png' is there 2 times: " in bad[0].message
+
+
+def test_a_wrong_annotation_spoils_its_picture(tmp_path):
+    content = folders.coco(tmp_path)
+    twice = content["annotations"][0] | {"id": 99, "bbox": [5, 5, -1, 4]}
+    content["annotations"].append(twice)
+    write(tmp_path, content)
+    wrong = [one for one in entries(tmp_path) if isinstance(one, Bad)]
+    assert [bad.origin for bad in wrong] == [
+        "instances.json, annotation 99",
+        "instances.json, annotation 10",
+    ]
+    assert "left out with a wrong one of instances.json, image" in wrong[1].message

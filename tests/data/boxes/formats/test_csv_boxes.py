@@ -2,7 +2,8 @@ import pytest
 
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.formats.table import box_entries
-from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.groups import picture_key
+from medjax.data.lists.reading import Bad, Reading, spoilt_lines
 
 XYXY = Reading(coords="xyxy")
 
@@ -148,3 +149,27 @@ def test_columns_that_say_nothing_or_too_much_are_refused(tmp_path, header, mess
     write(tmp_path, header)
     with pytest.raises(ValueError, match=message):
         entries(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("spilt", "split"), ("patients", "patient"), ("Frames", "frame")],
+)
+def test_a_mistyped_column_is_refused(tmp_path, column, meant):
+    write(tmp_path, f"image,label,x1,y1,x2,y2,{column}", "a.png,cyst,1,2,3,4,x")
+    with pytest.raises(ValueError, match=f"column '{column}'; is it meant .*'{meant}'"):
+        entries(tmp_path)
+
+
+def test_a_wrong_line_spoils_its_picture(tmp_path):
+    write(
+        tmp_path,
+        "image,label,x1,y1,x2,y2",
+        "a.png,cyst,1,2,3,4",
+        "./a.png,cyst,9,2,3,4",
+        "b.png,cyst,1,2,3,4",
+    )
+    bad, first, second = entries(tmp_path)
+    assert isinstance(bad, Bad) and bad.origin == "boxes.csv, line 3"
+    lines = [(one.origin, [picture_key(one.images[0])]) for one in (first, second)]
+    assert [x.origin for x in spoilt_lines(lines, [bad])] == ["boxes.csv, line 2"]
