@@ -42,7 +42,10 @@ def example_sheet(examples: Sequence[Shown], *, cell: int) -> "Figure":
 
     columns = min(_COLUMNS, len(examples))
     rows = -(-len(examples) // columns)
-    figure = Figure(figsize=(3.0 * columns, 4.3 * rows), dpi=110, layout="constrained")
+    lines = max(len(_below(example)) for example in examples)
+    # a picture's width, its title and margins, and so much for each line below it
+    size = (3.0 * columns, (3.9 + 0.125 * lines) * rows)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, example in zip(axes, examples, strict=False):
         _draw(axis, example, cell)
@@ -102,8 +105,12 @@ def _draw(axis: "Axes", example: Shown, cell: int) -> None:
     for x1, y1, x2, y2 in example.boxes:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **_BOX))
     axis.set_title(f"{example.title}\n{width} wide, {height} high", fontsize=8, pad=3)
-    lines = [*_wrapped(example.question, 260), "", *_wrapped(example.answer, 300)]
-    axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=4, loc="left")
+    axis.set_xlabel("\n".join(_below(example)), fontsize=6.5, labelpad=4, loc="left")
+
+
+def _below(example: Shown) -> list[str]:
+    """The lines of question and answer."""
+    return [*_wrapped(example.question, 260), "", *_wrapped(example.answer, 300)]
 
 
 def _wrapped(text: str, most: int) -> list[str]:

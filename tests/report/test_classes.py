@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from medjax.report.classes import Answer, answer_sheet, confusion_figure
 from medjax.report.page import png_bytes
@@ -53,7 +54,7 @@ def test_long_sets_of_classes_do_not_overlap():
         for said in ("cardiomegaly, effusion, infiltration", truth, None) * 2
     ]
     figure = answer_sheet(answers, count=3)
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     for axis in figure.axes:
         title, panel = axis.title.get_window_extent(), axis.get_window_extent()
         assert title.width < 1.05 * panel.width
