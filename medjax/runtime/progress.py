@@ -128,8 +128,8 @@ def progress_line(
         name: What runs; the line begins with it.
         step: How many steps are done, 0 or more.
         total: How many there are in all; 0 shows "?" and no time left.
-        metrics: The step's, by name; "skipped" and "tokens" are shown without being
-            named.
+        metrics: The step's, by name; "idle", "skipped" and "tokens" are shown without
+            being named.
         show: The names of further metrics, in this order; those that are missing or not
             a single number are left out.
         seconds: What a step takes; 0 leaves the tokens per second out.
@@ -140,6 +140,8 @@ def progress_line(
         for key in show
         if key in metrics and np.ndim(metrics[key]) == 0
     ]
+    if metrics.get("idle"):
+        parts.append(f"no signal for {metrics['idle']}")
     if metrics.get("skipped"):
         parts.append(f"skipped {metrics['skipped']}")
     parts.append(f"{seconds:.2f} s/step")

@@ -104,7 +104,10 @@ def end_line(
     stopped = f"stopped {what}; expected {watch.enough:g} or a group that differs"
     if not row:
         return stopped
-    return f"{stopped}. {watch.advise(row)} train.grpo.patience=0 never stops"
+    return (
+        f"{stopped}. {watch.advise(row)} To go on here without looking: "
+        "train.grpo.patience=0, of a localisation localisation.train.grpo.patience=0"
+    )
 
 
 def find_fault(watch: Watch | None, values: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ def test_line_shows_what_is_asked_for_and_known():
     )
     skipped = progress_line("a", 1, 0, {"skipped": 3}, show=(), seconds=0.5)
     assert skipped == "a 1/? | skipped 3 | 0.50 s/step"
+    idle = progress_line("a", 9, 0, {"idle": 7}, show=(), seconds=0.5)
+    assert idle == "a 9/? | no signal for 7 | 0.50 s/step"
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_the_last_line_of_a_stopped_run_says_what_to_try():
     counters = Counters(idle=4, idle_hits=1.0)
     line = end_line(watch(4), counters, 9, {"tau": 7.0})
     assert line.startswith("stopped after step 9: in the last 4 steps no group")
-    assert "tau 7. train.grpo.patience=0 never stops" in line
+    assert "tau 7. To go on here without looking: train.grpo.patience=0" in line
     assert "hit rate of 0.25; expected 0.9" in line
 
 
