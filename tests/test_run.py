@@ -22,6 +22,7 @@ from PIL import Image
 from configs.medloc import get_config
 from medjax.runtime import checkpoint
 from tests.data.medmnist_files import write_chest, write_volumes
+from tests.recipes.pictures import box_lines, save_scenes, write_boxes
 from tests.recipes.smoke import setup_of
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
@@ -681,3 +682,24 @@ def test_a_scan_checked_from_the_command_line(run, tmp_path):
     )
     assert_one_message(done, "predict.skip 3", "expected 0, or up to 2")
     assert not (tmp_path / "work").exists()
+
+
+def test_data_checked_from_the_command_line(run, tmp_path):
+    boxes = save_scenes(tmp_path / "data", 12)
+    path = write_boxes(tmp_path / "data", box_lines(boxes))
+    config, where = f"{CONFIG},data={path}", f"--workdir={tmp_path}/work"
+    cache = {"MEDJAX_CACHE": str(tmp_path / "cache")}
+    done = run("--mode=check", where, config=config, **cache)
+    assert done.code == 0, done.err
+    assert "boxes.jsonl: the check is in" in done.out
+    assert (tmp_path / "work" / "check.html").exists()
+    lines = box_lines(boxes)
+    lines[4]["box"] = [5, 5, 500, 40]
+    write_boxes(tmp_path / "data", lines)
+    done = run("--mode=check", where, config=config, **cache)
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "boxes.jsonl, line 5: box" in done.err
+    drop = "--config.data.on_bad=drop"
+    done = run("--mode=check", where, drop, config=config, **cache)
+    assert done.code == 3
+    assert "warning: lines that cannot be used: 1" in done.err

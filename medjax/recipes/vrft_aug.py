@@ -223,9 +223,7 @@ def check(
     words = read_section(LabelPrompt, "prompt", prompt)
     evaluated = read_section(Evaluation, "evaluation", evaluation)
     boxes_bad = first.data.on_bad
-    if Path(first.data.source).exists():
-        every = first.data._replace(on_bad="drop", check="on")
-        first = first._replace(data=every)
+    first = first._replace(data=first.data._replace(on_bad="drop", check="on"))
 
     def load(changes: Mapping[str, str]) -> Opened:
         chosen = source._replace(check="on", **changes)

@@ -39,6 +39,7 @@ CAPTIONS = {
     "boxes": "Left: the share of all boxes that cover a place of their picture.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
+_SENTENCE = 36  # characters of a cell that is more than a name or a number
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -51,6 +52,7 @@ caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
          white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+td.text:not(:first-child) { text-align: left; white-space: normal; min-width: 34rem; }
 thead th { border-bottom: 2px solid #444; }
 figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; }
@@ -188,14 +190,17 @@ def png_bytes(figure: "Figure") -> bytes:
 def _table(table: Table) -> str:
     title, header, rows = table
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = (
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
+    lines = ("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return (
         f'<div class="scroll"><table><caption>{html.escape(title)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """A cell; a sentence is wrapped, and begins at the left."""
+    kind = ' class="text"' if len(text) > _SENTENCE else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _json(value: Any) -> str:

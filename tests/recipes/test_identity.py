@@ -13,13 +13,16 @@ import sys
 import zipfile
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from medjax.recipes import medloc
+from medjax.recipes import medloc, vrft_aug
 from medjax.recipes.policy.privacy import hide_group
-from tests.recipes import smoke
+from medjax.report.page import write_report
+from medjax.runtime.writer import write_manifest
+from tests.recipes import smoke, smoke_labels
 from tests.recipes.pictures import box_lines, scene, write_boxes, write_labels
 
 MARKERS = ("MARKNAME", "MARKID", "19700131", "MARKPAT", "MARKFOLDER", "MARKSTUDY")
@@ -155,7 +158,8 @@ def run(config, workdir, *arguments):
     env = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     env |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     command = [sys.executable, "run.py", f"--config={config}", f"--workdir={workdir}"]
-    cache = f"--compilation_cache={workdir.parent / 'programs'}"
+    programs = jax.config.jax_compilation_cache_dir or workdir.parent / "programs"
+    cache = f"--compilation_cache={programs}"
     done = subprocess.run(
         [*command, cache, *SHORT, *arguments],
         cwd=REPO,
@@ -177,6 +181,35 @@ SHORT = (
 )
 
 
+def test_checks_manifests_and_exports_name_nobody(folder, tmp_path, monkeypatch):
+    names, boxes = save_pictures(folder)
+    lines = box_lines(boxes, image=names.__getitem__, patient=lambda n: f"MARKPAT{n}")
+    lines[2]["box"] = [5, 5, 900, 40]
+    lines[3]["patient"] = "MARKPAT\n3"
+    path, workdir = write_boxes(folder, lines), tmp_path / "work"
+    sections = smoke.sections(f"data={path}", data__on_bad="drop")
+    (doubt,) = medloc.check(seed=0, workdir=workdir / "boxes", **sections)
+    assert "MARKPAT" in doubt  # the terminal may name it
+    command = ["run.py", f"--config=configs/medloc.py:data={path}"]
+    monkeypatch.setattr(sys, "argv", [*command, f"--workdir={workdir}"])
+    write_manifest(workdir / "sft", config={"seed": 0, **sections})
+    setup = smoke.setup_of(sections)
+    setup.policy.save(workdir / "hub", smoke.draw_params(setup.policy.model))
+    rows = [f"{x},{'ab'[n // 2 % 2]},MARKPAT{n // 2}" for n, x in enumerate(names)]
+    arg = f"policy=off,prompt=off,recite=none,data={write_labels(folder, rows)}"
+    sections = smoke_labels.label_sections(arg)
+    vrft_aug.check(seed=0, workdir=workdir / "classes", **sections)
+    assert not markers_in(workdir)
+    (start,) = json.loads((workdir / "sft/manifest.json").read_text("utf-8"))
+    assert start["config"]["data"]["source"] == "boxes.jsonl"
+    assert start["command"][2].endswith("data=boxes.jsonl")
+    assert start["check"].startswith("the data passed")
+    sections["data"]["identify"] = True
+    write_manifest(workdir / "named", config={"seed": 0, **sections})
+    assert ("named/manifest.json", "MARKFOLDER") in markers_in(workdir)
+
+
+@pytest.mark.slow
 def test_classes_of_patients(folder, tmp_path):
     names, _ = save_pictures(folder)
     rows = [f"{x},{'ab'[n // 2 % 2]},MARKPAT{n // 2}" for n, x in enumerate(names)]
@@ -201,6 +234,7 @@ def test_classes_of_patients(folder, tmp_path):
     assert {json.loads(x)["group"][:7] for x in named} == {"MARKPAT"}
 
 
+@pytest.mark.slow
 def test_boxes_of_patients(folder, tmp_path):
     names, boxes = save_pictures(folder)
     lines = box_lines(boxes, image=names.__getitem__, patient=lambda n: f"MARKPAT{n}")
@@ -222,9 +256,6 @@ def test_boxes_of_patients(folder, tmp_path):
 
 
 def test_a_run_without_the_check_says_so(folder, tmp_path, monkeypatch):
-    from medjax.report.page import write_report
-    from medjax.runtime.writer import write_manifest
-
     config = {"data": {"source": "a/b.csv", "check": "off", "identify": False}}
     write_manifest(tmp_path / "sft", config=config)
     write_report(tmp_path / "sft", title="sft")
