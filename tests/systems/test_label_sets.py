@@ -11,6 +11,7 @@ from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_set_text import label_set_forms, parse_label_set_text
 from medjax.rl.text.label_sets import label_set_tables
 from medjax.rl.text.reference_tables import recitation_tables
+from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
 from medjax.systems.policy.classes import Reading, check_answers, make_evaluate
 from medjax.systems.policy.exploration import Advantages, Step
@@ -46,6 +47,8 @@ REWARDS = vrft_aug.Rewards(
     without_words=0.0,
     max_words=8,
 )
+AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
+RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 WEIGHTS = {"accuracy": 1.0, "format": 0.5, "recitation": -0.5}
 
 
@@ -143,9 +146,11 @@ def test_one_right_class_is_not_asked_for_where_there_is_none():
             )
 
 
-def test_step_is_one_program_without_host_transfer(params):
+@pytest.fixture(scope="module")
+def system():
     model = tiny_model()
-    system = vrft_aug.build(
+    loss = Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
+    return vrft_aug.build(
         model,
         TABLES,
         optax.sgd(0.5),
@@ -156,24 +161,48 @@ def test_step_is_one_program_without_host_transfer(params):
             decoding=decoding(temperature=1.0),
             advantages=Advantages(scale="group"),
             reward_weights=WEIGHTS,
-            teaching=Teaching(
-                Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
-            ),
+            teaching=Teaching(loss),
         ),
     )
+
+
+@pytest.fixture(scope="module")
+def stepped(system, params):
+    """The step, compiled ahead: a host transfer would be an error."""
     state = system.init(jax.random.key(0), params)
-    arguments = jax.device_put((state, batch_of(), jax.random.key(1)))
+    arguments = jax.device_put((state, batch_of(8), jax.random.key(1)))
     update = jax.jit(system.update).lower(*arguments).compile()
     for word in ("callback", "infeed", "outfeed"):
         assert word not in update.as_text()
     with jax.transfer_guard("disallow"):
-        moved, measured = update(*arguments)
-        jax.block_until_ready(measured)
+        found = update(*arguments)
+        jax.block_until_ready(found)
+    return state, *found
+
+
+def test_step_is_one_program_without_host_transfer(stepped):
+    _, moved, measured = stepped
     assert int(moved.step) == 1
     assert 0 <= float(measured["set_f1"]) <= 1
     assert float(measured["reward_accuracy"]) == pytest.approx(
         float(measured["set_f1"])
     )
+
+
+def test_eight_devices_agree_with_one(system, stepped):
+    state, moved, measured = stepped
+    mesh = make_mesh({"data": 8, "fsdp": 1, "model": 1})
+    shardings = to_named_sharding(system.axes, mesh, RULES, state)
+    batch = batch_of(8)
+    rows = jax.device_put(batch, batch_sharding(batch, mesh, RULES))
+    assert rows.label.sharding.shard_shape(rows.label.shape) == (2, 3)
+    step = jax.jit(system.update, out_shardings=(shardings, None))
+    new, found = step(jax.device_put(state, shardings), rows, jax.random.key(1))
+    for one, other in ((new.params, moved.params), (found, measured)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
+            *(one, other),
+        )
 
 
 def test_evaluation_reads_sets_and_weighs_each_class(params):
