@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SEPARATOR = re.compile(r"[/\\]")
+_PATHS = ("source", "classes", "descriptions", "names")  # options that name files
 _CHECKED = {
     "on": "the data passed the check before training, or is built in",
     "off": "data.check=off: the data was not checked before training",
@@ -29,16 +30,13 @@ def hide_paths(facts: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any
     config = facts.get("config") or {}
     data, first = (_section(config, *names) for names in (("data",), _FIRST))
     found = dict(facts)
-    if data.get("check") in _CHECKED:
-        found["check"] = _CHECKED[data["check"]]
+    checks = [section["check"] for section in (data, first) if "check" in section]
+    if checks:
+        found["check"] = _CHECKED["off" if "off" in checks else "on"]
     if data.get("identify", False):
         return found
-    paths = {
-        value
-        for section in (data, first)
-        for value in section.values()
-        if isinstance(value, str) and _SEPARATOR.search(value)
-    }
+    values = [section.get(name) for section in (data, first) for name in _PATHS]
+    paths = {x for x in values if isinstance(x, str) and _SEPARATOR.search(x)}
     whole = pathlib.Path(workdir)
     paths |= {str(path) for path in (whole, whole.parent) if len(path.parts) > 1}
     order = sorted(paths, key=len, reverse=True)

@@ -95,8 +95,8 @@ EVALUATION = Evaluation(
 )
 
 
-def make(tokenizer, stage="grpo", before=None):
-    asked = Asked(TASK, TRAIN, TEST, BASELINES)
+def make(tokenizer, stage="grpo", before=None, hide=str):
+    asked = Asked(TASK, TRAIN, TEST, BASELINES, hide)
     return make_score(asked, stage, tokenizer, EVALUATION, before=before or {})
 
 
@@ -138,6 +138,19 @@ def test_a_line_for_each_question(scored):
         "recitation": 0.25,
         "text": TEXT,
     }
+
+
+def test_files_call_groups_as_they_may(tokenizer, tmp_path):
+    """Intervals are those of the groups' own names; only the file has others."""
+    hidden = make(tokenizer, "a", hide=lambda group: group.replace("slice", "hidden"))
+    folder = tmp_path / "a" / "eval" / "8"
+    hidden(results(tokenizer), folder)
+    shown = tmp_path / "b" / "eval" / "8"
+    make(tokenizer, "a")(results(tokenizer), shown)
+    rows = [json.loads(x) for x in (folder / "answers.jsonl").read_text().splitlines()]
+    assert {row["group"] for row in rows} == {f"hidden {n}" for n in range(3)}
+    texts = [(path / "tables.txt").read_text() for path in (folder, shown)]
+    assert texts[0] == texts[1]
 
 
 def test_tables_and_page_show_matrix_balance_and_baselines(scored):
