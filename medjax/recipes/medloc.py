@@ -291,10 +291,25 @@ def grpo_stage(
         ),
         accuracy=f"accuracy is reward={rewards.reward}",
         numbers={"tau": float(schedule.start)},
+        settle=settling(rewards.reward, schedule, steps=options.steps),
         show=tuple("quality" if several and x == "iou" else x for x in SHOW),
         check=partial(self_test, setup, tau=float(schedule.target)),
         before=before,
     )
+
+
+def settling(reward: str, schedule: schedules.ThresholdSchedule, *, steps: int) -> int:
+    """Steps that a high hit rate may last before the threshold rises and ends it.
+
+    Args:
+        reward: The accuracy that is paid.
+        schedule: Its window fills before "curriculum" raises the threshold.
+        steps: Of the training, by whose shares "progress" raises it, the last time
+            after a quarter.
+    """
+    if reward == "curriculum":
+        return schedule.window + 1
+    return steps // 4 + 1 if reward == "progress" else 0
 
 
 def make_schedule(name: str, changes: Mapping[str, Any]) -> schedules.ThresholdSchedule:

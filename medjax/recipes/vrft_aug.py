@@ -476,6 +476,7 @@ def label_stage(
         ),
         accuracy=f"task {task.name}, grade={rewards.grade}",
         numbers={},
+        settle=0,
         show=SHOW,
         check=partial(self_test, run, min_words=rewards.min_words),
         before=before,

@@ -20,6 +20,9 @@ class Watch(NamedTuple):
     locate: Callable[[int], str]  # by a sample's id: which picture and question it is
     advise: Callable[[Mapping[str, Any]], str]  # by a row of metrics: what to try
     enough: float = 0.9  # mean hit rate of those steps from which on all is learnt
+    settle: int = (
+        0  # steps that such a hit rate lasts at least: a threshold may rise yet
+    )
 
 
 class Counters(NamedTuple):
@@ -66,11 +69,14 @@ def is_over(watch: Watch | None, counters: Counters, *, ahead: int = 0) -> bool:
     Args:
         watch: None is patient for ever, as is a `patience` of 0.
         counters: Those after a step.
-        ahead: So many steps further on, if they are idle as well.
+        ahead: So many steps further on, if they are idle as well; True where that is
+            not known yet.
     """
-    if watch is None or not watch.patience:
+    if watch is None or not watch.patience or counters.idle + ahead < watch.patience:
         return False
-    return counters.idle + ahead >= watch.patience
+    if ahead or counters.idle >= watch.settle:
+        return True
+    return not has_converged(watch, counters)
 
 
 def has_converged(watch: Watch, counters: Counters) -> bool:

@@ -63,6 +63,9 @@ def test_patience_with_steps_that_teach_nothing(setup):
     )
     assert "train.grpo.group" in said
     assert "75% could not be read" in watch.advise({"parse_rate": 0.25})
+    window = grpo(setup, schedule_changes={"window": 80}).watch
+    assert window.settle == 81 > grpo(setup, reward="fixed").watch.settle == 0
+    assert grpo(setup, reward="progress", steps=400).watch.settle == 101
     # a resume may have another, and checkpoints from before it have none
     assert "patience" not in grpo(setup).identity["options"]
     assert [grpo(setup, patience=x).watch.patience for x in (None, 0)] == [0, 0]

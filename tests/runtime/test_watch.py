@@ -154,6 +154,17 @@ def test_hit_rates_count_over_all_idle_steps():
     assert count_step(counters, ROW | {"nonfinite": 1}) == Counters(1, 1)
 
 
+def test_a_high_hit_rate_waits_for_a_threshold_that_may_rise():
+    """The window of a threshold is longer than this patience: it would rise later."""
+    for hits, ends in ((1.0, 6), (0.5, 4)):
+        counters, steps = Counters(), 0
+        while not is_over(watch(4, settle=6), counters):
+            counters = count_step(counters, ROW | {"hit_rate": hits})
+            steps += 1
+        assert steps == ends
+    assert is_over(watch(4, settle=6), Counters(idle=3, idle_hits=3.0), ahead=1)
+
+
 @pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
 def test_a_reward_that_is_no_number_stops_and_is_named(tmp_path, on_nonfinite):
     """Also where steps that are not finite are skipped: no later one is better."""

@@ -153,6 +153,7 @@ def exploration_stage(
     weights: Mapping[str, float],
     accuracy: str,
     numbers: Mapping[str, float],
+    settle: int,
     show: tuple[str, ...],
     check: Callable[[], None],
     before: Mapping[str, Path],
@@ -169,6 +170,8 @@ def exploration_stage(
         accuracy: What the reward for right answers is called in the config, for a
             person whose run learns nothing.
         numbers: What rewards in Python are given first beside lists, `step` excepted.
+        settle: Steps after which a hit rate that is high has changed what is paid, if
+            it ever does; 0 where nothing changes.
         show: Names of the metrics on the progress line, in this order.
         check: Called before training; it raises unless ground truth earns reward 1.
         before: Earlier evaluations that get rows of their own in the tables, see
@@ -217,6 +220,7 @@ def exploration_stage(
             patience=check_patience(options.patience),
             locate=partial(_locate, _find_records(setup, options, seed=seed)),
             advise=partial(advise, accuracy, weights),
+            settle=settle,
         ),
         **scoring(setup, name, before=before),
     )
