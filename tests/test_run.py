@@ -596,18 +596,22 @@ def test_a_run_that_learns_nothing_ends_and_says_so(run, tmp_path):
 
 @pytest.mark.slow
 def test_skipped_steps_make_a_run_doubtful(run, tmp_path):
+    """Infinite updates are skipped; huge ones leave a policy that answers nothing."""
     skipping = (
-        f"--workdir={tmp_path}/run",
         "--config.checkpoint.on_nonfinite=skip",
         "--config.warm_start.steps=0",
-        "--config.train.sft.optim.lr=1e30",
         "--config.train.sft.optim.muon_lr=None",
     )
+    config = f"{CONFIG},method=sft"
+    where = (f"--workdir={tmp_path}/run", "--config.train.sft.optim.lr=1e39")
     for _ in range(2):  # the second only finds that all is done
-        done = run(*skipping, config=f"{CONFIG},method=sft")
+        done = run(*skipping, *where, config=config)
         assert done.code == 3, done.err
         last = done.err.splitlines()[-1]
         assert "warning: sft: " in last and "of 4 steps were not finite" in last
+    where = (f"--workdir={tmp_path}/huge", "--config.train.sft.optim.lr=1e30")
+    done = run(*skipping, *where, config=config)
+    assert_one_message(done, "log-probabilities are NaN or infinite for 16 of 16")
 
 
 @pytest.mark.slow
