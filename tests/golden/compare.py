@@ -18,8 +18,8 @@ LEFT_OUT = ("manifest.json", "tensorboard")
 # In JSON: the version that wrote a map, digests of files that name it, and what older
 # summaries do not tell.
 VERSIONED = ("Version", "files", "model", "model_reason")
-# In metrics.jsonl: what older bases do not count.
-COUNTED = re.compile(r"step \d+, idle")
+# Metrics that older bases do not have.
+ADDED = re.compile(r"step \d+, idle|(metrics\.|\w+\.)*fault_\w+")
 # Statistics of an order of voxels, in which one rounding exchanges two.
 RANKED = ("spearman", "ause")
 # Metrics of an older base by the names that they have now.
@@ -76,12 +76,11 @@ def differing_file(base, head, name, tolerance):
         return None  # a summary is of the voxels with signal, of which HEAD leaves some
     if base.suffix == ".json" and "predict" in base.parts:  # HEAD may say more
         right = {name: right[name] for name in left if name in right}
-    if base.suffix == ".jsonl":
-        right = {
-            name: value
-            for name, value in right.items()
-            if name in left or not COUNTED.fullmatch(name)
-        }
+    right = {
+        place: value
+        for place, value in right.items()
+        if place in left or not ADDED.fullmatch(place)
+    }
     if list(left) != list(right):
         missing, more = left.keys() - right.keys(), right.keys() - left.keys()
         if not missing | more:
