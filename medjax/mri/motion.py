@@ -116,23 +116,26 @@ def move_rigid(
 ) -> Float[Array, "*N H W"]:
     """Images turned about their centre, then shifted, by Fourier interpolation.
 
-    Three shears are a rotation; two of them have the slope tan(angle / 2), so that
-    angles are meant to be small. What leaves the image on one side comes in on the
-    other.
+    Three shears are a rotation; two of them have the slope tan(angle / 2). What leaves
+    the image on one side comes in on the other.
 
     Args:
-        images: Real, in any unit. A number that is not finite spoils its own image.
+        images: Real, in any unit, float32 or float64, with sides of at least 1. A
+            number that is not finite spoils its own image.
         shift: Points along rows and columns, of any sign, above 0 towards larger
-            indices; NaN leaves an image as it is.
-        angle: Radians, from rows towards columns about [H // 2, W // 2]; NaN leaves an
-            image as it is.
-        inverse: Undo that motion: shift back, then turn back. Static.
+            indices; NaN leaves an image as it is, infinity makes it NaN.
+        angle: Radians, from rows towards columns about [H // 2, W // 2], from -pi/2 to
+            pi/2, which is not checked: near pi the slopes are infinite and the result
+            is no rotation. NaN leaves an image as it is, infinity makes it NaN.
+        inverse: Undo that motion: shift back, then turn back. Static. What an image has
+            at its highest frequencies is lost by the first turn.
 
     Returns:
         Images of the shape and dtype that came.
 
     Raises:
-        ValueError: shapes that do not fit each other, numbers that are not floats.
+        ValueError: shapes that do not fit each other, an image without pixels, numbers
+            that are not floats or too short for a Fourier transform.
 
     Source: Unser, Thevenaz and Yaroslavsky, IEEE TIP 4 (1995).
     """
@@ -142,6 +145,11 @@ def move_rigid(
         shift=(shift, "*N 2", float),
         angle=(angle, "*N", float),
     )
+    if 0 in images.shape[-2:] or images.dtype.itemsize < 4:
+        raise ValueError(
+            "move_rigid: images: expected float32 or float64 with sides of at least 1, "
+            f"found {images.dtype}{list(images.shape)}"
+        )
     known = ~jnp.isnan(angle) & ~jnp.isnan(shift).any(-1)
     shift = jnp.where(known[..., None], shift, 0).astype(images.dtype)
     angle = jnp.where(known, angle, 0).astype(images.dtype)

@@ -7,13 +7,14 @@ variance of one k-space sample, everywhere.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_arrays, check_integers, check_key
+from medjax.checks import check_arrays, check_integers, check_key, check_ranges
 from medjax.mri.moments import zero_moment
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.types import Key
@@ -92,13 +93,15 @@ def prewhiten(
     sensitivities are yet to be estimated, whiten k-space first, by `mix_coils`.
 
     Args:
-        kspace: Samples in the unit of the covariance's root, 0 where not sampled.
+        kspace: Samples in the unit of the covariance's root, 0 where not sampled. One
+            that is not finite spoils all coils at its own point.
         sens: Maps of the coils as measured, sum_c |S_c|^2 = 1, or 0 outside the object,
             where the new maps and the scale are 0 as well. That they are normalised is
-            not checked.
+            not checked. A NaN makes the maps and the scale NaN at its pixel.
         covariance: Hermitian and positive definite, one a slice, in the unit of k-space
             squared. One that is not positive definite makes the k-space, the maps and
-            the scale of its slice NaN.
+            the scale of its slice NaN; of one that is not Hermitian the Hermitian part
+            (R + R^H) / 2 is taken.
 
     Returns:
         k-space with noise of variance 1 in every coil, without a unit; maps with
@@ -162,13 +165,15 @@ def sense_variance(
 
     Args:
         sens: Maps of whitened coils, sum_c |S_c|^2 = 1, or 0 outside the object, where
-            the result is 0. They are not normalised here.
+            the result is 0. They are not normalised here; one that is not finite spoils
+            its row of the image in every contrast.
         mask: The sampled columns of centred k-space, boolean or integers of which all
             but 0 count as 1. For any other mask see `replica_variance`. A contrast
             without samples has the variance 0 where damping is above 0.
-        damping: One number for all, without a unit, as A^H A is at most 1. At least 0,
-            and above 0 where coils and columns do not determine the image: there 0
-            gives NaN or a number above 1 / rounding, and a negative one NaN.
+        damping: One number for all, without a unit, as A^H A is at most 1: finite and
+            at least 0; infinity gives NaN, as does an array below 0. Above 0 where
+            coils and columns do not determine the image: there 0 gives NaN or a number
+            above 1 / rounding.
 
     Returns:
         The variance of each pixel's complex noise, both parts together, for k-space
@@ -176,7 +181,8 @@ def sense_variance(
 
     Raises:
         ValueError: a mask that is not of whole columns, or of floats; shapes that do
-            not fit; maps that are not complex.
+            not fit; maps that are not complex; a plain damping that is below 0 or
+            NaN.
     """
     check_arrays(
         "sense_variance",
@@ -184,6 +190,7 @@ def sense_variance(
         mask=(mask, "*B E _ W", (bool, int)),
         damping=(damping, "", (float, int)),
     )
+    check_ranges("sense_variance", damping=(damping, 0, math.inf))
     if mask.shape[-2] != 1:
         raise ValueError(
             "sense_variance: mask: expected whole columns [.., E, 1, W], found "
@@ -200,6 +207,7 @@ def sense_variance(
     inside = jnp.any(sens != 0, axis=0)  # [H, W]
     dtype = jnp.result_type(jnp.finfo(sens.dtype).dtype, damping)
     damping = jnp.asarray(damping, dtype)
+    damping = jnp.where((damping >= 0) & (damping < jnp.inf), damping, jnp.nan)
 
     def row_variance(
         row: tuple[Complex[Array, "C W"], Bool[Array, "W"]],
@@ -214,7 +222,8 @@ def sense_variance(
         inverse = jax.scipy.linalg.cho_solve(factor, identity)
         power = jnp.sum(jnp.real(inverse * inverse.conj()), axis=-1)
         diagonal = jnp.real(jnp.diagonal(inverse, axis1=-2, axis2=-1))
-        return jnp.where(kept[None], diagonal - damping * power, 0)
+        variance = jnp.maximum(diagonal - damping * power, 0)  # rounding may be below
+        return jnp.where(kept[None], variance, 0)
 
     rows = (jnp.moveaxis(sens, -2, 0), inside)
     return jnp.moveaxis(jax.lax.map(row_variance, rows), 0, -2)

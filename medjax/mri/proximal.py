@@ -25,18 +25,20 @@ def soft_threshold(
 
     Args:
         x: Real or complex, in any unit, element by element; of a complex number the
-            modulus shrinks and the phase stays. NaN stays NaN, infinity itself.
+            modulus shrinks and the phase stays. NaN stays NaN, and a real infinity
+            itself unless the threshold is infinite too; a complex one gets a NaN part.
         threshold: In the unit of x and read in its precision, at least 0 (a threshold
             of 0 returns x): a scalar, or an array of as many axes as x, each of its
-            length or of length 1. An array's values are not checked.
+            length or of length 1. An array's values are not checked; one that is NaN
+            gives NaN.
 
     Returns:
         Of the shape and dtype of x. The derivative is that of the formula; where x is 0
         and where |x| equals the threshold, it is that of the smaller |x|.
 
     Raises:
-        ValueError: an x of integers, a threshold of other axes or a Python number below
-            0.
+        ValueError: an x of integers, a threshold of other axes, or a Python number that
+            is below 0 or NaN.
     """
     threshold = _threshold(
         "soft_threshold",
@@ -48,7 +50,10 @@ def soft_threshold(
     threshold = threshold.astype(magnitude.dtype)
     above = magnitude > threshold
     # Below a threshold of 0 there is x = 0 alone: the factor is that of x returned.
-    below = (threshold == 0).astype(magnitude.dtype)
+    below = jnp.where(
+        jnp.isnan(threshold), jnp.nan, jnp.where(threshold == 0, 1.0, 0.0)
+    )
+    below = below.astype(magnitude.dtype)
     kept = jnp.where(above, 1 - threshold / jnp.where(above, magnitude, 1), below)
     return x * kept.astype(x.dtype)
 

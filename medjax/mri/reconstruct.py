@@ -99,10 +99,11 @@ def cg_sense(
             where the mask is not 0. A number that is not finite spoils its own contrast
             and slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
-            sum is not refused: the problem is solved as it stands.
+            sum is not refused: the problem is solved as it stands. A number that is not
+            finite spoils every contrast of its slice.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0.
-        damping: A real scalar of at least 0 and without a unit, as A^H A is at most 1:
+        damping: A finite real scalar of at least 0, without a unit: A^H A is at most 1.
             1e-3 or so, more where there is more noise. 0 leaves it to `iterations` to
             stop before noise is amplified. The value of an array is not checked.
         iterations: The largest number of steps, at least 0; 0 returns 0. Static.
@@ -111,7 +112,7 @@ def cg_sense(
         constraint: "complex" returns any images; "real" the real images that fit best;
             "phase" the real factor, signed, of images r exp(i `phase`). Static.
         phase: In rad, needed by "phase" and refused with any other constraint: one for
-            all contrasts or one for each.
+            all contrasts or one for each, each finite, or it spoils those it is for.
 
     Returns:
         Images in the unit of k-space and the dtype to which k-space and `sens` are

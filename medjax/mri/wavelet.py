@@ -58,7 +58,8 @@ def inverse_wavelet_transform(
 
     Args:
         coefficients: Real or complex, in the order of `wavelet_transform`, of the same
-            size and unit as the images. NaN spreads over all of its own image.
+            size and unit as the images. One that is not finite spreads over all of its
+            own image, or with `levels` 0 stays where it is.
         levels: As they were made with, at least 0; another number is not noticed.
             Static.
         order: As they were made with, 1 to 38; another number is not noticed. Static.

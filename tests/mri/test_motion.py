@@ -83,6 +83,14 @@ def test_a_rotation_is_found_and_taken_back(degrees):
     assert left < 0.5 * before
 
 
+@pytest.mark.parametrize("images", [np.ones((2, 0, 6), "f4"), np.ones((4, 6), "f2")])
+def test_images_that_cannot_be_moved_are_refused(images):
+    lead = images.shape[:-2]
+    shift, angle = np.zeros((*lead, 2), "f4"), np.zeros(lead, "f4")
+    with pytest.raises(ValueError, match="images: expected float32 or float64"):
+        move_rigid(images, shift, angle)
+
+
 def test_moves_are_exact_inverses_and_whole_shifts_are_rolls():
     images = echoes()
     shifts = np.tile(np.float32([3, -2]), (8, 1))

@@ -81,6 +81,15 @@ def test_combined_variance_equals_replicas():
     np.testing.assert_allclose(found[0], expected, rtol=0.07)
 
 
+@pytest.mark.parametrize("damping", [-0.1, float("nan")])
+def test_a_damping_below_0_is_refused_or_gives_nan(damping):
+    mask = jnp.ones((1, 1, 6), bool)
+    sens = jnp.asarray(unit_sens())
+    with pytest.raises(ValueError, match="damping: expected 0 or more"):
+        sense_variance(sens, mask, damping=damping)
+    assert jnp.isnan(sense_variance(sens, mask, damping=jnp.asarray(damping))).all()
+
+
 def test_sense_variance_equals_the_dense_matrix():
     sens = unit_sens()
     sens[:, 1, 2] = 0

@@ -63,6 +63,12 @@ def test_soft_threshold_by_hand():
     assert np.isnan(soft_threshold(jnp.array([jnp.nan]), 1.0))[0]
 
 
+def test_soft_threshold_of_a_nan_in_an_array_is_nan():
+    threshold = jnp.array([jnp.nan, 0.5, jnp.inf], "f4")
+    found = soft_threshold(jnp.ones(3, jnp.float32), threshold)
+    np.testing.assert_array_equal(found, np.array([np.nan, 0.5, 0], "f4"))
+
+
 def test_soft_threshold_minimises():
     x = images(200)
     u = soft_threshold(x, 0.7)

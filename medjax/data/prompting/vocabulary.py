@@ -34,8 +34,9 @@ def vocabulary_bytes(tokenizer: Any, vocab_size: int) -> list[bytes]:  # noqa: A
         so b"" for special tokens and for ids without a token.
 
     Raises:
-        ValueError: a `vocab_size` below the tokenizer's ids, or a decoder that does not
-            write the same bytes for a token wherever it stands (WordPiece among them).
+        ValueError: a tokenizer of none of these kinds, a `vocab_size` below its ids, or
+            a decoder that does not write the same bytes for a token wherever it stands
+            (WordPiece among them).
     """
     if hasattr(tokenizer, "decode_single_token_bytes"):
         written = _of_tiktoken(tokenizer)
