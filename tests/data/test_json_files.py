@@ -49,5 +49,7 @@ def test_no_such_file(tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
 def test_what_python_cannot_hold_is_named(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json: not JSON .*; expected numbers"):
+    with pytest.raises(
+        ValueError, match=r"a\.json: (not JSON .*|nested too deeply); expected numbers"
+    ):
         read_json(tmp_path / "a.json", expected="numbers")

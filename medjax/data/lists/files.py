@@ -3,15 +3,19 @@
 import codecs
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medjax.data.json_files import parse_json
 from medjax.data.lists.reading import Bad
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_EXPECTED = (
+    'one object a line, such as {"image": "a.png", "query": "Find ...", "box": [x1, '
+    'y1, x2, y2], "frame": "original"}'
+)
 
 
 class Line(NamedTuple):
@@ -115,10 +119,11 @@ def csv_table(path: Path) -> Table:
         ValueError: The header is missing, or a column has no name or one that another
             has; while lines are read, that a quote is not closed or there is no line.
     """
-    reader = csv.reader(io.StringIO(decode_list(path), newline=""), strict=True)
-    header = next(_cells(path, reader), None)
-    if header is None:
+    rows = csv_rows(path)
+    first = next(rows, None)
+    if first is None:
         raise ValueError(f"{path}: the file is empty; expected a line of columns")
+    header = first[1]
     names = [name.strip() for name in header]
     if "" in names or names != header or len(set(names)) != len(names):
         raise ValueError(
@@ -130,16 +135,35 @@ def csv_table(path: Path) -> Table:
             f"{path.name}, line 1: one column, {names[0]!r}; expected cells parted by "
             "commas: save the file so"
         )
-    return Table(tuple(names), _table_lines(path, reader, tuple(names)))
+    return Table(tuple(names), _table_lines(path, rows, tuple(names)))
+
+
+def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """What an error calls each line of a CSV file that is not blank, and its cells.
+
+    Args:
+        path: Text as `decode_list` reads it, cells parted by commas; none is stripped.
+
+    Raises:
+        ValueError: The file is no such text, or a quote is not closed.
+    """
+    reader = csv.reader(io.StringIO(decode_list(path), newline=""), strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield f"{path.name}, line {reader.line_num}", cells
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, line {reader.line_num}: not CSV ({error})"
+        ) from error
 
 
 def _table_lines(
-    path: Path, reader: Any, header: tuple[str, ...]
+    path: Path, rows: Iterator[tuple[str, list[str]]], header: tuple[str, ...]
 ) -> Iterator[Line | Bad]:
     empty = True
-    for cells in _cells(path, reader):
+    for origin, cells in rows:
         empty = False
-        origin = f"{path.name}, line {reader.line_num}"
         if len(cells) != len(header):
             more = "more" if len(cells) > len(header) else "fewer"
             yield Bad(
@@ -154,48 +178,8 @@ def _table_lines(
         raise ValueError(f"{path.name}: no lines below the header; expected some")
 
 
-def _cells(path: Path, reader: Any) -> Iterator[list[str]]:
-    """Lines that are not blank; the file's own errors get its name and line."""
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{path.name}, line {reader.line_num}: not CSV ({error})"
-            ) from error
-        if cells:
-            yield cells
-
-
 def _object(line: str, origin: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for n, key in enumerate(keys) if key in keys[:n]), None)
-        if twice is not None:
-            raise ValueError(
-                f"{origin}: key {twice!r} is there twice; expected each key once"
-            )
-        return dict(pairs)
-
-    def constant(word: str) -> Any:
-        raise ValueError(f"{origin}: {word} is not JSON; expected a finite number")
-
-    try:
-        entry = json.loads(line, object_pairs_hook=once, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{origin}: not JSON ({error}); expected one object a line, such as "
-            '{"image": "a.png", "query": "Find ...", "box": [x1, y1, x2, y2], '
-            '"frame": "original"}'
-        ) from error
-    except RecursionError as error:
-        raise ValueError(f"{origin}: nested too deeply; expected one object") from error
-    except ValueError as error:
-        if str(error).startswith(origin):
-            raise
-        raise ValueError(f"{origin}: not JSON ({error})") from error
+    entry = parse_json(line, origin, expected=_EXPECTED, finite=True)
     if not isinstance(entry, dict):
         raise ValueError(f"{origin}: expected a JSON object, found {entry!r}")
     return entry

@@ -5,7 +5,6 @@ needs their names. Nothing is guessed from shades: a JPEG mask, whose edges ring
 at half, and other masks hold exactly the values that they mean.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from scipy import ndimage
 
 from medjax.data.images import ImageFile
 from medjax.data.images.nifti import open_slice, read_safely, turn_slice
-from medjax.data.json_files import read_json
+from medjax.data.json_files import parse_json, read_json
 from medjax.data.lists import cells
 
 PIECES = ("whole", "components")
@@ -203,12 +202,7 @@ def read_names(names: str, beside: Path) -> Mapping[int, str] | str:
         return "target"
     if names.lstrip().startswith("{"):
         origin = "data.names"
-        try:
-            content = json.loads(names)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{origin}: not JSON ({error}); expected {expected}"
-            ) from error
+        content = parse_json(names, origin, expected=expected, finite=True)
     elif not names or names.endswith(".json"):
         path = Path(names) if names else beside / "names.json"
         origin = path.name

@@ -153,3 +153,9 @@ def test_names_are_one_or_a_table(tmp_path, names, expected):
 def test_tables_that_name_nothing_are_refused(tmp_path, names):
     with pytest.raises(ValueError, match="data.names"):
         read_names(names, tmp_path)
+
+
+def test_a_value_that_is_named_twice_is_refused(tmp_path):
+    twice = '{"1": "liver", "1": "spleen"}'
+    with pytest.raises(ValueError, match="data.names: key '1' is there twice"):
+        read_names(twice, tmp_path)

@@ -15,14 +15,12 @@ nih-chest-xrays/data on Kaggle, whose files are read as well as
 Data_Entry_2017_v2020.csv and lists that end in _NIH.txt.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from medjax.data.lists import cells
-from medjax.data.lists.files import decode_list
+from medjax.data.lists.files import csv_rows, decode_list
 from medjax.data.lists.published.places import by_stem
 from medjax.data.lists.reading import Bad
 
@@ -257,29 +255,22 @@ def _lines(
     """The first cells of each line; `exact`: behind them are only empty ones."""
     if not path.is_file():
         raise ValueError(f"{path.parent.name}: no {path.name}; expected {SOUGHT}")
-    reader = csv.reader(io.StringIO(decode_list(path), newline=""), strict=True)
-    count = len(header)
-    try:
-        found = [cell.strip() for cell in next(reader, [])]
-        if tuple(found[:count]) != tuple(header) or (exact and any(found[count:])):
-            raise ValueError(
-                f"{path.name}, line 1: columns {','.join(found)}; expected "
-                f"{','.join(header)}" + (" and nothing but commas" if exact else ",...")
-            )
-        for row in reader:
-            origin = f"{path.name}, line {reader.line_num}"
-            stripped = [cell.strip() for cell in row]
-            if not any(stripped):
-                continue
-            if len(row) < count or (exact and any(stripped[count:])):
-                yield Bad(
-                    origin,
-                    f"{origin}: {len(row)} cells; expected {count}"
-                    + (" and nothing but commas" if exact else " or more"),
-                )
-            else:
-                yield origin, stripped[:count]
-    except csv.Error as error:
+    count, rows = len(header), csv_rows(path)
+    found = [cell.strip() for cell in next(rows, ("", []))[1]]
+    if tuple(found[:count]) != tuple(header) or (exact and any(found[count:])):
         raise ValueError(
-            f"{path.name}, line {reader.line_num}: not CSV ({error})"
-        ) from error
+            f"{path.name}, line 1: columns {','.join(found)}; expected "
+            f"{','.join(header)}" + (" and nothing but commas" if exact else ",...")
+        )
+    for origin, row in rows:
+        stripped = [cell.strip() for cell in row]
+        if not any(stripped):
+            continue
+        if len(row) < count or (exact and any(stripped[count:])):
+            yield Bad(
+                origin,
+                f"{origin}: {len(row)} cells; expected {count}"
+                + (" and nothing but commas" if exact else " or more"),
+            )
+        else:
+            yield origin, stripped[:count]

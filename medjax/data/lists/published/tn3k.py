@@ -13,14 +13,12 @@ Source: github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation (dataload
 huggingface.co/datasets/haifan-gong/TN3K; the labels, github.com/chenghui-666/ACL.
 """
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from medjax.data.json_files import read_json
-from medjax.data.lists.files import decode_list
+from medjax.data.lists.files import csv_rows
 from medjax.data.lists.published.places import by_stem, the_one
 from medjax.data.lists.reading import Bad
 
@@ -145,16 +143,14 @@ def _read_kinds(path: Path) -> dict[str, str]:
             f"{path.parent.name}: no {path.name}; expected lines such as 0000.jpg,1"
         )
     kinds: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(decode_list(path))), 1):
-        if not row:
-            continue
+    for origin, row in csv_rows(path):
         if len(row) != 2 or row[1].strip() not in ("0", "1"):
             raise ValueError(
-                f"{path.name}, line {number}: {','.join(row)!r}; expected a name and 0 "
-                "(benign) or 1 (malignant)"
+                f"{origin}: {','.join(row)!r}; expected a name and 0 (benign) or 1 "
+                "(malignant)"
             )
         stem = Path(row[0].strip()).stem
         if stem in kinds:
-            raise ValueError(f"{path.name}, line {number}: {stem} is there twice")
+            raise ValueError(f"{origin}: {stem} is there twice")
         kinds[stem] = KINDS[int(row[1])]
     return kinds

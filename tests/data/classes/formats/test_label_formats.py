@@ -155,3 +155,10 @@ def test_a_list_of_ones_own_is_read_as_before_and_options_are_refused(tmp_path):
     empty.mkdir()
     with pytest.raises(ValueError, match=r"no known format; looked for\n  csv: one"):
         recognise(empty, [one.format for one in LABEL_FORMATS], "")
+
+
+def test_a_list_of_tn3k_that_is_no_csv_is_named(tmp_path):
+    folders.tn3k(tmp_path)
+    (tmp_path / "label4trainval.csv").write_text('"0000.jpg"x,1\n')
+    with pytest.raises(ValueError, match="label4trainval.csv, line 1: not CSV"):
+        entries(tmp_path, Reading())
