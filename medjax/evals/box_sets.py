@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy.optimize import linear_sum_assignment
 
-from medjax.evals.tables import Interval, Table, interval_cell, ratio_intervals
+from medjax.evals.tables import (
+    Interval,
+    Table,
+    check_same_questions,
+    interval_cell,
+    ratio_intervals,
+)
 
 METRICS = (
     "Q",
@@ -222,14 +228,10 @@ def breakdown_tables(results: Mapping[str, SetAnswers]) -> tuple[Table, Table]:
         ValueError: The contenders did not answer the same questions.
     """
     first, *others = results
-    for name in others:
-        for column in ("structure", "slice_id"):
-            pair = [np.asarray(results[n]._asdict()[column]) for n in (first, name)]
-            if not np.array_equal(*pair):
-                raise ValueError(
-                    f"{name} and {first} answered different questions: their {column} "
-                    "columns differ; score both on the same records in the same order"
-                )
+    asked = ("structure", "slice_id")
+    check_same_questions(
+        {n: {c: x._asdict()[c] for c in asked} for n, x in results.items()}
+    )
 
     def table(title: str, split: Mapping[str, Mapping[str, SetAnswers]]) -> Table:
         rows = []

@@ -11,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from medjax.evals.tables import Interval, Table, group_intervals, interval_cell
+from medjax.evals.tables import (
+    Interval,
+    Table,
+    check_same_questions,
+    group_intervals,
+    interval_cell,
+)
 
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))
 METRICS = ("A@0.5", "A@0.8", "mAP", "mIoU", "parsed")
@@ -170,17 +176,10 @@ def breakdown_tables(results: Mapping[str, Answers]) -> tuple[Table, Table]:
         ValueError: The contenders did not answer the same questions.
     """
     first, *others = results
-    for name in others:
-        for column in ("structure", "slice_id", "area"):
-            ours, theirs = (
-                getattr(results[first], column),
-                getattr(results[name], column),
-            )
-            if not np.array_equal(ours, theirs):
-                raise ValueError(
-                    f"{name} and {first} answered different questions: their {column} "
-                    "columns differ; score both on the same records in the same order"
-                )
+    asked = ("structure", "slice_id", "area")
+    check_same_questions(
+        {n: {c: x._asdict()[c] for c in asked} for n, x in results.items()}
+    )
 
     def table(title: str, split: Mapping[str, Mapping[str, Answers]]) -> Table:
         rows = []

@@ -25,6 +25,7 @@ from medjax.evals.tables import (
     draw_groups,
     group_intervals,
     interval_cell,
+    percentile_interval,
 )
 
 UNREAD = "unread"
@@ -114,16 +115,10 @@ def bootstrap(
         samples[name] = ratio(
             drawn @ sums, drawn @ np.bincount(members[known], minlength=size)
         )
-    tail = 50 * (1 - level)
-
-    def interval(name: str) -> Interval:
-        defined = samples[name][~np.isnan(samples[name])]
-        if np.isnan(values[name]) or not len(defined):
-            return Interval(*[float("nan")] * 3)
-        ends = np.percentile(defined, [tail, 100 - tail]).tolist()
-        return Interval(values[name], *ends)
-
-    return {name: interval(name) for name in values}
+    return {
+        name: percentile_interval(value, samples[name], level=level)
+        for name, value in values.items()
+    }
 
 
 def by_question(answers: LabelAnswers) -> dict[str, LabelAnswers]:

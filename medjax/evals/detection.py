@@ -18,6 +18,7 @@ from medjax.evals.tables import (
     check_level,
     draw_groups,
     interval_cell,
+    percentile_interval,
 )
 
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))  # COCO's
@@ -172,13 +173,10 @@ def bootstrap(
         return dict.fromkeys(NAMES, Interval(*[float("nan")] * 3))
     members, drawn = draw_groups(answers.slice_id, num_samples=num_samples, seed=seed)
     samples = np.stack([detection_scores(ranked, row[members]) for row in drawn])
-    tail = 50 * (1 - level)
-    found = {}
-    for name, value, column in zip(NAMES, values.tolist(), samples.T, strict=True):
-        known = column[~np.isnan(column)]
-        ends = np.percentile(known, [tail, 100 - tail]) if len(known) else [np.nan] * 2
-        found[name] = Interval(value, *map(float, ends))
-    return found
+    return {
+        name: percentile_interval(value, column, level=level)
+        for name, value, column in zip(NAMES, values.tolist(), samples.T, strict=True)
+    }
 
 
 def detection_table(

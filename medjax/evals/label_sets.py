@@ -21,6 +21,7 @@ from medjax.evals.tables import (
     draw_groups,
     group_intervals,
     interval_cell,
+    percentile_interval,
 )
 
 _CHUNK = 64  # resamples whose weights are in memory at once
@@ -109,16 +110,10 @@ def label_set_intervals(
             for n in range(0, num_samples, _CHUNK)
         ]
     )
-    tail = 50 * (1 - level)
-
-    def interval(name: str) -> Interval:
-        defined = samples[name][~np.isnan(samples[name])]
-        if np.isnan(values[name]) or not len(defined):
-            return Interval(*[float("nan")] * 3)
-        ends = np.percentile(defined, [tail, 100 - tail]).tolist()
-        return Interval(values[name], *ends)
-
-    return {name: interval(name) for name in values}
+    return {
+        name: percentile_interval(value, samples[name], level=level)
+        for name, value in values.items()
+    }
 
 
 def class_auroc(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 
 class Interval(NamedTuple):
@@ -57,31 +57,19 @@ def group_intervals(
         ValueError: a level or a number of samples out of its range, a column of another
             length than `groups`.
     """
-    check_level(level)
     for name, column in columns.items():
         if len(column) != len(groups):
             raise ValueError(
                 f"column {name}: {len(column)} numbers, expected {len(groups)}, one "
                 "for each of groups"
             )
-    if not len(groups):
-        return {name: Interval(*[float("nan")] * 3) for name in columns}
-    members, drawn = draw_groups(groups, num_samples=num_samples, seed=seed)
-    size = drawn.shape[1]
-    tail = 50 * (1 - level)
-
-    def interval(column: np.ndarray) -> Interval:
-        known = ~np.isnan(column)
-        count = np.bincount(members[known], minlength=size)
-        if not count.sum():
-            return Interval(*[float("nan")] * 3)
-        value = float(np.mean(column[known], dtype=np.float64))
-        sums = np.bincount(members[known], weights=column[known], minlength=size)
-        some = drawn @ count > 0  # a sample may hold only groups without this score
-        means = (drawn[some] @ sums) / (drawn[some] @ count)
-        return Interval(value, *np.percentile(means, [tail, 100 - tail]).tolist())
-
-    return {name: interval(np.asarray(column)) for name, column in columns.items()}
+    known = {name: ~np.isnan(column) for name, column in columns.items()}
+    pairs = {
+        name: (np.where(known[name], x, 0), known[name]) for name, x in columns.items()
+    }
+    return ratio_intervals(
+        pairs, groups, num_samples=num_samples, level=level, seed=seed
+    )
 
 
 def ratio_intervals(
@@ -123,18 +111,36 @@ def ratio_intervals(
     if not len(groups):
         return dict.fromkeys(columns, nothing)
     members, drawn = draw_groups(groups, num_samples=num_samples, seed=seed)
-    size, tail = drawn.shape[1], 50 * (1 - level)
+    size = drawn.shape[1]
 
     def interval(above: np.ndarray, below: np.ndarray) -> Interval:
         if not below.sum():
             return nothing
         sums = [np.bincount(members, weights=x, minlength=size) for x in (above, below)]
-        some = drawn @ sums[1] > 0
+        some = drawn @ sums[1] > 0  # a sample may hold only groups without this score
         ratios = (drawn[some] @ sums[0]) / (drawn[some] @ sums[1])
         value = float(np.sum(above) / np.sum(below))
-        return Interval(value, *np.percentile(ratios, [tail, 100 - tail]).tolist())
+        return percentile_interval(value, ratios, level=level)
 
     return {name: interval(*map(np.asarray, pair)) for name, pair in columns.items()}
+
+
+def percentile_interval(
+    value: float, samples: Float[np.ndarray, "R"], *, level: float
+) -> Interval:
+    """An estimate, and the percentiles that its bootstrap samples end at.
+
+    Args:
+        value: Of all items; NaN gives NaN throughout.
+        samples: The same of each sample. NaN, where a sample has nothing to score, is
+            left out; nothing else gives NaN throughout.
+        level: The share of samples inside the interval, above 0 and below 1.
+    """
+    defined = samples[~np.isnan(samples)]
+    if np.isnan(value) or not len(defined):
+        return Interval(*[float("nan")] * 3)
+    tail = 50 * (1 - level)
+    return Interval(value, *np.percentile(defined, [tail, 100 - tail]).tolist())
 
 
 def draw_groups(
@@ -161,6 +167,27 @@ def draw_groups(
         len(names), np.full(len(names), 1 / len(names)), size=num_samples
     )
     return members.reshape(-1), drawn
+
+
+def check_same_questions(
+    results: Mapping[str, Mapping[str, Shaped[np.ndarray, "N"]]],
+) -> None:
+    """Refuse contenders that were asked other things than the first.
+
+    Args:
+        results: By contender, at least one: what tells the questions apart, by name.
+
+    Raises:
+        ValueError: A column of a contender is not that of the first.
+    """
+    first, *others = results
+    for name in others:
+        for column, asked in results[first].items():
+            if not np.array_equal(asked, results[name][column]):
+                raise ValueError(
+                    f"{name} and {first} answered different questions: their {column} "
+                    "columns differ; score both on the same records in the same order"
+                )
 
 
 def check_level(level: float) -> None:
