@@ -6,13 +6,14 @@ where it leaves the picture or is too small to be seen as the policy sees it.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from medjax.data.audit.records import LookFn, Pictures
+from medjax.data.audit.records import LookFn
 from medjax.data.boxes.entries import Box, BoxEntry
 from medjax.data.images import ImageFile
 from medjax.data.lists.columns import check_columns
@@ -26,7 +27,6 @@ from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import (
     PictureState,
     contents_of,
-    see_pictures,
     use_picture,
 )
 from medjax.data.lists.readers import (
@@ -34,11 +34,10 @@ from medjax.data.lists.readers import (
     Agreement,
     box_agreement,
     check_named,
-    choose_readers,
     merge_boxes,
 )
-from medjax.data.lists.reading import Bad, Reading, refuse, spoilt_lines
-from medjax.data.lists.spellings import Named, spelling_faults
+from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.rows import Kind, Line, Rows, checked_rows, column_lists
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.box_sets import MOST_BOXES
 from medjax.rl.boxes import convert_boxes
@@ -62,20 +61,7 @@ class Row(NamedTuple):
     columns: Mapping[str, Any]
 
 
-class BoxRows(NamedTuple):
-    """The rows of a source, and what is said of it."""
-
-    rows: tuple[Row, ...]
-    dropped: tuple[Bad, ...]  # lines that were left out
-    pictures: Pictures | None = None  # where they were decoded
-    agreement: Agreement | None = None  # of several readers
-
-
-class _Line(NamedTuple):
-    """A line whose own cells are right."""
-
-    row: Row
-    reader: str | None
+_Line = Line[Row]
 
 
 def box_rows(
@@ -83,7 +69,7 @@ def box_rows(
     reading: Reading,
     geometry: Geometry,
     decode: LookFn | None = None,
-) -> BoxRows:
+) -> Rows[Row]:
     """Check lines of boxes and join those that ask the same of the same pictures.
 
     Args:
@@ -105,58 +91,17 @@ def box_rows(
         else entry._replace(images=tuple(shown_as(x, reading) for x in entry.images))
         for entry in entries
     )
-    dropped: list[Bad] = []
-    wrong: list[Bad] = []
-    right: list[BoxEntry] = []
-    for entry in entries:
-        if isinstance(entry, Bad):
-            refuse(ValueError(entry.message), [entry.origin], reading, dropped)
-            wrong.append(entry)
-        else:
-            right.append(entry)
-    seen, pictures = see_pictures(((e.origin, e.images) for e in right), decode)
-    lines: list[_Line] = []
-    for entry in right:
-        try:
-            lines.append(_line(entry, seen, geometry))
-        except (ValueError, OSError) as error:
-            refuse(error, [entry.origin], reading, dropped)
-            asked = question_key(entry.images, entry.query)
-            wrong.append(Bad(entry.origin, str(error), asked))
-    spoilt = {
-        bad.origin: bad
-        for bad in spoilt_lines(
-            (
-                (
-                    line.row.origin,
-                    (
-                        question_key(line.row.images, line.row.query),
-                        *map(picture_key, line.row.images),
-                    ),
-                )
-                for line in lines
-            ),
-            wrong,
-        )
-    }
-    dropped.extend(spoilt.values())
-    lines = [line for line in lines if line.row.origin not in spoilt]
-    names = (
-        Named(row.origin, column, value)
-        for row, _ in lines
-        for column, value in (("label", row.label), *row.groups.items())
+    kind = Kind[BoxEntry, Row](
+        images=lambda entry: entry.images,
+        check=partial(_line, geometry),
+        keys=_keys,
+        labels=lambda row: (row.label,),
+        join=partial(_join, reading),
+        same=lambda row: (row.digests, row.query),
+        answer=lambda row: set(row.boxes),
+        differ=_differ,
     )
-    misspelt = {bad.origin: bad for bad in spelling_faults(names)}
-    for bad in misspelt.values():
-        refuse(ValueError(bad.message), [bad.origin], reading, dropped)
-    lines = [line for line in lines if line.row.origin not in misspelt]
-    readers = choose_readers([line.reader for line in lines], reading)
-    rows, agreement = _join(lines, readers, reading, dropped)
-    rows = _without_contradictions(rows, reading, dropped)
-    if not rows:
-        reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
-        raise ValueError(f"no lines{reason}; expected one question or more")
-    return BoxRows(tuple(rows), tuple(dropped), pictures, agreement)
+    return checked_rows(entries, reading, decode, kind)
 
 
 def grouped_rows(
@@ -191,10 +136,22 @@ def grouped_rows(
     ]
 
 
+def _keys(line: BoxEntry | Row) -> tuple[Hashable, ...]:
+    """The question, and each of the pictures."""
+    pictures = map(picture_key, line.images)
+    return (question_key(line.images, line.query), *pictures)
+
+
+def _differ(first: Row, other: Row) -> str:
+    return (
+        f"{other.origin}: {other.images[-1].path.name} shows the same pixels as "
+        f"{first.images[-1].path.name} in {first.origin}, which asks the same and has "
+        "other boxes; expected one answer a picture. Take one out, or correct its boxes"
+    )
+
+
 def _line(
-    entry: BoxEntry,
-    seen: Mapping[ImageFile, PictureState],
-    geometry: Geometry,
+    geometry: Geometry, entry: BoxEntry, seen: Mapping[ImageFile, PictureState]
 ) -> _Line:
     check_columns(entry.columns, entry.origin)
     found = [use_picture(seen[image], entry.origin) for image in entry.images]
@@ -217,7 +174,7 @@ def _line(
         split=entry.split,
         columns=entry.columns,
     )
-    return _Line(row, entry.reader)
+    return Line(row, entry.reader)
 
 
 def _pixels(box: Box, entry: BoxEntry, size: Size, geometry: Geometry) -> Box:
@@ -248,9 +205,9 @@ def _pixels(box: Box, entry: BoxEntry, size: Size, geometry: Geometry) -> Box:
 
 
 def _join(
+    reading: Reading,
     lines: Sequence[_Line],
     readers: Sequence[str],
-    reading: Reading,
     dropped: list[Bad],
 ) -> tuple[list[Row], Agreement | None]:
     """One row a question, whose boxes are those of the readers that count."""
@@ -313,9 +270,7 @@ def _one_row(
         same = [line for line in same if line.reader == reading.readers]
     if len(same) == 1 and reading.answers == "one" and not readers:
         return first, boxes
-    columns = dict.fromkeys(key for line in same for key in line.row.columns)
-    lists = {key: [line.row.columns.get(key) for line in same] for key in columns}
-    return first._replace(boxes=whole, columns=lists), boxes
+    return first._replace(boxes=whole, columns=column_lists(same)), boxes
 
 
 def _one_set(rows: Sequence[Row]) -> tuple[Box, ...]:
@@ -358,26 +313,3 @@ def _check_count(row: Row, reading: Reading) -> None:
             f"image; expected {MOST_BOXES} at most, which are matched exactly: ask for "
             "fewer kinds of things at a time, or for those of a part of the image"
         )
-
-
-def _without_contradictions(
-    rows: Sequence[Row], reading: Reading, dropped: list[Bad]
-) -> list[Row]:
-    """The rows but those whose pictures, under other names, have other boxes."""
-    same: dict[tuple[tuple[str, ...], str], list[Row]] = {}
-    for row in rows:
-        same.setdefault((row.digests, row.query), []).append(row)
-    wrong = set()
-    for key, copies in same.items():
-        first = copies[0]
-        other = next((r for r in copies if set(r.boxes) != set(first.boxes)), None)
-        if other is not None:
-            error = ValueError(
-                f"{other.origin}: {other.images[-1].path.name} shows the same pixels "
-                f"as {first.images[-1].path.name} in {first.origin}, which asks the "
-                "same and has other boxes; expected one answer a picture. Take one "
-                "out, or correct its boxes"
-            )
-            refuse(error, [row.origin for row in copies], reading, dropped)
-            wrong.add(key)
-    return [row for row in rows if (row.digests, row.query) not in wrong]

@@ -14,13 +14,14 @@ from medjax.data.batches import Parts
 from medjax.data.boxes.formats.asking import ASKING, Asking
 from medjax.data.boxes.formats.table import box_entries
 from medjax.data.boxes.row_views import row_views
-from medjax.data.boxes.rows import BoxRows, box_rows, grouped_rows
+from medjax.data.boxes.rows import Row, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
 from medjax.data.lists.parts import honest_parts
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
+from medjax.data.lists.rows import Rows
 from medjax.data.prompting.layout import Geometry
 from medjax.data.volumes.packs import pack_sums
 from medjax.data.volumes.table import VOLUMES, Volume
@@ -143,7 +144,7 @@ def _kind(reading: Reading) -> dict[str, str]:
 
 def _user_parts(
     source: Path,
-    found: BoxRows,
+    found: Rows[Row],
     reading: Reading,
     *,
     tested: str,
@@ -219,7 +220,7 @@ def _volume_parts(
     return Parts(train, test, identity)
 
 
-def _digest(found: BoxRows, root: Path) -> str:
+def _digest(found: Rows[Row], root: Path) -> str:
     """Of what the lines say and the pictures show, wherever the folder lies."""
     content: list[Any] = [
         row._asdict()

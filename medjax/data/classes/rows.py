@@ -1,11 +1,12 @@
 """Lines of a user's labels, checked: one row a picture."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from medjax.data.audit.records import LookFn, Pictures
+from medjax.data.audit.records import LookFn
 from medjax.data.classes.entries import LabelEntry
 from medjax.data.images import ImageFile
 from medjax.data.lists.columns import check_columns
@@ -14,19 +15,17 @@ from medjax.data.lists.images import header_contents, shown_as
 from medjax.data.lists.pixels import (
     PictureState,
     contents_of,
-    see_pictures,
     use_picture,
 )
 from medjax.data.lists.readers import (
     RULES,
     Agreement,
     check_named,
-    choose_readers,
     label_agreement,
     merge_labels,
 )
-from medjax.data.lists.reading import Bad, Reading, refuse, spoilt_lines
-from medjax.data.lists.spellings import Named, spelling_faults
+from medjax.data.lists.reading import Bad, Reading, refuse
+from medjax.data.lists.rows import Kind, Line, Rows, checked_rows, column_lists
 
 
 class LabelRow(NamedTuple):
@@ -42,27 +41,14 @@ class LabelRow(NamedTuple):
     columns: Mapping[str, Any]  # for rewards in Python; of several readers lists
 
 
-class LabelRows(NamedTuple):
-    """The rows of a source, and what is said of it."""
-
-    rows: tuple[LabelRow, ...]
-    dropped: tuple[Bad, ...]  # lines that were left out
-    pictures: Pictures | None = None  # where they were decoded
-    agreement: Agreement | None = None  # of several readers
-
-
-class _Line(NamedTuple):
-    """A line whose own cells are right."""
-
-    row: LabelRow
-    reader: str | None
+_Line = Line[LabelRow]
 
 
 def label_rows(
     entries: Iterable[LabelEntry | Bad],
     reading: Reading,
     decode: LookFn | None = None,
-) -> LabelRows:
+) -> Rows[LabelRow]:
     """Check lines of labels: each picture is there, once, with its label.
 
     Args:
@@ -83,46 +69,17 @@ def label_rows(
         else entry._replace(image=shown_as(entry.image, reading))
         for entry in entries
     )
-    dropped: list[Bad] = []
-    wrong: list[Bad] = []
-    right: list[LabelEntry] = []
-    for entry in entries:
-        if isinstance(entry, Bad):
-            refuse(ValueError(entry.message), [entry.origin], reading, dropped)
-            wrong.append(entry)
-        else:
-            right.append(entry)
-    seen, pictures = see_pictures(((e.origin, (e.image,)) for e in right), decode)
-    lines: list[_Line] = []
-    for entry in right:
-        try:
-            lines.append(_line(entry, seen, reading))
-        except (ValueError, OSError) as error:
-            refuse(error, [entry.origin], reading, dropped)
-            wrong.append(Bad(entry.origin, str(error), picture_key(entry.image)))
-    said = ((line.row.origin, (picture_key(line.row.image),)) for line in lines)
-    spoilt = {bad.origin: bad for bad in spoilt_lines(said, wrong)}
-    dropped.extend(spoilt.values())
-    lines = [line for line in lines if line.row.origin not in spoilt]
-    names = (
-        Named(row.origin, column, value)
-        for row, _ in lines
-        for column, value in (
-            *(("label", label) for label in row.labels),
-            *row.groups.items(),
-        )
+    kind = Kind[LabelEntry, LabelRow](
+        images=lambda entry: (entry.image,),
+        check=partial(_line, reading),
+        keys=lambda line: (picture_key(line.image),),
+        labels=lambda row: row.labels,
+        join=partial(_join, reading),
+        same=lambda row: row.digest,
+        answer=lambda row: set(row.labels),
+        differ=_differ,
     )
-    misspelt = {bad.origin: bad for bad in spelling_faults(names)}
-    for bad in misspelt.values():
-        refuse(ValueError(bad.message), [bad.origin], reading, dropped)
-    lines = [line for line in lines if line.row.origin not in misspelt]
-    readers = choose_readers([line.reader for line in lines], reading)
-    rows, agreement = _join(lines, readers, reading, dropped)
-    rows = _without_contradictions(rows, reading, dropped)
-    if not rows:
-        reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
-        raise ValueError(f"no lines{reason}; expected one picture or more")
-    return LabelRows(tuple(rows), tuple(dropped), pictures, agreement)
+    return checked_rows(entries, reading, decode, kind)
 
 
 def grouped_labels(
@@ -153,10 +110,17 @@ def grouped_labels(
     ]
 
 
+def _differ(first: LabelRow, other: LabelRow) -> str:
+    return (
+        f"{other.origin}: {other.image.path.name} shows the same pixels as "
+        f"{first.image.path.name} in {first.origin}, but is "
+        f"{'|'.join(other.labels)!r} and not {'|'.join(first.labels)!r}; expected one "
+        "label a picture. Take one out, or correct its label"
+    )
+
+
 def _line(
-    entry: LabelEntry,
-    seen: Mapping[ImageFile, PictureState],
-    reading: Reading,
+    reading: Reading, entry: LabelEntry, seen: Mapping[ImageFile, PictureState]
 ) -> _Line:
     origin, labels = entry.origin, entry.labels
     check_columns(entry.columns, origin)
@@ -179,13 +143,13 @@ def _line(
         split=entry.split,
         columns=entry.columns,
     )
-    return _Line(row, entry.reader)
+    return Line(row, entry.reader)
 
 
 def _join(
+    reading: Reading,
     lines: Sequence[_Line],
     readers: Sequence[str],
-    reading: Reading,
     dropped: list[Bad],
 ) -> tuple[list[LabelRow], Agreement | None]:
     """One row a picture, whose labels are those of the readers that count."""
@@ -250,9 +214,7 @@ def _one_row(
     else:
         labels = said[reading.readers]
         same = [line for line in same if line.reader == reading.readers]
-    columns = dict.fromkeys(key for line in same for key in line.row.columns)
-    lists = {key: [line.row.columns.get(key) for line in same] for key in columns}
-    return same[0].row._replace(labels=labels, columns=lists)
+    return same[0].row._replace(labels=labels, columns=column_lists(same))
 
 
 def _merged(
@@ -274,26 +236,3 @@ def _merged(
             "data.on_bad=drop"
         )
     return (label,)
-
-
-def _without_contradictions(
-    rows: Sequence[LabelRow], reading: Reading, dropped: list[Bad]
-) -> list[LabelRow]:
-    """The rows but those whose pictures, under other names, have other labels."""
-    same: dict[str, list[LabelRow]] = {}
-    for row in rows:
-        same.setdefault(row.digest, []).append(row)
-    wrong: set[str] = set()
-    for digest, copies in same.items():
-        first = copies[0]
-        other = next((r for r in copies if set(r.labels) != set(first.labels)), None)
-        if other is not None:
-            error = ValueError(
-                f"{other.origin}: {other.image.path.name} shows the same pixels as "
-                f"{first.image.path.name} in {first.origin}, but is "
-                f"{'|'.join(other.labels)!r} and not {'|'.join(first.labels)!r}; "
-                "expected one label a picture. Take one out, or correct its label"
-            )
-            refuse(error, [row.origin for row in copies], reading, dropped)
-            wrong.add(digest)
-    return [row for row in rows if row.digest not in wrong]

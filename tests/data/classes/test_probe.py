@@ -157,7 +157,7 @@ def test_pictures_in_files_are_looked_at_once(records, drawn, looked_at):
 
 
 def test_large_parts_are_sampled(records, monkeypatch):
-    monkeypatch.setattr("medjax.data.classes.probe._MOST", 40)
+    monkeypatch.setattr("medjax.data.classes.probe.MOST", 40)
     options = {"side": 4, "draws": 2, "penalty": 1e-3, "seed": 0}
     fitted = []
     monkeypatch.setattr(
@@ -194,7 +194,7 @@ def test_classes_are_chosen_from_equally(counts, most, expected):
 
 def test_each_question_has_its_own_choice(records, monkeypatch):
     """Classes that are rare in one question are not lost to another's."""
-    monkeypatch.setattr("medjax.data.classes.probe._MOST", 12)
+    monkeypatch.setattr("medjax.data.classes.probe.MOST", 12)
     fitted = []
     monkeypatch.setattr(
         "medjax.data.classes.probe.fit_probe",
