@@ -7,6 +7,7 @@ from typing import Any
 
 _SEPARATOR = re.compile(r"[/\\]")
 _PATHS = ("source", "classes", "descriptions", "names")  # options that name files
+_FIRST = ("localisation", "data")  # the section of data that comes first, if any
 _CHECKED = {
     "on": "the data passed the check before training, or is built in",
     "off": "data.check=off: the data was not checked before training",
@@ -58,6 +59,3 @@ def _section(config: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         config = config.get(name) or {}
     return config if isinstance(config, Mapping) else {}
-
-
-_FIRST = ("localisation", "data")

@@ -14,15 +14,13 @@ FAULT = "fault_"  # a metric so named is a sample id, or -1; the loop alone read
 class Watch(NamedTuple):
     """What the loop is told of a stage whose metrics are those of `exploration`."""
 
-    patience: (
-        int  # steps in a row without a signal after which it ends; 0: it never does
-    )
+    # steps in a row without a signal after which it ends; 0: it never does
+    patience: int
     locate: Callable[[int], str]  # by a sample's id: which picture and question it is
     advise: Callable[[Mapping[str, Any]], str]  # by a row of metrics: what to try
     enough: float = 0.9  # mean hit rate of those steps from which on all is learnt
-    settle: int = (
-        0  # steps that such a hit rate lasts at least: a threshold may rise yet
-    )
+    # steps that such a hit rate lasts at least: a threshold may rise yet
+    settle: int = 0
 
 
 class Counters(NamedTuple):

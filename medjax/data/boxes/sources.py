@@ -166,19 +166,18 @@ def _user_parts(
         "test": [len(parting.test), tested, test_share, seed, reading.near],
         **_kind(reading),
     }
-    parts = dict.fromkeys(parting.train, "train") | dict.fromkeys(parting.test, "test")
     samples = tuple(
         Sample(
             origin=row.origin,
-            part=parts.get(n, ""),
+            part=part,
             images=row.images,
-            group=parted.groups[n],
+            group=group,
             groups=row.groups,
             labels=(row.label,),
             size=row.sizes[-1],
             boxes=row.boxes,
         )
-        for n, row in enumerate(rows)
+        for row, part, group in zip(rows, parted.parts, parted.groups, strict=True)
     )
     dropped = found.dropped + parted.dropped
     notes = (str(found.agreement),) if found.agreement else ()

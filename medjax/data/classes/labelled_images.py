@@ -104,19 +104,17 @@ def load_labelled_images(
 
 
 def _samples(rows: Sequence[LabelRow], parted: Parted) -> tuple[Sample, ...]:
-    train, test = parted.parting
-    parts = dict.fromkeys(train, "train") | dict.fromkeys(test, "test")
     return tuple(
         Sample(
             origin=row.origin,
-            part=parts.get(n, ""),
+            part=part,
             images=(row.image,),
-            group=parted.groups[n],
+            group=group,
             groups=row.groups,
             labels=row.labels,
             size=row.size,
         )
-        for n, row in enumerate(rows)
+        for row, part, group in zip(rows, parted.parts, parted.groups, strict=True)
     )
 
 

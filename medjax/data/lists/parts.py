@@ -18,6 +18,7 @@ class Parted(NamedTuple):
     """What became of N rows; all indices are those of the rows as they were given."""
 
     parting: Parting
+    parts: tuple[str, ...]  # of each row "train" or "test", "" of a third part
     groups: tuple[str, ...]  # what each row's joined group is called, N of them
     dropped: tuple[Bad, ...]  # rows whose official part contradicts another's
 
@@ -58,4 +59,12 @@ def honest_parts(
     )
     parting = Parting(*(tuple(kept[n] for n in part) for part in found))
     names = group_names(lines, groups)
-    return Parted(parting, tuple(names[group] for group in groups), tuple(faults))
+    part_of = dict.fromkeys(parting.train, "train") | dict.fromkeys(
+        parting.test, "test"
+    )
+    return Parted(
+        parting=parting,
+        parts=tuple(part_of.get(n, "") for n in range(len(lines))),
+        groups=tuple(names[group] for group in groups),
+        dropped=tuple(faults),
+    )

@@ -10,12 +10,13 @@ from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_cl
 from medjax.data.boxes.formats.regions import polygon_box, rle_box
 from medjax.data.images import ImageFile
 from medjax.data.json_files import read_json
+from medjax.data.lists import cells
+from medjax.data.lists.groups import SPLITS
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import own_files
 
 _EXPECTED = 'a COCO object {"images": [...], "annotations": [...], "categories": [...]}'
 _LISTS = ("images", "annotations", "categories")
-_PARTS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
 class Part(NamedTuple):
@@ -42,7 +43,7 @@ def find_coco(path: Path) -> list[Part]:
         return [Part(path, None)] if path.suffix.lower() == ".json" else []
     files = [
         file
-        for folder in (path, path / "annotations", *(path / name for name in _PARTS))
+        for folder in (path, path / "annotations", *(path / name for name in SPLITS))
         if folder.is_dir()
         for file in own_files(folder, ".json")
         if _looks_like(file)
@@ -123,14 +124,14 @@ def _looks_like(file: Path) -> bool:
 def _part_of(file: Path, root: Path) -> str | None:
     """What the file's own name, or else its folder's, says."""
     words = file.stem.lower().replace("-", "_").split("_")
-    named = {_PARTS[word.rstrip("0123456789")] for word in words if _is_part(word)}
+    named = {SPLITS[word.rstrip("0123456789")] for word in words if _is_part(word)}
     if not named and file.parent != root:
-        named = {_PARTS[file.parent.name]} if file.parent.name in _PARTS else set()
+        named = {SPLITS[file.parent.name]} if file.parent.name in SPLITS else set()
     return named.pop() if len(named) == 1 else None
 
 
 def _is_part(word: str) -> bool:
-    return word.rstrip("0123456789") in _PARTS
+    return word.rstrip("0123456789") in SPLITS
 
 
 def _read_lists(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -178,12 +179,7 @@ def _categories(
 ) -> dict[int | str, str]:
     names: dict[int | str, str] = {}
     for key, entry in _by_id(path, lists["categories"], "category").items():
-        name = entry.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(
-                f"{path.name}, category {key}: name {name!r}; expected some text"
-            )
-        name = name.strip()
+        name = cells.name(entry.get("name"), f"{path.name}, category {key}", "name")
         if name in names.values():
             raise ValueError(
                 f"{path.name}: two categories are called {name!r}; expected each name "

@@ -12,6 +12,7 @@ from jaxtyping import Integer
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
 from medjax.data.images import ImageFile
+from medjax.data.lists.groups import SPLITS
 from medjax.data.lists.masks import (
     mask_regions,
     mask_slices,
@@ -22,7 +23,6 @@ from medjax.data.lists.masks import (
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import refuse_groups, refuse_square
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _ENDINGS = ("_mask", "_segmentation", "_seg")  # of a mask's name, after the image's
 _VOLUMES = (".nii", ".nii.gz")
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *_VOLUMES)
@@ -53,7 +53,7 @@ def find_mask_folders(path: Path) -> list[Folders]:
     Args:
         path: A folder; of a file there are none.
     """
-    places = [(path, None), *((path / name, split) for name, split in _SPLITS.items())]
+    places = [(path, None), *((path / name, split) for name, split in SPLITS.items())]
     return [
         Folders(place / "images", place / "masks", split)
         for place, split in places
@@ -70,10 +70,11 @@ def read_masks(
         names.json              {"1": "liver", "2": "spleen"}
 
     A mask may end in `_mask`, `_segmentation` or `_seg`, and in another format than its
-    image; it has the image's size. Folders `train/`, `val/` (or `valid/`) and `test/`
-    with `images/` and `masks/` each are the official parts. A binary mask has the
-    values 0 and one other, a map of labels those that `data.names` names; a JPEG mask
-    is cut at half. A mask without any value is of an image in which nothing was found.
+    image; it has the image's size. Folders `train/`, `val/` (or `valid/`,
+    `validation/`) and `test/` with `images/` and `masks/` each are the official parts.
+    A binary mask has the values 0 and one other, a map of labels those that
+    `data.names` names; a JPEG mask is cut at half. A mask without any value is of an
+    image in which nothing was found.
 
     NIfTI masks lie as NIfTI images do. Each slice of `data.plane` is an image, those of
     a volume lie in one part; slices without a label are left out unless

@@ -74,11 +74,8 @@ def is_vindr(path: Path) -> bool:
     Args:
         path: A file or a folder.
     """
-    return (
-        path.is_dir()
-        and bool(_find(path, "annotations_train.csv", "vindr"))
-        or (path.is_dir() and bool(_find(path, "train.csv", "kaggle")))
-    )
+    lists = (("annotations_train.csv", "vindr"), ("train.csv", "kaggle"))
+    return any(_find(path, name, kind) for name, kind in lists)
 
 
 def vindr_halves(path: Path) -> list[Half]:
@@ -258,17 +255,18 @@ def _opinion(line: Line) -> Opinion:
     for column, value in marked.items():
         if value not in ("0", "1", "0.0", "1.0"):
             raise ValueError(f"{origin}: {column} is {value!r}; expected 0 or 1")
-    findings = tuple(column for column, value in marked.items() if float(value))
-    if NOTHING in findings and len(findings) > 1:
+    named = [column for column, value in marked.items() if float(value)]
+    findings = tuple(column for column in named if column != NOTHING)
+    if findings and NOTHING in named:
         raise ValueError(
-            f"{origin}: {NOTHING!r} beside {', '.join(findings[:-1])}; expected one or "
-            "the other"
+            f"{origin}: {NOTHING!r} beside {', '.join(findings)}; expected one or the "
+            "other"
         )
     return Opinion(
         origin,
         cells.name(row["image_id"], origin, "image_id"),
         cells.name(row["rad_id"], origin, "rad_id") if "rad_id" in row else None,
-        tuple(name for name in findings if name != NOTHING),
+        findings,
     )
 
 

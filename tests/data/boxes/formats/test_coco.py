@@ -183,7 +183,8 @@ def test_a_wrong_annotation_or_image_is_named(tmp_path, what, number, change, me
         ("annotations", 1, {"id": None}, "annotation 1 .from 0.: id None; expected a"),
         ("categories", 1, {"id": 3}, "two categorys have the id 3"),
         ("categories", 1, {"name": "nodule "}, "two categories are called 'nodule'"),
-        ("categories", 1, {"name": None}, "category 9: name None; expected some text"),
+        ("categories", 1, {"name": "<|image_pad|>"}, "name .* is a token of prompts"),
+        ("categories", 1, {"name": None}, "category 9: name is null; expected text"),
     ],
 )
 def test_ids_and_names_that_are_not_unique_are_refused(
