@@ -1,64 +1,15 @@
-"""COCO JSON: images, annotations and categories."""
+"""Boxes of COCO JSON."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, Found, Seen, ask, choose_classes
 from medjax.data.boxes.formats.regions import polygon_box, rle_box
-from medjax.data.images import ImageFile
-from medjax.data.json_files import read_json
-from medjax.data.lists import cells
-from medjax.data.lists.groups import SPLITS
+from medjax.data.lists.coco import MarkedImage, marked_images, open_coco
 from medjax.data.lists.reading import Bad, Reading
-from medjax.data.lists.recognise import own_files
-
-_EXPECTED = 'a COCO object {"images": [...], "annotations": [...], "categories": [...]}'
-_LISTS = ("images", "annotations", "categories")
-
-
-class Part(NamedTuple):
-    """One JSON file, and the official part that its name or folder says."""
-
-    path: Path
-    split: str | None
-
-
-def find_coco(path: Path) -> list[Part]:
-    """The COCO files of a path: one, or one for each official part.
-
-    One JSON file in the folder or in `annotations/` has no parts. Several must each say
-    theirs, as `instances_train2017.json`, or `train/_annotations.coco.json` beside
-    `valid/` and `test/`.
-
-    Args:
-        path: A .json file, or a folder.
-
-    Raises:
-        ValueError: There are several files whose names do not say three parts.
-    """
-    if path.is_file():
-        return [Part(path, None)] if path.suffix.lower() == ".json" else []
-    files = [
-        file
-        for folder in (path, path / "annotations", *(path / name for name in SPLITS))
-        if folder.is_dir()
-        for file in own_files(folder, ".json")
-        if _looks_like(file)
-    ]
-    if len(files) < 2:
-        return [Part(file, None) for file in files]
-    parts = [Part(file, _part_of(file, path)) for file in files]
-    splits = [part.split for part in parts]
-    if None in splits or len(set(splits)) != len(splits):
-        names = ", ".join(file.relative_to(path).as_posix() for file in files)
-        raise ValueError(
-            f"{path.name}: several COCO files, {names}; expected one, or one for each "
-            "of train, val and test, as their names say. Name the file itself"
-        )
-    return parts
 
 
 def read_coco(path: Path, reading: Reading, asking: Asking) -> Iterator[BoxEntry | Bad]:
@@ -88,225 +39,29 @@ def read_coco(path: Path, reading: Reading, asking: Asking) -> Iterator[BoxEntry
     Source: the format of the COCO data set, cocodataset.org, "Data format", and its
     reference reader pycocotools.
     """
-    parts = find_coco(path)
-    if not parts:
-        raise ValueError(
-            f"{path.name}: no COCO file; expected {_EXPECTED} in a .json file"
-        )
+    files = open_coco(path)
     root = path if path.is_dir() else path.parent
-    files = [(part, _read_lists(part.path)) for part in parts]
-    names = dict.fromkeys(
-        name for part, lists in files for name in _categories(part.path, lists).values()
-    )
+    names = dict.fromkeys(name for file in files for name in file.categories.values())
     classes = choose_classes(tuple(names), asking.structures, path.name)
-    for part, lists in files:
+    for file in files:
         seen: list[Seen] = []
-        for one in _seen(part, lists, root, reading):
+        for one in marked_images(file, root, reading, _box):
             if isinstance(one, Bad):
                 yield one
             else:
-                seen.append(one)
+                seen.append(_seen(one))
         yield from ask(seen, classes, asking)
 
 
-def _looks_like(file: Path) -> bool:
-    """Whether the file's beginning or end names a list of COCO's; it may be large."""
-    with file.open("rb") as stream:
-        head = stream.read(1 << 16)
-        stream.seek(0, 2)
-        stream.seek(max(0, stream.tell() - (1 << 16)))
-        text = head + stream.read()
-    return text.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and any(
-        f'"{name}"'.encode() in text for name in _LISTS
-    )
-
-
-def _part_of(file: Path, root: Path) -> str | None:
-    """What the file's own name, or else its folder's, says."""
-    words = file.stem.lower().replace("-", "_").split("_")
-    named = {SPLITS[word.rstrip("0123456789")] for word in words if _is_part(word)}
-    if not named and file.parent != root:
-        named = {SPLITS[file.parent.name]} if file.parent.name in SPLITS else set()
-    return named.pop() if len(named) == 1 else None
-
-
-def _is_part(word: str) -> bool:
-    return word.rstrip("0123456789") in SPLITS
-
-
-def _read_lists(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    content = read_json(path, expected=_EXPECTED)
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path.name}: found {type(content).__name__}; expected {_EXPECTED}"
-        )
-    for name in _LISTS:
-        entries = content.get(name)
-        if not isinstance(entries, list) or not all(
-            isinstance(e, dict) for e in entries
-        ):
-            raise ValueError(
-                f"{path.name}: {name!r} is missing or no list of objects; expected "
-                f"{_EXPECTED}"
-            )
-    if not content["images"]:
-        raise ValueError(f"{path.name}: 'images' is empty; expected at least one")
-    return {name: content[name] for name in _LISTS}
-
-
-def _by_id(
-    path: Path, entries: Sequence[Mapping[str, Any]], what: str
-) -> dict[int | str, Mapping[str, Any]]:
-    """Entries by id; each has one, and none has another's."""
-    found: dict[int | str, Mapping[str, Any]] = {}
-    for number, entry in enumerate(entries):
-        name = entry.get("id")
-        if isinstance(name, bool) or not isinstance(name, int | str) or name == "":
-            raise ValueError(
-                f"{path.name}, {what} {number} (from 0): id {name!r}; expected a whole "
-                "number"
-            )
-        if name in found:
-            raise ValueError(
-                f"{path.name}: two {what}s have the id {name!r}; expected each id once"
-            )
-        found[name] = entry
-    return found
-
-
-def _categories(
-    path: Path, lists: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> dict[int | str, str]:
-    names: dict[int | str, str] = {}
-    for key, entry in _by_id(path, lists["categories"], "category").items():
-        name = cells.name(entry.get("name"), f"{path.name}, category {key}", "name")
-        if name in names.values():
-            raise ValueError(
-                f"{path.name}: two categories are called {name!r}; expected each name "
-                "once"
-            )
-        names[key] = name
-    return names
-
-
-def _seen(
-    part: Part,
-    lists: Mapping[str, Sequence[Mapping[str, Any]]],
-    root: Path,
-    reading: Reading,
-) -> Iterator[Seen | Bad]:
-    """Each image with its annotations; those that are wrong first."""
-    path = part.path
-    categories = _categories(path, lists)
-    images = _by_id(path, lists["images"], "image")
-    found: dict[int | str, list[Found]] = {key: [] for key in images}
-    spoilt: set[int | str] = set()  # images that may have an annotation which is wrong
-    partial: set[int | str] = set()  # and those that have
-    for key, entry in _by_id(path, lists["annotations"], "annotation").items():
-        origin = f"{path.name}, annotation {key}"
-        image, category = entry.get("image_id"), entry.get("category_id")
-        for name, value, known in (
-            ("image_id", image, images),
-            ("category_id", category, categories),
-        ):
-            if isinstance(value, bool | float | list | dict) or value not in known:
-                spoilt.update([image] if name == "category_id" else images)
-                partial.update([image] if name == "category_id" else ())
-                yield Bad(
-                    origin,
-                    f"{origin}: {name} {value!r} is no id of the file; correct it or "
-                    "take the annotation out",
-                )
-                break
-        else:
-            box = _box(entry, images[image])
-            if isinstance(box, str):
-                spoilt.add(image)
-                partial.add(image)
-                yield Bad(origin, f"{origin}: {box}")
-            else:
-                found[image].append(Found(origin, categories[category], box))
-    for key, entry in images.items():
-        origin = f"{path.name}, image {key}"
-        made = _image(entry, found[key], part, root, reading, origin)
-        if isinstance(made, Seen) and key in partial:
-            for one in found[key]:  # some boxes of a picture are not its answer
-                told = f"{one.origin}: left out with a wrong one of {origin}"
-                yield Bad(one.origin, told)
-        elif isinstance(made, Bad) or found[key] or key not in spoilt:
-            yield made  # never "nothing found" where an annotation is wrong
-
-
-def _image(
-    entry: Mapping[str, Any],
-    found: Sequence[Found],
-    part: Part,
-    root: Path,
-    reading: Reading,
-    origin: str,
-) -> Seen | Bad:
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name.strip():
-        return Bad(
-            origin, f"{origin}: file_name {name!r}; expected the path of an image"
-        )
-    width, height = entry.get("width"), entry.get("height")
-    sides = (width, height)
-    if sides == (None, None):
-        size = None
-    elif any(isinstance(x, bool) or not isinstance(x, int) or x < 1 for x in sides):
-        return Bad(
-            origin,
-            f"{origin}: width {width!r}, height {height!r}; expected whole numbers "
-            "above 0",
-        )
-    else:
-        size = (int(height), int(width))
-    groups: dict[str, str] = {}
-    for group in reading.group:
-        value = entry.get(group)
-        if isinstance(value, bool | float | list | dict) or value in (None, ""):
-            return Bad(
-                origin,
-                f"{origin}: {group} {value!r}; data.group names a field of each image, "
-                "some text or a whole number",
-            )
-        groups[group] = str(value).strip()
-    place = _locate(name, part, root)
-    if isinstance(place, str):
-        return Bad(origin, f"{origin}: {place}")
+def _seen(one: MarkedImage) -> Seen:
     return Seen(
-        origin=origin,
-        image=ImageFile(place),
-        found=tuple(found),
-        groups=groups,
-        split=part.split,
-        size=size,
+        origin=one.origin,
+        image=one.image,
+        found=tuple(Found(*mark) for mark in one.marks),
+        groups=one.groups,
+        split=one.split,
+        size=one.size,
     )
-
-
-def _locate(name: str, part: Part, root: Path) -> Path | str:
-    """Where an image lies; or what is wrong."""
-    words = part.path.stem.split("_")[-1]
-    folders = [part.path.parent, root, root / "images", part.path.parent / "images"]
-    for folder in dict.fromkeys((words, part.split or words)):
-        folders += [root / folder, root / "images" / folder]
-    found = {
-        (folder / name).resolve(): folder / name
-        for folder in reversed(folders)
-        if (folder / name).is_file()
-    }
-    if len(found) > 1:
-        return f"file_name {name!r} is there {len(found)} times: " + ", ".join(
-            str(place.relative_to(root)) for place in found.values()
-        )
-    if not found:
-        looked = dict.fromkeys(str(folder.relative_to(root)) for folder in folders)
-        return (
-            f"file_name {name!r}: no such image; looked in the data's folder at "
-            f"{', '.join(looked)}"
-        )
-    return next(iter(found.values()))
 
 
 def _box(

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking, check_asking, choose_classes
-from medjax.data.boxes.formats.coco import find_coco, read_coco
+from medjax.data.boxes.formats.coco import read_coco
 from medjax.data.boxes.formats.csv_boxes import read_csv_boxes
 from medjax.data.boxes.formats.masks import find_mask_folders, read_masks
 from medjax.data.boxes.formats.published import (
@@ -16,6 +16,7 @@ from medjax.data.boxes.formats.published import (
     read_vindr_boxes,
 )
 from medjax.data.boxes.jsonl import jsonl_entries
+from medjax.data.lists.coco import find_coco
 from medjax.data.lists.published import ham10000, nih, tn3k, vindr
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import Format, check_options, own_files, recognise

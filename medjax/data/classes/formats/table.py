@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from medjax.data.classes.entries import LabelEntry
+from medjax.data.classes.formats.coco import read_coco_labels
 from medjax.data.classes.formats.published import (
     read_ham10000_labels,
     read_nih_labels,
@@ -15,6 +16,7 @@ from medjax.data.classes.formats.published import (
     read_vindr_labels,
 )
 from medjax.data.classes.labels_csv import label_entries
+from medjax.data.lists.coco import find_coco
 from medjax.data.lists.published import ham10000, nih, tn3k, vindr
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import Format, check_options, own_files, recognise
@@ -67,8 +69,12 @@ def read_labels(path: Path, reading: Reading) -> Iterator[LabelEntry | Bad]:
 
 def _fits_csv(path: Path) -> bool:
     if path.is_file():
-        return True
+        return path.suffix.lower() != ".json"
     return bool(own_files(path, ".csv")) and not vindr.is_vindr(path)
+
+
+def _fits_coco(path: Path) -> bool:
+    return bool(find_coco(path))
 
 
 def _fits_nih(path: Path) -> bool:
@@ -83,6 +89,13 @@ LABEL_FORMATS = (
     LabelFormat(
         Format("csv", _fits_csv, "one .csv file with a picture a line"),
         label_entries,
+        (),
+    ),
+    LabelFormat(
+        Format(
+            "coco", _fits_coco, "COCO .json files, in the folder or in annotations/"
+        ),
+        read_coco_labels,
         (),
     ),
     LabelFormat(

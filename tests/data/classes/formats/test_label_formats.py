@@ -162,3 +162,52 @@ def test_a_list_of_tn3k_that_is_no_csv_is_named(tmp_path):
     (tmp_path / "label4trainval.csv").write_text('"0000.jpg"x,1\n')
     with pytest.raises(ValueError, match="label4trainval.csv, line 1: not CSV"):
         entries(tmp_path, Reading())
+
+
+def test_an_image_of_coco_shows_the_categories_of_its_annotations(tmp_path):
+    content = folders.coco(tmp_path)
+    content["annotations"].append(content["annotations"][0] | {"id": 90, "bbox": []})
+    content["annotations"].append(content["annotations"][0] | {"id": 91})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    truth = {one["id"]: set() for one in content["images"]}
+    for one in content["annotations"]:
+        truth[one["image_id"]].add(names[one["category_id"]])
+    found = entries(tmp_path)
+    assert found == entries(tmp_path / "instances.json")
+    assert [set(one.labels) for one in found] == list(truth.values())
+    assert {len(one.labels) for one in found} >= {0, 1}
+    assert all(len(set(one.labels)) == len(one.labels) for one in found)
+    groups = entries(tmp_path, SETS._replace(group=("patient_id",)))
+    assert groups[2].groups == {"patient_id": "p1"}
+
+
+def test_official_parts_of_coco_are_those_of_its_files(tmp_path):
+    for part in ("train", "val"):
+        folders.coco(tmp_path, name=f"annotations/instances_{part}2017.json")
+    assert {one.split for one in entries(tmp_path)} == {"train", "val"}
+    assert {x.split for x in entries(tmp_path, SETS._replace(official=False))} == {None}
+
+
+def test_images_of_coco_with_a_wrong_annotation_have_no_labels(tmp_path):
+    content = folders.coco(tmp_path)
+    wrong = content["annotations"][0] | {"id": 90, "category_id": 77}
+    content["annotations"].append(wrong)
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    kept = [one for one in entries(tmp_path) if not isinstance(one, Bad)]
+    assert len(kept) == len(content["images"]) - 1
+    assert kept[0].origin == "instances.json, image 2"
+    assert faults(tmp_path)[0].startswith("instances.json, annotation 90: category_id")
+
+
+def test_no_finding_is_no_class_of_coco(tmp_path):
+    content = folders.coco(tmp_path)
+    content["categories"].append({"id": 99, "name": "No finding"})
+    nothing = content["annotations"][0] | {"id": 90, "category_id": 99}
+    content["annotations"].append(nothing | {"image_id": content["images"][-1]["id"]})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    assert entries(tmp_path)[-1].labels == ()
+    content["annotations"].append(nothing | {"id": 91})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    (message,) = faults(tmp_path)
+    assert "expected 'No finding' alone, or other categories" in message
