@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from medjax.data.boxes.baselines import (
     view_targets,
 )
 from medjax.data.boxes.batches import Record
+from medjax.data.boxes.views import Views
 from medjax.data.prompting.layout import Geometry
 from medjax.evals.boxes import (
     Answers,
@@ -27,15 +28,12 @@ from medjax.evals.boxes import (
 from medjax.recipes.policy.scoring import (
     Answered,
     collect,
-    earlier_rows,
     remembered,
+    rows_of_before,
     write_evaluation,
 )
-from medjax.recipes.policy.task import Evaluation, ScoreFn
+from medjax.recipes.policy.task import Scored, ScoredStage
 from medjax.rl.boxes import box_iou
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Baselines = Callable[[Sequence[Record]], dict[str, Answers]]
 
@@ -44,65 +42,32 @@ Baselines = Callable[[Sequence[Record]], dict[str, Answers]]
 _MEMORY_DRAWS, _MEMORY = 8, 4000
 
 
-def make_score(
-    baselines: Baselines,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    *,
-    before: Mapping[str, Path],
-) -> ScoreFn:
-    """A function that scores a stage's results and writes them into a folder.
+def score(
+    baselines: Baselines, stage: ScoredStage, results: Iterable[Any], folder: Path
+) -> Scored:
+    """Scores of an evaluation, see `task.Score`.
 
-    See `MakeScore` for what the folder gets.
+    Beside the scores of `evals.boxes` there are `format` (the share of well-formed
+    answers), `length` (their mean in tokens) and `n` (how many there are).
 
     Args:
         baselines: Contenders that see no image, from `make_baselines`.
-        stage: The stage's name, which its row of the tables has.
-        tokenizer: The policy's, by which answers are written down.
-        evaluation: Its seed, number of resamples and level make the intervals.
-        before: Earlier evaluations that get rows of their own: a row's name -> folder,
-            see `earlier_rows`. One that was asked other questions is left out.
-    """
-    return partial(score, baselines, stage, tokenizer, evaluation, before)
-
-
-def score(
-    baselines: Baselines,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    before: Mapping[str, Path],
-    results: Iterable[Any],
-    folder: Path,
-) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report.
-
-    Beside the scores of `evals.boxes` there are `format` (the share of well-formed
-    answers), `length` (their mean in tokens) and `n` (how many there are). The first
-    five arguments are those of `make_score`.
-
-    Args:
+        stage: Its name, and how it is evaluated.
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered = collect(results, tokenizer)
+    answered = collect(results, stage.tokenizer)
     values, records = answered.values, answered.records
     ours = make_answers(values["iou"], values["parsed"], records)
     if jax.process_index() == 0:
-        contenders = {stage: ours}
-        contenders |= _earlier(before, records) | baselines(records)
+        contenders = {stage.name: ours}
+        contenders |= _earlier(stage.before, records) | baselines(records)
         tables = [
-            summary_table(
-                contenders,
-                num_samples=evaluation.bootstrap,
-                level=evaluation.level,
-                seed=evaluation.seed,
-            ),
+            summary_table(contenders, **stage.evaluation.resampling),
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered), tables)
-        _write_page(folder, stage, tables, answered)
+        _write_page(folder, stage.name, tables, answered)
     return scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "length": float(np.mean(values["length"])),
@@ -138,7 +103,7 @@ def no_image_answers(
         records: What is asked, at least one question.
         seed: Decides how moved training pictures are moved when they are remembered.
     """
-    draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
+    draws = memory_draws(parts.train)
     memory = view_targets(parts.train, geometry, seed=seed, draws=draws)
     asked = record_targets(records)
     guesses = {
@@ -149,6 +114,15 @@ def no_image_answers(
         name: make_answers(_iou(boxes, asked), np.ones(len(boxes), bool), records)
         for name, boxes in guesses.items()
     }
+
+
+def memory_draws(train: Views) -> int:
+    """How often baselines without an image look at each view, 1 or more.
+
+    Args:
+        train: Of many views each is looked at less often.
+    """
+    return min(_MEMORY_DRAWS, max(1, _MEMORY // train.count))
 
 
 def make_answers(
@@ -197,12 +171,10 @@ def _earlier(
     """The answers of earlier stages that were asked the same questions."""
     asked = [(record.sample_id, record.structure) for record in records]
     found = {}
-    for name, folder in before.items():
-        rows = earlier_rows(folder)
-        if [(row["sample_id"], row["structure"]) for row in rows] == asked:
-            iou = np.array([row["iou"] for row in rows])
-            parsed = np.array([row["box"] is not None for row in rows])
-            found[name] = make_answers(iou, parsed, records)
+    for name, rows in rows_of_before(before, asked, "structure"):
+        iou = np.array([row["iou"] for row in rows])
+        parsed = np.array([row["box"] is not None for row in rows])
+        found[name] = make_answers(iou, parsed, records)
     return found
 
 

@@ -1,9 +1,8 @@
 """Score an evaluation of sets of boxes: tables, answers to keep, the report's page."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,69 +25,36 @@ from medjax.evals.detection import (
     detection_table,
     rank_boxes,
 )
+from medjax.recipes.boxes.score import memory_draws
 from medjax.recipes.policy.scoring import (
     Answered,
     collect,
-    earlier_rows,
     remembered,
+    rows_of_before,
     write_evaluation,
 )
-from medjax.recipes.policy.task import Evaluation, ScoreFn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from medjax.recipes.policy.task import Scored, ScoredStage
 
 SetBaselines = Callable[[Sequence[SetRecord]], dict[str, SetAnswers]]
 
-# What the baselines remember: so many moved pictures of a view, and fewer where that
-# makes more than so many pictures in all.
-_MEMORY_DRAWS, _MEMORY = 8, 4000
-
-
-def make_set_score(
-    baselines: SetBaselines,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    *,
-    before: Mapping[str, Path],
-) -> ScoreFn:
-    """A function that scores a stage's results and writes them into a folder.
-
-    See `MakeScore` for what the folder gets.
-
-    Args:
-        baselines: Contenders that see no image, from `make_set_baselines`.
-        stage: The name of the stage, which its row of the tables has.
-        tokenizer: The policy's, by which answers are written down.
-        evaluation: Its seed, number of resamples and level make the intervals.
-        before: Earlier evaluations that get rows of their own.
-    """
-    return partial(score_sets, baselines, stage, tokenizer, evaluation, dict(before))
-
 
 def score_sets(
-    baselines: SetBaselines,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    before: Mapping[str, Path],
-    results: Iterable[Any],
-    folder: Path,
-) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report.
+    baselines: SetBaselines, stage: ScoredStage, results: Iterable[Any], folder: Path
+) -> Scored:
+    """Scores of an evaluation, see `task.Score`.
 
     Beside the scores of `evals.box_sets` and `evals.detection` there are `too many`
     (the share of answers with more than 8 boxes, which are not read), `format`,
     `length` (the mean in tokens) and `n`. A score that has nothing to score, such as
-    the specificity where every question has a target, is left out. The first five
-    arguments are those of `make_set_score`.
+    the specificity where every question has a target, is left out.
 
     Args:
+        baselines: Contenders that see no image, from `make_set_baselines`.
+        stage: Its name, and how it is evaluated.
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered = collect(results, tokenizer)
+    answered = collect(results, stage.tokenizer)
     values, records = answered.values, answered.records
     kept = answered.predictions["box_valid"]
     ours = make_set_answers(
@@ -98,19 +64,16 @@ def score_sets(
         [x[ok] for x, ok in zip(answered.predictions["confidence"], kept, strict=True)],
     )
     if jax.process_index() == 0:
-        contenders = {stage: ours} | _earlier(before, records) | baselines(records)
-        drawn = {
-            "num_samples": evaluation.bootstrap,
-            "level": evaluation.level,
-            "seed": evaluation.seed,
-        }
+        contenders = {stage.name: ours}
+        contenders |= _earlier(stage.before, records) | baselines(records)
+        drawn = stage.evaluation.resampling
         tables = [
             summary_table(contenders, **drawn),
             detection_table(contenders, **drawn),
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered, ours), tables, printed=2)
-        _write_page(folder, stage, tables, records, ours)
+        _write_page(folder, stage.name, tables, records, ours)
     ranked = detection_scores(rank_boxes(ours)).tolist()
     found = scores(ours) | dict(zip(NAMES, ranked, strict=True))
     return {name: value for name, value in found.items() if not np.isnan(value)} | {
@@ -135,7 +98,7 @@ def make_set_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> SetBas
     """
 
     def answers(records: Sequence[SetRecord]) -> dict[str, SetAnswers]:
-        draws = min(_MEMORY_DRAWS, max(1, _MEMORY // parts.train.count))
+        draws = memory_draws(parts.train)
         memory = view_sets(parts.train, geometry, seed=seed, draws=draws)
         guesses = {
             "no image: whole image": whole_image(records),
@@ -200,17 +163,15 @@ def _earlier(
 ) -> dict[str, SetAnswers]:
     """The answers of earlier stages that were asked the same questions."""
     asked = [(record.sample_id, record.structure) for record in records]
-    found = {}
-    for name, folder in before.items():
-        rows = earlier_rows(folder)
-        if [(row["sample_id"], row["structure"]) for row in rows] == asked:
-            found[name] = make_set_answers(
-                [np.array(row["boxes"] or []) for row in rows],
-                np.array([row["boxes"] is not None for row in rows]),
-                records,
-                [np.array(row["confidence"]) for row in rows],
-            )
-    return found
+    return {
+        name: make_set_answers(
+            [np.array(row["boxes"] or []) for row in rows],
+            np.array([row["boxes"] is not None for row in rows]),
+            records,
+            [np.array(row["confidence"]) for row in rows],
+        )
+        for name, rows in rows_of_before(before, asked, "structure")
+    }
 
 
 def _write_page(

@@ -11,7 +11,6 @@ import numpy as np
 from medjax.data.batches import Encoding, Parts
 from medjax.data.boxes.batches import (
     AnyRecord,
-    Record,
     eval_batches,
     find_records,
     train_batches,
@@ -31,8 +30,8 @@ from medjax.data.prompting.chat import (
 )
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.data.prompting.prompts import plan_buckets
-from medjax.recipes.boxes.score import make_baselines, make_score
-from medjax.recipes.boxes.set_score import make_set_baselines, make_set_score
+from medjax.recipes.boxes.score import make_baselines, score
+from medjax.recipes.boxes.set_score import make_set_baselines, score_sets
 from medjax.recipes.policy.checking import make_decode
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.stages import (
@@ -209,9 +208,7 @@ def box_setup(
         train_batches=partial(draw_batches, BoxFlaws(loose=())),
         eval_batches=_test_batches,
         make_evaluate=make_evaluate,
-        make_score=partial(
-            make_score, make_baselines(parts, policy.geometry, seed=seed)
-        ),
+        score=partial(score, make_baselines(parts, policy.geometry, seed=seed)),
         find_records=_records,
         columns=box_columns,
         check_words=_any_words,
@@ -220,8 +217,7 @@ def box_setup(
         baselines = make_set_baselines(parts, policy.geometry, seed=seed)
         task = task._replace(
             make_evaluate=partial(make_set_evaluate, box_set_tables()),
-            make_score=partial(make_set_score, baselines),
-            columns=set_columns,
+            score=partial(score_sets, baselines),
         )
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
     return Setup(task, parts, policy, encoding, evaluation, seed, workdir)
@@ -290,7 +286,7 @@ def draw_batches(
     )
 
 
-def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+def box_columns(records: Sequence[AnyRecord]) -> dict[str, list[Any]]:
     """What a reward in Python is given of each record, a list a column.
 
     Args:
@@ -298,31 +294,14 @@ def box_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
 
     Returns:
         Lists by name with an entry a record; a `target` is (x1, y1, x2, y2) in pixels
-        of the shown picture.
+        of the shown picture. Where answers are sets it is a list of such boxes, the
+        empty one where there is nothing to find.
     """
+    targets = [r.boxes if isinstance(r, SetRecord) else r.box for r in records]
     return {
         "query": [r.query for r in records],
         "structure": [r.structure for r in records],
-        "target": [r.box.tolist() for r in records],
-        "slice_id": [r.slice_id for r in records],
-        "plane": [r.plane for r in records],
-    }
-
-
-def set_columns(records: Sequence[SetRecord]) -> dict[str, list[Any]]:
-    """What a reward in Python is given of each record, a list a column.
-
-    Args:
-        records: Of a batch, in its order.
-
-    Returns:
-        As `box_columns`, but a `target` is a list of boxes (x1, y1, x2, y2) in pixels
-        of the shown picture, the empty one where there is nothing to find.
-    """
-    return {
-        "query": [r.query for r in records],
-        "structure": [r.structure for r in records],
-        "target": [r.boxes.tolist() for r in records],
+        "target": [target.tolist() for target in targets],
         "slice_id": [r.slice_id for r in records],
         "plane": [r.plane for r in records],
     }

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,14 +27,11 @@ from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.scoring import (
     Answered,
     collect,
-    earlier_rows,
     remembered,
+    rows_of_before,
     write_evaluation,
 )
-from medjax.recipes.policy.task import Evaluation, ScoreFn
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from medjax.recipes.policy.task import Scored, ScoredStage
 
 Baselines = Callable[[Sequence[LabelRecord]], dict[str, LabelAnswers]]
 
@@ -110,50 +107,25 @@ class Asked(NamedTuple):
     hide: HideFn = str  # what files call a group
 
 
-def make_score(
-    asked: Asked,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    *,
-    before: Mapping[str, Path],
-) -> ScoreFn:
-    """A function that scores a stage's results and writes them into a folder.
-
-    Args:
-        asked: The pictures of both parts, and the contenders without a language model.
-        stage: The stage's name, which its row of the tables has.
-        tokenizer: The policy's, by which answers are written down.
-        evaluation: Its seed, number of resamples and level make the intervals.
-        before: Earlier evaluations that get rows of their own: a row's name -> folder.
-    """
-    return partial(score, asked, stage, tokenizer, evaluation, before)
-
-
 def score(
-    asked: Asked,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    before: Mapping[str, Path],
-    results: Iterable[Any],
-    folder: Path,
-) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report.
+    asked: Asked, stage: ScoredStage, results: Iterable[Any], folder: Path
+) -> Scored:
+    """Scores of an evaluation, see `task.Score`.
 
     Beside the scores of `evals.classes` there are `ranked accuracy` (of the most likely
     class), `format`, `think_words` (means) and `n` (how many answers there are); of
-    slices of volumes also `volume accuracy`, see `vote_by_group`. The first five
-    arguments are those of `make_score`.
+    slices of volumes also `volume accuracy`, see `vote_by_group`.
 
     Args:
+        asked: The pictures of both parts, and the contenders without a language model.
+        stage: Its name, and how it is evaluated.
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
     task = asked.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
     options = {question.name: question.options for question in task.questions}
-    answered = collect(results, tokenizer)
+    answered = collect(results, stage.tokenizer)
     values, records = answered.values, answered.records
     offered = [options[record.question] for record in records]
     ranked = most_likely(answered.predictions["class_logp"], offered)
@@ -164,25 +136,23 @@ def score(
         overlap=values["recitation"],
     )
     if jax.process_index() == 0:
-        contenders = {stage: ours}
-        contenders |= _earlier(before, records) | asked.baselines(records)
+        contenders = {stage.name: ours}
+        contenders |= _earlier(stage.before, records) | asked.baselines(records)
         summary = partial(
             summary_table,
             **kind,
-            num_samples=evaluation.bootstrap,
-            level=evaluation.level,
-            seed=evaluation.seed,
-            against=next((x for x in before if x in contenders), None),
+            **stage.evaluation.resampling,
+            against=next((x for x in stage.before if x in contenders), None),
         )
         tables = [summary(contenders)]
         if asked.test.voted:
             votes = {name: vote_by_group(x) for name, x in contenders.items()}
             title = f"one answer a {asked.test.voted}, by the most votes"
             tables.append(summary(votes, title=title))
-        tables += _confusion_tables(task, stage, ours)
+        tables += _confusion_tables(task, stage.name, ours)
         tables += _balance_tables(task, asked.train, asked.test)
         write_evaluation(folder, _rows(asked, answered, ranked), tables)
-        _write_page(folder, stage, tables, task, answered)
+        _write_page(folder, stage.name, tables, task, answered)
     truth = np.array([record.label for record in records])
     voted = {}
     if what := asked.test.voted:
@@ -250,18 +220,16 @@ def _earlier(
     """
     asked = [(record.sample_id, record.name) for record in records]
     found = {}
-    for name, folder in before.items():
-        rows = earlier_rows(folder)
-        if [(row["sample_id"], row.get("target")) for row in rows] == asked:
-            found[name] = make_answers(
-                np.array([row["label"] for row in rows]),
-                records,
-                length=[row["length"] for row in rows],
-                overlap=[row["recitation"] for row in rows],
-            )
-            if np.mean(found[name].predicted >= 0) < 0.5:
-                ranked = np.array([row["ranked"] for row in rows])
-                found[f"{name}, most likely"] = make_answers(ranked, records)
+    for name, rows in rows_of_before(before, asked, "target"):
+        found[name] = make_answers(
+            np.array([row["label"] for row in rows]),
+            records,
+            length=[row["length"] for row in rows],
+            overlap=[row["recitation"] for row in rows],
+        )
+        if np.mean(found[name].predicted >= 0) < 0.5:
+            ranked = np.array([row["ranked"] for row in rows])
+            found[f"{name}, most likely"] = make_answers(ranked, records)
     return found
 
 

@@ -1,7 +1,6 @@
 """Score an evaluation of several labels: tables, answers to keep, and the report."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +28,14 @@ from medjax.recipes.classes.score import Asked, Probe
 from medjax.recipes.policy.scoring import (
     Answered,
     collect,
-    earlier_rows,
     remembered,
+    rows_of_before,
     write_evaluation,
 )
-from medjax.recipes.policy.task import Evaluation, ScoreFn
+from medjax.recipes.policy.task import Scored, ScoredStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from transformers import PreTrainedTokenizerBase
 
 
 def label_set_baselines(
@@ -114,47 +111,22 @@ def make_set_answers(
     )
 
 
-def make_set_score(
-    asked: Asked,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    *,
-    before: Mapping[str, Path],
-) -> ScoreFn:
-    """A function that scores a stage's results and writes them into a folder.
+def score_sets(
+    asked: Asked, stage: ScoredStage, results: Iterable[Any], folder: Path
+) -> Scored:
+    """Scores of an evaluation, see `task.Score`.
+
+    Beside the scores of `evals.label_sets` there are `format`, `think_words` (means)
+    and `n` (how many answers there are).
 
     Args:
         asked: The pictures of both parts, and the contenders without a language model.
-        stage: The stage's name, which its row of the tables has.
-        tokenizer: The policy's, by which answers are written down.
-        evaluation: Its seed, number of resamples and level make the intervals.
-        before: Earlier evaluations that get rows of their own: a row's name -> folder.
-    """
-    return partial(score_sets, asked, stage, tokenizer, evaluation, before)
-
-
-def score_sets(
-    asked: Asked,
-    stage: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    evaluation: Evaluation,
-    before: Mapping[str, Path],
-    results: Iterable[Any],
-    folder: Path,
-) -> Mapping[str, Any]:
-    """Scores of an evaluation; process 0 writes its tables, answers and report.
-
-    Beside the scores of `evals.label_sets` there are `format`, `think_words` (means)
-    and `n` (how many answers there are). The first five arguments are those of
-    `make_set_score`.
-
-    Args:
+        stage: Its name, and how it is evaluated.
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
     classes = asked.task.classes
-    answered = collect(results, tokenizer)
+    answered = collect(results, stage.tokenizer)
     values, records = answered.values, answered.records
     ours = make_set_answers(
         records,
@@ -166,24 +138,22 @@ def score_sets(
         overlap=values["recitation"],
     )
     if jax.process_index() == 0:
-        contenders = {stage: ours}
-        contenders |= _earlier(before, records, len(classes))
+        contenders = {stage.name: ours}
+        contenders |= _earlier(stage.before, records, len(classes))
         contenders |= asked.baselines(records)
         tables = [
             label_set_summary(
                 contenders,
-                num_samples=evaluation.bootstrap,
-                level=evaluation.level,
-                seed=evaluation.seed,
-                against=next((x for x in before if x in contenders), None),
+                **stage.evaluation.resampling,
+                against=next((x for x in stage.before if x in contenders), None),
             ),
-            label_table(ours, classes, title=f"{stage}: each class"),
+            label_table(ours, classes, title=f"{stage.name}: each class"),
             prevalence_table(
                 classes, {"train": asked.train.labels, "test": asked.test.labels}
             ),
         ]
         write_evaluation(folder, _rows(asked, answered, ours), tables)
-        _write_page(folder, stage, tables, asked.task, answered)
+        _write_page(folder, stage.name, tables, asked.task, answered)
     return label_set_scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "think_words": float(np.mean(values["think_words"])),
@@ -252,10 +222,7 @@ def _earlier(
     """
     asked = [(record.sample_id, record.name) for record in records]
     found = {}
-    for name, folder in before.items():
-        rows = earlier_rows(folder)
-        if [(row["sample_id"], row.get("target")) for row in rows] != asked:
-            continue
+    for name, rows in rows_of_before(before, asked, "target"):
         named = np.zeros((len(rows), classes), bool)
         for n, row in enumerate(rows):
             named[n, row["labels"] or []] = True

@@ -28,8 +28,8 @@ from medjax.data.classes.tasks import (
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
-from medjax.recipes.classes.score import Asked, Probe, label_baselines, make_score
-from medjax.recipes.classes.score_sets import label_set_baselines, make_set_score
+from medjax.recipes.classes.score import Asked, Probe, label_baselines, score
+from medjax.recipes.classes.score_sets import label_set_baselines, score_sets
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.stages import (
@@ -144,9 +144,9 @@ def label_run(
         lengths=buckets.answer,
     )
     bare = wording._replace(reasons=("",) * len(wording.reasons))
-    score, baselines = make_score, label_baselines
+    score_fn, baselines = score, label_baselines
     if multi:
-        score, baselines = make_set_score, label_set_baselines
+        score_fn, baselines = score_sets, label_set_baselines
     task = Task(
         train_batches=partial(draw_batches, LabelFlaws(noise=0.0), wording),
         eval_batches=partial(_test_batches, wording),
@@ -157,8 +157,8 @@ def label_run(
             evaluation.draws,
             *rows(class_answers(bare, answer=style.answer)),
         ),
-        make_score=partial(
-            score,
+        score=partial(
+            score_fn,
             Asked(
                 wording.task,
                 source.known,

@@ -1,7 +1,7 @@
 """Scoring an evaluation: what boxes and classes share of collecting and writing it."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -103,6 +103,22 @@ def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:
         return ()
     lines = files[-1].read_text(encoding="utf-8").splitlines()
     return tuple(map(json.loads, lines))
+
+
+def rows_of_before(
+    before: Mapping[str, Path], asked: Sequence[tuple[int, str]], column: str
+) -> Iterator[tuple[str, tuple[dict[str, Any], ...]]]:
+    """Name and answers of each earlier evaluation that was asked the same questions.
+
+    Args:
+        before: A row's name -> folder, see `earlier_rows`.
+        asked: Sample id of each question, and what `column` says of it.
+        column: Of answers.jsonl.
+    """
+    for name, folder in before.items():
+        rows = earlier_rows(folder)
+        if [(row["sample_id"], row.get(column)) for row in rows] == asked:
+            yield name, rows
 
 
 def write_evaluation(

@@ -18,7 +18,7 @@ from medjax.recipes.policy.python_rewards import (
     make_host_rewards,
 )
 from medjax.recipes.policy.reward_checks import try_rewards
-from medjax.recipes.policy.task import Evaluation, Task, TrainBatches
+from medjax.recipes.policy.task import Evaluation, ScoredStage, Task, TrainBatches
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.processes import rows_per_process
@@ -330,12 +330,10 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
         seed=evaluation.seed,
         limit=evaluation.limit or None,
     )
-    score = setup.task.make_score(
-        name, setup.policy.tokenizer, evaluation, before=before
-    )
+    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, before)
     return {
         "eval_batches": batches,
-        "score": score,
+        "score": partial(setup.task.score, stage),
         "evaluate_every": evaluation.every,
     }
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Scored = Mapping[str, Any]  # an evaluation's scores by name
-ScoreFn = Callable[[Iterable[Any], Path], Scored]  # (results, folder to write into)
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +27,26 @@ class Evaluation(NamedTuple):
     bootstrap: int  # resamples of an interval
     level: float  # of an interval, such as 0.95
     draws: int = 0  # of several labels: answers drawn a question, for AUROC; 0: none
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """How intervals are made, as the tables of `evals` take it."""
+        return {
+            "num_samples": self.bootstrap,
+            "level": self.level,
+            "seed": self.seed,
+        }
+
+
+class ScoredStage(NamedTuple):
+    """A stage whose evaluations are scored."""
+
+    name: str  # which its row of the tables has
+    tokenizer: "PreTrainedTokenizerBase"  # the policy's: answers are written down by it
+    evaluation: Evaluation
+    # earlier evaluations that get rows of their own: a row's name -> folder, see
+    # `earlier_rows`; one that was asked other questions is left out
+    before: Mapping[str, Path]
 
 
 class TrainBatches(Protocol):
@@ -104,25 +123,18 @@ class MakeEvaluate(Protocol):
         ...
 
 
-class MakeScore(Protocol):
-    """Makes what scores a stage's results and writes them into a folder."""
+class Score(Protocol):
+    """Scores a stage's results, and writes them into a folder from process 0."""
 
     def __call__(
-        self,
-        stage: str,
-        tokenizer: "PreTrainedTokenizerBase",
-        evaluation: Evaluation,
-        *,
-        before: Mapping[str, Path],
-    ) -> ScoreFn:
-        """The folder gets answers.jsonl and tables, the one above it the report.
+        self, stage: ScoredStage, results: Iterable[Any], folder: Path
+    ) -> Scored:
+        """The scores; the folder gets tables and answers.jsonl.
 
         Args:
-            stage: The name of the stage, which its row of the tables has.
-            tokenizer: The policy's, by which answers are written down.
-            evaluation: Its seed, number of resamples and level make the intervals.
-            before: Earlier evaluations that get rows of their own: a row's name ->
-                folder, see `earlier_rows`.
+            stage: Its name, and how it is evaluated.
+            results: (predictions, metrics, records) of each batch, at least one.
+            folder: STAGE/eval/STEP; STAGE above it gets the report.
         """
         ...
 
@@ -133,7 +145,7 @@ class Task(NamedTuple):
     train_batches: TrainBatches
     eval_batches: EvalBatches
     make_evaluate: MakeEvaluate
-    make_score: MakeScore
+    score: Score
     find_records: FindRecords
     # of records, what a reward in Python is given: a list a column
     columns: Callable[[Sequence[Any]], dict[str, list[Any]]]

@@ -1,6 +1,7 @@
 """What an evaluation leaves on disk, and the numbers it returns."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from medjax.data.boxes.batches import Record
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.evals.boxes import scores
-from medjax.recipes.boxes.score import make_answers, make_score
-from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.boxes.score import make_answers, score
+from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.boxes import Predictions
 
 TEXT = '<think>disc</think><answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'
@@ -82,7 +83,7 @@ def baselines(records):
 
 def make(tokenizer, stage="grpo", before=None):
     earlier = {} if before is None else {"warm_start": before}
-    return make_score(baselines, stage, tokenizer, EVALUATION, before=earlier)
+    return partial(score, baselines, ScoredStage(stage, tokenizer, EVALUATION, earlier))
 
 
 @pytest.fixture(scope="module")

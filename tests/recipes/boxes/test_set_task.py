@@ -1,6 +1,7 @@
 """Sets of boxes as a task: setup, self-test, stages, and what an evaluation leaves."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from medjax.recipes.boxes.check import examine_boxes, read_sets
 from medjax.recipes.boxes.set_score import (
     make_set_answers,
     make_set_baselines,
-    make_set_score,
+    score_sets,
 )
 from medjax.recipes.boxes.task import BoxPrompt, box_style, self_test
 from medjax.recipes.medloc import chain
 from medjax.recipes.policy.stages import training_batches
-from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.box_sets import SetPredictions
 from medjax.types import BoxSetBatch
 from tests.recipes.smoke import make_setup, make_training
@@ -243,11 +244,17 @@ EVALUATION = Evaluation(
 )
 
 
+def scorer(others, name, tokenizer, before):
+    return partial(score_sets, others, ScoredStage(name, tokenizer, EVALUATION, before))
+
+
 @pytest.fixture(scope="module")
 def scored(tokenizer, tmp_path_factory):
     """(workdir, what the score function returned)."""
     workdir = tmp_path_factory.mktemp("run")
-    score = make_set_score(baselines, "warm", tokenizer, EVALUATION, before={})
+    score = partial(
+        score_sets, baselines, ScoredStage("warm", tokenizer, EVALUATION, {})
+    )
     return workdir, score(results(tokenizer), workdir / "warm" / "eval" / "8")
 
 
@@ -264,7 +271,9 @@ def test_numbers_of_an_evaluation(scored):
 
 
 def test_scores_of_nothing_are_left_out(tokenizer, tmp_path):
-    score = make_set_score(lambda records: {}, "w", tokenizer, EVALUATION, before={})
+    score = partial(
+        score_sets, lambda records: {}, ScoredStage("w", tokenizer, EVALUATION, {})
+    )
     one = make_set_answers([()], np.ones(1), [record(1)])
     values = score(alone(tokenizer), tmp_path / "w" / "eval" / "1")
     assert "specificity" not in values and "matched IoU" not in values
@@ -314,7 +323,9 @@ def test_tables_and_the_page(scored):
 
 def test_the_stage_before_is_compared_with_its_confidences(scored, tokenizer, tmp_path):
     before = {"earlier": scored[0] / "warm" / "eval"}
-    score = make_set_score(baselines, "grpo", tokenizer, EVALUATION, before=before)
+    score = partial(
+        score_sets, baselines, ScoredStage("grpo", tokenizer, EVALUATION, before)
+    )
     values = score(results(tokenizer), tmp_path / "grpo" / "eval" / "3")
     assert values["Q"] == scored[1]["Q"]
     lines = (tmp_path / "grpo" / "eval" / "3" / "tables.txt").read_text().splitlines()

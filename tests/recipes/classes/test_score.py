@@ -1,6 +1,7 @@
 """What an evaluation of classes leaves on disk, and the numbers it returns."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from medjax.recipes.classes.score import (
     Probe,
     label_baselines,
     make_answers,
-    make_score,
     most_likely,
+    score,
 )
-from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.classes import Predictions
 
 TEXT = "<think>thin slit</think><answer>1</answer>"
@@ -97,7 +98,9 @@ EVALUATION = Evaluation(
 
 def make(tokenizer, stage="grpo", before=None, hide=str):
     asked = Asked(TASK, TRAIN, TEST, BASELINES, hide)
-    return make_score(asked, stage, tokenizer, EVALUATION, before=before or {})
+    return partial(
+        score, asked, ScoredStage(stage, tokenizer, EVALUATION, before or {})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +229,7 @@ def test_slices_of_a_volume_vote(tokenizer, tmp_path):
     same = [
         r._replace(labels=RECORDS[n // 2 * 2].labels) for n, r in enumerate(RECORDS)
     ]
-    told = make_score(asked, "grpo", tokenizer, EVALUATION, before={})
+    told = partial(score, asked, ScoredStage("grpo", tokenizer, EVALUATION, {}))
     values = told(results(tokenizer, same), tmp_path / "grpo" / "eval" / "8")
     assert 0 <= values["volume accuracy"] <= 1
     text = (tmp_path / "grpo" / "eval" / "8" / "tables.txt").read_text()
