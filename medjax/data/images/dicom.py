@@ -3,16 +3,14 @@
 import contextlib
 import logging
 import math
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from medjax.data.images.files import ImageFile, unreadable
+from medjax.data.images.files import DAMAGED, ImageFile, check_frame, unreadable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -27,20 +25,6 @@ _FUNCTIONAL = (
     "PixelMeasuresSequence",
     "PixelValueTransformationSequence",
     "FrameVOILUTSequence",
-)
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
 )
 _WAY_OUT = "expected a DICOM image. Export it again, or take out its lines"
 _IMAGE = 0x0028  # the group of elements that describe the pixels
@@ -109,14 +93,7 @@ def read_header(file: ImageFile, origin: str) -> "Dataset":
         raise unreadable(
             file, origin, f"{frames} frames", "name one: a frame, counted from 0"
         )
-    if file.frame is not None and not 0 <= file.frame < frames:
-        raise unreadable(
-            file, origin, f"it has {frames} frames", "expected one of them, from 0"
-        )
-    if file.plane:
-        raise unreadable(
-            file, origin, "it is no volume", "expected a plane of NIfTI files alone"
-        )
+    check_frame(file, frames, origin)
     with damage(file, origin), _silent():
         shared = header.get("SharedFunctionalGroupsSequence") or []
         each = header.get("PerFrameFunctionalGroupsSequence") or []
@@ -181,7 +158,7 @@ def damage(file: ImageFile, origin: str) -> Iterator[None]:
 
     try:
         yield
-    except (*_DAMAGED, BytesLengthException, InvalidDicomError) as error:
+    except (*DAMAGED, BytesLengthException, InvalidDicomError) as error:
         raise unreadable(
             file, origin, f"a damaged file: {type(error).__name__}", _WAY_OUT
         ) from None

@@ -1,8 +1,25 @@
 """Which image is meant, and how errors name it."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+# What readers raise of a file that is damaged.
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 _RATIO = 200  # of the sides, as `rl.boxes.smart_resize`
 
 
@@ -77,6 +94,27 @@ def check_sides(size: tuple[int, ...], file: ImageFile, origin: str) -> tuple[in
             "take out its lines"
         )
     return height, width
+
+
+def check_frame(file: ImageFile, frames: int, origin: str) -> None:
+    """Stop where a frame is named that the file does not have, or a plane.
+
+    Args:
+        file: The image, of a file that is no volume.
+        frames: How many the file has.
+        origin: What an error calls the line that names the image.
+
+    Raises:
+        ValueError: One is.
+    """
+    if file.frame is not None and not 0 <= file.frame < frames:
+        raise unreadable(
+            file, origin, f"it has {frames} frames", "expected one of them, from 0"
+        )
+    if file.plane:
+        raise unreadable(
+            file, origin, "it is no volume", "expected a plane of NIfTI files alone"
+        )
 
 
 def unreadable(file: ImageFile, origin: str, fault: object, way_out: str) -> ValueError:

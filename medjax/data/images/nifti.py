@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,24 +9,12 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from medjax.data.images.files import ImageFile, unreadable
+from medjax.data.images.files import DAMAGED, ImageFile, unreadable
 from medjax.data.images.windows import show_values
 
 # The axis across a plane, then those along its rows and columns; 0, 1 and 2 grow
 # towards the patient's right, front and head.
 _PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 _WAY_OUT = "expected a whole NIfTI volume. Copy it again, or take out its lines"
 
 
@@ -170,6 +156,6 @@ def read_safely(file: ImageFile, origin: str) -> Iterator[None]:
 
     try:
         yield
-    except (*_DAMAGED, ImageFileError, HeaderDataError, WrapStructError) as error:
+    except (*DAMAGED, ImageFileError, HeaderDataError, WrapStructError) as error:
         what = f"a damaged file: {type(error).__name__}"
         raise unreadable(file, origin, what, _WAY_OUT) from None

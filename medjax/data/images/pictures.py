@@ -2,7 +2,6 @@
 
 import contextlib
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps, TiffTags, UnidentifiedImageError
 
-from medjax.data.images.files import ImageFile, unreadable
+from medjax.data.images.files import DAMAGED, ImageFile, check_frame, unreadable
 from medjax.data.images.windows import show_values
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -19,22 +18,6 @@ _ROTATED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
 _ENTRIES = (bytes.fromhex("0112000300000001"), bytes.fromhex("1201030001000000"))
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
-# What PIL raises of a file that is damaged.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    ArithmeticError,
-    RuntimeError,
-    AttributeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 _WAY_OUT = (
     "expected a whole image: PNG, JPEG, TIFF, BMP, GIF, WebP, PGM, DICOM (.dcm) or "
     "NIfTI (.nii, .nii.gz). Mend or convert the file, or take out its lines"
@@ -151,7 +134,7 @@ def _opened(file: ImageFile, origin: str) -> Iterator[Image.Image]:
             image = stack.enter_context(Image.open(stream, formats=_FORMATS))
             # A camera's MPO holds its picture and then a depth map or a preview.
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        _check_frame(file, origin, frames, str(image.format))
+        _check_pages(file, origin, frames, str(image.format))
         with _damage(file, origin):
             if file.frame:
                 image.seek(file.frame)
@@ -161,7 +144,7 @@ def _opened(file: ImageFile, origin: str) -> Iterator[Image.Image]:
         yield image
 
 
-def _check_frame(file: ImageFile, origin: str, frames: int, form: str) -> None:
+def _check_pages(file: ImageFile, origin: str, frames: int, form: str) -> None:
     if frames > 1 and form != "TIFF":
         raise unreadable(
             file,
@@ -173,14 +156,7 @@ def _check_frame(file: ImageFile, origin: str, frames: int, form: str) -> None:
         raise unreadable(
             file, origin, f"{frames} pages", "name one of them: a frame, counted from 0"
         )
-    if file.frame is not None and not 0 <= file.frame < frames:
-        raise unreadable(
-            file, origin, f"it has {frames} frames", "expected one of them, from 0"
-        )
-    if file.plane:
-        raise unreadable(
-            file, origin, "it is no volume", "expected a plane of NIfTI files alone"
-        )
+    check_frame(file, frames, origin)
 
 
 def _fault(file: ImageFile, image: Image.Image) -> tuple[str, str] | None:
@@ -241,6 +217,6 @@ def _damage(file: ImageFile, origin: str) -> Iterator[None]:
         raise unreadable(file, origin, "no image format", _WAY_OUT) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise unreadable(file, origin, error, "expected a smaller image") from error
-    except _DAMAGED as error:
+    except (*DAMAGED, SyntaxError) as error:  # the latter of a PNG
         what = getattr(error, "strerror", None) or error or type(error).__name__
         raise unreadable(file, origin, what, _WAY_OUT) from error

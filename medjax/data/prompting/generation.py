@@ -20,7 +20,7 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _ROLES = ("eos", "pad", "bos")
 # Keys of config.json, the id that an absent key stands for, and the token it must be.
-_PLACES = {
+PLACES = {
     "image_token_id": (151655, "<|image_pad|>"),
     "video_token_id": (151656, "<|video_pad|>"),
     "vision_start_token_id": (151652, "<|vision_start|>"),
@@ -244,7 +244,7 @@ def _check_places(
     path: Path, config: Mapping[str, Any], tokenizer: "PreTrainedTokenizerBase"
 ) -> None:
     """config.json must give images the tokens of the tokenizer."""
-    for key, (default, token) in _PLACES.items():
+    for key, (default, token) in PLACES.items():
         found, ours = config.get(key), tokenizer.convert_tokens_to_ids(token)
         known = ours is not None and tokenizer.convert_ids_to_tokens(ours) == token
         if known and (default if found is None else found) != ours:

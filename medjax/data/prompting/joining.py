@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from medjax.data.prompting.layout import MEAN, STD, Geometry
+from medjax.data.prompting.layout import Geometry
 
 
 def join_patches(
@@ -15,8 +15,8 @@ def join_patches(
     """The picture of one image's patches, normalisation undone: `cut_patches` back.
 
     Args:
-        patches: As `pack_images` gives them, (x / 255 - mean) / std; of each the first
-            of its repetitions in time is shown.
+        patches: As `pack_images` gives them, (x / levels - mean) / std; of each the
+            first of its repetitions in time is shown.
         rows_cols: The row and column of each patch in the picture.
         mask: Which patches belong to the picture, at least one.
         geometry: How the picture was cut.
@@ -28,4 +28,5 @@ def join_patches(
     grid = np.zeros((rows, cols, side, side, 3), np.float32)
     grid[where[:, 0], where[:, 1]] = cut.transpose(0, 2, 3, 1)
     pixels = grid.transpose(0, 2, 1, 3, 4).reshape(rows * side, cols * side, 3)
-    return np.clip(np.round((pixels * STD + MEAN) * 255), 0, 255).astype(np.uint8)
+    values = (pixels * geometry.std + geometry.mean) * geometry.levels
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)

@@ -10,6 +10,7 @@ from medjax.data.json_files import read_json
 from medjax.data.prompting.chat import special_tokens
 from medjax.data.prompting.generation import (
     GENERATION,
+    PLACES,
     Drawing,
     TokenIds,
     generation_document,
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TRAINED = "medjax.json"  # of an exported folder: how images were shown in training
-PLACES = {  # of a published config.json, and their tokens
-    "image_token_id": "<|image_pad|>",
-    "video_token_id": "<|video_pad|>",
-    "vision_start_token_id": "<|vision_start|>",
-    "vision_end_token_id": "<|vision_end|>",
-}
 
 
 def read_geometry(folder: Path, geometry: Geometry, *, pixels: str) -> Geometry:
@@ -205,7 +200,7 @@ def save_policy(
     """
     places = {
         name: int(tokenizer.convert_tokens_to_ids(token))
-        for name, token in PLACES.items()
+        for name, (_, token) in PLACES.items()
     }
     special = {
         "bos_token_id": ids.bos,

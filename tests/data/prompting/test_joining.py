@@ -9,6 +9,12 @@ from medjax.data.prompting.layout import Geometry, pack_images
 GEOMETRIES = (
     Geometry(7, 2, 2, 56, 56 * 56, 448 * 448),
     Geometry(14, 2, 2, 112, 56 * 56, 448 * 448),
+    Geometry(
+        *(7, 2, 2, 56, 56 * 56, 448 * 448),
+        mean=(0.5, 0.4, 0.3),
+        std=(0.5, 0.25, 1.0),
+        levels=1.0,
+    ),
 )
 
 
