@@ -38,6 +38,7 @@ class Part(NamedTuple):
 
     path: Path
     split: str | None
+    name: str  # as errors call it, other than those of the other files
 
 
 class Mark(NamedTuple):
@@ -81,7 +82,7 @@ def find_coco(path: Path) -> list[Part]:
         ValueError: There are several files whose names do not say three parts.
     """
     if path.is_file():
-        return [Part(path, None)] if path.suffix.lower() == ".json" else []
+        return [Part(path, None, path.name)] if path.suffix.lower() == ".json" else []
     files = [
         file
         for folder in (path, path / "annotations", *(path / name for name in SPLITS))
@@ -90,8 +91,17 @@ def find_coco(path: Path) -> list[Part]:
         if _looks_like(file)
     ]
     if len(files) < 2:
-        return [Part(file, None) for file in files]
-    parts = [Part(file, _part_of(file, path)) for file in files]
+        return [Part(file, None, file.name) for file in files]
+    # Of files called the same, train/_annotations.coco.json, the folder tells which.
+    same = len({file.name for file in files}) < len(files)
+    parts = [
+        Part(
+            file,
+            _part_of(file, path),
+            file.relative_to(path).as_posix() if same else file.name,
+        )
+        for file in files
+    ]
     splits = [part.split for part in parts]
     if None in splits or len(set(splits)) != len(splits):
         names = ", ".join(file.relative_to(path).as_posix() for file in files)
@@ -116,8 +126,8 @@ def open_coco(path: Path) -> list[CocoFile]:
         raise ValueError(
             f"{path.name}: no COCO file; expected {_EXPECTED} in a .json file"
         )
-    files = [(part, _read_lists(part.path)) for part in parts]
-    return [CocoFile(p, lists, _categories(p.path, lists)) for p, lists in files]
+    files = [(part, _read_lists(part)) for part in parts]
+    return [CocoFile(p, lists, _categories(p.name, lists)) for p, lists in files]
 
 
 def marked_images(
@@ -135,13 +145,12 @@ def marked_images(
         read_box: What reads an annotation's box; None where boxes are let be.
     """
     part, lists, categories = file
-    path = part.path
-    images = _by_id(path, lists["images"], "image")
+    images = _by_id(part.name, lists["images"], "image")
     found: dict[int | str, list[Mark]] = {key: [] for key in images}
     spoilt: set[int | str] = set()  # images that may have an annotation which is wrong
     partial: set[int | str] = set()  # and those that have
-    for key, entry in _by_id(path, lists["annotations"], "annotation").items():
-        origin = f"{path.name}, annotation {key}"
+    for key, entry in _by_id(part.name, lists["annotations"], "annotation").items():
+        origin = f"{part.name}, annotation {key}"
         image, category = entry.get("image_id"), entry.get("category_id")
         for name, value, known in (
             ("image_id", image, images),
@@ -165,7 +174,7 @@ def marked_images(
             else:
                 found[image].append(Mark(origin, categories[category], box))
     for key, entry in images.items():
-        origin = f"{path.name}, image {key}"
+        origin = f"{part.name}, image {key}"
         made = _image(entry, found[key], part, root, reading, origin)
         if isinstance(made, MarkedImage) and key in partial:
             for one in found[key]:  # some boxes of a picture are not its answer
@@ -200,11 +209,11 @@ def _is_part(word: str) -> bool:
     return word.rstrip("0123456789") in SPLITS
 
 
-def _read_lists(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    content = read_json(path, expected=_EXPECTED)
+def _read_lists(part: Part) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    content = read_json(part.path, expected=_EXPECTED)
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path.name}: found {type(content).__name__}; expected {_EXPECTED}"
+            f"{part.name}: found {type(content).__name__}; expected {_EXPECTED}"
         )
     for name in _LISTS:
         entries = content.get(name)
@@ -212,16 +221,16 @@ def _read_lists(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
             isinstance(e, dict) for e in entries
         ):
             raise ValueError(
-                f"{path.name}: {name!r} is missing or no list of objects; expected "
+                f"{part.name}: {name!r} is missing or no list of objects; expected "
                 f"{_EXPECTED}"
             )
     if not content["images"]:
-        raise ValueError(f"{path.name}: 'images' is empty; expected at least one")
+        raise ValueError(f"{part.name}: 'images' is empty; expected at least one")
     return {name: content[name] for name in _LISTS}
 
 
 def _by_id(
-    path: Path, entries: Sequence[Mapping[str, Any]], what: str
+    file: str, entries: Sequence[Mapping[str, Any]], what: str
 ) -> dict[int | str, Mapping[str, Any]]:
     """Entries by id; each has one, and none has another's."""
     found: dict[int | str, Mapping[str, Any]] = {}
@@ -229,27 +238,26 @@ def _by_id(
         name = entry.get("id")
         if isinstance(name, bool) or not isinstance(name, int | str) or name == "":
             raise ValueError(
-                f"{path.name}, {what} {number} (from 0): id {name!r}; expected a whole "
+                f"{file}, {what} {number} (from 0): id {name!r}; expected a whole "
                 "number"
             )
         if name in found:
             raise ValueError(
-                f"{path.name}: two {what}s have the id {name!r}; expected each id once"
+                f"{file}: two {what}s have the id {name!r}; expected each id once"
             )
         found[name] = entry
     return found
 
 
 def _categories(
-    path: Path, lists: Mapping[str, Sequence[Mapping[str, Any]]]
+    file: str, lists: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[int | str, str]:
     names: dict[int | str, str] = {}
-    for key, entry in _by_id(path, lists["categories"], "category").items():
-        name = cells.name(entry.get("name"), f"{path.name}, category {key}", "name")
+    for key, entry in _by_id(file, lists["categories"], "category").items():
+        name = cells.name(entry.get("name"), f"{file}, category {key}", "name")
         if name in names.values():
             raise ValueError(
-                f"{path.name}: two categories are called {name!r}; expected each name "
-                "once"
+                f"{file}: two categories are called {name!r}; expected each name once"
             )
         names[key] = name
     return names

@@ -7,7 +7,9 @@ import pytest
 from medjax.data.boxes.entries import BoxEntry
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.formats.table import box_entries
+from medjax.data.boxes.rows import box_rows
 from medjax.data.lists.reading import Bad, Reading
+from medjax.data.prompting.layout import Geometry
 from tests.data import folders
 
 
@@ -232,3 +234,23 @@ def test_a_wrong_annotation_spoils_its_picture(tmp_path):
         "instances.json, annotation 10",
     ]
     assert "left out with a wrong one of instances.json, image" in wrong[1].message
+
+
+def test_files_of_one_name_are_told_apart_by_folder(tmp_path):
+    for part in ("train", "valid", "test"):
+        folders.coco(tmp_path / part, name="_annotations.coco.json")
+    file = tmp_path / "train" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = [50, 1, 200, 5]  # leaves its image
+    file.write_text(json.dumps(content))
+    found = entries(tmp_path)
+    assert {one.origin.split(",")[0] for one in found} == {
+        f"{part}/_annotations.coco.json" for part in ("train", "valid", "test")
+    }
+    assert len({one.origin for one in found}) == len(found) == 18
+    geometry = Geometry(7, 2, 2, 28, 28 * 28, 56 * 56)
+    rows = box_rows(found, Reading(on_bad="drop", answers="set"), geometry)
+    assert [one.origin for one in rows.dropped] == [
+        "train/_annotations.coco.json, annotation 10"
+    ]
+    assert len(rows.rows) == 17  # annotation 10 of the other files is another
