@@ -143,6 +143,9 @@ def marked_images(
         root: The data's folder.
         reading: Its `group` names fields of an image.
         read_box: What reads an annotation's box; None where boxes are let be.
+
+    Raises:
+        ValueError: An id is not unique, or two images are one file.
     """
     part, lists, categories = file
     images = _by_id(part.name, lists["images"], "image")
@@ -173,9 +176,18 @@ def marked_images(
                 yield Bad(origin, f"{origin}: {box}")
             else:
                 found[image].append(Mark(origin, categories[category], box))
+    entries: dict[Path, int | str] = {}  # by file, the first id
     for key, entry in images.items():
         origin = f"{part.name}, image {key}"
         made = _image(entry, found[key], part, root, reading, origin)
+        if isinstance(made, MarkedImage):
+            first = entries.setdefault(made.image.path.resolve(), key)
+            if first != key:
+                raise ValueError(
+                    f"{origin}: {made.image.path.name} is also image {first}; expected "
+                    "each file once, since the annotations of one id alone are not all "
+                    "of its. Join the two entries"
+                )
         if isinstance(made, MarkedImage) and key in partial:
             for one in found[key]:  # some boxes of a picture are not its answer
                 told = f"{one.origin}: left out with a wrong one of {origin}"

@@ -254,3 +254,12 @@ def test_files_of_one_name_are_told_apart_by_folder(tmp_path):
         "train/_annotations.coco.json, annotation 10"
     ]
     assert len(rows.rows) == 17  # annotation 10 of the other files is another
+
+
+def test_a_file_that_is_two_images_is_refused(tmp_path):
+    content = folders.coco(tmp_path)
+    content["images"].append(content["images"][0] | {"id": 77})
+    write(tmp_path, content)
+    told = r"instances.json, image 77: 0.png is also image 1; expected each file once"
+    with pytest.raises(ValueError, match=told):
+        entries(tmp_path, Reading(on_bad="drop"))
