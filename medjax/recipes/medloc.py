@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 from medjax.data.prompting.chat import asks_for_sets
 from medjax.recipes.boxes.check import examine_boxes
-from medjax.recipes.boxes.task import (
+from medjax.recipes.boxes.data import (
     BoxData,
-    BoxFlaws,
     BoxPrompt,
-    box_setup,
     box_style,
-    box_supervised_stage,
     box_words,
     load_box_parts,
+)
+from medjax.recipes.boxes.task import (
+    BoxFlaws,
+    box_setup,
+    box_supervised_stage,
     self_test,
 )
 from medjax.recipes.policy.check_report import data_findings

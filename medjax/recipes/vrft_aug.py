@@ -5,24 +5,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medjax.data.classes.medmnist import EVERY, Slices
-from medjax.data.classes.sources import LabelParts, load_label_parts
-from medjax.data.classes.tasks import label_instruction
-from medjax.data.lists.reading import split_reading
-from medjax.data.prompting.chat import Style, named_style
+from medjax.data.prompting.chat import Style
 from medjax.recipes import medloc
 from medjax.recipes.boxes.check import examine_boxes
-from medjax.recipes.boxes.task import (
+from medjax.recipes.boxes.data import (
     BoxData,
     BoxPrompt,
-    box_setup,
     box_style,
     box_words,
     load_box_parts,
 )
+from medjax.recipes.boxes.task import box_setup
 from medjax.recipes.classes.check import examine_classes
+from medjax.recipes.classes.data import LabelData, LabelPrompt, label_style, load_labels
 from medjax.recipes.classes.rewards import LabelRewards, make_rewards, reward_weights
-from medjax.recipes.classes.score import Probe
 from medjax.recipes.classes.task import (
     LabelFlaws,
     LabelRun,
@@ -40,7 +36,7 @@ from medjax.recipes.policy.check_run import (
     stage_findings,
     unread,
 )
-from medjax.recipes.policy.checking import make_decode, tell_and_gate
+from medjax.recipes.policy.checking import tell_and_gate
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.privacy import make_hide
 from medjax.recipes.policy.stages import (
@@ -57,56 +53,6 @@ from medjax.systems import vrft_aug
 BOXES = "boxes_"  # before the names of the localisation stages
 ZERO_SHOT = "localisation, zero-shot"
 SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length")
-
-
-class LabelData(NamedTuple):
-    """The section `data`: options of `load_label_parts` and others."""
-
-    source: str
-    size: tuple[int, int]
-    field: float
-    margin: float
-    least: float
-    shift: float
-    scale: tuple[float, float]
-    mirror: bool
-    test_draws: int
-    balance: bool
-    classes: str
-    ordinal: bool | None
-    question: str
-    test: str
-    test_share: float
-    descriptions: str
-    prompt_knowledge: bool
-    recite: bool
-    reason_words: int
-    phrasings: int
-    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
-    probe: Probe
-    slices: Slices = EVERY
-    group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
-    readers: str = ""
-    on_bad: str = "stop"
-    near: str = "report"
-    coords: str = ""
-    answers: str = "one"
-    format: str = ""
-    official: bool = True
-    fold: int = 0
-    window: tuple[float, ...] = ()
-    pixels: str = ""
-    check: str = "on"  # see `make_decode`
-    identify: bool = False  # patients and folders are named in files, see `privacy`
-
-
-class LabelPrompt(NamedTuple):
-    """The section `prompt` of a config: the words around a question."""
-
-    system: str  # see `named_style`
-    answer: str  # letter, name or grade; empty: grade where ordinal, or letter
-    instruct: bool  # say how to answer
-    room: int  # tokens that a question may have, knowledge included
 
 
 class Localisation(NamedTuple):
@@ -360,35 +306,6 @@ def read_localisation(section: Mapping[str, Any]) -> Localisation:
         ),
         read_section(Evaluation, f"{name}.evaluation", section["evaluation"]),
     )
-
-
-def load_labels(data: LabelData, *, seed: int) -> LabelParts:
-    """Pictures and words of a config's source.
-
-    Args:
-        data: The section of the config, whose options are those of `load_label_parts`.
-        seed: Another one splits a CSV file without splits otherwise.
-    """
-    reading, options = split_reading(data._asdict())
-    for name in ("ramps", "probe", "check", "identify"):
-        del options[name]
-    decode = make_decode(data.source, data.check)
-    return load_label_parts(seed=seed, reading=reading, decode=decode, **options)
-
-
-def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
-    """The words around a question, and the form of its answer.
-
-    Where the prompt names no form, it is a grade for ordinal classes and else a letter.
-
-    Args:
-        prompt: The section of the config.
-        source: Says whether the classes are grades.
-    """
-    task = source.wording.task
-    answer = prompt.answer or ("grade" if task.ordinal else "letter")
-    suffix = label_instruction(answer, multi=task.multi) if prompt.instruct else ""
-    return named_style(system=prompt.system, suffix=suffix, answer=answer)
 
 
 def localisation_style(first: Localisation) -> Style:

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 
 from configs.medloc import get_config
-from medjax.recipes.boxes.task import (
+from medjax.recipes.boxes.data import (
     BoxData,
     BoxPrompt,
-    box_setup,
     box_style,
     box_words,
     load_box_parts,
 )
+from medjax.recipes.boxes.task import box_setup
 from medjax.recipes.medloc import read_training
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.task import Evaluation

@@ -13,8 +13,8 @@ It is the reachable product of four small machines, walked together byte by byte
 What to do with a byte depends only on the state it leads to, `outputs[state]`.
 """
 
-from collections.abc import Hashable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Hashable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -47,6 +47,9 @@ REGION_AFTER_TAG = {
 _PREFIXES = {tag[:end] for tag in TAGS for end in range(1, len(tag))}
 
 
+State = TypeVar("State", bound=Hashable)
+
+
 class Automaton(NamedTuple):
     """Row 0 is the starting state."""
 
@@ -64,23 +67,42 @@ class _State(NamedTuple):
 def build_automaton() -> Automaton:
     """Number the reachable states (420) and tabulate them, in a tenth of a second."""
     edges = _box_edges()
-    # Bytes that no machine tells apart share a column.
-    named = sorted(
-        {b for *_, accepted in edges for b in accepted} | set(b"".join(TAGS))
-    )
-    other = min(set(range(256)) - set(named))
     start = _State(b"", OPENING, BEFORE, frozenset())
+
+    def step(state: _State, byte: int) -> _State:
+        return _step(state, bytes([byte]), edges)
+
+    return tabulate(start, step, _output, {b for *_, ok in edges for b in ok})
+
+
+def tabulate(
+    start: State,
+    step: Callable[[State, int], State],
+    output: Callable[[State], int],
+    named: Collection[int],
+) -> Automaton:
+    """The states that are reached from the first one, numbered as they are found.
+
+    Args:
+        start: The first state, which gets row 0.
+        step: (state, byte) -> the next state.
+        output: What stands for a state in `outputs`.
+        named: Bytes that some machine tells apart from the rest, those of tags aside.
+    """
+    known = sorted(set(named) | set(b"".join(TAGS)))
+    # Bytes that no machine tells apart share a column.
+    other = min(set(range(256)) - set(known))
     index, queue, rows = {start: 0}, [start], []
     for state in queue:
         row = np.empty(256, np.int16)
-        for byte in [other, *named]:
-            following = _step(state, bytes([byte]), edges)
+        for byte in [other, *known]:
+            following = step(state, byte)
             if following not in index:
                 index[following] = len(queue)
                 queue.append(following)
             row[byte if byte != other else slice(None)] = index[following]
         rows.append(row)
-    return Automaton(np.stack(rows), np.array([_output(s) for s in queue], np.int32))
+    return Automaton(np.stack(rows), np.array([output(s) for s in queue], np.int32))
 
 
 def _box_edges() -> list[tuple[Hashable, Hashable, bytes]]:

@@ -13,8 +13,6 @@ the place of its last one, both reading the first answer alone:
 from collections.abc import Hashable
 from typing import NamedTuple
 
-import numpy as np
-
 from medjax.rl.text.box_automaton import (
     BEFORE,
     CLOSING,
@@ -31,6 +29,7 @@ from medjax.rl.text.box_automaton import (
     follow_format,
     number_edges,
     read_tag,
+    tabulate,
 )
 from medjax.rl.text.box_text import TAGS
 
@@ -54,23 +53,14 @@ class _State(NamedTuple):
 def build_box_set_automaton() -> Automaton:
     """Number the reachable states and tabulate them."""
     boxes, none = _box_edges(), _none_edges()
-    named = {byte for *_, accepted in boxes + none for byte in accepted}
-    named = sorted(named | set(b"".join(TAGS)))
-    # Bytes that no machine tells apart share a column.
-    other = min(set(range(256)) - set(named))
-    moves = _by_byte(boxes, [other, *named]), _by_byte(none, [other, *named])
+    moves = _by_byte(boxes), _by_byte(none)
     start = _State(b"", OPENING, BEFORE, frozenset(), frozenset())
-    index, queue, rows = {start: 0}, [start], []
-    for state in queue:
-        row = np.empty(256, np.int16)
-        for byte in [other, *named]:
-            following = _step(state, byte, *moves)
-            if following not in index:
-                index[following] = len(queue)
-                queue.append(following)
-            row[byte if byte != other else slice(None)] = index[following]
-        rows.append(row)
-    return Automaton(np.stack(rows), np.array([_output(s) for s in queue], np.int32))
+
+    def step(state: _State, byte: int) -> _State:
+        return _step(state, byte, *moves)
+
+    named = {byte for *_, accepted in boxes + none for byte in accepted}
+    return tabulate(start, step, _output, named)
 
 
 def _box_edges() -> list[Edge]:
@@ -119,13 +109,11 @@ def _none_edges() -> list[Edge]:
     return edges
 
 
-def _by_byte(
-    edges: list[Edge], columns: list[int]
-) -> dict[tuple[Hashable, int], frozenset[Hashable]]:
+def _by_byte(edges: list[Edge]) -> dict[tuple[Hashable, int], frozenset[Hashable]]:
     """The next states of a state at a byte."""
     found: dict[tuple[Hashable, int], frozenset[Hashable]] = {}
     for at, to, accepted in edges:
-        for byte in set(accepted) & set(columns):
+        for byte in set(accepted):
             found[at, byte] = found.get((at, byte), frozenset()) | {to}
     return found
 

@@ -12,12 +12,13 @@ from medjax.data.prompting.chat import INSTRUCTION, SET_INSTRUCTION
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.evals.box_sets import scores
 from medjax.recipes.boxes.check import examine_boxes, read_sets
+from medjax.recipes.boxes.data import BoxPrompt, box_style
 from medjax.recipes.boxes.set_score import (
     make_set_answers,
     make_set_baselines,
     score_sets,
 )
-from medjax.recipes.boxes.task import BoxPrompt, box_style, self_test
+from medjax.recipes.boxes.task import self_test
 from medjax.recipes.medloc import chain
 from medjax.recipes.policy.stages import training_batches
 from medjax.recipes.policy.task import Evaluation, ScoredStage

@@ -10,6 +10,7 @@ from PIL import Image
 from medjax.data.classes.tasks import check_task
 from medjax.data.prompting.chat import special_tokens
 from medjax.recipes.classes import task
+from medjax.recipes.classes.data import LabelData, LabelPrompt, label_style, load_labels
 from medjax.recipes.classes.score import Probe
 from medjax.recipes.classes.task import (
     LabelFlaws,
@@ -23,14 +24,7 @@ from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.stages import scoring, training_batches
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section
-from medjax.recipes.vrft_aug import (
-    LabelData,
-    LabelPrompt,
-    label_stage,
-    label_style,
-    load_labels,
-    read_training,
-)
+from medjax.recipes.vrft_aug import label_stage, read_training
 from medjax.rl.label_rewards import fuzzy_grade_reward, grade_table, label_reward
 from medjax.rl.text.labels import label_tables, parse_labels
 from medjax.systems.policy.classes import Predictions

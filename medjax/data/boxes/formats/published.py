@@ -88,13 +88,20 @@ def read_nih_boxes(
         asking: What is asked about them.
 
     Raises:
-        ValueError: A list is missing, or `negatives` is "all".
+        ValueError: A list is missing, `negatives` is "all", or it is "one" without the
+            list of findings.
     """
     refuse_groups(reading, "ChestX-ray14 is parted by patient")
     if asking.negatives == "all":
         raise ValueError(
             "data.negatives='all': the boxes of ChestX-ray14 are a sample, so what has "
             "none may be there; expected 'one' (of images without findings) or 'off'"
+        )
+    if asking.negatives == "one" and not nih.has_entries(path):
+        raise ValueError(
+            "data.negatives='one' asks about images of 'No Finding', which "
+            "Data_Entry_2017.csv lists; put it into the folder, or say "
+            "data.negatives=off"
         )
     places = nih.nih_places(path)
     patients: dict[str, str] = {}

@@ -204,6 +204,9 @@ class TestNih:
             "line 2: boxes, but Data_Entry_2017.csv, line 2 says No Finding"
             in (faults(tmp_path, negatives="one")[0])
         )
+        entry.unlink()
+        with pytest.raises(ValueError, match="which Data_Entry_2017.csv lists"):
+            entries(tmp_path, negatives="one")
 
     def test_what_is_missing_or_contradicts_itself(self, tmp_path):
         folders.nih(tmp_path, patients=4, size=(64, 64))

@@ -1,0 +1,124 @@
+"""Data about boxes as a config names it: its sections, its parts and its words."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from medjax.data.batches import Parts
+from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.reading import split_reading
+from medjax.data.prompting.chat import (
+    ANSWERS,
+    SET_ANSWERS,
+    Style,
+    named_style,
+    sample_answers,
+)
+from medjax.data.prompting.layout import Geometry
+from medjax.recipes.policy.checking import make_decode
+
+
+class BoxData(NamedTuple):
+    """The section `data` of a config; options of `load_parts`."""
+
+    source: str
+    size: tuple[int, int]
+    split: str
+    structures: str | tuple[str, ...]
+    field: float
+    min_side: int
+    shift: float
+    scale: tuple[float, float]
+    phrasings: int
+    mirror: bool
+    test: str
+    test_share: float
+    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+    group: str | tuple[str, ...] = ()  # this and what follows, to `pixels`: `Reading`
+    readers: str = ""
+    on_bad: str = "stop"
+    near: str = "report"
+    coords: str = ""
+    answers: str = "one"
+    format: str = ""
+    official: bool = True
+    fold: int = 0
+    window: tuple[float, ...] = ()
+    pixels: str = ""
+    query: str = ""  # this and what follows: see `Asking`
+    negatives: str = ""
+    mask: str = "whole"
+    min_area: int = 1
+    names: str = ""
+    plane: str = "axial"
+    check: str = "on"  # see `make_decode`
+    identify: bool = False  # patients and folders are named in files, see `privacy`
+
+
+class BoxPrompt(NamedTuple):
+    """The section `prompt` of a config: the options of `named_style`."""
+
+    system: str
+    suffix: str
+    answer: str
+
+
+def box_style(prompt: BoxPrompt, *, answers: str) -> Style:
+    """The words around a question, as `named_style` gives them.
+
+    Args:
+        prompt: The section of the config.
+        answers: "one" box a question, or a "set": `data.answers` of the config.
+
+    Raises:
+        ValueError: `prompt.answer` is no form of such an answer.
+    """
+    known, before = (SET_ANSWERS, "set-") if answers == "set" else (ANSWERS, "")
+    form = before + prompt.answer
+    if form not in known:
+        raise ValueError(
+            f"prompt.answer={prompt.answer!r} with data.answers={answers}: expected "
+            f"one of {', '.join(name.removeprefix('set-') for name in known)}"
+        )
+    return named_style(**prompt._replace(answer=form)._asdict())
+
+
+def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
+    """The training and the test part of a config's source.
+
+    Args:
+        data: The section of the config, with the options of `load_parts` and
+            `Reading`.
+        geometry: How images are cut, which a user's boxes may be measured in.
+        seed: Decides what a split tests on.
+
+    Raises:
+        FileNotFoundError: The source is neither a name nor a path.
+        ValueError: What `load_parts` refuses.
+    """
+    reading, options = split_reading(data._asdict())
+    for name in ("ramps", "check", "identify"):
+        del options[name]
+    names = [name for name in Asking._fields if name != "structures"]
+    asking = Asking(**{name: options.pop(name) for name in names})
+    decode = make_decode(data.source, data.check)
+    return load_parts(
+        seed=seed,
+        geometry=geometry,
+        reading=reading,
+        asking=asking,
+        decode=decode,
+        **options,
+    )
+
+
+def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:
+    """Every question of the training part, and an answer about each of its structures.
+
+    A tiny policy's tokenizer learns its words from them.
+
+    Args:
+        parts: Both parts; the test's words are not used.
+        style: The form of the answers.
+    """
+    return parts.train.texts, sample_answers(parts.train.names, style=style.answer)

@@ -1,0 +1,90 @@
+"""Data about classes as a config names it: its sections, its parts and its words."""
+
+from typing import NamedTuple
+
+from medjax.data.classes.medmnist import EVERY, Slices
+from medjax.data.classes.sources import LabelParts, load_label_parts
+from medjax.data.classes.tasks import label_instruction
+from medjax.data.lists.reading import split_reading
+from medjax.data.prompting.chat import Style, named_style
+from medjax.recipes.classes.score import Probe
+from medjax.recipes.policy.checking import make_decode
+
+
+class LabelData(NamedTuple):
+    """The section `data`: options of `load_label_parts` and others."""
+
+    source: str
+    size: tuple[int, int]
+    field: float
+    margin: float
+    least: float
+    shift: float
+    scale: tuple[float, float]
+    mirror: bool
+    test_draws: int
+    balance: bool
+    classes: str
+    ordinal: bool | None
+    question: str
+    test: str
+    test_share: float
+    descriptions: str
+    prompt_knowledge: bool
+    recite: bool
+    reason_words: int
+    phrasings: int
+    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+    probe: Probe
+    slices: Slices = EVERY
+    group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
+    readers: str = ""
+    on_bad: str = "stop"
+    near: str = "report"
+    coords: str = ""
+    answers: str = "one"
+    format: str = ""
+    official: bool = True
+    fold: int = 0
+    window: tuple[float, ...] = ()
+    pixels: str = ""
+    check: str = "on"  # see `make_decode`
+    identify: bool = False  # patients and folders are named in files, see `privacy`
+
+
+class LabelPrompt(NamedTuple):
+    """The section `prompt` of a config: the words around a question."""
+
+    system: str  # see `named_style`
+    answer: str  # letter, name or grade; empty: grade where ordinal, or letter
+    instruct: bool  # say how to answer
+    room: int  # tokens that a question may have, knowledge included
+
+
+def load_labels(data: LabelData, *, seed: int) -> LabelParts:
+    """Pictures and words of a config's source.
+
+    Args:
+        data: The section of the config, whose options are those of `load_label_parts`.
+        seed: Another one splits a CSV file without splits otherwise.
+    """
+    reading, options = split_reading(data._asdict())
+    for name in ("ramps", "probe", "check", "identify"):
+        del options[name]
+    decode = make_decode(data.source, data.check)
+    return load_label_parts(seed=seed, reading=reading, decode=decode, **options)
+
+
+def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
+    """The words around a question, and the form of its answer.
+
+    Where the prompt names no form, it is a grade for ordinal classes and else a letter.
+
+    Args:
+        prompt: The section of the config.
+        source: Says whether the classes are grades.
+    """
+    task = source.wording.task
+    answer = prompt.answer or ("grade" if task.ordinal else "letter")
+    suffix = label_instruction(answer, multi=task.multi) if prompt.instruct else ""
+    return named_style(system=prompt.system, suffix=suffix, answer=answer)
