@@ -187,13 +187,16 @@ def test_copies_and_flat_pictures_are_doubts(folder, tmp_path):
     Image.fromarray(image // 2).save(folder / "images" / "30.png")
     lines[30]["box"] = box
     Image.fromarray(np.full((60, 56), 77, np.uint8)).save(folder / "images/31.png")
+    Image.fromarray(scene(32)[0] // 64).save(folder / "images/32.png")
     doubts = check_boxes(write_boxes(folder, lines), tmp_path)
     document = found(read(tmp_path), "doubt")
+    (faint,) = document["pictures with hardly any contrast"]
+    assert "line 33 (32.png" in faint and "of 256 grey levels" in faint
     (near,) = document["near copies in two parts"]
     assert "line 1 (0.png, train) ~ boxes.jsonl, line 31 (30.png, test)" in near
     (flat,) = document["pictures without contrast"]
     assert "line 32 (31.png" in flat
-    assert len(doubts) == 2
+    assert len(doubts) == 3
 
 
 def test_equal_pictures_with_other_labels_are_told(folder, tmp_path):

@@ -12,6 +12,7 @@ from medjax.data.images import pixel_digest
 NEAR_BITS = 4  # of 64 that the hashes of near-duplicates may differ in
 NEAR_CORRELATION = 0.98  # of their small pictures, at least
 FLAT = 1  # grey levels: a picture with no more has no contrast, and no hash of use
+FAINT = 7  # of 256: a picture with no more looks black, as a mask of labels does
 _GREYS = np.arange(256, dtype=np.uint8)
 _BANDS = NEAR_BITS + 1  # two near hashes agree in at least one of so many bands
 _NEIGHBOURS = 256  # of a band's equal ones that are compared with each
@@ -148,3 +149,12 @@ def flat_pictures(facts: Sequence[Facts]) -> Bool[np.ndarray, "n"]:
         facts: One of each picture.
     """
     return np.array([one.contrast <= FLAT for one in facts], bool)
+
+
+def faint_pictures(facts: Sequence[Facts]) -> Bool[np.ndarray, "n"]:
+    """Which pictures show a few levels of grey, too few to be seen, and more than one.
+
+    Args:
+        facts: One of each picture.
+    """
+    return np.array([FLAT < one.contrast <= FAINT for one in facts], bool)

@@ -5,7 +5,8 @@
      "categories": [{"id": 3, "name": "nodule"}]}
 
 `file_name` counts from the file's folder, the data's folder, or `images/` or the
-part's folder in it. Groups (`data.group`) are fields of an image. What else the file
+part's folder in it. Groups are fields of an image, those of a patient, study
+or lesion by their names, others by `data.group`. What else the file
 says, licences among it, is let be.
 
 Source: the format of the COCO data set, cocodataset.org, "Data format", and its
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from medjax.data.images import ImageFile
 from medjax.data.json_files import read_json
 from medjax.data.lists import cells
-from medjax.data.lists.groups import SPLITS
+from medjax.data.lists.groups import SPLITS, group_columns
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import own_files
 
@@ -176,10 +177,12 @@ def marked_images(
                 yield Bad(origin, f"{origin}: {box}")
             else:
                 found[image].append(Mark(origin, categories[category], box))
+    fields = list(dict.fromkeys(name for entry in images.values() for name in entry))
+    columns = group_columns(fields, reading, part.name) if images else []
     entries: dict[Path, int | str] = {}  # by file, the first id
     for key, entry in images.items():
         origin = f"{part.name}, image {key}"
-        made = _image(entry, found[key], part, root, reading, origin)
+        made = _image(entry, found[key], part, root, columns, origin)
         if isinstance(made, MarkedImage):
             first = entries.setdefault(made.image.path.resolve(), key)
             if first != key:
@@ -280,7 +283,7 @@ def _image(
     found: Sequence[Mark],
     part: Part,
     root: Path,
-    reading: Reading,
+    columns: Sequence[str],
     origin: str,
 ) -> MarkedImage | Bad:
     name = entry.get("file_name")
@@ -301,15 +304,14 @@ def _image(
     else:
         size = (int(height), int(width))
     groups: dict[str, str] = {}
-    for group in reading.group:
+    for group in columns:
         value = entry.get(group)
-        if isinstance(value, bool | float | list | dict) or value in (None, ""):
-            return Bad(
-                origin,
-                f"{origin}: {group} {value!r}; data.group names a field of each image, "
-                "some text or a whole number",
-            )
-        groups[group] = str(value).strip()
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        try:
+            name_of_group = str(value) if whole else value
+            groups[group] = cells.group_name(name_of_group, origin, group)
+        except ValueError as error:
+            return Bad(origin, str(error))
     place = _locate(name, part, root)
     if isinstance(place, str):
         return Bad(origin, f"{origin}: {place}")

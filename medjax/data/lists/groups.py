@@ -24,7 +24,9 @@ from medjax.data.lists.reading import Bad, Reading
 # Columns that always group, by their names in lower case without "_", "-" and blanks.
 GROUPING = (
     *("patient", "patientid", "subject", "subjectid", "study", "studyid"),
-    *("studyinstanceuid", "lesion", "lesionid"),
+    *("studyinstanceuid", "studyuid", "accession", "accessionnumber"),
+    *("participant", "participantid", "personid", "pid", "mrn"),
+    *("examid", "lesion", "lesionid"),
 )
 SPLITS = {
     "train": "train",
@@ -88,7 +90,7 @@ def group_columns(columns: Sequence[str], reading: Reading, file: str) -> list[s
 
     Args:
         columns: All that the file has. Those of a patient, subject, study or lesion
-            group by their names, in any case and with or without "_id".
+            group by their names (`GROUPING`), in any case, with or without "_id".
         reading: Its `group` names others.
         file: What an error calls the file.
 

@@ -14,7 +14,8 @@ IMAGE_COLUMNS = ("image_frame", "image_plane")  # of a CSV file, beside its imag
 _FRAME = "expected a whole number, counted from 0"
 _KEYS = ("path", "frame", "plane")  # of an object in JSONL
 # What says in a list whose image it is, and so counts in place of what a header says.
-_PATIENTS = ("patient", "subject")
+_PATIENTS = ("patient", "subject", "participant")  # alone or in a longer name
+_ALONE = ("person_id", "pid", "mrn")
 # Identifiers of a header that stand for nobody, in lower case.
 _NOBODY = ("anon", "anonymous", "anonymized", "anonymised", "unknown", "none", "0")
 
@@ -104,7 +105,8 @@ def header_contents(
             nothing.
         origin: What an error calls the line.
     """
-    if any(word in column.casefold() for column in groups for word in _PATIENTS):
+    columns = [column.casefold() for column in groups]
+    if any(c in _ALONE or any(word in c for word in _PATIENTS) for c in columns):
         return ()
     found = image_groups(image, origin)
     return tuple(

@@ -15,6 +15,7 @@ import jax
 
 from medjax.data.audit.duplicates import (
     equal_pictures,
+    faint_pictures,
     flat_pictures,
     near_pictures,
 )
@@ -187,9 +188,8 @@ def find_faults(samples: Sequence[Sample], pictures: Pictures) -> list[Finding]:
     facts = [pictures.facts[file] for file in files]
     equal = equal_pictures(facts)
     near = near_pictures(facts) if facts and facts[0].thumb else []
-    flat = [
-        f for f, none in zip(files, flat_pictures(facts).tolist(), strict=True) if none
-    ]
+    flat = list(itertools.compress(files, flat_pictures(facts).tolist()))
+    faint = list(itertools.compress(files, faint_pictures(facts).tolist()))
 
     def call(file: ImageFile) -> str:
         """The line, and the part it is in."""
@@ -232,6 +232,15 @@ def find_faults(samples: Sequence[Sample], pictures: Pictures) -> list[Finding]:
             DOUBT,
             tuple(
                 f"{call(file)}: one grey level in 99 % of its pixels" for file in flat
+            ),
+        ),
+        Finding(
+            "pictures with hardly any contrast",
+            DOUBT,
+            tuple(
+                f"{call(file)}: {pictures.facts[file].contrast + 1} of 256 grey levels "
+                "in 99 % of its pixels; is it a mask, or was it not scaled?"
+                for file in faint
             ),
         ),
         Finding(

@@ -9,6 +9,7 @@ from PIL import Image
 from medjax.data.audit.duplicates import (
     constant_pictures,
     equal_pictures,
+    faint_pictures,
     flat_pictures,
     near_pictures,
 )
@@ -66,6 +67,16 @@ def test_pictures_without_contrast_are_told_and_never_near():
     assert flat_pictures(facts).tolist() == [True, True, True, False]
     assert near_pictures(facts) == []
     assert equal_pictures(facts) == []
+
+
+def test_pictures_that_look_black_are_told():
+    labels = np.repeat(np.arange(3, dtype=np.uint8), 400)[:, None, None]
+    images = [np.broadcast_to(labels * n, (1200, 30, 3)) for n in (1, 3, 4)]
+    facts = [measure(np.ascontiguousarray(x)) for x in images]
+    assert [one.contrast for one in facts] == [2, 6, 8]
+    assert faint_pictures(facts).tolist() == [True, True, False]
+    assert not flat_pictures(facts).any()
+    assert not faint_pictures([measure(np.full((9, 9, 3), 4, np.uint8))]).any()
 
 
 def test_nothing_has_no_copies():

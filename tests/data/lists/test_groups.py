@@ -48,6 +48,10 @@ def test_groups_to_test_on_are_the_first_by_hash():
             ["PatientID", "Study Instance UID"],
         ),
         (["patient", "site"], ["patient"]),
+        (
+            ["participant_id", "pid", "MRN", "accession_number", "personal"],
+            ["participant_id", "pid", "MRN", "accession_number"],
+        ),
     ],
 )
 def test_columns_that_group_by_their_names(columns, found):

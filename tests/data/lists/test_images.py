@@ -122,8 +122,10 @@ def test_headers_join_what_is_of_one_patient(tmp_path):
     )
     # A list that names patients knows better.
     file = ImageFile(tmp_path / "0.dcm")
-    assert header_contents(file, {"patient_id": "7"}, "x") == ()
+    for column in ("patient_id", "participant", "MRN"):
+        assert header_contents(file, {column: "7"}, "x") == ()
     assert ("DICOM patient", "p1") in header_contents(file, {"lesion": "7"}, "x")
+    assert header_contents(file, {"rapid": "7"}, "x")
 
 
 def test_spoilt_dicom_files_of_a_list_are_dropped_and_counted(tmp_path):

@@ -25,7 +25,7 @@ def read_coco(path: Path, reading: Reading, asking: Asking) -> Iterator[BoxEntry
     or run lengths, takes its place; where it is there it is used, also of a crowd
     (`iscrowd`). An image without annotations is one in which nothing was found.
     `file_name` counts from the file's folder, the data's folder, or `images/` or the
-    part's folder in it. Groups (`data.group`) are fields of an image. What else the
+    part's folder in it. Groups are fields of an image. What else the
     file says, licences among it, is let be.
 
     Args:

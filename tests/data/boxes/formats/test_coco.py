@@ -33,7 +33,8 @@ def test_boxes_are_corners_and_an_image_without_any_is_asked_about(tmp_path):
     assert first.origin == "instances.json, annotation 10"
     assert first.query == "Find the nodule." and first.label == "nodule"
     assert first.images[0].path == tmp_path / "images" / "a" / "0.png"
-    assert first.size == (40, 56) and first.frame == "original" and not first.groups
+    assert first.size == (40, 56) and first.frame == "original"
+    assert first.groups == {"patient_id": "p0"}
     assert found[-1].origin == "instances.json, image 6"
     assert found[-1].label in ("nodule", "cyst")
 
@@ -62,18 +63,22 @@ def test_images_are_without_a_class_that_is_not_chosen(tmp_path):
 
 def test_groups_are_fields_of_an_image(tmp_path):
     content = folders.coco(tmp_path)
-    found = entries(tmp_path, Reading(group=("patient_id",)))
-    assert found[3].groups == {"patient_id": "p1"}
-    content["images"][2]["patient_id"] = None
+    assert entries(tmp_path)[3].groups == {"patient_id": "p1"}  # by its name
+    for n, image in enumerate(content["images"]):
+        image |= {"site": n % 3, "patient_id": 7 + n // 2}
     write(tmp_path, content)
-    (bad,) = (
-        one
-        for one in entries(tmp_path, Reading(group=("patient_id",)))
-        if isinstance(one, Bad)
-    )
-    assert bad.message.startswith(
-        "instances.json, image 3: patient_id None; data.group"
-    )
+    found = entries(tmp_path, Reading(group=("site",)))
+    assert found[4].groups == {"patient_id": "9", "site": "1"}
+    with pytest.raises(ValueError, match=r"instances.json: no column 'scanner'"):
+        entries(tmp_path, Reading(group=("scanner",)))
+    for value in (None, "", "unknown", "nan", 1.5, True, ["p1"]):
+        content["images"][2]["patient_id"] = value
+        write(tmp_path, content)
+        (bad,) = (one for one in entries(tmp_path) if isinstance(one, Bad))
+        assert bad.message.startswith("instances.json, image 3: patient_id is ")
+    del content["images"][2]["patient_id"]
+    write(tmp_path, content)
+    assert any(isinstance(one, Bad) for one in entries(tmp_path))
 
 
 def test_files_of_the_official_parts_are_told_by_name_or_folder(tmp_path):
