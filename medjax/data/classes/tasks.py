@@ -69,7 +69,7 @@ class TaskParts(NamedTuple):
     identity: Mapping[str, Any]
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
-    notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
+    notes: tuple[str, ...] = ()  # how far readers agree, or copies in an .npz
     pictures: Decoded | None = None  # of a user's data, where they were decoded
 
 

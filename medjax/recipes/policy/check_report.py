@@ -55,8 +55,10 @@ def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
         found.append(Finding("lines that cannot be used", weight, lines))
     if parts.pictures is not None:
         found += find_faults(parts.samples, parts.pictures)
-    if parts.notes:
+    if parts.notes and parts.pictures is not None:
         found.append(Finding("readers", NOTE, parts.notes))
+    elif parts.notes:  # of a file that holds its own pictures
+        found.append(Finding("equal pictures in two parts", DOUBT, parts.notes))
     order = (STOP, DOUBT, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.weight))
 
