@@ -195,6 +195,7 @@ def read_names(names: str, beside: Path) -> Mapping[int, str] | str:
         beside: The folder of the data.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The JSON is no object of names by whole numbers, each name once.
     """
     expected = 'an object of names by value, such as {"1": "liver", "2": "spleen"}'
@@ -205,6 +206,11 @@ def read_names(names: str, beside: Path) -> Mapping[int, str] | str:
         content = parse_json(names, origin, expected=expected, finite=True)
     elif not names or names.endswith(".json"):
         path = Path(names) if names else beside / "names.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"data.names={names!r}: no such file; expected {expected} in it (a "
+                "names.json in the folder of the data is found by itself)"
+            )
         origin = path.name
         content = read_json(path, expected=expected)
     else:

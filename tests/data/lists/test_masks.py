@@ -159,3 +159,8 @@ def test_a_value_that_is_named_twice_is_refused(tmp_path):
     twice = '{"1": "liver", "1": "spleen"}'
     with pytest.raises(ValueError, match="data.names: key '1' is there twice"):
         read_names(twice, tmp_path)
+
+
+def test_a_file_of_names_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"data.names='a/none.json': no such"):
+        read_names("a/none.json", tmp_path)
