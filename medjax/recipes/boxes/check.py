@@ -10,10 +10,9 @@ from medjax.data.boxes.batches import AnyRecord
 from medjax.data.boxes.set_records import SetRecord
 from medjax.data.prompting.chat import asks_for_sets
 from medjax.data.prompting.layout import shown_size
-from medjax.recipes.policy import check_report
-from medjax.recipes.policy.check_report import Report, Table
+from medjax.recipes.policy.check_report import Report, Table, label_rows, make_report
 from medjax.recipes.policy.checking import Finding
-from medjax.recipes.policy.examples import count_tokens, draw_examples
+from medjax.recipes.policy.examples import count_tokens
 from medjax.recipes.policy.stages import Setup
 from medjax.rl.boxes import convert_boxes
 from medjax.rl.text.box_set_text import parse_box_set_text
@@ -22,7 +21,6 @@ from medjax.rl.text.box_text import parse_text
 if TYPE_CHECKING:
     from medjax.report.check import Figure
 
-_EXAMPLES = 10
 _CELLS = 16  # a side of the map of places
 _SHARES = (0.05, 0.5, 0.95)
 
@@ -42,38 +40,23 @@ def examine_boxes(setup: Setup, findings: Sequence[Finding]) -> Report:
         setup: Data, policy and encoding of the run.
         findings: What was found already.
     """
-    parts, samples = setup.parts, setup.parts.samples
+    samples = setup.parts.samples
     tokens, seen = count_tokens(setup)
-    examples = draw_examples(setup, count=_EXAMPLES)
-    named = check_report.label_rows(samples)
+    named = label_rows(samples)
     if not samples:
         named = {
             part: [record.structure for mine, record in seen if mine == part]
             for part in ("train", "test")
         }
-    labels = check_report.label_table(named)
-    numbers = check_report.count_table(parts)
-    shown = check_report.size_table(setup)
-    budget = check_report.token_table(setup, tokens)
+    read = read_sets if asks_for_sets(setup.encoding.style) else read_boxes
+    report = make_report(setup, findings, tokens, named, read)
     table, statistics, figure = box_statistics(
         all_boxes(setup, [record for _, record in seen])
     )
-    cell = setup.policy.geometry.factor
-    read = read_sets if asks_for_sets(setup.encoding.style) else read_boxes
-    document = {
-        "parts": numbers[1],
-        "labels": labels[1],
-        "pictures": shown[1],
-        "tokens": budget[1],
-        "boxes": statistics,
-        "examples": check_report.example_rows(examples, read),
-    }
-    sheet = check_report.example_figure(examples, read, cell)
-    return Report(
-        document=document,
-        tables=[numbers[0], labels[0], shown[0], budget[0], table],
-        figures={"examples": sheet} | ({"boxes": figure} if figure else {}),
-        findings=findings,
+    return report._replace(
+        document={**report.document, "boxes": statistics},
+        tables=[*report.tables, table],
+        figures={**report.figures, **({"boxes": figure} if figure else {})},
     )
 
 

@@ -4,14 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from medjax.data.audit.records import Sample
 from medjax.data.classes.batches import LabelRecord
-from medjax.recipes.policy import check_report
-from medjax.recipes.policy.check_report import Report
+from medjax.recipes.policy.check_report import Report, make_report
 from medjax.recipes.policy.checking import Finding
-from medjax.recipes.policy.examples import count_tokens, draw_examples
+from medjax.recipes.policy.examples import count_tokens
 from medjax.recipes.policy.stages import Setup
 from medjax.rl.text.label_set_text import COMMA, NONE
-
-_EXAMPLES = 10
 
 
 def examine_classes(setup: Setup, findings: Sequence[Finding]) -> Report:
@@ -22,30 +19,11 @@ def examine_classes(setup: Setup, findings: Sequence[Finding]) -> Report:
         findings: What was found already.
     """
     tokens, seen = count_tokens(setup)
-    examples = draw_examples(setup, count=_EXAMPLES)
     named = {
         part: [name for mine, name in _shown(setup.parts.samples, seen) if mine == part]
         for part in ("train", "test")
     }
-    labels = check_report.label_table(named)
-    numbers = check_report.count_table(setup.parts)
-    shown = check_report.size_table(setup)
-    budget = check_report.token_table(setup, tokens)
-    document = {
-        "parts": numbers[1],
-        "labels": labels[1],
-        "pictures": shown[1],
-        "tokens": budget[1],
-        "examples": check_report.example_rows(examples, no_boxes),
-    }
-    cell = setup.policy.geometry.factor
-    sheet = check_report.example_figure(examples, no_boxes, cell)
-    return Report(
-        document=document,
-        tables=[numbers[0], labels[0], shown[0], budget[0]],
-        figures={"examples": sheet},
-        findings=findings,
-    )
+    return make_report(setup, findings, tokens, named, no_boxes)
 
 
 def _shown(

@@ -13,13 +13,14 @@ from medjax.data.audit.records import Sample
 from medjax.data.batches import Parts
 from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy.checking import DOUBT, NOTE, STOP, Finding, find_faults
-from medjax.recipes.policy.examples import Example, Tokens
+from medjax.recipes.policy.examples import Example, Tokens, draw_examples
 from medjax.recipes.policy.stages import Setup
 from medjax.runtime.writer import write_atomic
 
 if TYPE_CHECKING:
     from medjax.report.check import Figure
 
+_EXAMPLES = 10
 _ROWS = 40  # of a table of labels or sizes
 _LISTED = 200  # lines of a finding on the page; the document has all
 _PARTS = ("train", "test", "")
@@ -34,6 +35,39 @@ class Report(NamedTuple):
     tables: Sequence[Table]
     figures: Mapping[str, "Figure"]
     findings: Sequence[Finding]
+
+
+def make_report(
+    setup: Setup,
+    findings: Sequence[Finding],
+    tokens: Tokens,
+    named: Mapping[str, Iterable[str]],
+    read: BoxesFn,
+) -> Report:
+    """What a check says of any data: counts, labels, sizes, tokens and examples.
+
+    Args:
+        setup: Data, policy and encoding of the run.
+        findings: What was found already.
+        tokens: Of the questions that were counted.
+        named: By part: the labels, one for each row and label of it.
+        read: The boxes of an answer, in pixels of the picture as shown.
+    """
+    sections = {
+        "parts": count_table(setup.parts),
+        "labels": label_table(named),
+        "pictures": size_table(setup),
+        "tokens": token_table(setup, tokens),
+    }
+    examples = draw_examples(setup, count=_EXAMPLES)
+    document = {name: content for name, (_, content) in sections.items()}
+    sheet = example_figure(examples, read, setup.policy.geometry.factor)
+    return Report(
+        document=document | {"examples": example_rows(examples, read)},
+        tables=[table for table, _ in sections.values()],
+        figures={"examples": sheet},
+        findings=findings,
+    )
 
 
 def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
