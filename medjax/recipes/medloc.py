@@ -172,6 +172,7 @@ def check(
                 source._replace(check="on", **changes), opening.geometry, seed=seed
             ),
             source.readers,
+            source.on_bad,
         )
         found += data_findings(parts, on_bad=source.on_bad)
         setup = box_setup(

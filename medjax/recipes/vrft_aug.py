@@ -177,7 +177,7 @@ def check(
         return open_run(chosen, words, first, evaluated, **where)
 
     try:
-        opened, found = load_all(load, source.readers)
+        opened, found = load_all(load, source.readers, source.on_bad)
     except (ValueError, OSError) as error:
         return finish_check(checked, workdir, None, unread(error))
     setup = opened.run.setup

@@ -212,6 +212,12 @@ def test_equal_pictures_with_other_labels_are_told(folder, tmp_path):
     assert "'b' and not 'a'" in lines[1]  # labels may be named
 
 
+def test_an_unknown_word_for_wrong_lines_is_refused(folder, tmp_path):
+    path = write_boxes(folder, box_lines(save_scenes(folder, COUNT)))
+    with pytest.raises(ValueError, match="data.on_bad='ignore': expected one of"):
+        check_boxes(path, tmp_path, data__on_bad="ignore")
+
+
 def test_data_that_cannot_be_read_at_all_has_a_page_too(folder, tmp_path):
     folder.mkdir()
     path = write_boxes(folder, [])

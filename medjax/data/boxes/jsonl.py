@@ -41,17 +41,24 @@ def jsonl_entries(path: Path, reading: Reading) -> Iterator[BoxEntry | Bad]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no text in UTF-8.
+        ValueError: The file is no text in UTF-8, or no line has a key of `group`.
     """
     path = find_list(path, ".jsonl")
+    absent = dict.fromkeys(reading.group)
     for line in json_lines(path):
         if isinstance(line, Bad):
             yield line
             continue
+        absent = {key: None for key in absent if key not in line.cells}
         try:
             yield _entry(path.parent, line, reading)
         except ValueError as error:
             yield Bad(line.origin, str(error), _spoilt(path.parent, line))
+    if absent:
+        raise ValueError(
+            f"{path.name}: no line has {', '.join(map(repr, absent))}, which "
+            "data.group names; expected a key beside 'image', and not in 'columns'"
+        )
 
 
 def _entry(folder: Path, line: Line, reading: Reading) -> BoxEntry:

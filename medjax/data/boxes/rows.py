@@ -38,6 +38,7 @@ from medjax.data.lists.readers import (
 )
 from medjax.data.lists.reading import Bad, Reading, refuse
 from medjax.data.lists.rows import Kind, Line, Rows, checked_rows, column_lists
+from medjax.data.lists.spellings import spelling_key
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.box_sets import MOST_BOXES
 from medjax.rl.boxes import convert_boxes
@@ -97,7 +98,7 @@ def box_rows(
         keys=_keys,
         labels=lambda row: (row.label,),
         join=partial(_join, reading),
-        same=lambda row: (row.digests, row.query),
+        same=lambda row: (row.digests, spelling_key(row.query)),
         answer=lambda row: set(row.boxes),
         differ=_differ,
     )
@@ -215,7 +216,7 @@ def _join(
     about: dict[tuple[str, ...], list[_Line]] = {}  # all lines of these images
     for line in lines:
         images = tuple(map(picture_key, line.row.images))
-        asked.setdefault((images, line.row.query), []).append(line)
+        asked.setdefault((images, spelling_key(line.row.query)), []).append(line)
         about.setdefault(images, []).append(line)
     rows, readings = [], []
     for (images, _), same in asked.items():

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from medjax.data.images import ImageFile
 from medjax.data.lists.cells import group_name
 from medjax.data.lists.reading import Bad, Reading
+from medjax.data.lists.spellings import spelling_key
 
 # Columns that always group, by their names in lower case without "_", "-" and blanks.
 GROUPING = (
@@ -69,9 +70,9 @@ def question_key(files: Sequence[ImageFile], query: str) -> tuple[str, ...]:
 
     Args:
         files: Shown together, in their order.
-        query: The question, as it was read.
+        query: The question; another case or other blanks ask the same.
     """
-    return (*map(picture_key, files), query)
+    return (*map(picture_key, files), spelling_key(query))
 
 
 def picture_name(file: ImageFile, root: str | os.PathLike[str]) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import jax
 
 from medjax.data.batches import Parts
+from medjax.data.lists.reading import Reading, check_reading
 from medjax.recipes.policy.check_report import Report, write_check
 from medjax.recipes.policy.checking import DOUBT, STOP, Finding, say
 from medjax.recipes.policy.privacy import make_clean
@@ -57,20 +58,22 @@ def finish_check(
 
 
 def load_all(
-    make: Callable[[Mapping[str, str]], Made], readers: str
+    make: Callable[[Mapping[str, str]], Made], readers: str, on_bad: str
 ) -> tuple[Made, list[Finding]]:
     """Data with its wrong lines left out; where a reader must be chosen, of all.
 
     Args:
         make: Given changes of the section `data`, it loads the data.
         readers: As the config says.
+        on_bad: Likewise.
 
     Returns:
         What was made, and that a choice of readers is missing.
 
     Raises:
-        ValueError: Anything else that `make` refuses.
+        ValueError: Anything else that `make` refuses; `on_bad` is an unknown word.
     """
+    check_reading(Reading(on_bad=on_bad))
     changes = {"on_bad": "drop"}
     try:
         return make(changes), []

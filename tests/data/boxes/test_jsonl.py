@@ -188,6 +188,13 @@ def test_nothing_is_coerced(folder, changes, message):
         load_rows(path)
 
 
+def test_a_group_that_no_line_names_is_refused(folder):
+    path = write(folder, {**GOOD, "columns": {"clinic": "A"}})
+    with pytest.raises(ValueError, match="no line has 'clinic', which data.group"):
+        load_rows(path, group=("clinic",))
+    assert load_rows(write(folder, {**GOOD, "clinic": "A"}), group=("clinic",))
+
+
 def test_a_key_given_twice_is_refused(folder):
     twice = json.dumps(GOOD)[:-1] + ', "query": "Other."}'
     with pytest.raises(ValueError, match="line 1: key 'query' is there twice"):
@@ -230,6 +237,12 @@ def test_rows_of_one_question_are_a_set(folder):
     assert row.boxes == ((10, 20, 60, 80), (1, 2, 30, 40))
     path = write(folder, {**without("box"), "boxes": [GOOD["box"], other["box"]]})
     assert load_rows(path, answers="set")[0].boxes == row.boxes
+    # another case and other blanks ask the same
+    spelt = {**other, "query": "  " + GOOD["query"].upper().replace(" ", "\u00a0 ")}
+    with pytest.raises(ValueError, match="2 boxes answer "):
+        load_rows(write(folder, GOOD, spelt))
+    (row,) = load_rows(write(folder, GOOD, spelt), answers="set")
+    assert len(row.boxes) == 2 and row.query == GOOD["query"]
     nothing = {**without("box"), "boxes": []}
     with pytest.raises(ValueError, match="no boxes answer .*data.answers=set"):
         load_rows(write(folder, nothing))
