@@ -274,11 +274,11 @@ def test_baselines_know_the_training_part_as_it_is(monkeypatch):
         assert known is seen["known"]
         return [1] * len(records)
 
-    load, found = tables.load_label_parts, []
+    load, found = tables.load_labels, []
     monkeypatch.setattr(tables, "majority_answers", majority)
     monkeypatch.setattr(tables, "probe_answers", probe)
     monkeypatch.setattr(
-        tables, "load_label_parts", lambda **x: found.append(load(**x)) or found[0]
+        tables, "load_labels", lambda *x, **y: found.append(load(*x, **y)) or found[0]
     )
     answers = tables.baselines("shape_size", smoke=True)
     assert seen["known"] is found[0].known

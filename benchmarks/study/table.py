@@ -14,9 +14,9 @@ from medjax.data.batches import STRIDE, evaluation_order
 from medjax.data.classes.batches import LabelRecord
 from medjax.data.classes.built_in import TASKS
 from medjax.data.classes.probe import majority_answers, probe_answers
-from medjax.data.classes.sources import load_label_parts
-from medjax.data.lists.reading import split_reading
+from medjax.recipes.classes.data import LabelData, load_labels
 from medjax.recipes.policy.scoring import earlier_rows
+from medjax.recipes.sections import read_section
 
 WITHOUT = ("majority class", "linear probe")  # no policy, the same for every seed
 EARLIER = ("warm start", "zero-shot")
@@ -120,9 +120,7 @@ def ranked_as_answers(task, rows):
 def baselines(task, *, smoke=False):
     """Rows of the majority class and the linear probe, of a task's whole test."""
     config = cell_config(task, PLAIN, 0, smoke=smoke)
-    reading, data = split_reading(config["data"])
-    del data["ramps"], data["probe"]
-    found = load_label_parts(seed=0, reading=reading, **data)
+    found = load_labels(read_section(LabelData, "data", config["data"]), seed=0)
     about, known = found.wording.task, found.known
     limit, seed = config["evaluation"]["limit"] or None, config["evaluation"]["seed"]
     records = test_records(about, found.parts.test, seed=seed, limit=limit)
@@ -157,7 +155,7 @@ def test_records(about, test, *, seed, limit):
                     image=picture.image,
                     query="",
                     question=question.name,
-                    label=label,
+                    labels=(label,),
                     name=about.classes[label],
                     slice_id=picture.origin,
                     group=picture.group,
