@@ -19,12 +19,12 @@ from medjax.evals.confusion import (
     ratio,
 )
 from medjax.evals.tables import (
+    Contender,
     Interval,
     Table,
     check_level,
+    compared_table,
     draw_groups,
-    group_intervals,
-    interval_cell,
     percentile_interval,
 )
 
@@ -197,29 +197,17 @@ def summary_table(
             the two where both find the same pictures hard. None leaves it out.
         title: What is scored, which stands first in the table's title.
     """
-    rows, header = [], ()
     resampling = {"num_samples": num_samples, "level": level, "seed": seed}
-    for name, answers in results.items():
-        intervals = bootstrap(
-            answers,
-            num_classes=num_classes,
-            ordinal=ordinal,
-            **resampling,
+    contenders = {
+        name: Contender(
+            bootstrap(answers, num_classes=num_classes, ordinal=ordinal, **resampling),
+            _right(answers),
+            answers.group,
         )
-        header = tuple(intervals)
-        cells = [
-            interval_cell(value, digits=1 if metric == "length" else 3)
-            for metric, value in intervals.items()
-        ]
-        if against is not None:
-            gained = _right(answers) - _right(results[against])
-            columns = {"gain": gained if name != against else gained + np.nan}
-            gain = group_intervals(columns, answers.group, **resampling)["gain"]
-            cells.insert(1, interval_cell(gain, digits=3))
-            header = (header[0], f"minus {against}", *header[1:])
-        rows.append((name, str(len(answers.label)), *cells))
+        for name, answers in results.items()
+    }
     title += f", {100 * level:g} % intervals over patients or blocks of slices"
-    return Table(title, ("", "n", *header), tuple(rows))
+    return compared_table(title, contenders, against=against, **resampling)
 
 
 def _right(answers: LabelAnswers) -> Float[np.ndarray, "N"]:

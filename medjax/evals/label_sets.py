@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from medjax.evals.confusion import mean_known, ratio
 from medjax.evals.tables import (
+    Contender,
     Interval,
     Table,
     check_level,
+    compared_table,
     draw_groups,
-    group_intervals,
-    interval_cell,
     percentile_interval,
 )
 
@@ -166,27 +166,18 @@ def label_set_summary(
         against: A name in `results`: the difference of each other set F1 to its one
             gets a column with an interval of its own. None leaves it out.
     """
-    rows, header = [], ()
     resampling = {"num_samples": num_samples, "level": level, "seed": seed}
-    for name, answers in results.items():
-        intervals = label_set_intervals(answers, **resampling)
-        header = tuple(intervals)
-        cells = [
-            interval_cell(value, digits=1 if metric == "length" else 3)
-            for metric, value in intervals.items()
-        ]
-        if against is not None:
-            gained = _set_f1(answers) - _set_f1(results[against])
-            columns = {"gain": gained if name != against else gained + np.nan}
-            gain = group_intervals(columns, answers.group, **resampling)["gain"]
-            cells.insert(1, interval_cell(gain, digits=3))
-            header = (header[0], f"minus {against}", *header[1:])
-        rows.append((name, str(len(answers.read)), *cells))
+    contenders = {
+        name: Contender(
+            label_set_intervals(answers, **resampling), _set_f1(answers), answers.group
+        )
+        for name, answers in results.items()
+    }
     title = (
         f"all answers, {100 * level:g} % intervals over patients or volumes; no AUROC "
         "where a contender has no score"
     )
-    return Table(title, ("", "n", *header), tuple(rows))
+    return compared_table(title, contenders, against=against, **resampling)
 
 
 def label_table(

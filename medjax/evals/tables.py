@@ -236,13 +236,49 @@ def render_text(table: Table) -> str:
     return "\n".join([table.title, text[0], rule, *text[1:]])
 
 
-def render_markdown(table: Table) -> str:
-    """The table in GitHub's Markdown, the title in bold above it, "|" escaped.
+class Contender(NamedTuple):
+    """What a table of scores shows of one policy or baseline."""
+
+    intervals: Mapping[str, Interval]  # its scores by name, `main`'s mean the first
+    main: Float[np.ndarray, "N"]  # an entry an answer
+    groups: Shaped[np.ndarray, "N"]  # whose answers are resampled together
+
+
+def compared_table(
+    title: str,
+    contenders: Mapping[str, Contender],
+    *,
+    against: str | None,
+    num_samples: int,
+    level: float,
+    seed: int,
+) -> Table:
+    """One row a contender: its number of answers, its scores, what it gained.
 
     Args:
-        table: Its first column stands to the left, the others to the right.
+        title: Of the table.
+        contenders: In the order of the rows; all have the same scores and answered the
+            same questions in the same order. `length` is shown with one decimal.
+        against: A contender: behind the first score stands the difference of each
+            other's to its one, paired by answer, with an interval of its own. None
+            leaves it out.
+        num_samples: How many bootstrap samples the differences have, 1 or more.
+        level: The share of samples inside an interval, above 0 and below 1.
+        seed: Of the draws; the same for every contender.
     """
-    rule = ("---", *["---:"] * (len(table.header) - 1))
-    escaped = [[c.replace("|", "\\|") for c in row] for row in table.rows]
-    lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *escaped)]
-    return "\n".join([f"**{table.title}**", "", *lines])
+    rows, header = [], ()
+    resampling = {"num_samples": num_samples, "level": level, "seed": seed}
+    for name, one in contenders.items():
+        header = tuple(one.intervals)
+        cells = [
+            interval_cell(value, digits=1 if metric == "length" else 3)
+            for metric, value in one.intervals.items()
+        ]
+        if against is not None:
+            gained = one.main - contenders[against].main
+            columns = {"gain": gained if name != against else gained + np.nan}
+            gain = group_intervals(columns, one.groups, **resampling)["gain"]
+            cells.insert(1, interval_cell(gain, digits=3))
+            header = (header[0], f"minus {against}", *header[1:])
+        rows.append((name, str(len(one.main)), *cells))
+    return Table(title, ("", "n", *header), tuple(rows))

@@ -271,25 +271,3 @@ def answer_length(tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str]) 
         answers: Texts without the stop token.
     """
     return 1 + max(len(encode(tokenizer, text)) for text in answers)
-
-
-def check_answer_length(
-    tokenizer: "PreTrainedTokenizerBase", answers: Sequence[str], *, length: int
-) -> None:
-    """Refuse a bound on generation that no right answer could keep.
-
-    Args:
-        tokenizer: The policy's own.
-        answers: One or more right answers, without the stop token.
-        length: How many tokens may be generated.
-
-    Raises:
-        ValueError: The longest answer and its stop token have more; both numbers and
-            the answer are named.
-    """
-    needed = answer_length(tokenizer, answers)
-    if length < needed:
-        raise ValueError(
-            f"answers may have {length} tokens, but one in the asked format takes up "
-            f"to {needed}: raise the length to at least {needed}"
-        )
