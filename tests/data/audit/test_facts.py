@@ -188,18 +188,26 @@ def test_pictures_are_read_side_by_side(files, monkeypatch):
 
 @pytest.mark.bench
 def test_a_second_run_over_10_000_pictures_costs_little(tmp_path):
-    """Prints both times; the second is that of a run whose data is unchanged."""
+    """Prints both times; the second is that of a run whose data is unchanged.
+
+    Medians of five, each with an empty memory of its own, and their range.
+    """
     files = {}
     for n in range(10_000):
         path = tmp_path / f"{n}.png"
         Image.fromarray(noise(n, (32, 32), 1)[..., 0]).save(path)
         files[ImageFile(path)] = f"l.csv, line {n + 2}"
-    seconds = []
-    for decoded in (10_000, 0):
-        started = time.monotonic()
-        found = read_pictures(files, cache=tmp_path / "a.npz")
-        near_pictures(list(found.facts.values()))
-        seconds.append(time.monotonic() - started)
-        assert found.decoded == decoded
-    print(f"first {seconds[0]:.2f} s, second {seconds[1]:.2f} s")
-    assert seconds[1] < 2
+    rows = []
+    for turn in range(5):
+        seconds = []
+        for decoded in (10_000, 0):
+            started = time.monotonic()
+            found = read_pictures(files, cache=tmp_path / f"{turn}.npz")
+            near_pictures(list(found.facts.values()))
+            seconds.append(time.monotonic() - started)
+            assert found.decoded == decoded
+        rows.append(seconds)
+    for name, values in zip(("first", "second"), np.transpose(rows), strict=True):
+        low, median, high = np.quantile(values, (0, 0.5, 1))
+        print(f"{name} {median:.2f} s ({low:.2f} to {high:.2f}, five times)")
+    assert np.median(rows, axis=0)[1] < 2
