@@ -54,3 +54,16 @@ def shared():
     if not path.is_dir():
         pytest.skip(f"no oracle folder at {path}; set MEDJAX_SHARED")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_programs():
+    """Drop jax's compiled programs after a file that leaves the process above 4 GiB."""
+    yield
+    resident = pathlib.Path("/proc/self/statm")
+    if not resident.exists():
+        return
+    pages = int(resident.read_text().split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > 4 * 2**30:
+        jax.clear_caches()
+        gc.collect()
