@@ -98,7 +98,7 @@ def _search(
     rates = (limits[0] + spacing * places).reshape(points, *[1] * zero.ndim)
     grid = jax.tree.map(lambda a: a[None] if jnp.ndim(a) else a, data)
 
-    def level(index: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+    def level(index: int | Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         x = _level(index, zero) if given is None else given[None]
         # Once for all voxels: XLA would make the curves again in each.
         curve = jax.lax.optimization_barrier(train_curve(model, rates, x, grid))
@@ -119,5 +119,5 @@ def _search(
     return jax.lax.optimization_barrier((limits[0] + spacing * place, x))
 
 
-def _level(index: Array, like: Array) -> Array:
-    return WIDEST / (_LEVELS - 1) * index.astype(like.dtype)
+def _level(index: int | Array, like: Array) -> Array:
+    return WIDEST / (_LEVELS - 1) * jnp.asarray(index, like.dtype)

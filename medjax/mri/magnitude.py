@@ -14,6 +14,7 @@ from medjax.checks import check_arrays, check_integers, check_positive
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fit_arguments import fit_arrays, fit_bounds, numbered
 from medjax.mri.model import SignalModel
+from medjax.mri.normal import carry_for
 from medjax.mri.parameters import series
 from medjax.mri.signals import signal
 from medjax.mri.times import Times
@@ -203,10 +204,11 @@ def _fit_magnitudes(
         data = jnp.where(mean.known & ~jnp.isnan(sound), data, sound)
         return data, given * jnp.where(mean.known, each, 1)
 
-    def step(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(_: int | Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         return again(fit_map(carry[0], times, weights=carry[1], **options))
 
-    data, each = jax.lax.fori_loop(0, _ROUNDS, step, (data, given))
+    start = carry_for(lambda carry: step(0, carry), (data, given))
+    data, each = jax.lax.fori_loop(0, _ROUNDS, step, start)
     fit = fit_map(data, times, weights=each, **options)
     mean = _mean(fit, images, times, model, noise, coils)
     counted = given > 0

@@ -1,7 +1,7 @@
 """The normal equations A^H A x = A^H y of all contrasts, and where loops start."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Complex, Float
 
 from medjax.mri.sense import sense_adjoint, sense_normal
 from medjax.mri.subspace import project, subspace_kernel, subspace_normal
+
+Carry = TypeVar("Carry")
 
 
 class NormalEquations(NamedTuple):
@@ -45,7 +47,7 @@ def normal_equations(
     )
 
 
-def carry_for(step: Callable[[Array], Array], start: Array) -> Array:
+def carry_for(step: Callable[[Carry], Carry], start: Carry) -> Carry:
     """`start`, so that a loop of `step` may begin with it on any mesh.
 
     Inside `shard_map` a carry has to vary over devices, and on an explicit mesh to lie
@@ -53,11 +55,12 @@ def carry_for(step: Callable[[Array], Array], start: Array) -> Array:
 
     Args:
         step: Called once, where the mesh asks for it, for the type of its result alone,
-            which has the shape and dtype of `start`. It closes over arrays that are not
-            known here; where they are, see `indexing.vary_with`.
-        start: What the loop begins with; its numbers do not change.
+            which has the shapes and dtypes of `start`. It closes over arrays that are
+            not known here; where they are, see `indexing.vary_with`.
+        start: What the loop begins with, one array or a tree of them; no number
+            changes.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not (mesh.manual_axes or mesh.explicit_axes):
         return start
-    return start + jnp.zeros_like(step(start))
+    return jax.tree.map(lambda x, y: x + jnp.zeros_like(y), start, step(start))

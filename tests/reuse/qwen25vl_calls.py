@@ -15,6 +15,7 @@ HOST = {
     "config_from_hf": "reads a file",
     "config_to_hf": "makes a document",
     "flatten_params": "renames the leaves of a tree",
+    "folder_config": "reads files",
     "hub_tensors": "a table of names",
     "load_qwen25vl": "reads files",
     "param_axes": "a tree of names, without arrays",

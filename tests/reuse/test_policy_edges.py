@@ -7,6 +7,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import medjax
 from medjax import rl
@@ -260,3 +261,19 @@ def test_old_keys_and_batches_of_keys_are_refused_by_name(function):
         function(jax.random.PRNGKey(0))
     with pytest.raises(ValueError, match=r"key: .*jax\.vmap"):
         function(jax.random.split(KEY, 2))
+
+
+def test_one_question_about_an_image_on_each_device():
+    """In shard_map: the prompt is the same everywhere, so no part of it varies."""
+    one = jax.tree.map(lambda x: x[:1], policy.PROMPT)
+    mesh = jax.make_mesh((8,), ("d",))
+    step = jax.shard_map(
+        lambda features: qwen25vl.prefill(CONFIG, PARAMS, one, features).last,
+        mesh=mesh,
+        in_specs=P("d"),
+        out_specs=P("d"),
+    )
+    same = jax.tree.map(lambda x: np.repeat(x, policy.ROWS, axis=0), one)
+    expected = qwen25vl.prefill(CONFIG, PARAMS, same, policy.FEATURES).last
+    features = jax.device_put(policy.FEATURES, jax.NamedSharding(mesh, P("d")))
+    np.testing.assert_allclose(jax.jit(step)(features), expected, rtol=1e-5, atol=1e-6)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.indexing import look_up
+from medjax.indexing import look_up, vary_with
 from medjax.models.qwen25vl.attention import KeyBlock, attend, causal_mask
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.layers import (
@@ -156,6 +157,8 @@ class TextDecoder(nn.Module):
             past: Caches of all segments before, in order; the number of rows of each
                 divides R.
         """
+        # The layers' carry: rows may be the same on all devices, and their past not.
+        x = vary_with(x, *jax.tree.leaves((x, mask, positions, list(past))))
         x, (keys, values) = self.stack(
             x,
             tuple((cache.keys, cache.values) for cache in past),
