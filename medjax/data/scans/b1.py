@@ -1,17 +1,14 @@
 """A map of the transmit field B1+ on the grid of a scan."""
 
-import itertools
-import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from medjax.data.scans.grid import check_grid, one_volume
 from medjax.data.scans.scan import Scan, reading
-from medjax.data.scans.volumes import open_volume, readers
 
-_APART = 0.1  # of a voxel: how far two grids may lie apart
 _RATIOS = (0.2, 3.0)  # between which the median of any ratio lies
 _PERCENT = 10.0  # a median above it is one of percent
 
@@ -39,27 +36,14 @@ def read_b1(path: Path, scan: Scan) -> Float[np.ndarray, "Z H W"]:
         raise FileNotFoundError(f"predict.b1: {path}: no such file")
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        values, affine = _nifti(path)
+        values, affine = one_volume(path, option="predict.b1")
     elif name.endswith(".npz"):
         values, affine = _npz(path)
     else:
         raise ValueError(
             f"predict.b1: {path}: expected a map of B1+ as .nii, .nii.gz or .npz"
         )
-    shape = (scan.num_slices, *scan.shape)
-    if values.shape != shape:
-        raise ValueError(
-            f"predict.b1: {path}: {values.shape} (slices, rows, columns); expected the "
-            f"scan's {shape}. Resample the map to the scan's grid, such as by "
-            "nibabel.processing.resample_from_to"
-        )
-    far = 0.0 if affine is None else _distance(affine, scan)
-    if far > _APART * min(scan.voxel_mm):
-        raise ValueError(
-            f"predict.b1: {path}: its voxels lie up to {far:.3g} mm from those of "
-            f"{scan.path.name}; expected one grid and affine. Resample the map to the "
-            "scan's grid, such as by nibabel.processing.resample_from_to"
-        )
+    check_grid(values, affine, scan, f"predict.b1: {path}", what="map")
     known = np.isfinite(values) & (values > 0)
     if not known.any():
         raise ValueError(f"predict.b1: {path}: no value is above 0")
@@ -80,20 +64,6 @@ def read_b1(path: Path, scan: Scan) -> Float[np.ndarray, "Z H W"]:
     return np.where(known, values, np.nan).astype(np.float32)
 
 
-def _nifti(
-    path: Path,
-) -> tuple[Float[np.ndarray, "Z H W"], Float[np.ndarray, "4 4"]]:
-    volume = open_volume(path)
-    size = volume.shape
-    if len(size) not in (2, 3) and (len(size) != 4 or size[3] != 1):
-        raise ValueError(
-            f"predict.b1: {path}: shape {size}; expected one volume [H, W, slices]"
-        )
-    (read,) = readers([volume])
-    values = read((...,)).reshape((*size[:3], 1)[:3])
-    return np.moveaxis(values, 2, 0), volume.affine
-
-
 def _npz(
     path: Path,
 ) -> tuple[Float[np.ndarray, "Z H W"], Float[np.ndarray, "4 4"] | None]:
@@ -110,13 +80,3 @@ def _npz(
             f"predict.b1: {path}: affine {affine.shape}; expected [4, 4] in mm"
         )
     return values[None] if values.ndim == 2 else values, affine
-
-
-def _distance(affine: Float[np.ndarray, "4 4"], scan: Scan) -> float:
-    """The largest distance of two corners of the grid, in mm; inf where it has none."""
-    size = (*scan.shape, scan.num_slices)
-    corners = np.array(list(itertools.product(*((0, n - 1, n) for n in size))))
-    difference = np.asarray(affine, float)[:3] - scan.affine[:3]
-    far = np.linalg.norm(corners @ difference[:, :3].T + difference[:, 3], axis=1)
-    largest = float(far.max())
-    return largest if math.isfinite(largest) else math.inf
