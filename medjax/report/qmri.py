@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.report.page import png_bytes, write_file
+from medjax.report.panels import STATES, draw_panel, line_styles, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,10 +37,6 @@ SCALES = {
 }
 _SIGMA, _ERROR = "magma", "RdBu_r"
 COLUMNS = 5  # of a comparison sheet; more methods go below
-# One hue for each state of a fit (Okabe and Ito), the first of them for success.
-_STATES = (
-    "#009E73 #56B4E9 #F0E442 #E69F00 #D55E00 #CC79A7 #222222 #999999 #0072B2".split()
-)
 
 
 def import_figures() -> None:
@@ -79,10 +76,10 @@ def map_figure(
     """
     scale = SCALES[contrast]
     count = 1 + (sigma is not None) + (status is not None)
-    figure, axes = _figure(1, count, title)
+    figure, axes = new_figure(1, count, title)
     look = {"roi": np.ones(value.shape, bool) if roi is None else roi, "turns": turns}
     limits = (0, scale.largest)
-    _panel(axes[0][0], value, scale.label, limits, scale.colours, **look)
+    draw_panel(axes[0][0], value, scale.label, limits, scale.colours, **look)
     if affine is not None:
         places = {"va": "center", "ha": "center", "color": "white", "fontsize": 8}
         where = ((0.5, 0.95), (0.95, 0.5), (0.5, 0.05), (0.05, 0.5))
@@ -90,7 +87,7 @@ def map_figure(
             axes[0][0].text(x, y, letter, transform=axes[0][0].transAxes, **places)
     if sigma is not None:
         label = f"sigma of {scale.label}"
-        _panel(axes[0][1], sigma, label, (0, scale.sigma), _SIGMA, **look)
+        draw_panel(axes[0][1], sigma, label, (0, scale.sigma), _SIGMA, **look)
     if status is not None:
         _states(axes[0][-1], np.rot90(status, turns), levels)
     return figure
@@ -156,7 +153,7 @@ def comparison_sheet(
     shown = [("reference", reference), *estimates.items()]
     columns = min(len(shown), COLUMNS)
     bands = -(-len(shown) // columns)
-    figure, axes = _figure(2 * bands, columns, title)
+    figure, axes = new_figure(2 * bands, columns, title)
     look = {"roi": roi, "turns": turns}
     above, below = (0, scale.largest), (-scale.error, scale.error)
     for n in range(bands * columns):
@@ -172,9 +169,9 @@ def comparison_sheet(
         last = column == columns - 1 or n == len(shown) - 1
         bars = (scale.label, "error") if last else (None, None)
         label = f"{name}\n{notes.get(name, '')}" if notes else name
-        _panel(value, image, label, above, scale.colours, **look, bar=bars[0])
+        draw_panel(value, image, label, above, scale.colours, **look, bar=bars[0])
         if n:
-            _panel(error, image - reference, "", below, _ERROR, **look, bar=bars[1])
+            draw_panel(error, image - reference, "", below, _ERROR, **look, bar=bars[1])
     return figure
 
 
@@ -200,7 +197,7 @@ def calibration_figure(
     errors, coverage = figure.subplots(1, 2)
     values = []
     for (name, (sigma, error, nominal, observed)), style in zip(
-        curves.items(), _cycle(len(curves)), strict=True
+        curves.items(), line_styles(len(curves)), strict=True
     ):
         style = {"marker": "o", "markersize": 3.5, "label": name} | style
         errors.plot(1e3 * np.asarray(sigma), 1e3 * np.asarray(error), **style)
@@ -243,50 +240,6 @@ def write_png(path: str | os.PathLike[str], figure: "Figure") -> Path:
     return write_file(Path(path), png_bytes(figure))
 
 
-def _figure(rows: int, columns: int, title: str) -> tuple["Figure", np.ndarray]:
-    from matplotlib.figure import Figure
-
-    size = (2.6 * columns + 0.6, 2.7 * rows + 0.4 * bool(title))
-    figure = Figure(figsize=size, dpi=130, layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=10)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _panel(
-    axis: "Axes",
-    image: Float[np.ndarray, "H W"],
-    label: str,
-    limits: tuple[float, float],
-    colours: str,
-    *,
-    roi: Bool[np.ndarray, "H W"],
-    turns: int,
-    bar: str | None = "",
-) -> None:
-    """An image given in s, in ms with a colour bar (not where `bar` is None)."""
-    import matplotlib
-
-    chosen = matplotlib.colormaps[colours].with_extremes(bad="black")
-    inside = np.where(roi, 1e3 * image, np.nan)
-    shown = axis.imshow(
-        np.ma.masked_invalid(np.rot90(inside, turns)),
-        cmap=chosen,
-        vmin=limits[0],
-        vmax=limits[1],
-        interpolation="nearest",
-    )
-    axis.xaxis.set_visible(False)  # even no ticks would be laid out anew
-    axis.yaxis.set_visible(False)
-    axis.set_title(label, fontsize=8)
-    if bar is not None:
-        extend = "both" if limits[0] < 0 else "max"
-        beside = axis.inset_axes((1.03, 0, 0.05, 1))  # as high as the image
-        colorbar = axis.figure.colorbar(shown, cax=beside, extend=extend)
-        colorbar.ax.tick_params(labelsize=7)
-        colorbar.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
-
-
 def _states(
     axis: "Axes", status: Int[np.ndarray, "H W"], levels: Mapping[int, str]
 ) -> None:
@@ -294,14 +247,14 @@ def _states(
     from matplotlib.patches import Patch
 
     codes, counts = np.unique(status, return_counts=True)
-    table = np.array([to_rgb(c) for c in _STATES])
+    table = np.array([to_rgb(c) for c in STATES])
     axis.imshow(table[status.astype(int) % len(table)], interpolation="nearest")
     axis.xaxis.set_visible(False)
     axis.yaxis.set_visible(False)
     axis.set_title("status of the fit", fontsize=8)
     handles = [
         Patch(
-            color=_STATES[code % len(_STATES)],
+            color=STATES[code % len(STATES)],
             label=f"{levels.get(code, code)} {100 * count / status.size:.1f} %",
         )
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
@@ -314,13 +267,3 @@ def _states(
         fontsize=7,
         handlelength=1,
     )
-
-
-def _cycle(count: int) -> list[dict[str, str]]:
-    """Colours, then the same ones dashed."""
-    order = [8, 4, 0, 3, 5, 1, 7, 6]
-    size = len(order)
-    return [
-        {"color": _STATES[order[n % size]], "linestyle": ("-", "--")[n // size % 2]}
-        for n in range(count)
-    ]
