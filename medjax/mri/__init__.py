@@ -85,6 +85,15 @@ from medjax.mri.subspace import (
     subspace_normal,
 )
 from medjax.mri.times import check_times
+from medjax.mri.uncertainty import (
+    change_level,
+    error_sd,
+    gradient_level,
+    held_out_level,
+    replica_level,
+    residual_level,
+    rms_level,
+)
 from medjax.mri.unroll import unrolled_reconstruction
 from medjax.mri.wavelet import (
     daubechies_filter,
@@ -110,6 +119,7 @@ __all__ = [
     "bright_voxels",
     "calibration_size",
     "cg_sense",
+    "change_level",
     "check_acquisition",
     "check_times",
     "clipped_samples",
@@ -122,6 +132,7 @@ __all__ = [
     "cramer_rao_bound",
     "daubechies_filter",
     "detail_mask",
+    "error_sd",
     "estimate_sensitivities",
     "even_odd_misfit",
     "expand",
@@ -131,6 +142,8 @@ __all__ = [
     "fista",
     "fit_magnitudes",
     "fit_map",
+    "gradient_level",
+    "held_out_level",
     "ifft2c",
     "inverse_wavelet_transform",
     "inversion_recovery_basis",
@@ -149,8 +162,11 @@ __all__ = [
     "prewhiten",
     "project",
     "random_shift",
+    "replica_level",
     "replica_variance",
     "residual_by_contrast",
+    "residual_level",
+    "rms_level",
     "root_sum_of_squares",
     "sampled_points",
     "sense_adjoint",

@@ -28,6 +28,7 @@ PHASE = RNG.standard_normal((B, 1, H, W)).astype(np.float32)
 MATRIX = draw(B, 2, C)
 PROBLEM = (COILS, SENS, MASK)
 WEIGHTS = (0.1 * RNG.standard_normal(S)).astype(np.float32)
+EXPONENTS = (np.array([0.5, 0.2, 0.3], np.float32), np.float32(0.1))
 DAMPING = np.full(S, 0.2, np.float32)
 KEY = jax.random.key_data(jax.random.key(0))  # NumPy, as all arrays of a call
 EACH = (0, 0, 0)
@@ -98,6 +99,16 @@ def lasso(data):
 def matrices():
     x = RNG.standard_normal((B, 4, 4)).astype(np.float32)
     return x @ x.swapaxes(-1, -2)
+
+
+def replicas(kspace, sens):
+    """Images of the coils' combination, which is linear: noise alone counts."""
+    key = jax.random.wrap_key_data(KEY)
+
+    def combine(samples):
+        return mri.combine_coils(samples, sens)
+
+    return mri.replica_level(combine, kspace, key, noise=0.5, replicas=2)
 
 
 SOLVE = {"damping": 0.1, "iterations": 3}
@@ -220,6 +231,23 @@ CALLS = [
         PROBLEM,
         batch=EACH,
         **ITERATIVE,
+    ),
+    Call("gradient_level", mri.gradient_level, (IMAGES.real,), batch=(0,)),
+    Call("change_level", mri.change_level, (IMAGES.real, IMAGES.imag), batch=(0, 0)),
+    Call("residual_level", mri.residual_level, (abs(IMAGES[:, 0]),), batch=(0,)),
+    Call("rms_level", mri.rms_level, (IMAGES.real,), batch=(0,)),
+    Call("replica_level", replicas, (COILS, SENS)),
+    Call(
+        "held_out_level",
+        lambda misfit, noise: mri.held_out_level(misfit, noise=noise, coils=C),
+        (abs(IMAGES[:, 0, 0, 0]), np.float32(0.1)),
+        batch=(0, None),
+    ),
+    Call(
+        "error_sd",
+        lambda x, w, level: mri.error_sd(x, exponents=w, level=level),
+        (abs(IMAGES).swapaxes(0, 1), *EXPONENTS),
+        batch=(1, None, None),
     ),
     Call(
         "unrolled_reconstruction[hard]",
