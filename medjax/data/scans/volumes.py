@@ -10,7 +10,6 @@ import gzip
 import math
 import tempfile
 import weakref
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import Float
 
 from medjax.data.scans.scan import Frames, reading
@@ -157,13 +157,13 @@ def _unpack(path: Path, size: int) -> IO[bytes]:
     with contextlib.ExitStack() as stack:
         copy = stack.enter_context(tempfile.TemporaryFile())
         with path.open("rb") as packed:
-            part = zlib.decompressobj(_GZIP)
+            part = isal_zlib.decompressobj(_GZIP)
             while chunk := packed.read(_CHUNK):
                 while chunk:  # a file may have several parts, and zeros at its end
                     copy.write(part.decompress(chunk))
                     chunk = part.unused_data.lstrip(b"\0")
                     if chunk:
-                        part = zlib.decompressobj(_GZIP)
+                        part = isal_zlib.decompressobj(_GZIP)
             if not part.eof:
                 raise EOFError("its compressed data end early")
         _check_size(copy.tell(), size)
@@ -195,6 +195,7 @@ def _image(path: Path) -> Iterator[None]:
             ImageFileError,
             HeaderDataError,
             WrapStructError,
+            isal_zlib.error,
             ValueError,
             OverflowError,
             KeyError,

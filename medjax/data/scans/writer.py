@@ -2,7 +2,8 @@
 
 T2map.nii.gz and T2map.json, likewise T2sigma, M0map, residual, rsquared and status:
 float32 (the status uint8) on the scan's own grid, times in seconds as BIDS has them.
-A voxel without a result is NaN; `status` says why.
+A voxel without a result is NaN; `status` says why. They are packed
+by ISA-L, whose level 1 is four times as fast as zlib's, and no larger.
 """
 
 import contextlib
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal.igzip import IGzipFile
 from jaxtyping import Num
 
 from medjax import __version__
-from medjax.data.scans.packing import PackedFile
 from medjax.data.scans.scan import Frames, Scan
 
 # File name -> (unit, description).
@@ -50,6 +51,7 @@ TIMES = {
     "vfa": ("FlipAngle", 180 / math.pi),
 }
 _WAITING = 8  # slices that wait to be packed
+_LEVEL = 1  # of ISA-L, 0 to 3
 WriteSlice = Callable[[Mapping[str, Num[np.ndarray, "H W"]]], None]
 
 
@@ -100,21 +102,24 @@ def map_writer(
             f"{there[0]} exists, as do {len(there) - 1} more of the files to write; "
             "choose another folder, or set overwrite"
         )
-    packed: dict[str, PackedFile] = {}
+    packed: dict[str, IGzipFile] = {}
+    streams = []
     written = 0
     waiting: deque[Future[None]] = deque()
     with contextlib.ExitStack() as stack:
         for name, path in files.items():
             stack.callback(_temporary(path).unlink, missing_ok=True)
-            stream = stack.enter_context(_temporary(path).open("wb"))
-            packed[name] = PackedFile(stream)
-            packed[name].write(np.frombuffer(_header(name, scan), np.uint8))
+            streams.append(stack.enter_context(_temporary(path).open("wb")))
+            # neither name nor time: the same maps are the same bytes
+            file = IGzipFile("", "wb", _LEVEL, fileobj=streams[-1], mtime=0)
+            packed[name] = stack.enter_context(file)
+            packed[name].write(_header(name, scan))
         thread = ThreadPoolExecutor(1)  # one: slices stay in order
         stack.callback(thread.shutdown, cancel_futures=True)
 
         def pack(maps: Mapping[str, Num[np.ndarray, "H W"]]) -> None:
             for name, values in maps.items():
-                packed[name].write(values)
+                packed[name].write(values.ravel(order="F"))
 
         def write(maps: Mapping[str, Num[np.ndarray, "H W"]]) -> None:
             nonlocal written
@@ -144,8 +149,9 @@ def map_writer(
             )
         for one in waiting:
             one.result()
-        for file in packed.values():
+        for file, stream in zip(packed.values(), streams, strict=True):
             file.close()
+            stream.flush()
         for name, path in texts.items():
             text = json.dumps(_sidecar(name, scan, sidecar, levels), indent=2) + "\n"
             stack.callback(_temporary(path).unlink, missing_ok=True)

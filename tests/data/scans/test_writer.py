@@ -1,6 +1,7 @@
 """Maps on disk, read back by nibabel; nothing half-written, nothing lost."""
 
 import json
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -39,6 +40,20 @@ def maps(seed=0):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_map_is_one_gzip_member_without_name_or_time(tmp_path):
+    for folder in ("a", "b"):
+        write_maps(tmp_path / folder, scan(), maps(), **OPTIONS)
+    for name, values in maps().items():
+        packed = (tmp_path / "a" / f"{name}.nii.gz").read_bytes()
+        assert packed == (tmp_path / "b" / f"{name}.nii.gz").read_bytes()
+        assert packed[:8] == b"\x1f\x8b\x08" + bytes(5)  # no flags, time 0
+        reader = zlib.decompressobj(31)
+        data = reader.decompress(packed)[352:]
+        assert reader.eof and not reader.unused_data
+        stored = values.astype(np.uint8 if name == "status" else np.float32)
+        assert data == stored.tobytes(order="F")
 
 
 def test_maps_come_back(tmp_path):
