@@ -31,7 +31,7 @@ _COLUMNS = {  # name: (kind of number, axes after the first)
 }
 
 
-def picture_key(file: ImageFile) -> bytes | None:
+def file_stamp(file: ImageFile) -> bytes | None:
     """16 bytes for path, part, size and time of change; None where there is no file.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from medjax.data.audit.cache import load_facts, picture_key, store_facts
+from medjax.data.audit.cache import file_stamp, load_facts, store_facts
 from medjax.data.audit.records import THUMB, Facts, Pictures
 from medjax.data.images import (
     ImageFile,
@@ -74,7 +74,7 @@ def read_pictures(
     facts: dict[ImageFile, Facts] = {}
     keys: dict[ImageFile, bytes] = {}
     for file in files:
-        key = picture_key(file)
+        key = file_stamp(file)
         if key is not None:
             keys[file] = key
             if key in known:

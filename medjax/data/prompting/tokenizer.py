@@ -4,7 +4,6 @@ All are byte-level BPEs with NFC and Qwen's pre-tokenizer, which keeps each digi
 token of its own. transformers is imported where it is used.
 """
 
-import base64
 import hashlib
 import json
 import re
@@ -55,7 +54,6 @@ REQUIRED_TOKENS = (
     "<|image_pad|>",
 )
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-QWEN_RANKS = 151_643
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
@@ -185,7 +183,7 @@ def train_tokenizer(
             f"vocab_size {vocab_size} leaves {room} ids for the 256 bytes beside "
             f"{len(added)} added tokens; it must be {256 + len(added)} or more"
         )
-    backend: Any = _assemble({}, [], (), SYSTEM).backend_tokenizer
+    backend: Any = assemble_tokenizer({}, [], (), SYSTEM).backend_tokenizer
     cut = re.compile("|".join(map(re.escape, added)))
     backend.train_from_iterator(
         # Added tokens are cut out of a text before the merges see it.
@@ -199,43 +197,7 @@ def train_tokenizer(
     )
     model = json.loads(backend.to_str())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
-    return _assemble(model["vocab"], merges, added, system)
-
-
-def qwen_tokenizer(
-    ranks_path: str | Path, *, extra_tokens: Sequence[str] = ()
-) -> "PreTrainedTokenizerBase":
-    """Build Qwen's own tokenizer from its tiktoken file of ranks (a few seconds).
-
-    The file is `qwen.tiktoken`, 151,643 lines of base64 token and rank. Ids are the
-    published ones, 151643-151664 for the added tokens; `extra_tokens` follow.
-
-    Args:
-        ranks_path: The file.
-        extra_tokens: Further texts to hold as one token; they are not special.
-
-    Raises:
-        ValueError: The file is damaged, cut short, or of another vocabulary.
-    """
-    ranks = _read_ranks(Path(ranks_path))
-    letters = byte_letters()
-
-    def spell(data: bytes) -> str:
-        return "".join(letters[byte] for byte in data)
-
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) > 1:
-            parts = _split_token(token, rank, ranks)
-            if len(parts) != 2:
-                raise ValueError(
-                    f"{ranks_path}: rank {rank} ({token!r}) is no merge of two tokens "
-                    "of lower rank, so this is no byte-level BPE"
-                )
-            merges.append((spell(parts[0]), spell(parts[1])))
-    vocabulary = {spell(token): rank for token, rank in ranks.items()}
-    added = (*SPECIAL_TOKENS, *ADDED_TOKENS, *extra_tokens)
-    return _assemble(vocabulary, merges, added, SYSTEM)
+    return assemble_tokenizer(model["vocab"], merges, added, system)
 
 
 def parse_tables(tokenizer: "PreTrainedTokenizerBase", vocab_size: int) -> ParseTables:
@@ -262,12 +224,24 @@ def stop_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     return tuple(vocabulary[token] for token in STOP_TOKENS if token in vocabulary)
 
 
-def _assemble(
+def assemble_tokenizer(
     vocabulary: dict[str, int],
     merges: list[tuple[str, str]],
     added: Sequence[str],
     system: str | None,
 ) -> "PreTrainedTokenizerBase":
+    """A byte-level BPE with Qwen's pre-tokenizer, from its parts.
+
+    Args:
+        vocabulary: Ids from 0 on without gaps, by tokens in the letters of
+            `byte_letters`; may be empty.
+        merges: Pairs of tokens that become one, the first learnt first; each pair and
+            what it makes stand in the vocabulary.
+        added: Texts to hold as one token, their ids following the vocabulary's; those
+            of `SPECIAL_TOKENS` are special. With none, there is no stop token either.
+        system: What the chat template puts first where there is no system message; None
+            puts nothing.
+    """
     from transformers import AddedToken, Qwen2Tokenizer
 
     qwen: Any = Qwen2Tokenizer  # its annotations do not know what it takes
@@ -289,37 +263,6 @@ def _assemble(
         )
         tokenizer.eos_token, tokenizer.pad_token = STOP_TOKENS
     return tokenizer
-
-
-def _read_ranks(path: Path) -> dict[bytes, int]:
-    ranks = {}
-    for number, line in enumerate(path.read_bytes().splitlines()):
-        token, _, rank = line.partition(b" ")
-        if rank != b"%d" % number or not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", token):
-            raise ValueError(
-                f"{path}, line {number + 1}: expected 'BASE64 {number}', "
-                f"found {line[:60]!r}"
-            )
-        ranks[base64.b64decode(token)] = number
-    if len(ranks) != QWEN_RANKS:
-        raise ValueError(f"{path}: {len(ranks)} tokens, Qwen's file has {QWEN_RANKS}")
-    return ranks
-
-
-def _split_token(token: bytes, limit: int, ranks: dict[bytes, int]) -> list[bytes]:
-    """Merge a token's bytes by ranks below `limit`: the two parts it was made from."""
-    parts = [token[at : at + 1] for at in range(len(token))]
-    while len(parts) > 2:
-        pairs = [
-            ranks.get(left + right, limit)
-            for left, right in zip(parts[:-1], parts[1:], strict=True)
-        ]
-        best = min(pairs)
-        if best >= limit:
-            break
-        at = pairs.index(best)
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:

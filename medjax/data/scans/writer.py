@@ -160,51 +160,6 @@ def map_writer(
             _temporary(path).replace(path)
 
 
-def write_maps(
-    folder: str | os.PathLike[str],
-    scan: Scan,
-    maps: Mapping[str, Num[np.ndarray, "H W Z"]],
-    *,
-    sidecar: Mapping[str, Any],
-    levels: Mapping[int, str],
-    prefix: str = "",
-    overwrite: bool = False,
-) -> None:
-    """Write whole volumes at once; see `map_writer`.
-
-    Args:
-        folder: Where the files go; it is made, with its parents, if it does not exist.
-        scan: The maps get its grid and its times; it has Z slices of H x W.
-        maps: At least one map by names of `MAPS`, times in s, `status` in whole numbers
-            from 0 to 255; NaN where a voxel has no result.
-        sidecar: Further fields for every JSON file; they win over the usual ones.
-        levels: What each whole number in `status` means.
-        prefix: Stands before every file's name, such as "sub-01_"; "" for nothing.
-        overwrite: Whether files of another run are replaced; else they are an error.
-
-    Raises:
-        ValueError: A name is unknown, or a map has another shape than the scan.
-        FileExistsError: A file exists, and `overwrite` is not set.
-    """
-    for name, values in maps.items():
-        if np.shape(values) != (*scan.shape, scan.num_slices):
-            raise ValueError(
-                f"{name} {np.shape(values)}; expected [H, W, Z] = "
-                f"{(*scan.shape, scan.num_slices)}"
-            )
-    with map_writer(
-        folder,
-        scan,
-        names=tuple(maps),
-        sidecar=sidecar,
-        levels=levels,
-        prefix=prefix,
-        overwrite=overwrite,
-    ) as write:
-        for z in range(scan.num_slices):
-            write({name: values[..., z] for name, values in maps.items()})
-
-
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 

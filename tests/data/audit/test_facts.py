@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medjax.data.audit import facts as module
-from medjax.data.audit.cache import load_facts, picture_key, store_facts
+from medjax.data.audit.cache import file_stamp, load_facts, store_facts
 from medjax.data.audit.duplicates import near_pictures
 from medjax.data.audit.facts import measure, read_pictures
 from medjax.data.images import ImageFile, pixel_digest
@@ -72,7 +72,7 @@ def test_a_file_touched_or_moved_is_read_again(files, tmp_path):
     os.utime(file.path, ns=(1, 1))
     assert read_pictures(files, cache=cache).decoded == 1
     # frames of one file are apart
-    assert picture_key(file) != picture_key(file._replace(frame=1))
+    assert file_stamp(file) != file_stamp(file._replace(frame=1))
 
 
 def test_what_cannot_be_read_is_told_with_its_line(files, tmp_path):

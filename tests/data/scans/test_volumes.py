@@ -6,7 +6,7 @@ import pytest
 
 from medjax.data.scans.formats import open_scan
 from medjax.data.scans.volumes import open_volume, readers
-from medjax.data.scans.writer import write_maps
+from tests.data.scans.map_files import write_maps
 
 TE = [0.01, 0.02, 0.04]
 DATA = np.arange(4 * 5 * 3 * 3, dtype=np.int16).reshape(4, 5, 3, 3)
