@@ -39,19 +39,18 @@ from fuzz.lists import NAMES, draw_case, save_pictures, sound_rows, written
 
 from medjax.data.audit.facts import read_pictures
 from medjax.data.audit.records import Pictures
+from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
 from medjax.data.classes.formats.table import read_labels
 from medjax.data.classes.labelled_images import load_labelled_images
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN
 from medjax.data.lists.spellings import spelling_key
 from medjax.data.prompting.layout import Geometry
 
 GEOMETRY = Geometry(7, 2, 2, 28, 28 * 28, 56 * 56)
 OUTCOMES = ("refused", "right", "other", "bare", "leak")
-VOLUME = {"size": [56, 56], "split": "moved", "structures": "all", "field": 84.0}
-VOLUME |= {"min_side": 4, "shift": 0.1, "scale": [1.0, 1.0], "phrasings": 1}
-VOLUME |= {"mirror": False}
-SPLIT = {"test": "test", "test_share": 0.4, "seed": 0}
+HELD = HeldOut(0.4, seed=0)
 
 
 class Row(NamedTuple):
@@ -161,16 +160,17 @@ def _load(format, path, place, reading):
             classes=None,
             ordinal=False,
             question=None,
-            **SPLIT,
+            held=HELD,
         )
     coords = {"csv": "xyxy"}.get(format, "")
     return load_parts(
-        source=str(path),
+        str(path),
+        look=Look((56, 56), 84.0, 4, phrasings=1),
+        split="moved",
+        held=HELD,
         geometry=GEOMETRY,
         reading=reading._replace(coords=coords),
         decode=decode,
-        **VOLUME,
-        **SPLIT,
     )
 
 

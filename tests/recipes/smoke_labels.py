@@ -1,8 +1,8 @@
 """The smallest vrft_aug run, as its recipe gets it."""
 
 from configs.vrft_aug import get_config
-from medjax.data.classes.medmnist import Slices
-from medjax.data.lists.reading import split_reading
+from medjax.recipes.classes.data import LabelData, load_labels
+from medjax.recipes.sections import read_section
 from tests.recipes.smoke import LOOP, POLICY
 
 LABEL_POLICY = POLICY | {"policy.vocab": 448}
@@ -18,11 +18,8 @@ def label_sections(arg="", **changes):
     return {name: found[name] for name in found if name not in LOOP}
 
 
-def label_options(arg="", **changes):
-    """What `load_label_parts` takes of them."""
-    data = label_sections(arg, **changes)["data"]
-    reading, options = split_reading(data)
-    for name in ("ramps", "probe", "check", "identify"):
-        del options[name]
-    options["slices"] = Slices(**options["slices"])
-    return options | {"reading": reading}
+def label_parts(arg="", **changes):
+    """Pictures and words of the config `smoke,ARG`; changes of the section `data`."""
+    dotted = {f"data__{name}": value for name, value in changes.items()}
+    data = read_section(LabelData, "data", label_sections(arg, **dotted)["data"])
+    return load_labels(data, seed=0)

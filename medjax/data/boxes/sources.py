@@ -18,7 +18,7 @@ from medjax.data.boxes.rows import Row, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
-from medjax.data.lists.parts import honest_parts
+from medjax.data.lists.parts import HeldOut, honest_parts
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.data.lists.rows import Rows
@@ -31,20 +31,11 @@ _COUNTS = (2048, 64)  # drawn pictures to train and to test on
 
 
 def load_parts(
-    *,
     source: str,
-    seed: int,
-    size: Sequence[int],
+    *,
+    look: Look,
     split: str,
-    structures: str | Sequence[str],
-    field: float,
-    min_side: int,
-    shift: float,
-    scale: Sequence[float],
-    phrasings: int,
-    mirror: bool,
-    test: str,
-    test_share: float,
+    held: HeldOut,
     geometry: Geometry,
     reading: Reading = PLAIN,
     decode: LookFn | None = look_plainly,
@@ -56,31 +47,20 @@ def load_parts(
     Args:
         source: A name of `volumes` (slices with boxes, from data packs), "synthetic"
             (shapes drawn here), or the path of a list or folder, see `box_entries`.
-        seed: Decides which structures, or which of a user's patients, a split tests on.
-        size: (height, width) in pixels of the pictures of a volume and of drawn ones; a
-            user's pictures have their own.
+        look: How slices of a volume are shown; of drawn shapes its `size` and
+            `phrasings`. A user's pictures have their own size. `mirror` is left out
+            for a volume whose sides would be confused, and `tested` is that of `held`.
         split: How a volume's slices are split: "slices", "moved", "side" or
             "structure", see `slices.atlas_views`.
-        structures: Which structures of a volume are asked for: a word that it knows
-            ("all", and of the brain "aal", "clear" and "unions"), or names; of a user's
-            list which labels, "all" or names.
-        field: How many mm the shorter side of a volume's picture shows, above 0.
-        min_side: Structures of a volume whose box has a shorter side, in pixels of the
-            picture, are not asked for.
-        shift: Pictures of the `moved` split move by at most so much of a side, both
-            ways.
-        scale: (low, high) factor by which the content of a `moved` picture is enlarged.
-        phrasings: How many ways of asking are in use, 1 to 8, the shortest first.
-        mirror: Whether half of the training pictures are flipped, exchanging the sides'
-            names. Nothing is flipped of a volume whose mirror image would be another
-            body.
-        test: The part to test on: "test", or "val" to choose settings by.
-        test_share: The share of a user's patients (or images) to test on, 0 to 1.
+        held: Which part is tested, and the share of a user's patients (or images) in
+            it. Its seed also decides which structures a split tests on.
         geometry: How images are cut, which a user's boxes may be measured in.
         reading: How a user's file is read: wrong lines, readers, groups.
         decode: Decodes a user's pictures beforehand: those with equal pixels lie in one
             part, and none fails in training. None does not.
-        asking: What is asked about a user's list that has no questions.
+        asking: What is asked about a user's list that has no questions. Its
+            `structures` are those of a volume too: a word that it knows ("all", and of
+            the brain "aal", "clear" and "unions"), or names.
         volumes: The volumes known by name; yours may be among them.
 
     Raises:
@@ -88,35 +68,20 @@ def load_parts(
         ValueError: What `atlas_views`, `synthetic_views`, `box_rows` or `part_lines`
             refuse.
     """
-    shown = (int(size[0]), int(size[1]))
+    look = look._replace(tested=held.tested)
     if source in (*volumes, _SYNTHETIC):
         check_built_in(source, reading)
     if source == _SYNTHETIC:
-        drawn = [
-            synthetic_views(
-                count=n,
-                size=shown,
-                part=part,
-                num_phrasings=phrasings,
-                sets=_kind(reading) != {},
-            )
-            for part, n in zip(("train", test), _COUNTS, strict=True)
-        ]
-        identity = {"source": source, "size": list(shown), "test": test}
-        return Parts(drawn[0], drawn[1], identity | _kind(reading))
+        return _drawn_parts(look, reading)
     if source in volumes:
-        look = Look(
-            size=shown,
-            field=field,
-            min_side=min_side,
-            phrasings=phrasings,
-            mirror=mirror and volumes[source].mirror,
-            shift=shift,
-            scale=(float(scale[0]), float(scale[1])),
-            tested=test,
-        )
+        look = look._replace(mirror=look.mirror and volumes[source].mirror)
         parts = _volume_parts(
-            source, volumes[source], structures, look, split=split, seed=seed
+            source,
+            volumes[source],
+            asking.structures,
+            look,
+            split=split,
+            seed=held.seed,
         )
         return parts._replace(identity={**parts.identity, **_kind(reading)})
     if not Path(source).exists():
@@ -125,16 +90,25 @@ def load_parts(
             f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a user's file or "
             "folder of boxes"
         )
-    asking = asking._replace(structures=structures)
     entries = box_entries(Path(source), reading, asking)
-    return _user_parts(
-        Path(source),
-        box_rows(entries, reading, geometry, decode),
-        reading,
-        tested=test,
-        test_share=test_share,
-        seed=seed,
+    rows = box_rows(entries, reading, geometry, decode)
+    return _user_parts(Path(source), rows, reading, held)
+
+
+def _drawn_parts(look: Look, reading: Reading) -> Parts[Views]:
+    """Both parts of drawn shapes."""
+    train, test = (
+        synthetic_views(
+            count=count,
+            size=look.size,
+            part=part,
+            num_phrasings=look.phrasings,
+            sets=_kind(reading) != {},
+        )
+        for part, count in zip(("train", look.tested), _COUNTS, strict=True)
     )
+    identity = {"source": _SYNTHETIC, "size": list(look.size), "test": look.tested}
+    return Parts(train, test, identity | _kind(reading))
 
 
 def _kind(reading: Reading) -> dict[str, str]:
@@ -146,24 +120,21 @@ def _user_parts(
     source: Path,
     found: Rows[Row],
     reading: Reading,
-    *,
-    tested: str,
-    test_share: float,
-    seed: int,
+    held: HeldOut,
 ) -> Parts[Views]:
     root = source if source.is_dir() else source.parent
     rows, near = found.rows, reading.near == "group"
     lines = grouped_rows(rows, root, picture_contents(found.pictures, near=near))
-    parted = honest_parts(
-        lines, reading, tested=tested, test_share=test_share, seed=seed
-    )
+    parted = honest_parts(lines, reading, held)
     parting = parted.parting
     train, test = (row_views([rows[n] for n in part]) for part in parting)
     identity = {
         "source": "records",
         "rows": len(rows),
         "sha256": _digest(found, root),
-        "test": [len(parting.test), tested, test_share, seed, reading.near],
+        "test": [
+            *(len(parting.test), held.tested, held.share, held.seed, reading.near)
+        ],
         **_kind(reading),
     }
     samples = tuple(

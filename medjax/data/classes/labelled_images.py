@@ -18,7 +18,7 @@ from medjax.data.classes.pictures import Picture, Pictures
 from medjax.data.classes.rows import LabelRow, grouped_labels, label_rows
 from medjax.data.classes.tasks import ClassQuestion, ClassTask, TaskParts
 from medjax.data.images import ImageFile, read_image
-from medjax.data.lists.parts import Parted, honest_parts
+from medjax.data.lists.parts import HeldOut, Parted, honest_parts
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import Bad, Reading
 
@@ -32,9 +32,7 @@ def load_labelled_images(
     classes: Sequence[str] | None,
     ordinal: bool,
     question: str | None,
-    test: str = "test",
-    test_share: float,
-    seed: int,
+    held: HeldOut,
 ) -> TaskParts:
     """The task that a user's list of labelled images states, and its two parts.
 
@@ -49,12 +47,9 @@ def load_labelled_images(
             the grades are all from the lowest to the highest that occur, without gaps.
         ordinal: Whether labels are grades: whole numbers, the higher the more.
         question: What is asked about every picture; None takes a general phrasing.
-        test: "test", or "val" to choose settings by: a share of what is left for
-            training is tested, and the test part is not looked at.
-        test_share: The share of the patients (or pictures) to test on, 0 to 1, where
-            the file has no `split`; for "val" also the share of the rest.
-        seed: Another one tests other patients, where the file has no `split` or for
-            "val".
+        held: Which part is tested, and the share of the patients (or pictures) in it
+            where the list has no `split`. For "val" it is a share of what is left for
+            training, and the test part is not looked at.
 
     Raises:
         FileNotFoundError: There is no such file, or a picture is missing.
@@ -70,7 +65,7 @@ def load_labelled_images(
         labels = np.array(single, np.int32)[:, None]
     near = reading.near == "group"
     lines = grouped_labels(rows, root, picture_contents(found.pictures, near=near))
-    parted = honest_parts(lines, reading, tested=test, test_share=test_share, seed=seed)
+    parted = honest_parts(lines, reading, held)
     kept, tested = parted.parting
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"
@@ -94,7 +89,7 @@ def load_labelled_images(
             "classes": list(names),
             "rows": len(rows),
             "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-            "test": [len(tested), test, test_share, seed, reading.near],
+            "test": [len(tested), held.tested, held.share, held.seed, reading.near],
         },
         samples=_samples(rows, parted),
         dropped=dropped,

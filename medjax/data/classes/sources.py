@@ -1,6 +1,6 @@
 """Data about classes by name: built-in tasks, MedMNIST files, labelled images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from medjax.data.classes.medmnist import (
 )
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
 
@@ -41,29 +42,34 @@ class LabelParts(NamedTuple):
     references: RecitationTables  # what reciting is measured against
 
 
+class Naming(NamedTuple):
+    """What a file does not say of its classes, as the section `data` names it."""
+
+    classes: str = ""  # a JSON file of their names; "": those that are known
+    ordinal: bool | None = None  # whether they are grades; None: what is known
+    question: str = ""  # what is asked about each picture; "": a general phrasing
+
+
+class Telling(NamedTuple):
+    """How a task is put into words, as the section `data` names it."""
+
+    # a built-in name or a JSON file; "": descriptions.json beside the data, or else the
+    # task's own
+    descriptions: str
+    prompt_knowledge: bool  # the descriptions are told in the question
+    recite: bool  # they are recited for a reward, so that they must be there
+    reason_words: int  # 1 or more of a description reason in supervised answers
+    phrasings: int  # 1 or more ways of asking are in use, the shortest first
+
+
 def load_label_parts(
-    *,
     source: str,
-    seed: int,
-    size: Sequence[int],
-    field: float,
-    margin: float,
-    least: float,
-    shift: float,
-    scale: Sequence[float],
-    mirror: bool,
-    test_draws: int,
+    *,
+    look: PictureLook,
+    naming: Naming,
+    telling: Telling,
+    held: HeldOut,
     balance: bool,
-    classes: str,
-    ordinal: bool | None,
-    question: str,
-    test: str,
-    test_share: float,
-    descriptions: str,
-    prompt_knowledge: bool,
-    recite: bool,
-    reason_words: int,
-    phrasings: int,
     slices: Slices = EVERY,
     reading: Reading = PLAIN,
     decode: LookFn | None = look_plainly,
@@ -73,37 +79,14 @@ def load_label_parts(
     Args:
         source: A built-in task (see `built_in`), a MedMNIST .npz, or a user's list or
             folder, see `formats.table`.
-        seed: Another one splits a list without splits otherwise.
-        size: (height, width) in pixels of a built-in task's pictures. This and what
-            follows up to `test_draws` is the `PictureLook` of a built-in task; pictures
-            in files are taken as they are.
-        field: How many mm the shorter side shows, of a crop at least; of nuclei it is
-            pixels.
-        margin: The field of a crop is so many times the structure's longer side.
-        least: A structure is not shown where its box has less than this share of its
-            usual area in that plane.
-        shift: Every picture moves by at most so much of a side, both ways.
-        scale: (low, high) factor by which the content of a picture is enlarged.
-        mirror: Whether half of the training pictures are flipped; refused where classes
-            have sides.
-        test_draws: How many pictures are drawn of each test slice, 1 or more.
+        look: How pictures of a built-in task are shown; those in files are taken as
+            they are. Its `tested` is that of `held`.
+        naming: The classes of a user's file, and what is asked about them.
+        telling: The words.
+        held: Which part is tested, and the share of the patients (or images) of a list
+            without splits in it.
         balance: Whether training pictures of all classes are shown equally often; of
             several labels see `balance_label_sets`.
-        classes: A JSON file of a user's class names; "" takes those that are known.
-        ordinal: Whether a user's classes are grades; None takes what is known of the
-            set.
-        question: What is asked about a user's images; "" takes a general phrasing.
-        test: The part to test on, "test", or "val" to choose settings by.
-        test_share: The share of the patients (or images) of a list without splits
-            to test on, 0 to 1.
-        descriptions: A built-in name or a JSON file; "" takes descriptions.json beside
-            the data, or else the task's own.
-        prompt_knowledge: Whether the descriptions are told in the question.
-        recite: Whether the descriptions are recited for a reward, so that they must be
-            there.
-        reason_words: So many words of the description, 1 or more, are the reasoning of
-            supervised answers.
-        phrasings: How many ways of asking are in use, 1 or more, the shortest first.
         slices: Which slices of a file's volumes are shown.
         reading: How a user's file is read: wrong lines, readers, groups, and whether
             pictures have several labels.
@@ -117,32 +100,21 @@ def load_label_parts(
             concern its kind.
     """
     path = Path(source)
-    names = load_class_names(classes) if classes else None
+    look = look._replace(tested=held.tested)
+    names = load_class_names(naming.classes) if naming.classes else None
     if source in TASKS or path.suffix == ".npz":
         check_built_in(source if source in TASKS else path.name, reading)
     if source in TASKS:
-        own = {"classes": classes, "ordinal": ordinal, "question": question}
         several = "" if reading.answers == "one" else reading.answers
-        _refuse_unused(source, own | {"answers": several})
-        look = PictureLook(
-            size=(int(size[0]), int(size[1])),
-            field=field,
-            margin=margin,
-            least=least,
-            shift=shift,
-            scale=(float(scale[0]), float(scale[1])),
-            mirror=mirror,
-            test_draws=test_draws,
-            tested=test,
-        )
+        _refuse_unused(source, naming._asdict() | {"answers": several})
         made = built_in_task(source, look)
     elif path.suffix == ".npz":
-        _refuse_unused(path.name, {"question": question})
+        _refuse_unused(path.name, {"question": naming.question})
         made = load_medmnist(
             path,
-            test=test,
+            test=held.tested,
             classes=names,
-            ordinal=ordinal,
+            ordinal=naming.ordinal,
             multi=reading.answers == "set",
             slices=slices,
         )
@@ -153,33 +125,25 @@ def load_label_parts(
             reading,
             decode,
             classes=names,
-            ordinal=bool(ordinal),
-            question=question or None,
-            test=test,
-            test_share=test_share,
-            seed=seed,
+            ordinal=bool(naming.ordinal),
+            question=naming.question or None,
+            held=held,
         )
     else:
         raise FileNotFoundError(
             f"task {source!r}: expected one of {', '.join(TASKS)}, or the path of a "
             "MedMNIST .npz, or of a user's file or folder of labelled images"
         )
-    needed = "prompt" if prompt_knowledge else "recitation" if recite else ""
-    where = _find_descriptions(made.task, path, descriptions)
-    if not where and needed:
-        raise FileNotFoundError(
-            f"task {made.task.name}: no descriptions of its classes, which the "
-            f"{needed} needs; write {_BESIDE} beside the data, name a file, or choose "
-            "prompt=off,recite=none"
-        )
+    where = _find_descriptions(made.task, path, telling)
     texts = made.task.classes
     if where:
         texts = load_descriptions(where, made.task.classes).texts
     wording = Wording(
         task=made.task,
-        knowledge=texts if prompt_knowledge else None,
-        reasons=short_reasons(texts, reason_words) + (NOTHING,) * made.task.multi,
-        phrasings=phrasings,
+        knowledge=texts if telling.prompt_knowledge else None,
+        reasons=short_reasons(texts, telling.reason_words)
+        + (NOTHING,) * made.task.multi,
+        phrasings=telling.phrasings,
     )
     balanced = balance_label_sets if made.task.multi else balance_pictures
     train = balanced(made.train) if balance else made.train
@@ -213,14 +177,23 @@ def _refuse_unused(source: str, given: Mapping[str, str | bool | None]) -> None:
             )
 
 
-def _find_descriptions(task: ClassTask, path: Path, named: str) -> str:
-    """The descriptions' name or path, "" where there are none."""
-    if named:
-        return named
+def _find_descriptions(task: ClassTask, path: Path, telling: Telling) -> str:
+    """The descriptions' name or path, "" where there are none and none are needed."""
     beside = (path if path.is_dir() else path.parent) / _BESIDE
+    if telling.descriptions:
+        return telling.descriptions
     if task.name not in TASKS and beside.is_file():
         return str(beside)
-    return task.name if task.name in built_in_descriptions() else ""
+    if task.name in built_in_descriptions():
+        return task.name
+    if telling.prompt_knowledge or telling.recite:
+        needed = "prompt" if telling.prompt_knowledge else "recitation"
+        raise FileNotFoundError(
+            f"task {task.name}: no descriptions of its classes, which the {needed} "
+            f"needs; write {_BESIDE} beside the data, name a file, or choose "
+            "prompt=off,recite=none"
+        )
+    return ""
 
 
 def _references(text: str) -> tuple[str, ...]:

@@ -1,15 +1,12 @@
-"""Whose pictures they are: group columns, groups joined over them, honest parts.
+"""Whose pictures they are: group columns, and groups joined over them.
 
-Pictures that share a patient, a study, a lesion or a column that is named lie in one
-part. Groups that overlap are joined: where a study is listed under two patients, both
+Pictures that share a patient, a study, a lesion or a column that is named are one
+group. Groups that overlap are joined: where a study is listed under two patients, both
 are one group.
 """
 
-import hashlib
-import itertools
-import math
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +33,6 @@ SPLITS = {
     "validation": "val",
     "test": "test",
 }
-TESTED = ("test", "val")
 
 
 class Grouped(NamedTuple):
@@ -47,13 +43,6 @@ class Grouped(NamedTuple):
     groups: Mapping[str, str]  # values by column: {"patient": "p017", "lesion": ...}
     contents: tuple[Hashable, ...]  # pictures, by path or by pixels; equal ones join
     split: str | None  # "train", "val" or "test" where the file says so
-
-
-class Parting(NamedTuple):
-    """Indices of the lines to train and to test on; others belong to a third part."""
-
-    train: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 def picture_key(file: ImageFile) -> str:
@@ -201,91 +190,6 @@ def split_faults(lines: Sequence[Grouped], groups: Sequence[int]) -> list[Bad]:
     return faults
 
 
-def part_lines(
-    lines: Sequence[Grouped],
-    groups: Sequence[int],
-    *,
-    tested: str,
-    test_share: float,
-    seed: int,
-) -> Parting:
-    """The lines to train and to test on, no group being in both.
-
-    Where the file states parts they are taken: "test" trains on train and tests on
-    test, "val" trains on train and tests on val. A part that is not stated is a share
-    of the groups, of train for "val"; nothing of the test is used by "val".
-
-    Args:
-        lines: All of a file; all of them state a part or none does.
-        groups: The number of each line's group, from `join_groups`.
-        tested: "test", or "val" to choose settings by.
-        test_share: The share of the groups to test on where the file does not say, 0
-            to 1, rounded up.
-        seed: Another one tests other groups, where they are not stated.
-
-    Raises:
-        ValueError: `tested` is another word, some lines alone state a part or a group,
-            or one of the two parts would be empty.
-    """
-    if tested not in TESTED:
-        raise ValueError(f"test={tested!r}: expected one of {TESTED}")
-    _check_columns(lines)
-    names = group_names(lines, groups)
-    keys = [names[group] for group in groups]
-    share = {"test_share": test_share, "seed": seed}
-    if lines and lines[0].split is not None:
-        parts = [str(line.split) for line in lines]
-    else:
-        test = groups_to_test(keys, **share)
-        parts = ["test" if key in test else "train" for key in keys]
-    if tested == "val" and "val" not in parts:
-        left = [key for key, part in zip(keys, parts, strict=True) if part == "train"]
-        val = groups_to_test(left, **share)
-        parts = [
-            "val" if part == "train" and key in val else part
-            for key, part in zip(keys, parts, strict=True)
-        ]
-    found = {
-        part: tuple(n for n, mine in enumerate(parts) if mine == part)
-        for part in ("train", tested)
-    }
-    for part, mine in found.items():
-        if not mine:
-            counts = ", ".join(f"{parts.count(p)} {p}" for p in sorted(set(parts)))
-            raise ValueError(
-                f"{lines[0].origin}: no line is in {part} (found {counts}); expected "
-                f"some of train and some of {tested}, or no split column"
-            )
-    return Parting(found["train"], found[tested])
-
-
-def groups_to_test(keys: Iterable[str], *, test_share: float, seed: int) -> set[str]:
-    """The patients (or images) to test on: the first by a hash of seed and name.
-
-    The order of the keys and how often each occurs do not matter.
-
-    Args:
-        keys: The patient, or else the image, of each line.
-        test_share: The share of the different keys that is tested, 0 to 1, rounded up.
-        seed: Goes into the hash, so that another seed chooses others.
-
-    Raises:
-        ValueError: One of the two parts would be empty.
-    """
-
-    def rank(key: str) -> str:
-        return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
-
-    groups = sorted(set(keys), key=rank)
-    test = set(groups[: math.ceil(test_share * len(groups))])
-    if not 0 < len(test) < len(groups):
-        raise ValueError(
-            f"{len(groups)} patients or images and test_share={test_share} leave "
-            "nothing to train or to test on; expected at least one of each"
-        )
-    return test
-
-
 def group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, str]:
     """What each group is called: by its first patient, or another column, or picture.
 
@@ -298,25 +202,6 @@ def group_names(lines: Sequence[Grouped], groups: Sequence[int]) -> dict[int, st
         mine = line.groups.get("patient", next(iter(line.groups.values()), line.name))
         names[group] = min(names.get(group, mine), mine)
     return names
-
-
-def _check_columns(lines: Sequence[Grouped]) -> None:
-    """A column that groups, or states parts, does so on every line."""
-    columns = dict.fromkeys(itertools.chain(*(line.groups for line in lines)))
-    for column in columns:
-        for line in lines:
-            if column not in line.groups:
-                raise ValueError(
-                    f"{line.origin}: no {column}, but other lines name theirs; give "
-                    f"all lines a {column} or none, or one {column}'s images could be "
-                    "in both parts"
-                )
-    stated = [line.split is not None for line in lines]
-    if any(stated) and not all(stated):
-        raise ValueError(
-            f"{lines[stated.index(False)].origin}: no split, but other lines state "
-            "theirs; give all lines a split or none"
-        )
 
 
 def _shared(content: Hashable) -> str:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from medjax.data.batches import Parts
 from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import (
     ANSWERS,
@@ -19,7 +21,7 @@ from medjax.recipes.policy.checking import make_decode
 
 
 class BoxData(NamedTuple):
-    """The section `data` of a config; options of `load_parts`."""
+    """The section `data` of a config: fields of the records of `load_parts`."""
 
     source: str
     size: tuple[int, int]
@@ -87,8 +89,8 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
     """The training and the test part of a config's source.
 
     Args:
-        data: The section of the config, with the options of `load_parts` and
-            `Reading`.
+        data: The section of the config; its options are those of the records that
+            `load_parts` takes.
         geometry: How images are cut, which a user's boxes may be measured in.
         seed: Decides what a split tests on.
 
@@ -97,18 +99,24 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         ValueError: What `load_parts` refuses.
     """
     reading, options = split_reading(data._asdict())
-    for name in ("ramps", "check", "identify"):
-        del options[name]
-    names = [name for name in Asking._fields if name != "structures"]
-    asking = Asking(**{name: options.pop(name) for name in names})
     decode = make_decode(data.source, data.check)
     return load_parts(
-        seed=seed,
+        data.source,
+        look=Look(
+            size=data.size,
+            field=data.field,
+            min_side=data.min_side,
+            phrasings=data.phrasings,
+            mirror=data.mirror,
+            shift=data.shift,
+            scale=data.scale,
+        ),
+        split=data.split,
+        held=HeldOut(data.test_share, seed, data.test),
         geometry=geometry,
         reading=reading,
-        asking=asking,
         decode=decode,
-        **options,
+        asking=Asking(**{name: options[name] for name in Asking._fields}),
     )
 
 

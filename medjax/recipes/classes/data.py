@@ -3,8 +3,15 @@
 from typing import NamedTuple
 
 from medjax.data.classes.medmnist import EVERY, Slices
-from medjax.data.classes.sources import LabelParts, load_label_parts
+from medjax.data.classes.pictures import PictureLook
+from medjax.data.classes.sources import (
+    LabelParts,
+    Naming,
+    Telling,
+    load_label_parts,
+)
 from medjax.data.classes.tasks import label_instruction
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import split_reading
 from medjax.data.prompting.chat import Style, named_style
 from medjax.recipes.classes.score import Probe
@@ -12,7 +19,7 @@ from medjax.recipes.policy.checking import make_decode
 
 
 class LabelData(NamedTuple):
-    """The section `data`: options of `load_label_parts` and others."""
+    """The section `data`: fields of the records of `load_label_parts`, and others."""
 
     source: str
     size: tuple[int, int]
@@ -65,14 +72,32 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
     """Pictures and words of a config's source.
 
     Args:
-        data: The section of the config, whose options are those of `load_label_parts`.
+        data: The section of the config; its options are those of the records that
+            `load_label_parts` takes.
         seed: Another one splits a CSV file without splits otherwise.
     """
     reading, options = split_reading(data._asdict())
-    for name in ("ramps", "probe", "check", "identify"):
-        del options[name]
     decode = make_decode(data.source, data.check)
-    return load_label_parts(seed=seed, reading=reading, decode=decode, **options)
+    return load_label_parts(
+        data.source,
+        look=PictureLook(
+            size=data.size,
+            field=data.field,
+            margin=data.margin,
+            least=data.least,
+            shift=data.shift,
+            scale=data.scale,
+            mirror=data.mirror,
+            test_draws=data.test_draws,
+        ),
+        naming=Naming(data.classes, data.ordinal, data.question),
+        telling=Telling(**{name: options[name] for name in Telling._fields}),
+        held=HeldOut(data.test_share, seed, data.test),
+        balance=data.balance,
+        slices=data.slices,
+        reading=reading,
+        decode=decode,
+    )
 
 
 def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:

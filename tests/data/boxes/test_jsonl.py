@@ -8,7 +8,8 @@ from medjax.data.audit.facts import look_plainly
 from medjax.data.boxes.jsonl import jsonl_entries
 from medjax.data.boxes.row_views import row_views
 from medjax.data.boxes.rows import box_rows, grouped_rows
-from medjax.data.lists.groups import join_groups, part_lines
+from medjax.data.lists.groups import join_groups
+from medjax.data.lists.parts import HeldOut, part_lines
 from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.layout import Geometry
 
@@ -53,8 +54,7 @@ def load_rows(path, geometry=GEOMETRY, **changes):
 def split_rows(rows, root, *, test_share, seed, tested="test"):
     lines = grouped_rows(rows, root)
     groups = join_groups(lines)
-    options = {"tested": tested, "test_share": test_share, "seed": seed}
-    parts = part_lines(lines, groups, **options)
+    parts = part_lines(lines, groups, HeldOut(test_share, seed, tested))
     return [[rows[n] for n in part] for part in parts]
 
 

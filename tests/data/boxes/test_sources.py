@@ -10,7 +10,10 @@ from PIL import Image
 
 from medjax.data.batches import Encoding
 from medjax.data.boxes.batches import eval_batches
+from medjax.data.boxes.formats.asking import Asking
+from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.chat import Style, corpus, longest_answers
 from medjax.data.prompting.layout import Geometry
@@ -26,23 +29,21 @@ from tests.oracles.box_loops import iou
 GEOMETRY = Geometry(7, 2, 2, 28, 28 * 28, 56 * 56)
 
 
-def load(source, **changes):
-    options = {
-        "seed": 0,
-        "size": [56, 56],
-        "split": "moved",
-        "structures": "all",
-        "field": 84.0,
-        "min_side": 4,
-        "shift": 0.1,
-        "scale": [0.9, 1.1],
-        "phrasings": 2,
-        "mirror": True,
-        "test": "test",
-        "test_share": 0.5,
-        "geometry": GEOMETRY,
-    }
-    return load_parts(source=source, **(options | changes))
+LOOK = Look((56, 56), 84.0, 4, phrasings=2, mirror=True, shift=0.1, scale=(0.9, 1.1))
+
+
+def load(source, *, structures="all", tested="test", split="moved", **changes):
+    """Changes are of the look, or else further arguments."""
+    look = {name: changes.pop(name) for name in Look._fields if name in changes}
+    return load_parts(
+        source,
+        look=LOOK._replace(**look),
+        split=split,
+        held=HeldOut(0.5, seed=0, tested=tested),
+        geometry=GEOMETRY,
+        asking=Asking(structures=structures),
+        **changes,
+    )
 
 
 def load_toy(source="mr_aal", load_volume=make_atlas, **changes):
@@ -86,10 +87,10 @@ def test_synthetic_needs_nothing():
 
 def test_the_validation_part(folder):
     """Of drawn shapes other ones, of slices and files others than the test's."""
-    drawn = load("synthetic", test="val")
+    drawn = load("synthetic", tested="val")
     assert "val" in drawn.test.view(0, np.random.default_rng(0)).origin
     assert drawn.identity != load("synthetic").identity
-    final, tuned = load_toy(), load_toy(test="val")
+    final, tuned = load_toy(), load_toy(tested="val")
 
     def shown(views):
         count = range(views.count)
@@ -100,8 +101,8 @@ def test_the_validation_part(folder):
     assert tuned.identity != final.identity
     for split in ("side", "structure"):
         with pytest.raises(ValueError, match=f"test='val' and split='{split}'"):
-            load_toy(split=split, mirror=False, test="val")
-    assert load(str(folder), test="val").test.count == 1
+            load_toy(split=split, mirror=False, tested="val")
+    assert load(str(folder), tested="val").test.count == 1
 
 
 def test_unknown_source_lists_what_there_is():

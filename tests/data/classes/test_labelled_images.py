@@ -7,6 +7,7 @@ from PIL import Image
 from medjax.data.audit.facts import look_plainly
 from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.labels_csv import label_entries
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN
 
 HEADER = "image,label,patient"
@@ -32,8 +33,9 @@ def textured(seed):
 
 
 def load(path, reading=PLAIN, **changes):
+    held = {name: changes.pop(name) for name in HeldOut._fields if name in changes}
     options = {"classes": None, "ordinal": False, "question": None}
-    options |= {"test_share": 0.3, "seed": 0}
+    options |= {"held": HeldOut(0.3, seed=0)._replace(**held)}
     root = path if path.is_dir() else path.parent
     entries = label_entries(path, reading)
     options |= changes
@@ -81,18 +83,18 @@ def test_the_validation_part_leaves_the_test_alone(folder, stated):
     lines = [f"{line},{'test' if n >= 8 else 'train'}" for n, line in enumerate(LINES)]
     header = HEADER + ",split" if stated else HEADER
     write(folder, lines if stated else LINES, header)
-    final, tuned = load(folder), load(folder, test="val")
+    final, tuned = load(folder), load(folder, tested="val")
     assert groups(tuned.train) and groups(tuned.test)
     assert not groups(tuned.train) & groups(tuned.test)
     assert groups(tuned.train) | groups(tuned.test) == groups(final.train)
     assert tuned.identity != final.identity
     with pytest.raises(ValueError, match="test='all': expected one of"):
-        load(folder, test="all")
+        load(folder, tested="all")
 
 
 def test_pictures_without_patients_are_their_own_groups(folder):
     write(folder, [line.rpartition(",")[0] for line in LINES], "image,label")
-    parts = load(folder, test_share=0.25)
+    parts = load(folder, share=0.25)
     assert parts.test.count == 3 and parts.train.count == 9
     assert len(groups(parts.train) | groups(parts.test)) == 12
 
@@ -249,7 +251,7 @@ def test_lesions_group_as_patients_do(folder):
 def test_columns_group_that_are_named(folder):
     lines = [f"{line},c{n // 6}" for n, line in enumerate(LINES)]
     write(folder, lines, HEADER + ",clinic")
-    parts = load(folder, PLAIN._replace(group=("clinic",)), test_share=0.5)
+    parts = load(folder, PLAIN._replace(group=("clinic",)), share=0.5)
     assert (parts.train.count, parts.test.count) == (6, 6)
     with pytest.raises(ValueError, match="no column 'site', which data.group names"):
         load(folder, PLAIN._replace(group=("site",)))
@@ -326,8 +328,8 @@ def test_near_duplicates_are_one_group_on_demand(folder):
             grey = noisy.clip(0, 255).astype(np.uint8)
             Image.fromarray(grey).save(folder / f"p{n + m}.png")
     write(folder, [f"p{n}.png,{'ab'[n % 4 // 2]},q{n}" for n in range(12)])
-    apart = load(folder, test_share=0.5)
-    together = load(folder, PLAIN._replace(near="group"), test_share=0.5)
+    apart = load(folder, share=0.5)
+    together = load(folder, PLAIN._replace(near="group"), share=0.5)
     assert len(groups(apart.train)) == 6 and len(groups(together.train)) == 3
 
     def pairs(pictures):

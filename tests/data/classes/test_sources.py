@@ -8,14 +8,9 @@ from PIL import Image
 
 from medjax.data.classes.label_sets import rarest_labels
 from medjax.data.classes.pictures import class_counts
-from medjax.data.classes.sources import load_label_parts
 from medjax.rl.text.words import split_words
 from tests.data.medmnist_files import write_chest
-from tests.recipes.smoke_labels import label_options
-
-
-def load(arg="", **changes):
-    return load_label_parts(seed=0, **(label_options(arg) | changes))
+from tests.recipes.smoke_labels import label_parts
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def describe(folder, classes):
 
 
 def test_a_built_in_task_with_its_words():
-    found = load("task=shapes")
+    found = label_parts("task=shapes")
     assert found.wording.task.name == "shapes" and not found.wording.task.ordinal
     assert found.wording.knowledge is not None
     assert all(len(reason.split()) <= 5 for reason in found.wording.reasons)
@@ -47,15 +42,15 @@ def test_a_built_in_task_with_its_words():
 
 
 def test_knowledge_is_in_the_prompt_only_where_it_is_wanted():
-    found = load("task=shapes,prompt=off")
+    found = label_parts("task=shapes,prompt=off")
     assert found.wording.knowledge is None
     # the reasons and what is recited stay the descriptions'
-    assert found.wording.reasons == load("task=shapes").wording.reasons
-    assert found.parts.identity != load("task=shapes").parts.identity
+    assert found.wording.reasons == label_parts("task=shapes").wording.reasons
+    assert found.parts.identity != label_parts("task=shapes").parts.identity
 
 
 def test_every_clause_is_a_reference_of_its_class():
-    found = load("task=shapes,prompt=off")
+    found = label_parts("task=shapes,prompt=off")
     lengths, owners = found.references.lengths, found.references.owners
     # "darker than the ground, round with an even curved edge"
     assert lengths[owners == 0].tolist() == [10, 4, 6]
@@ -63,7 +58,7 @@ def test_every_clause_is_a_reference_of_its_class():
 
 
 def test_classes_are_shown_equally_often(folder):
-    found = load(f"data={folder}", test_share=0.4)
+    found = label_parts(f"data={folder}", test_share=0.4)
     counts = np.bincount(found.parts.train.labels[:, 0])
     assert counts[0] == counts[1]
 
@@ -77,19 +72,19 @@ def test_what_is_known_is_not_balanced(folder):
         name = "solid" if n % 4 else "cyst"
         lines.append(f"{n}.png,{name},{'train' if n < 8 else 'test'}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    found = load(f"data={folder}")
+    found = label_parts(f"data={folder}")
     assert class_counts(found.known, 2).tolist() == [2, 6]
     assert class_counts(found.parts.train, 2).tolist() == [6, 6]
 
 
 def test_the_policys_words_are_the_same_whatever_the_prompt():
-    told, bare = load("prompt=on"), load("prompt=off")
+    told, bare = label_parts("prompt=on"), label_parts("prompt=off")
     assert told.told.knowledge == bare.told.knowledge == told.wording.knowledge
     assert bare.wording.knowledge is None
 
 
 def test_a_users_folder_with_its_descriptions_beside(folder):
-    found = load(f"data={folder}")
+    found = label_parts(f"data={folder}")
     assert found.wording.task.classes == ("cyst", "solid")
     assert found.wording.knowledge == ("dark, sharp border", "grey, uneven border")
     groups = [
@@ -102,25 +97,25 @@ def test_a_users_folder_with_its_descriptions_beside(folder):
 def test_missing_descriptions_say_what_needs_them(folder):
     (folder / "descriptions.json").unlink()
     with pytest.raises(FileNotFoundError, match="the prompt needs; write descriptions"):
-        load(f"data={folder}")
+        label_parts(f"data={folder}")
     with pytest.raises(FileNotFoundError, match="which the recitation needs"):
-        load(f"data={folder},prompt=off")
-    found = load(f"data={folder},parts=none")
+        label_parts(f"data={folder},prompt=off")
+    found = label_parts(f"data={folder},parts=none")
     assert found.wording.reasons == ("cyst", "solid")
 
 
 def test_a_class_without_a_description_is_named(folder):
     describe(folder, {"cyst": "dark"})
     with pytest.raises(ValueError, match=r"no description of \['solid'\]"):
-        load(f"data={folder}")
+        label_parts(f"data={folder}")
     (folder / "descriptions.json").write_text("")
     with pytest.raises(ValueError, match="the file is empty"):
-        load(f"data={folder}")
+        label_parts(f"data={folder}")
 
 
 def test_unknown_sources_list_what_there_is():
     with pytest.raises(FileNotFoundError, match="'mr_lung': expected one of ct_organ"):
-        load(source="mr_lung")
+        label_parts(source="mr_lung")
 
 
 def test_a_medmnist_file(tmp_path):
@@ -130,22 +125,22 @@ def test_a_medmnist_file(tmp_path):
         arrays[f"{part}_images"] = rng.integers(0, 255, (count, 28, 28, 3), np.uint8)
         arrays[f"{part}_labels"] = (np.arange(count) % 5)[:, None]
     np.savez(tmp_path / "retinamnist.npz", **arrays)
-    found = load(f"data={tmp_path}/retinamnist.npz")
+    found = label_parts(f"data={tmp_path}/retinamnist.npz")
     assert found.wording.task.ordinal and len(found.wording.task.classes) == 5
     assert (found.parts.train.count, found.parts.test.count) == (20, 10)
     del arrays["val_labels"]
     np.savez(tmp_path / "retinamnist.npz", **arrays)
     with pytest.raises(ValueError, match="no val_labels"):
-        load(f"data={tmp_path}/retinamnist.npz")
+        label_parts(f"data={tmp_path}/retinamnist.npz")
 
 
 @pytest.mark.parametrize(
     ("source", "changes", "name"),
     [
-        ("shapes", {"data__answers": "set"}, "answers='set'"),
-        ("shapes", {"data__ordinal": True}, "ordinal=True"),
-        ("shapes", {"data__question": "What?"}, "question='What.'"),
-        ("chestmnist", {"data__question": "What?"}, "question='What.'"),
+        ("shapes", {"answers": "set"}, "answers='set'"),
+        ("shapes", {"ordinal": True}, "ordinal=True"),
+        ("shapes", {"question": "What?"}, "question='What.'"),
+        ("chestmnist", {"question": "What?"}, "question='What.'"),
     ],
 )
 def test_options_that_a_kind_of_source_never_reads(tmp_path, source, changes, name):
@@ -154,15 +149,13 @@ def test_options_that_a_kind_of_source_never_reads(tmp_path, source, changes, na
         write_chest(tmp_path / "chestmnist.npz", counts=(4, 2, 2))
         chosen = f"data={tmp_path}/chestmnist.npz"
     with pytest.raises(ValueError, match=f"data.{name} does not concern {source}"):
-        load_label_parts(seed=0, **label_options(chosen, **changes))
+        label_parts(chosen, **changes)
 
 
 def test_chest_pictures_with_their_words(tmp_path):
     """Reasonings of all classes and of none; each rarest class equally often."""
     write_chest(tmp_path / "chestmnist.npz")
-    found = load_label_parts(
-        seed=0, **label_options(f"data={tmp_path}/chestmnist.npz,recite=none")
-    )
+    found = label_parts(f"data={tmp_path}/chestmnist.npz,recite=none")
     task = found.wording.task
     assert task.multi and len(found.wording.reasons) == 15
     assert found.parts.identity["words"]["multi"] is True

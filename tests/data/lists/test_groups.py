@@ -11,12 +11,11 @@ from medjax.data.lists.groups import (
     Grouped,
     group_columns,
     group_names,
-    groups_to_test,
     join_groups,
-    part_lines,
     read_split,
     split_faults,
 )
+from medjax.data.lists.parts import HeldOut, groups_to_test, part_lines
 from medjax.data.lists.reading import PLAIN
 
 
@@ -25,18 +24,18 @@ def line(n, content, split=None, **groups):
 
 
 def part(lines, **changes):
-    options = {"tested": "test", "test_share": 0.5, "seed": 0}
-    return part_lines(lines, join_groups(lines), **(options | changes))
+    held = HeldOut(0.5, seed=0)._replace(**changes)
+    return part_lines(lines, join_groups(lines), held)
 
 
 def test_groups_to_test_on_are_the_first_by_hash():
     keys = [f"p{n}" for n in range(10)] * 2
-    groups = groups_to_test(keys, test_share=0.25, seed=1)
+    groups = groups_to_test(keys, HeldOut(0.25, seed=1))
     assert len(groups) == 3 and groups < set(keys)
-    assert groups == groups_to_test(keys[::-1], test_share=0.25, seed=1)
-    assert groups != groups_to_test(keys, test_share=0.25, seed=2)
+    assert groups == groups_to_test(keys[::-1], HeldOut(0.25, seed=1))
+    assert groups != groups_to_test(keys, HeldOut(0.25, seed=2))
     with pytest.raises(ValueError, match="1 patients or images and test_share=0.5"):
-        groups_to_test(["p0"], test_share=0.5, seed=0)
+        groups_to_test(["p0"], HeldOut(0.5, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_groups_against_a_graph():
 def test_no_group_is_in_two_parts():
     rng = np.random.default_rng(0)
     lines = [line(n, n, patient=f"p{rng.integers(20)}") for n in range(100)]
-    parting = part(lines, test_share=0.3)
+    parting = part(lines, share=0.3)
     mine, theirs = ({lines[n].groups["patient"] for n in x} for x in parting)
     assert mine and theirs and not mine & theirs
     assert sorted(parting.train + parting.test) == list(range(100))
@@ -116,7 +115,7 @@ def test_official_parts_are_taken():
     assert part(lines) == ((0, 1, 2, 3), (6, 7, 8))
     assert part(lines, tested="val") == ((0, 1, 2, 3), (4, 5))
     without = [line(n, n, split) for n, split in enumerate(STATED) if split != "val"]
-    tuned = part(without, tested="val", test_share=0.25)
+    tuned = part(without, tested="val", share=0.25)
     assert len(tuned.train) == 3 and len(tuned.test) == 1  # of train, none of test
     assert not {4, 5, 6} & {*tuned.train, *tuned.test}
     with pytest.raises(ValueError, match=r"no line is in test \(found 4 train, 2 val"):

@@ -9,10 +9,12 @@ from PIL import Image
 
 from medjax.data.audit.facts import measure, read_pictures
 from medjax.data.audit.records import Pictures
+from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
 from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.labels_csv import label_entries
 from medjax.data.images import ImageFile
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import PLAIN
 from medjax.data.prompting.layout import Geometry
@@ -43,16 +45,14 @@ def boxes(folder, names, reading=PLAIN, **more):
         for n, name in enumerate(names)
     ]
     (folder / "r.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    options = {"size": [56, 56], "split": "moved", "structures": "all"}
-    options |= {"field": 84.0, "min_side": 4, "shift": 0.1, "scale": [1.0, 1.0]}
-    options |= {"phrasings": 1, "mirror": False, "test": "test", "test_share": 0.5}
     return load_parts(
-        source=str(folder / "r.jsonl"),
-        seed=0,
+        str(folder / "r.jsonl"),
+        look=Look((56, 56), 84.0, 4, phrasings=1),
+        split="moved",
+        held=HeldOut(0.5, seed=0),
         geometry=GEOMETRY,
         reading=reading,
         decode=decode,
-        **options,
     )
 
 
@@ -66,8 +66,7 @@ def labels(folder, rows, reading=PLAIN, header="image,label"):
         classes=None,
         ordinal=False,
         question=None,
-        test_share=0.5,
-        seed=0,
+        held=HeldOut(0.5, seed=0),
     )
 
 
@@ -159,8 +158,7 @@ def test_a_line_that_is_wrong_stops_before_pictures_are_decoded(tmp_path):
             classes=None,
             ordinal=False,
             question=None,
-            test_share=0.5,
-            seed=0,
+            held=HeldOut(0.5, seed=0),
         )
 
 

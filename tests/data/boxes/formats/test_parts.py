@@ -2,7 +2,9 @@
 
 import pytest
 
+from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
+from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import Reading
 from medjax.data.prompting.layout import Geometry
 from tests.data import folders
@@ -11,22 +13,14 @@ GEOMETRY = Geometry(7, 2, 2, 28, 28 * 28, 56 * 56)
 
 
 def load(path, reading, **changes):
-    options = {
-        "seed": 0,
-        "size": [56, 56],
-        "split": "moved",
-        "structures": "all",
-        "field": 84.0,
-        "min_side": 4,
-        "shift": 0.1,
-        "scale": [0.9, 1.1],
-        "phrasings": 1,
-        "mirror": False,
-        "test": "test",
-        "test_share": 0.3,
-        "geometry": GEOMETRY,
-    }
-    return load_parts(source=str(path), reading=reading, **(options | changes))
+    return load_parts(
+        str(path),
+        look=Look((56, 56), 84.0, 4, phrasings=1),
+        split="moved",
+        held=HeldOut(0.3, seed=0)._replace(**changes),
+        geometry=GEOMETRY,
+        reading=reading,
+    )
 
 
 def values(parts, part, column):
@@ -46,7 +40,7 @@ def test_lesions_and_patients_lie_in_one_part(tmp_path):
 
 def test_official_parts_and_a_validation_of_tn3k(tmp_path):
     folders.tn3k(tmp_path)
-    parts, chosen = load(tmp_path, Reading()), load(tmp_path, Reading(), test="val")
+    parts, chosen = load(tmp_path, Reading()), load(tmp_path, Reading(), tested="val")
     assert (parts.train.count, parts.test.count) == (8, 4)
     assert (chosen.train.count, chosen.test.count) == (8, 3)
 
