@@ -9,6 +9,7 @@ from medjax.mri.background import (
     clipped_samples,
 )
 from medjax.mri.bounds import cramer_rao_bound
+from medjax.mri.catalogue import signal_model, vfa_model
 from medjax.mri.cg import CgInfo, conjugate_gradient
 from medjax.mri.checks import check_acquisition, sampled_points
 from medjax.mri.compression import compress_sensitivities, compression_matrix
@@ -68,13 +69,11 @@ from medjax.mri.sense import (
 )
 from medjax.mri.signals import (
     signal,
-    signal_model,
     signal_saturation_recovery,
     signal_t1_ir,
     signal_t2,
     signal_t2_epg,
     signal_vfa,
-    vfa_model,
 )
 from medjax.mri.subspace import (
     expand,

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from medjax.mri.bounds import cramer_rao_bound
-from medjax.mri.signals import MODELS, SignalModel, signal_model
+from medjax.mri.catalogue import MODELS, signal_model
+from medjax.mri.model import SignalModel
 
 
 def _numbers(text: str) -> list[float]:

@@ -8,8 +8,9 @@ import pytest
 import scipy.optimize
 
 from medjax.mri import fit, signals
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
-from medjax.mri.signals import signal_model, signal_t1_ir, signal_t2
+from medjax.mri.signals import signal_t1_ir, signal_t2
 
 TE = np.array([0.015, 0.03, 0.05, 0.08, 0.12])
 TI = np.array([0.05, 0.2, 0.5, 1.0, 2.0, 4.0])

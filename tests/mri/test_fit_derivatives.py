@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medjax.mri import signals
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
-from medjax.mri.signals import signal_model
 
 TE = np.array([0.012, 0.03, 0.05, 0.08, 0.12])
 TI = np.array([0.05, 0.2, 0.5, 1.0, 3.0])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from medjax.mri import cramer_rao_bound
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
-from medjax.mri.signals import signal, signal_model
+from medjax.mri.signals import signal
 from tests.oracles.readouts import look_locker, molli
 
 MODEL = signal_model("t1_look_locker")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import fit_map
 from medjax.mri.magnitude import (
     _fit_magnitudes,
@@ -14,7 +15,6 @@ from medjax.mri.magnitude import (
     fit_magnitudes,
 )
 from medjax.mri.samples import FitStatus
-from medjax.mri.signals import signal_model
 
 T2 = signal_model("t2")
 TIMES = 0.015 * np.arange(1, 9)

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import fit_map
 from medjax.mri.residuals import bright_voxels, even_odd_misfit, residual_by_contrast
 from medjax.mri.samples import FitStatus
-from medjax.mri.signals import signal_model
 from tests.oracles.spin_echoes import echoes
 
 T2 = signal_model("t2")

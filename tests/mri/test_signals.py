@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from medjax.mri import signals
+from medjax.mri.catalogue import MODELS, signal_model
 from medjax.mri.fit import fit_map
 from medjax.mri.signals import (
-    MODELS,
-    signal_model,
     signal_saturation_recovery,
     signal_t1_ir,
     signal_t2,

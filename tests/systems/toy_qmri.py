@@ -6,7 +6,7 @@ import numpy as np
 
 from medjax.data.qmri.batches import eval_batches
 from medjax.models.denoiser import Regressor
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.mri.subspace import exponential_basis
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import reconstruction

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from medjax.mri.signals import T1_IR, T2, vfa_model
+from medjax.mri.catalogue import T1_IR, T2, vfa_model
 from medjax.mri.times import check_times
 
 # What the E images of a scan differ in, and the model whose limits they must keep.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from medjax.mri.fit import FitResult, FitStatus
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 
 
 class Choice(NamedTuple):

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from medjax.data.scans.formats import Scan
 from medjax.mri.fit import fit_map
 from medjax.mri.magnitude import fit_magnitudes
+from medjax.mri.model import SignalModel
 from medjax.mri.motion import contrast_motion
-from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
 from medjax.recipes.qmri.moved import bring_back

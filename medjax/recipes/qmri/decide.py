@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from medjax.data.scans.b1 import read_b1
 from medjax.data.scans.formats import Scan, middle_filled, open_scan
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.mri.times import check_times
 from medjax.recipes.qmri.choice import Choice
 from medjax.recipes.qmri.compute import TRANSMIT

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.mri.fit import FitResult, FitStatus
+from medjax.mri.model import SignalModel
 from medjax.mri.motion import Motion, contrast_motion
 from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contrast
-from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import without_excess
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.mri.fit import FitStatus
+from medjax.mri.model import SignalModel
 from medjax.mri.residuals import ContrastSums, even_odd_misfit
-from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.floor import FOUND, Floor

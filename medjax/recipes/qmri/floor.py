@@ -8,7 +8,7 @@ import numpy as np
 from medjax.data.scans.formats import Scan
 from medjax.mri.background import background_noise
 from medjax.mri.magnitude import MOST_COILS
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.options import Predict
 
 FOUND = "the background"  # of parts of an image that coils combine otherwise

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.mri.subspace import inversion_recovery_basis
 from medjax.recipes.qmri.choice import Choice
 from medjax.recipes.qmri.options import Predict, Subspace

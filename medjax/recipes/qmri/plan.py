@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, first_filled
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.floor import KSPACE, Floor, find_floor

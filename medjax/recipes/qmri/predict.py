@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
 from medjax.mri.fit import FitResult
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.decide import (

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from medjax.data.scans.formats import ScanSlice
 from medjax.mri.background import clipped_samples
-from medjax.mri.signals import SignalModel
+from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.evidence import Fitted
 
 

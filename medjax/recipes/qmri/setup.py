@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.qmri.simulate import make_protocol
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.mri.subspace import exponential_basis, inversion_recovery_basis
 from medjax.recipes.qmri.options import Definition, Subspace
 from medjax.systems.puq.network import Design, Estimator, Quantity, Regressor

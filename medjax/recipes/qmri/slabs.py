@@ -16,10 +16,10 @@ from medjax.data.scans.formats import Scan, ScanSlice
 from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult
 from medjax.mri.masks import calibration_size
+from medjax.mri.model import SignalModel
 from medjax.mri.noise import noise_covariance, whitening_matrix
 from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
-from medjax.mri.signals import SignalModel
 from medjax.recipes.qmri.evidence import Fitted, empty_slice
 from medjax.recipes.qmri.sampled import count_marked, mark_samples
 from medjax.runtime.progress import progress

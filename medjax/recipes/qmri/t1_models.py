@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medjax.data.scans.formats import Scan
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.recipes.qmri.choice import Choice
 
 READOUTS = ("LL", "MOLLI")  # sequences with several readouts after one inversion

@@ -3,8 +3,8 @@
 import math
 
 from medjax.data.scans.formats import Scan
+from medjax.mri.catalogue import signal_model
 from medjax.mri.epg import echo_numbers
-from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.choice import Choice
 
 FEW = 4  # echoes: fewer leave s0, T2 and angle no misfit to show

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.checks import check_arrays
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.signals import SignalModel, signal
+from medjax.mri.model import SignalModel
+from medjax.mri.signals import signal
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse

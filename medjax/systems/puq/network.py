@@ -8,8 +8,8 @@ from jaxtyping import Array, Complex, Float
 
 from medjax.checks import check_arrays
 from medjax.models.denoiser import Denoiser, Regressor, from_channels, to_channels
+from medjax.mri.model import SignalModel
 from medjax.mri.sense import sense_adjoint
-from medjax.mri.signals import SignalModel
 from medjax.mri.unroll import unrolled_reconstruction
 from medjax.types import Key, Params, QmriBatch
 

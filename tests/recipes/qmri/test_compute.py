@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import Scan, ScanSlice, open_scan
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.recipes.qmri.compute import fit_kspace, fit_pictures, slab_inputs
 from medjax.recipes.qmri.options import Predict
 from medjax.recipes.qmri.plan import make_plan

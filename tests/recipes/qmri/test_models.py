@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import open_scan
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import fit_map
-from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.models import (
     BENDS,
     choose_model,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import open_scan
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.plan import FULL, make_plan
 from medjax.recipes.qmri.setup import make_estimator

@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
-from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.options import read_definition
 from medjax.recipes.qmri.predict import predict
 from medjax.recipes.qmri.setup import make_estimator

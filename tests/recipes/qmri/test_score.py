@@ -5,7 +5,7 @@ import pytest
 
 from medjax.data.qmri.batches import SliceRecord
 from medjax.data.qmri.invivo import INVIVO
-from medjax.mri.signals import signal_model
+from medjax.mri.catalogue import signal_model
 from medjax.recipes.qmri.score import collect, score_maps, score_stage
 from medjax.systems.puq.maps import Maps
 from medjax.systems.puq.network import Quantity

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import Scan, ScanSlice
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitResult, FitStatus, fit_map
 from medjax.mri.sense import sense_adjoint, sense_forward
-from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.evidence import Fitted, empty_maps, empty_slice
 from medjax.recipes.qmri.slabs import (
     fitted_slices,

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.residuals import ContrastSums
-from medjax.mri.signals import signal_model
 from medjax.recipes.qmri.evidence import empty_slice, gather
 from medjax.recipes.qmri.findings import (
     Known,
