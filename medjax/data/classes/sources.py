@@ -8,6 +8,7 @@ from medjax.data.audit.facts import look_plainly
 from medjax.data.audit.records import LookFn
 from medjax.data.batches import Parts
 from medjax.data.classes.built_in import TASKS, built_in_task
+from medjax.data.classes.class_names import load_class_names
 from medjax.data.classes.formats.table import read_labels
 from medjax.data.classes.knowledge import (
     built_in_descriptions,
@@ -20,7 +21,6 @@ from medjax.data.classes.labelled_images import load_labelled_images
 from medjax.data.classes.medmnist import (
     EVERY,
     Slices,
-    load_class_names,
     load_medmnist,
 )
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures

@@ -18,7 +18,7 @@ from medjax.data.classes.knowledge import (
     short_reasons,
     wording_identity,
 )
-from medjax.data.classes.medmnist import SETS
+from medjax.data.classes.medmnist_sets import SETS
 from medjax.data.classes.pictures import PictureLook
 from medjax.rl.text.words import split_words
 from tests.data.toy_classes import TASK, make_encoding, make_wording

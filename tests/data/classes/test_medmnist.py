@@ -5,12 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from medjax.data.classes.medmnist import (
-    SETS,
-    Slices,
-    load_class_names,
-    load_medmnist,
-)
+from medjax.data.classes.class_names import load_class_names
+from medjax.data.classes.medmnist import Slices, load_medmnist
+from medjax.data.classes.medmnist_sets import SETS
 from medjax.data.classes.pictures import class_counts
 from medjax.data.classes.tasks import check_task
 from tests.data.medmnist_files import write_chest, write_volumes
