@@ -115,7 +115,8 @@ DOCUMENTS = (
     "medjax/recipes/policy/alike.py",  # identities
     "medjax/recipes/policy/qwen25vl.py",
     "medjax/recipes/policy/scoring.py",  # rows of an evaluation
-    "medjax/recipes/policy/stages.py",  # an identity
+    "medjax/recipes/policy/identity.py",
+    "medjax/recipes/policy/patience.py",  # metrics of a step
     "medjax/recipes/boxes/task.py",  # likewise
     "medjax/recipes/classes/task.py",  # likewise
     "medjax/recipes/qmri/predict.py",  # an entry

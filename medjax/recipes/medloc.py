@@ -32,12 +32,8 @@ from medjax.recipes.policy.check_run import (
 from medjax.recipes.policy.checking import Finding, tell_and_gate
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
-from medjax.recipes.policy.stages import (
-    Exploration,
-    Setup,
-    Supervised,
-    exploration_stage,
-)
+from medjax.recipes.policy.setup import Exploration, Setup, Supervised
+from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
 from medjax.rl import schedules

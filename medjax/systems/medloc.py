@@ -30,13 +30,8 @@ from medjax.rl.window import ThresholdState
 from medjax.systems.policy import exploration
 from medjax.systems.policy.box_sets import JudgedSets, judge_sets
 from medjax.systems.policy.boxes import Judged, judge
-from medjax.systems.policy.exploration import (
-    Explorer,
-    HostReward,
-    HostRewards,
-    Scored,
-    Step,
-)
+from medjax.systems.policy.exploration import Explorer, Scored, Step
+from medjax.systems.policy.host_rewards import HostReward, HostRewards
 from medjax.types import (
     BoxSetBatch,
     EvaluateFn,

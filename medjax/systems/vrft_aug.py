@@ -39,7 +39,8 @@ from medjax.rl.text.reference_tables import RecitationTables
 from medjax.rl.text.word_reader import read_words
 from medjax.systems.policy import exploration
 from medjax.systems.policy.classes import is_right, read_answers
-from medjax.systems.policy.exploration import Explorer, HostRewards, Scored, Step
+from medjax.systems.policy.exploration import Explorer, Scored, Step
+from medjax.systems.policy.host_rewards import HostRewards
 from medjax.types import (
     EvaluateFn,
     LabelBatch,

@@ -13,7 +13,7 @@ from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy.check_report import Report, Table, label_rows, make_report
 from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens
-from medjax.recipes.policy.stages import Setup
+from medjax.recipes.policy.setup import Setup
 from medjax.rl.boxes import convert_boxes
 from medjax.rl.text.box_set_text import parse_box_set_text
 from medjax.rl.text.box_text import parse_text

@@ -26,12 +26,8 @@ from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, score
 from medjax.recipes.boxes.set_score import make_set_baselines, score_sets
 from medjax.recipes.policy.opened import Policy
-from medjax.recipes.policy.stages import (
-    Setup,
-    Supervised,
-    supervised_stage,
-    training_batches,
-)
+from medjax.recipes.policy.setup import Setup, Supervised
+from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
 from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage

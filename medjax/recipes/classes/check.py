@@ -7,7 +7,7 @@ from medjax.data.classes.batches import LabelRecord
 from medjax.recipes.policy.check_report import Report, make_report
 from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens
-from medjax.recipes.policy.stages import Setup
+from medjax.recipes.policy.setup import Setup
 from medjax.rl.text.label_set_text import COMMA, NONE
 
 

@@ -32,12 +32,8 @@ from medjax.recipes.classes.score import Asked, Probe, label_baselines, score
 from medjax.recipes.classes.score_sets import label_set_baselines, score_sets
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.privacy import HideFn
-from medjax.recipes.policy.stages import (
-    Setup,
-    Supervised,
-    supervised_stage,
-    training_batches,
-)
+from medjax.recipes.policy.setup import Setup, Supervised
+from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.label_set_text import NONE

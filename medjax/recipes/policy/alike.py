@@ -23,7 +23,7 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     boxes, or both for classes; other classes may be answered in another form.
 
     Args:
-        ours: An identity as `stages.identity` makes it.
+        ours: An identity as `identity.identity` makes it.
         stored: The one that a checkpoint or a folder was trained with.
 
     Raises:

@@ -14,7 +14,7 @@ from medjax.data.batches import Parts
 from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy.checking import DOUBT, NOTE, STOP, Finding, find_faults
 from medjax.recipes.policy.examples import Example, Tokens, draw_examples
-from medjax.recipes.policy.stages import Setup
+from medjax.recipes.policy.setup import Setup
 from medjax.runtime.writer import write_atomic
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from medjax.data.lists.reading import Reading, check_reading
 from medjax.recipes.policy.check_report import Report, write_check
 from medjax.recipes.policy.checking import DOUBT, STOP, Finding, say
 from medjax.recipes.policy.privacy import make_clean
-from medjax.recipes.policy.stages import Setup
+from medjax.recipes.policy.setup import Setup
 from medjax.runtime.stages import Stage
 
 Made = TypeVar("Made")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from medjax.data.prompting.joining import join_patches
-from medjax.recipes.policy.stages import Setup
+from medjax.recipes.policy.setup import Setup
 
 _PARTS = ("train", "test")
 _COUNTED = 2000  # questions of a part whose tokens are counted

@@ -16,7 +16,7 @@ from medjax.data.lists.columns import REWARD_WORDS
 from medjax.recipes.policy.reward_values import read_values
 from medjax.rl.window import ThresholdState
 from medjax.runtime.errors import RewardError
-from medjax.systems.policy.exploration import HostReward, HostRewards
+from medjax.systems.policy.host_rewards import HostReward, HostRewards
 from medjax.types import PolicyBatch, Rollout
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medjax.runtime.errors import RewardError
-from medjax.systems.policy.exploration import REWARD_LIMIT
+from medjax.systems.policy.host_rewards import REWARD_LIMIT
 
 _EXPECTED = "expected a list with a number a completion, None where it cannot score"
 

@@ -9,79 +9,33 @@ import grain
 import jax
 import optax
 
-from medjax.data.batches import Encoding, Parts, Question
-from medjax.recipes.policy.alike import check_alike
-from medjax.recipes.policy.opened import Policy
+from medjax.data.batches import Question
+from medjax.recipes.policy.identity import (
+    check_trained_alike,
+    data_facts,
+    identity,
+    trained_with,
+)
+from medjax.recipes.policy.patience import advise, check_patience
 from medjax.recipes.policy.python_rewards import (
     PythonRewards,
     load_rewards,
     make_host_rewards,
 )
 from medjax.recipes.policy.reward_checks import try_rewards
-from medjax.recipes.policy.task import Evaluation, ScoredStage, Task, TrainBatches
+from medjax.recipes.policy.setup import Exploration, Setup, Supervised
+from medjax.recipes.policy.task import ScoredStage, TrainBatches
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.runtime.watch import Watch
-from medjax.systems.optimizer import OptimizerOptions, make_optimizer
+from medjax.systems.optimizer import make_optimizer
 from medjax.systems.policy import supervised
-from medjax.systems.policy.exploration import Advantages, HostRewards, Step
-from medjax.systems.policy.learner import Loss, Teaching
+from medjax.systems.policy.exploration import Step
+from medjax.systems.policy.host_rewards import HostRewards
+from medjax.systems.policy.learner import Teaching
 from medjax.types import Decoding, EvaluateFn, PolicyModel, System
-
-
-class Setup(NamedTuple):
-    """What all stages of a run about one kind of answers have in common."""
-
-    task: Task
-    parts: Parts
-    policy: Policy
-    encoding: Encoding
-    evaluation: Evaluation
-    seed: int  # of data and splits
-    workdir: Path  # where a stage finds the evaluation of the one before
-
-    @property
-    def answer_length(self) -> int:
-        """Tokens of the longest right answer with its stop token, rounded up."""
-        return max(self.encoding.buckets.answer)
-
-
-class Supervised(NamedTuple):
-    """A section of the config: training on written answers."""
-
-    steps: int  # 0 leaves a warm start out
-    batch: int  # pictures, over all processes
-    questions: int  # about each
-    optim: OptimizerOptions
-
-
-class Sampling(NamedTuple):
-    """A section of the config: how completions are drawn, see `Decoding`."""
-
-    temperature: float
-    top_k: int | None = None
-    top_p: float | None = None
-
-
-class Exploration(NamedTuple):
-    """A section of the config: GRPO on sampled answers, whatever they are about."""
-
-    steps: int
-    batch: int  # pictures, over all processes
-    questions: int  # about each
-    group: int  # completions of each prompt
-    max_tokens: int  # of a completion; 0: as many as the longest right answer
-    sampling: Sampling
-    advantages: Advantages
-    reward_weights: Mapping[str, float]
-    python_rewards: Mapping[str, str]  # name -> "FILE.py:NAME"
-    loss: Loss
-    iterations: int
-    accumulate: int
-    optim: OptimizerOptions
-    patience: int | None = 50  # steps without a group that has a signal; see `Watch`
 
 
 class Build(Protocol):
@@ -226,50 +180,6 @@ def exploration_stage(
     )
 
 
-def check_patience(patience: int | None) -> int:
-    """A whole number of steps, 0 for None.
-
-    Args:
-        patience: The config's.
-
-    Raises:
-        ValueError: A negative number.
-    """
-    if patience is not None and patience < 0:
-        raise ValueError(
-            f"train.grpo.patience={patience}: expected a number of steps, or 0 or None "
-            "to go on without a signal"
-        )
-    return patience or 0
-
-
-def advise(accuracy: str, weights: Mapping[str, float], row: Mapping[str, Any]) -> str:
-    """What the completions of a step without a signal earned, and what to try.
-
-    Args:
-        accuracy: What the reward for right answers is called in the config.
-        weights: The weight of every reward.
-        row: The metrics of the step; {} where they are not known.
-    """
-    means = ", ".join(
-        f"{name} {row[f'reward_{name}']:.3g} (weight {weight:g})"
-        for name, weight in weights.items()
-        if f"reward_{name}" in row
-    )
-    at = f" at tau {row['tau']:.2f}" if "tau" in row else ""
-    what = f"Rewards: {accuracy}{at}; in the last step {means or 'unknown'}. "
-    if row.get("parse_rate", 1.0) < 0.5:
-        return what + (
-            f"Of its completions {1 - row['parse_rate']:.0%} could not be read: try a "
-            "longer warm start (warm_start.steps) or a prompt that shows the form."
-        )
-    return what + (
-        "Try more variety (train.grpo.group, train.grpo.sampling.temperature), an "
-        "easier or graded reward, or a longer warm start (warm_start.steps); in "
-        "another workdir."
-    )
-
-
 def training_batches(
     setup: Setup,
     draw: TrainBatches,
@@ -336,70 +246,6 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
         "score": partial(setup.task.score, stage),
         "evaluate_every": evaluation.every,
     }
-
-
-def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change when a run resumes, as a JSON document.
-
-    Args:
-        setup: Data, policy and encoding of the run.
-        options: Those of the stage that bear on numbers.
-    """
-    return {
-        "data": dict(setup.parts.identity),
-        "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
-        "ends": setup.policy.ends._asdict(),
-        "prompt": setup.encoding.style._asdict(),
-        "tokenizer": setup.policy.digest,
-        "policy": dict(setup.policy.identity),
-        "options": dict(options),
-    }
-
-
-def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
-    """Raise ValueError where a policy was trained with other words or other images.
-
-    Args:
-        setup: What the policy is about to be evaluated with.
-        stored: The identity it was trained with, see `identity`, or what a folder says
-            of it; the words of another task, or of other classes, may differ.
-
-    Raises:
-        ValueError: What differs, see `check_alike`.
-    """
-    check_alike(identity(setup, {}), stored)
-    if "data" in stored:
-        setup.task.check_words(stored["data"], setup.parts.identity)
-
-
-def trained_with(setup: Setup) -> dict[str, Any]:
-    """What a stage's manifest says that the policy was shown and how it may be used.
-
-    Args:
-        setup: What all stages of the run have in common.
-
-    Returns:
-        A JSON document: how images became numbers, the ids that end and pad answers,
-        the words around questions, the chat template, and how the folder that the
-        policy came from wants tokens drawn in prediction, which training did not read.
-    """
-    about = identity(setup, {})
-    return {name: about[name] for name in ("images", "ends", "prompt", "tokenizer")} | {
-        "chat_template": setup.policy.tokenizer.chat_template,
-        "drawing": setup.policy.drawing._asdict(),
-    }
-
-
-def data_facts(parts: Parts) -> dict[str, Any]:
-    """What a stage's manifest says of a user's list: nothing of one without faults.
-
-    Args:
-        parts: Lines that were left out are named by file and number, without what was
-            wrong with them, which may name a patient.
-    """
-    left_out = {"lines_left_out": [bad.origin for bad in parts.dropped]}
-    notes = {"data_notes": list(parts.notes)}
-    return (left_out if parts.dropped else {}) | (notes if parts.notes else {})
 
 
 def _python_rewards(

@@ -4,9 +4,7 @@ import pytest
 
 from medjax.data.prompting.chat import special_tokens
 from medjax.recipes.boxes.task import self_test
-from medjax.recipes.policy.stages import (
-    training_batches,
-)
+from medjax.recipes.policy.stages import training_batches
 from tests.recipes.smoke import make_setup, make_training
 
 

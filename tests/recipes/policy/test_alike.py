@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medjax.recipes.policy.alike import check_alike
-from medjax.recipes.policy.stages import check_trained_alike, identity, trained_with
+from medjax.recipes.policy.identity import check_trained_alike, identity, trained_with
 from tests.recipes.smoke import make_setup
 
 

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from medjax.sharding import make_mesh, to_named_sharding
 from medjax.systems.policy import exploration, supervised
 from medjax.systems.policy.exploration import Advantages, Explorer, Scored, Step
+from medjax.systems.policy.host_rewards import HostReward
 from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import PolicyModel, Rollout
 from tests.tiny import STOP, VOCAB, decoding, tiny_batch, tiny_model
@@ -105,7 +106,7 @@ def test_host_rewards_see_the_carry_without_its_reference():
 
     def host(batch, rollout, step, carry):
         seen.append((rollout.tokens.shape, int(step), int(carry.seen), carry.reference))
-        return {"host": exploration.HostReward(0.0 * rollout.tokens[..., 0])}
+        return {"host": HostReward(0.0 * rollout.tokens[..., 0])}
 
     system = build(beta=0.1, host_rewards=host)
     state = jax.jit(system.init)(jax.random.key(0))
@@ -119,9 +120,9 @@ def test_host_rewards_see_the_carry_without_its_reference():
     ("reward", "message"),
     [
         (np.zeros((4, 4)), "expected a HostReward.*found ndarray"),
-        (exploration.HostReward(np.zeros((4, 3))), r"\(4, 4\).*found \(4, 3\)"),
+        (HostReward(np.zeros((4, 3))), r"\(4, 4\).*found \(4, 3\)"),
         (
-            exploration.HostReward(np.zeros((4, 4)), np.ones((4, 1), bool)),
+            HostReward(np.zeros((4, 4)), np.ones((4, 1), bool)),
             r"\(4, 4\).*found \(4, 1\)",
         ),
     ],
@@ -167,7 +168,7 @@ def test_a_host_reward_that_is_no_number_is_named(value):
         values, scored = np.zeros((8, 4)), np.ones((8, 4), bool)
         values[0, 0], scored[0, 0] = np.nan, False  # that it could not score
         values[2, 1] = value
-        return {"host": exploration.HostReward(values, scored)}
+        return {"host": HostReward(values, scored)}
 
     system = build(model=table_model(), host_rewards=host)
     state, batch = system.init(jax.random.key(0)), tiny_batch()
@@ -186,7 +187,7 @@ def test_what_a_host_reward_could_not_score_teaches_nothing():
 
         def host(batch, rollout, *_, fill=fill, scored=scored):
             values = np.where(scored, rollout.tokens[..., 0] % 2, fill((4, 4)))
-            return {"host": exploration.HostReward(values, scored)}
+            return {"host": HostReward(values, scored)}
 
         system = build(model=table_model(), reward_weights=weights, host_rewards=host)
         state = jax.jit(system.init)(jax.random.key(0))
