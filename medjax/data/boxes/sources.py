@@ -18,6 +18,7 @@ from medjax.data.boxes.rows import Row, box_rows, grouped_rows
 from medjax.data.boxes.slices import Look, atlas_views
 from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
+from medjax.data.lists.missing import missing_source
 from medjax.data.lists.parts import HeldOut, honest_parts
 from medjax.data.lists.pixels import picture_contents
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
@@ -84,11 +85,10 @@ def load_parts(
             seed=held.seed,
         )
         return parts._replace(identity={**parts.identity, **_kind(reading)})
-    if not Path(source).exists():
-        raise FileNotFoundError(
-            f"data source {source!r}: expected one of "
-            f"{', '.join((*volumes, _SYNTHETIC))}, or the path of a user's file or "
-            "folder of boxes"
+    if not source or not Path(source).exists():
+        known = (*volumes, _SYNTHETIC)
+        raise missing_source(
+            source, known, "data source", "a user's file or folder of boxes"
         )
     entries = box_entries(Path(source), reading, asking)
     rows = box_rows(entries, reading, geometry, decode)

@@ -25,6 +25,7 @@ from medjax.data.classes.medmnist import (
 )
 from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
 from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
+from medjax.data.lists.missing import missing_source
 from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
@@ -108,7 +109,7 @@ def load_label_parts(
         several = "" if reading.answers == "one" else reading.answers
         _refuse_unused(source, naming._asdict() | {"answers": several})
         made = built_in_task(source, look)
-    elif path.suffix == ".npz":
+    elif path.suffix == ".npz" and path.exists():
         _refuse_unused(path.name, {"question": naming.question})
         made = load_medmnist(
             path,
@@ -118,7 +119,7 @@ def load_label_parts(
             multi=reading.answers == "set",
             slices=slices,
         )
-    elif path.exists():
+    elif source and path.exists():
         made = load_labelled_images(
             read_labels(path, reading),
             path if path.is_dir() else path.parent,
@@ -130,10 +131,8 @@ def load_label_parts(
             held=held,
         )
     else:
-        raise FileNotFoundError(
-            f"task {source!r}: expected one of {', '.join(TASKS)}, or the path of a "
-            "MedMNIST .npz, or of a user's file or folder of labelled images"
-        )
+        expected = "a MedMNIST .npz, or a user's file or folder of labelled images"
+        raise missing_source(source, tuple(TASKS), "task", expected)
     where = _find_descriptions(made.task, path, telling)
     texts = made.task.classes
     if where:

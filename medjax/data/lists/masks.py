@@ -90,7 +90,6 @@ def mask_regions(
     names: Mapping[int, str] | str,
     *,
     pieces: str,
-    min_area: int,
     origin: str,
 ) -> list[Region]:
     """Tight boxes of what a mask marks, by label and then from the top.
@@ -100,7 +99,6 @@ def mask_regions(
         names: Of the values above 0 that may occur; or the one name of a binary mask.
         pieces: "whole": one box around all of a label. "components": one around each
             connected component, corners included.
-        min_area: Regions of fewer pixels are left out; 1 leaves out none.
         origin: What an error calls the mask.
 
     Raises:
@@ -133,9 +131,8 @@ def mask_regions(
         for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
             edges = (columns.start, rows.start, columns.stop, rows.stop)
             x1, y1, x2, y2 = (float(edge) for edge in edges)
-            area = int(areas[number])
-            if area >= min_area:
-                regions.append(Region(names[value], (x1, y1, x2, y2), area))
+            box = (x1, y1, x2, y2)
+            regions.append(Region(names[value], box, int(areas[number])))
     return regions
 
 

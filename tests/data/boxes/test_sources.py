@@ -106,7 +106,9 @@ def test_the_validation_part(folder):
 
 
 def test_unknown_source_lists_what_there_is():
-    with pytest.raises(FileNotFoundError, match="'mr_all': expected one of mr_aal, ct"):
+    with pytest.raises(
+        FileNotFoundError, match="did you mean 'mr_aal'. Expected one of mr_aal, ct"
+    ):
         load("mr_all")
 
 
@@ -155,7 +157,7 @@ def test_a_volume_of_ones_own_is_asked_for_by_its_name():
     parts = load("mine", volumes={"mine": mine}, phrasings=4)
     assert (parts.identity["source"], parts.identity["packs"]) == ("mine", {})
     assert "Find the left insula in this axial T2 MR image." in parts.train.texts
-    with pytest.raises(FileNotFoundError, match="expected one of mine, synthetic, or"):
+    with pytest.raises(FileNotFoundError, match="Expected one of mine, synthetic, or"):
         load("mr_aal", volumes={"mine": mine})
 
 

@@ -114,7 +114,9 @@ def test_a_class_without_a_description_is_named(folder):
 
 
 def test_unknown_sources_list_what_there_is():
-    with pytest.raises(FileNotFoundError, match="'mr_lung': expected one of ct_organ"):
+    with pytest.raises(
+        FileNotFoundError, match="did you mean 'ct_lung'. Expected one of ct_organ"
+    ):
         label_parts(source="mr_lung")
 
 

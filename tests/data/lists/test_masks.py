@@ -8,9 +8,9 @@ from tests.data import folders
 BOXES = [(3, 4, 20, 12), (30, 20, 50, 39)]
 
 
-def regions(path, names="a", pieces="whole", min_area=1):
+def regions(path, names="a", pieces="whole"):
     values = read_mask(path, "mask")
-    found = mask_regions(values, names, pieces=pieces, min_area=min_area, origin="mask")
+    found = mask_regions(values, names, pieces=pieces, origin="mask")
     return [(one.label, one.box) for one in found]
 
 
@@ -90,13 +90,6 @@ def test_masks_that_mean_no_labels_are_refused(tmp_path):
     }.items():
         with pytest.raises(ValueError, match=message):
             read_mask(tmp_path / name, "mask")
-
-
-def test_small_regions_are_left_out(tmp_path):
-    path = folders.mask(tmp_path / "a.png", boxes=[*BOXES, (0, 0, 2, 1)])
-    found = regions(path, pieces="components", min_area=3)
-    assert found == [("a", box) for box in BOXES]
-    assert regions(path, min_area=10**4) == []
 
 
 def test_components_touch_at_corners(tmp_path):

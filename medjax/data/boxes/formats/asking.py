@@ -56,6 +56,7 @@ class Seen(NamedTuple):
     readers: tuple[str, ...] = ()  # everyone who looked at it, also in vain
     size: tuple[int, int] | None = None  # (height, width) that the list declares
     columns: Mapping[str, Any] = {}
+    hidden: tuple[str, ...] = ()  # classes that are there, too small to be asked for
 
 
 def check_asking(asking: Asking) -> Asking:
@@ -138,18 +139,20 @@ def ask(
             that is not there: "one" (or "") asks an image in which nothing was found
             about one class, which follows from its name; "all" asks every image about
             every class, which is right where the list is complete; "off" asks for
-            nothing but what the list names.
+            nothing but what the list names. Of what is `hidden` nobody says that it is
+            absent.
     """
     together = "{label}" not in asking.query
     for image in seen:
         found = [one for one in image.found if one.label in classes]
+        absent = [name for name in classes if name not in image.hidden]
         if together:
+            absent = [ANYTHING] if len(absent) == len(classes) else []
             found = [one._replace(label=ANYTHING) for one in found]
         for one in found:
             boxes = () if one.box is None else (one.box,)
             yield _entry(image, one.origin, one.label, boxes, one.reader, asking)
-        asked = _absent(image, found, (ANYTHING,) if together else classes, asking)
-        for label in asked:
+        for label in _absent(image, found, absent, asking):
             for reader in image.readers or (None,):
                 if (label, reader) not in {(one.label, one.reader) for one in found}:
                     yield _entry(image, image.origin, label, (), reader, asking)

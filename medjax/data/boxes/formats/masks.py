@@ -124,7 +124,8 @@ def marked(
         pairs: Images and their masks.
         names: Of the values, see `read_names`.
         asking: `mask` and `min_area`, see `read_masks`. An image all of whose regions
-            are too small is left out: it is none in which nothing was found.
+            are too small is left out: it is none in which nothing was found. A class
+            with regions that are too small is not asked about as absent there.
     """
 
     def look(pair: Pair) -> list[Seen | Bad]:
@@ -147,18 +148,14 @@ def _look(
     asking: Asking,
 ) -> list[Seen | Bad]:
     """The image with what the mask marks; nothing where all of it is too small."""
-    regions = mask_regions(
-        values,
-        names,
-        pieces=asking.mask,
-        min_area=asking.min_area,
-        origin=seen.origin,
-    )
-    if values.any() and not regions:
+    every = mask_regions(values, names, pieces=asking.mask, origin=seen.origin)
+    regions = [one for one in every if one.area >= asking.min_area]
+    if every and not regions:
         return []
     found = tuple(Found(seen.origin, one.label, one.box) for one in regions)
+    small = {one.label: None for one in every if one.area < asking.min_area}
     height, width = values.shape
-    return [seen._replace(found=found, size=(height, width))]
+    return [seen._replace(found=found, size=(height, width), hidden=tuple(small))]
 
 
 def _look_at_slices(

@@ -180,7 +180,7 @@ def read_vindr_boxes(
         mine: dict[str, list[vindr.Mark]] = {}
         for mark in vindr.read_marks(half):
             if isinstance(mark, Bad):
-                yield mark
+                yield vindr.spoilt_image(half, mark)
             else:
                 mine.setdefault(mark.name, []).append(mark)
         marks.append((half, mine))

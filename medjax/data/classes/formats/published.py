@@ -99,7 +99,7 @@ def read_vindr_labels(path: Path, reading: Reading) -> Iterator[LabelEntry | Bad
     for half in vindr.vindr_halves(path):
         for one in vindr.read_opinions(half):
             if isinstance(one, Bad):
-                yield one
+                yield vindr.spoilt_image(half, one)
                 continue
             try:
                 image = vindr.image_of(half, one.name, one.origin)

@@ -14,9 +14,10 @@ Kaggle (vinbigdata-chest-xray-abnormalities-detection), whose test has no labels
     train/<image_id>.dicom
 
 The lists may lie in the folder itself. A line "No finding" has no numbers: its reader
-found nothing. Images converted to PNG or JPEG need `train_meta.csv` (and
-`test_meta.csv`) with image_id,dim0,dim1, the height and width of the DICOM, since boxes
-are in its pixels.
+found nothing. Of the findings by image "No finding" is one: a line has a 1 in some
+column, and in that of "No finding" alone or in others. Images converted to PNG or JPEG
+need `train_meta.csv` (and `test_meta.csv`) with image_id,dim0,dim1, the height and
+width of the DICOM, since boxes are in its pixels.
 
 Source: physionet.org/content/vindr-cxr/1.0.0, the paper (arXiv 2012.15029), and the
 data page of the competition.
@@ -26,8 +27,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from medjax.data.images import ImageFile
 from medjax.data.lists import cells
 from medjax.data.lists.files import Line, Table, csv_table
+from medjax.data.lists.groups import picture_key
 from medjax.data.lists.published.places import by_stem, the_one
 from medjax.data.lists.reading import Bad
 
@@ -113,6 +116,9 @@ def read_marks(half: Half) -> Iterator[Mark | Bad]:
     Args:
         half: One with such a list.
 
+    Returns:
+        What is wrong with a line spoils the image that it names.
+
     Raises:
         ValueError: It has none, or a column is missing.
     """
@@ -130,7 +136,7 @@ def read_marks(half: Half) -> Iterator[Mark | Bad]:
         try:
             yield _mark(line, kaggle=kaggle)
         except ValueError as error:
-            yield Bad(line.origin, str(error))
+            yield Bad(line.origin, str(error), line.cells["image_id"])
 
 
 def read_opinions(half: Half) -> Iterator[Opinion | Bad]:
@@ -138,6 +144,9 @@ def read_opinions(half: Half) -> Iterator[Opinion | Bad]:
 
     Args:
         half: One with either list.
+
+    Returns:
+        What is wrong with a line spoils the image that it names.
 
     Raises:
         ValueError: It has neither, or a column is missing.
@@ -151,7 +160,7 @@ def read_opinions(half: Half) -> Iterator[Opinion | Bad]:
             try:
                 yield _opinion(line)
             except ValueError as error:
-                yield Bad(line.origin, str(error))
+                yield Bad(line.origin, str(error), line.cells["image_id"])
         return
     found: dict[tuple[str, str | None], Opinion] = {}
     for mark in read_marks(half):
@@ -177,6 +186,19 @@ def image_of(half: Half, name: str, origin: str) -> Path:
         ValueError: There is none, or several.
     """
     return the_one(half.images, name, origin)
+
+
+def spoilt_image(half: Half, bad: Bad) -> Bad:
+    """A wrong line that spoils its image's picture, where the image can be found.
+
+    Of three readers, one of whom cannot be read, the other two are no answer.
+
+    Args:
+        half: The part that lists it.
+        bad: From `read_marks` or `read_opinions`.
+    """
+    files = half.images.get(str(bad.spoils), [])
+    return bad._replace(spoils=picture_key(ImageFile(files[0])) if files else None)
 
 
 def _half(path: Path, split: str, boxes: Path | None, labels: Path | None) -> Half:
@@ -229,7 +251,8 @@ def _mark(line: Line, *, kaggle: bool) -> Mark:
     if finding == NOTHING:
         if len(empty) != len(_CORNERS):
             raise ValueError(
-                f"{origin}: {NOTHING!r} with numbers; expected empty cells or a finding"
+                f"{origin}: {NOTHING!r} with numbers; expected empty cells (some "
+                "copies hold 0,0,1,1, which is no box: empty them) or a finding"
             )
         return Mark(origin, name, reader, None, None)
     if empty:
@@ -256,6 +279,12 @@ def _opinion(line: Line) -> Opinion:
         if value not in ("0", "1", "0.0", "1.0"):
             raise ValueError(f"{origin}: {column} is {value!r}; expected 0 or 1")
     named = [column for column, value in marked.items() if float(value)]
+    if not named:
+        raise ValueError(
+            f"{origin}: every column is 0, {NOTHING!r} too; expected a finding or "
+            f"{NOTHING!r}. What the line says cannot be told: correct it, or leave "
+            "such images out by data.on_bad=drop"
+        )
     findings = tuple(column for column in named if column != NOTHING)
     if findings and NOTHING in named:
         raise ValueError(

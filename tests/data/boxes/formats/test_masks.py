@@ -46,6 +46,34 @@ def test_one_box_for_all_or_one_for_each_component(tmp_path):
     assert entries(tmp_path, min_area=10**4) == []  # not: nothing was found
 
 
+def test_what_is_too_small_is_not_asked_about_as_absent(tmp_path):
+    """Liver is large, spleen small, node nowhere: node alone is a negative."""
+    small = (30, 20, 33, 23)
+    pair(tmp_path, "a", boxes=[FIRST, small], values=[1, 2])
+    pair(tmp_path, "b", boxes=[small], values=[2])
+    pair(tmp_path, "c")
+    (tmp_path / "names.json").write_text('{"1": "liver", "2": "spleen", "3": "node"}')
+
+    def asked(**asking):
+        return [
+            (one.origin[7], one.label, len(one.boxes))
+            for one in entries(tmp_path, min_area=10, **asking)
+        ]
+
+    every = [("a", "liver", 1), ("a", "node", 0)]
+    every += [("c", name, 0) for name in ("liver", "spleen", "node")]
+    assert asked(negatives="all") == every
+    assert asked(negatives="all", mask="components") == every
+    # of the spleen alone, "a" says nothing: neither that it is there nor that not
+    only = [("c", "spleen", 0)]
+    assert asked(negatives="all", structures="spleen") == only
+    assert asked(negatives="one", structures="spleen") == only
+    # nor does it where all classes are asked for at once, as far as they are chosen
+    at_once = {"negatives": "all", "query": "Find what is there."}
+    assert asked(structures=("spleen", "node"), **at_once) == [("c", "finding", 0)]
+    assert ("a", "finding", 0) in asked(structures="node", **at_once)
+
+
 def test_labels_of_a_map_are_classes(tmp_path):
     pair(tmp_path, "a", boxes=[FIRST, SECOND], values=[1, 2])
     (tmp_path / "names.json").write_text('{"1": "liver", "2": "spleen", "3": "node"}')

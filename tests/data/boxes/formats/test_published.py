@@ -308,6 +308,8 @@ class TestVindr:
             + f"{name},R1,Nodule/Mass,3,3,2,9\n"
             + f"{name},R1,Nodule/Mass,3,3,,9\n"
             + f"{name},R1,No finding,3,3,5,9\n"
+            + f"{name},R1,No finding,0,0,1,1\n"
+            + f"{name},R1,Nodule/Mass,0,0,0,0\n"
         )
         found = "\n".join(faults(tmp_path))
         for message in (
@@ -315,7 +317,9 @@ class TestVindr:
             f"{name}: a finding and 'No finding' of one reader",
             "box 3, 3, 2, 9 is empty; expected x_min <",
             "'Nodule/Mass' without x_max; expected four numbers",
-            "'No finding' with numbers; expected empty cells",
+            "line 23: 'No finding' with numbers; expected empty cells (some copies",
+            "line 24: 'No finding' with numbers; expected empty cells (some copies",
+            "line 25: box 0, 0, 0, 0 is empty",
         ):
             assert message in found
         (tmp_path / "annotations_train.csv").write_text(file.read_text())

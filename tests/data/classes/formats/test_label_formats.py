@@ -3,6 +3,7 @@ import json
 import pytest
 
 from medjax.data.classes.formats.table import LABEL_FORMATS, read_labels
+from medjax.data.classes.rows import label_rows
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import recognise
 from tests.data import folders
@@ -128,6 +129,7 @@ def test_findings_of_vindr_have_readers(tmp_path):
         (",R1,1,0,0,0", ",R1,1,0,0,1", "'No finding' beside Aortic enlargement"),
         (",R1,1,0,0,0", ",R1,2,0,0,0", "Aortic enlargement is '2'; expected 0 or 1"),
         (",R1,1,0,0,0", ",,1,0,0,0", "rad_id is empty"),
+        (",R1,1,0,0,0", ",R1,0,0,0,0", "every column is 0, 'No finding' too; expected"),
     ],
 )
 def test_opinions_that_contradict_themselves_are_named(tmp_path, old, new, message):
@@ -138,6 +140,17 @@ def test_opinions_that_contradict_themselves_are_named(tmp_path, old, new, messa
     file.write_text(text.replace(old, new, 1))
     (fault,) = faults(tmp_path)
     assert fault.startswith("image_labels_train.csv, line 2: ") and message in fault
+
+
+def test_a_wrong_line_of_a_reader_spoils_the_image(tmp_path):
+    """Dropped, it would leave the majority to two of three readers."""
+    folders.vindr(tmp_path)
+    file = tmp_path / "annotations" / "image_labels_train.csv"
+    file.write_text(file.read_text().replace(",R1,1,0,0,0", ",R1,0,0,0,0", 1))
+    reading = Reading(answers="set", on_bad="drop", readers="majority")
+    found = label_rows(read_labels(tmp_path, reading), reading, None)
+    assert f"{0:032x}" not in {row.image.path.stem for row in found.rows}
+    assert [bad.origin.rpartition(" ")[2] for bad in found.dropped] == ["2", "3", "4"]
 
 
 def test_a_list_of_ones_own_is_read_as_before_and_options_are_refused(tmp_path):
