@@ -72,10 +72,10 @@ def evaluate(name: str, run: Run) -> list[str]:
     from medjax.recipes.policy.opening import READERS
     from medjax.runtime.stages import evaluate_checkpoint
 
-    *_, last = import_module(f"medjax.recipes.{name}").stages(**run.options)
+    *first, last = import_module(f"medjax.recipes.{name}").stages(**run.options)
     path = CHECKPOINT.value or run.place["workdir"]
     evaluate_checkpoint(last, path, **READERS, **run.place, **run.devices)
-    return []
+    return [line for stage in (*first, last) for line in stage.doubts]
 
 
 def use(name: str, run: Run) -> list[str]:

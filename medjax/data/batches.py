@@ -58,6 +58,7 @@ class Parts(NamedTuple, Generic[SourceT]):
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
     notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
     pictures: Pictures | None = None  # of a user's data, where they were decoded
+    single: bool = False  # whether each picture of a user's data has one class
 
 
 class Encoding(NamedTuple):

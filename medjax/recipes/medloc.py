@@ -29,7 +29,8 @@ from medjax.recipes.policy.check_run import (
     stage_findings,
     unread,
 )
-from medjax.recipes.policy.checking import Finding, tell_and_gate
+from medjax.recipes.policy.checking import tell_and_gate
+from medjax.recipes.policy.findings import Finding
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
@@ -111,7 +112,7 @@ def stages(
     style = box_style(words, answers=source.answers)
     opening = open_policy(policy)
     parts = load_box_parts(source, opening.geometry, seed=seed)
-    tell_and_gate(parts)
+    doubts = tell_and_gate(parts)
     setup = box_setup(
         parts,
         opening.finish(*box_words(parts, style), style=style),
@@ -122,7 +123,7 @@ def stages(
         workdir=workdir,
     )
     first, *rest = chain(setup, training)
-    return [first._replace(start=setup.policy.load), *rest]
+    return [first._replace(start=setup.policy.load, doubts=doubts), *rest]
 
 
 def check(

@@ -115,14 +115,14 @@ def stages(
         seed=seed,
         workdir=workdir,
     )
-    tell_and_gate(opened.run.source.parts)
+    doubts = tell_and_gate(opened.run.source.parts)
     located = []
     if first.use and opened.boxes is not None:
-        tell_and_gate(opened.boxes.parts)
+        doubts += tell_and_gate(opened.boxes.parts)
         located = medloc.chain(opened.boxes, first.training, prefix=BOXES)
     chain = label_chain(opened.run, training, zero_shot=bool(located))
     head, *rest = located + chain
-    return [head._replace(start=opened.run.setup.policy.load), *rest]
+    return [head._replace(start=opened.run.setup.policy.load, doubts=doubts), *rest]
 
 
 def check(

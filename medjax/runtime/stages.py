@@ -53,6 +53,7 @@ class Stage(NamedTuple):
     evaluate_first: bool = False  # before the first step too
     watch: Watch | None = None  # where training may end early; see `loop.train`
     facts: Mapping[str, Any] | None = None  # what its manifest says beside the run's
+    doubts: Sequence[str] = ()  # what makes its data, and so its result, doubtful
 
 
 def run_stages(
@@ -201,16 +202,17 @@ def doubts(
 ) -> list[str]:
     """What makes the result of a run doubtful, a line each; see `run_stages`.
 
-    A stage that ended since no group had a signal, unless it had converged, gives a
-    line, and one that skipped steps because they were not finite (where `on_nonfinite`
-    is "skip"), those before a resume included.
+    What its stages say of their data comes first. A stage that ended since no group had
+    a signal, unless it had converged, gives a line, and one that skipped steps because
+    they were not finite (where `on_nonfinite` is "skip"), those before a resume
+    included.
 
     Args:
         stages: The stages of the run; one that has not begun gives no line.
         seed: The one that `run_stages` was given.
         workdir: The folder that `run_stages` was given.
     """
-    lines = []
+    lines = [line for stage in stages for line in stage.doubts]
     for stage in stages:
         folder = pathlib.Path(workdir) / stage.name
         row = last_row(folder / "metrics.jsonl") or {}

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from medjax.recipes import medloc, vrft_aug
+from medjax.runtime.stages import doubts as stage_doubts
 from tests.recipes import smoke, smoke_labels
 from tests.recipes.pictures import (
     box_lines,
@@ -143,6 +144,20 @@ def test_classes_that_are_well(folder, tmp_path):
     assert not (tmp_path / "check_boxes.png").exists()
 
 
+def test_a_lesion_with_two_diagnoses_is_named(folder, tmp_path):
+    save_scenes(folder, COUNT)
+    rows = [f"images/{n}.png,{'ab'[n % 2]},l{n // 2 if n < 2 else n}" for n in range(8)]
+    path = write_labels(folder, rows, header="image,label,lesion_id")
+    (doubt,) = check_labels(path, tmp_path)
+    assert doubt.startswith("lesions with several labels: 1\n    lesion_id 'l0': ")
+    where = {"seed": 0, "workdir": tmp_path}
+    arg = f"policy=off,prompt=off,recite=none,data={path}"
+    chain = vrft_aug.stages(**where, **smoke_labels.label_sections(arg))
+    assert stage_doubts(chain, **where) == [doubt]
+    (line,) = found(read(tmp_path), "doubt")["lesions with several labels"]
+    assert line.startswith("lesion_id '...': labels.csv, line 2 (a)")  # its name hidden
+
+
 def test_built_in_data_is_shown_too(tmp_path):
     assert medloc.check(seed=0, workdir=tmp_path, **smoke.sections()) == []
     document = read(tmp_path)
@@ -197,6 +212,11 @@ def test_copies_and_flat_pictures_are_doubts(folder, tmp_path):
     (flat,) = document["pictures without contrast"]
     assert "line 32 (31.png" in flat
     assert len(doubts) == 3
+    # what is trained on them is doubtful too: exit code 3
+    path = folder / "boxes.jsonl"
+    where = {"seed": 0, "workdir": tmp_path}
+    chain = medloc.stages(**where, **smoke.sections(f"data={path}"))
+    assert stage_doubts(chain, **where) == doubts
 
 
 def test_equal_pictures_with_other_labels_are_told(folder, tmp_path):

@@ -17,10 +17,23 @@ def test_one_check_names_every_fault(tmp_path, monkeypatch):
     sections = smoke.sections(f"data={folder / 'boxes.jsonl'}")
     with pytest.raises(ValueError) as error:
         medloc.check(seed=0, workdir=tmp_path, **sections)
+    # the terminal has twenty lines, each of another kind, and says where all are
     told = str(error.value)
-    missed = [f"{x.name}: {x.told}" for x in faults if not re.search(x.told, told)]
-    assert not missed, "\n".join([*missed, told])
-    # all of them are in the document too, values hidden
-    document = json.loads((tmp_path / "check.json").read_text("utf-8"))
-    lines = [line for finding in document["found"] for line in finding["lines"]]
-    assert len(lines) >= len(faults)
+    assert sum(bool(re.search(x.told, told)) for x in faults) >= 20
+    assert re.search(r"lines that cannot be used: \d\d\n", told)
+    assert re.search(r"and \d+ more, of \d+ other kinds", told)
+    assert told.endswith(f"every line is in {tmp_path / 'check.json'}")
+    assert len(told.splitlines()) < 40
+    hidden = every_line(tmp_path)
+    assert len(hidden) >= len(faults)
+    sections["data"]["identify"] = True  # values in quotes are no longer hidden
+    with pytest.raises(ValueError, match="would stop a run"):
+        medloc.check(seed=0, workdir=tmp_path, **sections)
+    lines = "\n".join(every_line(tmp_path))
+    missed = [f"{x.name}: {x.told}" for x in faults if not re.search(x.told, lines)]
+    assert not missed, "\n".join([*missed, lines])
+
+
+def every_line(workdir):
+    document = json.loads((workdir / "check.json").read_text("utf-8"))
+    return [line for finding in document["found"] for line in finding["lines"]]

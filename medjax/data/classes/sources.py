@@ -158,6 +158,7 @@ def load_label_parts(
             made.dropped,
             made.notes,
             made.pictures,
+            single=bool(made.samples) and not made.task.multi,
         ),
         known=made.train,
         wording=wording,

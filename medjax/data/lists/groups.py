@@ -6,6 +6,7 @@ are one group.
 """
 
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,11 @@ GROUPING = (
     *("participant", "participantid", "personid", "pid", "mrn"),
     *("examid", "lesion", "lesionid"),
 )
+# What columns are called that name the patient: one of these, alone or with an end.
+_WHOSE = ("patient", "subject", "participant", "person")
+_ENDS = ("id", "uid", "name", "code", "key", "number", "no", "nr", "hash", "identifier")
+_ALSO = ("pid", "mrn")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 SPLITS = {
     "train": "train",
     "val": "val",
@@ -94,10 +100,36 @@ def group_columns(columns: Sequence[str], reading: Reading, file: str) -> list[s
             f"{', '.join(columns)}"
         )
 
-    def bare(column: str) -> str:
-        return "".join(c for c in column.casefold() if c.isalnum())
+    return [c for c in columns if c in reading.group or _bare(c) in GROUPING]
 
-    return [c for c in columns if c in reading.group or bare(c) in GROUPING]
+
+def names_patient(column: str) -> bool:
+    """Whether a column says by its name which patient, not something about them.
+
+    Args:
+        column: In any case, such as "patient", "PatientID" or "subject_code_hashed";
+            "patient_sex" is none.
+    """
+    words = [word.casefold() for word in _WORD.findall(column)]
+    whose = any(word in _WHOSE for word in words)
+    return (
+        any(word in _ALSO for word in words)
+        or any(word == one + end for word in words for one in _WHOSE for end in _ENDS)
+        or (whose and (len(words) == 1 or any(word in _ENDS for word in words)))
+    )
+
+
+def groups_by_name(column: str) -> bool:
+    """Whether a column groups by what it is called, see `GROUPING`.
+
+    Args:
+        column: In any case, with or without "_", "-" and blanks.
+    """
+    return _bare(column) in GROUPING
+
+
+def _bare(column: str) -> str:
+    return "".join(c for c in column.casefold() if c.isalnum())
 
 
 def read_groups(

@@ -7,15 +7,13 @@ from typing import Any
 
 from medjax.data.images import ImageFile, image_groups
 from medjax.data.lists.cells import missing, name
+from medjax.data.lists.groups import names_patient
 from medjax.data.lists.reading import Reading
 
 PLANES = ("axial", "coronal", "sagittal")
 IMAGE_COLUMNS = ("image_frame", "image_plane")  # of a CSV file, beside its image's
 _FRAME = "expected a whole number, counted from 0"
 _KEYS = ("path", "frame", "plane")  # of an object in JSONL
-# What says in a list whose image it is, and so counts in place of what a header says.
-_PATIENTS = ("patient", "subject", "participant")  # alone or in a longer name
-_ALONE = ("person_id", "pid", "mrn")
 # Identifiers of a header that stand for nobody, in lower case.
 _NOBODY = ("anon", "anonymous", "anonymized", "anonymised", "unknown", "none", "0")
 
@@ -101,12 +99,12 @@ def header_contents(
 
     Args:
         image: The image; of another kind of file it is ().
-        groups: What the list says. Where it names a patient the header counts for
-            nothing.
+        groups: What the list says. Where it names the patient the header counts for
+            nothing; a column of something about a patient, such as their sex, is none
+            that names one.
         origin: What an error calls the line.
     """
-    columns = [column.casefold() for column in groups]
-    if any(c in _ALONE or any(word in c for word in _PATIENTS) for c in columns):
+    if any(names_patient(column) for column in groups):
         return ()
     found = image_groups(image, origin)
     return tuple(

@@ -11,8 +11,8 @@ from medjax.data.boxes.set_records import SetRecord
 from medjax.data.prompting.chat import asks_for_sets
 from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy.check_report import Report, Table, label_rows, make_report
-from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens
+from medjax.recipes.policy.findings import Finding
 from medjax.recipes.policy.setup import Setup
 from medjax.rl.boxes import convert_boxes
 from medjax.rl.text.box_set_text import parse_box_set_text

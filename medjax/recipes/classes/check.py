@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from medjax.data.audit.records import Sample
 from medjax.data.classes.batches import LabelRecord
 from medjax.recipes.policy.check_report import Report, make_report
-from medjax.recipes.policy.checking import Finding
 from medjax.recipes.policy.examples import count_tokens
+from medjax.recipes.policy.findings import Finding
 from medjax.recipes.policy.setup import Setup
 from medjax.rl.text.label_set_text import COMMA, NONE
 

@@ -12,8 +12,9 @@ from medjax import __version__
 from medjax.data.audit.records import Sample
 from medjax.data.batches import Parts
 from medjax.data.prompting.layout import shown_size
-from medjax.recipes.policy.checking import DOUBT, NOTE, STOP, Finding, find_faults
+from medjax.recipes.policy.checking import find_faults
 from medjax.recipes.policy.examples import Example, Tokens, draw_examples
+from medjax.recipes.policy.findings import DOUBT, NOTE, STOP, Finding
 from medjax.recipes.policy.setup import Setup
 from medjax.runtime.writer import write_atomic
 
@@ -88,7 +89,7 @@ def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
         )
         found.append(Finding("lines that cannot be used", weight, lines))
     if parts.pictures is not None:
-        found += find_faults(parts.samples, parts.pictures)
+        found += find_faults(parts)
     if parts.notes and parts.pictures is not None:
         found.append(Finding("readers", NOTE, parts.notes))
     elif parts.notes:  # of a file that holds its own pictures

@@ -9,7 +9,7 @@ import jax
 from medjax.data.batches import Parts
 from medjax.data.lists.reading import Reading, check_reading
 from medjax.recipes.policy.check_report import Report, write_check
-from medjax.recipes.policy.checking import DOUBT, STOP, Finding, say
+from medjax.recipes.policy.findings import DOUBT, LISTED, STOP, Finding, say
 from medjax.recipes.policy.privacy import make_clean
 from medjax.recipes.policy.setup import Setup
 from medjax.runtime.stages import Stage
@@ -40,7 +40,8 @@ def finish_check(
         What makes a run doubtful, a line a kind.
 
     Raises:
-        ValueError: Something would stop a run; all of it is told.
+        ValueError: Something would stop a run; every kind of it is told, with 20 lines
+            at most.
     """
     name = Path(checked.source).name or checked.source
     page = workdir / f"{checked.name}.html"
@@ -48,11 +49,15 @@ def finish_check(
         clean = make_clean(parts, checked.source, identify=checked.identify)
         write_check(workdir, checked.name, report, source=name, clean=clean)
         print(f"{name}: the check is in {page}", flush=True)  # noqa: T201
-    stops = [say(f, every=True) for f in report.findings if f.weight == STOP]
+    found = [f for f in report.findings if f.weight == STOP]
+    stops = [say(finding, LISTED) for finding in found]
     doubts = [say(f) for f in report.findings if f.weight == DOUBT]
     if stops:
+        every = f"see {page}"
+        if any(len(finding.lines) > LISTED for finding in found):
+            every += f"; every line is in {page.with_suffix('.json')}"
         raise ValueError(
-            "\n".join([f"{name} would stop a run", *stops, *doubts, f"see {page}"])
+            "\n".join([f"{name} would stop a run", *stops, *doubts, every])
         )
     return doubts
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 
@@ -24,21 +23,20 @@ from medjax.data.audit.records import Facts, LookFn, Pictures, Sample
 from medjax.data.batches import Parts
 from medjax.data.images import ImageFile
 from medjax.data.volumes.packs import cache_dir
+from medjax.recipes.policy.findings import (
+    DOUBT,
+    LISTED,
+    NOTE,
+    STOP,
+    Finding,
+    say,
+)
+from medjax.recipes.policy.group_checks import group_findings
 from medjax.recipes.policy.scoring import tell
 from medjax.runtime.processes import gather_texts
 from medjax.runtime.progress import Progress, progress
 
 CHECKS = ("on", "off")
-STOP, DOUBT, NOTE = "stop", "doubt", "note"
-_NAMED = 5  # pairs that a line of the terminal names
-
-
-class Finding(NamedTuple):
-    """What was found in a data set, of one kind."""
-
-    what: str  # "equal pictures in two parts", "pictures without contrast", ...
-    weight: str  # STOP: nothing is trained before it is mended; DOUBT; NOTE
-    lines: tuple[str, ...]  # each with the origins of the rows
 
 
 def make_decode(source: str, check: str) -> LookFn | None:
@@ -116,20 +114,20 @@ def _heard(text: str, files: Mapping[ImageFile, str]) -> Pictures:
 
 
 def gate(parts: Parts) -> list[str]:
-    """Stop before training where the parts leak; what is doubtful is returned.
+    """Stop before training where the parts leak; tell what is doubtful on process 0.
 
     Args:
         parts: Built-in data, and a user's with the check off, is not looked at.
 
     Returns:
-        A line for each kind of finding that does not stop a run.
+        What makes a result doubtful, a line or a few for each kind of finding.
 
     Raises:
         ValueError: A picture cannot be read, or a picture or a group is in two parts.
     """
     if parts.pictures is None:
         return []
-    findings = find_faults(parts.samples, parts.pictures)
+    findings = find_faults(parts)
     stops = [finding for finding in findings if finding.weight == STOP]
     if stops:
         raise ValueError(
@@ -138,48 +136,42 @@ def gate(parts: Parts) -> list[str]:
             + "\n--mode=check lists everything; data.check=off trains all the same, "
             "and the manifest says so"
         )
-    return [say(finding) for finding in findings if finding.weight == DOUBT]
+    doubts = [finding for finding in findings if finding.weight == DOUBT]
+    if jax.process_index() == 0:
+        sys.stderr.writelines(f"warning: {say(finding)}\n" for finding in doubts)
+    return [say(finding) for finding in doubts if finding.spoils]
 
 
-def tell_and_gate(parts: Parts) -> None:
+def tell_and_gate(parts: Parts) -> list[str]:
     """Tell the person who watches of the data, on process 0, and pass it or stop.
 
     Args:
         parts: Of a run that is about to begin.
+
+    Returns:
+        What makes a result of the run doubtful, see `gate`.
 
     Raises:
         ValueError: See `gate`.
     """
     tell(parts.notes)
     if parts.dropped:
-        tell([f"{len(parts.dropped)} lines left out (data.on_bad=drop):"])
-        tell([f"  {bad.message}" for bad in parts.dropped])
-    doubts = gate(parts)
-    if jax.process_index() == 0:
-        sys.stderr.writelines(f"warning: {line}\n" for line in doubts)
+        lines = tuple(bad.message for bad in parts.dropped)
+        tell([say(Finding("lines left out (data.on_bad=drop)", NOTE, lines), LISTED)])
+        if len(lines) > LISTED:
+            tell(["--mode=check lists them all"])
+    return gate(parts)
 
 
-def say(finding: Finding, *, every: bool = False) -> str:
-    """A finding as a line, or a few: how many there are, and the first of them.
-
-    Args:
-        finding: At least one line of it.
-        every: Whether all lines are told, not five alone.
-    """
-    told = finding.lines if every else finding.lines[:_NAMED]
-    more = len(finding.lines) - len(told)
-    return f"{finding.what}: {len(finding.lines)}" + "".join(
-        f"\n    {line}" for line in (*told, *((f"and {more} more",) if more else ()))
-    )
-
-
-def find_faults(samples: Sequence[Sample], pictures: Pictures) -> list[Finding]:
+def find_faults(parts: Parts) -> list[Finding]:
     """All that pictures and groups tell against a data set, what stops a run first.
 
     Args:
-        samples: Every row.
-        pictures: The facts of their pictures.
+        parts: Of pictures that were decoded; otherwise there is nothing to find.
     """
+    samples, pictures = parts.samples, parts.pictures
+    if pictures is None:
+        return []
     of_file: dict[ImageFile, list[Sample]] = {}
     for sample in samples:
         for file in sample.images:
@@ -248,6 +240,7 @@ def find_faults(samples: Sequence[Sample], pictures: Pictures) -> list[Finding]:
             DOUBT,
             tuple(_other_labels([[of_file[files[n]] for n in p] for p in equal])),
         ),
+        *group_findings(parts),
         Finding(
             "near copies in one part",
             NOTE,

@@ -122,10 +122,20 @@ def test_headers_join_what_is_of_one_patient(tmp_path):
     )
     # A list that names patients knows better.
     file = ImageFile(tmp_path / "0.dcm")
-    for column in ("patient_id", "participant", "MRN"):
+    for column in ("patient_id", "participant", "MRN", "PatientID", "patient_code_new"):
         assert header_contents(file, {column: "7"}, "x") == ()
     assert ("DICOM patient", "p1") in header_contents(file, {"lesion": "7"}, "x")
     assert header_contents(file, {"rapid": "7"}, "x")
+    # and one that says something about them does not know who they are
+    for column in (
+        "patient_sex",
+        "PatientAge",
+        "subject_side",
+        "patient side",
+        "person",
+    ):
+        joined = ("DICOM patient", "p1") in header_contents(file, {column: "7"}, "x")
+        assert joined == (column != "person")
 
 
 def test_spoilt_dicom_files_of_a_list_are_dropped_and_counted(tmp_path):

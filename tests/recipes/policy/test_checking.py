@@ -11,6 +11,7 @@ from medjax.data.audit.records import Pictures, Sample
 from medjax.data.batches import Parts
 from medjax.data.images import ImageFile
 from medjax.recipes.policy import checking
+from medjax.recipes.policy.findings import NOTE, STOP, Finding, say
 from tests.recipes.pictures import scene
 
 
@@ -87,8 +88,13 @@ def pictures(samples, images):
 
 
 def kinds(samples, images):
-    found = checking.find_faults(samples, pictures(samples, images))
+    found = checking.find_faults(parts_of(samples, images))
     return {finding.what: finding for finding in found}
+
+
+def parts_of(samples, images, **more):
+    facts = pictures(samples, images)
+    return Parts(None, None, {}, tuple(samples), pictures=facts, **more)
 
 
 def test_well_parted_data_has_no_faults():
@@ -112,7 +118,7 @@ def test_leaks_stop_and_doubts_do_not():
     images[5], images[7] = images[5] // 2, images[7] // 2
     images[8] = np.full((60, 56, 3), 9, np.uint8)
     found = kinds(samples, images)
-    stops = {what for what, finding in found.items() if finding.weight == checking.STOP}
+    stops = {what for what, finding in found.items() if finding.weight == STOP}
     assert stops == {"equal pictures in two parts", "groups in two parts"}
     (equal,) = found["equal pictures in two parts"].lines
     assert equal == "l.csv, line 0 (0.png, train) = l.csv, line 1 (1.png, test)"
@@ -120,20 +126,67 @@ def test_leaks_stop_and_doubts_do_not():
     assert "line 3 (test)" in group and "line 2 (train)" in group and "patient" in group
     (near,) = found["near copies in two parts"].lines
     assert "line 4 (4.png, train) ~ l.csv, line 5 (5.png, test)" in near
-    assert found["near copies in one part"].weight == checking.NOTE
+    assert found["near copies in one part"].weight == NOTE
     (flat,) = found["pictures without contrast"].lines
     assert "line 8 (8.png, unused)" in flat
     with pytest.raises(ValueError, match="did not pass the check.*\n.*groups in two"):
-        checking.gate(
-            Parts(None, None, {}, tuple(samples), (), (), pictures(samples, images))
-        )
+        checking.gate(parts_of(samples, images))
 
 
 def test_the_gate_passes_what_it_does_not_know():
     assert checking.gate(Parts(None, None, {})) == []
 
 
-def test_a_finding_is_told_in_five_lines():
-    finding = checking.Finding("x", checking.STOP, tuple("abcdefg"))
-    assert checking.say(finding).splitlines()[-1] == "    and 2 more"
-    assert len(checking.say(finding, every=True).splitlines()) == 8
+def test_doubts_of_data_are_returned_but_for_those_that_may_be_right(capsys):
+    samples = [
+        sample(n, "test" if n == 3 else "train", patient="p", lesion_id="l")
+        for n in range(3)
+    ]
+    samples[2] = samples[2]._replace(labels=("b",), groups={"patient": "p"})
+    images = [rgb(0), rgb(1), np.full((60, 56, 3), 9, np.uint8)]
+    (doubt,) = checking.gate(parts_of(samples, images, single=True))
+    assert doubt.startswith("pictures without contrast: 1")
+    told = capsys.readouterr().err
+    assert "warning: pictures without contrast: 1\n" in told
+    assert "patients or studies with several labels, which may be right: 1\n" in told
+    assert "patient 'p': l.csv, line 0 (a), l.csv, line 2 (b)" in told
+    # a lesion has one diagnosis; in a task with sets of labels nothing follows
+    samples[2] = samples[2]._replace(groups={"patient": "p", "lesion_id": "l"})
+    doubts = checking.gate(parts_of(samples, images, single=True))
+    (lesions,) = [doubt for doubt in doubts if doubt.startswith("lesions")]
+    assert "lesion_id 'l': l.csv, line 0 (a), l.csv, line 2 (b)" in lesions
+    assert len(checking.gate(parts_of(samples, images))) == 1
+
+
+def test_a_group_that_is_no_identity_is_doubted_by_name():
+    def told(count, values, column):
+        rows = [sample(n, "train", **{column: values[n % 2]}) for n in range(count)]
+        return kinds(rows, [rgb(n) for n in range(count)])
+
+    (line,) = told(20, "FM", "patient_sex")[
+        "columns of data.group with few values"
+    ].lines
+    assert line.startswith("patient_sex: 2 values ('F', 'M') on 20 rows; all rows of")
+    assert "take patient_sex out of data.group" in line
+    for count, column in ((20, "patient"), (20, "volume"), (18, "patient_sex")):
+        assert told(count, "FM", column) == {}
+
+
+def test_a_finding_is_told_in_a_few_lines_of_every_kind():
+    def lines(finding, most=5):
+        return say(finding, most).splitlines()[1:]
+
+    short = Finding("x", STOP, tuple("abcde"))
+    assert lines(short) == [f"    {c}" for c in "abcde"]
+    same = tuple(f"l.csv, line {n}: no image 'a b{n}.png' of {n}.5" for n in range(7))
+    told = lines(Finding("x", STOP, same))
+    assert told == [*(f"    {line}" for line in same[:5]), "    and 2 more"]
+    mixed = (*same, "l.csv, line 8: box [1, 2, 3, 4] is empty", *same)
+    told = say(Finding("x", STOP, mixed)).splitlines()
+    assert told == [
+        "x: 15",
+        f"    {same[0]} (and 13 more like it)",
+        "    l.csv, line 8: box [1, 2, 3, 4] is empty",
+    ]
+    kinds = tuple(f"fault {c}" for c in "abcdefg")
+    assert lines(Finding("x", STOP, kinds))[-1] == "    and 2 more, of 2 other kinds"
