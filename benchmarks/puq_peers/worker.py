@@ -30,10 +30,10 @@ def medjax_tasks(p):
     import jax
     import jax.numpy as jnp
 
+    from medjax.mri import cg_sense, wavelet_sense
     from medjax.mri.catalogue import T2
     from medjax.mri.espirit import estimate_sensitivities
     from medjax.mri.fit import fit_map
-    from medjax.mri.reconstruct import cg_sense, wavelet_sense
 
     mask = p["mask"][:, None]  # [E, 1, W]
 

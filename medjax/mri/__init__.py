@@ -16,6 +16,13 @@ from medjax.mri.compression import compress_sensitivities, compression_matrix
 from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fourier import fft2c, ifft2c
+from medjax.mri.held_out import (
+    Held,
+    HeldOutWeight,
+    held_out_misfit,
+    held_out_weight,
+    hold_out_lines,
+)
 from medjax.mri.magnitude import expected_magnitude, fit_magnitudes
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.model import SignalModel
@@ -44,13 +51,7 @@ from medjax.mri.proximal import (
     wavelet_prox,
 )
 from medjax.mri.proximal_gradient import fista
-from medjax.mri.reconstruct import (
-    cg_sense,
-    low_rank_sense,
-    subspace_sense,
-    wavelet_sense,
-    zero_filled,
-)
+from medjax.mri.reconstruct import cg_sense, subspace_sense, zero_filled
 from medjax.mri.residuals import (
     ContrastSums,
     bright_voxels,
@@ -75,6 +76,7 @@ from medjax.mri.signals import (
     signal_t2_epg,
     signal_vfa,
 )
+from medjax.mri.sparse import low_rank_sense, wavelet_sense
 from medjax.mri.subspace import (
     expand,
     exponential_basis,
@@ -84,6 +86,15 @@ from medjax.mri.subspace import (
     subspace_normal,
 )
 from medjax.mri.times import check_times
+from medjax.mri.total_variation import (
+    Differences,
+    JointTvProx,
+    divergence,
+    image_differences,
+    joint_total_variation,
+    joint_tv_prox,
+    joint_tv_sense,
+)
 from medjax.mri.uncertainty import (
     change_level,
     error_sd,
@@ -107,8 +118,12 @@ __all__ = [
     "CgInfo",
     "Clipped",
     "ContrastSums",
+    "Differences",
     "FitResult",
     "FitStatus",
+    "Held",
+    "HeldOutWeight",
+    "JointTvProx",
     "Motion",
     "Mp2rage",
     "PhaseMisfit",
@@ -131,6 +146,7 @@ __all__ = [
     "cramer_rao_bound",
     "daubechies_filter",
     "detail_mask",
+    "divergence",
     "error_sd",
     "estimate_sensitivities",
     "even_odd_misfit",
@@ -143,9 +159,16 @@ __all__ = [
     "fit_map",
     "gradient_level",
     "held_out_level",
+    "held_out_misfit",
+    "held_out_weight",
+    "hold_out_lines",
     "ifft2c",
+    "image_differences",
     "inverse_wavelet_transform",
     "inversion_recovery_basis",
+    "joint_total_variation",
+    "joint_tv_prox",
+    "joint_tv_sense",
     "low_rank_prox",
     "low_rank_sense",
     "mix_coils",
@@ -195,7 +218,17 @@ __all__ = [
 ]
 
 # So that programs with it as a result can be written and read.
-for _record in (CgInfo, ContrastSums, FitResult, Motion, PhaseMisfit):
+for _record in (
+    CgInfo,
+    ContrastSums,
+    Differences,
+    FitResult,
+    Held,
+    HeldOutWeight,
+    JointTvProx,
+    Motion,
+    PhaseMisfit,
+):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"
     )

@@ -47,15 +47,21 @@ def soft_threshold(
         x=(x, "*N", (float, complex)),
     )
     magnitude = jnp.abs(x)
-    threshold = threshold.astype(magnitude.dtype)
+    kept = _kept(magnitude, threshold.astype(magnitude.dtype))
+    return x * kept.astype(x.dtype)
+
+
+def _kept(
+    magnitude: Float[Array, "*N"], threshold: Float[Array, "*#N"]
+) -> Float[Array, "*N"]:
+    """max(1 - threshold / magnitude, 0), and what `soft_threshold` says of edges."""
     above = magnitude > threshold
     # Below a threshold of 0 there is x = 0 alone: the factor is that of x returned.
     below = jnp.where(
         jnp.isnan(threshold), jnp.nan, jnp.where(threshold == 0, 1.0, 0.0)
     )
     below = below.astype(magnitude.dtype)
-    kept = jnp.where(above, 1 - threshold / jnp.where(above, magnitude, 1), below)
-    return x * kept.astype(x.dtype)
+    return jnp.where(above, 1 - threshold / jnp.where(above, magnitude, 1), below)
 
 
 def wavelet_prox(
@@ -65,8 +71,12 @@ def wavelet_prox(
     levels: int,
     order: int = 4,
     shift: tuple[Array | int, Array | int] | None = None,
+    joint: bool = False,
 ) -> Inexact[Array, "*N H W"]:
     """argmin_u |u - x|^2 / 2 + threshold |D u|_1, D the details of db`order` wavelets.
+
+    With `joint` |D u|_1 is the sum of the lengths sqrt(sum_k |d_k|^2) over the images k
+    of the third axis from the end: all details of a place are kept, or none.
 
     The coarse image is not penalised. Wavelets are periodic: they go on at the opposite
     edge. Where H or W is no multiple of 2^levels, images are padded with zeros, and the
@@ -75,9 +85,10 @@ def wavelet_prox(
 
     Args:
         images: Real or complex, in any unit; NaN spreads over all of its own image.
-        threshold: A scalar of at least 0 in the unit of the images, read in their
-            precision; 0 returns them, but for rounding. The value of an array is not
-            checked.
+        threshold: At least 0 in the unit of the images, read in their precision; 0
+            returns them, but for rounding: a scalar, or an array of as many axes as N
+            (with `joint` without the last of them), each of its length or of length 1.
+            An array's values are not checked.
         levels: How often the coarse image is split, at least 0 (nothing is penalised).
             Static.
         order: Vanishing moments of the Daubechies wavelet, 1 to 38; 1 is Haar, 4 the
@@ -85,24 +96,38 @@ def wavelet_prox(
         shift: Rows and columns to move the wavelets' grid by, in whole pixels, of any
             sign; multiples of 2^levels change nothing but at padded edges. None = no
             shift.
+        joint: Whether the images of the third axis from the end share their edges.
+            Static.
 
     Returns:
         Of the shape and dtype of the images.
 
     Raises:
-        ValueError: fewer than two axes, integers, or options outside their range.
+        ValueError: fewer than two axes (three with `joint`), integers, or options
+            outside their range.
     """
     check_integers("wavelet_prox", levels=(levels, 0, None))
     threshold = _threshold(
-        "wavelet_prox", threshold, "", images=(images, "*N H W", (float, complex))
+        "wavelet_prox",
+        threshold,
+        "*#N" if jnp.ndim(threshold) else "",
+        images=(images, "*N K H W" if joint else "*N H W", (float, complex)),
     )
+    if threshold.ndim:
+        threshold = threshold[(..., *[None] * (images.ndim - threshold.ndim))]
     rows, cols = images.shape[-2:]
     padded = pad_to_multiple(images, 2**levels)
     coefficients = wavelet_transform(_roll(padded, shift), levels=levels, order=order)
     details = detail_mask(padded.shape[-2:], levels=levels)
-    coefficients = jnp.where(
-        details, soft_threshold(coefficients, threshold), coefficients
-    )
+    if joint:
+        power = jnp.sum(_power(coefficients), axis=-3, keepdims=True)
+        none = power == 0
+        length = jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, power)))
+        kept = _kept(length, threshold.astype(length.dtype))
+        sparse = coefficients * kept.astype(coefficients.dtype)
+    else:
+        sparse = soft_threshold(coefficients, threshold)
+    coefficients = jnp.where(details, sparse, coefficients)
     result = inverse_wavelet_transform(coefficients, levels=levels, order=order)
     return _roll(result, shift, back=True)[..., :rows, :cols]
 
@@ -127,9 +152,10 @@ def low_rank_prox(
     Args:
         images: Real or complex, in any unit; NaN spreads over all contrasts of its own
             block.
-        threshold: A scalar of at least 0 in the unit of the images, read in their
-            precision; a singular value is up to `block` sqrt(E) times a pixel. The
-            value of an array is not checked.
+        threshold: At least 0 in the unit of the images, read in their precision: a
+            scalar, or an array of as many axes as N, each of its length or of length 1;
+            a singular value is up to `block` sqrt(E) times a pixel. An array's values
+            are not checked.
         block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of
             it, the last block is cut at the image's edge; from max(H, W) on the image
             is one block. Static.
@@ -146,7 +172,10 @@ def low_rank_prox(
         ValueError: fewer than three axes, integers, or options outside their range.
     """
     threshold = _threshold(
-        "low_rank_prox", threshold, "", images=(images, "*N E H W", (float, complex))
+        "low_rank_prox",
+        threshold,
+        "*#N" if jnp.ndim(threshold) else "",
+        images=(images, "*N E H W", (float, complex)),
     )
     check_integers("low_rank_prox", block=(block, 1, None))
     if 0 in images.shape:
@@ -161,7 +190,9 @@ def low_rank_prox(
     gram = jnp.einsum(
         "...eaibj,...faibj->...abef", jnp.conj(blocks), blocks, precision="highest"
     )
-    shrink = shrinkage(gram, threshold.astype(jnp.real(gram).dtype))
+    lead = threshold.shape or (1,) * len(batch)
+    threshold = threshold.reshape(*lead, 1, 1, 1).astype(jnp.real(gram).dtype)
+    shrink = shrinkage(gram, threshold)
     blocks = jnp.einsum(
         "...eaibj,...abef->...faibj", blocks, shrink, precision="highest"
     )
@@ -203,6 +234,10 @@ def _threshold(
     if isinstance(threshold, numbers.Real):
         check_ranges(function, threshold=(threshold, 0, math.inf))
     return jnp.asarray(threshold)
+
+
+def _power(x: Array) -> Array:
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x**2
 
 
 def _roll(

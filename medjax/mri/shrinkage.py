@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Inexact
 
 @jax.custom_jvp
 def shrinkage(
-    gram: Inexact[Array, "*N E E"], threshold: Float[Array, ""]
+    gram: Inexact[Array, "*N E E"], threshold: Float[Array, "*#N 1"]
 ) -> Inexact[Array, "*N E E"]:
     """V h(s) V^H of gram = V s^2 V^H, with h(s) = max(1 - threshold / s, 0).
 
@@ -17,7 +17,8 @@ def shrinkage(
 
     Args:
         gram: Hermitian, positive semidefinite.
-        threshold: At least 0; with 0 the result is the identity.
+        threshold: At least 0, of as many axes as the singular values; with 0 the result
+            is the identity.
     """
     _, vectors, kept = _spectrum(gram, threshold)
     return _matrix(vectors, kept)
@@ -51,9 +52,10 @@ def _spectrum(gram: Array, threshold: Array) -> tuple[Array, Array, Array]:
 
 
 def _divided_differences(
-    singular: Float[Array, "*N E"], threshold: Float[Array, ""]
+    singular: Float[Array, "*N E"], threshold: Float[Array, "*#N 1"]
 ) -> Float[Array, "*N E E"]:
     """(h(s) - h(r)) / (s^2 - r^2), h'(s) / 2s where s = r, without cancellation."""
+    threshold = threshold[..., None]
     s, r = singular[..., :, None], singular[..., None, :]
     s, r = jnp.maximum(s, r), jnp.minimum(s, r)
     one, both = s > threshold, r > threshold

@@ -12,14 +12,9 @@ import pytest
 
 from medjax.evals.qmri import map_scores
 from medjax.mri.masks import undersampling_mask
-from medjax.mri.reconstruct import (
-    cg_sense,
-    low_rank_sense,
-    subspace_sense,
-    wavelet_sense,
-    zero_filled,
-)
+from medjax.mri.reconstruct import cg_sense, subspace_sense, zero_filled
 from medjax.mri.sense import sense_forward
+from medjax.mri.sparse import low_rank_sense, wavelet_sense
 from medjax.mri.subspace import exponential_basis
 
 

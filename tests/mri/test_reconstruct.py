@@ -10,14 +10,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.mri.proximal import low_rank_prox, random_shift, wavelet_prox
-from medjax.mri.reconstruct import (
-    cg_sense,
-    low_rank_sense,
-    subspace_sense,
-    wavelet_sense,
-    zero_filled,
-)
+from medjax.mri.reconstruct import cg_sense, subspace_sense, zero_filled
 from medjax.mri.sense import sense_forward
+from medjax.mri.sparse import low_rank_sense, wavelet_sense
 from medjax.mri.subspace import exponential_basis
 
 TIMES = np.array([0.0, 0.03, 0.06, 0.12])
@@ -60,11 +55,13 @@ def unit_images(shape, dtype=np.complex128):
 # ---- the solution
 
 
-@pytest.mark.parametrize("constraint", ["complex", "real", "phase"])
+@pytest.mark.parametrize("constraint", ["complex", "real", "phase", "each phase"])
 @pytest.mark.parametrize("points", ["lines", "points"])
 @pytest.mark.parametrize("subspace", [False, True])
 def test_conjugate_gradients_equal_a_dense_solve(constraint, points, subspace):
     images, phase, sens, mask = setup(size=(4, 6))
+    if constraint == "each phase":
+        constraint, phase = "phase", phase + np.arange(4.0)[:, None, None]
     if points == "points":
         mask = np.random.default_rng(1).random((4, 4, 6)) < 0.6
     if constraint == "phase":
@@ -272,8 +269,8 @@ def test_gradient_reaches_damping_and_data():
         ({"constraint": "imaginary"}, "one of complex, real, phase"),
         ({"constraint": "phase"}, "phase: expected with constraint=.phase."),
         ({"phase": (1, 8, 8)}, "phase: expected with constraint=.phase."),
-        ({"constraint": "phase", "phase": (8, 8)}, r"phase: .* \[\*B, 1, H, W\]"),
-        ({"constraint": "phase", "phase": (4, 8, 8)}, r"phase: .* \[\*B, 1, H"),
+        ({"constraint": "phase", "phase": (8, 8)}, r"phase: .* \[\*B, #E, H, W\]"),
+        ({"constraint": "phase", "phase": (3, 8, 8)}, r"phase: .* E = 4"),
     ],
     ids=str,
 )
@@ -292,7 +289,7 @@ def test_refusals(change, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"damping": np.ones(4)}, r"cg_sense: damping: expected .* \[\]; found"),
+        ({"damping": np.ones(4)}, r"cg_sense: damping: .* B = \(\) from kspace"),
         ({"damping": 1j}, "cg_sense: damping: expected float or int or bool"),
         ({"damping": -1.0}, "cg_sense: damping: expected 0 or more; found -1.0"),
         ({"iterations": -1}, "cg_sense: iterations: .* at least 0, found -1"),

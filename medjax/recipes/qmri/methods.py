@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from medjax.mri import reconstruct
+from medjax import mri
 from medjax.recipes.qmri.options import Method, Subspace
 from medjax.systems.puq.maps import Classical
 from medjax.types import Key, QmriBatch
 
 
 class Kind(NamedTuple):
-    """A function of `mri.reconstruct`, and the options that it takes of a `Method`."""
+    """A reconstruction of `mri`, and the options that it takes of a `Method`."""
 
     function: Any  # (kspace, sens, mask[, key], *, constraint, ...) -> images
     draws: bool  # from the key
@@ -24,16 +24,14 @@ class Kind(NamedTuple):
 
 
 METHODS: Mapping[str, Kind] = {
-    "zero_filled": Kind(reconstruct.zero_filled, False),
-    "cg_sense": Kind(reconstruct.cg_sense, False, ("damping", "iterations")),
-    "subspace": Kind(
-        reconstruct.subspace_sense, False, ("subspace", "damping", "iterations")
-    ),
+    "zero_filled": Kind(mri.zero_filled, False),
+    "cg_sense": Kind(mri.cg_sense, False, ("damping", "iterations")),
+    "subspace": Kind(mri.subspace_sense, False, ("subspace", "damping", "iterations")),
     "wavelet": Kind(
-        reconstruct.wavelet_sense, True, ("threshold", "iterations"), ("subspace",)
+        mri.wavelet_sense, True, ("threshold", "iterations"), ("subspace",)
     ),
     "low_rank": Kind(
-        reconstruct.low_rank_sense, True, ("threshold", "iterations"), ("subspace",)
+        mri.low_rank_sense, True, ("threshold", "iterations"), ("subspace",)
     ),
 }
 

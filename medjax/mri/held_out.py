@@ -1,0 +1,306 @@
+"""The weight of a penalty without a reference: lines held out, and predicted."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Complex, Float, Inexact
+
+from medjax.checks import (
+    FLAGS,
+    check_arrays,
+    check_integers,
+    check_key,
+    check_ranges,
+    check_static,
+)
+from medjax.mri.promotion import promoted
+from medjax.mri.sense import check_operands, sense_forward
+from medjax.types import Key
+
+
+class Held(NamedTuple):
+    """What of a mask a reconstruction gets, and what it has to predict."""
+
+    kept: Bool[Array, "*B E #H #W"]
+    held: Bool[Array, "*B E #H #W"]
+
+
+class HeldOutWeight(NamedTuple):
+    """The weight of each slice, and how it was found."""
+
+    weight: Float[Array, "*B"]  # where the parabola through the least misfit is least
+    interior: Bool[Array, "*B"]  # whether weights on both sides of it predict worse
+    weights: Float[Array, "L *B"]  # that were tried last
+    misfit: Float[Array, "L *B"]  # of each, see `held_out_misfit`
+
+
+def hold_out_lines(
+    mask: Bool[Array, "*B E #H #W"], key: Key, *, share: float = 0.25, center: int
+) -> Held:
+    """A random share of each contrast's outer lines, and the mask without them.
+
+    Of n sampled lines outside the middle `center` ones max(1, round(share n)) are held
+    out, each contrast drawing for itself.
+
+    Args:
+        mask: bool or integers, not 0 where centred k-space is sampled. Of whole
+            columns, [.., E, 1, W], columns are held out, of whole rows rows. Of [.., E,
+            H, W] points are, outside the middle `center` rows and columns: give whole
+            lines as such, or a line's other points foretell it.
+        key: One typed key, which the whole batch shares. Do not use it again.
+        share: Of the outer lines, above 0 and below 1; a quarter is usual. Static.
+        center: How many lines in the middle are kept, at least 0: those of fully
+            sampled calibration, from (W - center + 1) // 2 on, as `undersampling_mask`
+            has them. Static.
+
+    Returns:
+        Two masks of the mask's shape, of bool, disjoint, whose union is the mask.
+
+    Raises:
+        ValueError: a contrast with fewer than 2 sampled lines outside the centre, as
+            one to hold out and one to keep are needed. Where the mask is traced this
+            cannot be seen: a contrast without an outer line then holds nothing, and
+            `held_out_misfit` of a slice that holds nothing is NaN. Also a share or a
+            centre out of its range, a mask of floats, and several keys.
+    """
+    name = "hold_out_lines"
+    check_arrays(name, mask=(mask, "*B E _ _", FLAGS))
+    check_key(name, key=key)
+    check_integers(name, center=(center, 0, None))
+    check_static(name, share=share)
+    if not 0 < share < 1:
+        raise ValueError(
+            f"{name}: share: expected a number above 0 and below 1; found {share!r}"
+        )
+    lead = mask.ndim - 2
+    middle = _middle(mask.shape[-2:], center)
+    if not isinstance(mask, Tracer):
+        outer = np.asarray(mask).astype(bool) & ~middle
+        _check_enough(name, outer.sum(axis=(-2, -1)), center)
+    outer = jnp.asarray(mask).astype(bool) & ~jnp.asarray(middle)[(None,) * lead]
+    flat = outer.reshape(*outer.shape[:-2], -1)
+    count = jnp.sum(flat, axis=-1, keepdims=True, dtype=jnp.int32)
+    wanted = jnp.round(share * count.astype(jnp.float32)).astype(jnp.int32)
+    wanted = jnp.where(count > 0, jnp.maximum(wanted, 1), 0)
+    draw = jax.random.uniform(key, flat.shape, jnp.float32)
+    order = jnp.argsort(jnp.where(flat, draw, 2), axis=-1)
+    rank = jnp.argsort(order, axis=-1).astype(jnp.int32)
+    held = (flat & (rank < wanted)).reshape(outer.shape)
+    return Held(jnp.asarray(mask).astype(bool) & ~held, held)
+
+
+def held_out_misfit(
+    images: Inexact[Array, "*B E H W"],
+    kspace: Complex[Array, "*B E C H W"],
+    sens: Complex[Array, "*B C H W"],
+    held: Bool[Array, "*B E #H #W"],
+    *,
+    phase: Float[Array, "*B #E H W"] | None = None,
+) -> Float[Array, "*B"]:
+    """Mean of |y - A x|^2 over the samples that were held out, of all coils.
+
+    Of images without an error it is the noise power E |n|^2 of a sample; what it is
+    more is the error of the images at the held-out points.
+
+    Args:
+        images: x, made without the held-out samples; real or complex.
+        kspace: y, all of it, its origin at [H // 2, W // 2], in the unit of the images;
+            read at the held-out points.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object; of any other sum A x is that
+            of `sense_forward`.
+        held: bool or integers, not 0 at the points that were held out.
+        phase: In rad, of the images of a reconstruction with `constraint="phase"`,
+            which are real factors; None for images as they are.
+
+    Returns:
+        Of each slice, real, at least 0, in the unit of k-space squared; NaN where a
+        slice holds nothing, and where its images or held-out samples are not finite.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit each other.
+    """
+    check_operands(
+        "held_out_misfit",
+        sens,
+        held,
+        images=(images, "*B E H W", (float, complex)),
+        kspace=(kspace, "*B E C H W", complex),
+        phase=(phase, "*B #E H W", float),
+        shared=False,
+    )
+    if phase is not None:
+        phase = jnp.asarray(phase, jnp.real(images).dtype)
+        turn = jnp.exp(jax.lax.complex(jnp.zeros_like(phase), phase))
+        images = images.astype(turn.dtype) * turn
+    held = jnp.asarray(held).astype(bool)
+    predicted = sense_forward(images, sens, held)
+    kspace, predicted = promoted(kspace, predicted)
+    rest = jnp.where(held[..., :, None, :, :], kspace - predicted, 0)
+    power = jnp.real(rest) ** 2 + jnp.imag(rest) ** 2
+    every = tuple(range(-4, 0))
+    held = jnp.broadcast_to(held[..., :, None, :, :], kspace.shape)
+    count = jnp.sum(held, axis=every, dtype=power.dtype)
+    return jnp.sum(power, axis=every) / jnp.where(count > 0, count, jnp.nan)
+
+
+def held_out_weight(
+    reconstruct_fn: Callable[[Array], Inexact[Array, "*B E H W"]],
+    kspace: Complex[Array, "*B E C H W"],
+    sens: Complex[Array, "*B C H W"],
+    held: Bool[Array, "*B E #H #W"],
+    *,
+    weights: Float[Array, "L"],
+    extensions: int = 3,
+    phase: Float[Array, "*B #E H W"] | None = None,
+) -> HeldOutWeight:
+    """The weight with which the held-out samples are predicted best, slice by slice.
+
+    All `weights` are tried, one after another. Where the least misfit stands at an end
+    the slice tries weights beyond it, so often as `extensions` says or until all slices
+    have their least misfit between two others. The weight is then where the parabola
+    through the least and its two neighbours, over log weight, is least.
+
+    No reference is needed, and any regularised method will do. The samples that are
+    held out are missing from the reconstruction, so that the weight is one for slightly
+    fewer samples than there are.
+
+    Args:
+        reconstruct_fn: From weights [*B], one for each slice, to the images of a
+            reconstruction of `Held.kept` alone: k-space or mask must lack what is held
+            out, which is not checked. Pure; it may close over traced arrays.
+        kspace: All of it, in the unit of the images, its origin at [H // 2, W // 2].
+        sens: As for the reconstruction.
+        held: `Held.held`: bool or integers, not 0 at the points to predict.
+        weights: At least 3, ascending, above 0, in the unit that `reconstruct_fn`
+            takes, evenly spaced in their logarithm: factors of 2 to 3 suit. Values of
+            an array of JAX are not checked.
+        extensions: How many times more weights may be tried, at least 0, each as many
+            as `weights`. Slices that need none keep theirs. Static.
+        phase: In rad, for images that are real factors of a phase; see
+            `held_out_misfit`.
+
+    Returns:
+        `HeldOutWeight`. Where no extension sufficed, `interior` is False and the weight
+        is the end with the least misfit: for such data a larger or smaller weight
+        predicts better still. A misfit that is not finite counts as the largest; where
+        all are, the weight is NaN.
+
+    Raises:
+        ValueError: fewer than three weights, weights that are not above 0 and
+            ascending, a reconstruction of another shape, shapes that do not fit.
+    """
+    name = "held_out_weight"
+    check_arrays(
+        name, kspace=(kspace, "*B E C H W", complex), weights=(weights, "L", float)
+    )
+    check_integers(name, extensions=(extensions, 0, None))
+    _check_weights(name, weights)
+    batch = jnp.shape(kspace)[:-4]
+    dtype = jnp.real(kspace).dtype
+    first = jnp.asarray(weights, dtype).reshape(-1, *(1,) * len(batch))
+    first = jnp.broadcast_to(first, (first.shape[0], *batch))
+
+    def misfit(weight):
+        images = reconstruct_fn(weight)
+        check_arrays(
+            name,
+            kspace=(kspace, "*B E C H W", None),
+            reconstruct_fn=(images, "*B E H W", (float, complex)),
+        )
+        found = held_out_misfit(images, kspace, sens, held, phase=phase)
+        return jnp.where(jnp.isfinite(found), found, jnp.inf).astype(dtype)
+
+    def tried(weights):
+        return jax.lax.map(misfit, weights)
+
+    def unfinished(carry):
+        weights, misfits, left = carry
+        return (left > 0) & jnp.any(_end(misfits) != 0)
+
+    def extend(carry):
+        weights, misfits, left = carry
+        end = _end(misfits)
+        # The two at the end stay, so that the least gets a neighbour on either side.
+        factor = (weights[-2] / weights[0]) ** end.astype(dtype)
+        moved = weights * factor[None]
+        new = jnp.where((end != 0)[None], tried(moved), misfits)
+        return moved, new, left - 1
+
+    carry = (first, tried(first), jnp.asarray(extensions, jnp.int32))
+    weights, misfits, _ = jax.lax.while_loop(unfinished, extend, carry)
+    interior = (_end(misfits) == 0) & jnp.isfinite(jnp.min(misfits, axis=0))
+    return HeldOutWeight(_vertex(weights, misfits), interior, weights, misfits)
+
+
+def _vertex(
+    weights: Float[Array, "L *B"], misfits: Float[Array, "L *B"]
+) -> Float[Array, "*B"]:
+    """Of the parabola over log weight through the least misfit and its neighbours."""
+    least = jnp.argmin(misfits, axis=0)
+    middle = jnp.clip(least, 1, misfits.shape[0] - 2)
+
+    def at(x, index):
+        return jnp.take_along_axis(x, index[None], axis=0)[0]
+
+    low, mid, high = (at(misfits, middle + i) for i in (-1, 0, 1))
+    step = jnp.log(at(weights, middle + 1) / at(weights, middle))
+    curvature = low - 2 * mid + high
+    bent = jnp.isfinite(curvature) & (curvature > 0) & (least == middle)
+    offset = jnp.where(bent, (low - high) / (2 * jnp.where(bent, curvature, 1)), 0)
+    weight = at(weights, least) * jnp.exp(offset * step)
+    return jnp.where(jnp.isfinite(at(misfits, least)), weight, jnp.nan)
+
+
+def _end(misfits: Float[Array, "L *B"]) -> Array:
+    """-1 or 1 where the least misfit stands at the first or last weight, else 0."""
+    least = jnp.argmin(misfits, axis=0)
+    known = jnp.isfinite(jnp.min(misfits, axis=0))
+    end = jnp.where(least == 0, -1, jnp.where(least == misfits.shape[0] - 1, 1, 0))
+    return jnp.where(known, end, 0).astype(jnp.int32)
+
+
+def _middle(size: tuple[int, int], center: int) -> Bool[np.ndarray, "#H #W"]:
+    """Of every axis that is not constant, the middle `center` lines."""
+    inside = np.ones((1, 1), bool)
+    for axis, points in enumerate(size):
+        if points > 1:
+            start = (points - center + 1) // 2
+            index = np.arange(points)
+            line = (index >= start) & (index < start + center)
+            inside = inside & np.expand_dims(line, 1 - axis)
+    return inside if max(size, default=1) > 1 else ~inside
+
+
+def _check_enough(function: str, count: np.ndarray, center: int) -> None:
+    if count.size and count.min() < 2:
+        where = np.unravel_index(int(count.argmin()), count.shape)
+        *slices, contrast = (int(n) for n in where)
+        of = f" of slice {slices}" if slices else ""
+        raise ValueError(
+            f"{function}: mask: expected at least 2 sampled lines outside the middle "
+            f"{center} of every contrast, one to hold out and one to keep; found "
+            f"{int(count.min())} of contrast {contrast}{of}: take a smaller center, or "
+            "give the weight yourself"
+        )
+
+
+def _check_weights(function: str, weights: Array) -> None:
+    if np.shape(weights)[0] < 3:
+        raise ValueError(
+            f"{function}: weights: expected at least 3, so that one may lie between "
+            f"two others; found {np.shape(weights)[0]}"
+        )
+    if isinstance(weights, jax.Array):
+        return
+    values = np.asarray(weights, np.float64)
+    check_ranges(function, weights=(float(values.min()), 0, math.inf))
+    if not (values[0] > 0 and np.all(np.diff(values) > 0) and values[-1] < math.inf):
+        raise ValueError(
+            f"{function}: weights: expected finite numbers above 0 that ascend; found "
+            f"{values.tolist()}"
+        )
