@@ -16,6 +16,7 @@ from medjax.mri.compression import compress_sensitivities, compression_matrix
 from medjax.mri.espirit import estimate_sensitivities
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.fourier import fft2c, ifft2c
+from medjax.mri.halves import HalfScores, Halves, half_lines, half_scores
 from medjax.mri.held_out import (
     Held,
     HeldOutWeight,
@@ -121,6 +122,8 @@ __all__ = [
     "Differences",
     "FitResult",
     "FitStatus",
+    "HalfScores",
+    "Halves",
     "Held",
     "HeldOutWeight",
     "JointTvProx",
@@ -158,6 +161,8 @@ __all__ = [
     "fit_magnitudes",
     "fit_map",
     "gradient_level",
+    "half_lines",
+    "half_scores",
     "held_out_level",
     "held_out_misfit",
     "held_out_weight",
@@ -223,6 +228,8 @@ for _record in (
     ContrastSums,
     Differences,
     FitResult,
+    HalfScores,
+    Halves,
     Held,
     HeldOutWeight,
     JointTvProx,

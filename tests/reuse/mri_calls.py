@@ -28,6 +28,7 @@ PHASE = RNG.standard_normal((B, 1, H, W)).astype(np.float32)
 MATRIX = draw(B, 2, C)
 PROBLEM = (COILS, SENS, MASK)
 WEIGHTS = (0.1 * RNG.standard_normal(S)).astype(np.float32)
+INTERVALS = np.cumsum(abs(IMAGES), axis=1).swapaxes(0, 1)
 EXPONENTS = (np.array([0.5, 0.2, 0.3], np.float32), np.float32(0.1))
 DAMPING = np.full(S, 0.2, np.float32)
 KEY = jax.random.key_data(jax.random.key(0))  # NumPy, as all arrays of a call
@@ -231,6 +232,17 @@ CALLS = [
         PROBLEM,
         batch=EACH,
         **ITERATIVE,
+    ),
+    Call(
+        "half_lines",
+        lambda mask: mri.half_lines(mask, jax.random.wrap_key_data(KEY), center=2),
+        (MASK,),
+    ),
+    Call(
+        "half_scores",
+        mri.half_scores,
+        (INTERVALS, 1.1 * INTERVALS, SENS[:, 0].real > 0),
+        batch=(1, 1, 0),
     ),
     Call("gradient_level", mri.gradient_level, (IMAGES.real,), batch=(0,)),
     Call("change_level", mri.change_level, (IMAGES.real, IMAGES.imag), batch=(0, 0)),

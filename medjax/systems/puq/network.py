@@ -71,6 +71,28 @@ class Estimator(NamedTuple):
         return None if self.basis is None else self.design.channels
 
 
+def check_dropout(design: Design, *, passes: int) -> None:
+    """Refuse Monte-Carlo passes that would all be the same, or only one.
+
+    Args:
+        design: Of the network; its dropout is read.
+        passes: How many passes are asked for.
+
+    Raises:
+        ValueError: The network has no dropout, or fewer than 2 passes are asked for.
+    """
+    if not design.dropout > 0:
+        raise ValueError(
+            f"network.dropout {design.dropout:g}: passes with dropout tell a network's "
+            "uncertainty, and all would be equal; train one with dropout above 0, or "
+            "take error bars of joint total variation"
+        )
+    if passes < 2:
+        raise ValueError(
+            f"passes {passes}: a deviation needs at least 2 passes with dropout"
+        )
+
+
 def init_network(design: Design, key: Key) -> Params:
     """{"trained": weights (and log damping), "statistics": running norms}.
 

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.systems.puq.network import image_scale, init_network, reconstruct
+from medjax.systems.puq.network import (
+    check_dropout,
+    image_scale,
+    init_network,
+    reconstruct,
+)
 from tests.systems.toy_qmri import BASIS, DESIGN, HARD, LOW_RANK, SUBSPACE, toy_batch
 
 
@@ -58,3 +63,11 @@ def test_scale_is_near_1_for_simulated_images_and_1_without_signal(batch):
     assert scale.shape == (8, 1, 1, 1)
     assert (scale > 0.1).all() and (scale < 2).all()
     np.testing.assert_array_equal(image_scale(0 * batch.kspace, batch.sens), 1)
+
+
+def test_passes_that_tell_nothing_are_refused():
+    check_dropout(DESIGN, passes=2)
+    with pytest.raises(ValueError, match="network.dropout 0: passes with dropout"):
+        check_dropout(DESIGN._replace(dropout=0.0), passes=20)
+    with pytest.raises(ValueError, match="passes 1: .* at least 2"):
+        check_dropout(DESIGN, passes=1)
