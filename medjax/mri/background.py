@@ -156,10 +156,11 @@ def clipped_samples(
         ValueError: images that are not [E, H, W] of floats.
     """
     check_arrays("clipped_samples", images=(images, "E H W", float))
-    images = np.where(np.isfinite(images), images, np.nan)
+    finite = np.isfinite(images)
+    if not finite.all():
+        images = np.where(finite, images, np.nan)
     low = (images == 0) & zeros
-    finite = images[np.isfinite(images)]
-    smallest = finite.min() if finite.size else 0
+    smallest = images.min(where=finite, initial=np.inf) if finite.any() else 0
     fill = (images == smallest).all(axis=0)
     if smallest != 0 and fill.mean() >= _FILL and not fill.all():
         low = low | (images == smallest)

@@ -3,6 +3,7 @@
 They get the weight 0, and are counted among the voxels with signal.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,13 +40,15 @@ def mark_samples(
         return None
     images = np.asarray(ready.images)
     found = clipped_samples(images, zeros=not model.crosses_zero)
+    if not (found.low.any() or found.high.any()):
+        return None
     nothing = found.low.all(axis=0)
     low = found.low & ~nothing
     if model.exponential:
-        order = np.argsort(times, kind="stable")
-        low[order] = np.logical_or.accumulate(low[order], axis=0)
-    filled = nothing & (images != 0).any(axis=0)
-    if not (low.any() or found.high.any() or filled.any()):
+        for before, after in pairwise(np.argsort(times, kind="stable")):
+            low[after] |= low[before]
+    filled = images[:, nothing].any()
+    if not (low.any() or found.high.any() or filled):
         return None
     kept = ready._replace(images=np.where(nothing, 0, images), mask=~(low | found.high))
     return Marked(kept, low.any(axis=0), found.high.any(axis=0))

@@ -6,6 +6,8 @@ Ready means: white coils, sensitivities, and the object's phase inside of them.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +23,8 @@ from medjax.mri.noise import noise_covariance, whitening_matrix
 from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import mix_coils, normalize_sensitivities, root_sum_of_squares
 from medjax.recipes.qmri.evidence import Fitted, empty_slice
-from medjax.recipes.qmri.sampled import count_marked, mark_samples
-from medjax.runtime.progress import progress
+from medjax.recipes.qmri.sampled import Marked, count_marked, mark_samples
+from medjax.runtime.progress import Progress, progress
 from medjax.types import QmriBatch
 
 CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
@@ -40,50 +42,74 @@ def fitted_slices(
     *,
     apart: list[int] | None = None,
 ) -> Iterator[Fitted]:
-    """Fitted slices in order; what is in memory is a slab. Empty ones are not fitted.
+    """Fitted slices in order; two slabs are in memory. Empty slices are not fitted.
 
     Args:
         scan: Its slices are read when their slab's turn comes.
         compute: Maps of a slab, compiled; every slab has the same size.
         model: The signal model that `compute` fits.
         positive: The contrast that has no negative signal; None where no contrast has.
-        slab: How many slices are in memory, 1 or more; the last slab is filled up with
-            copies.
+        slab: How many slices are computed at once, 1 or more, while as many are read;
+            the last slab is filled up with copies.
         apart: Gets the indices of the slices whose contrasts differ in phase; None does
             not look.
 
     Raises:
         ValueError: A slice cannot be reconstructed; the message names it.
     """
-    compiled = False
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
-        for first in range(0, scan.num_slices, slab):
-            indices = range(first, min(first + slab, scan.num_slices))
-            read = {i: read_slice(scan, i, positive=positive) for i in indices}
-            filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
-            marked = {i: mark_samples(x, scan.times, model) for i, x in filled.items()}
-            filled |= {i: one.ready for i, one in marked.items() if one is not None}
-            for index, ready in filled.items():
-                if apart is not None:
-                    misfit = slice_misfit(ready, signed=positive is not None)
-                    apart.extend([index] if misfit and misfit > MISFIT else ())
-            fitted = None
-            if filled:
-                batch = make_slab(filled, slab)
-                busy = report.busy(f"compiling for slabs of {slab}")
-                with contextlib.nullcontext() if compiled else busy:
-                    fitted = jax.device_get(compute(batch))
-                compiled = True
-            rows = list(filled)
-            for index, (_, unit) in read.items():
-                if index in filled:
+        begun = _begun(scan, compute, model, positive, slab, apart, report)
+        # The next slab is read, and its fit begun, while this one is computed.
+        for one, _ in pairwise(chain(begun, [None])):
+            fitted, rows = jax.device_get(one.fitted), list(one.filled)
+            for index, unit in one.units.items():
+                if index in rows:
                     row = rows.index(index)
-                    one = jax.tree.map(lambda x, row=row: x[row], fitted)
-                    one = one._replace(maps=_in_unit(one.maps, model, unit))
-                    yield count_marked(one, marked[index])
+                    found = jax.tree.map(lambda x, row=row: x[row], fitted)
+                    found = found._replace(maps=_in_unit(found.maps, model, unit))
+                    yield count_marked(found, one.filled[index])
                 else:
                     yield empty_slice(model, scan.shape, len(scan.times))
-            report.step(indices[-1] + 1, {})
+            report.step(max(one.units) + 1, {})
+
+
+class _Begun(NamedTuple):
+    """A slab whose maps are being computed."""
+
+    units: dict[int, Float[np.ndarray, "..."]]  # of its slices' images, by index
+    filled: dict[int, Marked | None]  # what is left out of those that are not empty
+    fitted: Fitted | None  # None where all are
+
+
+def _begun(
+    scan: Scan,
+    compute: Callable[[QmriBatch], Fitted],
+    model: SignalModel,
+    positive: int | None,
+    slab: int,
+    apart: list[int] | None,
+    report: Progress,
+) -> Iterator[_Begun]:
+    """Slabs in order, each read and handed to `compute`, which compiles the first."""
+    compiled = False
+    for first in range(0, scan.num_slices, slab):
+        indices = range(first, min(first + slab, scan.num_slices))
+        read = {i: read_slice(scan, i, positive=positive) for i in indices}
+        filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
+        marked = {i: mark_samples(x, scan.times, model) for i, x in filled.items()}
+        filled |= {i: one.ready for i, one in marked.items() if one is not None}
+        for index, ready in filled.items():
+            if apart is not None:
+                misfit = slice_misfit(ready, signed=positive is not None)
+                apart.extend([index] if misfit and misfit > MISFIT else ())
+        fitted = None
+        if filled:
+            batch = make_slab(filled, slab)
+            busy = report.busy(f"compiling for slabs of {slab}")
+            with contextlib.nullcontext() if compiled else busy:
+                fitted = compute(batch)
+            compiled = True
+        yield _Begun({i: unit for i, (_, unit) in read.items()}, marked, fitted)
 
 
 def read_slice(
