@@ -1,7 +1,7 @@
 """Maps of a user's scan, a slab of slices at a time, with figures and a summary."""
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,13 @@ from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.slabs import fitted_slices
-from medjax.recipes.qmri.summary import counted, say, write_summary
+from medjax.recipes.qmri.summary import (
+    counted,
+    draw_slice,
+    say,
+    shown_slices,
+    write_summary,
+)
 from medjax.recipes.qmri.t2_models import nominal_refocusing
 from medjax.recipes.sections import read_section
 from medjax.report.qmri import import_figures
@@ -116,7 +122,7 @@ def predict(
     )
     names = _names(model, scan)
     still = plan.full and not options.register
-    slices = _write(
+    slices, drawn = _write(
         fits, scan, model, plan.name, folder, overwrite=options.overwrite, still=still
     )
     warnings = write_summary(
@@ -128,6 +134,7 @@ def predict(
         maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
         reason=choice.reason,
         noted=noted_doubts(decision, apart),
+        drawn=drawn,
     )
     return counted(warnings, strict=options.strict)
 
@@ -155,28 +162,34 @@ def _write(
     *,
     overwrite: bool,
     still: bool,
-) -> list[SliceMaps]:
-    """Maps, slice by slice; returns what the summary needs of them.
+) -> tuple[list[SliceMaps], dict[int, Future[bytes]]]:
+    """Maps, slice by slice; returns what the summary needs of them, and figures.
 
     Where contrasts have to lie `still`, one that moved far is refused.
     """
     names = _names(model, scan)
-    slices = []
-    with map_writer(
-        folder,
-        scan,
-        names=tuple(names),
-        sidecar={"EstimationAlgorithm": method},
-        levels=LEVELS,
-        overwrite=overwrite,
-    ) as write:
+    slices, drawn = [], {}
+    early = shown_slices(range(scan.num_slices))  # where none is empty
+    with (
+        ThreadPoolExecutor(1) as thread,
+        map_writer(
+            folder,
+            scan,
+            names=tuple(names),
+            sidecar={"EstimationAlgorithm": method},
+            levels=LEVELS,
+            overwrite=overwrite,
+        ) as write,
+    ):
         for z, fitted in enumerate(fits):
             if still:
                 origin = f"{scan.path.name}, slice {z}"
                 check_motion(fitted.shift, fitted.bright, origin)
             write({name: pick(fitted.maps) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
-    return slices
+            if z in early:
+                drawn[z] = thread.submit(draw_slice, slices[z], z, scan, method)
+    return slices, drawn
 
 
 def _placed(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from medjax.recipes.qmri.findings import (
 )
 from medjax.recipes.qmri.outputs import SUMMARY, clear_stale, digests, earlier_files
 from medjax.recipes.qmri.verdict import doubts
-from medjax.report.page import NOTE
+from medjax.report.page import NOTE, png_bytes, write_file
 from medjax.runtime.writer import write_atomic
 
 FIGURES = 6  # slices shown
@@ -34,6 +35,7 @@ def write_summary(
     maps: Sequence[str],
     reason: str = "",
     noted: Sequence[str] = (),
+    drawn: Mapping[int, Future[bytes]] | None = None,
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -50,12 +52,12 @@ def write_summary(
         maps: Names of the files that hold the maps, in `folder`.
         reason: Why the model is that one, in words.
         noted: What else makes the maps doubtful, a line each.
+        drawn: Figures by `draw_slice` of slices that may be shown; the others are drawn
+            here.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
     """
-    from medjax.report.qmri import map_figure, write_png
-
     found = summarise(slices, known)
     warnings = [f"{scan.path}: {line}" for line in (*doubts(found, known), *noted)]
     left = found.residual and found.residual._asdict()
@@ -67,20 +69,14 @@ def write_summary(
     _write(folder, summary, files)
     empty = empty_slices(slices)
     filled = [z for z in range(len(slices)) if z not in empty] or [0]
-    chosen = np.linspace(0, len(filled) - 1, FIGURES).round().astype(int)
-    figures = {f"figures/slice_{filled[n]:03d}.png": filled[n] for n in chosen.tolist()}
+    figures = {f"figures/slice_{z:03d}.png": z for z in shown_slices(filled)}
+    drawn = drawn or {}
     for name, z in figures.items():
-        figure = map_figure(
-            slices[z].value,
-            slices[z].sigma,
-            slices[z].status,
-            contrast=scan.contrast,
-            levels=LEVELS,
-            roi=slices[z].bright,
-            title=f"{scan.path.name}, slice {z}: {method}",
-            affine=scan.affine if scan.placed else None,
-        )
-        write_png(folder / name, figure)
+        if z in drawn:
+            figure = drawn[z].result()
+        else:
+            figure = draw_slice(slices[z], z, scan, method)
+        write_file(folder / name, figure)
         files |= digests(folder, [name])
         _write(folder, summary, files)
     ours = [*maps, *figures]
@@ -93,6 +89,36 @@ def write_summary(
         )
     _tell(found, folder)
     return warnings
+
+
+def shown_slices(filled: Sequence[int]) -> list[int]:
+    """Up to six slices, evenly spread, of those that have a signal."""
+    chosen = np.linspace(0, len(filled) - 1, FIGURES).round().astype(int)
+    return [filled[n] for n in dict.fromkeys(chosen.tolist())]
+
+
+def draw_slice(one: SliceMaps, index: int, scan: Scan, method: str) -> bytes:
+    """A slice's figure as a PNG file.
+
+    Args:
+        one: Its maps.
+        index: Its place in the scan, for the title.
+        scan: As `write_summary` takes it.
+        method: Likewise.
+    """
+    from medjax.report.qmri import map_figure
+
+    figure = map_figure(
+        one.value,
+        one.sigma,
+        one.status,
+        contrast=scan.contrast,
+        levels=LEVELS,
+        roi=one.bright,
+        title=f"{scan.path.name}, slice {index}: {method}",
+        affine=scan.affine if scan.placed else None,
+    )
+    return png_bytes(figure)
 
 
 def _tell(summary: Summary, folder: Path) -> None:
