@@ -35,10 +35,11 @@ GE = [
     -0.35375 + 0.26553j, -0.08289 - 0.31861j, -0.57811 + 0.16886j, 0.00796 - 0.24946j,
     -0.38087 + 0.05639j, 0.01572 - 0.05043j, -0.00794 + 0.10469j, -0.10494 - 0.16109j,
 ]  # fmt: skip
-# The directions in to_nifti's affine: LPS, without the voxels' size. Its last column is
-# the mean position in m, which is where ours puts the middle voxel.
+# What to_nifti wrote: LPS directions without the voxels' size; in the last column the
+# mean position in m, where ours puts the middle voxel; and pixdim, in m.
 DIRECTIONS = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
-POSITION = {"flat": (10, 20, 2.5), "deep": (10, 20, 30)}
+POSITION = {"flat": (0.01, 0.02, 0.0025), "deep": (0.01, 0.02, 0.03)}
+PIXDIM = {"flat": (0.01, 0.005, 0.005), "deep": (0.01, 0.005, 0.00125)}
 
 
 def put(path, vendor, depth):
@@ -91,10 +92,12 @@ def test_images_and_places_are_mrpro_s(tmp_path, vendor, depth, index, expected)
     images = np.fft.fftshift(np.fft.ifft2(kspace, norm="ortho"), (-2, -1))
     ours = [images[e, c, x, y] for x, y in VOXELS for e, c in ((0, 2), (5, 4))]
     np.testing.assert_allclose(ours, expected, atol=1e-3)
-    # LPS without sizes to RAS with them
-    turn = np.diag([-1, -1, 1])
-    directions = turn @ DIRECTIONS * np.array(found.voxel_mm)
-    np.testing.assert_allclose(found.affine[:3, :3], directions, atol=1e-5)
-    position = turn @ POSITION["deep" if depth else "flat"]
-    middle = [SIDE // 2, SIDE // 2, depth // 2 if depth else 0.5, 1]
-    np.testing.assert_allclose((found.affine @ middle)[:3], position, atol=1e-4)
+    kind = "deep" if depth else "flat"
+    sizes = 1e3 * np.array(PIXDIM[kind])
+    np.testing.assert_allclose(found.voxel_mm, sizes, rtol=1e-6)
+    middle = [SIDE // 2, SIDE // 2, depth // 2 if depth else 0.5]
+    affine = np.eye(4)
+    affine[:3, :3] = DIRECTIONS * sizes
+    affine[:3, 3] = 1e3 * np.array(POSITION[kind]) - affine[:3, :3] @ middle
+    lps_to_ras = np.diag([-1, -1, 1, 1])
+    np.testing.assert_allclose(found.affine, lps_to_ras @ affine, atol=1e-4)
