@@ -45,6 +45,7 @@ from medjax.mri.noise import (
 )
 from medjax.mri.partition import batch_fft
 from medjax.mri.phase import PhaseMisfit, phase_misfit, smooth_phase
+from medjax.mri.posterior import PosteriorFit, fit_posterior
 from medjax.mri.proximal import (
     low_rank_prox,
     random_shift,
@@ -130,6 +131,7 @@ __all__ = [
     "Motion",
     "Mp2rage",
     "PhaseMisfit",
+    "PosteriorFit",
     "SignalModel",
     "background_noise",
     "batch_fft",
@@ -160,6 +162,7 @@ __all__ = [
     "fista",
     "fit_magnitudes",
     "fit_map",
+    "fit_posterior",
     "gradient_level",
     "half_lines",
     "half_scores",
@@ -235,6 +238,7 @@ for _record in (
     JointTvProx,
     Motion,
     PhaseMisfit,
+    PosteriorFit,
 ):
     register_namedtuple_serialization(
         _record, serialized_name=f"medjax.mri.{_record.__name__}"

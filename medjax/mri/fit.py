@@ -125,7 +125,9 @@ def fit_map(
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
     model = numbered(model, times, skip)
-    images, times, weights, model = fit_arrays(images, times, weights, model, skip)
+    images, times, weights, model = fit_arrays(
+        "fit_map", images, times, weights, model, skip
+    )
     angle = known_angle(angle, model, images)
     check_options(
         images,

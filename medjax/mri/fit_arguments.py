@@ -18,6 +18,7 @@ from medjax.mri.times import Times, check_times
 
 
 def fit_arrays(
+    function: str,
     images: Array,
     times: Times,
     weights: Array | None,
@@ -27,25 +28,26 @@ def fit_arrays(
     """Arrays of one real dtype, float32 at least, and the model: of what is kept.
 
     Args:
+        function: The public function's name, with which a message begins.
         images: Of `fit_map`, like all others.
         times: Numbers, an array, or numbers of which some are traced.
         weights: None stays None.
         model: Decides which times can be meant; its constants may differ by contrast.
         skip: Indices of contrasts.
     """
-    check_model("fit_map", model)
+    check_model(function, model)
     images = jnp.asarray(images)
     traced = any(isinstance(t, Tracer) for t in jax.tree.leaves(times))
     given: Any = jnp.asarray(times) if traced else np.asarray(times)
     weights = None if weights is None else jnp.asarray(weights)
     if images.shape[-1:] == given.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"fit_map: images: expected {len(given)} contrasts, as many as times, on "
-            f"the first axis; found shape {images.shape}: contrasts are last, use "
+            f"{function}: images: expected {len(given)} contrasts, as many as times, "
+            f"on the first axis; found shape {images.shape}: contrasts are last, use "
             "jnp.moveaxis(images, -1, 0)"
         )
     check_arrays(
-        "fit_map",
+        function,
         images=(images, "E *N", (float, complex)),
         times=(given, "E" if given.ndim < 2 else "E *#N", (float, int)),
         weights=(
@@ -54,7 +56,7 @@ def fit_arrays(
             (float, int, bool),
         ),
     )
-    check_contrasts("fit_map", model, len(images))
+    check_contrasts(function, model, len(images))
     dtype = real_dtype(images, np.float32(0), *() if weights is None else (weights,))
     keep = _kept(skip, len(images))
     if len(keep) < len(images):

@@ -154,7 +154,9 @@ def fit_magnitudes(
     check_positive("fit_magnitudes", noise=noise)
     check_integers("fit_magnitudes", coils=(coils, 1, MOST_COILS))
     model = numbered(model, times, ())
-    images, times, weights, model = fit_arrays(images, times, weights, model, ())
+    images, times, weights, model = fit_arrays(
+        "fit_magnitudes", images, times, weights, model, ()
+    )
     given = jnp.ones(len(images)) if weights is None else weights
     given = series(given.astype(images.dtype), images.ndim - 1)
     return _fit_magnitudes(

@@ -23,6 +23,8 @@ DECAY, RECOVERY = (
 )
 PHASED = (DECAY * np.exp(0.4j)).astype(np.complex64)
 WEIGHTS = RNG.uniform(0.5, 2, DECAY.shape).astype(np.float32)
+DEVIATION = RNG.uniform(0.01, 0.03, 8).astype(np.float32)
+COVARIANCE = (DEVIATION**2 * (np.eye(4) + 0.2)[..., None]).astype(np.float32)
 SPIN, INVERSION = mri.signal_model("t2"), mri.signal_model("t1_ir3")
 ERNST = functools.partial(mri.signal_vfa, repetition_time=0.015)
 ANGLES = np.deg2rad([3.0, 8.0, 15.0]).astype(np.float32)
@@ -34,6 +36,20 @@ UNIFORM = np.linspace(-0.3, 0.45, 8, dtype=np.float32)
 
 def weighted(images, weights, times):
     return mri.fit_map(images, times, model=SPIN, weights=weights, noise="known")
+
+
+def posterior(images, u, times):
+    found = mri.fit_posterior(
+        images, times, u, model=SPIN, low=0.01, high=1.0, points=32
+    )
+    return found._replace(quantiles=jnp.moveaxis(found.quantiles, 0, -1))
+
+
+def covered(images, covariance, times):
+    found = mri.fit_posterior(
+        images, times, covariance, model=SPIN, points=32, amplitude="marginalised"
+    )
+    return found.mean, found.sd
 
 
 def bound(s0, t2, times, weights, sd):
@@ -66,6 +82,8 @@ CALLS = [
         (np.abs(RECOVERY), TI),
     ),
     Call("fit_map[second derivative]", curvature, (DECAY,)),
+    Call("fit_posterior", posterior, (DECAY, DEVIATION, TE), rtol=1e-4),
+    Call("fit_posterior[covariance]", covered, (PHASED, COVARIANCE, TE), rtol=1e-4),
     Call("cramer_rao_bound", bound, (S0, T2, TE, WEIGHTS, S0)),
     Call(
         "signal",
@@ -98,6 +116,7 @@ HOST = {
     "FitResult": "a record",
     "FitStatus": "numbers with names",
     "Mp2rage": "a record",
+    "PosteriorFit": "a record",
     "SignalModel": "a record",
     "check_times": "reads concrete times",
     "exponential_basis": "a NumPy table",
