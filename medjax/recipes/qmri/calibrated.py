@@ -24,7 +24,17 @@ def shipped(contrast: str, reconstruction: str) -> Path:
         contrast: "t2" or "t1".
         reconstruction: "joint TV" or "network".
     """
-    return FOLDER / f"{contrast}_{reconstruction.replace(' ', '_').lower()}.json"
+    return FOLDER / file_name(contrast, reconstruction)
+
+
+def file_name(contrast: str, reconstruction: str) -> str:
+    """What a calibration's file is called, as t2_joint_tv.json.
+
+    Args:
+        contrast: "t2" or "t1".
+        reconstruction: "joint TV" or "network".
+    """
+    return f"{contrast}_{reconstruction.replace(' ', '_').lower()}.json"
 
 
 def load_calibration(
@@ -108,6 +118,7 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
         accelerations=_numbers(found["accelerations"]),
         kappa=_numbers(found["kappa"]),
         coverage=float(found["coverage"]),
+        spreads=tuple(_pair(ends) for ends in found.get("spreads", ())),
     )
     if calibration.reconstruction not in RECONSTRUCTIONS:
         raise ValueError(f"reconstruction {calibration.reconstruction!r}")
@@ -124,12 +135,21 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
         raise ValueError(
             f"kappa {calibration.kappa} at accelerations {rates}: one each, rising"
         )
+    if len(calibration.spreads) not in (0, len(rates)):
+        raise ValueError(f"{len(calibration.spreads)} spreads at {len(rates)} places")
     if min(rates) < 1 or not min(calibration.kappa) > 0:
         raise ValueError(
             f"kappa {calibration.kappa} at accelerations {rates}: expected above 0, at "
             "1 or more"
         )
     return calibration
+
+
+def _pair(ends: Any) -> tuple[float, float]:  # noqa: ANN401
+    low, high = _numbers(ends)
+    if not 0 < low < high:
+        raise ValueError(f"spreads {low} to {high}: expected above 0, rising")
+    return low, high
 
 
 def _numbers(values: Any) -> tuple[float, ...]:  # noqa: ANN401

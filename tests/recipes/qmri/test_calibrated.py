@@ -5,9 +5,11 @@ import json
 import pytest
 
 from medjax.recipes.qmri.calibrated import (
+    FOLDER,
     document,
     load_calibration,
     read_calibration,
+    shipped,
 )
 from tests.systems.puq.test_calibration import MADE
 
@@ -25,6 +27,16 @@ def test_a_calibration_comes_back(tmp_path):
     assert json.loads(path.read_text())["seed"] == 3
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda p: p.stem)
+def test_what_is_shipped_says_what_it_is_and_how_it_was_made(path):
+    found = read_calibration(path)
+    assert path == shipped(found.protocol.contrast, found.reconstruction)
+    made = json.loads(path.read_text())
+    assert {"command", "commit", "seed", "data", "options", "validation"} <= made.keys()
+    for row in made["validation"]:  # of subjects that kappa was chosen on
+        assert 0.90 <= row["coverage"] <= 0.99, row
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -37,6 +49,8 @@ def test_a_calibration_comes_back(tmp_path):
         ({"reconstruction": "wavelets"}, "reconstruction 'wavelets'"),
         ({"protocol": {"contrast": "t2"}}, "KeyError 'times'"),
         ({"level": None}, "TypeError"),
+        ({"spreads": [[1.0, 2.0]]}, "1 spreads at 2 places"),
+        ({"spreads": [[1.0, 2.0], [2.0, 1.0]]}, "spreads 2.0 to 1.0"),
     ],
 )
 def test_a_broken_calibration_is_named(tmp_path, changes, words):
