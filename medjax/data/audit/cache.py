@@ -18,7 +18,7 @@ import PIL
 from medjax.data.audit.records import THUMB, Facts
 from medjax.data.images import ImageFile
 
-_VERSION = 1  # raised when `read_image` shows other pixels, or facts are others
+_VERSION = 2  # raised when `read_image` shows other pixels, or facts are others
 _MOST = 1_000_000  # facts in a file; beyond it those of other runs are dropped
 _COLUMNS = {  # name: (kind of number, axes after the first)
     "key": (np.uint8, (16,)),
@@ -28,6 +28,7 @@ _COLUMNS = {  # name: (kind of number, axes after the first)
     "contrast": (np.uint8, ()),
     "colour": (np.bool_, ()),
     "thumb": (np.uint8, (THUMB * THUMB,)),
+    "levels": (np.uint8, (16,)),
 }
 
 
@@ -78,6 +79,7 @@ def load_facts(path: Path) -> dict[bytes, Facts]:
         read["contrast"].tolist(),
         read["colour"].tolist(),
         map(bytes, read["thumb"]),
+        map(bytes, read["levels"]),
         strict=True,
     )
     return {
@@ -108,6 +110,7 @@ def store_facts(path: Path, facts: Mapping[bytes, Facts]) -> bool:
         "contrast": [one.contrast for one in values],
         "colour": [one.colour for one in values],
         "thumb": b"".join(one.thumb for one in values),
+        "levels": b"".join(one.levels for one in values),
     }
     arrays = {}
     for name, (kind, axes) in _COLUMNS.items():

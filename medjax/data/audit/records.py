@@ -17,6 +17,17 @@ class Facts(NamedTuple):
     contrast: int  # grey levels, 0 to 255, between its darkest and brightest half %
     colour: bool  # whether its three channels differ
     thumb: bytes  # THUMB x THUMB greys, rows first
+    levels: bytes = b""  # 16 that stand for how often each level occurs in each channel
+
+
+class Pair(NamedTuple):
+    """Two pictures by their place in the list, and how alike they are."""
+
+    first: int
+    second: int
+    bits: int  # in which the hashes differ
+    correlation: float  # of the small pictures
+    turn: str = ""  # what makes the second the first's copy: "mirrored"; "": nothing
 
 
 class Pictures(NamedTuple):
@@ -25,6 +36,8 @@ class Pictures(NamedTuple):
     facts: Mapping[ImageFile, Facts]  # of those that can be read
     problems: Mapping[ImageFile, str]  # of the others: why, with their origin
     decoded: int  # how many had to be read, the rest was remembered
+    # Pairs that are nearly equal, by place in `facts`; None: not looked for yet.
+    near: tuple[Pair, ...] | None = None
 
 
 # Facts of the files of a mapping, each with what an error calls the line that names it.

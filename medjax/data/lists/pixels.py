@@ -4,7 +4,7 @@ import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from medjax.data.audit.duplicates import constant_pictures, near_pictures
+from medjax.data.audit.duplicates import constant_pictures, near_pairs
 from medjax.data.audit.records import Facts, LookFn, Pictures
 from medjax.data.images import ImageFile, image_size
 from medjax.data.lists.groups import picture_key
@@ -21,7 +21,7 @@ def picture_contents(
             `near_pictures`.
 
     Raises:
-        ValueError: `near` of pictures that were not decoded, or not by this process.
+        ValueError: `near` of pictures that were not decoded.
     """
     if pictures is None:
         if near:
@@ -30,19 +30,13 @@ def picture_contents(
             )
         return {}
     files, facts = list(pictures.facts), list(pictures.facts.values())
-    if near and not all(one.thumb for one in facts):
-        raise ValueError(
-            "data.near=group on several processes: near-duplicates are found by the "
-            "first one alone. Find them by --mode=check on one, write them into a "
-            "column, and name it by data.group"
-        )
     keys: dict[ImageFile, list[Hashable]] = {
         file: [_pixel_key(file, one, constant)]
         for file, one, constant in zip(
             files, facts, constant_pictures(facts), strict=True
         )
     }
-    for n, pair in enumerate(near_pictures(facts) if near else ()):
+    for n, pair in enumerate(near_pairs(pictures) if near else ()):
         for place in pair[:2]:
             keys[files[place]].append(("near", n))
     return {file: tuple(found) for file, found in keys.items()}

@@ -16,10 +16,10 @@ from medjax.data.audit.duplicates import (
     equal_pictures,
     faint_pictures,
     flat_pictures,
-    near_pictures,
+    near_pairs,
 )
 from medjax.data.audit.facts import read_pictures
-from medjax.data.audit.records import Facts, LookFn, Pictures, Sample
+from medjax.data.audit.records import Facts, LookFn, Pair, Pictures, Sample
 from medjax.data.batches import Parts
 from medjax.data.images import ImageFile
 from medjax.data.volumes.packs import cache_dir
@@ -62,6 +62,8 @@ def make_decode(source: str, check: str) -> LookFn | None:
 def decode_once(cache: Path, files: Mapping[ImageFile, str]) -> Pictures:
     """Facts of pictures as process 0 finds them, the same on all processes.
 
+    What is nearly equal is found by process 0 too.
+
     Args:
         cache: The file that remembers them, read and written by process 0 alone.
         files: The pictures, each with what an error calls the line that names it.
@@ -72,6 +74,7 @@ def decode_once(cache: Path, files: Mapping[ImageFile, str]) -> Pictures:
     found, text = None, ""
     if jax.process_index() == 0:
         found = _decode(cache, files)
+        found = found._replace(near=tuple(near_pairs(found)))
     if jax.process_count() == 1 and found is not None:
         return found
     if found is not None:
@@ -93,24 +96,24 @@ def _decode(cache: Path, files: Mapping[ImageFile, str]) -> Pictures:
 
 
 def _told(found: Pictures, files: Mapping[ImageFile, str]) -> str:
-    """What process 0 found, as text, by the place of each file; no small pictures."""
-    rows = [
-        found.facts[file]._replace(thumb=b"")[:-1] if file in found.facts else None
-        for file in files
-    ]
+    """What process 0 found, as text, by the place of each file, but `thumb`, `levels`.
+
+    Those are what copies are found by, which is done.
+    """
+    rows = [found.facts[file][:-2] if file in found.facts else None for file in files]
     problems = [found.problems.get(file, "") for file in files]
-    return json.dumps([rows, problems, found.decoded])
+    return json.dumps([rows, problems, found.decoded, found.near])
 
 
 def _heard(text: str, files: Mapping[ImageFile, str]) -> Pictures:
-    rows, problems, decoded = json.loads(text)
+    rows, problems, decoded, near = json.loads(text)
     facts = {
         file: Facts(row[0], (row[1][0], row[1][1]), *row[2:], thumb=b"")
         for file, row in zip(files, rows, strict=True)
         if row
     }
     wrong = {f: told for f, told in zip(files, problems, strict=True) if told}
-    return Pictures(facts, wrong, decoded)
+    return Pictures(facts, wrong, decoded, tuple(Pair(*pair) for pair in near))
 
 
 def gate(parts: Parts) -> list[str]:
@@ -179,7 +182,16 @@ def find_faults(parts: Parts) -> list[Finding]:
     files = [file for file in of_file if file in pictures.facts]
     facts = [pictures.facts[file] for file in files]
     equal = equal_pictures(facts)
-    near = near_pictures(facts) if facts and facts[0].thumb else []
+    # of equal pictures the first stands for all, which this data may not use
+    known = {
+        pictures.facts[file].digest: n for n, file in reversed([*enumerate(files)])
+    }
+    digests = [one.digest for one in pictures.facts.values()]
+    near = sorted(
+        pair._replace(first=min(places), second=max(places))
+        for pair in near_pairs(pictures)
+        if len(places := {known.get(digests[n], -1) for n in pair[:2]} - {-1}) == 2
+    )
     flat = list(itertools.compress(files, flat_pictures(facts).tolist()))
     faint = list(itertools.compress(files, faint_pictures(facts).tolist()))
 
@@ -214,8 +226,9 @@ def find_faults(parts: Parts) -> list[Finding]:
             "near copies in two parts",
             DOUBT,
             tuple(
-                f"{call(files[p.first])} ~ {call(files[p.second])}: {p.bits} of 64 "
-                f"bits differ, correlation {p.correlation:.3f}"
+                f"{call(files[p.first])} ~ {call(files[p.second])}"
+                f"{p.turn and f', {p.turn}'}: {p.bits} of 64 bits differ, correlation "
+                f"{p.correlation:.3f}"
                 for p in crossing
             ),
         ),
@@ -244,7 +257,11 @@ def find_faults(parts: Parts) -> list[Finding]:
         Finding(
             "near copies in one part",
             NOTE,
-            tuple(f"{call(files[p.first])} ~ {call(files[p.second])}" for p in within),
+            tuple(
+                f"{call(files[p.first])} ~ {call(files[p.second])}"
+                f"{p.turn and f', {p.turn}'}"
+                for p in within
+            ),
         ),
     ]
     return [finding for finding in found if finding.lines]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medjax.data.audit.duplicates import near_pairs
 from medjax.data.audit.facts import measure, read_pictures
 from medjax.data.audit.records import Pictures
 from medjax.data.boxes.slices import Look
@@ -179,8 +180,20 @@ def test_the_identity_holds_the_pixels(tmp_path):
 def test_near_copies_need_decoded_pictures():
     with pytest.raises(ValueError, match="near=group needs the pictures decoded"):
         picture_contents(None, near=True)
-    facts = measure(np.repeat(scene(0)[..., None], 3, axis=-1))._replace(thumb=b"")
-    pictures = Pictures({ImageFile(Path("a.png")): facts}, {}, 0)
-    assert picture_contents(pictures, near=False)
-    with pytest.raises(ValueError, match="near=group on several processes"):
-        picture_contents(pictures, near=True)
+
+
+def test_near_copies_that_another_process_found_join():
+    """It has their small pictures; here are the pairs alone."""
+    images = (scene(0), scene(0)[:, ::-1], scene(1))
+    found = [
+        measure(np.ascontiguousarray(np.repeat(x[..., None], 3, axis=-1)))
+        for x in images
+    ]
+    files = [ImageFile(Path(f"{n}.png")) for n in range(3)]
+    there = Pictures(dict(zip(files, found, strict=True)), {}, 3)
+    bare = {f: x._replace(thumb=b"", levels=b"") for f, x in there.facts.items()}
+    here = Pictures(bare, {}, 3, tuple(near_pairs(there)))
+    contents = picture_contents(here, near=True)
+    assert contents == picture_contents(there, near=True)
+    assert set(contents[files[0]]) & set(contents[files[1]])
+    assert not set(contents[files[0]]) & set(contents[files[2]])

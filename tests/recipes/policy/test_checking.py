@@ -69,7 +69,9 @@ def test_process_0_reads_and_the_others_hear(files, tmp_path, monkeypatch):
         monkeypatch.setattr(checking, "gather_texts", gather)
         if index:  # only process 0 may touch the pictures
             monkeypatch.setattr(checking, "read_pictures", None)
-        return checking.decode_once(tmp_path / "cache" / "a.npz", files)
+        found = checking.decode_once(tmp_path / "cache" / "a.npz", files)
+        assert found.near is not None  # looked for by process 0
+        return found
 
     first = as_process(0)
     for index in (1, 2):
