@@ -23,7 +23,7 @@ from medjax.data.lists.groups import (
     picture_name,
     question_key,
 )
-from medjax.data.lists.images import header_contents, shown_as
+from medjax.data.lists.images import header_contents, shown_images
 from medjax.data.lists.pixels import (
     PictureState,
     contents_of,
@@ -86,10 +86,13 @@ def box_rows(
         ValueError: Anything else is wrong with a line or its image, no line is left, or
             several readers are there and none is chosen.
     """
+    entries = list(entries)
+    right = (entry for entry in entries if not isinstance(entry, Bad))
+    shown = shown_images((x for entry in right for x in entry.images), reading)
     entries = (
         entry
         if isinstance(entry, Bad)
-        else entry._replace(images=tuple(shown_as(x, reading) for x in entry.images))
+        else entry._replace(images=tuple(shown[x] for x in entry.images))
         for entry in entries
     )
     kind = Kind[BoxEntry, Row](

@@ -11,7 +11,7 @@ from medjax.data.classes.entries import LabelEntry
 from medjax.data.images import ImageFile
 from medjax.data.lists.columns import check_columns
 from medjax.data.lists.groups import Grouped, picture_key, picture_name
-from medjax.data.lists.images import header_contents, shown_as
+from medjax.data.lists.images import header_contents, shown_images
 from medjax.data.lists.pixels import (
     PictureState,
     contents_of,
@@ -63,10 +63,11 @@ def label_rows(
         ValueError: Anything else is wrong with a line or its picture, no line is left,
             or several readers are there and none is chosen.
     """
+    entries = list(entries)
+    right = (entry for entry in entries if not isinstance(entry, Bad))
+    shown = shown_images((entry.image for entry in right), reading)
     entries = (
-        entry
-        if isinstance(entry, Bad)
-        else entry._replace(image=shown_as(entry.image, reading))
+        entry if isinstance(entry, Bad) else entry._replace(image=shown[entry.image])
         for entry in entries
     )
     kind = Kind[LabelEntry, LabelRow](

@@ -32,7 +32,7 @@ class ImageFile(NamedTuple):
     frame: int | None = None
     plane: str = ""  # of a volume alone: "axial", "coronal" or "sagittal"
     # Level and width in the image's own units (HU of a CT), in place of the window that
-    # the file names or that its values give.
+    # the file names or that its values give, those of its whole volume for a slice.
     window: tuple[float, float] | None = None
     # Where rows and columns of a DICOM or NIfTI file lie at other distances: "" refuses
     # it, "stored" shows its pixels as they are, "square" widens the coarser axis, and

@@ -10,7 +10,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from medjax.data.images.files import DAMAGED, ImageFile, unreadable
-from medjax.data.images.windows import show_values
+from medjax.data.images.windows import robust_window, show_values
 
 # The axis across a plane, then those along its rows and columns; 0, 1 and 2 grow
 # towards the patient's right, front and head.
@@ -117,15 +117,49 @@ def read_slice(slab: Slice, file: ImageFile, origin: str) -> UInt8[np.ndarray, "
 
     Args:
         slab: From `open_slice`.
-        file: The image.
+        file: The image. Without a `window` the whole volume is read to find one, which
+            a reader of many slices does once, see `volume_window`.
         origin: What an error calls the line that names the image.
     """
     with read_safely(file, origin):
         values: Shaped[np.ndarray, "h w"] = np.asarray(slab.image.dataobj[slab.place])
     values = turn_slice(values, slab)
     if values.dtype != np.uint8 or file.window is not None:
-        values = show_values(values, file, origin)
+        window = file.window or volume_window(slab, file, origin)
+        values = show_values(values, file._replace(window=window), origin)
     return np.repeat(values[..., None], 3, axis=-1)
+
+
+def volume_window(
+    slab: Slice, file: ImageFile, origin: str
+) -> tuple[float, float] | None:
+    """Level and width that all slices of a volume are shown in where none is named.
+
+    They are those of the `robust_window` of all of its finite numbers, so that a tissue
+    has one grey in all slices.
+
+    Args:
+        slab: Any slice of the volume, from `open_slice`.
+        file: The image.
+        origin: What an error calls the line that names the image.
+
+    Returns:
+        In the volume's own units, the width 0 where all numbers are equal. None of
+        whole numbers of 8 bits that are not rescaled, which are shown as they are, and
+        of a volume without a finite number.
+    """
+    with read_safely(file, origin):
+        stored = slab.image.dataobj
+        slope, inter = float(stored.slope), float(stored.inter)
+        values = np.asarray(stored.get_unscaled())
+    if values.dtype == np.uint8 and (slope, inter) == (1.0, 0.0):
+        return None
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    ends = [end * slope + inter for end in robust_window(values)]
+    return (min(ends) + max(ends)) / 2, max(ends) - min(ends)
 
 
 def turn_slice(

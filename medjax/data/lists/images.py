@@ -1,17 +1,20 @@
 """Which image a line names: a path, and the frame or slice of a file with several."""
 
 import unicodedata
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from medjax.data.images import ImageFile, image_groups
+from medjax.data.images.nifti import is_nifti, open_slice, volume_window
 from medjax.data.lists.cells import missing, name
 from medjax.data.lists.groups import names_patient
 from medjax.data.lists.reading import Reading
 
 PLANES = ("axial", "coronal", "sagittal")
 IMAGE_COLUMNS = ("image_frame", "image_plane")  # of a CSV file, beside its image's
+_READERS = 8  # volumes that are read at a time
 _FRAME = "expected a whole number, counted from 0"
 _KEYS = ("path", "frame", "plane")  # of an object in JSONL
 # Identifiers of a header that stand for nobody, in lower case.
@@ -90,6 +93,39 @@ def shown_as(image: ImageFile, reading: Reading) -> ImageFile:
     """
     window = (reading.window[0], reading.window[1]) if reading.window else None
     return image._replace(window=window, pixels=reading.pixels)
+
+
+def shown_images(
+    images: Iterable[ImageFile], reading: Reading
+) -> dict[ImageFile, ImageFile]:
+    """Each image with the options of how it is shown, and its volume's window.
+
+    Where no window is named that of a NIfTI volume is found here, once for all of its
+    slices; of a volume that cannot be read none is, and its slices say why.
+
+    Args:
+        images: Of a list; the same may be there several times.
+        reading: Its `window` and `pixels` count.
+    """
+    shown = {image: shown_as(image, reading) for image in images}
+    volumes = {
+        image.path: image
+        for image in shown
+        if is_nifti(image) and not reading.window and image.path.is_file()
+    }
+
+    def window(image: ImageFile) -> tuple[float, float] | None:
+        try:
+            return volume_window(open_slice(image, ""), image, "")
+        except (ValueError, OSError):
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = dict(zip(volumes, pool.map(window, volumes.values()), strict=True))
+    return {
+        image: as_shown._replace(window=found.get(image.path, as_shown.window))
+        for image, as_shown in shown.items()
+    }
 
 
 def header_contents(

@@ -38,9 +38,16 @@ def refused(path, fault, plane="axial", frame=3, **which):
         assert str(path.parent) not in str(raised.value)
 
 
-def stretched(values):
+def stretched(values, among=None):
+    """In the window of `among`, by the rule of docs/images.md."""
     values = values.astype(np.float64)
-    return np.round((values - values.min()) * (255 / np.ptp(values))).astype(np.uint8)
+    among = np.sort(np.ravel(values if among is None else among).astype(np.float64))
+    low, high = (among[int(np.ceil(0.005 * (len(among) - 1)))], among[-1])
+    high = among[int(np.floor(0.995 * (len(among) - 1)))]
+    margin = 0.5 * (high - low)
+    low, high = max(among[0], low - margin), min(among[-1], high + margin)
+    grey = np.clip((values - low) * (255 / (high - low)), 0, 255)
+    return np.round(grey).astype(np.uint8)
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
@@ -57,7 +64,7 @@ def test_slices_are_those_of_the_canonical_volume(tmp_path, order, signs, name):
     for plane in PLANES:
         expected = slice_image(volume, plane, 3)  # how the built-in volumes are shown
         image = read(path, plane, pixels="stored")
-        np.testing.assert_array_equal(image, stretched(expected))
+        np.testing.assert_array_equal(image, stretched(expected, COUNTS))
 
 
 def test_the_front_is_up_and_the_right_is_left(tmp_path):
@@ -72,7 +79,7 @@ def test_the_front_is_up_and_the_right_is_left(tmp_path):
 def test_numbers_are_scaled_and_shown_in_a_window(tmp_path):
     path = write(tmp_path / "a.nii.gz", COUNTS, slope=2.0)
     shown = slice_image(COUNTS, "coronal", 3) * 2.0
-    np.testing.assert_array_equal(read(path, "coronal"), stretched(shown))
+    np.testing.assert_array_equal(read(path, "coronal"), stretched(shown, COUNTS * 2.0))
     expected = np.round(np.clip((shown + 160) * (255 / 400), 0, 255))
     image = read(path, "coronal", window=(40.0, 400.0))
     np.testing.assert_array_equal(image, expected)
@@ -87,6 +94,28 @@ def test_numbers_are_scaled_and_shown_in_a_window(tmp_path):
     np.testing.assert_array_equal(read(path, frame=4).shape, (16, 12))
 
 
+def test_one_window_for_all_slices_of_a_volume(tmp_path):
+    """A tissue of 100 has one grey beside bright bone and beside nothing else."""
+    volume = np.zeros((40, 40, 6), np.int16)
+    volume[5:20] = 100
+    volume[25:, :, 3] = 1000
+    path = write(tmp_path / "a.nii.gz", volume)
+    greys = [read(path, frame=n)[::-1, ::-1].T[10, 10] for n in range(6)]
+    assert greys == [greys[3]] * 6 and 0 < greys[0] < 60
+    # what is not finite is none of the volume's range, nor of its other slices
+    spoilt = volume.astype(np.float32)
+    spoilt[:, :, 5] = np.nan
+    path = write(tmp_path / "b.nii", spoilt)
+    expected = stretched(slice_image(volume, "axial", 3), volume[..., :5])
+    np.testing.assert_array_equal(read(path), expected)
+    # a slope below 0 turns the ends
+    path = write(tmp_path / "c.nii", volume, slope=-2.0)
+    expected = stretched(slice_image(volume, "axial", 3) * -2.0, volume * -2.0)
+    np.testing.assert_array_equal(read(path), expected)
+    path = write(tmp_path / "d.nii", np.full((9, 9, 9), 7, np.int16))
+    assert not read(path).any()
+
+
 def test_voxels_that_are_not_square_are_refused_or_widened(tmp_path):
     path = write(tmp_path / "a.nii", COUNTS, zooms=(1, 1, 2.5))
     assert read(path, "axial").shape == (16, 12)
@@ -94,7 +123,7 @@ def test_voxels_that_are_not_square_are_refused_or_widened(tmp_path):
     assert read(path, "coronal", pixels="stored").shape == (20, 12)
     wide = read(path, "coronal", pixels="square")
     assert wide.shape == (50, 12)
-    expected = stretched(slice_image(COUNTS, "coronal", 3))
+    expected = stretched(slice_image(COUNTS, "coronal", 3), COUNTS)
     halves = wide[:25].mean(), wide[25:].mean()
     np.testing.assert_allclose(
         halves, [expected[:10].mean(), expected[10:].mean()], 0.02

@@ -16,7 +16,8 @@ from medjax.data.boxes.row_views import row_views
 from medjax.data.boxes.rows import box_rows, grouped_rows
 from medjax.data.classes.labels_csv import label_entries
 from medjax.data.classes.rows import grouped_labels, label_rows
-from medjax.data.images import ImageFile
+from medjax.data.images import ImageFile, read_image
+from medjax.data.lists import images
 from medjax.data.lists.groups import join_groups, split_faults
 from medjax.data.lists.images import header_contents, object_image, shown_as
 from medjax.data.lists.reading import Bad, Reading, check_reading
@@ -100,6 +101,32 @@ def test_window_and_pixels_are_options_of_the_whole_list(tmp_path):
     for wrong in ({"window": (40.0,)}, {"window": (40.0, 0.0)}, {"pixels": "wide"}):
         with pytest.raises(ValueError, match=f"data.{next(iter(wrong))}="):
             check_reading(READING._replace(**wrong))
+
+
+def test_the_window_of_a_volume_is_found_once(tmp_path, monkeypatch):
+    volume = np.random.default_rng(0).integers(-100, 900, (9, 9, 9)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "b.nii").write_bytes(b"no volume")
+    named = [ImageFile(tmp_path / "a.nii", n, "axial") for n in range(9)]
+    named += [ImageFile(tmp_path / "b.nii", 0, "axial"), ImageFile(tmp_path / "c.png")]
+    plain, calls = images.volume_window, []
+
+    def counted(slab, file, origin):
+        calls.append(file.path.name)
+        return plain(slab, file, origin)
+
+    monkeypatch.setattr(images, "volume_window", counted)
+    shown = images.shown_images(named, READING)
+    assert calls == ["a.nii"]
+    assert {shown[x].window for x in named[9:]} == {None}
+    (window,) = {shown[x].window for x in named[:9]}
+    low, high = int(volume.min()), int(volume.max())
+    assert window == ((low + high) / 2, high - low)
+    for file in named[:9]:
+        same = read_image(file, "x") == read_image(shown[file], "x")
+        assert same.all()
+    mine = images.shown_images(named[:2], READING._replace(window=(40.0, 400.0)))
+    assert {x.window for x in mine.values()} == {(40.0, 400.0)} and len(calls) == 1
 
 
 def test_headers_join_what_is_of_one_patient(tmp_path):
