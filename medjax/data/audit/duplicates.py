@@ -87,48 +87,47 @@ def near_pictures(facts: Sequence[Facts]) -> list[Pair]:
     thumbs = np.frombuffer(b"".join(facts[n].thumb for n in places), np.uint8)
     thumbs = thumbs.reshape(len(places), THUMB, THUMB)
     hashes = np.array([facts[n].hash for n in places], np.uint64)
-    found: dict[tuple[int, int], Pair] = {}
-    _add_pairs(found, "", hashes, hashes, _near_hashes(hashes), thumbs)
+    found = _alike("", hashes, hashes, _near_hashes(hashes), thumbs)
     straight = set(found)
     upright = turned_hashes(thumbs, "")
     same = _same_levels([facts[n] for n in places])
     for turn in TURNS:
-        turned: dict[tuple[int, int], Pair] = {}
         others = turned_hashes(thumbs, turn)
-        pairs = _crossing_hashes(upright, others)
-        pairs = tuple(np.concatenate(both) for both in zip(pairs, same, strict=True))
-        _add_pairs(turned, turn, upright, others, pairs, thumbs)
-        for key, pair in turned.items():
-            best = found.get(key)
-            if key not in straight and (
-                best is None or pair.correlation > best.correlation
-            ):
-                found[key] = pair
+        pairs = tuple(
+            np.concatenate(both)
+            for both in zip(_crossing_hashes(upright, others), same, strict=True)
+        )
+        for key, pair in _alike(turn, upright, others, pairs, thumbs).items():
+            if key not in straight:
+                found[key] = max(found.get(key, pair), pair, key=_correlation)
     return sorted(
         pair._replace(first=int(places[pair.first]), second=int(places[pair.second]))
         for pair in found.values()
     )
 
 
-def _add_pairs(
-    found: dict[tuple[int, int], Pair],
+def _alike(
     turn: str,
     left_hashes: UInt[np.ndarray, "n"],
     right_hashes: UInt[np.ndarray, "n"],
-    pairs: tuple[Int[np.ndarray, "p"], Int[np.ndarray, "p"]],
+    pairs: tuple[Int[np.ndarray, "p"], ...],
     thumbs: UInt[np.ndarray, "n a a"],
-) -> None:
-    """Add those of the pairs, the lower place first, whose small pictures correlate."""
+) -> dict[tuple[int, int], Pair]:
+    """Those of the pairs whose small pictures correlate, by places, the lower first."""
+    found: dict[tuple[int, int], Pair] = {}
     for start in range(0, len(pairs[0]), _BLOCK):
         left, right = (side[start : start + _BLOCK] for side in pairs)
         bits = _bits(left_hashes[left] ^ right_hashes[right])
         alike = _correlations(thumbs[left], turn_pictures(thumbs[right], turn))
         for n in np.flatnonzero(alike > NEAR_CORRELATION):
-            ends = sorted((int(left[n]), int(right[n])))
-            pair = Pair(*ends, int(bits[n]), float(alike[n]), turn)
-            known = found.get((ends[0], ends[1]))
-            if known is None or pair.correlation > known.correlation:
-                found[ends[0], ends[1]] = pair
+            low, high = sorted((int(left[n]), int(right[n])))
+            pair = Pair(low, high, int(bits[n]), float(alike[n]), turn)
+            found[low, high] = max(found.get((low, high), pair), pair, key=_correlation)
+    return found
+
+
+def _correlation(pair: Pair) -> float:
+    return pair.correlation
 
 
 def _near_hashes(

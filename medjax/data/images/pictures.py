@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps, TiffTags, UnidentifiedImageError
 
+from medjax.data.images.deep_colours import has_deep_colours, lower_tiles, show_deep
 from medjax.data.images.files import DAMAGED, ImageFile, check_frame, unreadable
 from medjax.data.images.windows import show_values
 
@@ -24,8 +25,9 @@ _WAY_OUT = (
 )
 _GREY = 0  # colour type of a PNG
 _COLOURS = (
-    "only 8 would be shown. Save it with 8 bits (magick in.png -depth 8 out.png), or a "
-    "grey image with one channel of 16"
+    "of these only 8 would be shown: 16 are read of a PNG with three colours or four, "
+    "and of a TIFF with three, stored together. Save it so or with 8 bits (magick "
+    "in.png -depth 8 out.png), or a grey image with one channel of 16"
 )
 
 
@@ -52,7 +54,8 @@ def picture_size(file: ImageFile, origin: str) -> tuple[int, int]:
 def read_picture(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as RGB, turned as its orientation says, on white where transparent.
 
-    Of 8 bits, it is what PIL decodes; deeper greys are shown in a window.
+    Of 8 bits, it is what PIL decodes; deeper greys are shown in a window, and colours
+    of 16 bits by their share of the whole range.
 
     Args:
         file: A picture.
@@ -61,25 +64,37 @@ def read_picture(file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
     with _opened(file, origin) as image:
         with _damage(file, origin):
             tags = dict(getattr(image, "tag_v2", {}))
+            colours = has_deep_colours(image)
             image.load()
             _orientation(image, image.getexif())
             turned = ImageOps.exif_transpose(image)
             deep = _numbers(turned, tags)
-            if deep is None:
-                shown = np.asarray(_on_white(turned))
-        if deep is not None:
+        if colours:
+            turned = show_deep(image, _lower(file, origin), file, origin)
+        if deep is None:
+            shown = np.asarray(_on_white(turned))
+        else:
             shown = show_values(deep, file, origin)
             if tags.get(_TAGS["PhotometricInterpretation"]) == 0:  # white is zero
                 shown = 255 - shown
             shown = np.repeat(shown[..., None], 3, axis=-1)
-        elif file.window is not None:
+        if deep is None and file.window is not None:
             raise unreadable(
                 file,
                 origin,
-                f"a window {file.window}, but its colours have 8 bits",
-                "expected a window of images with more bits alone",
+                f"a window {file.window}, but it has 8 bits or colours",
+                "expected a window of greys with more bits alone",
             )
     return shown
+
+
+def _lower(file: ImageFile, origin: str) -> Image.Image:
+    """The picture again, the lower 8 bits of its colours."""
+    with _opened(file, origin) as image, _damage(file, origin):
+        opened: Any = image
+        opened.tile = lower_tiles(image)
+        image.load()
+        return image
 
 
 def _orientation(image: Image.Image, exif: Image.Exif) -> int | None:
@@ -182,10 +197,7 @@ def _fault(file: ImageFile, image: Image.Image) -> tuple[str, str] | None:
                 "compressed numbers with signs or fractions in big-endian order",
                 "PIL exchanges their bytes. Save it uncompressed or in little-endian",
             )
-    elif image.format == "PPM" and image.mode == "RGB":
-        decoder = tiles[0][3]  # ("RGB", highest value) but where that is 255
-        bits = 8 if isinstance(decoder, str) else int(decoder[-1]).bit_length()
-    if bits > 8:
+    if bits > 8 and not has_deep_colours(image):
         return f"{bits} bits a colour", _COLOURS
     return None
 

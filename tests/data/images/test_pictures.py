@@ -1,5 +1,6 @@
 """Pictures through PIL: range, transparency, orientation, and what is refused."""
 
+import itertools
 import struct
 import warnings
 import zlib
@@ -186,7 +187,7 @@ def test_a_window_of_ones_own_in_the_units_of_the_file(tmp_path):
     expected = np.round(np.clip((values.astype(float) + 160) / 400 * 255, 0, 255))
     np.testing.assert_array_equal(image, expected)
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png \(a window \(40.0, 400.0\), but its"):
+    with pytest.raises(ValueError, match=r"a\.png \(a window \(40.0, 400.0\), but it"):
         read(tmp_path / "a.png", window=(40.0, 400.0))
 
 
@@ -209,24 +210,76 @@ def test_numbers_that_are_none_are_counted(tmp_path):
         read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize(
-    ("kind", "samples"), [(2, 3), (6, 4), (4, 2)], ids=["RGB", "RGBA", "LA"]
-)
-def test_sixteen_bits_of_colour_are_refused(tmp_path, kind, samples):
-    pixels = RNG.integers(0, 4096, (20, 30, samples), np.uint16)
-    png(tmp_path / "a.png", pixels, kind)
-    with pytest.raises(ValueError, match=r"\(16 bits a colour\); only 8 would be"):
-        image_size(ImageFile(tmp_path / "a.png"), "x")
-    with pytest.raises(ValueError, match=r"\(16 bits a colour\); only 8 would be"):
-        read_image(ImageFile(tmp_path / "a.png"), "x")
-    if samples == 3:
-        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
-        (tmp_path / "a.ppm").write_bytes(
-            b"P6 30 20 4095\n" + pixels.astype(">u2").tobytes()
-        )
-        for name in ("a.tif", "a.ppm"):
-            with pytest.raises(ValueError, match="1[26] bits a colour"):
-                read_image(ImageFile(tmp_path / name), "x")
+def eight(values, highest=65535):
+    return np.round(values / highest * 255).astype(np.uint8)
+
+
+def deep_pixels(samples):
+    pixels = RNG.integers(0, 65536, (20, 30, samples), np.uint16)
+    pixels[0, :4, 0] = 0, 128, 129, 65535
+    return pixels
+
+
+def test_sixteen_bits_of_colour_are_shown_by_their_share(tmp_path):
+    pixels = deep_pixels(3)
+    assert [int(x) for x in eight(pixels[0, :4, 0])] == [0, 0, 1, 255]
+    png(tmp_path / "a.png", pixels, 2)
+    names = ["a.png"]
+    for order, compression in itertools.product("<>", (None, "zlib")):
+        for predictor in {False, compression is not None}:
+            names.append(f"{order}{compression}{predictor}.tif")
+            tifffile.imwrite(
+                tmp_path / names[-1],
+                pixels,
+                photometric="rgb",
+                byteorder=order,
+                compression=compression,
+                predictor=predictor,
+            )
+    for name in names:
+        np.testing.assert_array_equal(read(tmp_path / name), eight(pixels), name)
+    # 257 times a picture of 8 bits is that picture
+    png(tmp_path / "b.png", COLOUR.astype(np.uint16) * 257, 2)
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), COLOUR)
+    for highest in (65535, 4095):
+        values = RNG.integers(0, highest + 1, (20, 30, 3), np.uint16)
+        head = f"P6 30 20 {highest}\n".encode()
+        (tmp_path / "a.ppm").write_bytes(head + values.astype(">u2").tobytes())
+        image = read(tmp_path / "a.ppm")
+        np.testing.assert_array_equal(image, eight(values, highest))
+
+
+def test_sixteen_bits_of_colour_with_alpha_and_turned(tmp_path):
+    pixels = deep_pixels(4)
+    png(tmp_path / "a.png", pixels, 6)
+    Image.fromarray(eight(pixels)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), read(tmp_path / "b.png"))
+    pixels = deep_pixels(3)
+    extra = [(274, "H", 1, 6, True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=extra)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), np.rot90(eight(pixels), -1))
+
+
+def test_sixteen_bits_of_colour_that_would_be_wrong_are_refused(tmp_path):
+    pixels = deep_pixels(4)
+    png(tmp_path / "grey.png", pixels[..., :2], 4)
+    planes = np.moveaxis(pixels[..., :3], -1, 0)
+    how = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "planes.tif", planes, **how)
+    tifffile.imwrite(tmp_path / "packed.tif", planes, compression="zlib", **how)
+    tifffile.imwrite(tmp_path / "alpha.tif", pixels, photometric="rgb")
+    for name in ("grey.png", "planes.tif", "packed.tif", "alpha.tif"):
+        for measure in (image_size, read_image):
+            with pytest.raises(ValueError, match=r"16 bits a colour\); of these"):
+                measure(ImageFile(tmp_path / name), "x")
+    png(tmp_path / "dark.png", pixels[..., :3] >> 4, 2)
+    with pytest.raises(ValueError, match=r"of which none is above 40\d\d\); expected"):
+        read(tmp_path / "dark.png")
+    png(tmp_path / "black.png", pixels[..., :3] * 0, 2)
+    assert not read(tmp_path / "black.png").any()
+    png(tmp_path / "a.png", pixels[..., :3], 2)
+    with pytest.raises(ValueError, match="but it has 8 bits or colours"):
+        read_image(ImageFile(tmp_path / "a.png", window=(40.0, 400.0)), "x")
 
 
 TURNED = {  # what is shown, from what is stored
