@@ -16,8 +16,8 @@ from medjax.evals.tables import (
     Interval,
     Table,
     check_same_questions,
-    interval_cell,
     ratio_intervals,
+    scores_table,
 )
 
 METRICS = (
@@ -208,13 +208,12 @@ def summary_table(
         level: The share of samples inside an interval, above 0 and below 1.
         seed: Of the draws; the same for every contender.
     """
-    rows = []
-    for name, answers in results.items():
-        found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-        cells = (interval_cell(interval, digits=3) for interval in found.values())
-        rows.append((name, str(len(answers.read)), *cells))
-    title = f"all answers, sets of boxes, {100 * level:g} % intervals over slices"
-    return Table(title, ("", "n", *METRICS), tuple(rows))
+    drawn = {"num_samples": num_samples, "level": level, "seed": seed}
+    return scores_table(
+        f"all answers, sets of boxes, {100 * level:g} % intervals over slices",
+        ("n", *METRICS),
+        {name: (len(x.read), bootstrap(x, **drawn)) for name, x in results.items()},
+    )
 
 
 def breakdown_tables(results: Mapping[str, SetAnswers]) -> tuple[Table, Table]:

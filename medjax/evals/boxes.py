@@ -16,7 +16,7 @@ from medjax.evals.tables import (
     Table,
     check_same_questions,
     group_intervals,
-    interval_cell,
+    scores_table,
 )
 
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))
@@ -156,13 +156,12 @@ def summary_table(
         level: The share of samples inside an interval, above 0 and below 1.
         seed: Of the draws; the same for every contender.
     """
-    rows = []
-    for name, answers in results.items():
-        intervals = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-        cells = (interval_cell(interval, digits=3) for interval in intervals.values())
-        rows.append((name, str(len(answers.iou)), *cells))
-    title = f"all answers, {100 * level:g} % intervals over slices"
-    return Table(title, ("", "n", *METRICS), tuple(rows))
+    drawn = {"num_samples": num_samples, "level": level, "seed": seed}
+    return scores_table(
+        f"all answers, {100 * level:g} % intervals over slices",
+        ("n", *METRICS),
+        {name: (len(x.iou), bootstrap(x, **drawn)) for name, x in results.items()},
+    )
 
 
 def breakdown_tables(results: Mapping[str, Answers]) -> tuple[Table, Table]:

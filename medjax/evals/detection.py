@@ -17,8 +17,8 @@ from medjax.evals.tables import (
     Table,
     check_level,
     draw_groups,
-    interval_cell,
     percentile_interval,
+    scores_table,
 )
 
 THRESHOLDS = tuple(t / 100 for t in range(50, 100, 5))  # COCO's
@@ -190,18 +190,18 @@ def detection_table(
         level: The share of samples inside an interval, above 0 and below 1.
         seed: Of the draws; the same for every contender.
     """
-    rows = []
-    for name, answers in results.items():
-        if answers.confidence is not None:
-            found = bootstrap(answers, num_samples=num_samples, level=level, seed=seed)
-            cells = (interval_cell(x, digits=3) for x in found.values())
-            rows.append((name, str(sum(map(len, answers.boxes))), *cells))
-    title = (
+    drawn = {"num_samples": num_samples, "level": level, "seed": seed}
+    return scores_table(
         "ranked boxes: COCO's AP over IoU 0.5 to 0.95, and sensitivity (IoU 0.5) at "
         "false positives an image, duplicates among them; one run, ranked by the mean "
-        f"probability of a box's tokens, {100 * level:g} % intervals over slices"
+        f"probability of a box's tokens, {100 * level:g} % intervals over slices",
+        ("boxes", *NAMES),
+        {
+            name: (sum(map(len, answers.boxes)), bootstrap(answers, **drawn))
+            for name, answers in results.items()
+            if answers.confidence is not None
+        },
     )
-    return Table(title, ("", "boxes", *NAMES), tuple(rows))
 
 
 def _take_targets(

@@ -236,6 +236,26 @@ def render_text(table: Table) -> str:
     return "\n".join([table.title, text[0], rule, *text[1:]])
 
 
+def scores_table(
+    title: str,
+    header: tuple[str, ...],
+    scored: Mapping[str, tuple[int, Mapping[str, Interval]]],
+) -> Table:
+    """One row a contender: what it was scored on, and its scores with intervals.
+
+    Args:
+        title: Of the table.
+        header: What the count is of, then the names of the scores.
+        scored: By contender, in the order of the rows: the count, and its scores in the
+            order of the header.
+    """
+    rows = [
+        (name, str(count), *(interval_cell(x, digits=3) for x in intervals.values()))
+        for name, (count, intervals) in scored.items()
+    ]
+    return Table(title, ("", *header), tuple(rows))
+
+
 class Contender(NamedTuple):
     """What a table of scores shows of one policy or baseline."""
 

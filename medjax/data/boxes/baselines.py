@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from medjax.data.boxes.batches import Record
-from medjax.data.boxes.views import Views
+from medjax.data.boxes.views import Views, drawn_views
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import convert_boxes
 
@@ -26,9 +26,7 @@ class Targets(NamedTuple):
 
 
 def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> Targets:
-    """All targets of `draws` draws of every view: the training part's memory.
-
-    A view that is the same at every draw is taken once, and its images are not read.
+    """All targets of `drawn_views`: the training part's memory.
 
     Args:
         views: The training part, whose boxes the baselines may know; at least one box.
@@ -37,24 +35,19 @@ def view_targets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> 
         draws: How often each view is looked at, 1 or more.
     """
     rows = []
-    for index in range(views.count):
-        for draw in range(1 if views.outline else draws):
-            if views.outline:
-                view = views.outline(index)
-            else:
-                view = views.view(index, np.random.default_rng((seed, index, draw)))
-            size = view.images[-1].shape[:2]
-            boxes = convert_boxes(
-                view.boxes,
-                "original",
-                "resized",
-                size=size,
-                resized=shown_size(size, geometry),
-            )
-            rows += [
-                (name, view.plane, view.position, box)
-                for name, box in zip(view.names, boxes, strict=True)
-            ]
+    for view in drawn_views(views, seed=seed, draws=draws):
+        size = view.images[-1].shape[:2]
+        boxes = convert_boxes(
+            view.boxes,
+            "original",
+            "resized",
+            size=size,
+            resized=shown_size(size, geometry),
+        )
+        rows += [
+            (name, view.plane, view.position, box)
+            for name, box in zip(view.names, boxes, strict=True)
+        ]
     return _targets(rows)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from medjax.data.boxes.set_records import SetRecord
-from medjax.data.boxes.views import Views, box_sets
+from medjax.data.boxes.views import Views, box_sets, drawn_views
 from medjax.data.prompting.layout import Geometry, shown_size
 from medjax.rl.boxes import convert_boxes
 
@@ -23,9 +23,7 @@ class TargetSets(NamedTuple):
 
 
 def view_sets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> TargetSets:
-    """All sets of `draws` draws of every view: the training part's memory.
-
-    A view that is the same at every draw is taken once, and its images are not read.
+    """All sets of `drawn_views`: the training part's memory.
 
     Args:
         views: The training part, whose boxes the baselines may know.
@@ -34,19 +32,14 @@ def view_sets(views: Views, geometry: Geometry, *, seed: int, draws: int) -> Tar
         draws: How often each view is looked at, 1 or more.
     """
     rows = []
-    for index in range(views.count):
-        for draw in range(1 if views.outline else draws):
-            if views.outline:
-                view = views.outline(index)
-            else:
-                view = views.view(index, np.random.default_rng((seed, index, draw)))
-            size = view.images[-1].shape[:2]
-            shown = shown_size(size, geometry)
-            for name, boxes in zip(view.names, box_sets(view), strict=True):
-                resized = convert_boxes(
-                    boxes, "original", "resized", size=size, resized=shown
-                )
-                rows.append((name, view.plane, _shares(np.asarray(resized), shown)))
+    for view in drawn_views(views, seed=seed, draws=draws):
+        size = view.images[-1].shape[:2]
+        shown = shown_size(size, geometry)
+        for name, boxes in zip(view.names, box_sets(view), strict=True):
+            resized = convert_boxes(
+                boxes, "original", "resized", size=size, resized=shown
+            )
+            rows.append((name, view.plane, _shares(np.asarray(resized), shown)))
     return _targets(rows)
 
 

@@ -5,7 +5,7 @@ Every source of grounding data (the atlas, a user's files, generated shapes) is 
 draw to draw, as in the `moved` split, is the source's business.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,24 @@ class Views(NamedTuple):
     # The view with black images of the same sizes, which need not be read. Only where
     # a view is the same at every draw.
     outline: Callable[[int], View] | None = None
+
+
+def drawn_views(views: Views, *, seed: int, draws: int) -> Iterator[View]:
+    """Every view as `draws` draws show it: what a training part can be known by.
+
+    A view that is the same at every draw is taken once, and its images are not read.
+
+    Args:
+        views: Any source.
+        seed: Decides how views are moved, together with the view and the draw.
+        draws: How often each view is looked at, 1 or more.
+    """
+    for index in range(views.count):
+        if views.outline:
+            yield views.outline(index)
+            continue
+        for draw in range(draws):
+            yield views.view(index, np.random.default_rng((seed, index, draw)))
 
 
 def box_sets(view: View) -> tuple[Float[np.ndarray, "k 4"], ...]:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import finite_rows
 from medjax.rl.box_sets import MOST_BOXES, box_set_quality
 from medjax.rl.text.box_set_reader import (
     BoxSetTables,
@@ -17,6 +16,7 @@ from medjax.rl.text.box_set_reader import (
 )
 from medjax.rl.text.box_set_text import ParsedSets
 from medjax.rl.text.boxes import ParseTables
+from medjax.systems.policy.answering import answer, answer_metrics, check_earned
 from medjax.types import (
     BoxSetBatch,
     Decoding,
@@ -119,21 +119,16 @@ def evaluate_sets(
             none.
     """
     prefilled = model.prefill(state.params, batch.prompt)
-    rollout = model.sample(
-        state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
-    )
-    tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+    answers = answer(model, state.params, prefilled, batch, key, decoding)
+    tokens, mask, logp = answers
     judged = judge_sets(tokens, mask, batch.boxes, batch.box_valid, tables, sets)
     read = judged.sets
-    confidence = box_confidence(rollout.logp[:, 0], tokens, mask, read.spans, tables)
-    metrics = {
+    confidence = box_confidence(logp, tokens, mask, read.spans, tables)
+    metrics = answer_metrics(answers, batch) | {
         "quality": judged.quality,
         "parsed": judged.parsed,
         "well_formed": judged.well_formed,
         "num_boxes": read.num_boxes,
-        "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
-        "finite": finite_rows(rollout.logp[:, 0], mask),
-        "valid": batch.valid,
     }
     return (
         SetPredictions(read.boxes, read.box_valid, confidence, tokens, mask),
@@ -171,19 +166,22 @@ def check_set_answers(
             sets,
         )
     )
-    wrong = batch.valid & ~(judged.well_formed & (judged.quality >= tau - 1e-6))
-    if not wrong.any():
-        return
-    rows = [
-        f"  {names[i]}: targets {batch.boxes[i][batch.box_valid[i]].tolist()}, read "
-        f"{judged.sets.boxes[i][judged.sets.box_valid[i]].tolist()}, Q "
-        f"{judged.quality[i]:.3f}, format "
-        f"{'right' if judged.well_formed[i] else 'wrong'}"
-        for i in wrong.nonzero()[0][:5]
-    ]
-    raise ValueError(
-        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
-        f"earn reward 1 at tau {tau:g}:\n" + "\n".join(rows) + "\nAre the boxes in "
-        "resized pixels, is the answer within the token limit, are there at most "
-        f"{MOST_BOXES} boxes, and are they large enough for corners in whole pixels?"
+
+    def describe(row: int) -> str:
+        true = batch.boxes[row][batch.box_valid[row]]
+        read = judged.sets.boxes[row][judged.sets.box_valid[row]]
+        return (
+            f"{names[row]}: targets {true.tolist()}, read {read.tolist()}, Q "
+            f"{judged.quality[row]:.3f}, format "
+            f"{'right' if judged.well_formed[row] else 'wrong'}"
+        )
+
+    check_earned(
+        judged.well_formed & (judged.quality >= tau - 1e-6),
+        batch.valid,
+        describe,
+        reward=f"reward 1 at tau {tau:g}",
+        ask="Are the boxes in resized pixels, is the answer within the token limit, "
+        f"are there at most {MOST_BOXES} boxes, and are they large enough for corners "
+        "in whole pixels?",
     )

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import finite_rows
 from medjax.rl.rewards import parsed_iou
 from medjax.rl.text.boxes import ParseTables, parse_completions
+from medjax.systems.policy.answering import answer, answer_metrics, check_earned
 from medjax.types import (
     Decoding,
     EvaluateFn,
@@ -101,20 +101,14 @@ def evaluate(
             none.
     """
     prefilled = model.prefill(state.params, batch.prompt)
-    rollout = model.sample(
-        state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
-    )
-    tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
-    judged = judge(tokens, mask, batch.boxes, tables)
-    metrics = {
+    answers = answer(model, state.params, prefilled, batch, key, decoding)
+    judged = judge(answers.tokens, answers.mask, batch.boxes, tables)
+    metrics = answer_metrics(answers, batch) | {
         "iou": judged.iou,
         "parsed": judged.parsed,
         "well_formed": judged.well_formed,
-        "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
-        "finite": finite_rows(rollout.logp[:, 0], mask),
-        "valid": batch.valid,
     }
-    return Predictions(judged.boxes, tokens, mask), metrics
+    return Predictions(judged.boxes, answers.tokens, answers.mask), metrics
 
 
 def check_answers(
@@ -147,18 +141,20 @@ def check_answers(
             tables,
         )
     )
-    wrong = batch.valid & ~(judged.well_formed & (judged.iou >= tau - 1e-6))
-    if not wrong.any():
-        return
-    rows = [
-        f"  {names[i]}: target {batch.boxes[i].tolist()}, read "
-        f"{judged.boxes[i].tolist() if judged.parsed[i] else 'no box'}, IoU "
-        f"{judged.iou[i]:.3f}, format {'right' if judged.well_formed[i] else 'wrong'}"
-        for i in wrong.nonzero()[0][:5]
-    ]
-    raise ValueError(
-        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
-        f"earn reward 1 at tau {tau:g}:\n" + "\n".join(rows) + "\nIs the box frame the "
-        "prompt's (resized pixels), are answers within the token limit, and boxes "
-        "large enough for corners in whole pixels?"
+
+    def describe(row: int) -> str:
+        read = judged.boxes[row].tolist() if judged.parsed[row] else "no box"
+        return (
+            f"{names[row]}: target {batch.boxes[row].tolist()}, read {read}, IoU "
+            f"{judged.iou[row]:.3f}, format "
+            f"{'right' if judged.well_formed[row] else 'wrong'}"
+        )
+
+    check_earned(
+        judged.well_formed & (judged.iou >= tau - 1e-6),
+        batch.valid,
+        describe,
+        reward=f"reward 1 at tau {tau:g}",
+        ask="Is the box frame the prompt's (resized pixels), are answers within the "
+        "token limit, and boxes large enough for corners in whole pixels?",
     )

@@ -18,6 +18,7 @@ from medjax.rl.text.label_text import ParsedLabels
 from medjax.rl.text.labels import LabelTables, parse_labels
 from medjax.rl.text.recitation import recitation_reward
 from medjax.rl.text.reference_tables import RecitationTables
+from medjax.systems.policy.answering import answer, answer_metrics, check_earned
 from medjax.types import (
     Decoding,
     EvaluateFn,
@@ -115,10 +116,8 @@ def evaluate(
             none.
     """
     prefilled = model.prefill(state.params, batch.prompt)
-    rollout = model.sample(
-        state.params, prefilled, batch.sample_id, key, group=1, decoding=decoding
-    )
-    tokens, mask = rollout.tokens[:, 0], rollout.mask[:, 0]
+    answers = answer(model, state.params, prefilled, batch, key, decoding)
+    tokens, mask, _ = answers
     parsed = read_answers(tokens, mask, reading.tables, reading.labels)
     overlap = recitation_reward(
         tokens,
@@ -128,14 +127,12 @@ def evaluate(
         reading.references,
         max_words=reading.max_words,
     )
-    metrics = {
+    metrics = answer_metrics(answers, batch) | {
         "right": is_right(parsed, batch.label),
         "parsed": parsed.parsed,
         "well_formed": parsed.well_formed,
-        "length": jnp.sum(mask, axis=1, dtype=jnp.int32),
         "recitation": overlap,
         "think_words": parsed.think_words,
-        "valid": batch.valid,
     }
     logp = answer_logps(
         model,
@@ -145,9 +142,7 @@ def evaluate(
         reading.answers_mask,
         rows=len(batch.label),
     )
-    weighed = jnp.concatenate([rollout.logp[:, 0], logp], axis=1)
-    every = jnp.ones(logp.shape, bool)
-    metrics["finite"] = finite_rows(weighed, jnp.concatenate([mask, every], axis=1))
+    metrics["finite"] &= finite_rows(logp, jnp.ones(logp.shape, bool))
     if isinstance(parsed, ParsedLabels):
         return Predictions(parsed.label, logp, tokens, mask), metrics
     drawn = jnp.zeros((len(batch.label), 0, parsed.shown.shape[-1]), bool)
@@ -262,20 +257,21 @@ def check_answers(
     format_right = label_format_reward(parsed, min_words=min_words, require_label=True)
     earned = (format_right > 0) & is_right(parsed, jnp.asarray(batch.label))
     parsed, earned = jax.device_get((parsed, earned))
-    wrong = batch.valid & ~earned
-    if not wrong.any():
-        return
-    rows = [
-        f"  {names[i]}: {_named(batch.label[i], classes)!r}, read "
-        f"{_read(parsed, i, classes)!r} after "
-        f"{parsed.think_words[i]} words of reasoning, format "
-        f"{'right' if parsed.well_formed[i] else 'wrong'}"
-        for i in wrong.nonzero()[0][:5]
-    ]
-    raise ValueError(
-        f"self-test: {wrong.sum()} of {batch.valid.sum()} ground-truth answers do not "
-        f"earn reward 1:\n" + "\n".join(rows) + "\nAre answers within the token limit, "
-        f"and does the reasoning have {min_words} words at least?"
+
+    def describe(row: int) -> str:
+        return (
+            f"{names[row]}: {_named(batch.label[row], classes)!r}, read "
+            f"{_read(parsed, row, classes)!r} after {parsed.think_words[row]} words of "
+            f"reasoning, format {'right' if parsed.well_formed[row] else 'wrong'}"
+        )
+
+    check_earned(
+        earned,
+        batch.valid,
+        describe,
+        reward="reward 1",
+        ask="Are answers within the token limit, and does the reasoning have "
+        f"{min_words} words at least?",
     )
 
 
