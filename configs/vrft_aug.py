@@ -196,7 +196,7 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "mirror": False,
             "test_draws": 4,  # pictures of each test slice
             # training pictures of all classes equally often; of several classes a
-            # picture, each rarest one
+            # picture, each rarest one and none: GRPO then answers for that mix
             "balance": True,
             "classes": "",  # JSON file of a user's class names
             # are a user's classes grades? None: where the file says so

@@ -105,6 +105,7 @@ class Asked(NamedTuple):
     test: Pictures
     baselines: Baselines  # contenders without a language model
     hide: HideFn = str  # what files call a group
+    balanced: Pictures | None = None  # `train` as it is shown, where that differs
 
 
 def score(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from medjax.data.classes.batches import LabelRecord
 from medjax.data.classes.label_sets import (
@@ -148,9 +148,7 @@ def score_sets(
                 against=next((x for x in stage.before if x in contenders), None),
             ),
             label_table(ours, classes, title=f"{stage.name}: each class"),
-            prevalence_table(
-                classes, {"train": asked.train.labels, "test": asked.test.labels}
-            ),
+            prevalence_table(classes, _marks(asked)),
         ]
         write_evaluation(folder, _rows(asked, answered, ours), tables)
         _write_page(folder, stage.name, tables, asked.task, answered)
@@ -183,6 +181,13 @@ def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]
         class_logp: Log-probability of the answer of each class alone, and of "none".
     """
     return np.asarray(class_logp[:, :-1] - class_logp[:, -1:], np.float64)
+
+
+def _marks(asked: Asked) -> dict[str, Int[np.ndarray, "n C"]]:
+    """By part, also of training pictures as they are shown, if classes are balanced."""
+    parts = {"train": asked.train, "train, balanced": asked.balanced}
+    parts["test"] = asked.test
+    return {name: one.labels for name, one in parts.items() if one is not None}
 
 
 def _rows(

@@ -161,6 +161,7 @@ def label_run(
                 parts.test,
                 baselines(wording.task, source.known, seed=seed, probe=probe),
                 hide,
+                parts.train if parts.train is not source.known else None,
             ),
         ),
         find_records=partial(_records, wording),

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from medjax.data.classes.label_sets import rarest_labels
 from medjax.recipes.classes.score_sets import drawn_shares, log_odds
 from medjax.recipes.vrft_aug import check, stages
 from medjax.systems import vrft_aug
@@ -125,6 +126,12 @@ def test_tables_rows_and_report(chest, tmp_path):
         x for x in text.splitlines() if x.startswith("none")
     )
     assert "grpo: each class" in text and "classes shown; a picture:" in text
+    shown = text[text.index("classes shown; a picture:") :]
+    assert "  train, balanced  share  test  share" in shown
+    # every fourth picture shows nothing, and when balanced as many as each class
+    kinds = len(set(rarest_labels(np.load(chest)["train_labels"]).tolist()))
+    shares = [cell for cell in row_of(shown, "none").split() if "." in cell]
+    assert shares[:2] == ["25.0", f"{100 / kinds:.1f}"]
     lines = [json.loads(x) for x in (folder / "answers.jsonl").read_text().splitlines()]
     assert [np.flatnonzero(row).tolist() for row in truth] == [
         x["labels"] for x in lines
