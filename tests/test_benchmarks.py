@@ -66,3 +66,16 @@ def test_table_holds_ratios_to_ours(grpo_step, capsys):
     grpo_step.print_table("short", grpo_step.WORKLOADS["short"], rows)
     line = "| trl | huge | 2.000 | 2.000 | 2.000 | 2.0 | 4.00 |"
     assert line in capsys.readouterr().out
+
+
+def test_a_balanced_mix_moves_greedy_answers_away_from_none():
+    """The bench shows what docs/labels.md says of balanced training."""
+    spec = importlib.util.spec_from_file_location(
+        "label_mix", REPO / "benchmarks" / "label_mix.py"
+    )
+    mix = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mix)
+    (greedy, _, _, even), (greedy_after, _, _, even_after) = mix.train(0, balanced=True)
+    assert greedy_after < greedy - 0.05 and even_after > even + 0.05
+    (greedy, _, _, _), (greedy_after, _, _, _) = mix.train(0, balanced=False)
+    assert greedy_after > greedy + 0.02
