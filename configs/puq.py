@@ -202,6 +202,16 @@ def get_methods(contrast: str) -> ConfigDict:
                 "threshold": 2e-2,
                 "iterations": 80,
             },
+            # its weight, for images of about 1, is chosen from lines held out
+            "joint TV": {
+                "kind": "joint_tv",
+                "subspace": subspace,
+                "scales": option((1.0, 0.7, 0.5), Numbers(float)),  # of coefficients
+                "weights": option((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), Numbers(float)),
+                "share": 0.25,  # of the outer lines
+                "iterations": 150,
+                "inner": 3,
+            },
         }
     )
 
@@ -246,9 +256,18 @@ def get_predict(contrast: str) -> ConfigDict:
             # of k-space's contrasts: shared | each; auto: tested from the data
             "phase": "auto",
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
-            "default": "subspace + wavelet",  # network, and this one without it
+            "default": "joint TV",  # network or, if it predicts lines better, this one
+            "fallback": "subspace + wavelet",  # of too few lines to hold some out
             "methods": get_methods(contrast),
-            "fit": "weighted",  # of the network's images: plain, weighted, puq
+            # posterior (with intervals) | plain (least squares), and of a network's
+            # images weighted | puq; empty: a posterior of joint TV, plain of images and
+            # full k-space, weighted of the network
+            "fit": "",
+            "quantiles": option((0.025, 0.975), Numbers(float, (2,))),  # of a posterior
+            "calibration": "",  # a file of --mode=calibrate; empty: the one shipped
+            "labels": "",  # regions on the scan's grid (.nii, .npy): a table of them
+            "label_names": "",  # their names, a BIDS table (.tsv: index, name)
+            "replicas": 16,  # reconstructions that tell how alike a region's voxels err
             "passes": 20,
             "chunk": 2,
             "slab": 4,  # slices in memory
@@ -308,5 +327,7 @@ def set_smoke(config: ConfigDict) -> None:
         for method in section.methods.values():
             if "iterations" in method:
                 method.iterations = 4
+            if "weights" in method:
+                method.weights = (1e-3, 3e-3, 1e-2)
     config.predict.update({"passes": 2, "chunk": 1, "slab": 2})
     config.checkpoint.every = 3

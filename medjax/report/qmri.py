@@ -56,6 +56,7 @@ def map_figure(
     title: str = "",
     turns: int = 0,
     affine: Float[np.ndarray, "4 4"] | None = None,
+    posterior: bool = False,
 ) -> "Figure":
     """A map beside its sigma and the fit's status.
 
@@ -73,6 +74,8 @@ def map_figure(
             number; 1 suits a NIfTI's axial slice.
         affine: From (row, column, slice) to RAS mm: the map's edges get the letters of
             the patient's sides, see `edge_letters`; None leaves them out.
+        posterior: Whether `sigma` is the half-width of an interval, on twice the scale,
+            and `status` a reason not to trust a voxel; their titles then say so.
     """
     scale = SCALES[contrast]
     count = 1 + (sigma is not None) + (status is not None)
@@ -87,9 +90,16 @@ def map_figure(
             axes[0][0].text(x, y, letter, transform=axes[0][0].transAxes, **places)
     if sigma is not None:
         label = f"sigma of {scale.label}"
-        draw_panel(axes[0][1], sigma, label, (0, scale.sigma), _SIGMA, **look)
+        ends = (0, scale.sigma)
+        if posterior:
+            label, ends = (
+                f"half-width of {scale.label}'s interval",
+                (0, 2 * scale.sigma),
+            )
+        draw_panel(axes[0][1], sigma, label, ends, _SIGMA, **look)
     if status is not None:
-        _states(axes[0][-1], np.rot90(status, turns), levels)
+        title = "not to be trusted" if posterior else "status of the fit"
+        _states(axes[0][-1], np.rot90(status, turns), levels, title)
     return figure
 
 
@@ -241,7 +251,10 @@ def write_png(path: str | os.PathLike[str], figure: "Figure") -> Path:
 
 
 def _states(
-    axis: "Axes", status: Int[np.ndarray, "H W"], levels: Mapping[int, str]
+    axis: "Axes",
+    status: Int[np.ndarray, "H W"],
+    levels: Mapping[int, str],
+    title: str,
 ) -> None:
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
@@ -251,7 +264,7 @@ def _states(
     axis.imshow(table[status.astype(int) % len(table)], interpolation="nearest")
     axis.xaxis.set_visible(False)
     axis.yaxis.set_visible(False)
-    axis.set_title("status of the fit", fontsize=8)
+    axis.set_title(title, fontsize=8)
     handles = [
         Patch(
             color=STATES[code % len(STATES)],

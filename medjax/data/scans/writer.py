@@ -33,6 +33,16 @@ MAPS = {
     "T1sigma": ("s", "standard deviation of T1"),
     "T1starmap": ("s", "time constant T1* of a recovery with several readouts"),
     "T1starsigma": ("s", "standard deviation of T1*"),
+    **{
+        f"{kind}{name}": ("s", text)
+        for kind in ("T2", "T2star", "T1")
+        for name, text in (
+            ("mean", f"posterior mean of {kind.replace('star', '*')}"),
+            ("low", f"lower end of the interval of {kind.replace('star', '*')}"),
+            ("high", f"upper end of the interval of {kind.replace('star', '*')}"),
+        )
+    },
+    "distrust": ("1", "why a voxel's time should not be trusted; 0 = no reason found"),
     "efficiency": (
         "1",
         "B / 2A of the recovery A - B exp(-t/T); of one readout after "
@@ -50,6 +60,7 @@ TIMES = {
     "t1": ("InversionTime", 1.0),
     "vfa": ("FlipAngle", 180 / math.pi),
 }
+CODES = ("status", "distrust")  # maps of whole numbers
 _WAITING = 8  # slices that wait to be packed
 _LEVEL = 1  # of ISA-L, 0 to 3
 WriteSlice = Callable[[Mapping[str, Num[np.ndarray, "H W"]]], None]
@@ -62,7 +73,8 @@ def map_writer(
     *,
     names: tuple[str, ...],
     sidecar: Mapping[str, Any],
-    levels: Mapping[int, str],
+    levels: Mapping[str, Mapping[int, str]],
+    details: Mapping[str, Mapping[str, Any]] | None = None,
     prefix: str = "",
     overwrite: bool = False,
 ) -> Iterator[WriteSlice]:
@@ -78,8 +90,10 @@ def map_writer(
         names: The maps that every slice will have, at least one of `MAPS`, in any
             order.
         sidecar: Further fields for every JSON file, such as EstimationAlgorithm; they
-            win over the usual ones.
-        levels: What each whole number in `status`, 0 to 255, means.
+            win over the usual ones. It is read when the last slice is in.
+        levels: What each whole number, 0 to 255, means, by the name of the map that
+            holds them: `status`, `distrust`.
+        details: Further fields of single maps, by their names; they win over all.
         prefix: Stands before every file's name, such as "sub-01_"; "" for nothing.
         overwrite: Whether files of another run are replaced; else they are an error.
 
@@ -153,7 +167,9 @@ def map_writer(
             file.close()
             stream.flush()
         for name, path in texts.items():
-            text = json.dumps(_sidecar(name, scan, sidecar, levels), indent=2) + "\n"
+            fields = _sidecar(name, scan, sidecar, levels.get(name, {}))
+            fields |= dict((details or {}).get(name, {}))
+            text = json.dumps(fields, indent=2) + "\n"
             stack.callback(_temporary(path).unlink, missing_ok=True)
             _temporary(path).write_text(text, encoding="utf-8")
         for path in [*files.values(), *texts.values()]:
@@ -165,7 +181,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _dtype(name: str) -> np.dtype:
-    return np.dtype(np.uint8 if name == "status" else np.float32)
+    return np.dtype(np.uint8 if name in CODES else np.float32)
 
 
 def _header(name: str, scan: Scan) -> bytes:
@@ -207,6 +223,6 @@ def _sidecar(
         fields["RepetitionTime"] = scan.repetition
     elif scan.protocol.repetition:
         fields["RepetitionTime"] = list(scan.protocol.repetition)
-    if name == "status":
+    if name in CODES:
         fields["Levels"] = {str(code): text for code, text in levels.items()}
     return fields

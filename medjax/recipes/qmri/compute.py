@@ -153,7 +153,10 @@ def fit_pictures(
     )
 
 
-@partial(jax.jit, static_argnames=("model", "bounds", "method", "separate", "register"))
+@partial(
+    jax.jit,
+    static_argnames=("model", "bounds", "method", "separate", "register", "center"),
+)
 def fit_kspace(
     inputs: Inputs,
     *,
@@ -162,6 +165,7 @@ def fit_kspace(
     method: Method,
     separate: bool,
     register: bool = False,
+    center: int = 0,
 ) -> Fitted:
     """Maps of images that a classical method makes of k-space.
 
@@ -173,11 +177,14 @@ def fit_kspace(
         separate: Whether contrasts have phases of their own: then magnitudes are
             fitted, of 0 or more, whose signs the fit finds where they count.
         register: Whether contrasts are brought together before they are fitted.
+        center: Lines in the middle that joint TV never holds out.
     """
     if separate:
         classical = make_separate(method)
     else:
-        classical = make_classical({"": method}, lambda _: inputs.basis)[""]
+        classical = make_classical({"": method}, lambda _: inputs.basis, center=center)[
+            ""
+        ]
     batch = inputs.batch
     # Images of about 1, in which penalties are, and back.
     scale = image_scale(batch.kspace, batch.sens)

@@ -39,7 +39,11 @@ class Decision(NamedTuple):
     def notes(self) -> list[str]:
         """What a person must know; "doubt: " the maps may err."""
         doubt = self.choice.doubt and f"doubt: {self.choice.doubt}"
-        return list(filter(None, (*self.scan.notes, self.plan.phases.note, doubt)))
+        return list(
+            filter(
+                None, (*self.scan.notes, self.plan.phases.note, *self.plan.notes, doubt)
+            )
+        )
 
     @property
     def lines(self) -> list[str]:

@@ -13,6 +13,20 @@ from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contra
 from medjax.recipes.qmri.choice import without_excess
 
 
+class Trusted(NamedTuple):
+    """What a posterior adds to the maps of slices."""
+
+    mean: Float[Array | np.ndarray, "*B H W"]  # s
+    low: Float[Array | np.ndarray, "*B H W"]  # s, the lower quantile
+    high: Float[Array | np.ndarray, "*B H W"]  # s
+    distrust: Int[Array | np.ndarray, "*B H W"]  # a `Distrust`
+    weight: Float[Array | np.ndarray, "*B"]  # of the regulariser, for images of 1
+    interior: Bool[
+        Array | np.ndarray, "*B"
+    ]  # whether others predict held-out lines less
+    replicas: Float[Array | np.ndarray, "*B R H W"] | None  # s; for regions
+
+
 class Fitted(NamedTuple):
     """Maps of slices, and what they are judged by; no image leaves the program."""
 
@@ -22,6 +36,7 @@ class Fitted(NamedTuple):
     saturated: Int[Array | np.ndarray, "*B"]  # bright voxels at the top of the range
     clipped: Int[Array | np.ndarray, "*B"]  # at its bottom
     shift: Float[Array | np.ndarray, "*B E 2"]  # pixels off the strongest; NaN: unknown
+    trusted: Trusted | None = None  # of a posterior
 
 
 def gather(

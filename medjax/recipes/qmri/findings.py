@@ -35,6 +35,8 @@ class SliceMaps(NamedTuple):
     saturated: int = 0  # voxels
     clipped: int = 0
     efficiency: Float[np.ndarray, "H W"] | None = None  # of an inversion
+    half_width: Float[np.ndarray, "H W"] | None = None  # s, of a posterior's interval
+    distrust: Int[np.ndarray, "H W"] | None = None  # likewise
 
 
 class Known(NamedTuple):
@@ -95,7 +97,16 @@ def slice_maps(fitted: Fitted, model: SignalModel) -> SliceMaps:
         int(fitted.saturated),
         int(fitted.clipped),
         np.asarray(maps.params["efficiency"]) if _inverts(model) else None,
+        *_widths(fitted),
     )
+
+
+def _widths(fitted: Fitted) -> tuple[np.ndarray | None, np.ndarray | None]:
+    trusted = fitted.trusted
+    if trusted is None:
+        return None, None
+    width = (np.asarray(trusted.high) - np.asarray(trusted.low)) / 2
+    return width, np.asarray(trusted.distrust)
 
 
 def _outside(reached: Float[np.ndarray, "N"]) -> float | None:

@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax import mri
+from medjax.recipes.qmri.joint_tv import tv_images
 from medjax.recipes.qmri.options import Method, Subspace
+from medjax.systems.puq.calibration import Calibration, calibrated_sd
+from medjax.systems.puq.joint_tv import Search, TvImages, tv_features
 from medjax.systems.puq.maps import Classical
 from medjax.types import Key, QmriBatch
 
@@ -32,6 +35,11 @@ METHODS: Mapping[str, Kind] = {
     ),
     "low_rank": Kind(
         mri.low_rank_sense, True, ("threshold", "iterations"), ("subspace",)
+    ),
+    "joint_tv": Kind(
+        tv_images,
+        True,
+        ("subspace", "scales", "weights", "share", "iterations", "inner"),
     ),
 }
 
@@ -58,9 +66,47 @@ def rank(method: Method) -> int | None:
     return (method.subspace and method.subspace.rank) or None
 
 
+def tv_search(name: str, method: Method, center: int) -> Search:
+    """How a method of the kind "joint_tv" finds its weight.
+
+    Args:
+        name: That it has in tables, for the message.
+        method: Its options.
+        center: Lines in the middle that are never held out.
+
+    Raises:
+        ValueError: Options are those of another kind or out of their range.
+    """
+    _check(name, method)
+    weights, share = method.weights or (), method.share or 0.0
+    rising = all(a < b for a, b in zip(weights, weights[1:], strict=False))
+    if len(weights) < 3 or not rising or not weights[0] > 0:
+        raise ValueError(
+            f"method {name!r}: weights {weights}: expected 3 or more that rise from "
+            "above 0, each by about the same factor"
+        )
+    if not 0 < share < 1:
+        raise ValueError(
+            f"method {name!r}: share {share}: expected one between 0 and 1"
+        )
+    scales = method.scales or ()
+    if not scales or not min(scales) > 0:
+        raise ValueError(f"method {name!r}: scales {scales}: expected some above 0")
+    return Search(weights, share, center, method.iterations or 0, method.inner or 0)
+
+
+def tv_scales(method: Method) -> tuple[float, ...]:
+    """Scales of all coefficients of a method's subspace; the last one is repeated."""
+    scales, count = method.scales or (1.0,), rank(method) or 1
+    return (*scales, *[scales[-1]] * max(count - len(scales), 0))[:count]
+
+
 def make_classical(
     methods: Mapping[str, Method],
     make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
+    *,
+    center: int = 0,
+    calibration: Calibration | None = None,
 ) -> dict[str, Classical]:
     """Reconstructions to real images by a table's names, in the order of `in_order`.
 
@@ -68,11 +114,60 @@ def make_classical(
         methods: Options of each, by the name that it has in tables.
         make_basis: Gives the basis of a subspace at the scan's times; called for those
             of rank 1 or more.
+        center: Lines in the middle that joint TV never holds out.
+        calibration: Makes the uncertainty of joint TV's images; None leaves it out.
 
     Raises:
         ValueError: A kind is unknown, or has options that are not those of the kind.
     """
-    return {name: _classical(methods[name], make_basis) for name in in_order(methods)}
+    return {
+        name: _joint_tv(name, methods[name], make_basis, center, calibration)
+        if methods[name].kind == "joint_tv"
+        else _classical(methods[name], make_basis)
+        for name in in_order(methods)
+    }
+
+
+def _joint_tv(
+    name: str,
+    method: Method,
+    make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
+    center: int,
+    calibration: Calibration | None,
+) -> Classical:
+    search = tv_search(name, method, center)
+    subspace = method.subspace
+    if subspace is None or not rank(method):
+        raise ValueError(f"method {name!r}: expected a subspace of rank 1 or more")
+    basis = jnp.asarray(make_basis(subspace))
+    how = {"basis": basis, "scales": jnp.asarray(tv_scales(method), basis.dtype)}
+    make = partial(tv_images, search=search, **how)
+    return Classical(
+        lambda batch, key: make(batch, key).images,
+        rank(method),
+        None if calibration is None else partial(_with_error, make, calibration),
+    )
+
+
+def _with_error(
+    make: Callable[[QmriBatch, Key], TvImages],
+    calibration: Calibration,
+    batch: QmriBatch,
+    key: Key,
+) -> tuple[Float[Array, "B E H W"], Float[Array, "B H W"]]:
+    """Images, and their u."""
+    found = make(batch, key)
+    return found.images, image_error(found, batch, calibration)
+
+
+def image_error(
+    found: TvImages, batch: QmriBatch, calibration: Calibration
+) -> Float[Array, "B H W"]:
+    """u of joint TV's images by a calibration, at the acceleration of each slice."""
+    size = found.images.shape
+    sampled = jnp.broadcast_to(batch.mask, size).mean((1, 2, 3), dtype=jnp.float32)
+    features = tv_features(found, coils=batch.kspace.shape[2])
+    return calibrated_sd(calibration, features, 1 / sampled)
 
 
 def _classical(

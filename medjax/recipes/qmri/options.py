@@ -109,6 +109,12 @@ class Method(NamedTuple):
     damping: float | None = None
     threshold: float | None = None
     iterations: int | None = None
+    # of joint TV: steps inside a step, scales of the subspace's coefficients, weights
+    # of which held-out lines choose, and the share of the lines that is held out
+    inner: int | None = None
+    scales: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    share: float | None = None
 
 
 class Evaluation(NamedTuple):
@@ -167,8 +173,14 @@ class Predict(NamedTuple):
     phase: str
     method: str
     default: str
+    fallback: str  # where the default cannot choose its weight
     methods: Mapping[str, Method]
     fit: str
+    quantiles: tuple[float, float]  # of a posterior
+    calibration: str
+    labels: str
+    label_names: str
+    replicas: int
     passes: int
     chunk: int
     slab: int  # slices

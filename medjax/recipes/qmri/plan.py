@@ -9,11 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from medjax.data.scans.formats import Scan, first_filled
+from medjax.data.scans.formats import Scan, ScanSlice, first_filled
 from medjax.mri.model import SignalModel
+from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.floor import KSPACE, Floor, find_floor
+from medjax.recipes.qmri.joint import (
+    KIND,
+    OF_NETWORKS,
+    Joint,
+    centre_lines,
+    check_posterior_options,
+    make_joint,
+    too_few_lines,
+)
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.moved import CHOICES
@@ -21,13 +31,13 @@ from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
+from medjax.recipes.qmri.trusted import Pictured, compute_trusted, fit_pictured
 from medjax.systems.puq.maps import network_fit
 from medjax.systems.puq.network import Quantity
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import Key, Params, QmriBatch
 
 FULL = "fully sampled, coils combined"
-FITS = ("plain", "weighted", "puq")
 
 
 class Plan(NamedTuple):
@@ -39,6 +49,9 @@ class Plan(NamedTuple):
     phases: Phases  # what `compute` takes the contrasts' to be
     floor: Floor = Floor()  # the noise of the images that `compute` fits
     full: bool = False  # whether nothing is missing of the images
+    joint: Joint | None = None  # of joint TV and a posterior
+    notes: tuple[str, ...] = ()  # what a person must know; "doubt: " maps may err
+    trusted: bool = False  # whether times are those of a posterior
 
 
 def make_plan(
@@ -77,6 +90,12 @@ def make_plan(
             f"predict.register {options.register!r}: expected '' or 'rigid'"
         )
     first = first_filled(scan)
+    check_posterior_options(options)
+    if trained is None and options.fit in OF_NETWORKS:
+        raise ValueError(
+            f"{scan.path}: predict.fit {options.fit!r} is of a network's images, and "
+            "no network reconstructs this scan; leave it out, or name a checkpoint"
+        )
     free = trained is None and not options.method
     model, phases = quantity.model.name, find_phases(scan, options.phase, free=free)
     fit = {"model": quantity.model, "bounds": quantity.bounds}
@@ -84,6 +103,8 @@ def make_plan(
         floor = find_floor(scan, quantity.model, options)
         how = {"magnitude": options.magnitude, "coils": floor.coils}
         how |= {"register": bool(options.register)}
+        if options.fit == "posterior":
+            return _pictured(scan, quantity, phases, floor, options)
         name = "images as they are" + (", noise floor" if floor.coils else "")
         compute = partial(fit_pictures, **how, **fit)
         return Plan(f"{name}, {model} fit", compute, None, phases, floor, True)
@@ -98,13 +119,22 @@ def make_plan(
         _check_trained(scan, trained, fit=options.fit)
         _check_still(scan, f"the network of {trained.folder.parent}", options)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
-        name = f"network of {trained.folder.parent}, {options.fit} {model} fit"
+        fitted = options.fit or "weighted"
+        name = f"network of {trained.folder.parent}, {fitted} {model} fit"
         return Plan(name, _network(quantity, trained, options), None, phases)
-    name, methods = options.method, options.methods
+    name, methods, notes = options.method, options.methods, ()
     if not name:  # nothing is missing in fully sampled k-space
         sampled = first.mask
         full = sampled is None or sampled.all()
         name = FULL if full else _default(scan, phases, options)
+        if not full and name in methods and methods[name].kind == KIND:
+            why = too_few_lines(first, centre_lines(first))
+            if why:
+                notes = (
+                    f"{options.fallback} in place of {name}, which chooses its weight "
+                    f"from lines held out: {why}. Intervals are not made",
+                )
+                name = options.fallback
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
     if quantity.model.train:
@@ -129,13 +159,77 @@ def make_plan(
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
         if rank(methods[name]):
             _check_still(scan, f"the subspace of {name!r}", options)
+        if methods[name].kind == KIND and basis is not None:
+            if options.fit != "plain":
+                return _joint(
+                    scan, first, quantity, name, methods[name], basis, phases, options
+                )
+            how |= {"center": centre_lines(first)}
+        elif options.fit == "posterior":
+            _refuse_posterior(scan, name)
         compute = partial(fit_kspace, method=methods[name], separate=False, **how)
-        return Plan(f"{name}, {model} fit", compute, basis, phases, floor, name == FULL)
+        title, full = f"{name}, {model} fit", name == FULL
+        return Plan(title, compute, basis, phases, floor, full, notes=notes)
+    if options.fit == "posterior":
+        _refuse_posterior(scan, f"{name!r} to magnitudes")
     if rank(methods[name]):
         _check_shared(scan, phases, f"the subspace of {name!r}", options)
     compute = partial(fit_kspace, method=methods[name], separate=True, **how)
     title = f"{name}, magnitudes, {model} fit"
     return Plan(title, compute, None, phases, floor, name == FULL)
+
+
+def _joint(
+    scan: Scan,
+    first: ScanSlice,
+    quantity: Quantity,
+    name: str,
+    method: Method,
+    basis: Float[np.ndarray, "E K"],
+    phases: Phases,
+    options: Predict,
+) -> Plan:
+    """Joint TV at the weight that held-out lines choose, and a posterior."""
+    joint = make_joint(scan, first, quantity, name, method, options)
+    why = too_few_lines(first, centre_lines(first))
+    if why:
+        raise ValueError(
+            f"{scan.path}: predict.method {name!r} chooses its weight from lines held "
+            f"out, but {why}; name another method"
+        )
+    doubts = tuple(f"doubt: intervals: {line}" for line in joint.doubts)
+    title = f"{name}, {quantity.model.name} posterior"
+    compute = partial(compute_trusted, how=joint.trusting)
+    return Plan(title, compute, basis, phases, Floor(), False, joint, doubts, True)
+
+
+def _pictured(
+    scan: Scan, quantity: Quantity, phases: Phases, floor: Floor, options: Predict
+) -> Plan:
+    """A posterior of images as they are, by the noise that is known of them."""
+    if options.register:
+        raise ValueError(
+            f"{scan.path}: predict.register and predict.fit=posterior: an interval "
+            "does not hold what moving images has smoothed; leave one of both out"
+        )
+    if quantity.model.time_constant != shown_parameter(quantity.model):
+        _refuse_posterior(scan, f"{quantity.model.name}, whose T1 follows from T1*,")
+    pictured = Pictured(
+        quantity.model, quantity.bounds, options.magnitude, options.quantiles
+    )
+    source = "predict.noise" if options.noise is not None else "residuals of each slice"
+    title = f"images as they are, {quantity.model.name} posterior, noise by {source}"
+    level = None if options.noise is None else floor.level
+    compute = partial(fit_pictured, how=pictured)
+    kept = floor._replace(level=level, coils=None)
+    return Plan(title, compute, None, phases, kept, True, trusted=True)
+
+
+def _refuse_posterior(scan: Scan, what: str) -> None:
+    raise ValueError(
+        f"{scan.path}: predict.fit 'posterior' needs an uncertainty of each voxel, and "
+        f"for {what} none is calibrated; leave predict.fit out, or predict.method"
+    )
 
 
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
@@ -247,8 +341,7 @@ def _check_subspace(
 def _check_trained(scan: Scan, trained: Trained, *, fit: str) -> None:
     """A network knows one contrast at one series of times."""
     contrast, where = trained.contrast, trained.folder.parent
-    if fit not in FITS:
-        raise ValueError(f"predict.fit {fit!r}: expected one of {', '.join(FITS)}")
+    fit = fit or "weighted"
     if trained.stage == "reconstruction" and fit != "plain":
         raise ValueError(
             f"{where}: the stage that trains for predict.fit {fit!r} comes after this "
@@ -284,7 +377,7 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
             params,
             batch,
             key,
-            fit=options.fit,
+            fit=options.fit or "weighted",
             passes=options.passes,
             chunk=options.chunk,
         )

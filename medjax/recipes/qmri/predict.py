@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
-from medjax.mri.fit import FitResult
+from medjax.evals.regions import RegionSums
 from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
@@ -28,15 +28,23 @@ from medjax.recipes.qmri.findings import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
+from medjax.recipes.qmri.regions import (
+    FILE,
+    Regions,
+    read_regions,
+    write_regions,
+)
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
     counted,
     draw_slice,
+    posterior_summary,
     say,
     shown_slices,
     write_summary,
 )
 from medjax.recipes.qmri.t2_models import nominal_refocusing
+from medjax.recipes.qmri.trusted import REASONS, empty_trusted
 from medjax.recipes.sections import read_section
 from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree
@@ -99,6 +107,8 @@ def predict(
         )
     scan, choice, plan = decision.scan, decision.choice, decision.plan
     model, phases, apart = choice.model, plan.phases, []
+    known = plan.joint is not None or plan.full
+    regions = read_regions(scan, options, intervals=known)
     for line in decision.lines:
         say(line)
     slab = min(options.slab, scan.num_slices)
@@ -120,21 +130,24 @@ def predict(
         slab,
         apart=apart if phases.shared and phases.tested else None,
     )
-    names = _names(model, scan)
-    still = plan.full and not options.register
-    slices, drawn = _write(
-        fits, scan, model, plan.name, folder, overwrite=options.overwrite, still=still
-    )
+    names = _names(model, scan, trusted=plan.trusted)
+    written = _write(fits, decision, regions, folder, options)
+    maps = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
+    if regions is not None:
+        for line in write_regions(regions, written.sums, folder):
+            say(line)
+        maps.append(FILE)
     warnings = write_summary(
-        slices,
+        written.slices,
         scan,
         _known(decision, registered=bool(options.register)),
         plan.name,
         folder,
-        maps=[f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")],
+        maps=maps,
         reason=choice.reason,
         noted=noted_doubts(decision, apart),
-        drawn=drawn,
+        drawn=written.drawn,
+        posterior=written.posterior,
     )
     return counted(warnings, strict=options.strict)
 
@@ -153,22 +166,31 @@ def _known(decision: Decision, *, registered: bool) -> Known:
     )
 
 
+class Written(NamedTuple):
+    """What the summary and the table of regions need of all slices."""
+
+    slices: list[SliceMaps]
+    sums: list[dict[int, RegionSums]]
+    drawn: dict[int, Future[bytes]]  # figures of slices that may be shown
+    posterior: dict[str, Any] | None  # as JSON; None without one
+
+
 def _write(
     fits: Iterator[Fitted],
-    scan: Scan,
-    model: SignalModel,
-    method: str,
+    decision: Decision,
+    regions: Regions | None,
     folder: Path,
-    *,
-    overwrite: bool,
-    still: bool,
-) -> tuple[list[SliceMaps], dict[int, Future[bytes]]]:
-    """Maps, slice by slice; returns what the summary needs of them, and figures.
+    options: Predict,
+) -> Written:
+    """Maps, slice by slice; returns what the summary needs of them.
 
-    Where contrasts have to lie `still`, one that moved far is refused.
+    Where contrasts have to lie still, one that moved far is refused.
     """
-    names = _names(model, scan)
-    slices, drawn = [], {}
+    scan, plan, model = decision.scan, decision.plan, decision.choice.model
+    names = _names(model, scan, trusted=plan.trusted)
+    still = plan.full and not options.register
+    sidecar: dict[str, Any] = {"EstimationAlgorithm": plan.name}
+    slices, sums, weights, drawn = [], [], [], {}
     early = shown_slices(range(scan.num_slices))  # where none is empty
     with (
         ThreadPoolExecutor(1) as thread,
@@ -176,20 +198,25 @@ def _write(
             folder,
             scan,
             names=tuple(names),
-            sidecar={"EstimationAlgorithm": method},
-            levels=LEVELS,
-            overwrite=overwrite,
+            sidecar=sidecar,
+            levels={"status": LEVELS, "distrust": REASONS},
+            details=_details(model, options) if plan.trusted else {},
+            overwrite=options.overwrite,
         ) as write,
     ):
         for z, fitted in enumerate(fits):
             if still:
                 origin = f"{scan.path.name}, slice {z}"
                 check_motion(fitted.shift, fitted.bright, origin)
-            write({name: pick(fitted.maps) for name, pick in names.items()})
+            if plan.trusted and fitted.trusted is None:  # a slice without signal
+                count = options.replicas if regions and plan.joint else 0
+                fitted = fitted._replace(trusted=empty_trusted(scan.shape, count))
+            write({name: pick(fitted) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
-            if z in early:
-                drawn[z] = thread.submit(draw_slice, slices[z], z, scan, method)
-    return slices, drawn
+    (draw_slice,)
+    (posterior_summary,)
+    (say,)
+    (shown_slices,)
 
 
 def _placed(
@@ -206,31 +233,54 @@ def _placed(
     return compute(inputs._replace(**spread))
 
 
-def _names(model: SignalModel, scan: Scan) -> dict[str, Callable[[FitResult], Any]]:
-    """NIfTI names (see `data.scans.writer`) -> what of a fit goes there."""
+def _details(model: SignalModel, options: Predict) -> dict[str, dict[str, Any]]:
+    """What the sidecar of each map of a posterior says beside the others."""
+    kind = shown_parameter(model).replace("t", "T", 1)
+    low, high = options.quantiles
+    return {
+        f"{kind}map": {"Statistic": "median of the posterior"},
+        f"{kind}mean": {"Statistic": "mean of the posterior"},
+        f"{kind}sigma": {"Statistic": "standard deviation of the posterior"},
+        f"{kind}low": {"Statistic": "quantile of the posterior", "Quantile": low},
+        f"{kind}high": {"Statistic": "quantile of the posterior", "Quantile": high},
+    }
+
+
+def _names(
+    model: SignalModel, scan: Scan, *, trusted: bool
+) -> dict[str, Callable[[Fitted], Any]]:
+    """NIfTI names (see `data.scans.writer`) -> what of a slice goes there."""
     constant, shown = model.time_constant, shown_parameter(model)
 
-    def pair(name: str) -> dict[str, Callable[[FitResult], Any]]:
+    def pair(name: str) -> dict[str, Callable[[Fitted], Any]]:
         kind = name.replace("t", "T", 1)
         return {
-            f"{kind}map": lambda maps: maps.params[name],
-            f"{kind}sigma": lambda maps: maps.sigma[name],
+            f"{kind}map": lambda one: one.maps.params[name],
+            f"{kind}sigma": lambda one: one.maps.sigma[name],
         }
 
     more = pair(constant) if constant != shown else {}
     if "t1star" in model.parameters:  # B / 2A of A - B exp(-t/T1*)
-        more["efficiency"] = lambda m: (1 + m.params["t1"] / m.params["t1star"]) / 2
+        more["efficiency"] = lambda one: (
+            (1 + one.maps.params["t1"] / one.maps.params["t1star"]) / 2
+        )
     if model.train:
         nominal = nominal_refocusing(scan)
-        more["TB1map"] = lambda maps: maps.params["angle"] / nominal
+        more["TB1map"] = lambda one: one.maps.params["angle"] / nominal
     if "efficiency" in model.parameters:
-        more["efficiency"] = lambda maps: maps.params["efficiency"]
+        more["efficiency"] = lambda one: one.maps.params["efficiency"]
+    if trusted:
+        kind = shown.replace("t", "T", 1)
+        more[f"{kind}mean"] = lambda one: one.trusted.mean
+        more[f"{kind}low"] = lambda one: one.trusted.low
+        more[f"{kind}high"] = lambda one: one.trusted.high
+        more["distrust"] = lambda one: one.trusted.distrust
     return {
         **pair(shown),
         **more,
-        "M0map": lambda maps: np.abs(maps.params["s0"]),
-        "M0sigma": lambda maps: maps.sigma["s0"],
-        "residual": lambda maps: maps.residual,
-        "rsquared": lambda maps: maps.r_squared,
-        "status": lambda maps: maps.status,
+        "M0map": lambda one: np.abs(one.maps.params["s0"]),
+        "M0sigma": lambda one: one.maps.sigma["s0"],
+        "residual": lambda one: one.maps.residual,
+        "rsquared": lambda one: one.maps.r_squared,
+        "status": lambda one: one.maps.status,
     }

@@ -18,6 +18,7 @@ from medjax.recipes.qmri.findings import (
     summarise,
 )
 from medjax.recipes.qmri.outputs import SUMMARY, clear_stale, digests, earlier_files
+from medjax.recipes.qmri.trusted import REASONS
 from medjax.recipes.qmri.verdict import doubts
 from medjax.report.page import NOTE, png_bytes, write_file
 from medjax.runtime.writer import write_atomic
@@ -36,6 +37,7 @@ def write_summary(
     reason: str = "",
     noted: Sequence[str] = (),
     drawn: Mapping[int, Future[bytes]] | None = None,
+    posterior: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -54,6 +56,7 @@ def write_summary(
         noted: What else makes the maps doubtful, a line each.
         drawn: Figures by `draw_slice` of slices that may be shown; the others are drawn
             here.
+        posterior: What the summary says of it, see `posterior_summary`; None: none.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
@@ -65,6 +68,8 @@ def write_summary(
     summary |= {"model": known.model.name, "model_reason": reason}
     if known.model.train:
         summary |= {"assumed_t1_s": known.model.constants[0]}
+    if posterior is not None:
+        summary["posterior"] = dict(posterior)
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
     empty = empty_slices(slices)
@@ -87,6 +92,8 @@ def write_summary(
             "of an earlier prediction, but changed since, so not removed: "
             + ", ".join(changed)
         )
+    if posterior is not None:
+        _tell_posterior(posterior)
     _tell(found, folder)
     return warnings
 
@@ -108,17 +115,61 @@ def draw_slice(one: SliceMaps, index: int, scan: Scan, method: str) -> bytes:
     """
     from medjax.report.qmri import map_figure
 
+    trusted = one.half_width is not None
     figure = map_figure(
         one.value,
-        one.sigma,
-        one.status,
+        one.half_width if trusted else one.sigma,
+        one.distrust if trusted else one.status,
         contrast=scan.contrast,
-        levels=LEVELS,
+        levels=REASONS if trusted else LEVELS,
         roi=one.bright,
+        posterior=trusted,
         title=f"{scan.path.name}, slice {index}: {method}",
         affine=scan.affine if scan.placed else None,
     )
     return png_bytes(figure)
+
+
+def posterior_summary(
+    slices: Sequence[SliceMaps], quantiles: tuple[float, float]
+) -> dict[str, Any]:
+    """What is told of a posterior, over the voxels with signal, as JSON has it.
+
+    Args:
+        slices: Every slice, with half-widths and reasons of distrust.
+        quantiles: Of the interval.
+    """
+    widths, codes = [], []
+    for one in slices:
+        if one.half_width is not None and one.distrust is not None:
+            widths.append(one.half_width[one.bright])
+            codes.append(one.distrust[one.bright])
+    width, code = np.concatenate(widths), np.concatenate(codes)
+    width = width[np.isfinite(width)]
+    count = max(len(code), 1)
+    return {
+        "quantiles": list(quantiles),
+        "median_half_width_ms": 1e3 * float(np.median(width)) if len(width) else None,
+        "distrusted": float(np.mean(code != 0)) if len(code) else 0.0,
+        "distrust": {text: int((code == c).sum()) for c, text in REASONS.items()},
+        "voxels": count if len(code) else 0,
+    }
+
+
+def _tell_posterior(posterior: Mapping[str, Any]) -> None:
+    low, high = posterior["quantiles"]
+    width = posterior["median_half_width_ms"]
+    shown = "unknown" if width is None else f"{width:.1f} ms"
+    say(
+        f"{100 * (high - low):g} % intervals: median half-width {shown}; not to be "
+        f"trusted: {100 * posterior['distrusted']:.1f} % of the voxels with signal "
+        "(distrust.nii.gz says why)"
+    )
+    chosen = posterior.get("Regularisation")
+    if chosen is not None:
+        weights = [w for w in chosen["Weights"] if w is not None]
+        shown = f"{min(weights):.2g} to {max(weights):.2g}" if weights else "none"
+        say(f"weight of {chosen['Method']}: {shown}, chosen by {chosen['ChosenBy']}")
 
 
 def _tell(summary: Summary, folder: Path) -> None:

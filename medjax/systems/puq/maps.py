@@ -40,6 +40,13 @@ class Classical(NamedTuple):
 
     reconstruct: Callable[[QmriBatch, Key], Float[Array, "B E H W"]]
     rank: int | None  # K of the subspace its images lie in; None = all contrasts
+    # images and their u, one deviation a voxel, where it is known
+    trusted: (
+        Callable[
+            [QmriBatch, Key], tuple[Float[Array, "B E H W"], Float[Array, "B H W"]]
+        ]
+        | None
+    ) = None
 
 
 def fit_images(

@@ -1,0 +1,101 @@
+"""The posterior of images whose error is known, and maps of the same lines drawn anew.
+
+What `--mode=predict`, the evaluation and the benchmarks do with images and their u, as
+pure functions, so that all of them do the same.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+from medjax.mri.model import SignalModel
+from medjax.mri.posterior import PosteriorFit, fit_posterior
+from medjax.mri.sense import sense_forward
+from medjax.systems.puq.reconstruction import slice_keys
+from medjax.types import Key, QmriBatch
+
+LOW, HIGH = 2.0, 1.25  # times a map's bounds: where the flat prior begins and ends
+
+
+def image_posterior(
+    images: Float[Array, "B E H W"],
+    u: Float[Array, "B H W"],
+    times: Float[Array, "E *#N"],
+    *,
+    model: SignalModel,
+    bounds: tuple[float, float],
+    quantiles: tuple[float, ...],
+    magnitude: bool = False,
+) -> PosteriorFit:
+    """`fit_posterior` of a batch, flat in log T on 2 low to 1.25 high, clipped to high.
+
+    Args:
+        images: Real, in any unit.
+        u: One deviation a voxel in that unit; where it is not above 0 and finite the
+            voxel alone is flagged.
+        times: Of `fit_posterior`, beside images [E, B, H, W].
+        model: Static.
+        bounds: (low, high) of a map in s; static.
+        quantiles: Probabilities between 0 and 1; static.
+        magnitude: Whether images are absolute values of signed signals; static.
+
+    A decay's amplitude is taken to be 0 or more; that of a signal that crosses 0 may
+    have either sign, as the phase of long time constants can be turned by 180 degrees.
+    """
+    low, high = bounds
+    positive = len(model.parameters) == 2 and not model.crosses_zero
+    return fit_posterior(
+        jnp.moveaxis(images, 1, 0),
+        times,
+        u,
+        model=model,
+        quantiles=quantiles,
+        low=LOW * low,
+        high=HIGH * high,
+        limit=high,
+        positive=positive and not jnp.iscomplexobj(images),
+        magnitude=magnitude,
+    )
+
+
+def replica_maps(
+    images: Float[Array, "B E H W"],
+    batch: QmriBatch,
+    key: Key,
+    *,
+    noise: Float[Array, "B"],
+    reconstruct_fn: Callable[[Complex[Array, "B E C H W"]], Float[Array, "B E H W"]],
+    fit_fn: Callable[[Float[Array, "B E H W"]], Float[Array, "B H W"]],
+    replicas: int,
+) -> Float[Array, "B R H W"]:
+    """Maps of the same lines of the same images with other noise: how voxels err alike.
+
+    k-space of the images, with white noise at every sampled point, is reconstructed and
+    fitted as the scan was: a parametric bootstrap.
+
+    Args:
+        images: What was reconstructed of the scan, in the unit of its k-space.
+        batch: Its sensitivities, mask and `sample_id` are read.
+        key: One typed key; a slice's noise is drawn by its `sample_id`.
+        noise: Deviation of the real and of the imaginary part of a sample, by slice, in
+            that unit; 0 or NaN makes all maps of the slice equal or NaN.
+        reconstruct_fn: From k-space to images, at the weight of the scan.
+        fit_fn: From images to the map in s.
+        replicas: How many, 1 or more; static. One is computed at a time.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 6.5.
+    """
+    clean = sense_forward(images.astype(batch.kspace.dtype), batch.sens, batch.mask)
+    scale = noise[:, None, None, None, None]
+    shape = batch.kspace.shape[1:]
+
+    def one(number: Array) -> Float[Array, "B H W"]:
+        keys = slice_keys(jax.random.fold_in(key, number), batch.sample_id)
+        draw = jax.vmap(lambda k: jax.random.normal(k, (2, *shape), scale.dtype))(keys)
+        white = jax.lax.complex(scale * draw[:, 0], scale * draw[:, 1])
+        return fit_fn(reconstruct_fn(clean + white))
+
+    found = jax.lax.map(one, jnp.arange(replicas, dtype=jnp.int32))
+    return jnp.moveaxis(found, 0, 1)
