@@ -55,6 +55,7 @@ def image_posterior(
         low=LOW * low,
         high=HIGH * high,
         limit=high,
+        amplitude="marginalised",
         positive=positive and not jnp.iscomplexobj(images),
         magnitude=magnitude,
     )
