@@ -1,16 +1,17 @@
 """Mean, median and interval of regions of a map whose voxels err together.
 
 A regulariser makes neighbours err alike, so the mean of n voxels is known less well
-than one voxel's sigma / sqrt(n). How alike is read off replicas: maps of the same scan
-with other noise, whose deviations from their mean, each voxel's scaled to its own
-sigma, are summed over the region.
+than one voxel's sigma / sqrt(n). How alike is read off replicas: the map was taken for
+the truth, measured by the same lines with other noise, and made again. Deviations of
+these maps from it, each voxel's scaled to its own sigma, are summed over the region;
+what the regulariser does to a whole region is in them, as it is in all replicas.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 LEAST = 8  # replicas: of fewer the interval is mostly that of its own width
@@ -23,6 +24,7 @@ class RegionSums(NamedTuple):
     variance: float  # sum of sigma^2, s^2
     deviations: Float[np.ndarray, "R"] | None  # sums over the voxels, s; None: free
     missing: int  # voxels without a value or sigma
+    distrusted: int  # of the others, those that something is said against
 
 
 class Region(NamedTuple):
@@ -32,6 +34,7 @@ class Region(NamedTuple):
     name: str  # "" where nobody gave one
     voxels: int  # that have a value
     missing: int  # that have none, and do not count
+    distrusted: int  # that have one which something is said against; they count
     mean: float
     median: float
     low: float  # ends of the interval of the mean; NaN where nothing is known of it
@@ -44,6 +47,7 @@ def region_sums(
     value: Float[np.ndarray, "H W"],
     sigma: Float[np.ndarray, "H W"],
     replicas: Float[np.ndarray, "R H W"] | None,
+    distrusted: Bool[np.ndarray, "H W"] | None = None,
 ) -> dict[int, RegionSums]:
     """What a slice adds to each of its regions, by label.
 
@@ -52,8 +56,9 @@ def region_sums(
         value: The map in s; a voxel whose value, sigma or replicas are not finite is
             missing.
         sigma: Its standard deviation in s, 0 or more.
-        replicas: Maps in s of the same slice with other noise, at least `LEAST`; None
+        replicas: Maps in s that were made again of `value`, at least `LEAST`; None
             where voxels err independently of each other.
+        distrusted: Voxels that something is said against, to be counted; None: none.
 
     Raises:
         ValueError: Shapes that differ, or too few replicas.
@@ -69,9 +74,10 @@ def region_sums(
     scaled = None
     if replicas is not None:
         known &= np.isfinite(replicas).all(axis=0)
-        spread = replicas.std(axis=0, ddof=1)
+        apart = replicas - value
+        spread = np.sqrt(np.mean(np.square(apart), axis=0))
         unit = np.where(spread > 0, spread, np.inf)  # one that never varies adds none
-        scaled = (replicas - replicas.mean(axis=0)) / unit * sigma
+        scaled = apart / unit * sigma
     found = {}
     for label in np.unique(labels[labels != 0]).tolist():
         inside = labels == label
@@ -82,6 +88,7 @@ def region_sums(
             float(np.sum(np.square(sigma[chosen], dtype=np.float64))),
             together,
             int((inside & ~known).sum()),
+            0 if distrusted is None else int((chosen & distrusted).sum()),
         )
     return found
 
@@ -95,8 +102,8 @@ def region_table(
 ) -> list[Region]:
     """The regions of a scan in the order of their labels.
 
-    The interval of a mean is mean +- t sd, sd^2 the variance over replicas of the mean
-    deviation, t the quantile of R - 1 degrees of freedom; where voxels err alone, sd^2
+    The interval of a mean is mean +- t sd, sd^2 the mean over R replicas of the squared
+    mean deviation, t the quantile of R degrees of freedom; where voxels err alone, sd^2
     = sum sigma^2 / n^2, t that of a Gaussian. It holds what the voxels' sigmas hold:
     errors that all of a scan's voxels share, as those of B1, are in no replica.
 
@@ -116,7 +123,8 @@ def region_table(
         parts = [one[label] for one in slices if label in one]
         values = np.concatenate([part.values for part in parts])
         missing = sum(part.missing for part in parts)
-        row = (label, names.get(label, ""), len(values), missing)
+        against = sum(part.distrusted for part in parts)
+        row = (label, names.get(label, ""), len(values), missing, against)
         if not len(values):
             table.append(Region(*row, *[float("nan")] * 4, 0.0))
             continue
@@ -140,6 +148,6 @@ def _deviation(
     if len(filled) != len(replicas):
         raise ValueError("slices with and without replicas: expected all of one kind")
     together = np.sum(filled, axis=0)
-    variance = float(np.var(together, ddof=1))
-    t = float(stats.t.ppf((1 + level) / 2, len(together) - 1))
+    variance = float(np.mean(np.square(together)))
+    t = float(stats.t.ppf((1 + level) / 2, len(together)))
     return variance**0.5, t, alone / variance if variance > 0 else 1.0

@@ -31,8 +31,8 @@ def test_intervals_cover_the_mean_whether_voxels_err_alike_or_not(smoothing):
     covered, tries = 0, 100
     for _ in range(tries):
         value = truth + sigma * draw(rng, smoothing)
-        # a replica's spread is another one than sigma: scale and place differ
-        replicas = 0.3 * sigma**0.5 * draw(rng, smoothing, 16) + truth
+        # a replica's spread is another one than sigma, but as correlated
+        replicas = value + 0.3 * sigma**0.5 * draw(rng, smoothing, 16)
         sums = [region_sums(LABELS, value, sigma, replicas)]
         for row in region_table(sums, names={}, level=0.9):
             mean = truth[LABELS == row.label].mean()
@@ -46,7 +46,7 @@ def test_voxels_that_err_alike_know_the_mean_less_well():
     sigma, value = np.ones(LABELS.shape), np.full(LABELS.shape, 70.0)
     found = {}
     for smoothing in (0.0, 1.5):
-        replicas = draw(rng, smoothing, 200)
+        replicas = value + draw(rng, smoothing, 200)
         sums = [region_sums(LABELS, value, sigma, replicas)]
         found[smoothing] = region_table(sums, names={3: "left"}, level=0.95)[0]
     alone, alike = found[0.0], found[1.5]
@@ -65,7 +65,7 @@ def test_voxels_that_err_alike_know_the_mean_less_well():
 def test_slices_add_up_by_replica():
     rng = np.random.default_rng(2)
     value, sigma = rng.uniform(1, 2, (2, 24, 24)), rng.uniform(1, 2, (2, 24, 24))
-    replicas = rng.standard_normal((12, 2, 24, 24))
+    replicas = value + rng.standard_normal((12, 2, 24, 24))
     sums = [region_sums(LABELS, value[z], sigma[z], replicas[:, z]) for z in (0, 1)]
     (row, _) = region_table(sums, names={}, level=0.8)
     flat = [np.concatenate([x[..., z, :, :] for z in (0, 1)], -2)
@@ -76,13 +76,29 @@ def test_slices_add_up_by_replica():
     assert row.median == pytest.approx(np.median(flat[0][both == 3]), rel=1e-12)
 
 
+def test_what_happens_to_a_whole_region_again_widens_its_interval():
+    rng = np.random.default_rng(3)
+    sigma, value = np.full(LABELS.shape, 3.0), np.full(LABELS.shape, 70.0)
+    shift = np.where(LABELS == 3, 2.0, 0.0)  # that every replica repeats
+    replicas = value + shift + rng.standard_normal((16, *LABELS.shape))
+    shifted, free = region_table(
+        [region_sums(LABELS, value, sigma, replicas)], names={}, level=0.95
+    )
+    # a deviation of 2 of its root mean square of 5^0.5, scaled to the sigma of 3
+    assert shifted.high - shifted.mean == pytest.approx(2.12 * 3 * 2 / 5**0.5, rel=0.1)
+    assert free.high - free.mean < 0.2 * (shifted.high - shifted.mean)
+    assert shifted.independent < 2
+
+
 def test_voxels_without_a_value_are_counted_and_left_out():
     value = np.full(LABELS.shape, 70.0)
     value[LABELS == 7] = np.nan
     value[2, 2] = np.nan
-    sums = [region_sums(LABELS, value, np.ones(LABELS.shape), None)]
+    against = np.arange(24)[:, None] < np.full(24, 4)  # two rows of the first region
+    sums = [region_sums(LABELS, value, np.ones(LABELS.shape), None, against)]
     three, seven = region_table(sums, names={}, level=0.95)
     assert (three.voxels, three.missing, three.mean) == (143, 1, 70)
+    assert three.distrusted == 15
     assert (seven.voxels, seven.missing) == (0, 150) and np.isnan(seven.mean)
     unknown = region_table(sums, names={}, level=0.95, intervals=False)[0]
     assert unknown.mean == 70 and np.isnan([unknown.low, unknown.independent]).all()
@@ -97,8 +113,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="level 95"):
         region_table([], names={}, level=95)
     mixed = [
-        {1: RegionSums(np.ones(2), 1.0, None, 0)},
-        {1: RegionSums(np.ones(2), 1.0, np.ones(9), 0)},
+        {1: RegionSums(np.ones(2), 1.0, None, 0, 0)},
+        {1: RegionSums(np.ones(2), 1.0, np.ones(9), 0, 0)},
     ]
     with pytest.raises(ValueError, match="with and without replicas"):
         region_table(mixed, names={}, level=0.95)

@@ -71,6 +71,7 @@ def slice_sums(
         np.asarray(fitted.maps.params[name], np.float64),
         np.asarray(fitted.maps.sigma[name], np.float64),
         None if replicas is None else np.asarray(replicas, np.float64),
+        None if trusted is None else np.asarray(trusted.distrust) != 0,
     )
 
 
@@ -96,12 +97,22 @@ def write_regions(
     rows = csv.writer(text, delimiter="\t", lineterminator="\n")
     percent = f"{100 * regions.level:g}"
     rows.writerow(
-        ("index", "name", "voxels", "voxels_without_value", "mean_ms", "median_ms",
-         f"mean_low_{percent}_ms", f"mean_high_{percent}_ms", "independent_voxels")
+        ("index", "name", "voxels", "without_value", "distrusted", "mean_ms",
+         "median_ms", f"mean_low_{percent}_ms", f"mean_high_{percent}_ms",
+         "independent_voxels")
     )  # fmt: skip
     for row in table:
         name = " ".join(row.name.split())
-        rows.writerow((row.label, name or "n/a", row.voxels, row.missing, *_cells(row)))
+        rows.writerow(
+            (
+                row.label,
+                name or "n/a",
+                row.voxels,
+                row.missing,
+                row.distrusted,
+                *_cells(row),
+            )
+        )
     write_atomic(folder / FILE, text.getvalue())
     return [_line(row, percent) for row in table]
 
@@ -124,4 +135,5 @@ def _line(row: Region, percent: str) -> str:
             f"of {row.independent:.0f} independent voxels)"
         )
     text += f", median {1e3 * row.median:.1f} ms, voxels {row.voxels}"
-    return text + (f", {row.missing} without a value" if row.missing else "")
+    text += f", {row.missing} without a value" if row.missing else ""
+    return text + (f", {row.distrusted} distrusted" if row.distrusted else "")
