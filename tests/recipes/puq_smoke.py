@@ -31,10 +31,13 @@ def records(arg="", **changes):
     return {k: read_section(record, k, chosen[k]) for k, record in kinds.items()}
 
 
-def toy_slices(phase=0.0, center_fraction=0.25, limit=3):
+def toy_slices(phase=0.0, center_fraction=0.25, limit=3, acceleration=4.0):
     """(k-space [Z E C H W], noiseless images [Z E H W], sens, roi) of one subject."""
     acquisition = ACQUISITION._replace(
-        snr=(60.0, 60.0), phase=phase, center_fraction=center_fraction
+        snr=(60.0, 60.0),
+        phase=phase,
+        center_fraction=center_fraction,
+        accelerations=(acceleration,),
     )
     batches = eval_batches(
         POPULATION, acquisition, part="test", subjects=1, batch=1, seed=0, limit=limit

@@ -15,7 +15,10 @@ from tests.data.scans.map_files import write_maps
 from tests.data.scans.scan_cases import TE, write_nifti
 
 LEVELS = {0: "converged", 6: "no signal"}
-OPTIONS = {"sidecar": {"EstimationAlgorithm": "variable projection"}, "levels": LEVELS}
+OPTIONS = {
+    "sidecar": {"EstimationAlgorithm": "variable projection"},
+    "levels": {"status": LEVELS},
+}
 # A rotated grid: 30 degrees about the slices' normal.
 AFFINE = np.array(
     [[1.7320508, -1, 0, 5], [1, 1.7320508, 0, -3], [0, 0, 4, 7], [0, 0, 0, 1]]

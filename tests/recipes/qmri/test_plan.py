@@ -16,7 +16,7 @@ from tests.recipes.puq_smoke import sections, toy_slices
 
 @pytest.fixture(scope="module")
 def kspace():
-    return toy_slices(limit=1)[0]
+    return toy_slices(limit=1, acceleration=2.0)[0]  # 8 lines outside the centre
 
 
 def plan(path, kspace, key="te", trained=None, **changes):
@@ -32,7 +32,9 @@ def plan(path, kspace, key="te", trained=None, **changes):
 
 def test_the_method_is_the_default_the_named_or_none(kspace, tmp_path):
     path = tmp_path / "a.npz"
-    assert plan(path, kspace).name == "subspace + wavelet, t2 fit"
+    found = plan(path, kspace)
+    assert found.name == "joint TV, t2 posterior" and found.trusted
+    assert plan(path, kspace, fit="plain").name == "joint TV, t2 fit"
     assert plan(path, kspace, method="CG-SENSE").name == "CG-SENSE, t2 fit"
     assert plan(path, np.where(kspace == 0, 1, kspace)).name == f"{FULL}, t2 fit"
 
@@ -74,15 +76,54 @@ def test_a_fit_that_was_not_trained_is_refused(kspace, tmp_path):
 
 
 def test_an_unknown_fit_is_refused(kspace, tmp_path):
-    with pytest.raises(ValueError, match="'ols': expected one of plain, weighted, puq"):
+    with pytest.raises(ValueError, match="'ols': expected one of posterior, plain"):
         plan(tmp_path / "a.npz", kspace, trained=network_of(tmp_path), fit="ols")
 
 
 def test_the_first_slice_with_signal_decides(kspace, tmp_path):
     full = np.where(kspace == 0, 1, kspace)
-    for measured, name in ((kspace, "subspace + wavelet"), (full, FULL)):
+    for measured, name in (
+        (kspace, "joint TV, t2 posterior"),
+        (full, f"{FULL}, t2 fit"),
+    ):
         stack = np.concatenate([np.zeros_like(measured), measured])
-        assert plan(tmp_path / "a.npz", stack).name == f"{name}, t2 fit"
+        assert plan(tmp_path / "a.npz", stack).name == name
     for method in ("", "CG-SENSE"):
         with pytest.raises(ValueError, match=r"a.npz: k-space .* is 0 everywhere"):
             plan(tmp_path / "a.npz", 0 * stack, method=method)
+
+
+def test_too_few_lines_to_hold_out_fall_back_by_name(kspace, tmp_path):
+    columns = kspace.any((0, 2, 3))  # [E, W]
+    width = columns.shape[-1]
+    outer = np.abs(np.arange(width) - width // 2) > width // 8
+    thin = kspace.copy()
+    thin[:, 1, ..., np.flatnonzero(columns[1] & outer)[1:]] = 0
+    assert columns[1].sum() > (thin[0, 1, 0].any(0)).sum() > 4
+    found = plan(tmp_path / "a.npz", thin)
+    assert found.name == "subspace + wavelet, t2 fit" and not found.trusted
+    (note,) = found.notes
+    assert "in place of joint TV" in note and "contrast 1 has" in note
+    with pytest.raises(ValueError, match="'joint TV' chooses its weight from lines"):
+        plan(tmp_path / "a.npz", thin, method="joint TV")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"quantiles": (0.0, 0.975)},
+            r"predict.quantiles \(0.0, 0.975\): expected two",
+        ),
+        ({"quantiles": (0.025, 0.4)}, "one on each side of 0.5"),
+        ({"quantiles": (2.5, 97.5)}, "between 0 and 1"),
+        ({"label_names": "a.tsv"}, "names of what"),
+        ({"labels": "a.nii", "replicas": 3}, "replicas 3: expected at least 8"),
+        ({"fit": "puq"}, "of a network's images, and no network"),
+        ({"fit": "posterior", "method": "CG-SENSE"}, "CG-SENSE none is calibrated"),
+        ({"calibration": "nowhere.json"}, "nowhere.json: no such file"),
+    ],
+)
+def test_what_makes_no_interval_is_refused(kspace, tmp_path, changes, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        plan(tmp_path / "a.npz", kspace, **changes)

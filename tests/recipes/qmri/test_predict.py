@@ -81,6 +81,73 @@ def test_maps_of_undersampled_kspace(scan, tmp_path, capsys):
     assert f"{summary['median_ms']:.1f} ms" in said and "not a medical device" in said
 
 
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """Two slices with lines to hold out, and what is true of them."""
+    kspace, target, sens, roi = toy_slices(limit=2, acceleration=2.0)
+    folder = tmp_path_factory.mktemp("lines")
+    path = save_scan(folder / "lines.npz", kspace=kspace, sens=sens)
+    truth = fit_map(np.moveaxis(target, 1, 0), TIMES, model=T2, bounds=(0.01, 2.0))
+    return path, np.asarray(truth.params["t2"]), roi
+
+
+def test_maps_of_joint_tv_have_intervals_and_regions(lines, tmp_path, capsys):
+    path, truth, roi = lines
+    labels = np.where(roi & (truth < 0.2), 3, 0) + np.where(roi & (truth >= 0.2), 8, 0)
+    np.save(tmp_path / "labels.npy", labels)
+    (tmp_path / "names.tsv").write_text("index\tname\n3\ttissue\n")
+    more = {"labels": str(tmp_path / "labels.npy"), "replicas": 8, "strict": False}
+    more |= {"label_names": str(tmp_path / "names.tsv")}
+    run(path, tmp_path, **{"methods__joint TV__iterations": 40}, **more)
+    folder = tmp_path / "predict" / "lines"
+    found, low, high, mean, sd, against = (
+        load(folder, name)
+        for name in ("T2map", "T2low", "T2high", "T2mean", "T2sigma", "distrust")
+    )
+    tissue = roi & (truth < 0.2) & (against == 0)
+    assert tissue.sum() > 300
+    assert np.median(abs(found / truth - 1)[tissue]) < 0.1
+    # mostly inside; the shipped calibration is of larger images
+    assert np.mean(((low <= truth) & (truth <= high))[tissue]) > 0.8
+    ordered = (low < found) & (found < high) & (low < mean) & (sd > 0)
+    assert ordered[tissue].all()
+    sidecar = json.loads((folder / "T2low.json").read_text())
+    assert sidecar["Quantile"] == 0.025 and sidecar["Units"] == "s"
+    assert sidecar["EstimationAlgorithm"] == "joint TV, t2 posterior"
+    assert "flat in log T" in sidecar["Posterior"]["Prior"]
+    assert sidecar["Posterior"]["Uncertainty"]["Reconstruction"] == "joint TV"
+    chosen = sidecar["Regularisation"]
+    assert len(chosen["Weights"]) == 2 and min(chosen["Weights"]) > 0
+    assert "25 % of the lines outside the middle 8, held out" in chosen["ChosenBy"]
+    median = json.loads((folder / "T2map.json").read_text())
+    assert median["Statistic"] == "median of the posterior"
+    levels = json.loads((folder / "distrust.json").read_text())["Levels"]
+    assert levels["0"] == "no reason found" and levels["1"] == "no signal"
+    told = summary(folder)
+    assert told["posterior"]["Regularisation"] == chosen
+    assert 0 < told["posterior"]["median_half_width_ms"] < 100
+    assert "regions.tsv" in told["files"]
+    rows = [
+        line.split("\t") for line in (folder / "regions.tsv").read_text().split("\n")
+    ]
+    assert rows[1][:2] == ["3", "tissue"] and rows[2][:2] == ["8", "n/a"]
+    mean_ms, low_ms, high_ms = (float(rows[1][n]) for n in (5, 7, 8))
+    inside = labels == 3
+    assert mean_ms == pytest.approx(1e3 * np.nanmean(found[inside]), rel=1e-3)
+    assert low_ms < 1e3 * truth[inside].mean() < high_ms
+    assert float(rows[1][9]) < inside.sum()  # voxels err together
+    said = capsys.readouterr().out
+    assert "tissue: mean" in said and "95 % intervals: median half-width" in said
+
+
+def test_labels_on_another_grid_stop_before_anything_is_made(lines, tmp_path):
+    path, truth, _ = lines
+    np.save(tmp_path / "labels.npy", np.ones(truth[:1].shape, int))
+    with pytest.raises(ValueError, match="predict.labels: .*expected the scan's"):
+        run(path, tmp_path, labels=str(tmp_path / "labels.npy"))
+    assert not (tmp_path / "predict").exists()
+
+
 def test_a_method_can_be_named_and_an_unknown_one_is_refused(scan, tmp_path):
     path, *_ = scan
     run(path, tmp_path, method="zero-filled")
@@ -227,6 +294,30 @@ def test_images_are_fitted_as_they_are(tmp_path):
     assert np.isnan(found[~good]).all()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"]["invalid"] == summary["failed"] == 1
+
+
+def test_a_posterior_of_images_covers_by_the_noise_that_is_known(tmp_path):
+    """T2 drawn from the prior, so that intervals cover as often as they say."""
+    rng = np.random.default_rng(0)
+    times = np.array([0.01, 0.03, 0.05, 0.08, 0.12])
+    t2 = np.exp(rng.uniform(np.log(0.02), np.log(2.0), (24, 24, 2)))
+    images = 100 * np.exp(-times / t2[..., None]) + rng.normal(0, 2, (*t2.shape, 5))
+    floor = images.min()
+    path = save_images(tmp_path / "a.nii.gz", images.astype("f4"), "EchoTime", times)
+    more = {"model": "t2", "fit": "posterior", "strict": False}
+    np.save(tmp_path / "labels.npy", np.ones((2, 24, 24), int))
+    run(path, tmp_path, labels=str(tmp_path / "labels.npy"), **more)
+    assert floor < 0  # signed: no level is found in a background
+    folder = tmp_path / "predict" / "a"
+    low, high, against = (load(folder, x) for x in ("T2low", "T2high", "distrust"))
+    truth = np.moveaxis(t2, -1, 0)
+    judged = against != 1
+    # 1100 voxels know a share of 0.95 to 0.007; u is known to some per cent
+    share = np.mean(((low <= truth) & (truth <= high))[judged])
+    assert share == pytest.approx(0.95, abs=0.03)
+    assert (folder / "regions.tsv").exists()
+    text = json.loads((folder / "T2map.json").read_text())["EstimationAlgorithm"]
+    assert text == "images as they are, t2 posterior, noise by residuals of each slice"
 
 
 def test_magnitude_inversion_recovery_finds_the_sign(tmp_path):
