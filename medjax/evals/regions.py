@@ -126,7 +126,8 @@ def region_table(
         against = sum(part.distrusted for part in parts)
         row = (label, names.get(label, ""), len(values), missing, against)
         if not len(values):
-            table.append(Region(*row, *[float("nan")] * 4, 0.0))
+            nothing = float("nan")
+            table.append(Region(*row, nothing, nothing, nothing, nothing, 0.0))
             continue
         mean, median = float(values.mean()), float(np.median(values))
         alone = sum(part.variance for part in parts)

@@ -79,13 +79,14 @@ def too_few_lines(one: ScanSlice, center: int) -> str:
         center: Lines in the middle that are kept.
     """
     mask = line_mask(np.asarray(one.mask))
-    rows, columns = mask.any(-1, keepdims=True), mask.any(-2, keepdims=True)
-    if mask.shape[-2] > 1 and ((rows & columns) == mask).all():
+    rows = np.any(mask, axis=-1, keepdims=True)
+    columns = np.any(mask, axis=-2, keepdims=True)
+    if mask.shape[-2] > 1 and np.array_equal(rows & columns, mask):
         return "lines are sampled in part, as with a partial echo"
     width, kept = mask.shape[-1], np.zeros(mask.shape[-1], bool)
     start = (width - center + 1) // 2
     kept[start : start + center] = True
-    outer = (columns[..., 0, :] & ~kept).sum(-1)
+    outer = np.sum(columns[..., 0, :] & ~kept, axis=-1)
     worst = int(outer.argmin())
     if outer[worst] >= 2:
         return ""

@@ -25,6 +25,7 @@ from medjax.recipes.qmri.decide import (
 )
 from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.findings import LEVELS, Known, SliceMaps, slice_maps
+from medjax.recipes.qmri.joint import posterior_fields, regularisation_fields
 from medjax.recipes.qmri.moved import check_motion
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
@@ -32,6 +33,7 @@ from medjax.recipes.qmri.regions import (
     FILE,
     Regions,
     read_regions,
+    slice_sums,
     write_regions,
 )
 from medjax.recipes.qmri.slabs import fitted_slices
@@ -213,10 +215,23 @@ def _write(
                 fitted = fitted._replace(trusted=empty_trusted(scan.shape, count))
             write({name: pick(fitted) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
-    (draw_slice,)
-    (posterior_summary,)
-    (say,)
-    (shown_slices,)
+            if z in early:
+                drawn[z] = thread.submit(draw_slice, slices[z], z, scan, plan.name)
+            if regions is not None:
+                sums.append(slice_sums(regions, z, fitted, model))
+            if fitted.trusted is not None:
+                weights.append((fitted.trusted.weight, fitted.trusted.interior))
+        if plan.joint is not None:  # known when all slices are in
+            chosen = np.array([w for w, _ in weights], float)
+            interior = np.array([i for _, i in weights], bool)
+            how = plan.joint.trusting
+            sidecar["Posterior"] = posterior_fields(plan.joint)
+            sidecar["Regularisation"] = regularisation_fields(chosen, interior, how)
+    if not plan.trusted:
+        return Written(slices, sums, drawn, None)
+    found = posterior_summary(slices, options.quantiles)
+    kept = {k: sidecar[k] for k in ("Posterior", "Regularisation") if k in sidecar}
+    return Written(slices, sums, drawn, found | kept)
 
 
 def _placed(
@@ -271,10 +286,15 @@ def _names(
         more["efficiency"] = lambda one: one.maps.params["efficiency"]
     if trusted:
         kind = shown.replace("t", "T", 1)
-        more[f"{kind}mean"] = lambda one: one.trusted.mean
-        more[f"{kind}low"] = lambda one: one.trusted.low
-        more[f"{kind}high"] = lambda one: one.trusted.high
-        more["distrust"] = lambda one: one.trusted.distrust
+        more |= {
+            name: partial(_of_posterior, field)
+            for name, field in (
+                (f"{kind}mean", "mean"),
+                (f"{kind}low", "low"),
+                (f"{kind}high", "high"),
+                ("distrust", "distrust"),
+            )
+        }
     return {
         **pair(shown),
         **more,
@@ -284,3 +304,7 @@ def _names(
         "rsquared": lambda one: one.maps.r_squared,
         "status": lambda one: one.maps.status,
     }
+
+
+def _of_posterior(field: str, fitted: Fitted) -> Any:  # noqa: ANN401
+    return getattr(fitted.trusted, field)

@@ -204,8 +204,8 @@ def line_mask(mask: Bool[np.ndarray, "*B E #H W"]) -> Bool[np.ndarray, "*B E #H 
     Args:
         mask: Where k-space is sampled.
     """
-    whole = mask.any(-2, keepdims=True)
-    return whole if (whole == mask).all() else mask
+    whole = np.any(mask, axis=-2, keepdims=True)
+    return whole if np.array_equal(np.broadcast_to(whole, mask.shape), mask) else mask
 
 
 def scale_of(batch: QmriBatch) -> Float[Array, "B"]:
