@@ -13,7 +13,7 @@ from medjax.mri.sense import sense_forward
 from medjax.recipes.qmri.options import read_definition
 from medjax.recipes.qmri.predict import predict
 from medjax.recipes.qmri.setup import make_estimator
-from medjax.report.qmri import write_png
+from medjax.report.page import write_file
 from medjax.runtime.checkpoint import open_checkpoints, save
 from medjax.sharding import make_mesh
 from medjax.systems.puq.reconstruction import init_params
@@ -238,10 +238,10 @@ def test_what_a_run_that_ended_halfway_left_goes_with_the_next(tmp_path, monkeyp
     def dies(path, figure):
         if len(drawn) == 4:
             raise OSError("no room")
-        drawn.append(write_png(path, figure))
+        drawn.append(write_file(path, figure))
 
     with monkeypatch.context() as patch:
-        patch.setattr("medjax.report.qmri.write_png", dies)
+        patch.setattr("medjax.recipes.qmri.summary.write_file", dies)
         with pytest.raises(OSError, match="no room"):
             run(path, tmp_path, overwrite=True)
     left = files(folder)
