@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, ScanSlice, first_filled
 from medjax.mri.model import SignalModel
+from medjax.recipes.qmri.calibrated import shipped
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
 from medjax.recipes.qmri.evidence import Fitted, gather
@@ -160,7 +161,16 @@ def make_plan(
         if rank(methods[name]):
             _check_still(scan, f"the subspace of {name!r}", options)
         if methods[name].kind == KIND and basis is not None:
-            if options.fit != "plain":
+            known = options.calibration or shipped(scan.contrast, "joint TV").is_file()
+            if options.fit == "posterior" and not known:
+                _refuse_posterior(scan, f"{name!r} of {scan.contrast}")
+            if not known:
+                notes = (
+                    f"intervals are not made: no calibration of {scan.contrast} comes "
+                    "with the package (predict.calibration takes one of "
+                    "--mode=calibrate)",
+                )
+            elif options.fit != "plain":
                 return _joint(
                     scan, first, quantity, name, methods[name], basis, phases, options
                 )
