@@ -146,8 +146,8 @@ def fit_pictured(inputs: Inputs, *, how: Pictured) -> Fitted:
     """Maps of images as they are, by a posterior of the noise that is known of them.
 
     u is one number a slice: the level of the inputs where it is known, else what the
-    fits leave: the median over voxels with signal of the residual, each made larger for
-    the parameters that were fitted. Systematic errors are not in it.
+    fits leave: the level of Gaussian noise whose residuals have the median over voxels
+    with signal that was found. Systematic errors are not in it.
 
     Args:
         inputs: A slab of images, whose mask says what of them are samples.
@@ -161,8 +161,9 @@ def fit_pictured(inputs: Inputs, *, how: Pictured) -> Fitted:
     if inputs.noise is None:
         count, fitted = images.shape[1], len(model.parameters)
         free = max(count - fitted, 1)
+        middle = free * (1 - 2 / (9 * free)) ** 3  # about the median of a chi square
         residual = jnp.where(plain.bright, plain.maps.residual, jnp.nan)
-        level = jnp.nanmedian(residual, axis=(1, 2)) * (count / free) ** 0.5
+        level = jnp.nanmedian(residual, axis=(1, 2)) * (count / middle) ** 0.5
     else:
         level = jnp.broadcast_to(inputs.noise, images.shape[:1])
     u = jnp.broadcast_to(level[:, None, None], plain.bright.shape)

@@ -521,7 +521,10 @@ def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     with pytest.raises(ValueError, match=r"network.stages 7 \(trained: 5\)"):
         run(path, tmp_path / "asked", more={"network__stages": 7}, **how)
-    run(path, tmp_path / "asked", more={"network__stages": 7}, **how, method="CG-SENSE")
+    named = {"more": {"network__stages": 7}, "method": "CG-SENSE"}
+    run(path, tmp_path / "asked", **named, **(how | {"fit": "plain"}))
+    with pytest.raises(ValueError, match="'puq' is of a network's images, and no"):
+        run(path, tmp_path / "asked", **named, **(how | {"fit": "puq"}))
 
 
 def test_a_regressor_s_map_is_the_same_by_another_name(scan, tmp_path):
