@@ -1,7 +1,6 @@
 """FISTA: accelerated proximal gradient descent with a step of 1."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,6 @@ from jaxtyping import Array, Inexact
 from medjax.checks import check_arrays, check_integers
 from medjax.mri.normal import carry_for
 from medjax.types import Key
-
-State = TypeVar("State")  # any tree of arrays
 
 
 def fista(
@@ -59,47 +56,18 @@ def fista(
     check_integers("fista", iterations=(iterations, 0, None))
     start = carry_for(lambda x: prox_fn(x - gradient_fn(x), key), jnp.asarray(start))
 
-    def gradient(y):
-        change = gradient_fn(y)
-        _check_like(y, gradient_fn=change)
-        return change
-
-    def prox(x, nothing, k):
-        new = prox_fn(x, jax.random.fold_in(key, k))
-        _check_like(x, prox_fn=new)
-        return new, nothing
-
-    return accelerated(gradient, prox, start, (), iterations=iterations)[0]
-
-
-def accelerated(
-    gradient_fn: Callable[[Array], Array],
-    prox_fn: Callable[[Array, State, Array], tuple[Array, State]],
-    start: Inexact[Array, "*N"],
-    state: State,
-    *,
-    iterations: int,
-) -> tuple[Inexact[Array, "*N"], State]:
-    """`fista` of a proximal map that carries a state from one call to the next.
-
-    Args:
-        gradient_fn: x -> f'(x), Lipschitz constant at most 1.
-        prox_fn: (x, state, k) -> (prox_g(x), state), k = 0, 1, .. the iteration.
-        start: x_0, which `carry_for` has seen.
-        state: What the first call gets.
-        iterations: At least 0. Static.
-    """
-
     def step(k, carry):
-        x, y, t, state = carry
-        new, state = prox_fn(y - gradient_fn(y), state, k)
+        x, y, t = carry
+        gradient = gradient_fn(y)
+        _check_like(y, gradient_fn=gradient)
+        new = prox_fn(y - gradient, jax.random.fold_in(key, k))
+        _check_like(y, prox_fn=new)
         t_next = (1 + jnp.sqrt(1 + 4 * t**2)) / 2
         momentum = ((t - 1) / t_next).astype(x.dtype)
-        return new, new + momentum * (new - x), t_next, state
+        return new, new + momentum * (new - x), t_next
 
-    carry = (start, start, jnp.ones((), jnp.float32), state)
-    x, _, _, state = jax.lax.fori_loop(0, iterations, step, carry)
-    return x, state
+    carry = (start, start, jnp.ones((), jnp.float32))
+    return jax.lax.fori_loop(0, iterations, step, carry)[0]
 
 
 def _check_like(x: Array, **results: Array) -> None:

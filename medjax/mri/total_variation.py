@@ -16,7 +16,7 @@ from medjax.mri.problem import (
     reconstruction_problem,
     scaled_basis,
 )
-from medjax.mri.proximal_gradient import accelerated
+from medjax.mri.restarted import restarted_fista
 from medjax.mri.subspace import expand
 
 _LARGEST = 8.0  # eigenvalue of divergence and differences, in two dimensions
@@ -100,11 +100,7 @@ def joint_total_variation(
         ValueError: fewer than three axes, or images of integers.
     """
     check_arrays("joint_total_variation", images=(images, "*N K H W", (float, complex)))
-    rows, cols = _differences(jnp.asarray(images))
-    power = jnp.sum(_power(rows) + _power(cols), axis=-3)
-    flat = power == 0
-    length = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, power)))
-    return jnp.sum(length, axis=(-2, -1))
+    return jnp.squeeze(_length(jnp.asarray(images)), (-3, -2, -1))
 
 
 def joint_tv_prox(
@@ -178,8 +174,9 @@ def joint_tv_sense(
 
     By FISTA from A^H y (of the coefficients where there are any), each of its proximal
     maps by `inner` steps of `joint_tv_prox` from the field at which the last one ended.
-    The step is 1 / L, L the largest sum_c |S_c|^2 of the slice times the largest
-    eigenvalue of the basis, so that maps of any sum do not make it diverge.
+    Its momentum starts again wherever the objective of a slice rose, as few steps lag
+    behind. The step is 1 / L, L the largest sum_c |S_c|^2 of the slice times the
+    largest eigenvalue of the basis, so that maps of any sum do not make it diverge.
 
     Args:
         kspace: Its origin is at [H // 2, W // 2]; read where the mask is not 0.
@@ -230,18 +227,26 @@ def joint_tv_sense(
     largest = largest_eigenvalue(sens, basis, problem.adjoint)
     radius = pixelwise(weight, problem.adjoint) / largest
 
-    def gradient(x):
-        return (problem.normal_fn(x) - problem.adjoint) / largest.astype(x.dtype)
-
-    def prox(x, dual, _):
+    def prox(x, dual):
         return _prox(x, radius, dual, inner)
 
+    def penalty(x):
+        return largest * radius * _length(x)
+
     start = carry_for(
-        lambda x: x - gradient(x) + radius.astype(x.dtype), problem.adjoint
+        lambda x: prox(x - problem.normal_fn(x), Differences(x, x)).images,
+        problem.adjoint,
     )
     zero = jnp.zeros_like(start)
-    dual = Differences(zero, zero)
-    solution, _ = accelerated(gradient, prox, start, dual, iterations=iterations)
+    solution = restarted_fista(
+        problem,
+        prox,
+        penalty,
+        largest,
+        start,
+        Differences(zero, zero),
+        iterations=iterations,
+    )
     return solution if basis is None else expand(solution, basis)
 
 
@@ -265,6 +270,14 @@ def _prox(
         )
         dual, t = new, t_next
     return JointTvProx(images + _divergence(*dual), dual)
+
+
+def _length(images: Array) -> Float[Array, "*N 1 1 1"]:
+    rows, cols = _differences(images)
+    power = jnp.sum(_power(rows) + _power(cols), axis=-3, keepdims=True)
+    flat = power == 0
+    length = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, power)))
+    return jnp.sum(length, axis=(-2, -1), keepdims=True)
 
 
 def _projected(field: Differences, radius: Float[Array, "*N 1 1 1"]) -> Differences:
