@@ -119,6 +119,7 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
         kappa=_numbers(found["kappa"]),
         coverage=float(found["coverage"]),
         spreads=tuple(_pair(ends) for ends in found.get("spreads", ())),
+        misfits=tuple(_pair(ends) for ends in found.get("misfits", ())),
     )
     if calibration.reconstruction not in RECONSTRUCTIONS:
         raise ValueError(f"reconstruction {calibration.reconstruction!r}")
@@ -135,8 +136,12 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
         raise ValueError(
             f"kappa {calibration.kappa} at accelerations {rates}: one each, rising"
         )
-    if len(calibration.spreads) not in (0, len(rates)):
-        raise ValueError(f"{len(calibration.spreads)} spreads at {len(rates)} places")
+    for name, ends in (
+        ("spreads", calibration.spreads),
+        ("misfits", calibration.misfits),
+    ):
+        if len(ends) not in (0, len(rates)):
+            raise ValueError(f"{len(ends)} {name} at {len(rates)} accelerations")
     if min(rates) < 1 or not min(calibration.kappa) > 0:
         raise ValueError(
             f"kappa {calibration.kappa} at accelerations {rates}: expected above 0, at "
@@ -148,7 +153,7 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
 def _pair(ends: Any) -> tuple[float, float]:  # noqa: ANN401
     low, high = _numbers(ends)
     if not 0 < low < high:
-        raise ValueError(f"spreads {low} to {high}: expected above 0, rising")
+        raise ValueError(f"ends {low} to {high}: expected above 0, rising")
     return low, high
 
 

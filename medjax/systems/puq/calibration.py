@@ -42,9 +42,10 @@ class Calibration(NamedTuple):
     accelerations: tuple[float, ...]  # R, 1 / sampled share, rising
     kappa: tuple[float, ...]  # at these; see `kappa_at`
     coverage: float  # that kappa was chosen for, above 0 and below 1
-    # At the accelerations: lowest and highest spread of two halves, see `half_verdict`,
-    # of scans whose error bars hold; () where it was not found
+    # At the accelerations: what `scan_checks` finds least and most of scans whose error
+    # bars hold; () where it was not looked for
     spreads: tuple[tuple[float, float], ...] = ()
+    misfits: tuple[tuple[float, float], ...] = ()
 
 
 class Regression(NamedTuple):

@@ -49,8 +49,8 @@ def test_what_is_shipped_says_what_it_is_and_how_it_was_made(path):
         ({"reconstruction": "wavelets"}, "reconstruction 'wavelets'"),
         ({"protocol": {"contrast": "t2"}}, "KeyError 'times'"),
         ({"level": None}, "TypeError"),
-        ({"spreads": [[1.0, 2.0]]}, "1 spreads at 2 places"),
-        ({"spreads": [[1.0, 2.0], [2.0, 1.0]]}, "spreads 2.0 to 1.0"),
+        ({"spreads": [[1.0, 2.0]]}, "1 spreads at 2 accel"),
+        ({"spreads": [[1.0, 2.0], [2.0, 1.0]]}, "ends 2.0 to 1.0"),
     ],
 )
 def test_a_broken_calibration_is_named(tmp_path, changes, words):
