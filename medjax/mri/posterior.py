@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from medjax.mri.fit_arguments import fit_arrays
 from medjax.mri.model import SignalModel, check_functions
@@ -18,13 +18,19 @@ from medjax.mri.posterior_arguments import (
     prior_array,
 )
 from medjax.mri.posterior_blocks import in_blocks
-from medjax.mri.posterior_density import Amplitude, find_window, log_density
-from medjax.mri.posterior_noise import prepare_noise
-from medjax.mri.posterior_summary import interpolation, summarise
+from medjax.mri.posterior_density import (
+    Amplitude,
+    find_window,
+    log_density,
+    once,
+)
+from medjax.mri.posterior_noise import Noisy, prepare_noise
+from medjax.mri.posterior_summary import Summary, interpolation, summarise
 from medjax.mri.samples import FitStatus
 from medjax.mri.times import Times
 
 _MEDIAN = 0.5
+_SPARSE = 6  # cells between places where the density is computed
 
 
 class PosteriorFit(NamedTuple):
@@ -107,7 +113,7 @@ def fit_posterior(
         model: As `signal_model("t2")` gives it, or a `SignalModel` of your own; static.
             Refused by name: t2_epg, whose angle is a second unknown, and a model of
             several times (t1_look_locker), one of which follows from the amplitudes.
-        quantiles: A tuple of numbers above 0 and below 1, in any order; () for none.
+        quantiles: A tuple of numbers from 1e-5 to 1 - 1e-5, in any order; () for none.
             Static.
         low: The shortest T of the prior, in s, above 0. None = that of `model.bounds`.
         high: The longest T, above `low`, finite. Values of both are no new compilation.
@@ -185,71 +191,73 @@ def _fit(
     check_functions("fit_posterior", options.model)
     ends = tuple(jnp.log(jnp.asarray(b, times.dtype)) for b in bounds)
 
-    def voxels(images: Array, times: Array, u: Array) -> PosteriorFit:
-        return _voxels(images, times, u, prior, ends, options, magnitude)
-
-    return in_blocks(voxels, images, times, u, block=options.block)
-
-
-def _voxels(
-    images: Inexact[Array, "E *N"],
-    times: Float[Array, "E *#N"],
-    u: Float[Array, "..."],
-    prior: Float[Array, "B"] | None,
-    ends: tuple[Array, Array],
-    options: _Options,
-    magnitude: bool,
-) -> PosteriorFit:
-    model, how, points = options.model, options.amplitude, options.points
-    first, last = ends
-    limits = (-last, -first)
-    noisy = prepare_noise(images, times, u, limits, model=model, magnitude=magnitude)
-    log_prior = functools.partial(_log_prior, prior, first, last)
-    grid = jnp.linspace(first, last, points, dtype=first.dtype)
-    tails = [min(q, 1 - q) for q in options.quantiles]
-    depth = 20 - math.log(min([*tails, 0.01]))
-    fixed = jax.lax.stop_gradient(noisy)
-    window, cut = find_window(
-        model, fixed, log_prior, grid, how, depth=depth, smooth=prior is None
-    )
-    window = jax.lax.optimization_barrier(window)
-    nodes = (points if how.hidden else points // 4) + 1
-    shape = (-1,) + (1,) * window.first.ndim
-    width = (window.last - window.first)[None]
-    share = jnp.linspace(0, 1, nodes, dtype=first.dtype).reshape(shape)
-    known = log_density(model, -(window.first[None] + width * share), noisy, how)
-    # In the unit of the highest place, for digits.
-    top = jax.lax.stop_gradient(jnp.max(known, axis=0))
-    between = jnp.asarray(interpolation(nodes, points), first.dtype)
-    flat = (known - top[None]).reshape(nodes, -1)
-    inner = jnp.matmul(between, flat, precision=jax.lax.Precision.HIGHEST)
-    inner = inner.reshape(points, *known.shape[1:])
-    share = jnp.arange(points + 1, dtype=first.dtype).reshape(shape) / points
-    inner = inner + log_prior(window.first[None] + width * share)
-    asked = dict.fromkeys((*options.quantiles, _MEDIAN))
-    found = summarise(inner, window, tuple(asked), options.limit)
-    by_share = dict(zip(asked, found.quantiles, strict=True))
-    good = noisy.status == 0
+    limits = (-ends[1], -ends[0])
+    model, how = options.model, options.amplitude
+    prepared = prepare_noise(images, times, u, limits, model=model, magnitude=magnitude)
+    log_prior = functools.partial(_log_prior, prior, *ends)
+    whole = functools.partial(_voxels, ends, log_prior, prior is None, options)
+    found, cut = in_blocks(whole, prepared.noisy, block=options.block)
+    good = prepared.status == 0
     status = jnp.where(cut, FitStatus.AT_BOUND, FitStatus.CONVERGED)
-    status = jnp.where(good, status, noisy.status)
+    status = jnp.where(good, status, prepared.status)
     if prior is not None:
         usable = jnp.all((prior >= 0) & (prior < jnp.inf)) & jnp.any(prior > 0)
         good = good & usable
         status = jnp.where(usable, status, FitStatus.INVALID)
+    evidence = found.log_total + prepared.offset
+    if how.marginal:
+        unit = prepared.log_unit + 0.5 * math.log(2 * math.pi)
+        channels = 2 if jnp.iscomplexobj(images) else 1
+        evidence = evidence + channels * (len(model.parameters) - 1) * unit
 
     def shown(x: Array) -> Array:
         return jnp.where(good, x, jnp.nan)
 
-    several = [shown(by_share[q]) for q in options.quantiles]
-    empty = jnp.zeros((0, *good.shape), first.dtype)
+    asked = dict(zip(_asked(options), found.quantiles, strict=True))
+    several = [shown(asked[q]) for q in options.quantiles]
+    empty = jnp.zeros((0, *good.shape), times.dtype)
     return PosteriorFit(
         shown(found.mean),
-        shown(by_share[_MEDIAN]),
+        shown(asked[_MEDIAN]),
         shown(found.sd),
         jnp.stack(several) if several else empty,
-        shown(found.log_total + top + noisy.offset),
+        shown(evidence),
         status.astype(jnp.int8),
     )
+
+
+def _asked(options: _Options) -> tuple[float, ...]:
+    return tuple(dict.fromkeys((*options.quantiles, _MEDIAN)))
+
+
+def _voxels(
+    ends: tuple[Array, Array],
+    log_prior: Callable[[Array], Array],
+    smooth: bool,
+    options: _Options,
+    noisy: Noisy,
+) -> tuple[Summary, Bool[Array, "*N"]]:
+    """The density on a grid that follows it, summed up; and whether an end cuts it."""
+    model, how, points = options.model, options.amplitude, options.points
+    dtype = noisy.level.dtype
+    grid = jnp.linspace(*ends, max(points // 2, 32), dtype=dtype)
+    tails = [min(q, 1 - q) for q in options.quantiles]
+    depth = 20 - math.log(min([*tails, 0.01]))
+    fixed = jax.lax.stop_gradient(noisy)
+    window, cut = find_window(
+        model, fixed, log_prior, grid, how, depth=depth, smooth=smooth
+    )
+    nodes = (points if how.hidden else points // _SPARSE) + 1
+    shape = (-1,) + (1,) * window.first.ndim
+    width = (window.last - window.first)[None]
+    share = jnp.linspace(0, 1, nodes, dtype=dtype).reshape(shape)
+    known = log_density(model, -(window.first[None] + width * share), noisy, how)
+    between = jnp.asarray(interpolation(nodes, points), dtype)
+    inner = once(known - window.height[None], between)
+    share = jnp.arange(points + 1, dtype=dtype).reshape(shape) / points
+    inner = inner + log_prior(window.first[None] + width * share)
+    found = summarise(inner, window, _asked(options), options.limit)
+    return found._replace(log_total=found.log_total + window.height), cut
 
 
 def _log_prior(

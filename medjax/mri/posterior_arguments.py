@@ -13,6 +13,8 @@ from medjax.checks import check_arrays, check_integers, check_static
 from medjax.mri.model import SignalModel, check_model
 from medjax.mri.parameters import real_dtype, series
 
+_TAIL = 1e-5  # less has too few digits in single precision
+
 
 def posterior_range(
     low: float | None, high: float | None, model: SignalModel
@@ -151,11 +153,11 @@ def check_posterior(
     several = isinstance(quantiles, Sequence | np.ndarray)
     given = tuple(quantiles) if several and not isinstance(quantiles, str) else None
     if given is None or not all(
-        isinstance(q, numbers.Real) and 0 < q < 1 for q in given
+        isinstance(q, numbers.Real) and _TAIL <= q <= 1 - _TAIL for q in given
     ):
         raise ValueError(
-            "fit_posterior: quantiles: expected a tuple of numbers above 0 and below "
-            f"1, such as (0.025, 0.5, 0.975); found {quantiles!r}"
+            f"fit_posterior: quantiles: expected a tuple of numbers from {_TAIL} to "
+            f"{1 - _TAIL}, such as (0.025, 0.5, 0.975); found {quantiles!r}"
         )
     if amplitude not in ("profiled", "marginalised"):
         raise ValueError(

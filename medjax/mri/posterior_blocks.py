@@ -8,78 +8,71 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array
 
+Given = TypeVar("Given")  # a tree of arrays: scalars, or of the rank of the voxels
 Maps = TypeVar("Maps")  # a tree of arrays whose last axes are the voxels
 
 
 def in_blocks(
-    function: Callable[[Array, Array, Array], Maps],
-    images: Inexact[Array, "E *N"],
-    times: Float[Array, "E *#N"],
-    u: Float[Array, "..."],
-    *,
-    block: int | None,
+    function: Callable[[Given], Maps], given: Given, *, block: int | None
 ) -> Maps:
-    """function(images, times, u), computed for at most `block` voxels at a time.
+    """function(given), computed for at most `block` voxels at a time.
 
     Voxels that an explicit mesh shards are cut on each device: blocks do not go across.
 
     Args:
-        function: Of each voxel alone.
-        images: Contrasts first.
-        times: [E], or with the axes of the voxels, of length 1 where all are alike.
-        u: With any axes before those of the voxels, which are all there.
+        function: Of each voxel alone; its results have an axis more or none before
+            those of the voxels.
+        given: Scalars, which all blocks get, and arrays that broadcast to the voxels.
         block: At least 1; None computes all at once.
     """
+    leaves, tree = jax.tree.flatten(given)
     if block is None:
-        return function(images, times, u)
-    cut = functools.partial(_cut, function, block=block)
-    lies = jax.typeof(images).sharding.spec
+        return function(given)
+    cut = functools.partial(_cut, lambda *x: function(tree.unflatten(x)), block=block)
+    lies = _shardings(leaves)
     if not any(lies):
-        return cut(images, times, u)
+        return cut(*leaves)
 
-    def spec(x: jax.ShapeDtypeStruct | Array, rank: int) -> PartitionSpec:
-        leading = x.ndim - rank
-        ones = [n == 1 for n in x.shape[leading:]]
-        kept = [None if one else s for one, s in zip(ones, lies[1:], strict=True)]
-        return PartitionSpec(*[None] * leading, *kept)
+    def spec(shape: tuple[int, ...]) -> PartitionSpec:
+        pairs = zip(shape, lies, strict=True)
+        return PartitionSpec(*[None if n == 1 else axis for n, axis in pairs])
 
-    rank = images.ndim - 1
-    specs = [
-        PartitionSpec() if x.ndim < rank else spec(x, rank) for x in (images, times, u)
-    ]
-    if times.ndim == 1:
-        specs[1] = PartitionSpec()
-    arrays = map(jax.reshard, (images, times, u), specs)
-    shapes = jax.eval_shape(function, images, times, u)
-    out = jax.tree.map(lambda x: spec(x, rank), shapes)
-    return jax.shard_map(cut, in_specs=tuple(specs), out_specs=out)(*arrays)
+    specs = [spec(x.shape) if x.ndim else PartitionSpec() for x in leaves]
+    leaves = map(jax.reshard, leaves, specs)
+    shapes = jax.eval_shape(function, given)
+    out = jax.tree.map(
+        lambda x: PartitionSpec(*[None] * (x.ndim - len(lies)), *lies), shapes
+    )
+    return jax.shard_map(cut, in_specs=tuple(specs), out_specs=out)(*leaves)
+
+
+def _shardings(leaves: list[Array]) -> tuple[object, ...]:
+    """By which axes of an explicit mesh each axis of the voxels is cut."""
+    specs = [tuple(jax.typeof(x).sharding.spec) for x in leaves if x.ndim]
+    return tuple(
+        next((axis for axis in axes if axis is not None), None)
+        for axes in zip(*specs, strict=True)
+    )
 
 
 def _cut(
-    function: Callable[[Array, Array, Array], Maps],
-    images: Inexact[Array, "E *N"],
-    times: Float[Array, "E *#N"],
-    u: Float[Array, "..."],
-    *,
+    function: Callable[..., Maps],
+    *leaves: Array,
     block: int,
 ) -> Maps:
-    shape = images.shape[1:]
+    shape = jnp.broadcast_shapes(*(x.shape for x in leaves))
     size = math.prod(shape)
     if size <= block:
-        return function(images, times, u)
+        return function(*leaves)
     count = -(-size // block)
     block = -(-size // count)
 
     def rows(x: Array) -> Array:
-        leading = x.ndim - len(shape)
-        x = jnp.broadcast_to(x, (*x.shape[:leading], *shape))
-        x = x.reshape(*x.shape[:leading], size)
-        spare = [(0, 0)] * leading + [(0, count * block - size)]
-        x = jnp.pad(x, spare, mode="edge")
-        x = x.reshape(*x.shape[:leading], count, block)
-        return jnp.moveaxis(x, leading, 0)
+        x = jnp.broadcast_to(x, shape).reshape(size)
+        x = jnp.pad(x, (0, count * block - size), mode="edge")
+        return x.reshape(count, block)
 
     def whole(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, -2)
@@ -87,8 +80,10 @@ def _cut(
         return x.reshape(*x.shape[:-1], *shape)
 
     # Derivatives in reverse mode compute a block again: they need no more memory.
-    if times.ndim == 1:
-        each = jax.checkpoint(lambda x: function(x[0], times, x[1]))
-        return jax.tree.map(whole, jax.lax.map(each, (rows(images), rows(u))))
-    each = jax.checkpoint(lambda x: function(*x))
-    return jax.tree.map(whole, jax.lax.map(each, (rows(images), rows(times), rows(u))))
+    @jax.checkpoint
+    def one(parts: list[Array]) -> Maps:
+        left = iter(parts)
+        return function(*[next(left) if x.ndim else x for x in leaves])
+
+    found = jax.lax.map(one, [rows(x) for x in leaves if x.ndim])
+    return jax.tree.map(whole, found)

@@ -42,6 +42,7 @@ class Window(NamedTuple):
 
     first: Float[Array, "*N"]
     last: Float[Array, "*N"]
+    height: Float[Array, "*N"]  # the largest value that was seen, of the last grid
 
 
 def patterns(
@@ -73,7 +74,7 @@ def patterns(
 
 
 def explained_part(
-    model: SignalModel, log_rate: Float[Array, "D *#N"], noisy: Noisy, how: Amplitude
+    model: SignalModel, log_rate: Float[Array, "D"], noisy: Noisy, how: Amplitude
 ) -> Float[Array, "D *N"]:
     """log p(y | T) but for terms that do not depend on T: fast, for finding a window.
 
@@ -86,25 +87,35 @@ def explained_part(
         noisy: Of `prepare_noise`.
         how: A marginal amplitude is taken at its best value.
     """
-    over = _over_grid(noisy)
+    shared = noisy.factor is None and not any(
+        x.ndim for x in (*noisy.data.roots, *noisy.data.times)
+    )
+    ones = () if shared else (1,) * noisy.level.ndim
+    over = noisy if shared else _over_grid(noisy)
+    log_rate = log_rate.reshape(-1, *ones)
     basis = orthogonalise(_columns(model, log_rate, over.data, over.factor))
     best = None
-    for negative, new in patterns(over.data, how):
-        total = jnp.zeros_like(log_rate)
+    for negative, new in patterns(noisy.data, how):
+        total = None
         for channel in _channels(over, negative):
             for q, inverse in zip(basis.columns, basis.inverse, strict=True):
-                part = dot(q, channel)
+                root = jnp.sqrt(inverse)
+                if shared:  # one product of matrices, which is not made again
+                    matrix = jnp.stack([root * x for x in q], axis=-1)
+                    part = once(jnp.stack(channel), matrix)
+                else:
+                    part = root * dot(q, channel)
                 part = jnp.maximum(part, 0) if how.positive else part
-                total = total + part**2 * inverse
+                total = part**2 if total is None else total + part**2
         total = jnp.where(new, total, 0)
         best = total if best is None else jnp.maximum(best, total)
-    return best / (2 * jnp.square(over.level))
+    return best / (2 * jnp.square(noisy.level))[None]
 
 
 def log_density(
     model: SignalModel, log_rate: Float[Array, "D *N"], noisy: Noisy, how: Amplitude
 ) -> Float[Array, "D *N"]:
-    """log p(y | T) less `noisy.offset`, by residuals: exact at any signal-to-noise.
+    """log p(y | T) but for terms without T, by residuals: at any signal-to-noise.
 
     Args:
         model: As `signal_model` gives it.
@@ -117,13 +128,10 @@ def log_density(
     variance = jnp.square(over.level)
     volume = jnp.zeros_like(log_rate)
     if how.marginal:
-        # The integral over each q_k's coefficient is that of a Gaussian.
-        log_unit = 0.5 * jnp.log(jnp.asarray(2 * jnp.pi, variance.dtype))
+        # The integral over the coefficient of q_k is that of a Gaussian.
         for inverse in basis.inverse:
-            found = inverse > 0
-            log_size = -0.5 * jnp.log(jnp.where(found, inverse, 1))
-            volume = volume + log_unit + over.log_unit - log_size
-        volume = volume * len(noisy.data.channels)
+            log_size = jnp.log(jnp.where(inverse > 0, inverse, 1)) / 2
+            volume = volume + len(noisy.data.channels) * log_size
     kept = []
     for negative, new in patterns(over.data, how):
         cost = jnp.zeros_like(log_rate)
@@ -181,16 +189,34 @@ def find_window(
         the largest.
     """
     shape = (len(nodes),) + (1,) * noisy.level.ndim
-    values = explained_part(model, -nodes.reshape(shape), noisy, how)
+    values = explained_part(model, -nodes, noisy, how)
     values = values + log_prior(_edges(nodes)).reshape(shape)
     ends = jnp.maximum(values[0], values[-1]) > jnp.max(values, axis=0) - 2
     ones = jnp.ones_like(noisy.level)
-    window = _narrowed(values, Window(nodes[0] * ones, nodes[-1] * ones), depth, smooth)
+    window = _narrowed(
+        values, Window(nodes[0] * ones, nodes[-1] * ones, ones), depth, smooth
+    )
     share = jnp.linspace(0, 1, _AGAIN, dtype=nodes.dtype)
     share = share.reshape((_AGAIN,) + shape[1:])
     places = window.first[None] + (window.last - window.first)[None] * share
-    values = log_density(model, -places, noisy, how) + log_prior(_edges(places))
+    values = once(log_density(model, -places, noisy, how)) + log_prior(_edges(places))
     return _narrowed(values, window, depth, smooth), ends
+
+
+def once(
+    values: Float[Array, "D *N"], matrix: Float[Array, "C D"] | None = None
+) -> Float[Array, "C *N"]:
+    """matrix @ values: a product is computed once, not again for each of its readers.
+
+    Args:
+        values: Finite.
+        matrix: None = the identity.
+    """
+    if matrix is None:
+        matrix = jnp.eye(len(values), dtype=values.dtype)
+    flat = values.reshape(len(values), -1)
+    found = jnp.matmul(matrix, flat, precision=jax.lax.Precision.HIGHEST)
+    return found.reshape(-1, *values.shape[1:])
 
 
 def _edges(places: Float[Array, "D *N"]) -> Float[Array, "D+1 *N"]:
@@ -205,7 +231,7 @@ def _narrowed(
     """From the last of D places in the window that is too low to the next that is so.
 
     A peak of a few places is a parabola through the highest three: its vertex is right
-    to a part of their distance.
+    to a part of their distance that is of the order of this distance in log T.
     """
     count = len(values)
     shape = (count,) + (1,) * (values.ndim - 1)
@@ -234,13 +260,14 @@ def _narrowed(
     narrow = inside & (last - first <= 2) & smooth
     first, last, at = (x.astype(values.dtype) for x in (first - 1, last + 1, at))
     centre = at + (right - left) / 2 * inverse
-    reach = jnp.sqrt(2 * depth * inverse) + _UNSURE
+    spacing = (window.last - window.first) / (count - 1)
+    reach = jnp.sqrt(2 * depth * inverse) + jnp.minimum(_UNSURE, 4 * spacing)
     first = jnp.maximum(first, jnp.where(narrow, centre - reach, 0))
     last = jnp.minimum(last, jnp.where(narrow, centre + reach, count - 1))
-    spacing = (window.last - window.first) / (count - 1)
     return Window(
         window.first + spacing * jnp.maximum(first, 0),
         window.first + spacing * jnp.minimum(last, count - 1),
+        top,
     )
 
 

@@ -20,8 +20,14 @@ class Noisy(NamedTuple):
     data: Weighted  # scaled to largest sample 1 and weighted, not yet whitened
     factor: Triangle | None  # of the covariance of the samples, in units of level^2
     level: Float[Array, "*N"]  # sd of a weighted sample
+
+
+class Prepared(NamedTuple):
+    """What is known of the voxels before any T is looked at."""
+
+    noisy: Noisy
     offset: Float[Array, "*N"]  # log density of the samples less -cost / 2
-    log_unit: Float[Array, "*N"]  # log of the image's unit in that of the data
+    log_unit: Float[Array, "*N"]  # log of `level` in the unit of the images
     status: Int[Array, "*N"]  # by samples and noise alone; 0 = there is a posterior
 
 
@@ -33,7 +39,7 @@ def prepare_noise(
     *,
     model: SignalModel,
     magnitude: bool,
-) -> Noisy:
+) -> Prepared:
     """Scale and whiten the samples, and judge each voxel's u.
 
     A voxel without a posterior gets a curve and a noise that have one, for NaN to be
@@ -81,14 +87,8 @@ def prepare_noise(
     used = samples.count.astype(level.dtype)
     half = 0.5 * jnp.log(jnp.asarray(2 * jnp.pi, level.dtype))
     offset = -len(samples.data.channels) * (used * (half + log_level) + spread)
-    return Noisy(
-        samples.data,
-        factor,
-        level,
-        offset,
-        log_level,
-        status,
-    )
+    noisy = Noisy(samples.data, factor, level)
+    return Prepared(noisy, offset, log_level, status)
 
 
 def _factor(

@@ -1,5 +1,7 @@
 """Mean, sd and quantiles of a density that is known at a few places of a window."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.mri.posterior_density import Window
-from medjax.mri.varpro import invert, square_root
+from medjax.mri.varpro import square_root
+
+_MIDDLE = 0.5
+_POWERS = 8
 
 
 class Summary(NamedTuple):
@@ -56,56 +61,58 @@ def summarise(
         quantiles: Between 0 and 1.
         limit: Longer T count as this one, in s; None for none.
     """
-    cells = len(log_weights)
-    dtype = log_weights.dtype
-    shape = (cells,) + (1,) * window.first.ndim
+    cells, dtype = len(log_weights), log_weights.dtype
     top = jax.lax.stop_gradient(jnp.max(log_weights, axis=0))
-    weights = jnp.exp(log_weights - top[None])
-    total = jnp.sum(weights, axis=0)
+    # What is less than the floor holds no quantile, and 1 / x^2 of it is finite.
+    floor = jnp.finfo(dtype).eps ** 1.25
+    weights = jnp.maximum(jnp.exp(log_weights - top[None]), floor)
+    rows, inverse = list(weights), list(1 / weights)
+    total = _sum(rows)
     spacing = (window.last - window.first) / cells
-    steps = jnp.arange(cells, dtype=dtype).reshape(shape) + 0.5
-    time = jnp.exp(window.first[None] + spacing[None] * steps)
+    times = _times(window.first, spacing, cells)
     if limit is not None:
-        time = jnp.minimum(time, limit)
+        times = [jnp.minimum(x, limit) for x in times]
+    # From the middle, for digits: the window is not much wider than the density.
+    middle = times[cells // 2]
+    away = [x - middle for x in times]
     share = 1 / total
-    mean = jnp.sum(weights * time, axis=0) * share
-    square = jnp.sum(weights * jnp.square(time - mean[None]), axis=0) * share
+    shift = _sum([w * x for w, x in zip(rows, away, strict=True)]) * share
+    square = _sum([w * x * x for w, x in zip(rows, away, strict=True)]) * share
     log_total = top + jnp.log(total) + jnp.log(jnp.where(spacing > 0, spacing, 1))
-    places = _places(weights, total, quantiles)
-    found = [jnp.exp(window.first + spacing * place) for place in places]
-    if limit is not None:
-        found = [jnp.minimum(x, limit) for x in found]
-    return Summary(mean, square_root(square), found, log_total)
+    found = []
+    for q in quantiles:
+        # From the nearer end, for the digits of the tail.
+        if q <= _MIDDLE:
+            place = _place(rows, inverse, q * total)
+        else:
+            place = cells - _place(rows[::-1], inverse[::-1], (1 - q) * total)
+        x = jnp.exp(window.first + spacing * place)
+        found.append(x if limit is None else jnp.minimum(x, limit))
+    sd = square_root(square - shift * shift)
+    return Summary(middle + shift, sd, found, log_total)
 
 
-def _places(
-    weights: Float[Array, "D *N"], total: Float[Array, "*N"], quantiles: Sequence[float]
-) -> list[Float[Array, "*N"]]:
-    """Cells from the window's left edge to each quantile, by sums of clipped cells.
+def _times(first: Array, spacing: Array, cells: int) -> list[Array]:
+    """T at the centres of cells that are even in log T: few exponentials, by powers."""
+    count = -(-cells // _POWERS)
+    starts = jnp.arange(count, dtype=first.dtype).reshape(-1, *[1] * first.ndim)
+    steps = starts * _POWERS + 0.5
+    anchors = list(jnp.exp(first[None] + spacing[None] * steps))
+    ratio = jnp.exp(spacing)
+    powers = [jnp.ones_like(ratio), ratio]
+    while len(powers) < _POWERS:
+        powers.append(powers[-1] * ratio)
+    return [anchor * power for anchor in anchors for power in powers][:cells]
 
-    A quantile above the median is counted from the right, for the digits of its tail.
-    """
-    if not quantiles:
-        return []
-    cells = len(weights)
-    flat = weights.reshape(cells, -1)
-    ones = np.tril(np.ones((cells, cells)), -1)
-    solid = weights > 1e-10  # of the highest cell: what is less holds no quantile
-    inverse = invert(weights, solid)
-    places = []
-    for low in (True, False):
-        sides = [q for q in quantiles if (q <= 0.5) == low]
-        if not sides:
-            continue
-        below = jnp.asarray(ones if low else ones.T, weights.dtype)
-        before = jnp.matmul(below, flat, precision=jax.lax.Precision.HIGHEST)
-        before = before.reshape(weights.shape)
-        for q in quantiles:
-            if (q <= 0.5) != low:
-                continue
-            part = (q if low else 1 - q) * total[None] - before
-            inside = jnp.clip(part * inverse, 0, 1)
-            whole = (part > 0).astype(inside.dtype)
-            count = jnp.sum(jnp.where(solid, inside, whole), axis=0)
-            places.append((q, count if low else cells - count))
-    return [next(x for p, x in places if p == q) for q in quantiles]
+
+def _place(rows: list[Array], inverse: list[Array], target: Array) -> Array:
+    """How many cells hold the mass `target`, the last of them in part."""
+    place, left = jnp.zeros_like(target), target
+    for weight, by in zip(rows, inverse, strict=True):
+        place = place + jnp.clip(left * by, 0, 1)
+        left = left - weight
+    return place
+
+
+def _sum(rows: list[Array]) -> Array:
+    return functools.reduce(operator.add, rows)
