@@ -85,6 +85,7 @@ def get_asking() -> dict[str, Any]:
         # of the values of masks: '{"1": "liver"}', a JSON file, or one name
         "names": "",
         "plane": "axial",  # or coronal, sagittal: the slices of volumes with masks
+        "longest": 2000,  # characters of a question; longer ones are refused
     }
 
 

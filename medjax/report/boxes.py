@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from medjax.report.glyphs import drawable, font_families, use_families, wrap
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -61,6 +63,7 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
         raise ValueError("no answers to draw")
     rows = pick(np.array([a.iou for a in answers]), count=count)
     rows = {name: chosen for name, chosen in rows.items() if chosen}
+    families = font_families(answer.query for answer in answers)
     columns = max(map(len, rows.values()))
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -70,7 +73,8 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, chosen) in zip(axes, rows.items(), strict=True):
         for axis, index in zip(line, chosen, strict=False):
-            _draw(axis, answers[index])
+            query = drawable(answers[index].query, families)
+            _draw(axis, answers[index]._replace(query=query))
         for axis in line[len(chosen) :]:
             axis.set_axis_off()
         line[0].set_ylabel(name, fontsize=10, fontweight="bold")
@@ -80,6 +84,7 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
     figure.legend(
         handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=9
     )
+    use_families(figure, families)
     return figure
 
 
@@ -99,7 +104,7 @@ def _draw(axis: "Axes", answer: Overlay) -> None:
         back = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
         axis.text(width / 2, height * 0.03, said, bbox=back, **style)
     query = textwrap.shorten(" ".join(answer.query.split()), 84, placeholder=" ...")
-    lines = "\n".join(textwrap.wrap(query, 28))
+    lines = "\n".join(wrap(query, 28))
     axis.set_title(f"{answer.score} {answer.iou:.2f}", fontsize=8, pad=3)
     axis.set_xlabel(lines, fontsize=7, labelpad=3)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from medjax.report.glyphs import drawable, font_families, use_families, wrap
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -40,6 +42,17 @@ def example_sheet(examples: Sequence[Shown], *, cell: int) -> "Figure":
         raise ValueError("no examples to draw")
     from matplotlib.figure import Figure
 
+    families = font_families(
+        text for x in examples for text in (x.title, x.question, x.answer)
+    )
+    examples = [
+        example._replace(
+            title=drawable(example.title, families),
+            question=drawable(example.question, families),
+            answer=drawable(example.answer, families),
+        )
+        for example in examples
+    ]
     columns = min(_COLUMNS, len(examples))
     rows = -(-len(examples) // columns)
     lines = max(len(_below(example)) for example in examples)
@@ -51,6 +64,7 @@ def example_sheet(examples: Sequence[Shown], *, cell: int) -> "Figure":
         _draw(axis, example, cell)
     for axis in axes[len(examples) :]:
         axis.set_axis_off()
+    use_families(figure, families)
     return figure
 
 
@@ -116,4 +130,4 @@ def _below(example: Shown) -> list[str]:
 def _wrapped(text: str, most: int) -> list[str]:
     short = textwrap.shorten(" ".join(text.split()), most, placeholder=" ...")
     # a dollar sign would begin mathematics
-    return textwrap.wrap(short.replace("$", r"\$"), 46)
+    return wrap(short.replace("$", r"\$"), 46)

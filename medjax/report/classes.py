@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from medjax.report.glyphs import drawable, font_families, use_families, wrap
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -31,7 +33,8 @@ def confusion_figure(
 ) -> "Figure":
     """Counts of true class (rows) and answer (columns); shade: share of the row.
 
-    Classes that neither occur nor were answered are left out.
+    Classes that neither occur nor were answered are left out. One whose name no font at
+    hand can draw is called by its number.
 
     Args:
         label: The true class of each of N answers, from 0 to C - 1; at least one.
@@ -48,7 +51,12 @@ def confusion_figure(
         [[np.sum((label == i) & (predicted == j)) for j in columns] for i in rows]
     )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [_short(classes[j]) if j >= 0 else _UNREAD for j in columns]
+    families = font_families(classes)
+    known = [
+        _short(name) if drawable(name, families) == name else f"#{n}"
+        for n, name in enumerate(classes)
+    ]
+    names = [known[j] if j >= 0 else _UNREAD for j in columns]
     cell = 0.55
     size = (2.2 + cell * len(columns), 1.5 + cell * len(rows))
     figure = Figure(figsize=size, dpi=130, layout="constrained")
@@ -61,11 +69,14 @@ def confusion_figure(
         style = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": weight}
         axis.text(j, i, str(count), color=colour, **style)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-    axis.set_yticks(range(len(rows)), [_short(classes[i]) for i in rows], fontsize=8)
-    axis.set_xlabel("answer", fontsize=9)
+    axis.set_yticks(range(len(rows)), [known[i] for i in rows], fontsize=8)
+    note = "\n#n: class n from 0, whose name no font here has"
+    lacking = any(name.startswith("#") for name in names)
+    axis.set_xlabel("answer" + (note if lacking else ""), fontsize=9)
     axis.set_ylabel("true class", fontsize=9)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
+    use_families(figure, families)
     return figure
 
 
@@ -90,16 +101,20 @@ def answer_sheet(answers: Sequence[Answer], *, count: int) -> "Figure":
         "wrong": _in_turn([a for a in answers if a.said != a.truth])[:count],
     }
     parts = {name: part for name, part in parts.items() if part}
+    families = font_families(
+        text for a in answers for text in (a.truth, a.said or "", a.text)
+    )
     columns = max(map(len, parts.values()))
     size = (2.0 * columns + 0.3, 2.9 * len(parts))
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(len(parts), columns, squeeze=False)
     for line, (name, part) in zip(axes, parts.items(), strict=True):
         for axis, answer in zip(line, part, strict=False):
-            _draw(axis, answer)
+            _draw(axis, answer, families)
         for axis in line[len(part) :]:
             axis.set_axis_off()
         line[0].set_ylabel(name, fontsize=10, fontweight="bold")
+    use_families(figure, families)
     return figure
 
 
@@ -114,20 +129,22 @@ def _in_turn(answers: Sequence[Answer]) -> list[Answer]:
     return [answers[n] for n in order]
 
 
-def _draw(axis: "Axes", answer: Answer) -> None:
+def _draw(axis: "Axes", answer: Answer, families: list[str]) -> None:
     axis.imshow(answer.image, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
     right = answer.said == answer.truth
     said = answer.said if answer.said is not None else "no class read"
-    title = _folded(answer.truth if right else said)
-    title += "" if right else "\n" + _folded(f"not {answer.truth}")
+    truth, said = (drawable(name, families) for name in (answer.truth, said))
+    title = _folded(truth if right else said)
+    title += "" if right else "\n" + _folded(f"not {truth}")
     # what a policy wrote may hold a dollar sign, which is no mathematics
     plain = {"parse_math": False}
     axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG, **plain)
     words = " ".join(answer.text.split())
     words = "".join(c if c.isprintable() else "\ufffd" for c in words)
-    lines = textwrap.wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
+    words = drawable(words, families)
+    lines = wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
     axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3, **plain)
 
 

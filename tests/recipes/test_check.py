@@ -254,6 +254,27 @@ def test_a_stage_that_would_not_begin_is_told(folder, tmp_path):
         check_boxes(path, tmp_path, train__grpo__max_tokens=5)
 
 
+def test_questions_that_are_too_long_are_counted_and_may_be_dropped(folder, tmp_path):
+    lines = box_lines(save_scenes(folder, COUNT))
+    for n in (3, 5, 7, 9):
+        lines[n]["query"] = "Find the square. " * (120 + n)
+    path = write_boxes(folder, lines)
+    where = {"seed": 0, "workdir": tmp_path}
+    told = (
+        r"boxes.jsonl: 4 questions are too long, of so many characters: boxes.jsonl, "
+        r"line 4 \(2090\), boxes.jsonl, line 6 \(2124\), boxes.jsonl, line 8 \(2158\), "
+        r"\.\.\.; expected 2000 at most.*raise data.longest, or leave them out by"
+    )
+    with pytest.raises(ValueError, match=told):
+        medloc.stages(**where, **smoke.sections(f"data={path}"))
+    with pytest.raises(ValueError, match="lines that cannot be used: 4"):
+        check_boxes(path, tmp_path)
+    (doubt,) = check_boxes(path, tmp_path, data__on_bad="drop")
+    assert doubt.startswith("lines that cannot be used: 4")
+    assert read(tmp_path)["tokens"]["question"]["max"] < 100
+    assert check_boxes(path, tmp_path, data__longest=2200) == []
+
+
 def test_training_waits_for_the_check(folder, tmp_path, capsys):
     boxes = save_scenes(folder, COUNT)
     lines = box_lines(boxes, split=lambda n: "test" if n >= 12 else "train")

@@ -53,6 +53,7 @@ class BoxData(NamedTuple):
     min_area: int = 1
     names: str = ""
     plane: str = "axial"
+    longest: int = 2000
     check: str = "on"  # see `make_decode`
     identify: bool = False  # patients and folders are named in files, see `privacy`
 

@@ -50,6 +50,7 @@ def test_several_or_none_that_fit_are_refused_by_name(tmp_path):
         (Reading(), Asking(query="Find {label!r:{x}}"), "expected a question with"),
         (Reading(), Asking(negatives="some"), "data.negatives='some': expected one"),
         (Reading(), Asking(min_area=0), "data.min_area=0: expected 1 pixel"),
+        (Reading(), Asking(longest=0), "data.longest=0: expected 1 character"),
     ],
 )
 def test_options_that_do_not_concern_a_format_are_refused(

@@ -30,6 +30,7 @@ class Asking(NamedTuple):
     min_area: int = 1  # pixels that a region of a mask has at least
     names: str = ""  # of the values of masks, see `read_names`
     plane: str = "axial"  # of the slices of volumes with masks
+    longest: int = 2000  # characters that a question has at most
 
 
 ASKING = Asking()
@@ -79,6 +80,8 @@ def check_asking(asking: Asking) -> Asking:
             raise ValueError(f"data.{option}={value!r}: expected one of {known}")
     if asking.min_area < 1:
         raise ValueError(f"data.min_area={asking.min_area}: expected 1 pixel or more")
+    if asking.longest < 1:
+        raise ValueError(f"data.longest={asking.longest}: expected 1 character or more")
     return asking._replace(query=query)
 
 

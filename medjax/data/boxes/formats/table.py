@@ -17,12 +17,14 @@ from medjax.data.boxes.formats.published import (
 )
 from medjax.data.boxes.jsonl import jsonl_entries
 from medjax.data.lists.coco import find_coco
+from medjax.data.lists.groups import question_key
 from medjax.data.lists.published import ham10000, nih, tn3k, vindr
 from medjax.data.lists.reading import Bad, Reading
 from medjax.data.lists.recognise import Format, check_options, own_files, recognise
 
 _ASKED = ("query", "negatives")
 _MASKS = ("mask", "min_area")
+_NAMED = 3  # questions that are too long, of which an error names the lines
 
 
 class ReadBoxes(Protocol):
@@ -56,7 +58,8 @@ def box_entries(
 
     Raises:
         ValueError: No format fits or several do, an option does not concern the one
-            that does, or its reader refuses the list as a whole.
+            that does, its reader refuses the list as a whole, or, with `on_bad` "stop",
+            questions are longer than `asking` has it.
     """
     asking = check_asking(asking)
     formats = {one.format.name: one for one in FORMATS}
@@ -69,11 +72,36 @@ def box_entries(
         {**reading._asdict(), **asking._asdict()},
         {**Reading()._asdict(), **check_asking(Asking())._asdict()},
     )
+    long: list[BoxEntry] = []
     for entry in mine.read(path, reading, asking):
-        if isinstance(entry, Bad) or reading.official:
+        if isinstance(entry, Bad):
             yield entry
+        elif len(entry.query) > asking.longest:
+            long.append(entry)
+            if reading.on_bad == "drop":
+                told = (
+                    f"a question of {len(entry.query)} characters; {_shorter(asking)}"
+                )
+                key = question_key(entry.images, entry.query)
+                yield Bad(entry.origin, f"{entry.origin}: {told}", key)
         else:
-            yield entry._replace(split=None)
+            yield entry if reading.official else entry._replace(split=None)
+    if long and reading.on_bad == "stop":
+        first = ", ".join(
+            f"{entry.origin} ({len(entry.query)})" for entry in long[:_NAMED]
+        )
+        more = ", ..." if len(long) > _NAMED else ""
+        raise ValueError(
+            f"{path.name}: {len(long)} questions are too long, of so many characters: "
+            f"{first}{more}; {_shorter(asking)}, or leave them out by data.on_bad=drop"
+        )
+
+
+def _shorter(asking: Asking) -> str:
+    return (
+        f"expected {asking.longest} at most, since every question is padded to the "
+        "longest: shorten, or raise data.longest"
+    )
 
 
 def _read_jsonl(
