@@ -22,13 +22,13 @@ from PIL import Image
 from configs.medloc import get_config
 from medjax.runtime import checkpoint
 from tests.data.medmnist_files import write_chest, write_volumes
+from tests.golden.trees import fast_compilation
 from tests.recipes.pictures import box_lines, save_scenes, write_boxes
 from tests.recipes.smoke import setup_of
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 CONFIG, STEPS = "configs/medloc.py:smoke", 8
 SMALL = ("--config.checkpoint.every=3", f"--config.train.grpo.steps={STEPS}")
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 FORKS = """
 import gc, json, os, resource, runpy, sys
@@ -57,7 +57,7 @@ for line in sys.stdin:
 
 def environment(**more):
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return env | {"XLA_FLAGS": FLAGS, "PYTHONPATH": str(REPO)} | more
+    return env | {"XLA_FLAGS": fast_compilation(), "PYTHONPATH": str(REPO)} | more
 
 
 @pytest.fixture(scope="module")

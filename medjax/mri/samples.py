@@ -29,6 +29,11 @@ class FitStatus(enum.IntEnum):
     INVALID = 7  # NaN, Inf or a negative number where there must be none, or a traced
     # time that is too long to be in seconds
 
+    @classmethod
+    def _missing_(cls, value: object) -> "FitStatus | None":
+        # A number of JAX has no hash, by which Python looks from 3.12 on.
+        return cls(operator.index(value)) if isinstance(value, jax.Array) else None
+
 
 class Samples(NamedTuple):
     """Scaled to largest sample 1 and largest weight 1: float32 has room then."""

@@ -66,7 +66,7 @@ def build(*, width=8, learning_rate=0.1, nan_at=-1, split=False):
         return {"out": out}, {"error": jnp.abs(out - batch["y"])}
 
     def prepare(state, batch, key):
-        return batch | {"y": np.asarray(batch["y"])}
+        return batch | {"y": jax.device_get(batch["y"])}
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     state_axes = TrainState(
