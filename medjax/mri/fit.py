@@ -200,7 +200,7 @@ def _fit(
         else:
             u = log_linear_rate(fixed, limits)
         u = refine_rate(model, fixed, u, limits, radius=radius, iterations=iterations)
-    move = newton_move(model, u, jax.lax.stop_gradient(data))
+    move = newton_move(model, u, data)
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)

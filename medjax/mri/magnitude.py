@@ -143,8 +143,8 @@ def fit_magnitudes(
 
     Returns:
         As `fit_map`. The residual is that of the magnitudes to their mean, RMS over
-        contrasts, and R^2 that of the last fit, by its weights. Derivatives by images
-        and noise are those of the last fit, the fits before taken as they are.
+        contrasts, and R^2 that of the last fit, by its weights. Derivatives of any order
+        by images, noise and weights are those of all six fits.
 
     Raises:
         ValueError: as `fit_map`; images that are not of floats, a number of noise that
@@ -187,10 +187,10 @@ def _fit_magnitudes(
     sound = jnp.where(images >= 0, images, jnp.nan)  # what no magnitude is, is INVALID
     # E m^2 = A^2 + 2 C s^2: far from the truth only where the floor is all there is.
     square = jnp.square(images) - 2 * coils * jnp.square(noise)[None]
-    data = jnp.sqrt(jnp.where(square > 0, square, 0))
+    above = square > 0  # the root of 0 has no derivative
+    data = jnp.where(above, jnp.sqrt(jnp.where(above, square, 1)), 0)
     data = jnp.where(jnp.isnan(sound), jnp.nan, data)
     data = jnp.where(jnp.any(data > 0, axis=0, keepdims=True), data, sound)
-    data = jax.lax.stop_gradient(data)  # the root of 0 has no derivative
     if model.crosses_zero:
         first = fit_map(data, times, weights=given, magnitude=True, **options)
         data = data * _mean(first, images, times, model, noise, coils).sign
@@ -239,9 +239,11 @@ def _mean(
     noise: Float[Array, "*N"],
     coils: int,
 ) -> _Mean:
-    constant = jax.lax.stop_gradient(fit.params)
-    fitted = signal(model, constant, times).astype(images.dtype)
-    known = jnp.isfinite(fitted)
+    known = jnp.all(jnp.isfinite(jnp.stack(list(fit.params.values()))), axis=0)
+    # 1 where there is no fit: what is computed of NaN has derivatives of NaN.
+    params = {name: jnp.where(known, x, 1) for name, x in fit.params.items()}
+    fitted = signal(model, params, times).astype(images.dtype)
+    known = known[None] & jnp.isfinite(fitted)
     fitted = jnp.where(known, fitted, 0)
 
     def mean(size: Array) -> Array:

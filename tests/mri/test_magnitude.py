@@ -170,3 +170,33 @@ def test_another_call_is_no_other_compilation():
     programs = _fit_magnitudes._cache_size()
     fit_magnitudes(images + 1e-3, 1.1 * TIMES, model=T2, noise=0.04)
     assert _fit_magnitudes._cache_size() == programs
+
+
+def test_derivatives_are_differences_of_fits():
+    """By the magnitudes and the noise together, at an SNR of 5."""
+    times = 0.02 * np.arange(1.0, 5)
+    noise = np.random.default_rng(5).normal(0, 0.2, (3, 4))
+    start = np.hypot(np.exp(-times / 0.06) + noise[0], noise[1])
+
+    def along(step):
+        images = jnp.array(start) + step * jnp.array(0.1 * noise[2])
+        level = 0.2 * jnp.exp(step)
+        return fit_magnitudes(images, times, model=T2, noise=level).params["t2"]
+
+    # central differences of a step of 1e-5: their error is of the order 1e-9
+    expected = (along(1e-5) - along(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(along)(0.0), expected, rtol=1e-6)
+
+
+def test_voxels_without_a_fit_have_no_derivative():
+    times = 0.02 * np.arange(1.0, 5)
+    good = np.exp(-times / 0.06)
+    images = np.stack([good, np.nan * good, 0 * good, -good, np.ones(4)], axis=1)
+
+    def total(images):
+        fit = fit_magnitudes(images, times, model=T2, noise=0.1)
+        return jnp.nansum(fit.params["t2"])
+
+    found = np.asarray(jax.grad(total)(jnp.array(images)))
+    assert np.all(np.isfinite(found)) and np.all(found[:, 1:4] == 0)
+    assert np.all(found[:, 0] != 0)

@@ -124,3 +124,22 @@ def test_the_bias_of_second_order_is_that_of_many_fits():
     error = np.std(pairs) / np.sqrt(pairs.size)
     # 4 standard errors, and the fourth order: sigma^4
     np.testing.assert_allclose(bias, np.mean(pairs), atol=4 * error + 0.02 * bias)
+
+
+def test_second_derivatives_of_voxels_in_a_loop_are_differences_of_first_ones():
+    """`lax.map` over voxels, reverse over reverse: JAX 0.10 drops rules there."""
+    times, move = TIMES[::2], RNG.normal(size=3)
+
+    def t2(samples):
+        found = fit_map(samples, times, model=signal_model("t2"), points=8)
+        return jnp.log(found.params["t2"])
+
+    def along(step):
+        voxels = jnp.array(IMAGES[::2, :2].T) + step * jnp.array(move)[None]
+        return jnp.sum(jnp.sin(jax.lax.map(t2, voxels)))
+
+    slope = jax.jit(jax.grad(along))
+    found = jax.jit(jax.grad(slope))(0.0)
+    # central differences of a step of 1e-5: their error is of the order 1e-10
+    expected = (slope(1e-5) - slope(-1e-5)) / 2e-5
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
