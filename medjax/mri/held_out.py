@@ -231,7 +231,10 @@ def held_out_weight(
         new = jnp.where((end != 0)[None], tried(moved), misfits)
         return moved, new, left - 1
 
-    carry = (first, tried(first), jnp.asarray(extensions, jnp.int32))
+    misfits = tried(first)
+    # The weights of later turns lie and vary over devices as the misfits do.
+    first = first + jnp.zeros_like(misfits)
+    carry = (first, misfits, jnp.asarray(extensions, jnp.int32))
     weights, misfits, _ = jax.lax.while_loop(unfinished, extend, carry)
     interior = (_end(misfits) == 0) & jnp.isfinite(jnp.min(misfits, axis=0))
     return HeldOutWeight(_vertex(weights, misfits), interior, weights, misfits)

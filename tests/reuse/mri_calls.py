@@ -112,6 +112,25 @@ def replicas(kspace, sens):
     return mri.replica_level(combine, kspace, key, noise=0.5, replicas=2)
 
 
+def found_weight(kspace, sens, mask):
+    """Of the adjoint's shrinkage, from samples at every second column."""
+    odd = np.arange(W, dtype=np.int32) % 2 == 1
+    start = mri.zero_filled(kspace, sens, mask & ~odd[None, None, None])
+
+    def shrunk(weight):
+        return start / (1 + weight[:, None, None, None]).astype(start.dtype)
+
+    found = mri.held_out_weight(
+        shrunk,
+        kspace,
+        sens,
+        mask & odd[None, None, None],
+        weights=np.array([0.5, 1, 2], np.float32),
+        extensions=1,
+    )
+    return found._replace(weights=found.weights.T, misfit=found.misfit.T)
+
+
 SOLVE = {"damping": 0.1, "iterations": 3}
 SPARSE = {"threshold": 0.1, "iterations": 2}
 HAAR = {"levels": 1, "order": 1}
@@ -289,6 +308,13 @@ CALLS = [
         (IMAGES, np.full(B, 0.3, np.float32)),
         batch=(0, 0),
     ),
+    Call(
+        "hold_out_lines",
+        lambda mask: mri.hold_out_lines(mask, jax.random.wrap_key_data(KEY), center=0),
+        (np.ones((B, E, 1, W), bool),),
+    ),
+    # The parabola's bend is a difference of numbers that are nearly one.
+    Call("held_out_weight", found_weight, PROBLEM, batch=EACH, rtol=1e-3, atol=1e-3),
     Call("held_out_misfit", mri.held_out_misfit, (IMAGES, *PROBLEM), batch=(0, *EACH)),
     Call(
         "unrolled_reconstruction[hard]",
