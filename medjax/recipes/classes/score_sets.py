@@ -137,6 +137,9 @@ def score_sets(
         length=values["length"],
         overlap=values["recitation"],
     )
+    draws = answered.predictions["drawn"].shape[1]
+    # answers are the likeliest tokens; how the scores were drawn no option says
+    scored = f", scores from {draws} answers drawn at temperature 1" if draws else ""
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
@@ -147,7 +150,7 @@ def score_sets(
                 **stage.evaluation.resampling,
                 against=next((x for x in stage.before if x in contenders), None),
             ),
-            label_table(ours, classes, title=f"{stage.name}: each class"),
+            label_table(ours, classes, title=f"{stage.name}: each class{scored}"),
             prevalence_table(classes, _marks(asked)),
         ]
         write_evaluation(folder, _rows(asked, answered, ours), tables)

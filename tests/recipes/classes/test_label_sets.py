@@ -126,6 +126,7 @@ def test_tables_rows_and_report(chest, tmp_path):
         x for x in text.splitlines() if x.startswith("none")
     )
     assert "grpo: each class" in text and "classes shown; a picture:" in text
+    assert "each class, scores from 3 answers drawn at temperature 1" in text
     shown = text[text.index("classes shown; a picture:") :]
     assert "train, balanced" in shown
     # every fourth picture shows nothing, and when balanced as many as each class
