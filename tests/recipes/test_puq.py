@@ -115,8 +115,10 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
         "subspace",
         "subspace + wavelet",
         "locally low rank",
+        "joint TV",
         "unrolled",
         "unrolled, weighted fit",
+        "unrolled, posterior",
         "PUQ without guidance",
         "PUQ",
     ]

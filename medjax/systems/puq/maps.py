@@ -15,12 +15,14 @@ from medjax.mri.model import SignalModel
 from medjax.mri.signals import signal
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
+from medjax.systems.puq.posterior_maps import dropout_posterior
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
 from medjax.types import Key, Params, QmriBatch, TrainState
 
 ROUNDING = 1e-3  # of the largest contrast: no sample is trusted beyond this
 # Rows of a table that a network makes; the other ones are the caller's `classical`.
 UNROLLED, WEIGHTED = "unrolled", "unrolled, weighted fit"
+POSTERIOR = "unrolled, posterior"
 PLAIN, GUIDED = "PUQ without guidance", "PUQ"
 
 
@@ -281,9 +283,9 @@ def evaluate_maps(
         key: Decides which channels are dropped, and what classical methods draw.
         passes: Passes with dropout, at least 2; not made where nothing is guided.
         chunk: Passes computed at a time; divides `passes`.
-        guided: Whether the second stage's parts are trained: the weighted fit and
-            PUQ's regressors; else the network's own pass alone, without dropout, is
-            fitted.
+        guided: Whether the second stage's parts are trained: the weighted fit, the
+            posterior by dropout's deviation and PUQ's regressors; else the network's
+            own pass alone, without dropout, is fitted.
 
     Returns:
         Maps in s of all methods beside the reference, and metrics [B]: `image nrmse:
@@ -308,6 +310,15 @@ def evaluate_maps(
         variance = guided_variance(mean, std, params["misfit"])
         fit = fit_images(quantity, mean, variance=variance)
         maps[WEIGHTED], sigma[WEIGHTED] = fit.params[name], fit.sigma[name]
+        posterior = dropout_posterior(
+            mean,
+            std,
+            jnp.asarray(quantity.times, mean.dtype),
+            model=quantity.model,
+            bounds=quantity.bounds,
+            quantiles=(),
+        )
+        maps[POSTERIOR], sigma[POSTERIOR] = posterior.median, posterior.sd
         for method, kind in ((PLAIN, "plain"), (GUIDED, "guided")):
             maps[method], sigma[method] = regressed_map(
                 estimator, params["regressors"], kind, mean, std
@@ -323,7 +334,11 @@ def methods_of(classical: Sequence[str], *, guided: bool) -> list[str]:
 
     Args:
         classical: Names of reconstructions without a network, which stand first.
-        guided: Whether the second stage is trained: then its three methods stand last,
+        guided: Whether the second stage is trained: then its four methods stand last,
             behind the network's own fit.
     """
-    return [*classical, UNROLLED, *((WEIGHTED, PLAIN, GUIDED) if guided else ())]
+    return [
+        *classical,
+        UNROLLED,
+        *((WEIGHTED, POSTERIOR, PLAIN, GUIDED) if guided else ()),
+    ]
