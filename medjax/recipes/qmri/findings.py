@@ -48,6 +48,7 @@ class Known(NamedTuple):
     floor: Floor = Floor()  # its level in the unit of the sums
     registered: bool = False  # whether contrasts were brought together
     full: bool = True  # nothing is missing: images, or fully sampled k-space
+    noted: float = NOTED  # pixels from which on motion is told of
 
 
 class Residuals(NamedTuple):
@@ -77,7 +78,7 @@ class Summary(NamedTuple):
     saturated: int  # voxels with samples left out for it
     clipped: int  # likewise
     motion: list[float]  # by contrast: pixels off the strongest one, at most
-    moved_slices: list[int]  # by more than half a pixel, where it is not one of many
+    moved_slices: list[int]  # by more than `Known.noted`, where it is not one of many
     slices_without_signal: list[int]
     residual: Residuals | None
     not_inverted: float | None = None  # 0 to 1: efficiencies far from 0 to 1
@@ -144,7 +145,9 @@ def summarise(slices: Sequence[SliceMaps], known: Known) -> Summary:
 
     count = int(status.size)
     moved = [
-        z for z, one in enumerate(slices) if (distances([one.shift]) > NOTED).any()
+        z
+        for z, one in enumerate(slices)
+        if (distances([one.shift]) > known.noted).any()
     ]
     failed, bound = status >= FAILED, status == FitStatus.AT_BOUND
     return Summary(

@@ -26,7 +26,7 @@ from medjax.recipes.qmri.decide import (
 from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.findings import LEVELS, Known, SliceMaps, slice_maps
 from medjax.recipes.qmri.joint import posterior_fields, regularisation_fields
-from medjax.recipes.qmri.moved import check_motion
+from medjax.recipes.qmri.moved import check_motion, noticeable
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
 from medjax.recipes.qmri.regions import (
@@ -165,6 +165,7 @@ def _known(decision: Decision, *, registered: bool) -> Known:
         plan.floor,
         registered=registered,
         full=plan.full,
+        noted=noticeable(scan.shape, decision.choice.model),
     )
 
 

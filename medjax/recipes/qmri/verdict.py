@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medjax.recipes.qmri.findings import Known, Residuals, Summary
-from medjax.recipes.qmri.moved import NOTED, WAY
+from medjax.recipes.qmri.moved import WAY
 
 # Of the voxels with signal, failed or at a bound. Of sound scans at SNR 10 a tenth are
 # at a bound (fluid, and what noise makes of the faint), so a tenth is no reason.
@@ -52,7 +52,7 @@ def doubts(summary: Summary, known: Known) -> list[str]:
             )
     lines += _no_samples(summary)
     if summary.moved_slices and not known.registered:
-        far = np.flatnonzero(np.array(summary.motion) > NOTED).tolist()
+        far = np.flatnonzero(np.array(summary.motion) > known.noted).tolist()
         lines.append(
             f"contrasts {ranges(far)} lie up to {max(summary.motion):.1f} pixels from "
             f"the strongest one, in slices {ranges(summary.moved_slices)}; "

@@ -181,3 +181,18 @@ def test_a_residual_with_a_mean_and_one_above_the_noise_are_doubtful():
     known = KNOWN._replace(floor=Floor(1 / 200))
     (line,) = doubts(summarise([fitted(60)], known), known)
     assert "residuals are 3.3 times the known noise" in line
+
+
+def test_motion_is_told_of_from_the_limit_on():
+    value = np.full(SHAPE, 0.08)
+    status, bright = np.zeros(SHAPE, int), np.ones(SHAPE, bool)
+    shift = np.zeros((4, 2))
+    shift[2] = 0.7
+    one = one_slice(value, 0.01 * value, status, bright)._replace(shift=shift)
+    for noted, told in ((0.5, True), (1.2, False)):
+        known = KNOWN._replace(noted=noted)
+        found = summarise([one], known)
+        assert bool(found.moved_slices) == told
+        said = [line for line in doubts(found, known) if "strongest one" in line]
+        assert bool(said) == told
+        assert not told or "contrasts 2 lie up to 1.0 pixels" in said[0]
