@@ -122,6 +122,40 @@ def estimate_sensitivities(
     return jnp.swapaxes(maps, 0, 1)
 
 
+def noise_share(
+    kspace: Complex[Array, "E C H W"], *, calibration: tuple[int, int], kernel: int
+) -> Float[Array, ""]:
+    """What noise reaches of the calibration matrix's largest singular value.
+
+        s_q (1 + sqrt(g)) / (1 - 0.3 sqrt(g)) / s_max,   g = D / N
+
+    s_q is the value that a quarter lies below, taken for noise. Singular values of a
+    D x N matrix of noise lie between sqrt(N) (1 -+ sqrt(g)) of its deviation, evenly
+    about the middle; the quarter of all, of which some are signal, is near -0.3.
+    Directions below are of noise: with a lower `threshold` they span everything, and
+    any vector is a sensitivity.
+
+    Args:
+        kspace: As `estimate_sensitivities` takes it, three coils or more: of fewer,
+            signal may fill three quarters of the directions.
+        calibration: Likewise, static.
+        kernel: Likewise, static.
+
+    Returns:
+        From 0 (no noise) to 1; 0 for k-space of zeros.
+
+    Source: Marchenko and Pastur, Math. USSR Sbornik 1 (1967).
+    """
+    patches = _patches(_center(kspace, *calibration), kernel)
+    if patches.shape[0] > patches.shape[1]:
+        patches = patches.T
+    power = jnp.linalg.eigvalsh(patches @ patches.conj().T)  # ascending
+    low, most = jnp.maximum(power[len(power) // 4], 0), power[-1]
+    root = (patches.shape[0] / patches.shape[1]) ** 0.5
+    share = jnp.sqrt(low / jnp.where(most > 0, most, 1))
+    return jnp.minimum(share * ((1 + root) / (1 - 0.3 * root)), 1)
+
+
 def _center(
     kspace: Complex[Array, "E C H W"], height: int, width: int
 ) -> Complex[Array, "E C h w"]:
@@ -134,14 +168,9 @@ def _projection_lags(
     block: Complex[Array, "E C h w"], kernel: int, threshold: float
 ) -> Complex[Array, "C C L L"]:
     """Autocorrelation of the projection onto the patches' subspace, L = 2k - 1 lags."""
-    contrasts, coils, height, width = block.shape
-    rows, cols = height - kernel + 1, width - kernel + 1
+    coils = block.shape[1]
     shifts = [(i, j) for i in range(kernel) for j in range(kernel)]
-    patches = jnp.stack([block[..., i : i + rows, j : j + cols] for i, j in shifts], 2)
-    # One axis at a time is merged or split: with explicit shardings JAX asks for it.
-    patches = jnp.moveaxis(patches, 0, 2)
-    patches = patches.reshape(coils * kernel**2, contrasts, rows, cols)
-    patches = patches.reshape(coils * kernel**2, contrasts * rows * cols)
+    patches = _patches(block, kernel)
     projection = _projection(patches, threshold)
     projection = projection.reshape(coils * kernel**2, coils, kernel, kernel)
     projection = projection.reshape(coils, kernel, kernel, coils, kernel, kernel)
@@ -151,6 +180,18 @@ def _projection_lags(
     for i, j in shifts:
         lags = lags.at[:, :, i : i + kernel, j : j + kernel].add(reversed_[i, j])
     return lags / kernel**2
+
+
+def _patches(block: Complex[Array, "E C h w"], kernel: int) -> Complex[Array, "D N"]:
+    """The calibration matrix: points of a patch, by coil, of all patches."""
+    contrasts, coils, height, width = block.shape
+    rows, cols = height - kernel + 1, width - kernel + 1
+    shifts = [(i, j) for i in range(kernel) for j in range(kernel)]
+    patches = jnp.stack([block[..., i : i + rows, j : j + cols] for i, j in shifts], 2)
+    # One axis at a time is merged or split: with explicit shardings JAX asks for it.
+    patches = jnp.moveaxis(patches, 0, 2)
+    patches = patches.reshape(coils * kernel**2, contrasts, rows, cols)
+    return patches.reshape(coils * kernel**2, contrasts * rows * cols)
 
 
 @jax.custom_jvp

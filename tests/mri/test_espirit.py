@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri.espirit import estimate_sensitivities
+from medjax.mri.espirit import estimate_sensitivities, noise_share
 from medjax.mri.masks import calibration_size, undersampling_mask
 from medjax.mri.sense import sense_forward
 from tests.mri.coils import simulated_kspace
@@ -275,3 +275,28 @@ def test_shares_may_be_traced():
         )
     )
     np.testing.assert_allclose(program(k, 0.8, 0.02), estimate(k), atol=1e-12)
+
+
+@pytest.mark.parametrize(("coils", "contrasts"), [(6, 8), (6, 2), (4, 8)])
+def test_noise_is_told_from_signal_in_the_calibration(coils, contrasts):
+    """The share is that of the largest singular value of noise alone, to a tenth."""
+    block = {"calibration": (24, 20), "kernel": 5}
+    found = jax.jit(lambda k: noise_share(k, **block))
+    options = {"coils": coils, "contrasts": contrasts}
+    clean, _ = simulated_kspace(noise=0, **options)
+    assert found(jnp.asarray(clean)) < 0.01
+    assert found(jnp.zeros(clean.shape, complex)) == 0
+
+    def largest(kspace):
+        windows = np.lib.stride_tricks.sliding_window_view(kspace, (5, 5), (-2, -1))
+        rows = np.moveaxis(windows, 1, 3).reshape(-1, coils * 25)
+        return np.linalg.norm(rows, 2)
+
+    for level in (0.1, 0.3):
+        kspace, sens = simulated_kspace(noise=level, **options)
+        expected = largest(kspace - clean) / largest(kspace)
+        share = float(found(jnp.asarray(kspace)))
+        assert share == pytest.approx(expected, rel=0.12)
+        kept = {"calibration": (24, 20), "kernel": 5}
+        fine = match(estimate(kspace, **kept, threshold=share), sens)
+        assert np.median(fine) > 0.95

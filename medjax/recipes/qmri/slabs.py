@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from medjax.data.scans.formats import Scan, ScanSlice
-from medjax.mri.espirit import estimate_sensitivities
+from medjax.mri.espirit import estimate_sensitivities, noise_share
 from medjax.mri.fit import FitResult
 from medjax.mri.masks import calibration_size
 from medjax.mri.model import SignalModel
@@ -28,7 +28,9 @@ from medjax.runtime.progress import Progress, progress
 from medjax.types import QmriBatch
 
 CALIBRATION, KERNEL = 24, 6  # of ESPIRiT: its block at most, its patches
-ESPIRIT = {"kernel": KERNEL, "threshold": 0.02, "crop": 0.8}
+THRESHOLD, MOST = 0.02, 0.5  # of singular values: the least, whatever noise reaches
+CROP = 0.8  # of ESPIRiT too: the least eigenvalue inside of the object
+COILS = 3  # of fewer, noise can't be told from signal in the calibration
 # sin^2 of an angle that takes 1 % of a real part: less moves T2 and T1 by less
 MISFIT = 0.02
 
@@ -308,7 +310,13 @@ def _covariance(noise: Complex[np.ndarray, "C N"]) -> Complex[Array, "C C"]:
 @partial(jax.jit, static_argnums=1)
 def _espirit(kspace: Array, block: tuple[int, int]) -> Array:
     scaled = kspace / jnp.max(jnp.abs(kspace)).astype(kspace.dtype)
-    return estimate_sensitivities(scaled, calibration=block, **ESPIRIT)
+    threshold = jnp.asarray(THRESHOLD, jnp.float32)
+    if scaled.shape[1] >= COILS:
+        share = noise_share(scaled, calibration=block, kernel=KERNEL)
+        threshold = jnp.clip(share.astype(jnp.float32), THRESHOLD, MOST)
+    return estimate_sensitivities(
+        scaled, calibration=block, kernel=KERNEL, threshold=threshold, crop=CROP
+    )
 
 
 @partial(jax.jit, static_argnums=(3, 4))

@@ -18,6 +18,14 @@ from medjax.recipes.qmri.slabs import (
     prepare_slice,
 )
 from tests.recipes.puq_smoke import toy_slices
+from tests.recipes.qmri.phase_phantoms import (
+    INSIDE,
+    coils,
+    echoes,
+    measure,
+    object_phase,
+    recoveries,
+)
 
 SHAPE = (4, 5)
 
@@ -184,3 +192,23 @@ def test_estimated_sensitivities_do_not_depend_on_the_unit(scale):
         for c in (1, scale)
     )
     np.testing.assert_allclose(scaled.sens, found.sens, atol=1e-4)
+
+
+@pytest.mark.parametrize("snr", [60, 20, 10, 5])
+@pytest.mark.parametrize("contrast", ["t2", "t1"])
+def test_estimated_coils_are_as_good_as_true_ones_in_noise(contrast, snr):
+    """Below SNR 40 patches of noise were kept, and half of the signal was lost."""
+    images, _ = echoes() if contrast == "t2" else recoveries(efficiency=0.9)
+    kspace = measure(images, snr=snr, centre=24)[0]
+    mask = np.ones((8, 1, kspace.shape[-1]), bool)
+    measured = ScanSlice(kspace=kspace, mask=mask)
+    positive = 0 if contrast == "t2" else None
+    found = prepare_slice(measured, positive=positive)
+    true = (coils() * np.exp(1j * object_phase())).astype(np.complex64)
+    wrong = []
+    for sens in (true, np.asarray(found.sens)):
+        combined = np.asarray(sense_adjoint(kspace, sens, mask))
+        left = np.abs(combined.real) - np.abs(images)
+        wrong.append(np.sqrt(np.mean(left[:, INSIDE] ** 2)))
+    assert wrong[0] == pytest.approx(1 / snr, rel=0.15)
+    assert wrong[1] < 1.1 * wrong[0]
