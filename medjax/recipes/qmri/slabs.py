@@ -6,7 +6,6 @@ Ready means: white coils, sensitivities, and the object's phase inside of them.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import chain, pairwise
 from typing import NamedTuple
 
 import jax
@@ -61,8 +60,7 @@ def fitted_slices(
     """
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
         begun = _begun(scan, compute, model, positive, slab, apart, report)
-        # The next slab is read, and its fit begun, while this one is computed.
-        for one, _ in pairwise(chain(begun, [None])):
+        for one in _next_begun(begun):
             fitted, rows = jax.device_get(one.fitted), list(one.filled)
             for index, unit in one.units.items():
                 if index in rows:
@@ -81,6 +79,15 @@ class _Begun(NamedTuple):
     units: dict[int, Float[np.ndarray, "..."]]  # of its slices' images, by index
     filled: dict[int, Marked | None]  # what is left out of those that are not empty
     fitted: Fitted | None  # None where all are
+
+
+def _next_begun(begun: Iterator[_Begun]) -> Iterator[_Begun]:
+    """Each slab, one or more, when the next one is read and its fit has begun."""
+    waiting = next(begun)
+    for following in begun:
+        yield waiting
+        waiting = following
+    yield waiting
 
 
 def _begun(
