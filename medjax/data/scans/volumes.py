@@ -24,6 +24,7 @@ from medjax.data.scans.scan import Frames, reading
 
 _MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 _GZIP = 31  # zlib's window for a gzip file
+_DAMAGED = cast(type[Exception], isal_zlib.error)  # its stub says an instance
 _RATIO = 1100  # no gzip file grows by more
 _CHUNK = 1 << 17  # bytes; gzip's own 8 kB cost a third more time
 _PADDING = 1e-3  # share of a file that may follow its data
@@ -195,7 +196,7 @@ def _image(path: Path) -> Iterator[None]:
             ImageFileError,
             HeaderDataError,
             WrapStructError,
-            isal_zlib.error,
+            _DAMAGED,
             ValueError,
             OverflowError,
             KeyError,
