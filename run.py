@@ -93,7 +93,7 @@ MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {
     **{("train", name): partial(train, name) for name in SYSTEMS},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
     **{("check", name): partial(use, name) for name in SYSTEMS[:2]},
-    **{(m, "puq"): partial(use, f"qmri.{m}") for m in ("predict", "check")},
+    **{(m, "puq"): partial(use, f"qmri.{m}") for m in command_line.MAPS},
 }
 
 

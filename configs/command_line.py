@@ -14,6 +14,7 @@ from absl import flags
 
 Function = TypeVar("Function")
 WELL, ERROR, DOUBTFUL = 0, 1, 3  # exit codes, as the usage in `run.py` tells
+MAPS = ("predict", "check", "calibrate")  # modes of maps, beside training
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -102,8 +103,8 @@ def choose_mode(
 
 
 def check_input(mode: str, given: str | None) -> None:
-    """Refuse a mode that works on what --input names without it."""
-    if not given:
+    """Refuse a mode that works on what --input names without it; one makes its own."""
+    if not given and mode != "calibrate":
         raise ValueError(f"--mode={mode}: expected --input, what to work on")
 
 

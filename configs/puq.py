@@ -28,6 +28,12 @@ Maps of your own file, with a trained network or without any training:
     python run.py --config=configs/puq.py --mode=predict --input=scan.h5 \
         --checkpoint=workdir/puq
 
+Error bars calibrated anew, on simulated subjects measured as `data` says, of joint TV
+or of a network:
+
+    python run.py --config=configs/puq.py --mode=calibrate
+    python run.py --config=configs/puq.py --mode=calibrate --checkpoint=workdir/puq
+
 The checkpoint's manifest says what its network is: no variant has to be repeated.
 Every option below can be set on its own, a list by commas, `()` for none of it, a dict
 as one, and `None` where the option says so. The methods are a dict, all of them:
@@ -73,6 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.fit = get_fit(arg.contrast)
     config.evaluation = get_evaluation(arg.contrast)
     config.predict = get_predict(arg.contrast)
+    config.calibrate = get_calibrate()
     if arg.preset == "paper":
         set_paper(config)
     if arg.smoke:
@@ -235,6 +242,27 @@ def get_evaluation(contrast: str) -> ConfigDict:
     )
 
 
+def get_calibrate() -> ConfigDict:
+    """Error bars of `predict.default`'s maps, see `--mode=calibrate`."""
+    return ConfigDict(
+        {
+            "slices": 64,  # of training subjects, for the exponents of u
+            "validation": 96,  # slices of validation subjects, for the coverage
+            "subjects": 24,  # of either part
+            "batch": 4,  # slices
+            "accelerations": option((4.0, 6.0, 8.0, 10.0), Numbers(float)),
+            "coverage": 0.95,  # of the intervals
+            # on u, that are tried to reach it
+            "factors": option(
+                (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0), Numbers(float)
+            ),
+            # of the factor of each acceleration with that of all, in logarithms: 0 has
+            # each cover as asked, 1 all together
+            "pooling": 0.5,
+        }
+    )
+
+
 def get_predict(contrast: str) -> ConfigDict:
     """Maps of a user's file, see `--mode=predict`."""
     return ConfigDict(
@@ -330,4 +358,7 @@ def set_smoke(config: ConfigDict) -> None:
             if "weights" in method:
                 method.weights = (1e-3, 3e-3, 1e-2)
     config.predict.update({"passes": 2, "chunk": 1, "slab": 2})
+    config.calibrate.update({"slices": 2, "validation": 2, "subjects": 1, "batch": 2})
+    config.calibrate.accelerations = (3.0,)
+    config.calibrate.factors = (0.01, 1.0, 100.0)
     config.checkpoint.every = 3

@@ -121,6 +121,7 @@ DOCUMENTS = (
     "medjax/recipes/classes/task.py",  # likewise
     "medjax/recipes/qmri/predict.py",  # an entry
     "medjax/recipes/qmri/check.py",  # likewise
+    "medjax/recipes/qmri/calibrate.py",  # likewise
     "medjax/recipes/qmri/options.py",  # sections, of a config or of a manifest
     "medjax/recipes/qmri/trained.py",  # a manifest
     "medjax/recipes/qmri/summary.py",  # summary.json

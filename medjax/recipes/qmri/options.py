@@ -133,6 +133,19 @@ class Evaluation(NamedTuple):
     methods: Mapping[str, Method]
 
 
+class Calibrate(NamedTuple):
+    """How error bars are calibrated, see `--mode=calibrate`."""
+
+    slices: int  # of training subjects
+    validation: int  # slices of validation subjects
+    subjects: int  # of either part
+    batch: int  # slices
+    accelerations: tuple[float, ...]
+    coverage: float
+    factors: tuple[float, ...]  # on u, that are tried; rising
+    pooling: float  # of accelerations, 0 to 1
+
+
 class Measured(NamedTuple):
     """What of `Data` a network was trained to see."""
 

@@ -101,6 +101,48 @@ def joint_tv_images(
     return TvImages(images, doubled, found.weight, misfit, found.interior)
 
 
+def joint_tv_at(
+    kspace: Complex[Array, "B E C H W"],
+    sens: Complex[Array, "B C H W"],
+    mask: Bool[Array, "B E #H W"],
+    *,
+    weight: Float[Array, "B"],
+    basis: Float[Array, "E K"] | None,
+    scales: Float[Array, "K"] | None,
+    search: Search,
+) -> tuple[Float[Array, "B E H W"], Float[Array, "B E H W"]]:
+    """Real images of some of a scan's lines, at a weight that is known and at twice it.
+
+    Args:
+        kspace: Of the whole scan, whose scale that of the weight is; in any unit.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object.
+        mask: The lines to use, of those that are sampled.
+        weight: Of each slice, for images of about 1, as `joint_tv_images` gives it.
+        basis: As there.
+        scales: As there.
+        search: How images are made; weights and share are not read. Static.
+
+    Returns:
+        Two times real images, in the unit of k-space.
+    """
+    scale = image_scale(kspace, sens).reshape(-1)
+    images, doubled = (
+        joint_tv_sense(
+            kspace,
+            sens,
+            mask,
+            weight=factor * weight * scale,
+            iterations=search.iterations,
+            inner=search.inner,
+            basis=basis,
+            scales=scales,
+            constraint="real",
+        )
+        for factor in (1, 2)
+    )
+    return images, doubled
+
+
 def tv_features(found: TvImages, *, coils: int) -> dict[str, Float[Array, "B H W"]]:
     """The features of `TV_FEATURES`, in the unit of the images, for `calibrated_sd`.
 

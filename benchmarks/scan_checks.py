@@ -1,0 +1,254 @@
+"""Do two halves of a scan's lines tell whether its error bars hold? Simulated shifts.
+
+    python benchmarks/scan_checks.py                          the table, some 10 minutes
+    python benchmarks/scan_checks.py --contrast t1 --scans 24 --rate 8
+
+Scans are single slices of simulated subjects of the test part, 96 x 96, 8 coils, each
+measured as `configs/puq.py` says but for one shift. A scan is sound where its 95 %
+intervals cover 0.90 to 0.99 of the region of interest (the reference is a fit of the
+noiseless images of the same slice, values at the map's limit left out). It is warned of
+where either check of `judge_scan`, of the shipped calibration, says so.
+
+==============  ======================================================================
+none            as calibrated: SNR 20 to 60, random lines, true sensitivities
+T2 x 1.4        all T2 (of t1: all T1) of every subject
+SNR 10, 100     of all subjects
+coils 4, 16     in place of 8
+ESPIRiT         sensitivities estimated from the centre of k-space
+equispaced      lines in place of random ones
+poisson         points in place of lines
+biexponential   15 % of the tissue's first signal decays with 20 ms (of t1: 15 % with a
+                third of the tissue's T1, as a share of its late signal)
+motion 1, 2     the later half of the contrasts lies 1 or 2 pixels further right
+==============  ======================================================================
+"""
+
+import argparse
+import json
+import pathlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.puq import get_config
+from medjax import mri
+from medjax.data.qmri.batches import draw_slice
+from medjax.data.qmri.simulate import sample_kspace
+from medjax.data.qmri.subjects import subject_numbers
+from medjax.recipes.qmri.calibrated import load_calibration
+from medjax.recipes.qmri.joint_tv import tv_images
+from medjax.recipes.qmri.known_errors import make_regularisation
+from medjax.recipes.qmri.options import Data, Evaluation, Fit, Network, Predict
+from medjax.recipes.qmri.population import make_setup
+from medjax.recipes.sections import read_section
+from medjax.systems.puq.calibration import calibrated_sd, covered
+from medjax.systems.puq.joint_tv import tv_features
+from medjax.systems.puq.maps import fit_images
+from medjax.systems.puq.posterior_maps import image_posterior
+from medjax.systems.puq.scan_checks import check_slices, judge_scan
+
+SHIFTS = (
+    *("none", "T2 x 1.4", "SNR 10", "SNR 100", "coils 4", "coils 16", "ESPIRiT"),
+    *("equispaced", "poisson", "biexponential", "motion 1", "motion 2"),
+)
+BATCH = 4
+SOUND = (0.90, 0.99)
+
+
+def changed(setup, shift):
+    """The setup of a shift that is one of subjects or of the measurement."""
+    population, acquisition = setup.population, setup.acquisition
+    if shift.startswith("SNR"):
+        level = float(shift.split()[1])
+        acquisition = acquisition._replace(snr=(level, level))
+    elif shift.startswith("coils"):
+        acquisition = acquisition._replace(coils=int(shift.split()[1]))
+    elif shift in ("equispaced", "poisson"):
+        acquisition = acquisition._replace(mask=shift)
+    return setup._replace(population=population, acquisition=acquisition)
+
+
+def measured(setup, shift, rate, index, number):
+    """One scan; a shift of the object changes images before sampling."""
+    position = (7 * index + 3) % len(setup.population.template.slices)
+    drawn = draw_slice(
+        setup.population,
+        setup.acquisition,
+        number=number,
+        position=position,
+        draw=(21, index),
+        acceleration=rate,
+        sample_id=index,
+    )
+    row, record = drawn.row, drawn.records[0]
+    images = still = row.target
+    times = np.array(setup.acquisition.protocol.times)[:, None, None]
+    if shift == "T2 x 1.4":
+        images = still = slower(setup, row.target)
+    elif shift == "biexponential":
+        tissue = 1 - record.fractions[2].astype(np.float32)
+        images = still = two_pools(setup, row.target, times, tissue)
+    elif shift.startswith("motion"):
+        pixels = float(shift.split()[1])
+        moved = np.zeros((len(images), 2), np.float32)
+        moved[len(images) // 2 :, 1] = pixels
+        zero = np.zeros(len(images), np.float32)
+        images = np.asarray(mri.move_rigid(jnp.asarray(images), moved, zero))
+    if images is not row.target:
+        rng = np.random.default_rng((22, index))
+        kspace = sample_kspace(images, row.sens, row.mask, record.noise, rng)
+        row = row._replace(kspace=kspace, target=still)
+    if shift == "ESPIRiT":
+        row = row._replace(sens=estimated(setup, row))
+    return row
+
+
+def slower(setup, images):
+    """The images of the same tissues at 1.4 times their time constant."""
+    quantity = setup.estimator.quantity
+    fit = fit_images(quantity, jnp.asarray(images)[None])
+    name = quantity.model.time_constant
+    params = fit.params | {name: 1.4 * fit.params[name]}
+    made = mri.signal(quantity.model, params, quantity.times)
+    made = np.asarray(made)[:, 0]
+    return np.where(np.isfinite(made), made, images).astype(np.float32)
+
+
+def two_pools(setup, images, times, tissue):
+    """15 % of the tissue's signal in a fast pool, which the model does not know."""
+    if setup.data.contrast == "t2":
+        fast = images[:1] * np.exp(-times / 0.02)
+        return (images + 0.15 * tissue * (fast - images)).astype(np.float32)
+    late = np.abs(images[-1:])
+    fast = late * (1 - 2 * np.exp(-times / 0.35))
+    return (images + 0.15 * tissue * (fast - images)).astype(np.float32)
+
+
+def estimated(setup, row):
+    """ESPIRiT's maps, turned to the phase of the true ones: real images stay real."""
+    columns = round(setup.data.center_fraction * setup.data.size)
+    maps = mri.estimate_sensitivities(
+        jnp.asarray(row.kspace),
+        calibration=(setup.data.size // 4, columns),
+        kernel=min(5, columns),
+        threshold=0.02,
+        crop=0.0,
+    )
+    maps = np.asarray(maps)
+    phase = np.sum(row.sens * maps.conj(), axis=0)
+    phase = phase / np.maximum(np.abs(phase), 1e-9)
+    return (maps * phase).astype(np.complex64)
+
+
+def judge(setup, how, calibration, batch, key):
+    """The interval, the reference, and the checks without one."""
+    quantity = setup.estimator.quantity
+    found = tv_images(batch, key, **how._asdict())
+    features = tv_features(found, coils=batch.kspace.shape[2])
+    sampled = jnp.broadcast_to(batch.mask, found.images.shape)
+    u = calibrated_sd(calibration, features, 1 / sampled.mean((1, 2, 3)))
+    times = jnp.asarray(quantity.times, jnp.float32)
+    fit = {"model": quantity.model, "bounds": quantity.bounds}
+    posterior = image_posterior(found.images, u, times, quantiles=(0.025, 0.975), **fit)
+    checks = check_slices(
+        batch,
+        jax.random.fold_in(key, 1),
+        found,
+        batch.roi,
+        **how._asdict(),
+        calibration=calibration,
+        times=times,
+        **fit,
+    )
+    reference = fit_images(quantity, batch.target)
+    time = reference.params[quantity.model.time_constant]
+    return posterior.quantiles, time, checks
+
+
+def table(setup, calibration, how, rate, scans):
+    """One row a shift: coverage, how many are not sound, how many are warned of."""
+    numbers = subject_numbers("test", scans)
+    rows, every = [], []
+    program = jax.jit(partial(judge, setup, how, calibration))
+    for shift in SHIFTS:
+        ours = changed(setup, shift)
+        scanned = [measured(ours, shift, rate, i, n) for i, n in enumerate(numbers)]
+        points = []
+        for start in range(0, scans, BATCH):
+            part = scanned[start : start + BATCH]
+            filled = part + [part[-1]] * (BATCH - len(part))
+            batch = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *filled)
+            ends, time, checks = jax.device_get(program(batch, jax.random.key(start)))
+            for i, row in enumerate(part):
+                limit = 0.999 * setup.estimator.quantity.longest
+                judged = row.roi & np.isfinite(time[i]) & (time[i] < limit)
+                share = covered(time[i], ends[0, i], ends[1, i], judged)
+                verdicts = judge_scan(
+                    calibration,
+                    *(x[i : i + 1] for x in checks),
+                    acceleration=1 / float(row.mask.mean()),
+                )
+                points.append((share, *verdicts))
+        shares = np.array([p[0] for p in points])
+        halves, model = (np.array([not p[k].holds for p in points]) for k in (1, 2))
+        warned = halves | model
+        sound = (shares >= SOUND[0]) & (shares <= SOUND[1])
+        rows.append(
+            {
+                "shift": shift,
+                "coverage": float(shares.mean()),
+                "least": float(shares.min()),
+                "spread": float(np.median([p[1].value for p in points])),
+                "misfit": float(np.median([p[2].value for p in points])),
+                "by halves": int(halves.sum()),
+                "by the model": int(model.sum()),
+                "unsound": int((~sound).sum()),
+                "detected": int((warned & ~sound).sum()),
+                "sound": int(sound.sum()),
+                "false warnings": int((warned & sound).sum()),
+            }
+        )
+        every += [(shift, p[0], p[1]._asdict(), p[2]._asdict()) for p in points]
+        print(
+            ", ".join(
+                f"{k} {v:.3g}" if k != "shift" else v for k, v in rows[-1].items()
+            ),
+            flush=True,
+        )
+    return rows, every
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--contrast", default="t2", choices=("t2", "t1"))
+    parser.add_argument("--rate", type=float, default=6.0)
+    parser.add_argument("--scans", type=int, default=12)
+    parser.add_argument("--calibration", default="", help="a file; '': as shipped")
+    parser.add_argument("--out", default="", help="a JSON file for all scans")
+    args = parser.parse_args()
+    config = get_config(f"contrast={args.contrast}").to_dict()
+    records = {"data": Data, "network": Network, "fit": Fit, "evaluation": Evaluation}
+    made = {k: read_section(kind, k, config[k]) for k, kind in records.items()}
+    made["data"] = made["data"]._replace(accelerations=(args.rate,))
+    setup = make_setup(seed=0, **made)
+    predict = read_section(Predict, "predict", config["predict"])
+    calibration = load_calibration(args.contrast, "joint TV", file=args.calibration)
+    how = make_regularisation(setup, predict)
+    rows, every = table(setup, calibration, how, args.rate, args.scans)
+    total = {
+        k: sum(row[k] for row in rows)
+        for k in ("unsound", "detected", "sound", "false warnings")
+    }
+    print(
+        f"all: {total['detected']} of {total['unsound']} scans that are not sound are "
+        f"warned of, {total['false warnings']} of {total['sound']} that are"
+    )
+    if args.out:
+        text = json.dumps({"args": vars(args), "rows": rows, "scans": every}, indent=1)
+        pathlib.Path(args.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
