@@ -18,6 +18,7 @@ from medjax.checks import (
     check_ranges,
     check_static,
 )
+from medjax.mri.normal import carry_for
 from medjax.mri.promotion import promoted
 from medjax.mri.sense import check_operands, sense_forward
 from medjax.types import Key
@@ -219,22 +220,22 @@ def held_out_weight(
         return jax.lax.map(misfit, weights)
 
     def unfinished(carry):
-        weights, misfits, left = carry
-        return (left > 0) & jnp.any(_end(misfits) != 0)
+        _, misfits, rounds = carry
+        ends = jnp.any(_end(misfits) != 0)
+        return (rounds == 0) | ((rounds <= extensions) & ends)
 
     def extend(carry):
-        weights, misfits, left = carry
+        weights, misfits, rounds = carry
         end = _end(misfits)
         # The two at the end stay, so that the least gets a neighbour on either side.
         factor = (weights[-2] / weights[0]) ** end.astype(dtype)
         moved = weights * factor[None]
-        new = jnp.where((end != 0)[None], tried(moved), misfits)
-        return moved, new, left - 1
+        new = (rounds == 0) | (end != 0)[None]
+        return moved, jnp.where(new, tried(moved), misfits), rounds + 1
 
-    misfits = tried(first)
-    # The weights of later turns lie and vary over devices as the misfits do.
-    first = first + jnp.zeros_like(misfits)
-    carry = (first, misfits, jnp.asarray(extensions, jnp.int32))
+    # The first round is one of the loop, so that a reconstruction is compiled once.
+    first = carry_for(tried, first)
+    carry = (first, first + jnp.inf, jnp.zeros((), jnp.int32))
     weights, misfits, _ = jax.lax.while_loop(unfinished, extend, carry)
     interior = (_end(misfits) == 0) & jnp.isfinite(jnp.min(misfits, axis=0))
     return HeldOutWeight(_vertex(weights, misfits), interior, weights, misfits)

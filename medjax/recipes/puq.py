@@ -187,7 +187,11 @@ def _evaluate(setup: Setup, *, guided: bool) -> reconstruction.Evaluate:
     return partial(
         evaluate_maps,
         estimator,
-        make_classical(evaluation.methods if guided else {}, basis),
+        make_classical(
+            evaluation.methods if guided else {},
+            basis,
+            center=setup.data.center_fraction,
+        ),
         passes=evaluation.passes,
         chunk=evaluation.chunk,
         guided=guided,

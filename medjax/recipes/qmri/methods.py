@@ -11,6 +11,12 @@ from jaxtyping import Array, Float
 from medjax import mri
 from medjax.recipes.qmri.joint_tv import tv_images
 from medjax.recipes.qmri.options import Method, Subspace
+from medjax.recipes.qmri.weighed import (
+    Weighing,
+    check_weights,
+    middle_lines,
+    weighed_images,
+)
 from medjax.systems.puq.calibration import Calibration, calibrated_sd
 from medjax.systems.puq.joint_tv import Search, TvImages, tv_features
 from medjax.systems.puq.maps import Classical
@@ -26,15 +32,19 @@ class Kind(NamedTuple):
     takes: tuple[str, ...] = ()  # besides
 
 
+SEARCH = ("weights", "share")  # of the weight, by lines held out
+
 METHODS: Mapping[str, Kind] = {
     "zero_filled": Kind(mri.zero_filled, False),
-    "cg_sense": Kind(mri.cg_sense, False, ("damping", "iterations")),
-    "subspace": Kind(mri.subspace_sense, False, ("subspace", "damping", "iterations")),
+    "cg_sense": Kind(mri.cg_sense, False, ("damping", "iterations"), SEARCH),
+    "subspace": Kind(
+        mri.subspace_sense, False, ("subspace", "damping", "iterations"), SEARCH
+    ),
     "wavelet": Kind(
-        mri.wavelet_sense, True, ("threshold", "iterations"), ("subspace",)
+        mri.wavelet_sense, True, ("threshold", "iterations"), ("subspace", *SEARCH)
     ),
     "low_rank": Kind(
-        mri.low_rank_sense, True, ("threshold", "iterations"), ("subspace",)
+        mri.low_rank_sense, True, ("threshold", "iterations"), ("subspace", *SEARCH)
     ),
     "joint_tv": Kind(
         tv_images,
@@ -78,17 +88,8 @@ def tv_search(name: str, method: Method, center: int) -> Search:
         ValueError: Options are those of another kind or out of their range.
     """
     _check(name, method)
+    check_weights(name, method)
     weights, share = method.weights or (), method.share or 0.0
-    rising = all(a < b for a, b in zip(weights, weights[1:], strict=False))
-    if len(weights) < 3 or not rising or not weights[0] > 0:
-        raise ValueError(
-            f"method {name!r}: weights {weights}: expected 3 or more that rise from "
-            "above 0, each by about the same factor"
-        )
-    if not 0 < share < 1:
-        raise ValueError(
-            f"method {name!r}: share {share}: expected one between 0 and 1"
-        )
     scales = method.scales or ()
     if not scales or not min(scales) > 0:
         raise ValueError(f"method {name!r}: scales {scales}: expected some above 0")
@@ -105,7 +106,7 @@ def make_classical(
     methods: Mapping[str, Method],
     make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
     *,
-    center: int = 0,
+    center: int | float = 0,
     calibration: Calibration | None = None,
 ) -> dict[str, Classical]:
     """Reconstructions to real images by a table's names, in the order of `in_order`.
@@ -114,7 +115,8 @@ def make_classical(
         methods: Options of each, by the name that it has in tables.
         make_basis: Gives the basis of a subspace at the scan's times; called for those
             of rank 1 or more.
-        center: Lines in the middle that joint TV never holds out.
+        center: Lines in the middle that are never held out, a number or, as a float,
+            the share of the columns.
         calibration: Makes the uncertainty of joint TV's images; None leaves it out.
 
     Raises:
@@ -123,7 +125,7 @@ def make_classical(
     return {
         name: _joint_tv(name, methods[name], make_basis, center, calibration)
         if methods[name].kind == "joint_tv"
-        else _classical(methods[name], make_basis)
+        else _classical(name, methods[name], make_basis, center)
         for name in in_order(methods)
     }
 
@@ -132,16 +134,20 @@ def _joint_tv(
     name: str,
     method: Method,
     make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
-    center: int,
+    center: int | float,
     calibration: Calibration | None,
 ) -> Classical:
-    search = tv_search(name, method, center)
+    search = tv_search(name, method, 0)
     subspace = method.subspace
     if subspace is None or not rank(method):
         raise ValueError(f"method {name!r}: expected a subspace of rank 1 or more")
     basis = jnp.asarray(make_basis(subspace))
     how = {"basis": basis, "scales": jnp.asarray(tv_scales(method), basis.dtype)}
-    make = partial(tv_images, search=search, **how)
+
+    def make(batch: QmriBatch, key: Key) -> TvImages:
+        kept = search._replace(center=middle_lines(center, batch))
+        return tv_images(batch, key, search=kept, **how)
+
     return Classical(
         lambda batch, key: make(batch, key).images,
         rank(method),
@@ -171,13 +177,27 @@ def image_error(
 
 
 def _classical(
-    method: Method, make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]]
+    name: str,
+    method: Method,
+    make_basis: Callable[[Subspace], Float[np.ndarray, "E K"]],
+    center: int | float,
 ) -> Classical:
     kind = METHODS[method.kind]
     options = {x: getattr(method, x) for x in kind.needs if x != "subspace"}
     if method.subspace and rank(method):
         options["basis"] = jnp.asarray(make_basis(method.subspace))
-    return Classical(partial(_images, kind, options), rank(method))
+    if method.weights is None:
+        return Classical(partial(_images, kind, options), rank(method))
+    check_weights(name, method)
+    (option,) = {"damping", "threshold"} & {*kind.needs}
+    how = Weighing(option, options[option], method.weights, method.share or 0.0)
+
+    def reconstruct(
+        batch: QmriBatch, key: Key, weight: Mapping[str, float | Array]
+    ) -> Float[Array, "B E H W"]:
+        return _images(kind, {**options, **weight}, batch, key)
+
+    return Classical(partial(weighed_images, reconstruct, how, center), rank(method))
 
 
 def make_separate(method: Method) -> Classical:
@@ -221,9 +241,14 @@ def _check(name: str, method: Method) -> None:
     if not rank(method):
         given -= {"subspace"}
     if not set(kind.needs) <= given <= {*kind.needs, *kind.takes}:
-        optional = "".join(f" (and may have {option})" for option in kind.takes)
+        optional = f" (and may have {', '.join(kind.takes)})" if kind.takes else ""
         raise ValueError(
             f"method {name!r}: kind {method.kind!r} has the options "
             f"{', '.join(kind.needs) or 'none'}{optional}, found "
             f"{', '.join(sorted(given)) or 'none'}"
+        )
+    if (method.weights is None) != (method.share is None):
+        raise ValueError(
+            f"method {name!r}: weights and share: expected both, of which held-out "
+            "lines choose, or neither; found one of them"
         )

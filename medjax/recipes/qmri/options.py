@@ -109,10 +109,11 @@ class Method(NamedTuple):
     damping: float | None = None
     threshold: float | None = None
     iterations: int | None = None
-    # of joint TV: steps inside a step, scales of the subspace's coefficients, weights
-    # of which held-out lines choose, and the share of the lines that is held out
+    # of joint TV: steps inside a step, scales of the subspace's coefficients
     inner: int | None = None
     scales: tuple[float, ...] | None = None
+    # of which held-out lines choose, slice by slice, and the share of the outer lines
+    # that is held out; damping or threshold is then that of slices without such lines
     weights: tuple[float, ...] | None = None
     share: float | None = None
 

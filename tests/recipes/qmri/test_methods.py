@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax.mri.held_out import held_out_weight, hold_out_lines
 from medjax.mri.reconstruct import cg_sense
 from medjax.recipes.qmri.methods import METHODS, in_order, make_classical
 from medjax.recipes.qmri.options import Method, Subspace
@@ -63,15 +64,15 @@ def test_unknown_kind_is_named():
     [
         (
             Method("cg_sense", iterations=5),
-            "options damping, iterations, found iterations",
+            r"options damping, iterations \(and may have weights, share\), found iter",
         ),
         (
             Method("wavelet", damping=0.1, threshold=0.1, iterations=5),
-            r"options threshold, iterations \(and may have subspace\), found damp",
+            r"options threshold, iterations \(and may have subs.*, share\), found damp",
         ),
         (
             Method("subspace", SUBSPACE._replace(rank=0), damping=0.1, iterations=5),
-            "options subspace, damping, iterations, found damping, iterations",
+            r"options subspace, damping, iterations \(and .*\), found damping, iterat",
         ),
         (Method("zero_filled", SUBSPACE), "options none, found subspace"),
     ],
@@ -79,3 +80,58 @@ def test_unknown_kind_is_named():
 def test_options_of_another_kind_are_named(method, message):
     with pytest.raises(ValueError, match=f"method 'x': kind .* has the {message}"):
         in_order({"x": method})
+
+
+SEARCH = {"weights": (0.01, 0.1, 1.0), "share": 0.25}
+
+
+def test_the_weight_of_each_slice_is_found_from_its_held_out_lines():
+    """And is the usual one where a slice has no outer line."""
+    batch = toy_batch()
+    mask = np.array(batch.mask)
+    columns, middle = mask.shape[-1], np.zeros(mask.shape[-1], bool)
+    middle[columns // 2 - 1 :][:2] = True
+    mask[:, :, 0] |= middle
+    mask[1] = middle
+    batch = batch._replace(mask=jnp.asarray(mask))
+    usual = Method("cg_sense", damping=0.2, iterations=5)
+    method = usual._replace(**SEARCH)
+    key = jax.random.key(0)
+
+    def images(method):
+        made = make_classical({"x": method}, lambda _: BASIS, center=2)
+        return jax.jit(made["x"].reconstruct)(batch, key)
+
+    found = images(method)
+    np.testing.assert_allclose(found[1], images(usual)[1], atol=1e-6)
+    lines, _ = jax.random.split(key)
+    draw = jax.random.fold_in(lines, batch.sample_id[0])
+    one = jax.tree.map(lambda x: x[0], batch)
+    kept, held = hold_out_lines(one.mask, draw, center=2)
+    options = {"iterations": 5, "constraint": "real"}
+    weight = held_out_weight(
+        lambda w: cg_sense(one.kspace, one.sens, kept, damping=w, **options),
+        one.kspace,
+        one.sens,
+        held,
+        weights=np.array(SEARCH["weights"], np.float32),
+        extensions=1,
+    ).weight
+    expected = cg_sense(one.kspace, one.sens, one.mask, damping=weight, **options)
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    assert abs(float(weight) - 0.2) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": (0.1, 0.2), "share": 0.25}, "weights .* expected 3 or more"),
+        ({"weights": (0.1, 0.3, 0.2), "share": 0.25}, "weights .* that rise"),
+        ({"weights": (0.1, 0.2, 0.4), "share": 1.0}, "share 1.0: expected one between"),
+        ({"weights": (0.1, 0.2, 0.4)}, "weights and share: expected both"),
+    ],
+)
+def test_weights_that_cannot_be_searched(change, message):
+    method = Method("cg_sense", damping=0.1, iterations=5)._replace(**change)
+    with pytest.raises(ValueError, match=f"method 'x': {message}"):
+        make_classical({"x": method}, lambda _: BASIS)
