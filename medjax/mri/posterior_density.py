@@ -4,6 +4,7 @@ Contrasts are lists and voxels have whatever shape, as in `varpro`; a leading ax
 the rates at which the density is taken.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -94,8 +95,8 @@ def explained_part(
     over = noisy if shared else _over_grid(noisy)
     log_rate = log_rate.reshape(-1, *ones)
     basis = orthogonalise(_columns(model, log_rate, over.data, over.factor))
-    best = None
-    for negative, new in patterns(noisy.data, how):
+    found = []
+    for negative, new in patterns(over.data, how):
         total = None
         for channel in _channels(over, negative):
             for q, inverse in zip(basis.columns, basis.inverse, strict=True):
@@ -107,8 +108,8 @@ def explained_part(
                     part = root * dot(q, channel)
                 part = jnp.maximum(part, 0) if how.positive else part
                 total = part**2 if total is None else total + part**2
-        total = jnp.where(new, total, 0)
-        best = total if best is None else jnp.maximum(best, total)
+        found.append(jnp.where(new, total, 0))
+    best = functools.reduce(jnp.maximum, found)
     return best / (2 * jnp.square(noisy.level))[None]
 
 

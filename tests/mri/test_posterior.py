@@ -229,6 +229,17 @@ def test_magnitudes_are_the_sum_over_all_places_of_the_null():
         )
 
 
+def test_magnitudes_with_one_u_a_contrast_are_those_of_one_u():
+    model, times, (low, high), _ = CASES["t1_ir"]
+    signed, _, sd = draw("t1_ir", voxels=5, noise=0.04, seed=3)
+    options = {"model": model, "low": low, "high": high, "magnitude": True}
+    options |= {"points": 64, "positive": True}
+    plain = fit_posterior(np.abs(signed), times, sd, **options)
+    each = fit_posterior(np.abs(signed), times, np.full(signed.shape, sd), **options)
+    for left, right in zip(each, plain, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5)
+
+
 @pytest.mark.parametrize("amplitude", ["profiled", "marginalised"])
 def test_intervals_hold_the_truth_as_often_as_they_say(amplitude):
     """100,000 voxels of T from the prior; the other's amplitude costs little."""
