@@ -110,8 +110,12 @@ class Verdict(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the value is one that error bars that hold give, or none is known."""
-        return bool(np.isnan(self.value)) or self.low <= self.value <= self.high
+        """Whether the value is not above what is usual, or none is known.
+
+        One below is no warning: noise that both halves' regulariser takes out makes
+        small spreads of scans whose error bars hold.
+        """
+        return bool(np.isnan(self.value)) or self.value <= self.high
 
 
 def judge_scan(
@@ -186,5 +190,4 @@ def verdict_text(verdict: Verdict) -> str:
     )
     if verdict.holds:
         return f"error bars pass a check without a reference: {found}"
-    way = "narrow" if verdict.value > verdict.high else "wide"
-    return f"error bars may be too {way} on this scan: {found}"
+    return f"error bars may be too narrow on this scan: {found}"
