@@ -98,6 +98,7 @@ def map_scores(
     limit: float,
     tissue_below: float,
     error_cap: float = float("inf"),
+    interval: Float[np.ndarray, "2 H W"] | None = None,
 ) -> dict[str, float]:
     """Every score of one slice's map against its reference.
 
@@ -119,6 +120,9 @@ def map_scores(
         tissue_below: A voxel is tissue where its reference is below this, in s (0.2
             for T2), and CSF elsewhere; a score of an empty class is NaN.
         error_cap: Absolute errors above this, in s, count as this; infinity caps none.
+        interval: Both ends of a 95 % interval in s, lower first, whose coverage is then
+            that of the scores; None takes 1.96 sigma on both sides. It is not read
+            without a sigma.
 
     Returns:
         The keys of `COLUMNS`, and `tissue_median_percent`, `roi_ms`,
@@ -129,6 +133,10 @@ def map_scores(
             finite and positive, or one that looks like ms instead of s.
     """
     _check(estimate, sigma, reference, roi, limit)
+    if interval is not None and np.shape(interval) != (2, *np.shape(roi)):
+        raise ValueError(
+            f"interval {np.shape(interval)}: expected both ends, {(2, *np.shape(roi))}"
+        )
     fitted = np.isfinite(estimate)
     reference = np.where(roi, np.clip(reference, 0, limit), 0).astype(np.float64)
     clipped = np.clip(np.where(roi & fitted, estimate, 0), 0, limit).astype(np.float64)
@@ -158,7 +166,11 @@ def map_scores(
     judged = roi & fitted & np.isfinite(sigma) & (reference < limit)
     e, s = np.abs(estimate[judged] - reference[judged]), sigma[judged]
     covered = np.zeros(roi.shape, bool)
-    covered[judged] = e <= 1.96 * s
+    if interval is None:
+        covered[judged] = e <= 1.96 * s
+    else:
+        low, high = interval
+        covered = judged & (low <= reference) & (reference <= high)
     return scores | {
         "coverage": mean(covered, judged),
         "tissue_coverage": mean(covered, judged & tissue),

@@ -11,6 +11,7 @@ import optax
 
 from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
 from medjax.data.volumes.atlas import TEMPLATE
+from medjax.recipes.qmri.joint import KIND
 from medjax.recipes.qmri.methods import in_order, make_classical
 from medjax.recipes.qmri.options import (
     SCHEDULING,
@@ -22,8 +23,14 @@ from medjax.recipes.qmri.options import (
     Network,
     Train,
 )
-from medjax.recipes.qmri.population import Setup, make_setup, measured_batch
+from medjax.recipes.qmri.population import (
+    Setup,
+    known_calibration,
+    make_setup,
+    measured_batch,
+)
 from medjax.recipes.qmri.score import score_stage
+from medjax.recipes.qmri.score_trust import PROBABILITIES
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.sections import plain, read_section
 from medjax.runtime.processes import rows_per_process
@@ -191,10 +198,12 @@ def _evaluate(setup: Setup, *, guided: bool) -> reconstruction.Evaluate:
             evaluation.methods if guided else {},
             basis,
             center=setup.data.center_fraction,
+            calibration=known_calibration(setup),
         ),
         passes=evaluation.passes,
         chunk=evaluation.chunk,
         guided=guided,
+        probabilities=PROBABILITIES,
     )
 
 
@@ -228,7 +237,16 @@ def _scored(
             stage=stage.name,
             contrast=setup.data.contrast,
             quantity=setup.estimator.quantity,
-            methods=methods_of(methods, guided=stage.name == "fit"),
+            methods=methods_of(
+                methods,
+                guided=stage.name == "fit",
+                trusted=[
+                    name
+                    for name in methods
+                    if evaluation.methods[name].kind == KIND
+                    and known_calibration(setup) is not None
+                ],
+            ),
             evaluation=evaluation,
         ),
     )

@@ -116,6 +116,8 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
         "subspace + wavelet",
         "locally low rank",
         "joint TV",
+        "joint TV, posterior mean",
+        "joint TV, posterior",
         "unrolled",
         "unrolled, weighted fit",
         "unrolled, posterior",
@@ -132,6 +134,11 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
     assert (workdir / "fit" / "report.html").stat().st_size > 50_000
     names = {p.stem for p in (workdir / "fit" / "figures").iterdir()}
     assert {"maps_median", "maps_worst", "maps_in_vivo", "calibration"} <= names
+    assert {"trust_median", "trust_worst", "trust_in_vivo", "intervals"} <= names
+    text = (folder / "intervals.txt").read_text()
+    assert "joint TV, posterior, simulated" in text and "in vivo" in text
+    heads = text.splitlines()[2].split()
+    assert heads[:4] == ["voxels", "50", "%", "80"]
     row = json.loads((workdir / "fit" / "eval.jsonl").read_text().splitlines()[-1])
     assert row["n"] == 5 and row["nrmse"] > 0
 

@@ -14,6 +14,7 @@ from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.calibrated import shipped
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
+from medjax.recipes.qmri.contest import Misfits, make_misfits
 from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.floor import KSPACE, Floor, find_floor
 from medjax.recipes.qmri.joint import (
@@ -53,6 +54,8 @@ class Plan(NamedTuple):
     joint: Joint | None = None  # of joint TV and a posterior
     notes: tuple[str, ...] = ()  # what a person must know; "doubt: " maps may err
     trusted: bool = False  # whether times are those of a posterior
+    rival: "Plan | None" = None  # that is used where it predicts held-out lines better
+    misfits: Misfits | None = None  # which tell of both
 
 
 def make_plan(
@@ -122,7 +125,13 @@ def make_plan(
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
         fitted = options.fit or "weighted"
         name = f"network of {trained.folder.parent}, {fitted} {model} fit"
-        return Plan(name, _network(quantity, trained, options), None, phases)
+        compute, params = _network(quantity, trained, options)
+        rival = _rival(scan, quantity, contrast=contrast, options=options)
+        misfits = None
+        if rival is not None and rival.joint is not None and rival.basis is not None:
+            estimator, how = trained.estimator, rival.joint.trusting
+            misfits = make_misfits(estimator, params, basis=rival.basis, how=how)
+        return Plan(name, compute, None, phases, rival=rival, misfits=misfits)
     name, methods, notes = options.method, options.methods, ()
     if not name:  # nothing is missing in fully sampled k-space
         sampled = first.mask
@@ -187,6 +196,20 @@ def make_plan(
     compute = partial(fit_kspace, method=methods[name], separate=True, **how)
     title = f"{name}, magnitudes, {model} fit"
     return Plan(title, compute, None, phases, floor, name == FULL)
+
+
+def _rival(
+    scan: Scan, quantity: Quantity, *, contrast: str, options: Predict
+) -> Plan | None:
+    """Joint TV and its posterior, where nobody asks for a fit of the network's images.
+
+    None where the scan is fully sampled, has too few lines to hold out, or lies outside
+    of what joint TV is calibrated for.
+    """
+    if options.fit:
+        return None
+    plan = make_plan(scan, quantity, None, contrast=contrast, options=options)
+    return plan if plan.joint is not None else None
 
 
 def _joint(
@@ -371,7 +394,9 @@ def _check_trained(scan: Scan, trained: Trained, *, fit: str) -> None:
     )
 
 
-def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
+def _network(
+    quantity: Quantity, trained: Trained, options: Predict
+) -> tuple[Compute, Params]:
     from medjax.runtime.checkpoint import restore_params  # slow, and needed here alone
 
     estimator = trained.estimator._replace(quantity=quantity)
@@ -394,4 +419,4 @@ def _network(quantity: Quantity, trained: Trained, options: Predict) -> Compute:
         times = jnp.asarray(quantity.times, images.dtype)
         return gather(images, times, maps, model=quantity.model, magnitude=False)
 
-    return lambda inputs: compute(inputs.batch, inputs.key, params)
+    return lambda inputs: compute(inputs.batch, inputs.key, params), params

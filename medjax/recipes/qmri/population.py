@@ -9,8 +9,10 @@ from medjax.data.qmri.batches import Population, SliceRecord
 from medjax.data.qmri.brains import load_template
 from medjax.data.qmri.invivo import INVIVO, invivo_batch
 from medjax.data.qmri.simulate import Acquisition, make_protocol
+from medjax.recipes.qmri.calibrated import load_calibration, shipped
 from medjax.recipes.qmri.options import Data, Evaluation, Fit, Network, define
 from medjax.recipes.qmri.setup import make_estimator
+from medjax.systems.puq.calibration import Calibration
 from medjax.systems.puq.network import Estimator
 from medjax.types import QmriBatch
 
@@ -108,3 +110,11 @@ def measured_batch(setup: Setup, path: str) -> tuple[QmriBatch, list[SliceRecord
         lesion=np.zeros_like(roi),
     )
     return repeated._replace(valid=np.arange(rows) == 0), [record]
+
+
+def known_calibration(setup: Setup) -> Calibration | None:
+    """What is shipped of joint TV's uncertainty for the contrast; None for nothing."""
+    contrast = setup.data.contrast
+    if not shipped(contrast, "joint TV").is_file():
+        return None
+    return load_calibration(contrast, "joint TV")

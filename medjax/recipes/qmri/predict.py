@@ -16,6 +16,7 @@ from medjax.evals.regions import RegionSums
 from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
+from medjax.recipes.qmri.contest import Contest, hold_contest
 from medjax.recipes.qmri.decide import (
     Decision,
     decide,
@@ -50,7 +51,7 @@ from medjax.recipes.qmri.trusted import REASONS, empty_trusted
 from medjax.recipes.sections import read_section
 from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree
-from medjax.types import QmriBatch
+from medjax.types import Key, QmriBatch
 
 
 def predict(
@@ -107,12 +108,12 @@ def predict(
             f"{folder / SUMMARY} exists; choose another workdir, or set "
             "predict.overwrite"
         )
-    scan, choice, plan = decision.scan, decision.choice, decision.plan
-    model, phases, apart = choice.model, plan.phases, []
-    known = plan.joint is not None or plan.full
-    regions = read_regions(scan, options, intervals=known)
+    regions = read_regions(scan, options)
     for line in decision.lines:
         say(line)
+    decision, contest = _contested(decision, jax.random.key(seed))
+    scan, choice, plan = decision.scan, decision.choice, decision.plan
+    model, phases, apart = choice.model, plan.phases, []
     slab = min(options.slab, scan.num_slices)
     slab += -slab % mesh.size
     make = partial(
@@ -136,7 +137,8 @@ def predict(
     written = _write(fits, decision, regions, folder, options)
     maps = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
     if regions is not None:
-        for line in write_regions(regions, written.sums, folder):
+        known = plan.joint is not None or plan.full  # how voxels err
+        for line in write_regions(regions, written.sums, folder, intervals=known):
             say(line)
         maps.append(FILE)
     warnings = write_summary(
@@ -150,8 +152,25 @@ def predict(
         noted=noted_doubts(decision, apart),
         drawn=written.drawn,
         posterior=written.posterior,
+        compared=None if contest is None else contest._asdict(),
     )
     return counted(warnings, strict=options.strict)
+
+
+def _contested(decision: Decision, key: Key) -> tuple[Decision, Contest | None]:
+    """The network, or joint TV where it predicts held-out lines better."""
+    plan = decision.plan
+    if plan.misfits is None or plan.rival is None:
+        return decision, None
+    found = hold_contest(
+        decision.scan, plan.misfits, key, positive=plan.phases.reference
+    )
+    say(found.line)
+    if found.better == "network":
+        return decision, found
+    for line in plan.rival.notes:
+        say(line)
+    return decision._replace(plan=plan.rival), found
 
 
 def _known(decision: Decision, *, registered: bool) -> Known:

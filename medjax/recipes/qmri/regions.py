@@ -28,17 +28,15 @@ class Regions(NamedTuple):
     labels: Int[np.ndarray, "Z H W"]
     names: dict[int, str]
     level: float  # of the interval of a mean
-    intervals: bool  # whether it is known how voxels err
 
 
-def read_regions(scan: Scan, options: Predict, *, intervals: bool) -> Regions | None:
+def read_regions(scan: Scan, options: Predict) -> Regions | None:
     """The regions that options name, on the scan's grid; None where they name none.
 
     Args:
         scan: Its grid is that of the labels.
         options: `labels`, `label_names`, and `quantiles`, between which the interval
             lies.
-        intervals: Whether it is known how voxels err: by replicas, or each for itself.
 
     Raises:
         ValueError: What `read_labels` and `read_label_names` refuse.
@@ -50,7 +48,7 @@ def read_regions(scan: Scan, options: Predict, *, intervals: bool) -> Regions | 
     named = options.label_names
     names = read_label_names(Path(named)) if named else {}
     low, high = options.quantiles
-    return Regions(labels, names, high - low, intervals)
+    return Regions(labels, names, high - low)
 
 
 def slice_sums(
@@ -76,7 +74,11 @@ def slice_sums(
 
 
 def write_regions(
-    regions: Regions, slices: Sequence[dict[int, RegionSums]], folder: Path
+    regions: Regions,
+    slices: Sequence[dict[int, RegionSums]],
+    folder: Path,
+    *,
+    intervals: bool,
 ) -> list[str]:
     """Write the table, and return it as lines for a person.
 
@@ -86,12 +88,13 @@ def write_regions(
         regions: Of the scan.
         slices: Of `slice_sums`, in order.
         folder: That of the maps.
+        intervals: Whether it is known how voxels err: by replicas, or each for itself.
     """
     table = region_table(
         list(slices),
         names=regions.names,
         level=regions.level,
-        intervals=regions.intervals,
+        intervals=intervals,
     )
     text = io.StringIO()
     rows = csv.writer(text, delimiter="\t", lineterminator="\n")

@@ -13,9 +13,18 @@ from medjax.data.qmri.batches import SliceRecord
 from medjax.data.qmri.invivo import INVIVO
 from medjax.evals.calibration import calibration
 from medjax.evals.qmri import map_scores, method_table
-from medjax.evals.tables import Table
+from medjax.evals.tables import Table, render_text
 from medjax.recipes.policy.scoring import write_evaluation
 from medjax.recipes.qmri.options import Evaluation
+from medjax.recipes.qmri.score_trust import (
+    HIGH,
+    LOW,
+    Judged,
+    interval_table,
+    judged_voxels,
+    noise_bounds,
+    trust_figures,
+)
 from medjax.runtime.stages import Results
 from medjax.runtime.writer import write_atomic
 from medjax.systems.puq.maps import Maps
@@ -37,6 +46,8 @@ class Scored(NamedTuple):
     images: dict[str, list[float]]  # NRMSE of the images, by method
     mean: list[Float[np.ndarray, "E H W"]]
     std: list[Float[np.ndarray, "E H W"]]
+    # by method with a posterior, at `PROBABILITIES`
+    quantiles: dict[str, list[Float[np.ndarray, "Q H W"]]]
 
 
 def score_stage(
@@ -80,7 +91,9 @@ def score_stage(
             name="slices.jsonl",
             printed=len(tables) // 2,
         )
-        _write_page(folder, stage, contrast, tables, scored, scores)
+        _write_page(
+            folder, stage, contrast, tables, scored, scores, quantity, evaluation
+        )
     rows = [
         row
         for row, record in zip(scores[methods[-1]], scored.records, strict=True)
@@ -100,7 +113,7 @@ def collect(results: Results, methods: Sequence[str]) -> Scored:
         methods: Names of the methods whose maps are kept.
     """
     maps, sigma = ({name: [] for name in methods} for _ in range(2))
-    scored = Scored([], [], [], maps, sigma, {}, [], [])
+    scored = Scored([], [], [], maps, sigma, {}, [], [], {})
     for predictions, metrics, records in results:
         rows = np.flatnonzero(np.asarray(metrics["valid"]))
         scored.records.extend(records)
@@ -117,6 +130,8 @@ def _append(
     for name, maps in scored.maps.items():
         maps.append(np.asarray(predictions.maps[name][row], np.float64))
         scored.sigma[name].append(np.asarray(predictions.sigma[name][row], np.float64))
+    for name, ends in predictions.quantiles.items():
+        scored.quantiles.setdefault(name, []).append(np.asarray(ends[row], np.float64))
     prefix = "image nrmse: "
     for name, values in metrics.items():
         if name.startswith(prefix):
@@ -146,6 +161,11 @@ def score_maps(
                 scored.roi[n] & np.isfinite(scored.reference[n]),
                 limit=limit,
                 tissue_below=tissue_below,
+                interval=(
+                    scored.quantiles[name][n][[LOW, HIGH]]
+                    if name in scored.quantiles
+                    else None
+                ),
             )
             for n in range(len(scored.records))
         ]
@@ -203,6 +223,8 @@ def _write_page(
     tables: Sequence[Table],
     scored: Scored,
     scores: Mapping[str, Sequence[Mapping[str, float]]],
+    quantity: Quantity,
+    evaluation: Evaluation,
 ) -> None:
     from medjax.report.page import write_report
 
@@ -217,16 +239,61 @@ def _write_page(
     for which, n in chosen.items():
         figures[f"maps_{which}"] = _sheet(scored, scores, n, contrast)
     figures["calibration"] = _calibration(scored)
+    more, drawn = _trust(scored, chosen, contrast, quantity, evaluation)
+    if more:
+        lines = [render_text(table) for table in more]
+        write_atomic(folder / "intervals.txt", "\n\n".join(lines) + "\n")
+    figures |= drawn
     for name, rows in (("maps", simulated), ("maps_in_vivo", ~simulated)):
         if rows.any():
             write_atomic(folder / f"{name}.npz", _packed(scored, np.flatnonzero(rows)))
     write_report(
         folder.parents[1],
         title=f"{stage}, step {folder.name}",
-        tables=tables,
+        tables=[*tables, *more],
         figures=figures,
-        note="Simulated subjects of one template.",
+        note="Simulated subjects are warps of one template: methods are compared, and "
+        "no error of a scanner is predicted.",
     )
+
+
+def _trust(
+    scored: Scored,
+    chosen: Mapping[str, int],
+    contrast: str,
+    quantity: Quantity,
+    evaluation: Evaluation,
+) -> tuple[list[Table], dict[str, Any]]:
+    """Tables and figures of the intervals of the last method that has some."""
+    if not scored.quantiles:
+        return [], {}
+    name = list(scored.quantiles)[-1]
+    judged = Judged(
+        scored.records,
+        scored.roi,
+        scored.reference,
+        scored.maps[name],
+        scored.sigma[name],
+        scored.quantiles[name],
+    )
+    limit, tissue = quantity.longest, evaluation.tissue_below
+    options = {"limit": limit, "tissue_below": tissue}
+    tables, figures = [], {}
+    for who, in_vivo in (("simulated", False), ("in vivo", True)):
+        voxels = judged_voxels(judged, in_vivo=in_vivo, **options)
+        if voxels is None:
+            continue
+        tables.append(interval_table(voxels, title=f"{name}, {who}"))
+        if not in_vivo:
+            figures = trust_figures(
+                judged,
+                voxels,
+                dict(chosen),
+                contrast=contrast,
+                method=name,
+                bounds=noise_bounds(judged, quantity, limit=limit),
+            )
+    return tables, figures
 
 
 def _packed(scored: Scored, rows: np.ndarray) -> bytes:

@@ -38,6 +38,7 @@ def write_summary(
     noted: Sequence[str] = (),
     drawn: Mapping[int, Future[bytes]] | None = None,
     posterior: Mapping[str, Any] | None = None,
+    compared: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -57,6 +58,8 @@ def write_summary(
         drawn: Figures by `draw_slice` of slices that may be shown; the others are drawn
             here.
         posterior: What the summary says of it, see `posterior_summary`; None: none.
+        compared: What held-out lines say of a network and joint TV; None where they
+            were not asked.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
@@ -70,6 +73,9 @@ def write_summary(
         summary |= {"assumed_t1_s": known.model.constants[0]}
     if posterior is not None:
         summary["posterior"] = dict(posterior)
+    if compared is not None:
+        summary["held_out_lines"] = dict(compared)
+    summary["method"] = method
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
     empty = empty_slices(slices)

@@ -15,7 +15,7 @@ from medjax.mri.model import SignalModel
 from medjax.mri.signals import signal
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
-from medjax.systems.puq.posterior_maps import dropout_posterior
+from medjax.systems.puq.posterior_maps import dropout_posterior, image_posterior
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
 from medjax.types import Key, Params, QmriBatch, TrainState
 
@@ -24,6 +24,8 @@ ROUNDING = 1e-3  # of the largest contrast: no sample is trusted beyond this
 UNROLLED, WEIGHTED = "unrolled", "unrolled, weighted fit"
 POSTERIOR = "unrolled, posterior"
 PLAIN, GUIDED = "PUQ without guidance", "PUQ"
+# Behind the name of a method whose images have an uncertainty: the posterior's maps.
+MEAN, MEDIAN = ", posterior mean", ", posterior"
 
 
 class Maps(NamedTuple):
@@ -35,6 +37,8 @@ class Maps(NamedTuple):
     sigma: dict[str, Float[Array, "B H W"]]
     mean: Float[Array, "B E H W"]  # of the passes with dropout
     std: Float[Array, "B E H W"]
+    # s, at the probabilities that were asked for, of methods with a posterior
+    quantiles: dict[str, Float[Array, "B Q H W"]]
 
 
 class Classical(NamedTuple):
@@ -272,6 +276,7 @@ def evaluate_maps(
     passes: int,
     chunk: int,
     guided: bool,
+    probabilities: tuple[float, ...] = (0.025, 0.975),
 ) -> tuple[Maps, dict[str, Array]]:
     """`System.evaluate`: every method's map of the same slices, beside the reference.
 
@@ -286,6 +291,7 @@ def evaluate_maps(
         guided: Whether the second stage's parts are trained: the weighted fit, the
             posterior by dropout's deviation and PUQ's regressors; else the network's
             own pass alone, without dropout, is fitted.
+        probabilities: Of the posteriors' quantiles, between 0 and 1; static.
 
     Returns:
         Maps in s of all methods beside the reference, and metrics [B]: `image nrmse:
@@ -293,7 +299,15 @@ def evaluate_maps(
     """
     params, quantity = state.params, estimator.quantity
     name = quantity.model.time_constant
-    images = {m: method.reconstruct(batch, key) for m, method in classical.items()}
+    known = {
+        m: method.trusted(batch, key)
+        for m, method in classical.items()
+        if method.trusted is not None
+    }
+    images = {
+        m: known[m][0] if m in known else method.reconstruct(batch, key)
+        for m, method in classical.items()
+    }
     ranks = {m: method.rank for m, method in classical.items()}
     network = params["network"]
     if guided:
@@ -323,22 +337,42 @@ def evaluate_maps(
             maps[method], sigma[method] = regressed_map(
                 estimator, params["regressors"], kind, mean, std
             )
+    quantiles = {}
+    for method, (found, u) in known.items():
+        posterior = image_posterior(
+            found,
+            u,
+            np.array(quantity.times, found.dtype),
+            model=quantity.model,
+            bounds=quantity.bounds,
+            quantiles=probabilities,
+        )
+        ends = jnp.moveaxis(posterior.quantiles, 0, 1)
+        for suffix, value in ((MEAN, posterior.mean), (MEDIAN, posterior.median)):
+            maps[method + suffix], sigma[method + suffix] = value, posterior.sd
+            quantiles[method + suffix] = ends
     reference = fit_images(quantity, batch.target).params[name]
     errors = {f"image nrmse: {k}": image_nrmse(x, batch) for k, x in images.items()}
-    result = Maps(batch.roi, reference, maps, sigma, mean, std)
+    result = Maps(batch.roi, reference, maps, sigma, mean, std, quantiles)
     return result, errors | {"valid": batch.valid}
 
 
-def methods_of(classical: Sequence[str], *, guided: bool) -> list[str]:
+def methods_of(
+    classical: Sequence[str], *, guided: bool, trusted: Sequence[str] = ()
+) -> list[str]:
     """The methods of an evaluation, in a table's order.
 
     Args:
         classical: Names of reconstructions without a network, which stand first.
+        trusted: Those of them whose images have an uncertainty: the posterior's maps
+            stand behind each.
         guided: Whether the second stage is trained: then its four methods stand last,
             behind the network's own fit.
     """
-    return [
-        *classical,
-        UNROLLED,
-        *((WEIGHTED, POSTERIOR, PLAIN, GUIDED) if guided else ()),
+    first = [
+        name + suffix
+        for name in classical
+        for suffix in (("", MEAN, MEDIAN) if name in trusted else ("",))
     ]
+    last = (WEIGHTED, POSTERIOR, PLAIN, GUIDED) if guided else ()
+    return [*first, UNROLLED, *last]

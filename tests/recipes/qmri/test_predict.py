@@ -527,6 +527,26 @@ def test_a_checkpoint_brings_its_network_along(scan, tmp_path, capsys, fit):
         run(path, tmp_path / "asked", **named, **(how | {"fit": "puq"}))
 
 
+def test_a_network_that_predicts_lines_worse_is_not_used(lines, tmp_path, capsys):
+    """An untrained one, which is asked for by no fit of its own."""
+    path, *_ = lines
+    checkpoint = save_run(tmp_path / "run", "", data__times=TIMES.tolist())
+    run(path, tmp_path, checkpoint=checkpoint, strict=False)
+    folder = tmp_path / "predict" / "lines"
+    told = summary(folder)
+    found = told["held_out_lines"]
+    assert found["joint_tv"] < found["network"] and found["slices"] == [0, 1]
+    assert told["method"] == "joint TV, t2 posterior"
+    said = capsys.readouterr().out
+    assert "lines held out of slices 0, 1 are missed by" in said
+    assert "joint TV is used" in said
+    assert (folder / "T2low.nii.gz").exists()
+    run(path, tmp_path, checkpoint=checkpoint, fit="weighted", overwrite=True)
+    assert "network of" in summary(folder)["method"]
+    assert "held_out_lines" not in summary(folder)
+    assert not (folder / "T2low.nii.gz").exists()
+
+
 def test_a_regressor_s_map_is_the_same_by_another_name(scan, tmp_path):
     """Its numbers are shares of the bound of training, and not of T2*'s."""
     path, *_ = scan

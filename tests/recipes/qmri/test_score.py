@@ -47,7 +47,7 @@ def batch(subjects, rng):
     roi = np.ones(shape, bool)
     valid = np.arange(rows) < len(subjects)
     metrics = {"valid": valid, "image nrmse: good": np.arange(rows) / 10.0}
-    found = Maps(roi, reference, maps, sigma, images, images)
+    found = Maps(roi, reference, maps, sigma, images, images, {})
     return found, metrics, [record(s, i) for i, s in enumerate(subjects)]
 
 
