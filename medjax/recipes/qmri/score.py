@@ -27,7 +27,7 @@ from medjax.recipes.qmri.score_trust import (
 )
 from medjax.runtime.stages import Results
 from medjax.runtime.writer import write_atomic
-from medjax.systems.puq.maps import Maps
+from medjax.systems.puq.maps import MEDIAN, Maps
 from medjax.systems.puq.network import Quantity
 
 SHOWN = ("nrmse", "tissue_ms", "csf_ms", "coverage")  # of the last method, eval.jsonl
@@ -265,9 +265,10 @@ def _trust(
     evaluation: Evaluation,
 ) -> tuple[list[Table], dict[str, Any]]:
     """Tables and figures of the intervals of the last method that has some."""
-    if not scored.quantiles:
+    medians = [name for name in scored.quantiles if name.endswith(MEDIAN)]
+    if not medians:
         return [], {}
-    name = list(scored.quantiles)[-1]
+    name = medians[-1]
     judged = Judged(
         scored.records,
         scored.roi,
