@@ -181,11 +181,11 @@ def get_fit(contrast: str) -> ConfigDict:
     )
 
 
-def get_methods(contrast: str) -> ConfigDict:
+def get_methods(contrast: str, *, draws: int) -> ConfigDict:
     """Classical reconstructions, each followed by a plain fit.
 
     Dampings and thresholds were chosen on simulated subjects of the validation part;
-    joint TV finds its weight from lines held out.
+    joint TV finds its weight from so many draws of lines that are held out.
     """
     low, high = RANGES[contrast]
     subspace = {"rank": 3, "low": low, "high": high, "atoms": 400}
@@ -210,13 +210,14 @@ def get_methods(contrast: str) -> ConfigDict:
                 "threshold": 2e-2,
                 "iterations": 80,
             },
-            # its weight, for images of about 1, is chosen from lines held out
             "joint TV": {
                 "kind": "joint_tv",
                 "subspace": subspace,
                 "scales": option((1.0, 0.7, 0.5), Numbers(float)),  # of coefficients
+                # of images of about 1; lines that are held out choose
                 "weights": option((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), Numbers(float)),
                 "share": 0.25,  # of the outer lines
+                "draws": draws,  # of them: their chance moves a weight twofold
                 "iterations": 150,
                 "inner": 3,
             },
@@ -229,7 +230,7 @@ def get_compared_methods(contrast: str) -> ConfigDict:
 
     Its damping or threshold is that of slices without outer lines.
     """
-    methods = get_methods(contrast)
+    methods = get_methods(contrast, draws=1)
     for method in methods.values():
         for usual in ("damping", "threshold"):
             if usual in method:
@@ -302,7 +303,7 @@ def get_predict(contrast: str) -> ConfigDict:
             "method": "",  # of k-space, one of `methods`; empty: the checkpoint's
             "default": "joint TV",  # network or, if it predicts lines better, this one
             "fallback": "subspace + wavelet",  # of too few lines to hold some out
-            "methods": get_methods(contrast),
+            "methods": get_methods(contrast, draws=3),
             # posterior (with intervals) | plain (least squares), and of a network's
             # images weighted | puq; empty: a posterior of joint TV, plain of images and
             # full k-space, weighted of the network
@@ -373,6 +374,8 @@ def set_smoke(config: ConfigDict) -> None:
                 method.iterations = 4
             if "weights" in method:
                 method.weights = (1e-3, 3e-3, 1e-2)
+            if "draws" in method:
+                method.draws = 1
     config.predict.update({"passes": 2, "chunk": 1, "slab": 2})
     config.calibrate.update({"slices": 2, "validation": 2, "subjects": 1, "batch": 2})
     config.calibrate.accelerations = (3.0,)

@@ -105,7 +105,7 @@ def interval_figure(
     axes[0].plot([0, 1], [0, 1], **line)
     axes[0].set(xlim=(0.4, 1), ylim=(0, 1.02))
     axes[0].set(xlabel="nominal coverage", ylabel="observed coverage")
-    axes[0].legend(frameon=False, fontsize=7, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=7, loc="upper left")
     for (name, (shares, error, oracle)), style in zip(
         removed.items(), line_styles(len(removed)), strict=True
     ):
@@ -116,7 +116,7 @@ def interval_figure(
     axes[1].set(xlabel="share of least certain voxels taken out (dotted: of errors)")
     axes[1].set(ylabel="mean error left / mean error of all")
     if removed:
-        axes[1].legend(frameon=False, fontsize=7, loc="upper right")
+        axes[1].legend(frameon=False, fontsize=7, loc="upper right", borderaxespad=2.5)
     _histogram(axes[2], z)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -142,5 +142,6 @@ def _histogram(axis: "Axes", z: Mapping[str, Float[np.ndarray, "N"]]) -> None:
     line = {"color": "#888888", "linewidth": 1, "linestyle": "--", "zorder": 0}
     axis.plot(grid, normal, label="noise alone, half within 0.67", **line)
     axis.set(xlim=(-Z_RANGE, Z_RANGE), ylim=(0, None))
-    axis.set(xlabel="error / Cramer-Rao sigma", ylabel="density")
+    axis.set(xlabel="error / Cramer-Rao sigma (what is beyond: at the ends)")
+    axis.set(ylabel="density")
     axis.legend(frameon=False, fontsize=7, loc="upper left")

@@ -137,7 +137,7 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
     assert {"trust_median", "trust_worst", "trust_in_vivo", "intervals"} <= names
     text = (folder / "intervals.txt").read_text()
     assert "joint TV, posterior, simulated" in text and "in vivo" in text
-    heads = text.splitlines()[2].split()
+    heads = text.splitlines()[1].split()
     assert heads[:4] == ["voxels", "50", "%", "80"]
     row = json.loads((workdir / "fit" / "eval.jsonl").read_text().splitlines()[-1])
     assert row["n"] == 5 and row["nrmse"] > 0

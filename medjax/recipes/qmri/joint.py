@@ -182,6 +182,7 @@ def regularisation_fields(
         "Method": "joint total variation of subspace coefficients",
         "Weights": shown,
         "ChosenBy": f"{100 * how.search.share:g} % of the lines outside the middle "
-        f"{how.search.center}, held out: the weight that predicts them best",
+        f"{how.search.center}, held out {how.search.draws} times: the weight that "
+        "predicts them best",
         "AtEndOfRange": int((kept & ~np.asarray(interior, bool)).sum()),
     }

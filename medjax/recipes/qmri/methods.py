@@ -49,7 +49,7 @@ METHODS: Mapping[str, Kind] = {
     "joint_tv": Kind(
         tv_images,
         True,
-        ("subspace", "scales", "weights", "share", "iterations", "inner"),
+        ("subspace", "scales", "weights", "share", "draws", "iterations", "inner"),
     ),
 }
 
@@ -93,7 +93,11 @@ def tv_search(name: str, method: Method, center: int) -> Search:
     scales = method.scales or ()
     if not scales or not min(scales) > 0:
         raise ValueError(f"method {name!r}: scales {scales}: expected some above 0")
-    return Search(weights, share, center, method.iterations or 0, method.inner or 0)
+    draws = method.draws or 0
+    if draws < 1:
+        raise ValueError(f"method {name!r}: draws {draws}: expected 1 or more")
+    steps = (method.iterations or 0, method.inner or 0)
+    return Search(weights, share, center, *steps, draws)
 
 
 def tv_scales(method: Method) -> tuple[float, ...]:

@@ -116,6 +116,7 @@ class Method(NamedTuple):
     # that is held out; damping or threshold is then that of slices without such lines
     weights: tuple[float, ...] | None = None
     share: float | None = None
+    draws: int | None = None  # of these lines; 1 or more
 
 
 class Evaluation(NamedTuple):

@@ -31,6 +31,7 @@ class Search(NamedTuple):
     center: int  # lines in the middle that are never held out
     iterations: int
     inner: int
+    draws: int = 1  # of lines; the weight is the geometric mean of what each chooses
 
 
 class TvImages(NamedTuple):
@@ -75,7 +76,6 @@ def joint_tv_images(
     """
     scale = image_scale(kspace, sens)
     scaled = kspace / scale[:, None].astype(kspace.dtype)
-    kept, held = hold_out_lines(mask, key, share=search.share, center=search.center)
     reconstruct = partial(
         joint_tv_sense,
         iterations=search.iterations,
@@ -85,20 +85,32 @@ def joint_tv_images(
         constraint=constraint,
         phase=phase,
     )
-    found = held_out_weight(
-        lambda weight: reconstruct(scaled, sens, kept, weight=weight),
-        scaled,
-        sens,
-        held,
-        weights=np.array(search.weights, np.float32),
-        phase=phase,
-    )
+    held_out = {"share": search.share, "center": search.center}
+
+    def choose(key: Key) -> tuple[Array, Array, Array]:
+        kept, held = hold_out_lines(mask, key, **held_out)
+        found = held_out_weight(
+            lambda weight: reconstruct(scaled, sens, kept, weight=weight),
+            scaled,
+            sens,
+            held,
+            weights=np.array(search.weights, np.float32),
+            phase=phase,
+        )
+        return found.weight, found.misfit.min(0), found.interior
+
+    if search.draws == 1:
+        weight, misfit, interior = choose(key)
+    else:
+        chosen = jax.lax.map(choose, jax.random.split(key, search.draws))
+        weight = jnp.exp(jnp.log(chosen[0]).mean(0))
+        misfit, interior = chosen[1].mean(0), chosen[2].all(0)
     images, doubled = (
-        scale * reconstruct(scaled, sens, mask, weight=factor * found.weight)
+        scale * reconstruct(scaled, sens, mask, weight=factor * weight)
         for factor in (1, 2)
     )
-    misfit = found.misfit.min(0) * jnp.square(scale.reshape(-1))
-    return TvImages(images, doubled, found.weight, misfit, found.interior)
+    misfit = misfit * jnp.square(scale.reshape(-1))
+    return TvImages(images, doubled, weight, misfit, interior)
 
 
 def joint_tv_at(
