@@ -5,8 +5,15 @@ import pytest
 
 from medjax.mri.held_out import held_out_weight, hold_out_lines
 from medjax.mri.reconstruct import cg_sense
-from medjax.recipes.qmri.methods import METHODS, in_order, make_classical
+from medjax.recipes.qmri.methods import (
+    METHODS,
+    in_order,
+    make_classical,
+    tv_scales,
+    tv_search,
+)
 from medjax.recipes.qmri.options import Method, Subspace
+from medjax.systems.puq.joint_tv import Search
 from tests.systems.toy_qmri import BASIS, toy_batch
 
 SUBSPACE = Subspace(rank=2, low=0.03, high=2.5, atoms=50)
@@ -122,6 +129,26 @@ def test_the_weight_of_each_slice_is_found_from_its_held_out_lines():
     assert abs(float(weight) - 0.2) > 0.01
 
 
+JOINT_TV = Method(
+    "joint_tv",
+    SUBSPACE,
+    iterations=5,
+    inner=2,
+    scales=(1.0, 0.7),
+    weights=(1e-3, 3e-3, 1e-2),
+    share=0.25,
+    draws=2,
+)
+
+
+def test_how_joint_tv_finds_its_weight():
+    search = tv_search("x", JOINT_TV, 4)
+    assert search == Search((1e-3, 3e-3, 1e-2), 0.25, 4, 5, 2, 2)
+    wider = JOINT_TV._replace(subspace=SUBSPACE._replace(rank=4))
+    assert tv_scales(wider) == (1.0, 0.7, 0.7, 0.7)  # the last one is repeated
+    assert tv_scales(JOINT_TV._replace(subspace=SUBSPACE._replace(rank=1))) == (1.0,)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,3 +162,16 @@ def test_weights_that_cannot_be_searched(change, message):
     method = Method("cg_sense", damping=0.1, iterations=5)._replace(**change)
     with pytest.raises(ValueError, match=f"method 'x': {message}"):
         make_classical({"x": method}, lambda _: BASIS)
+
+
+        ({"weights": (1e-3, 1e-2)}, "weights .*expected 3 or more that rise"),
+        ({"weights": (1e-2, 1e-3, 1e-4)}, "expected 3 or more that rise"),
+        ({"weights": (0.0, 1e-3, 1e-2)}, "from above 0"),
+        ({"share": 1.0}, "share 1.0: expected one between 0 and 1"),
+        ({"scales": (1.0, 0.0)}, "scales .*expected some above 0"),
+        ({"draws": 0}, "draws 0: expected 1 or more"),
+    ],
+)
+def test_options_of_joint_tv_out_of_range_are_named(change, message):
+    with pytest.raises(ValueError, match=f"method 'x': {message}"):
+        tv_search("x", JOINT_TV._replace(**change), 4)

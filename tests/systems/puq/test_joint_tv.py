@@ -69,6 +69,19 @@ def test_images_are_those_of_the_weight(slices, found):
     assert (np.array(found.misfit) <= np.min(tried, axis=0) * (1 + 1e-3)).all()
 
 
+def test_the_weight_of_several_draws_is_their_geometric_mean(slices):
+    def choose(key, draws):
+        search = SEARCH._replace(draws=draws)
+        return joint_tv_images(*slices, key, basis=BASIS, scales=SCALES, search=search)
+
+    both = choose(KEY, 2)
+    one, other = (choose(key, 1) for key in jax.random.split(KEY))
+    expected = np.sqrt(np.array(one.weight) * np.array(other.weight))
+    np.testing.assert_allclose(both.weight, expected, rtol=1e-3)
+    mean = (np.array(one.misfit) + np.array(other.misfit)) / 2
+    np.testing.assert_allclose(both.misfit, mean, rtol=1e-3)
+
+
 def test_units_do_not_matter(slices, found):
     kspace, sens, mask = slices
     large = reconstruct(1000 * kspace, sens, mask)
