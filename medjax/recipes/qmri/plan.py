@@ -120,6 +120,8 @@ def make_plan(
             "leave the checkpoint or the model out"
         )
     if trained is not None:
+        if options.fit == "posterior":
+            _refuse_posterior(scan, f"the network of {trained.folder.parent}")
         _check_trained(scan, trained, fit=options.fit)
         _check_still(scan, f"the network of {trained.folder.parent}", options)
         _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)

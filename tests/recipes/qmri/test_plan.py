@@ -80,6 +80,12 @@ def test_an_unknown_fit_is_refused(kspace, tmp_path):
         plan(tmp_path / "a.npz", kspace, trained=network_of(tmp_path), fit="ols")
 
 
+def test_a_network_has_no_posterior_that_is_calibrated(kspace, tmp_path):
+    with pytest.raises(ValueError, match="for the network of .* none is calibrated"):
+        trained = network_of(tmp_path)
+        plan(tmp_path / "a.npz", kspace, trained=trained, fit="posterior")
+
+
 def test_the_first_slice_with_signal_decides(kspace, tmp_path):
     full = np.where(kspace == 0, 1, kspace)
     for measured, name in (
