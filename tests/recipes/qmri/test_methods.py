@@ -164,6 +164,9 @@ def test_weights_that_cannot_be_searched(change, message):
         make_classical({"x": method}, lambda _: BASIS)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"weights": (1e-3, 1e-2)}, "weights .*expected 3 or more that rise"),
         ({"weights": (1e-2, 1e-3, 1e-4)}, "expected 3 or more that rise"),
         ({"weights": (0.0, 1e-3, 1e-2)}, "from above 0"),
