@@ -186,10 +186,12 @@ def _fit_magnitudes(
     options = {"model": model, "bounds": bounds, "angle": angle}
     sound = jnp.where(images >= 0, images, jnp.nan)  # what no magnitude is, is INVALID
     # E m^2 = A^2 + 2 C s^2: far from the truth only where the floor is all there is.
-    square = jnp.square(images) - 2 * coils * jnp.square(noise)[None]
+    finite = jnp.isfinite(sound)
+    square = jnp.square(jnp.where(finite, images, 0))  # NaN would be its derivative
+    square = square - 2 * coils * jnp.square(noise)[None]
     above = square > 0  # the root of 0 has no derivative
     data = jnp.where(above, jnp.sqrt(jnp.where(above, square, 1)), 0)
-    data = jnp.where(jnp.isnan(sound), jnp.nan, data)
+    data = jnp.where(finite, data, sound)
     data = jnp.where(jnp.any(data > 0, axis=0, keepdims=True), data, sound)
     if model.crosses_zero:
         first = fit_map(data, times, weights=given, magnitude=True, **options)
