@@ -13,7 +13,7 @@ from medjax.mri.proximal import (
     soft_threshold,
     wavelet_prox,
 )
-from medjax.mri.wavelet import wavelet_transform
+from medjax.mri.wavelet import inverse_wavelet_transform, wavelet_transform
 
 wavelets = jax.jit(functools.partial(wavelet_prox, levels=2))
 low_rank = jax.jit(functools.partial(low_rank_prox, block=4))
@@ -266,3 +266,35 @@ def test_derivative_of_soft_threshold_at_zero(dtype):
 def test_options_outside_their_range(call, message):
     with pytest.raises(ValueError, match=message):
         call(images(2, 4, 4, real=True))
+
+
+# ---- thresholds of a batch, and joint details
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_joint_wavelets_shrink_the_length_over_images(real):
+    x = images(2, 3, 8, 8, real=real)
+    thresholds = np.array([0.5, 1.5])
+    found = wavelet_prox(x, thresholds, levels=2, order=2, joint=True)
+    c = np.array(wavelet_transform(x, levels=2, order=2))
+    length = np.sqrt(np.sum(np.abs(c) ** 2, axis=1, keepdims=True))
+    kept = np.maximum(1 - thresholds[:, None, None, None] / length, 0)
+    kept[..., :2, :2] = 1  # the coarse image
+    expected = inverse_wavelet_transform(c * kept, levels=2, order=2)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    alone = wavelet_prox(x[:, :1], thresholds[:, None], levels=2, order=2)
+    one = wavelet_prox(x[:, :1], thresholds, levels=2, order=2, joint=True)
+    np.testing.assert_allclose(one, alone, atol=1e-12)
+
+
+def test_a_threshold_for_each_of_a_batch():
+    x = images(2, 3, 8, 8)
+    thresholds = np.array([0.5, 2.0])
+    for function, each in (
+        (functools.partial(low_rank_prox, block=4), thresholds),
+        (functools.partial(wavelet_prox, levels=2), thresholds[:, None]),
+    ):
+        found = function(x, each)
+        for n in range(2):
+            one = function(x[n], float(thresholds[n]))
+            np.testing.assert_allclose(found[n], one, atol=1e-13)
