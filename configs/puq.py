@@ -310,6 +310,8 @@ def get_predict(contrast: str) -> ConfigDict:
             "fit": "",
             "quantiles": option((0.025, 0.975), Numbers(float, (2,))),  # of a posterior
             "calibration": "",  # a file of --mode=calibrate; empty: the one shipped
+            # two halves of the lines are held against each other: the time of about
+            "self_check": True,  # four more reconstructions, of seven to ten
             "labels": "",  # regions on the scan's grid (.nii, .npy): a table of them
             "label_names": "",  # their names, a BIDS table (.tsv: index, name)
             "replicas": 16,  # reconstructions that tell how alike a region's voxels err

@@ -11,6 +11,7 @@ from medjax.mri.model import SignalModel
 from medjax.mri.motion import Motion, contrast_motion
 from medjax.mri.residuals import ContrastSums, bright_voxels, residual_by_contrast
 from medjax.recipes.qmri.choice import without_excess
+from medjax.systems.puq.scan_checks import Checks
 
 
 class Trusted(NamedTuple):
@@ -25,6 +26,7 @@ class Trusted(NamedTuple):
         Array | np.ndarray, "*B"
     ]  # whether others predict held-out lines less
     replicas: Float[Array | np.ndarray, "*B R H W"] | None  # s; for regions
+    checks: Checks | None = None  # of error bars, without a reference
 
 
 class Fitted(NamedTuple):

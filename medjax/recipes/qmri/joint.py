@@ -1,6 +1,7 @@
 """Whether a scan gets joint TV and a posterior, and what is said where it does not."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from medjax.recipes.qmri.trusted import Trusting, line_mask
 from medjax.systems.puq.calibration import Protocol, protocol_doubts
 from medjax.systems.puq.network import Quantity
 from medjax.systems.puq.posterior_maps import HIGH, LOW
+from medjax.systems.puq.scan_checks import Checks, Verdict, judge_scan
 
 FITS = ("posterior", "plain", "weighted", "puq")
 OF_NETWORKS = ("weighted", "puq")
@@ -27,6 +29,7 @@ class Joint(NamedTuple):
     trusting: Trusting
     calibration: str  # where u comes from: a file, or the one that is shipped
     doubts: tuple[str, ...]  # where the scan is far from what u was calibrated on
+    acceleration: float  # 1 / sampled share
 
 
 def check_posterior_options(options: Predict) -> None:
@@ -128,6 +131,7 @@ def make_joint(
         calibration,
         options.quantiles,
         options.replicas if options.labels else 0,
+        options.self_check and bool(calibration.spreads or calibration.misfits),
     )
     measured = Protocol(
         scan.contrast,
@@ -135,11 +139,10 @@ def make_joint(
         float(np.mean(scan.voxel_mm[:2])),
         np.asarray(first.kspace).shape[1],
     )
-    doubts = protocol_doubts(
-        calibration, measured, acceleration=1 / float(np.mean(np.asarray(first.mask)))
-    )
+    rate = 1 / float(np.mean(np.asarray(first.mask)))
+    doubts = protocol_doubts(calibration, measured, acceleration=rate)
     where = file or f"as shipped, {shipped(scan.contrast, 'joint TV').name}"
-    return Joint(trusting, where, tuple(doubts))
+    return Joint(trusting, where, tuple(doubts), rate)
 
 
 def posterior_fields(joint: Joint) -> dict[str, Any]:
@@ -186,3 +189,19 @@ def regularisation_fields(
         "predicts them best",
         "AtEndOfRange": int((kept & ~np.asarray(interior, bool)).sum()),
     }
+
+
+def self_check(joint: Joint, checks: Sequence[Checks]) -> tuple[Verdict, ...]:
+    """What two halves of a scan's lines, and its fit, say of its error bars.
+
+    Args:
+        joint: How the scan was reconstructed.
+        checks: Of each slice with signal; without any nothing is judged.
+    """
+    calibration = joint.trusting.calibration
+    if not checks:
+        return ()
+    spread, misfit, count = (np.array(x, float) for x in zip(*checks, strict=True))
+    return judge_scan(
+        calibration, spread, misfit, count, acceleration=joint.acceleration
+    )

@@ -193,6 +193,7 @@ class Predict(NamedTuple):
     fit: str
     quantiles: tuple[float, float]  # of a posterior
     calibration: str
+    self_check: bool
     labels: str
     label_names: str
     replicas: int

@@ -26,7 +26,11 @@ from medjax.recipes.qmri.decide import (
 )
 from medjax.recipes.qmri.evidence import Fitted
 from medjax.recipes.qmri.findings import LEVELS, Known, SliceMaps, slice_maps
-from medjax.recipes.qmri.joint import posterior_fields, regularisation_fields
+from medjax.recipes.qmri.joint import (
+    posterior_fields,
+    regularisation_fields,
+    self_check,
+)
 from medjax.recipes.qmri.moved import check_motion, noticeable
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
@@ -51,6 +55,7 @@ from medjax.recipes.qmri.trusted import REASONS, empty_trusted
 from medjax.recipes.sections import read_section
 from medjax.report.qmri import import_figures
 from medjax.sharding import Rules, batch_sharding, shard_tree
+from medjax.systems.puq.scan_checks import Verdict, verdict_text
 from medjax.types import Key, QmriBatch
 
 
@@ -141,6 +146,10 @@ def predict(
         for line in write_regions(regions, written.sums, folder, intervals=known):
             say(line)
         maps.append(FILE)
+    doubted = []
+    for verdict in written.verdicts:
+        say(verdict_text(verdict))
+        doubted += [] if verdict.holds else [verdict_text(verdict)]
     warnings = write_summary(
         written.slices,
         scan,
@@ -149,7 +158,7 @@ def predict(
         folder,
         maps=maps,
         reason=choice.reason,
-        noted=noted_doubts(decision, apart),
+        noted=[*noted_doubts(decision, apart), *doubted],
         drawn=written.drawn,
         posterior=written.posterior,
         compared=None if contest is None else contest._asdict(),
@@ -195,6 +204,7 @@ class Written(NamedTuple):
     sums: list[dict[int, RegionSums]]
     drawn: dict[int, Future[bytes]]  # figures of slices that may be shown
     posterior: dict[str, Any] | None  # as JSON; None without one
+    verdicts: tuple[Verdict, ...] = ()  # of its error bars
 
 
 def _write(
@@ -212,7 +222,8 @@ def _write(
     names = _names(model, scan, trusted=plan.trusted)
     still = plan.full and not options.register
     sidecar: dict[str, Any] = {"EstimationAlgorithm": plan.name}
-    slices, sums, weights, drawn = [], [], [], {}
+    slices, sums, weights, checks, drawn = [], [], [], [], {}
+    verdicts: tuple[Verdict, ...] = ()
     early = shown_slices(range(scan.num_slices))  # where none is empty
     with (
         ThreadPoolExecutor(1) as thread,
@@ -241,17 +252,22 @@ def _write(
                 sums.append(slice_sums(regions, z, fitted, model))
             if fitted.trusted is not None:
                 weights.append((fitted.trusted.weight, fitted.trusted.interior))
+                if fitted.trusted.checks is not None:
+                    checks.append(fitted.trusted.checks)
         if plan.joint is not None:  # known when all slices are in
             chosen = np.array([w for w, _ in weights], float)
             interior = np.array([i for _, i in weights], bool)
             how = plan.joint.trusting
             sidecar["Posterior"] = posterior_fields(plan.joint)
             sidecar["Regularisation"] = regularisation_fields(chosen, interior, how)
+            verdicts = self_check(plan.joint, checks)
+            sidecar["SelfChecks"] = [x._asdict() | {"holds": x.holds} for x in verdicts]
     if not plan.trusted:
         return Written(slices, sums, drawn, None)
     found = posterior_summary(slices, options.quantiles)
-    kept = {k: sidecar[k] for k in ("Posterior", "Regularisation") if k in sidecar}
-    return Written(slices, sums, drawn, found | kept)
+    fields = ("Posterior", "Regularisation", "SelfChecks")
+    kept = {k: sidecar[k] for k in fields if k in sidecar}
+    return Written(slices, sums, drawn, found | kept, verdicts)
 
 
 def _placed(

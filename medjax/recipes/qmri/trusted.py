@@ -22,6 +22,7 @@ from medjax.systems.puq.joint_tv import Search
 from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.systems.puq.posterior_maps import HIGH, LOW, image_posterior, replica_maps
+from medjax.systems.puq.scan_checks import check_slices
 from medjax.types import QmriBatch
 
 WIDE = 0.5  # of the value: an interval whose half-width is more says little
@@ -60,6 +61,7 @@ class Trusting(NamedTuple):
     calibration: Calibration
     quantiles: tuple[float, float]  # that are written
     replicas: int  # for regions; 0: none are asked for
+    check: bool = False  # whether two halves of the lines are held against each other
 
 
 @partial(jax.jit, static_argnames="how")
@@ -116,6 +118,20 @@ def fit_trusted(inputs: Inputs, *, how: Trusting) -> Fitted:
             fit_fn=median,
             replicas=how.replicas,
         )
+    checks = None
+    if how.check:
+        checks = check_slices(
+            batch,
+            jax.random.fold_in(inputs.key, 2),
+            found,
+            fitted.bright,
+            basis=basis,
+            scales=scales,
+            search=how.search,
+            calibration=how.calibration,
+            times=times,
+            **options,
+        )
     low, high = posterior.quantiles
     trusted = Trusted(
         posterior.mean,
@@ -125,6 +141,7 @@ def fit_trusted(inputs: Inputs, *, how: Trusting) -> Fitted:
         found.weight,
         found.interior,
         replicas,
+        checks,
     )
     return fitted._replace(
         maps=with_posterior(fitted.maps, posterior, model.time_constant),
