@@ -147,10 +147,12 @@ def clipped_samples(
     Args:
         images: One slice, real, in any unit: NumPy, values are read. Numbers that are
             not finite are neither.
-        zeros: Whether a 0 is no sample; False for a signal that crosses 0.
+        zeros: Whether a 0 is no sample; False for a signal that crosses 0: then a 0 is
+            never low, also where it is the smallest value.
 
     Returns:
-        `low` and `high`, flags of the shape of the images; no sample is both.
+        `low` and `high`, flags of the shape of the images; no sample is both. A slice
+        of one value has neither, unless the value is a 0 that is no sample.
 
     Raises:
         ValueError: images that are not [E, H, W] of floats.

@@ -45,8 +45,8 @@ def hold_out_lines(
 ) -> Held:
     """A random share of each contrast's outer lines, and the mask without them.
 
-    Of n sampled lines outside the middle `center` ones max(1, round(share n)) are held
-    out, each contrast drawing for itself.
+    Of n sampled lines outside the middle `center` ones round(share n) are held out, at
+    least 1 and at most n - 1, each contrast drawing for itself.
 
     Args:
         mask: bool or integers, not 0 where centred k-space is sampled. Of whole
@@ -60,7 +60,8 @@ def hold_out_lines(
             has them. Static.
 
     Returns:
-        Two masks of the mask's shape, of bool, disjoint, whose union is the mask.
+        `Held(kept, held)`, of bool and of the mask's shape: `held` are the lines that
+        were drawn, `kept` is the mask without them.
 
     Raises:
         ValueError: a contrast with fewer than 2 sampled lines outside the centre, as
@@ -84,10 +85,10 @@ def hold_out_lines(
         outer = np.asarray(mask).astype(bool) & ~middle
         _check_enough(name, outer.sum(axis=(-2, -1)), center)
     outer = jnp.asarray(mask).astype(bool) & ~jnp.asarray(middle)[(None,) * lead]
-    flat = outer.reshape(*outer.shape[:-2], -1)
+    flat = outer.reshape(*outer.shape[:-2], math.prod(outer.shape[-2:]))
     count = jnp.sum(flat, axis=-1, keepdims=True, dtype=jnp.int32)
     wanted = jnp.round(share * count.astype(jnp.float32)).astype(jnp.int32)
-    wanted = jnp.where(count > 0, jnp.maximum(wanted, 1), 0)
+    wanted = jnp.maximum(jnp.minimum(wanted, count - 1), jnp.minimum(count, 1))
     draw = jax.random.uniform(key, flat.shape, jnp.float32)
     order = jnp.argsort(jnp.where(flat, draw, 2), axis=-1)
     rank = jnp.argsort(order, axis=-1).astype(jnp.int32)

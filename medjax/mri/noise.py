@@ -44,9 +44,9 @@ def noise_covariance(
     coils, count = samples.shape[-2:]
     if count < max(coils, 1):
         raise ValueError(
-            "noise_covariance: samples: expected [.., C, N] with N >= C, found "
-            f"{samples.shape}: {coils} coils need at least {coils} samples, better 100 "
-            "times as many"
+            "noise_covariance: samples: expected [.., C, N] with N >= max(C, 1), found "
+            f"{samples.shape}: {coils} coils need at least {max(coils, 1)} samples, "
+            "better 100 times as many"
         )
     return jnp.einsum("...cn,...dn->...cd", samples, samples.conj()) / count
 

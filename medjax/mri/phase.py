@@ -33,7 +33,8 @@ def smooth_phase(
     Args:
         kspace: k-space in any unit, its origin at [H // 2, W // 2]. Its middle `width`
             rows and columns must be fully sampled, which is not checked. A number that
-            is not finite there makes the phase of its slice NaN.
+            is not finite makes the phase of its slice NaN, also where the window is 0;
+            in a contrast that is not taken it does nothing.
         sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object. Their own phase is
             not part of the result.
         width: Width of the window in points of k-space, a static integer of at least 1

@@ -93,8 +93,9 @@ def grpo_loss(
             clip_low in DAPO's clip-higher. "clip" and "cispo" read it, and the metric
             `clipped_high`.
         dual_clip: Where A < 0, "clip" bounds the ratio by this number above 1, so that
-            one token cannot dominate the loss; not below 1 + clip_high, see
-            `clip_surrogate`. None leaves it unbounded. Static.
+            one token cannot dominate the loss; below 1 + clip_high, which is not
+            refused, it bounds before PPO's clip would, see `clip_surrogate`. None
+            leaves it unbounded. Static.
         kl: The estimate of the KL, with d = log pi_ref - log pi: "k1" is -d, "k2"
             d^2 / 2, "k3" e^d - d - 1, "abs" |d|. Read with `logp_ref` only, as
             `kl_clamp` and `kl_ratio`.
@@ -114,8 +115,9 @@ def grpo_loss(
             "dr_grpo" divides by it and refuses to do without, the others do not read
             it.
         denominator: Replaces that of the table, for gradient accumulation. 0 or less
-            counts as 1, so that an empty batch has loss 0. It is taken as it is, and so
-            has to be that of the whole batch where the rows are spread over devices.
+            counts as 1, so that an empty batch has loss 0; NaN makes the loss NaN. It
+            is taken as it is, and so has to be that of the whole batch where the rows
+            are spread over devices.
         weights: Importance weights, 0 or more, one a token or [N, 1] one a row, see
             `importance_weights`. They multiply the surrogate and not the KL. vespo
             takes them into its own weight, and must have one a token.
@@ -138,8 +140,8 @@ def grpo_loss(
 
     Returns:
         The loss and metrics, all scalars and 0 where nothing counts: `ratio_mean` and
-        `ratio_max` over the tokens; `clipped_low` and `clipped_high`, the share of
-        tokens (rows for a sequence ratio) that PPO's clip takes the gradient from;
+        `ratio_max` over the tokens, over the rows for a sequence ratio; `clipped_low`
+        and `clipped_high`, the share of them that PPO's clip takes the gradient from;
         `drift`, the mean of logp_old - logp; the numbers of `tokens` and of `rows` with
         one; `kl` with a reference; `kept`, the share of rows, with an off-policy
         threshold; `phi`, the mean weight of a row, for vespo.
@@ -276,7 +278,7 @@ def grpo_loss(
     metrics["rows"] = marked(rows, dtype, axis_name=axes)
     metrics = {name: jax.lax.stop_gradient(x) for name, x in metrics.items()}
     denominator = jnp.asarray(denominator).astype(dtype)
-    return total / jnp.where(denominator > 0, denominator, 1), metrics
+    return total / jnp.where(denominator <= 0, 1, denominator), metrics
 
 
 def _ratio_metrics(

@@ -104,8 +104,13 @@ def label_set_reward(
         target: The true ones, of the same shape.
         read: Whether a set could be read.
 
+    Returns:
+        float32 from 0 to 1: 0 where `read` is False, else 1 where both sets are equal,
+        also where both are empty.
+
     Raises:
-        ValueError: an unknown rule, or what the rewards refuse.
+        ValueError: an unknown rule, flags that are not of bool, shapes that do not fit
+            each other, or no class (C = 0) for "labels".
     """
     rewards = {"f1": label_set_f1, "exact": label_set_exact, "labels": label_accuracy}
     if rule not in rewards:

@@ -86,14 +86,15 @@ def off_policy_keep(
     *,
     threshold: float,
 ) -> PerSequence:
-    """1 where A >= 0 or the mean of log(pi_sampling / pi) <= threshold (DeepSeek-V3.2).
+    """0 where A < 0 and the mean of log(pi_sampling / pi) > threshold (DeepSeek-V3.2).
 
     Bad completions that the policy has moved away from since are dropped.
 
     Args:
         logp: log pi of the tokens in nats; no gradient flows through what is kept.
         logp_sampling: The same under what was sampled from.
-        advantages: A in a column, [N, 1]: one number a row.
+        advantages: A in a column, [N, 1]: one number a row. A NaN keeps its row, so
+            that it reaches the loss.
         mask: True (or an integer that is not 0) at the tokens that count, over which
             the mean is taken; a row without one has a drift of 0.
         threshold: Nats a token, any number, 0 or more as a rule; the limit itself is

@@ -66,8 +66,9 @@ def threshold_reward(
     """1[IoU >= tau], MedLoc-R1's reward; at a fixed 0.5 its VLM-R1 baseline.
 
     ">=" as the paper has it; VLM-R1's code has ">", which differs on ties only. Both
-    sides are compared in float32, so that an IoU of 0.8 reaches a tau of 0.8 whatever
-    their dtypes. No gradient flows.
+    sides are compared in float32, so that an IoU of 0.8 in float32 reaches a tau of 0.8
+    that is a Python number or in float64. What was rounded to bfloat16 or float16 is
+    compared as it was rounded, and may miss an equal tau. No gradient flows.
 
     Args:
         iou: Of each completion with its target, 0 to 1, with any axes. NaN gives NaN.

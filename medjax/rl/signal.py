@@ -143,7 +143,8 @@ def reward_signal(
 
     Args:
         rewards: By name, each [B, G] in its own unit. A NaN or an infinity that counts
-            is no tie, and makes the mean deviation NaN.
+            is no tie, also where it is the only one of its group, and makes `NAME_std`
+            NaN.
         scored: By name, True (or an integer that is not 0) where that reward could
             score the completion; [B, 1] marks whole groups. A reward that is not named
             here could score all.
@@ -158,9 +159,9 @@ def reward_signal(
     Returns:
         Over the groups with a valid completion, scalars in float32: `NAME_tied`, the
         share in which the reward's std is at most `floor` (all completions earn the
-        same, or fewer than two could be scored), and `NAME_std`, its mean deviation
-        within a group, in the reward's unit. Both are 0 without such a group, and there
-        is no entry without a reward.
+        same, or fewer than two could be scored), and `NAME_std`, the mean over groups
+        of its std (ddof 1), in the reward's unit. Both are 0 without such a group, and
+        there is no entry without a reward.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, a name in `scored` that is none of

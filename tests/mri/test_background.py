@@ -69,6 +69,12 @@ def test_zeros_and_fills_are_found():
     assert not clipped_samples(uniform).low.any()  # of no voxel in all contrasts
 
 
+@pytest.mark.parametrize(("value", "zeros"), [(7.0, True), (7.0, False), (0.0, False)])
+def test_a_slice_of_one_value_has_no_fill(value, zeros):
+    found = clipped_samples(np.full((2, 8, 8), value), zeros=zeros)
+    assert not found.low.any() and not found.high.any()
+
+
 def test_what_is_not_finite_is_neither():
     images = np.float32(magnitudes(10.0))
     images[0, 4:9, 4:9] = np.inf

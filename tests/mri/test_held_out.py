@@ -64,6 +64,13 @@ def test_one_line_is_held_out_of_two_and_rows_are_lines_too():
     mask[0, [0, 3, 4, 5, 8]] = True
     kept, held = mri.hold_out_lines(mask, KEY, center=3)
     assert held.sum() == 1 and not held[0, 3:6].any() and kept.sum() == 4
+    kept, held = mri.hold_out_lines(mask, KEY, share=0.9, center=3)
+    assert held.sum() == 1 and kept.sum() == 4
+
+
+def test_without_contrasts_nothing_is_held_out():
+    kept, held = mri.hold_out_lines(np.zeros((0, 1, 8), bool), KEY, center=2)
+    assert kept.shape == held.shape == (0, 1, 8)
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,16 @@ def test_micro_batches_add_up_exactly(reduction):
     np.testing.assert_allclose(joined, gradient, rtol=1e-13, atol=1e-17)
 
 
+@pytest.mark.parametrize(("denominator", "factor"), [(0.0, 1), (-2.0, 1), (jnp.nan, 0)])
+def test_a_denominator_that_divides_nothing(denominator, factor):
+    new, old, advantages, mask, _ = map(jnp.asarray, data(7, rows=8))
+    options = PLAIN | {"denominator": jnp.asarray(1.0)}
+    plain, _, _ = value_and_grad(new, old, advantages, mask, **options)
+    options["denominator"] = jnp.asarray(denominator)
+    found, _, _ = value_and_grad(new, old, advantages, mask, **options)
+    np.testing.assert_array_equal(found, plain if factor else jnp.nan)
+
+
 def test_permutation_within_a_group():
     new, old, _, mask, _ = data(8)
     rewards = np.random.default_rng(8).random((2, 3))

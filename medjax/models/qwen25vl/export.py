@@ -80,11 +80,13 @@ def save_qwen25vl(
             that none is larger, unless a single tensor is; 0 or less gives each tensor
             a file of its own.
         copy_from: A folder whose tokenizer and processor files (`SIDE_FILES`) are
-            copied along, those of them that exist; None copies nothing.
+            copied along, those of them that exist; None copies nothing. It has
+            to exist on every host.
         overwrite: Whether a folder that is at `path` already is replaced.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is not set.
+        FileNotFoundError: `copy_from` is no folder.
         ValueError: The parameters do not fit the config, which one error lists in full;
             another layout, a dtype that is no float, or what `config_to_hf` refuses.
         OSError: The disk is full, or the like; what was at `path` is untouched.
@@ -96,6 +98,10 @@ def save_qwen25vl(
         )
     if dtype is not None:
         check_floating("save_qwen25vl", dtype=dtype)
+    if copy_from is not None and not Path(copy_from).is_dir():
+        raise FileNotFoundError(
+            f"save_qwen25vl: copy_from: expected a folder; found none at {copy_from}"
+        )
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{folder}: exists already; remove it or set overwrite")
     tensors = hub_tensors(config)

@@ -88,6 +88,10 @@ def label_set_forms(
 def read_label_set(answer: str | bytes, forms: LabelForms) -> tuple[int, ...] | None:
     """The classes that an answer names, rising and each once; None where it is no set.
 
+    A set is pieces between commas, each of which is a label, in any order, or "none"
+    alone. An empty answer or piece, any other word and bytes that are not UTF-8 make it
+    no set.
+
     Args:
         answer: What stands between the tags, such as "A, C", "edema, mass" or "none".
         forms: What counts as a label, made by `label_set_forms`.

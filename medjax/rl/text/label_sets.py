@@ -66,7 +66,8 @@ def parse_label_sets(
 
     Returns:
         Of each row `shown` [*N C], False throughout where nothing was read, and
-        `parsed`, whether there is a set; the rest is that of `parse_labels`.
+        `parsed`, whether there is a set; `well_formed`, `num_answers`, `think`,
+        `think_words` and `answer` are those of `parse_labels`.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.

@@ -111,7 +111,10 @@ def test_tokenizer_files_come_along(model, tmp_path):
     source.mkdir()
     for name in ("tokenizer.json", "preprocessor_config.json", "notes.txt"):
         (source / name).write_text(name)
-    save_qwen25vl(tmp_path / "x", config, params, token_ids=TOKEN_IDS, copy_from=source)
+    options = {"token_ids": TOKEN_IDS, "copy_from": tmp_path / "sources"}
+    with pytest.raises(FileNotFoundError, match="copy_from: expected a folder"):
+        save_qwen25vl(tmp_path / "x", config, params, **options)
+    save_qwen25vl(tmp_path / "x", config, params, **options | {"copy_from": source})
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [
         "config.json",
         "model.safetensors",
