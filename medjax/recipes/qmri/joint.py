@@ -165,6 +165,7 @@ def posterior_fields(joint: Joint) -> dict[str, Any]:
             "Accelerations": list(calibration.accelerations),
             "Kappa": list(calibration.kappa),
             "Coverage": calibration.coverage,
+            "FarFrom": list(joint.doubts),
         },
     }
 

@@ -232,7 +232,7 @@ def _joint(
             f"{scan.path}: predict.method {name!r} chooses its weight from lines held "
             f"out, but {why}; name another method"
         )
-    doubts = tuple(f"doubt: intervals: {line}" for line in joint.doubts)
+    doubts = tuple(f"intervals: {line}" for line in joint.doubts)
     title = f"{name}, {quantity.model.name} posterior"
     compute = partial(compute_trusted, how=joint.trusting)
     return Plan(title, compute, basis, phases, Floor(), False, joint, doubts, True)

@@ -146,10 +146,8 @@ def predict(
         for line in write_regions(regions, written.sums, folder, intervals=known):
             say(line)
         maps.append(FILE)
-    doubted = []
-    for verdict in written.verdicts:
-        say(verdict_text(verdict))
-        doubted += [] if verdict.holds else [verdict_text(verdict)]
+    for verdict in written.verdicts:  # of the error bars: the maps may be right
+        say(("" if verdict.holds else "warning: ") + verdict_text(verdict))
     warnings = write_summary(
         written.slices,
         scan,
@@ -158,7 +156,7 @@ def predict(
         folder,
         maps=maps,
         reason=choice.reason,
-        noted=[*noted_doubts(decision, apart), *doubted],
+        noted=noted_doubts(decision, apart),
         drawn=written.drawn,
         posterior=written.posterior,
         compared=None if contest is None else contest._asdict(),

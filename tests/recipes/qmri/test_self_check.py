@@ -22,6 +22,9 @@ def test_two_halves_are_told_and_warned_of(tmp_path, capsys, high):
     (check,) = told["posterior"]["SelfChecks"]
     assert check["check"] == "halves" and check["holds"] == (high > 1)
     assert check["value"] > 0
-    warned = [x for x in told["warnings"] if "too narrow on this scan" in x]
-    assert len(warned) == (high < 1)
-    assert "two halves of the lines differ by" in capsys.readouterr().out
+    assert not [
+        x for x in told["warnings"] if "error bars" in x
+    ]  # the map may be right
+    said = capsys.readouterr().out
+    assert ("warning: error bars may be too narrow on this scan" in said) == (high < 1)
+    assert "two halves of the lines differ by" in said
