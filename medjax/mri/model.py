@@ -49,7 +49,7 @@ class SignalModel(NamedTuple):
     `cramer_rao_bound` take it like any other:
 
         def stretched(rate, time, power):
-            return (jnp.exp(-((time * rate) ** power)),)
+            return (jnp.exp(-(time**power) * rate**power),)
 
         model = SignalModel(
             name="stretched", parameters=("s0", "t2"), units=("image", "s"),
@@ -69,11 +69,13 @@ class SignalModel(NamedTuple):
             first is the time constant 1 / R, others follow from it and the amplitudes),
             "1" for a number without a unit (real).
         basis: basis(rate, time, c_1, ..), with the constants after the time, gives the
-            P - 1 functions phi_k, as a tuple of arrays. It is elementwise (`rate` in
-            1/s and `time` broadcast), keeps their dtype, is finite for every rate
-            between the bounds and time up to `longest`, and is made of jax.numpy,
-            differentiable by both. phi_1 is kept where rounding cannot tell the
-            functions apart.
+            P - 1 functions phi_k, as a tuple of arrays, each of the shape of
+            rate * time (`rate` in 1/s; an offset is `jnp.ones_like(rate * time)`). It
+            is elementwise, keeps their dtype, is made of jax.numpy, and is finite, with
+            a finite derivative by the rate, for every rate between the bounds and time
+            up to `longest`, a time of 0 included if it is measured: `(time * rate) **
+            0.8` is not, and makes voxels UNDETERMINED. phi_1 is kept where rounding
+            cannot tell the functions apart.
         bounds: Shortest and longest time constant in seconds, above 0, where the caller
             of a fit sets none.
         longest: The largest time that can be meant, in the unit of the times: above it
