@@ -74,7 +74,8 @@ def whitening_matrix(
     if covariance.ndim > 2:  # each alone: JAX's Cholesky fails on a sharded batch
         return jax.vmap(whitening_matrix)(covariance)
     lower = jnp.linalg.cholesky(covariance)
-    identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
+    # Of a sharded batch both sides have to be sharded: so made of the other.
+    identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype) + 0 * lower
     return jax.scipy.linalg.solve_triangular(lower, identity, lower=True)
 
 
@@ -217,7 +218,8 @@ def sense_variance(
         normal = toeplitz * gram[None]
         # Outside, where a row of the matrix is 0, any pivot will do.
         pivot = jnp.where(kept, damping, 1).astype(normal.dtype)[None, :, None]
-        identity = jnp.broadcast_to(jnp.eye(width, dtype=normal.dtype), normal.shape)
+        # Of a sharded batch both sides have to be sharded: so made of the other.
+        identity = jnp.eye(width, dtype=normal.dtype)[None] + 0 * normal
         factor = jax.scipy.linalg.cho_factor(normal + pivot * identity, lower=True)
         inverse = jax.scipy.linalg.cho_solve(factor, identity)
         power = jnp.sum(jnp.real(inverse * inverse.conj()), axis=-1)
