@@ -35,7 +35,7 @@ import scipy
 from grpo_step import machine
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from medjax.mri import signals
+from medjax.mri import catalogue, signals
 from medjax.mri.fit import fit_map
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -121,7 +121,7 @@ def scipy_fit(images, times):
 
 def contenders(size):
     """Name -> (call without arguments giving T, truth)."""
-    spin, t2 = simulate(signals.T2, TE, size, 0.04, 0.2)
+    spin, t2 = simulate(catalogue.T2, TE, size, 0.04, 0.2)
     calls = {}
 
     def ours(name, model, images, times, truth, **options):
@@ -133,14 +133,14 @@ def contenders(size):
 
         calls[f"medjax {name}"] = (call, truth)
 
-    ours("t2", signals.T2, spin, TE, t2)
-    ours("t2 log-linear start", signals.T2, spin, TE, t2, start="log-linear")
+    ours("t2", catalogue.T2, spin, TE, t2)
+    ours("t2 log-linear start", catalogue.T2, spin, TE, t2, start="log-linear")
     weights = np.random.default_rng(1).uniform(0.5, 2, spin.shape).astype(np.float32)
-    ours("t2 weights", signals.T2, spin, TE, t2, weights=jax.device_put(weights))
-    ours("t2 complex", signals.T2, spin.astype(np.complex64), TE, t2)
-    short, short_t2 = simulate(signals.T2_OFFSET, TE, size, 0.02, 0.06)
-    ours("t2_offset", signals.T2_OFFSET, short, TE, short_t2)
-    for model in (signals.T1_IR, signals.T1_IR3):
+    ours("t2 weights", catalogue.T2, spin, TE, t2, weights=jax.device_put(weights))
+    ours("t2 complex", catalogue.T2, spin.astype(np.complex64), TE, t2)
+    short, short_t2 = simulate(catalogue.T2_OFFSET, TE, size, 0.02, 0.06)
+    ours("t2_offset", catalogue.T2_OFFSET, short, TE, short_t2)
+    for model in (catalogue.T1_IR, catalogue.T1_IR3):
         images, t1 = simulate(model, TI, size, 0.4, 2.0)
         ours(model.name, model, images, TI, t1)
         absolute = np.abs(images)

@@ -400,7 +400,7 @@ def test_a_chain_killed_in_its_second_stage_equals_the_unbroken_one(run, tmp_pat
 @pytest.mark.parametrize(
     ("argument", "pieces"),
     [
-        ("--config.data.source=mr_lung", ["'mr_lung'", "expected one of ct_organ"]),
+        ("--config.data.source=mr_lung", ["'mr_lung'", "Expected one of ct_organ"]),
         ("--config.data.descriptions=shapes", ["shapes.json", "no description of"]),
         ("--config.train.grpo.grade=half", ["grade='half'", "one of auto, fuzzy"]),
         ("--config.prompt.answer=number", ["'number'", "letter", "grade"]),

@@ -23,7 +23,7 @@ from medjax.mri.polarity import restore_sign, search_polarity
 from medjax.mri.samples import FitStatus, Samples, prepare_samples
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.times import Times
-from medjax.mri.varpro import square_root
+from medjax.mri.varpro import gate, square_root
 
 
 class FitResult(NamedTuple):
@@ -200,7 +200,7 @@ def _fit(
         else:
             u = log_linear_rate(fixed, limits)
         u = refine_rate(model, fixed, u, limits, radius=radius, iterations=iterations)
-    move = newton_move(model, u, data)
+    move = newton_move(model, u, jax.lax.stop_gradient(data))
     slack = jnp.sqrt(jnp.finfo(u.dtype).eps)
     below = (u + move <= limits[0]) & (u <= limits[0] + slack)
     above = (u + move >= limits[1]) & (u >= limits[1] - slack)
@@ -208,9 +208,12 @@ def _fit(
     done = jnp.abs(move) < jnp.finfo(u.dtype).eps ** 0.4
     ended = (samples.status == 0) & (done | below | above)
     # The derivative of the fit is that of a root of the gradient; a bound has none.
-    u = u + move
-    inside = (u > limits[0]) & (u < limits[1])
-    root = implicit_root(model, ended & inside, u, data)
+    inside = (u + move > limits[0]) & (u + move < limits[1])
+    found = ended & inside
+    # JAX 0.10 drops the rule of `implicit_root` where a scan is differentiated in
+    # reverse, and then takes the last step of Newton's method in its place.
+    u = u + newton_move(model, gate(found, u), gate(found, data))
+    root = implicit_root(model, found, u, data)
     u = jnp.where(inside, root, jnp.clip(u, *limits))
     u = jax.lax.optimization_barrier(u)  # XLA would make it again for every map
     # The sign of the whole curve is lost too: it is the one that rises.

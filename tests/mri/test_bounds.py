@@ -5,23 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue, signals
 from medjax.mri.bounds import cramer_rao_bound
 from medjax.mri.fit import fit_map
 
 TI = np.geomspace(0.05, 4.0, 8)
 TE = np.linspace(0.015, 0.12, 8)
 CASES = {
-    "t2": (signals.T2, TE, {"s0": 1.3, "t2": 0.08}),
-    "t2_offset": (signals.T2_OFFSET, TE, {"s0": 1.3, "t2": 0.03, "offset": 0.2}),
-    "t1_ir3": (signals.T1_IR3, TI, {"s0": 0.8, "t1": 0.9, "efficiency": 0.95}),
+    "t2": (catalogue.T2, TE, {"s0": 1.3, "t2": 0.08}),
+    "t2_offset": (catalogue.T2_OFFSET, TE, {"s0": 1.3, "t2": 0.03, "offset": 0.2}),
+    "t1_ir3": (catalogue.T1_IR3, TI, {"s0": 0.8, "t1": 0.9, "efficiency": 0.95}),
     "t1_vfa": (
-        signals.vfa_model(0.015),
+        catalogue.vfa_model(0.015),
         np.deg2rad([2.0, 5.0, 12.0, 20.0]),
         {"s0": 5.0, "t1": 1.1},
     ),
     "t1_vfa_tr": (
-        signals.vfa_model((0.02, 0.01, 0.02, 0.04)),
+        catalogue.vfa_model((0.02, 0.01, 0.02, 0.04)),
         np.deg2rad([2.0, 5.0, 12.0, 20.0]),
         {"s0": 5.0, "t1": 1.1},
     ),
@@ -63,10 +63,10 @@ def test_fits_scatter_by_the_bound(name):
 def test_maps_of_parameters_and_noise():
     t2, sd = np.array([0.05, 0.1]), np.array([0.01, 0.03])
     params = {"s0": 1.0, "t2": t2}
-    found = cramer_rao_bound(TE, model=signals.T2, params=params, noise_sd=sd)
+    found = cramer_rao_bound(TE, model=catalogue.T2, params=params, noise_sd=sd)
     for i in range(2):
         one = {"s0": 1.0, "t2": t2[i]}
-        alone = cramer_rao_bound(TE, model=signals.T2, params=one, noise_sd=sd[i])
+        alone = cramer_rao_bound(TE, model=catalogue.T2, params=one, noise_sd=sd[i])
         np.testing.assert_allclose(found["t2"][i], alone["t2"], rtol=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_what_is_not_acquired_determines_nothing():
     weights = np.array([1.0] + [0.0] * 7)
     params = {"s0": 1.0, "t2": 0.08}
     found = cramer_rao_bound(
-        TE, model=signals.T2, params=params, noise_sd=0.01, weights=weights
+        TE, model=catalogue.T2, params=params, noise_sd=0.01, weights=weights
     )
     assert np.isinf(found["t2"]) and np.isinf(found["s0"])
 
@@ -82,17 +82,17 @@ def test_what_is_not_acquired_determines_nothing():
 def test_bad_arguments():
     params = {"s0": 1.0, "t2": 0.08}
     with pytest.raises(ValueError, match="divide by 1000"):
-        cramer_rao_bound(TE * 1000, model=signals.T2, params=params, noise_sd=0.01)
+        cramer_rao_bound(TE * 1000, model=catalogue.T2, params=params, noise_sd=0.01)
     with pytest.raises(ValueError, match="parameters s0, t2"):
-        cramer_rao_bound(TE, model=signals.T2, params={"s0": 1.0}, noise_sd=0.01)
+        cramer_rao_bound(TE, model=catalogue.T2, params={"s0": 1.0}, noise_sd=0.01)
     with pytest.raises(ValueError, match=r"weights: .* E = 8 .*\(3,\)"):
         cramer_rao_bound(
-            TE, model=signals.T2, params=params, noise_sd=0.01, weights=np.ones(3)
+            TE, model=catalogue.T2, params=params, noise_sd=0.01, weights=np.ones(3)
         )
     with pytest.raises(ValueError, match=r"t2 \(2,\), .*noise_sd \(2, 1\)"):
         cramer_rao_bound(
             TE,
-            model=signals.T2,
+            model=catalogue.T2,
             params={"s0": 1.0, "t2": np.array([0.05, 0.08])},
             noise_sd=np.ones((2, 1)),
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from medjax.mri import fit, signals
+from medjax.mri import catalogue, fit, signals
 from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.signals import signal_t1_ir, signal_t2
@@ -19,18 +19,18 @@ VFA = signal_model("t1_vfa", repetition_time=0.015)
 REPETITIONS = (0.03, 0.015, 0.02, 0.015, 0.04)  # one an angle
 
 CASES = {
-    "t2": (signals.T2, TE, {"t2": (0.03, 0.2)}),
-    "t2_offset": (signals.T2_OFFSET, TE, {"t2": (0.02, 0.06), "offset": (0.1, 0.3)}),
-    "t1_ir": (signals.T1_IR, TI, {"t1": (0.3, 3.0)}),
-    "t1_ir3": (signals.T1_IR3, TI, {"t1": (0.3, 2.0), "efficiency": (0.8, 1.0)}),
+    "t2": (catalogue.T2, TE, {"t2": (0.03, 0.2)}),
+    "t2_offset": (catalogue.T2_OFFSET, TE, {"t2": (0.02, 0.06), "offset": (0.1, 0.3)}),
+    "t1_ir": (catalogue.T1_IR, TI, {"t1": (0.3, 3.0)}),
+    "t1_ir3": (catalogue.T1_IR3, TI, {"t1": (0.3, 2.0), "efficiency": (0.8, 1.0)}),
     "t1_look_locker": (
-        signals.T1_LOOK_LOCKER,
+        catalogue.T1_LOOK_LOCKER,
         TI,
         {"t1star": (0.3, 0.9), "t1": (0.9, 2.0)},
     ),
-    "t1_sr": (signals.T1_SR, TI, {"t1": (0.3, 3.0)}),
+    "t1_sr": (catalogue.T1_SR, TI, {"t1": (0.3, 3.0)}),
     "t1_vfa": (VFA, ANGLES, {"t1": (0.3, 3.0)}),
-    "t1_vfa_tr": (signals.vfa_model(REPETITIONS), ANGLES, {"t1": (0.3, 3.0)}),
+    "t1_vfa_tr": (catalogue.vfa_model(REPETITIONS), ANGLES, {"t1": (0.3, 3.0)}),
 }
 
 
@@ -134,7 +134,7 @@ def test_in_vivo_maps_are_reproduced(shared):
     times = np.array([0, 25, 35, 45, 65, 85, 105, 125]) / 1000
     roi = stored["roi"].astype(bool) & (stored["t2"] < 2)  # the rest was clipped
     image = np.abs(stored["image"])[:, roi].astype(np.float64)
-    found = fit_map(image, times, model=signals.T2)
+    found = fit_map(image, times, model=catalogue.T2)
     assert np.all(found.status == FitStatus.CONVERGED)
     theirs = signal_t2(stored["pd"][roi], stored["t2"][roi], times)
     theirs = np.sqrt(np.mean((image - np.asarray(theirs)) ** 2, axis=0))
@@ -150,12 +150,12 @@ def test_minimum_is_the_global_one():
     images = np.concatenate(
         [rng.standard_normal((6, 200)), 1 + rng.standard_normal((6, 200))], axis=1
     )
-    found = fit_map(images, TI, model=signals.T1_IR)
+    found = fit_map(images, TI, model=catalogue.T1_IR)
     rates = np.geomspace(1 / 20, 1 / 0.01, 4000)
     basis = 1 - 2 * np.exp(-TI * rates[:, None])
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
     best = np.max((basis @ images) ** 2, axis=0)
-    fitted = np.asarray(signals.signal(signals.T1_IR, found.params, TI))
+    fitted = np.asarray(signals.signal(catalogue.T1_IR, found.params, TI))
     ok = np.asarray(found.status) <= FitStatus.AT_BOUND
     assert ok.mean() > 0.99
     cost = np.sum((images - fitted) ** 2, axis=0)[ok]
@@ -179,7 +179,7 @@ def simulated():
     found = fit_map(
         images.astype(np.float32),
         SPIN_ECHO,
-        model=signals.T2,
+        model=catalogue.T2,
         weights=weights,
         noise="known",
     )
@@ -269,12 +269,12 @@ def test_bad_voxels_have_a_status_and_leave_the_others_alone():
 
 def test_as_many_samples_as_parameters_is_flagged():
     images = np.asarray(signal_t2(np.array([1.0, 0.7]), np.array([0.05, 0.1]), TE[:2]))
-    found = fit_map(images, TE[:2], model=signals.T2)
+    found = fit_map(images, TE[:2], model=catalogue.T2)
     assert np.all(found.status == FitStatus.EXACT)
     np.testing.assert_allclose(found.params["t2"], [0.05, 0.1], rtol=1e-9)
     assert np.all(np.isnan(found.sigma["t2"]))
     weights = np.full(2, 1e4)
-    known = fit_map(images, TE[:2], model=signals.T2, weights=weights, noise="known")
+    known = fit_map(images, TE[:2], model=catalogue.T2, weights=weights, noise="known")
     assert np.all(known.status == FitStatus.EXACT)
     # log(y1 / y2) / (t2 - t1) = R: its variance by hand.
     variance = np.sum(1 / images**2, axis=0) / 1e4 / (TE[1] - TE[0]) ** 2
@@ -284,7 +284,7 @@ def test_as_many_samples_as_parameters_is_flagged():
 
 def test_constant_does_not_determine_a_rate_beside_an_offset():
     images = np.stack([np.full(6, 0.5), np.asarray(signal_t1_ir(0.5, 0.8, TI))], axis=1)
-    found = fit_map(images, TI, model=signals.T1_IR3)
+    found = fit_map(images, TI, model=catalogue.T1_IR3)
     assert [FitStatus(s).name for s in found.status] == ["UNDETERMINED", "CONVERGED"]
     assert np.isnan(found.params["t1"][0]) and np.isnan(found.sigma["s0"][0])
     np.testing.assert_allclose(found.params["t1"][1], 0.8, rtol=1e-9)
@@ -293,10 +293,10 @@ def test_constant_does_not_determine_a_rate_beside_an_offset():
 def test_bounds_hold_and_are_reported():
     truth = np.array([0.03, 0.08, 0.3])
     images = np.asarray(signal_t2(1.0, truth, TE))
-    found = fit_map(images, TE, model=signals.T2, bounds=(0.05, 0.2))
+    found = fit_map(images, TE, model=catalogue.T2, bounds=(0.05, 0.2))
     assert [int(s) for s in found.status] == [2, 0, 2]
     np.testing.assert_allclose(found.params["t2"], [0.05, 0.08, 0.2], rtol=1e-9)
-    free = fit_map(images[:, 1:2], TE, model=signals.T2)
+    free = fit_map(images[:, 1:2], TE, model=catalogue.T2)
     np.testing.assert_allclose(found.params["s0"][1:2], free.params["s0"], rtol=1e-9)
 
 
@@ -441,11 +441,11 @@ def test_one_compilation_for_all_numbers():
         ({"skip": (5,)}, "skip: expected 0 to 4"),
         ({"skip": (0, 1, 2, 3)}, "t2 has 2 parameters.*found 1"),
         ({"start": "guess"}, "start 'guess'"),
-        ({"model": signals.T1_IR, "start": "log-linear"}, "log S of t1_ir"),
+        ({"model": catalogue.T1_IR, "start": "log-linear"}, "log S of t1_ir"),
         ({"points": 3}, "at least 8 points"),
     ],
 )
 def test_bad_arguments(options, message):
-    given = {"images": np.ones((5, 4)), "times": TE, "model": signals.T2} | options
+    given = {"images": np.ones((5, 4)), "times": TE, "model": catalogue.T2} | options
     with pytest.raises(ValueError, match=message):
         fit_map(given.pop("images"), given.pop("times"), **given)

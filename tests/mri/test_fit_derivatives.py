@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue, signals
 from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
 
@@ -115,7 +115,7 @@ def test_modes_agree(name):
 
 def test_second_order_bias_is_that_of_noise():
     """E[T2] - T2 = tr(H) sd^2 / 2: 200,000 noisy curves."""
-    model, sd = signals.T2, 0.02
+    model, sd = catalogue.T2, 0.02
     clean = np.asarray(signals.signal(model, {"s0": 1.0, "t2": 0.08}, TE))
 
     def t2(y):
@@ -152,7 +152,7 @@ def test_at_a_bound_the_rate_has_no_derivative_and_the_amplitude_its_own():
     curve = np.exp(-TE / 0.3)
 
     def at(y):
-        found = fit_map(y, TE, model=signals.T2, bounds=(0.05, 0.2))
+        found = fit_map(y, TE, model=catalogue.T2, bounds=(0.05, 0.2))
         return jnp.stack([found.params["t2"], found.params["s0"]])
 
     decay = np.exp(-TE / 0.2)

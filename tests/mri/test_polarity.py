@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue, signals
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.polarity import restore_sign
 from medjax.mri.varpro import Weighted
@@ -21,10 +21,12 @@ def images(voxels, noise, seed=0, efficiency=None):
     return t1, clean + noise * rng.standard_normal(clean.shape)
 
 
-@pytest.mark.parametrize("model", [signals.T1_IR, signals.T1_IR3], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "model", [catalogue.T1_IR, catalogue.T1_IR3], ids=lambda m: m.name
+)
 def test_equals_the_signed_fit(model):
     """At SNR 1000 no sample but the one at the null is in doubt."""
-    efficiency = None if model is signals.T1_IR else 0.93
+    efficiency = None if model is catalogue.T1_IR else 0.93
     t1, signed = images(60, 0.001, efficiency=efficiency)
     expected = fit_map(signed, TI, model=model)
     found = fit_map(np.abs(signed), TI, model=model, magnitude=True)
@@ -40,7 +42,9 @@ def test_equals_the_signed_fit(model):
     assert np.median(np.abs(np.asarray(found.params["t1"]) / t1 - 1)) < 0.01
 
 
-@pytest.mark.parametrize("model", [signals.T1_IR, signals.T1_IR3], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "model", [catalogue.T1_IR, catalogue.T1_IR3], ids=lambda m: m.name
+)
 def test_no_null_index_is_better(model):
     """Noisy magnitudes: every sign pattern fitted apart, the best one is found."""
     _, signed = images(40, 0.15, seed=1)
@@ -69,9 +73,9 @@ def test_no_null_index_is_better(model):
 def test_negative_magnitudes_are_invalid_alone():
     _, signed = images(4, 0.01)
     magnitudes = np.abs(signed)
-    clean = fit_map(magnitudes, TI, model=signals.T1_IR, magnitude=True)
+    clean = fit_map(magnitudes, TI, model=catalogue.T1_IR, magnitude=True)
     magnitudes[2, 1] = -0.1
-    found = fit_map(magnitudes, TI, model=signals.T1_IR, magnitude=True)
+    found = fit_map(magnitudes, TI, model=catalogue.T1_IR, magnitude=True)
     assert [FitStatus(s).name for s in found.status][1] == "INVALID"
     rest = np.array([0, 2, 3])
     chex.assert_trees_all_equal(
@@ -82,8 +86,8 @@ def test_negative_magnitudes_are_invalid_alone():
 def test_models_that_do_not_cross_zero_search_nothing():
     times = np.array([0.02, 0.05, 0.1])
     y = np.asarray(signals.signal_t2(np.array([1.0, 2.0]), 0.07, times))
-    one = fit_map(y, times, model=signals.T2)
-    two = fit_map(y, times, model=signals.T2, magnitude=True)
+    one = fit_map(y, times, model=catalogue.T2)
+    two = fit_map(y, times, model=catalogue.T2, magnitude=True)
     chex.assert_trees_all_close(one, two, rtol=1e-12)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue
 from medjax.mri.samples import FitStatus, prepare_samples
 
 TIMES = jnp.array([0.01, 0.03, 0.1])
@@ -16,7 +16,7 @@ prepare = jax.jit(prepare_samples, static_argnames=("model", "magnitude"))
 def run(images, weights=None, magnitude=False):
     weights = None if weights is None else jnp.asarray(weights)
     images = jnp.asarray(images)
-    options = {"model": signals.T2, "magnitude": magnitude}
+    options = {"model": catalogue.T2, "magnitude": magnitude}
     return prepare(images, TIMES, weights, LIMITS, **options)
 
 

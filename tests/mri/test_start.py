@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue, signals
 from medjax.mri.start import log_linear_rate, refine_rate, search_rate
 from medjax.mri.varpro import Weighted
 
@@ -39,7 +39,7 @@ def dense_minimum(images, roots):
 @pytest.fixture(scope="module")
 def searched():
     _, images, roots = data()
-    find = jax.jit(lambda d: search_rate(signals.T2, d, BOUNDS, points=24))
+    find = jax.jit(lambda d: search_rate(catalogue.T2, d, BOUNDS, points=24))
     return images, roots, find(weighted(images, roots))
 
 
@@ -53,7 +53,7 @@ def test_newton_ends_at_the_minimum(searched):
     images, roots, start = searched
     refine = jax.jit(
         lambda u, d: refine_rate(
-            signals.T2, d, u, BOUNDS, radius=jnp.asarray(0.6), iterations=4
+            catalogue.T2, d, u, BOUNDS, radius=jnp.asarray(0.6), iterations=4
         )
     )
     found = refine(start, weighted(images, roots))
@@ -65,7 +65,7 @@ def test_newton_stays_within_its_radius(searched):
     images, roots, start = searched
     far = start + 2.0
     found = refine_rate(
-        signals.T2,
+        catalogue.T2,
         weighted(images, roots),
         far,
         BOUNDS,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri import signals
+from medjax.mri import catalogue
 from medjax.mri.newton import newton_move
 from medjax.mri.varpro import (
     Weighted,
@@ -45,7 +45,7 @@ def profile(model, u, ys, roots):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", ["t2", "t2_offset", "t1_ir", "t1_ir3"])
 def test_profile_equals_lstsq(name, channels):
-    model = signals.signal_model(name)
+    model = catalogue.signal_model(name)
     ys, roots, data = samples(channels)
     for u in (0.1, 1.5, 3.0):
         u = jnp.asarray(u)
@@ -76,7 +76,7 @@ def test_profile_equals_lstsq(name, channels):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", ["t2", "t2_offset", "t1_ir3"])
 def test_errors_equal_the_dense_covariance(name, channels):
-    model = signals.signal_model(name)
+    model = catalogue.signal_model(name)
     _, roots, data = samples(channels, seed=1)
     u = jnp.asarray(1.2)
     solution = solve(model, u, data)

@@ -17,7 +17,7 @@ class Finding(NamedTuple):
     weight: str  # STOP: nothing is trained before it is mended; DOUBT; NOTE
     lines: tuple[str, ...]  # each with the origins of the rows
     # Of a doubt: whether what is trained on it is doubtful too. Where it may well be
-    # right, such as one patient with two diagnoses, only a check ends with it.
+    # right, such as parts by the values of a scanner, only a check ends with it.
     spoils: bool = True
 
 

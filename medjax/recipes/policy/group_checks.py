@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from medjax.data.audit.records import Sample
 from medjax.data.batches import Parts
 from medjax.data.lists.groups import groups_by_name
-from medjax.recipes.policy.findings import DOUBT, Finding
+from medjax.recipes.policy.findings import DOUBT, NOTE, Finding
 
 _LESIONS = ("lesion", "lesionid", "lesion_id")
 _OWN = "volume"  # what groups the slices of a volume, named by no list
@@ -29,9 +29,8 @@ def group_findings(parts: Parts) -> list[Finding]:
         Finding("lesions with several labels", DOUBT, _several(samples, lesions)),
         Finding(
             "patients or studies with several labels, which may be right",
-            DOUBT,
+            NOTE,
             _several(samples, others),
-            spoils=False,
         ),
         Finding(
             "columns of data.group with few values",

@@ -150,8 +150,7 @@ def test_doubts_of_data_are_returned_but_for_those_that_may_be_right(capsys):
     assert doubt.startswith("pictures without contrast: 1")
     told = capsys.readouterr().err
     assert "warning: pictures without contrast: 1\n" in told
-    assert "patients or studies with several labels, which may be right: 1\n" in told
-    assert "patient 'p': l.csv, line 0 (a), l.csv, line 2 (b)" in told
+    assert "several labels" not in told  # of a patient: a note of the check
     # a lesion has one diagnosis; in a task with sets of labels nothing follows
     samples[2] = samples[2]._replace(groups={"patient": "p", "lesion_id": "l"})
     doubts = checking.gate(parts_of(samples, images, single=True))
