@@ -31,6 +31,13 @@ from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.moved import CHOICES
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
+from medjax.recipes.qmri.plan_checks import (
+    check_shared,
+    check_still,
+    check_subspace,
+    check_trained,
+    refuse_posterior,
+)
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
 from medjax.recipes.qmri.trusted import Pictured, compute_trusted, fit_pictured
@@ -121,10 +128,10 @@ def make_plan(
         )
     if trained is not None:
         if options.fit == "posterior":
-            _refuse_posterior(scan, f"the network of {trained.folder.parent}")
-        _check_trained(scan, trained, fit=options.fit)
-        _check_still(scan, f"the network of {trained.folder.parent}", options)
-        _check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
+            refuse_posterior(scan, f"the network of {trained.folder.parent}")
+        check_trained(scan, trained, fit=options.fit)
+        check_still(scan, f"the network of {trained.folder.parent}", options)
+        check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
         fitted = options.fit or "weighted"
         name = f"network of {trained.folder.parent}, {fitted} {model} fit"
         compute, params = _network(quantity, trained, options)
@@ -163,18 +170,18 @@ def make_plan(
         )
     how = fit | {"register": bool(options.register)}
     if phases.shared:
-        _check_subspace(scan, name, methods, contrast)
+        check_subspace(scan, name, methods, contrast)
         if scan.contrast == "t1" and rank(methods[name]):
             name, methods = _recoveries(scan, quantity.model, name, options)
         make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
         if rank(methods[name]):
-            _check_still(scan, f"the subspace of {name!r}", options)
+            check_still(scan, f"the subspace of {name!r}", options)
         if methods[name].kind == KIND and basis is not None:
             known = options.calibration or shipped(scan.contrast, "joint TV").is_file()
             if options.fit == "posterior" and not known:
-                _refuse_posterior(scan, f"{name!r} of {scan.contrast}")
+                refuse_posterior(scan, f"{name!r} of {scan.contrast}")
             if not known:
                 notes = (
                     f"intervals are not made: no calibration of {scan.contrast} comes "
@@ -187,14 +194,14 @@ def make_plan(
                 )
             how |= {"center": centre_lines(first)}
         elif options.fit == "posterior":
-            _refuse_posterior(scan, name)
+            refuse_posterior(scan, name)
         compute = partial(fit_kspace, method=methods[name], separate=False, **how)
         title, full = f"{name}, {model} fit", name == FULL
         return Plan(title, compute, basis, phases, floor, full, notes=notes)
     if options.fit == "posterior":
-        _refuse_posterior(scan, f"{name!r} to magnitudes")
+        refuse_posterior(scan, f"{name!r} to magnitudes")
     if rank(methods[name]):
-        _check_shared(scan, phases, f"the subspace of {name!r}", options)
+        check_shared(scan, phases, f"the subspace of {name!r}", options)
     compute = partial(fit_kspace, method=methods[name], separate=True, **how)
     title = f"{name}, magnitudes, {model} fit"
     return Plan(title, compute, None, phases, floor, name == FULL)
@@ -248,7 +255,7 @@ def _pictured(
             "does not hold what moving images has smoothed; leave one of both out"
         )
     if quantity.model.time_constant != shown_parameter(quantity.model):
-        _refuse_posterior(scan, f"{quantity.model.name}, whose T1 follows from T1*,")
+        refuse_posterior(scan, f"{quantity.model.name}, whose T1 follows from T1*,")
     pictured = Pictured(
         quantity.model, quantity.bounds, options.magnitude, options.quantiles
     )
@@ -260,13 +267,6 @@ def _pictured(
     return Plan(title, compute, None, phases, kept, True, trusted=True)
 
 
-def _refuse_posterior(scan: Scan, what: str) -> None:
-    raise ValueError(
-        f"{scan.path}: predict.fit 'posterior' needs an uncertainty of each voxel, and "
-        f"for {what} none is calibrated; leave predict.fit out, or predict.method"
-    )
-
-
 def _default(scan: Scan, phases: Phases, options: Predict) -> str:
     """The method of undersampled k-space that nobody names one for."""
     methods, name = options.methods, options.default
@@ -274,7 +274,7 @@ def _default(scan: Scan, phases: Phases, options: Predict) -> str:
         return name
     other = _without_subspace(methods)
     if other is None:
-        _check_shared(scan, phases, f"the subspace of {name!r}", options)
+        check_shared(scan, phases, f"the subspace of {name!r}", options)
     return other or name
 
 
@@ -336,64 +336,6 @@ def _recoveries(
             f"{', '.join(names)}"
         )
     return other, {other: options.methods[other]}
-
-
-def _check_shared(scan: Scan, phases: Phases, what: str, options: Predict) -> None:
-    """A subspace, and a network, are of contrasts that share a phase."""
-    if phases.shared:
-        return
-    names = [n for n, method in options.methods.items() if not rank(method)]
-    raise ValueError(
-        f"{scan.path}: {phases.note}; but {what} is for contrasts that agree. Leave it "
-        f"out, or name a predict.method without a subspace: {', '.join(names)}"
-    )
-
-
-def _check_still(scan: Scan, what: str, options: Predict) -> None:
-    """Contrasts that are reconstructed together can't be moved afterwards."""
-    if options.register:
-        raise ValueError(
-            f"{scan.path}: predict.register: {what} takes contrasts together, as if "
-            "they had not moved; leave one of both out"
-        )
-
-
-def _check_subspace(
-    scan: Scan, name: str, methods: Mapping[str, Method], contrast: str
-) -> None:
-    """The range of a subspace's time constants is that of the config's contrast."""
-    if not rank(methods[name]) or scan.contrast == contrast:
-        return
-    others = ", ".join(n for n, method in methods.items() if not rank(method))
-    way = f"choose a config with contrast={scan.contrast}, or "
-    raise ValueError(
-        f"{scan.path}: a {scan.contrast} scan, but the subspace of {name!r} is one of "
-        f"{contrast}; {'' if scan.contrast == 'vfa' else way}name a predict.method "
-        f"without a subspace: {others}"
-    )
-
-
-def _check_trained(scan: Scan, trained: Trained, *, fit: str) -> None:
-    """A network knows one contrast at one series of times."""
-    contrast, where = trained.contrast, trained.folder.parent
-    fit = fit or "weighted"
-    if trained.stage == "reconstruction" and fit != "plain":
-        raise ValueError(
-            f"{where}: the stage that trains for predict.fit {fit!r} comes after this "
-            "one; name the run's folder, or say predict.fit=plain"
-        )
-    times = trained.estimator.quantity.times
-    if scan.contrast == contrast and len(times) == len(scan.times):
-        if np.allclose(times, scan.times, rtol=0, atol=1e-6):
-            return
-    measured, expected = (
-        ", ".join(f"{t:.6g}" for t in series) for series in (scan.times, times)
-    )
-    raise ValueError(
-        f"{scan.path}: {scan.contrast} at {measured} s, but the network of {where} was "
-        f"trained for {contrast} at {expected} s; train one with data.times, or leave "
-        "the checkpoint out"
-    )
 
 
 def _network(
