@@ -100,6 +100,8 @@ def gate(passing: Bool[Array, "*N"], tree: Any) -> Any:  # noqa: ANN401
         passing: Where they do; elsewhere the derivative is 0, whatever comes.
         tree: Arrays [*N], or scalars, which are repeated for each voxel.
     """
+    if jax.sharding.get_abstract_mesh().explicit_axes:  # `where` wants one placing
+        tree = jax.tree.map(lambda x: x + jnp.zeros_like(passing, x.dtype), tree)
     return jax.tree.map(lambda x: jnp.where(passing, x, jax.lax.stop_gradient(x)), tree)
 
 

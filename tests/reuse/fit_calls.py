@@ -38,7 +38,12 @@ def weighted(images, weights, times):
     return mri.fit_map(images, times, model=SPIN, weights=weights, noise="known")
 
 
-def posterior(images, u, times):
+def equal(images, times):
+    """The weights are a constant, which is not divided over the mesh as images are."""
+    return weighted(images, jnp.ones(images.shape), times)
+
+
+def posterior(images, u, times=TE):
     found = mri.fit_posterior(
         images, times, u, model=SPIN, low=0.01, high=1.0, points=32
     )
@@ -75,6 +80,13 @@ def curvature(images):
 CALLS = [
     Call("fit_map[t2]", functools.partial(mri.fit_map, model=SPIN), (DECAY, TE)),
     Call("fit_map[weights]", weighted, (DECAY, WEIGHTS, TE), rtol=1e-4),
+    Call("fit_map[weights on every device]", equal, (DECAY, TE), rtol=1e-4),
+    Call(
+        "fit_posterior[u on every device]",
+        lambda images: posterior(images, jnp.full(images.shape[1:], 0.02)),
+        (DECAY,),
+        rtol=1e-4,
+    ),
     Call("fit_map[complex]", functools.partial(mri.fit_map, model=SPIN), (PHASED, TE)),
     Call(
         "fit_map[magnitude]",
