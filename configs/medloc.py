@@ -221,7 +221,9 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 "top_k": option(None, Maybe(int)),
                 "top_p": option(None, Maybe(float)),
             },
-            "advantages": {"scale": "group", "ddof": 1},
+            # normalise=parts: each reward by its own deviation in a group, then summed
+            # (GDPO), so that one of small range keeps its say; sum: their sum is
+            "advantages": {"scale": "group", "ddof": 1, "normalise": "sum"},
             # of every reward; of weight 0: reported, and nothing is learnt by it
             "reward_weights": {"accuracy": 1.0, "format": 1.0},
             # name: "FILE.py:NAME", see docs/rewards.md; splits the step in two

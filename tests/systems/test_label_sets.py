@@ -13,8 +13,9 @@ from medjax.rl.text.label_sets import label_set_tables
 from medjax.rl.text.reference_tables import recitation_tables
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
+from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.classes import Reading, check_answers, make_evaluate
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import LabelBatch, Rollout, TrainState
 from tests.tiny import ANSWERS, PAD, STOP, VOCAB, decoding, tiny_batch, tiny_model

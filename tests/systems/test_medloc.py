@@ -9,8 +9,9 @@ from medjax.rl.schedules import piecewise_schedule
 from medjax.rl.text.box_text import parse_text
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import medloc
+from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.boxes import make_evaluate
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostReward
 from medjax.systems.policy.learner import Loss, Teaching
 from tests.oracles.box_loops import iou

@@ -10,8 +10,9 @@ from medjax.rl.text.label_text import parse_label_text
 from medjax.rl.text.recitation_text import recitation_score
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
+from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.classes import Reading, make_evaluate
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostReward
 from medjax.systems.policy.learner import Loss, Teaching
 from tests.tiny import decoding, pick_contexts, tiny_model

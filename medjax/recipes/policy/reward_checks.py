@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medjax.recipes.policy.python_rewards import PythonRewards, score_texts
-from medjax.systems.policy.exploration import Advantages
+from medjax.systems.policy.advantages import Advantages
 from medjax.types import PolicyBatch
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -8,7 +8,7 @@ from medjax.data.batches import Encoding, Parts
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.task import Evaluation, Task
 from medjax.systems.optimizer import OptimizerOptions
-from medjax.systems.policy.exploration import Advantages
+from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.learner import Loss
 
 

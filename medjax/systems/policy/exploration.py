@@ -16,10 +16,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.masked import at_least_float32, marks, masked_mean
-from medjax.rl.advantages import group_advantages
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
 from medjax.sharding import optimizer_axes
+from medjax.systems.policy.advantages import (
+    Advantages,
+    check_advantages,
+    make_advantages,
+)
 from medjax.systems.policy.host_rewards import (
     REWARD_LIMIT,
     HostRewards,
@@ -67,16 +71,6 @@ ScoreFn = Callable[
 ]  # (carry, batch, ., step)
 
 
-class Advantages(NamedTuple):
-    """The options of `group_advantages` that a run chooses; it explains each."""
-
-    scale: str
-    ddof: int = 1
-    eps: float = 1e-4
-    floor: float = 1e-6
-    leave_one_out: bool = False
-
-
 class Step(NamedTuple):
     """How a policy explores, and how it learns from what came of it."""
 
@@ -117,7 +111,11 @@ def build(
         host_rewards: Rewards in Python: (batch, rollout, step, carry) as NumPy arrays
             on the host, the carry without its reference -> {name: HostReward}. They
             split the step in two compiled programs; None leaves it one.
+
+    Raises:
+        ValueError: What `check_advantages` refuses.
     """
+    check_advantages(explorer.step.advantages)
     axes = state_axes(explorer)
     start = partial(init, explorer)
     if host_rewards is None:
@@ -225,6 +223,14 @@ def learn(
     )
     floor = step.advantages.floor
     reward_metrics |= reward_signal(rewards, **places, floor=floor)
+    advantages = make_advantages(
+        step.advantages,
+        rewards,
+        step.reward_weights,
+        **places,
+        total=total,
+        counted=counted,
+    )
     params, opt_state, step_metrics = policy_step(
         explorer.model,
         explorer.optimizer,
@@ -233,7 +239,7 @@ def learn(
         state.aux.reference if explorer.has_reference else None,
         batch.prompt,
         rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
-        group_advantages(total, valid=counted, **step.advantages._asdict()),
+        advantages,
         teaching=step.teaching,
     )
     metrics = {
@@ -241,7 +247,7 @@ def learn(
         **{f"reward_{name}": value for name, value in reward_metrics.items()},
         **_find_faults(rewards, step.reward_weights, batch.sample_id, **places),
         **scored.metrics,
-        **_describe(batch.valid, rollout, scored, total, counted, floor),
+        **_describe(batch.valid, rollout, scored, total, counted, advantages, step),
     }
     return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
 
@@ -311,15 +317,22 @@ def _describe(
     scored: Scored,
     total: Float[Array, "B G"],
     counted: Bool[Array, "B G"],
-    floor: float,
+    advantages: Float[Array, "B G"],
+    step: Step,
 ) -> dict[str, Array]:
     """What a person wants to see of a step's completions, over its valid rows.
 
     The total is described over the `counted` completions alone, which could be scored.
+    Where rewards are normalised part by part, groups teach by their advantages: parts
+    may differ that add up to equal totals.
     """
     counts = jnp.broadcast_to(valid[:, None], total.shape)
     lengths = jnp.sum(rollout.mask, axis=-1, dtype=jnp.int32)
-    signal = group_signal(total, scored.hits, scored.parsed, valid=counted, floor=floor)
+    read, floor = (scored.hits, scored.parsed), step.advantages.floor
+    signal = group_signal(total, *read, valid=counted, floor=floor)
+    if step.advantages.normalise == "parts":
+        parts = group_signal(advantages, *read, valid=counted, floor=floor)
+        signal = parts | {"reward_std": signal["reward_std"]}
     return {
         "reward": masked_mean(total, counted),
         "hit_rate": masked_mean(scored.hits.astype(jnp.float32), counts),

@@ -12,12 +12,13 @@ from medjax.rl.text.box_set_text import parse_box_set_text
 from medjax.rl.text.boxes import build_tables
 from medjax.sharding import batch_sharding, make_mesh
 from medjax.systems import medloc
+from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.box_sets import (
     check_set_answers,
     judge_sets,
     make_set_evaluate,
 )
-from medjax.systems.policy.exploration import Advantages, Step
+from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import BoxSetBatch, Rollout, TrainState
 from tests.tiny import PAD, STOP, box_of, decoding, tiny_batch, tiny_model

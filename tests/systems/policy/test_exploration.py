@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec
 
 from medjax.sharding import make_mesh, to_named_sharding
 from medjax.systems.policy import exploration, supervised
-from medjax.systems.policy.exploration import Advantages, Explorer, Scored, Step
+from medjax.systems.policy.advantages import Advantages
+from medjax.systems.policy.exploration import Explorer, Scored, Step
 from medjax.systems.policy.host_rewards import HostReward
 from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import PolicyModel, Rollout
@@ -52,11 +53,12 @@ def build(
     optimizer=None,
     spoil=score,
     floor=1e-6,
+    normalise="sum",
 ):
     step = Step(
         group=4,
         decoding=decoding(temperature=1.0),
-        advantages=Advantages(scale="group", floor=floor),
+        advantages=Advantages("group", floor=floor, normalise=normalise),
         reward_weights=reward_weights,
         teaching=Teaching(Loss(beta, clip_low=0.2, clip_high=0.2, reduction="grpo")),
     )
