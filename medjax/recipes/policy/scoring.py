@@ -129,7 +129,10 @@ def write_evaluation(
     name: str = "answers.jsonl",
     printed: int = 1,
 ) -> None:
-    """Write a line for each thing scored, and tables.txt; print the first tables.
+    """Write a line for each thing scored, and the tables; print the first of them.
+
+    Tables go to tables.txt as text, and to tables.json as a list of title, header and
+    rows whose cells are the same texts.
 
     Args:
         folder: It is made, with its parents, if it does not exist; files in it are
@@ -144,6 +147,8 @@ def write_evaluation(
     write_atomic(folder / name, "\n".join(lines) + "\n")
     text = "\n\n".join(render_text(table) for table in tables) + "\n"
     write_atomic(folder / "tables.txt", text)
+    cells = [table._asdict() for table in tables]
+    write_atomic(folder / "tables.json", json.dumps(cells, ensure_ascii=False) + "\n")
     for table in tables[:printed]:
         print(f"\n{render_text(table)}\n", flush=True)  # noqa: T201
 
