@@ -1,5 +1,6 @@
 """Joining batches of an evaluation, and reading an earlier one back."""
 
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,10 @@ def test_an_evaluation_is_read_back(tmp_path, capsys):
     assert earlier_rows(tmp_path / "eval" / "9") == tuple(rows[:1])
     assert earlier_rows(tmp_path / "nothing") == ()
     assert (tmp_path / "eval" / "10" / "tables.txt").read_text().count("grpo") == 2
+    cells = json.loads((tmp_path / "eval" / "10" / "tables.json").read_text())
+    assert [Table(x["title"], x["header"], x["rows"]) for x in cells] == [
+        Table(TABLE.title, list(TABLE.header), [list(row) for row in TABLE.rows])
+    ] * 2
     assert "grpo" in capsys.readouterr().out
 
 
