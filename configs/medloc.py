@@ -237,6 +237,16 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             # steps without a group whose rewards differ after which it ends: well from
             # a hit rate of 0.9 on, else with exit code 3. 0 or None: it never does
             "patience": option(50, Maybe(int)),
+            # what is told while it happens and stops nothing, by means over window
+            # steps; None: not watched
+            "watchdogs": {
+                "entropy": option(0.05, Maybe(float)),  # nats a token: less is told
+                # share of groups whose completions earned the same: more is told
+                "no_signal": option(0.75, Maybe(float)),
+                # of one reward in the variance of all: more is told
+                "share": option(0.9, Maybe(float)),
+                "window": 10,
+            },
             "iterations": 1,
             "accumulate": 1,
             "optim": {

@@ -36,6 +36,7 @@ from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
 from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.policy.training_tables import raise_table
 from medjax.recipes.sections import read_section, read_sections
 from medjax.rl import schedules
 from medjax.rl.text.box_set_reader import box_set_tables
@@ -295,6 +296,9 @@ def grpo_stage(
         show=tuple("quality" if several and x == "iou" else x for x in SHOW),
         check=partial(self_test, setup, tau=float(schedule.target)),
         before=before,
+        tell=(partial(raise_table, schedule),)
+        if rewards.reward == "curriculum"
+        else (),
     )
 
 

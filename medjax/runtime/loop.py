@@ -40,6 +40,13 @@ from medjax.runtime.watch import (
     is_over,
     read_counters,
 )
+from medjax.runtime.watchdogs import (
+    Watched,
+    observe,
+    observe_all,
+    read_rows,
+    summary_lines,
+)
 from medjax.runtime.writer import last_row, metrics_writer
 from medjax.sharding import Rules, batch_sharding, place_batch, shard_tree
 from medjax.types import Params, System, TrainState
@@ -126,7 +133,8 @@ def train(
         evaluate_first: Whether the state before the first step is evaluated too.
         watch: Ends the training where no group of completions has had a signal for its
             `patience`: the state is saved, evaluated and returned as after a last step.
-            Not a part of the identity: a resume with more patience goes on. None, for
+            Not a part of the identity: a resume with more patience goes on. What its
+            `dogs` find is told while it happens, and once more at the end. None, for
             systems without groups, never ends it.
 
     Raises:
@@ -181,10 +189,14 @@ def train(
         )
 
         pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+        dogs = None if watch is None else watch.dogs
+        seen = Watched()
+        if dogs is not None and restored:
+            seen = observe_all(dogs, read_rows(folder / "metrics.jsonl"))
 
         def finish_step() -> None:
             """Fetch, judge, count and write the metrics that are on their way."""
-            nonlocal counters
+            nonlocal counters, seen
             if not pending:
                 return
             step, metrics = pending.pop()
@@ -196,6 +208,10 @@ def train(
                 values["idle"] = counters.idle
             write(step, values)
             report.step(step, values)
+            if dogs is not None:
+                seen, lines = observe(dogs, seen, step, values)
+                for line in lines:
+                    report.note(line)
             if fault:
                 raise NonFiniteReward(f"step {step}: {fault}. {_unsaved(manager)}")
             too_many = counters.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW
@@ -254,6 +270,8 @@ def train(
             evaluate_after(step)
             if over:
                 break
+        for line in () if dogs is None else summary_lines(dogs, seen):
+            report.note(line)
         if watch is not None and is_over(watch, counters):
             report.note(end_line(watch, counters, int(jax.device_get(state.step)), {}))
     return state

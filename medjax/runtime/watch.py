@@ -8,6 +8,8 @@ nothing can be learnt this way. It ends, and says which.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from medjax.runtime.watchdogs import Watchdogs
+
 FAULT = "fault_"  # a metric so named is a sample id, or -1; the loop alone reads it
 
 
@@ -21,6 +23,7 @@ class Watch(NamedTuple):
     enough: float = 0.9  # mean hit rate of those steps from which on all is learnt
     # steps that such a hit rate lasts at least: a threshold may rise yet
     settle: int = 0
+    dogs: Watchdogs | None = None  # what is told while it happens and stops nothing
 
 
 class Counters(NamedTuple):

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
+from medjax.recipes.policy.training_tables import raise_table, watchdog_table
+from medjax.runtime.watchdogs import Limits
 from medjax.systems.optimizer import OptimizerOptions
+from medjax.systems.policy.advantages import Advantages
 from tests.recipes.smoke import (
     WHERE,
     draw_params,
@@ -71,6 +74,28 @@ def test_patience_with_steps_that_teach_nothing(setup):
     assert [grpo(setup, patience=x).watch.patience for x in (None, 0)] == [0, 0]
     with pytest.raises(ValueError, match=r"patience=-1: expected a number of steps"):
         grpo(setup, patience=-1)
+
+
+def test_watchdogs_know_the_weights_and_are_no_part_of_the_identity(setup):
+    limits = Limits(entropy=0.2, window=3)
+    parts = Advantages("group", normalise="parts")
+    dogs = grpo(setup, watchdogs=limits, advantages=parts).watch.dogs
+    assert dogs == (limits, {"accuracy": 1.0, "format": 1.0}, True)
+    assert not grpo(setup).watch.dogs.by_parts
+    assert "watchdogs" not in grpo(setup).identity["options"]
+    with pytest.raises(ValueError, match=r"grpo\.watchdogs\.share=2: expected 0 to 1"):
+        grpo(setup, watchdogs=Limits(share=2))
+    with pytest.raises(ValueError, match="normalise=parts: found advantages.scale"):
+        grpo(setup, advantages=parts._replace(scale="none"))
+
+
+def test_the_report_is_told_what_holds_a_raise_of_a_moving_threshold(setup):
+    told = grpo(setup).score.args[-1].tell
+    assert [x.func for x in told] == [raise_table, watchdog_table]
+    changed = grpo(setup, schedule_changes={"check_margin": False}).score
+    assert not changed.args[-1].tell[0].args[0].check_margin
+    (table,) = grpo(setup, reward="fixed").score.args[-1].tell
+    assert table.func == watchdog_table
 
 
 def test_supervised_training_is_the_other_method():

@@ -67,7 +67,7 @@ def score(
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered), tables)
-        _write_page(folder, stage.name, tables, answered)
+        _write_page(folder, stage.name, [*tables, *stage.told(folder)], answered)
     return scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "length": float(np.mean(values["length"])),

@@ -73,7 +73,7 @@ def score_sets(
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered, ours), tables, printed=2)
-        _write_page(folder, stage.name, tables, records, ours)
+        _write_page(folder, stage.name, [*tables, *stage.told(folder)], records, ours)
     ranked = detection_scores(rank_boxes(ours)).tolist()
     found = scores(ours) | dict(zip(NAMES, ranked, strict=True))
     return {name: value for name, value in found.items() if not np.isnan(value)} | {

@@ -153,7 +153,7 @@ def score(
         tables += _confusion_tables(task, stage.name, ours)
         tables += _balance_tables(task, asked.train, asked.test)
         write_evaluation(folder, _rows(asked, answered, ranked), tables)
-        _write_page(folder, stage.name, tables, task, answered)
+        _write_page(folder, stage.name, [*tables, *stage.told(folder)], task, answered)
     truth = np.array([record.label for record in records])
     voted = {}
     if what := asked.test.voted:

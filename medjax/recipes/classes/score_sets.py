@@ -154,7 +154,9 @@ def score_sets(
             prevalence_table(classes, _marks(asked)),
         ]
         write_evaluation(folder, _rows(asked, answered, ours), tables)
-        _write_page(folder, stage.name, tables, asked.task, answered)
+        _write_page(
+            folder, stage.name, [*tables, *stage.told(folder)], asked.task, answered
+        )
     return label_set_scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "think_words": float(np.mean(values["think_words"])),

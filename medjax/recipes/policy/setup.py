@@ -7,6 +7,7 @@ from typing import NamedTuple
 from medjax.data.batches import Encoding, Parts
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.task import Evaluation, Task
+from medjax.runtime.watchdogs import Limits
 from medjax.systems.optimizer import OptimizerOptions
 from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.learner import Loss
@@ -63,3 +64,4 @@ class Exploration(NamedTuple):
     accumulate: int
     optim: OptimizerOptions
     patience: int | None = 50  # steps without a group that has a signal; see `Watch`
+    watchdogs: Limits = Limits()  # what is told while it happens, and stops nothing

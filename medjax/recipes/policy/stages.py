@@ -24,12 +24,14 @@ from medjax.recipes.policy.python_rewards import (
 )
 from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
-from medjax.recipes.policy.task import ScoredStage, TrainBatches
+from medjax.recipes.policy.task import ScoredStage, TellFn, TrainBatches
+from medjax.recipes.policy.training_tables import watchdog_table
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.runtime.watch import Watch
+from medjax.runtime.watchdogs import Watchdogs, check_limits
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.policy import supervised
 from medjax.systems.policy.exploration import Step
@@ -111,6 +113,7 @@ def exploration_stage(
     show: tuple[str, ...],
     check: Callable[[], None],
     before: Mapping[str, Path],
+    tell: tuple[TellFn, ...] = (),
 ) -> Stage:
     """GRPO on sampled answers, from other draws than a supervised stage before.
 
@@ -130,9 +133,11 @@ def exploration_stage(
         check: Called before training; it raises unless ground truth earns reward 1.
         before: Earlier evaluations that get rows of their own in the tables, see
             `scoring`.
+        tell: Tables about the training for the report, beside that of the watchdogs.
 
     Raises:
-        ValueError: Some right answer exceeds `max_tokens`.
+        ValueError: Some right answer exceeds `max_tokens`, or a limit of the watchdogs
+            is out of its range.
     """
     policy, longest = setup.policy, setup.answer_length
     room = options.max_tokens or longest
@@ -146,6 +151,12 @@ def exploration_stage(
     source = training_batches(setup, setup.task.train_batches, options, seed=seed)
     document = plain(options)
     del document["patience"]  # a resume may have more of it, or none
+    del document["watchdogs"]  # and other limits
+    dogs = Watchdogs(
+        check_limits(options.watchdogs, "train.grpo.watchdogs"),
+        weights,
+        options.advantages.normalise == "parts",
+    )
     system = build(
         policy.model,
         policy.tables,
@@ -175,8 +186,11 @@ def exploration_stage(
             locate=partial(_locate, _find_records(setup, options, seed=seed)),
             advise=partial(advise, accuracy, weights),
             settle=settle,
+            dogs=dogs,
         ),
-        **scoring(setup, name, before=before),
+        **scoring(
+            setup, name, before=before, tell=(*tell, partial(watchdog_table, dogs))
+        ),
     )
 
 
@@ -221,7 +235,13 @@ def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
     )
 
 
-def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str, Any]:
+def scoring(
+    setup: Setup,
+    name: str,
+    *,
+    before: Mapping[str, Path],
+    tell: tuple[TellFn, ...] = (),
+) -> dict[str, Any]:
     """The fields of a `Stage` that say how it is evaluated, the same for all stages.
 
     Args:
@@ -230,6 +250,7 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
         before: Earlier evaluations that get a row in the tables: row's name -> folder
             with an answers.jsonl, or one with such folders by step, the last of which
             is taken.
+        tell: Tables about the training for the report, see `ScoredStage`.
     """
     evaluation = setup.evaluation
     batches = partial(
@@ -240,7 +261,7 @@ def scoring(setup: Setup, name: str, *, before: Mapping[str, Path]) -> dict[str,
         seed=evaluation.seed,
         limit=evaluation.limit or None,
     )
-    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, before)
+    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, before, tell)
     return {
         "eval_batches": batches,
         "score": partial(setup.task.score, stage),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import grain
 
 from medjax.data.batches import Encoding, Parts
+from medjax.evals.tables import Table
 from medjax.rl.text.boxes import ParseTables
 from medjax.types import Decoding, EvaluateFn, PolicyModel
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Scored = Mapping[str, Any]  # an evaluation's scores by name
+TellFn = Callable[[Path], Table | None]  # a stage's folder -> what it says of training
 
 
 class Evaluation(NamedTuple):
@@ -47,6 +49,16 @@ class ScoredStage(NamedTuple):
     # earlier evaluations that get rows of their own: a row's name -> folder, see
     # `earlier_rows`; one that was asked other questions is left out
     before: Mapping[str, Path]
+    tell: tuple[TellFn, ...] = ()  # tables about the training, for the report alone
+
+    def told(self, folder: Path) -> list[Table]:
+        """The tables about the training that have something to say.
+
+        Args:
+            folder: STAGE/eval/STEP; STAGE above it has the metrics.
+        """
+        tables = [tell(folder.parents[1]) for tell in self.tell]
+        return [table for table in tables if table is not None]
 
 
 class TrainBatches(Protocol):
