@@ -215,9 +215,9 @@ def get_methods(contrast: str, *, draws: int) -> ConfigDict:
                 "subspace": subspace,
                 "scales": option((1.0, 0.7, 0.5), Numbers(float)),  # of coefficients
                 # of images of about 1; lines that are held out choose
-                "weights": option((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), Numbers(float)),
+                "weights": option((3e-4, 1e-3, 3e-3), Numbers(float)),
                 "share": 0.25,  # of the outer lines
-                "draws": draws,  # of them: their chance moves a weight twofold
+                "draws": draws,  # of them, which one weight has to predict
                 "iterations": 150,
                 "inner": 3,
             },
@@ -311,7 +311,7 @@ def get_predict(contrast: str) -> ConfigDict:
             "quantiles": option((0.025, 0.975), Numbers(float, (2,))),  # of a posterior
             "calibration": "",  # a file of --mode=calibrate; empty: the one shipped
             # two halves of the lines are held against each other: the time of about
-            "self_check": True,  # four more reconstructions, of seven to ten
+            "self_check": True,  # four more reconstructions, beside six
             "labels": "",  # regions on the scan's grid (.nii, .npy): a table of them
             "label_names": "",  # their names, a BIDS table (.tsv: index, name)
             "replicas": 16,  # reconstructions that tell how alike a region's voxels err

@@ -18,9 +18,9 @@ from medjax.checks import (
     check_ranges,
     check_static,
 )
-from medjax.mri.normal import carry_for
 from medjax.mri.promotion import promoted
 from medjax.mri.sense import check_operands, sense_forward
+from medjax.mri.weight_search import HeldOutWeight, least_misfit
 from medjax.types import Key
 
 
@@ -29,15 +29,6 @@ class Held(NamedTuple):
 
     kept: Bool[Array, "*B E #H #W"]
     held: Bool[Array, "*B E #H #W"]
-
-
-class HeldOutWeight(NamedTuple):
-    """The weight of each slice, and how it was found."""
-
-    weight: Float[Array, "*B"]  # where the parabola through the least misfit is least
-    interior: Bool[Array, "*B"]  # whether weights on both sides of it predict worse
-    weights: Float[Array, "L *B"]  # that were tried last
-    misfit: Float[Array, "L *B"]  # of each, see `held_out_misfit`
 
 
 def hold_out_lines(
@@ -163,9 +154,10 @@ def held_out_weight(
     """The weight with which the held-out samples are predicted best, slice by slice.
 
     All `weights` are tried, one after another. Where the least misfit stands at an end
-    the slice tries weights beyond it, so often as `extensions` says or until all slices
-    have their least misfit between two others. The weight is then where the parabola
-    through the least and its two neighbours, over log weight, is least.
+    the slice tries the next weight beyond it, until all slices have their least misfit
+    between two others or as many were tried as `extensions` says. The weight is then
+    where the parabola through the least and its two neighbours, over log weight, is
+    least.
 
     No reference is needed, and any regularised method will do. The samples that are
     held out are missing from the reconstruction, so that the weight is one for slightly
@@ -181,8 +173,9 @@ def held_out_weight(
         weights: At least 3, ascending, above 0, in the unit that `reconstruct_fn`
             takes, evenly spaced in their logarithm: factors of 2 to 3 suit. Values of
             an array of JAX are not checked.
-        extensions: How many times more weights may be tried, at least 0, each as many
-            as `weights`. Slices that need none keep theirs. Static.
+        extensions: How many times L - 2 more weights may be tried, at least 0, beyond
+            an end, L the number of `weights`. Slices that need none keep theirs.
+            Static.
         phase: In rad, for images that are real factors of a phase; see
             `held_out_misfit`.
 
@@ -214,59 +207,9 @@ def held_out_weight(
             kspace=(kspace, "*B E C H W", None),
             reconstruct_fn=(images, "*B E H W", (float, complex)),
         )
-        found = held_out_misfit(images, kspace, sens, held, phase=phase)
-        return jnp.where(jnp.isfinite(found), found, jnp.inf).astype(dtype)
+        return held_out_misfit(images, kspace, sens, held, phase=phase)
 
-    def tried(weights):
-        return jax.lax.map(misfit, weights)
-
-    def unfinished(carry):
-        _, misfits, rounds = carry
-        ends = jnp.any(_end(misfits) != 0)
-        return (rounds == 0) | ((rounds <= extensions) & ends)
-
-    def extend(carry):
-        weights, misfits, rounds = carry
-        end = _end(misfits)
-        # The two at the end stay, so that the least gets a neighbour on either side.
-        factor = (weights[-2] / weights[0]) ** end.astype(dtype)
-        moved = weights * factor[None]
-        new = (rounds == 0) | (end != 0)[None]
-        return moved, jnp.where(new, tried(moved), misfits), rounds + 1
-
-    # The first round is one of the loop, so that a reconstruction is compiled once.
-    first = carry_for(tried, first)
-    carry = (first, first + jnp.inf, jnp.zeros((), jnp.int32))
-    weights, misfits, _ = jax.lax.while_loop(unfinished, extend, carry)
-    interior = (_end(misfits) == 0) & jnp.isfinite(jnp.min(misfits, axis=0))
-    return HeldOutWeight(_vertex(weights, misfits), interior, weights, misfits)
-
-
-def _vertex(
-    weights: Float[Array, "L *B"], misfits: Float[Array, "L *B"]
-) -> Float[Array, "*B"]:
-    """Of the parabola over log weight through the least misfit and its neighbours."""
-    least = jnp.argmin(misfits, axis=0)
-    middle = jnp.clip(least, 1, misfits.shape[0] - 2)
-
-    def at(x, index):
-        return jnp.take_along_axis(x, index[None], axis=0)[0]
-
-    low, mid, high = (at(misfits, middle + i) for i in (-1, 0, 1))
-    step = jnp.log(at(weights, middle + 1) / at(weights, middle))
-    curvature = low - 2 * mid + high
-    bent = jnp.isfinite(curvature) & (curvature > 0) & (least == middle)
-    offset = jnp.where(bent, (low - high) / (2 * jnp.where(bent, curvature, 1)), 0)
-    weight = at(weights, least) * jnp.exp(offset * step)
-    return jnp.where(jnp.isfinite(at(misfits, least)), weight, jnp.nan)
-
-
-def _end(misfits: Float[Array, "L *B"]) -> Array:
-    """-1 or 1 where the least misfit stands at the first or last weight, else 0."""
-    least = jnp.argmin(misfits, axis=0)
-    known = jnp.isfinite(jnp.min(misfits, axis=0))
-    end = jnp.where(least == 0, -1, jnp.where(least == misfits.shape[0] - 1, 1, 0))
-    return jnp.where(known, end, 0).astype(jnp.int32)
+    return least_misfit(misfit, first, extensions=extensions)
 
 
 def _middle(size: tuple[int, int], center: int) -> Bool[np.ndarray, "#H #W"]:

@@ -10,9 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.mri import held_out_weight, hold_out_lines
+from medjax.mri.readout import readout_rows
 from medjax.recipes.qmri.options import Method
 from medjax.systems.puq.reconstruction import slice_keys
 from medjax.types import Key, QmriBatch
+
+MULTIPLE, FEWEST = 16, 32  # rows of a part: of the former, at least the latter
 
 Reconstruct = Callable[
     [QmriBatch, Key, Mapping[str, float | Array]], Float[Array, "B E H W"]
@@ -26,6 +29,7 @@ class Weighing(NamedTuple):
     usual: float
     weights: tuple[float, ...]  # rising, in the unit of the images
     share: float  # of the outer lines
+    iterations: int  # of the images; half of them tell weights apart
 
 
 def check_weights(name: str, method: Method) -> None:
@@ -81,19 +85,40 @@ def weighed_images(
         key: One typed key. A slice's lines follow its `sample_id`.
     """
     lines, grid = jax.random.split(key)
+    tried = middle_part(batch)
     hold = partial(hold_out_lines, share=how.share, center=middle_lines(center, batch))
     kept, held = jax.vmap(hold)(batch.mask, slice_keys(lines, batch.sample_id))
+    short = {"iterations": how.iterations // 2}
 
-    def images(batch: QmriBatch, weight: Array) -> Float[Array, "B E H W"]:
-        return reconstruct(batch, grid, {how.option: weight})
+    def images(weight: Array) -> Float[Array, "B E rows W"]:
+        part = tried._replace(mask=kept)
+        return reconstruct(part, grid, {how.option: weight} | short)
 
     found = held_out_weight(
-        partial(images, batch._replace(mask=kept)),
-        batch.kspace,
-        batch.sens,
+        images,
+        tried.kspace,
+        tried.sens,
         held,
         weights=np.array(how.weights, np.float32),
         extensions=1,
     )
     weight = jnp.where(jnp.isfinite(found.weight), found.weight, how.usual)
-    return images(batch, weight)
+    return reconstruct(batch, grid, {how.option: weight})
+
+
+def middle_part(batch: QmriBatch) -> QmriBatch:
+    """The middle third of the rows, of slices whose columns are sampled as a whole.
+
+    What predicts held-out lines of the middle predicts those of the slice; of a weight
+    no more is asked. Small slices, and those of which points are sampled, stay whole.
+
+    Args:
+        batch: Its target and region of interest are not cut.
+    """
+    size = batch.kspace.shape[-2]
+    rows = -(-size // (3 * MULTIPLE)) * MULTIPLE
+    if batch.mask.shape[-2] > 1 or rows < FEWEST or rows >= size:
+        return batch
+    start = (size - rows) // 2
+    kspace = readout_rows(batch.kspace, start=start, rows=rows)
+    return batch._replace(kspace=kspace, sens=batch.sens[..., start : start + rows, :])

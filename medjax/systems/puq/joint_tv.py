@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
-from medjax.mri.held_out import held_out_weight, hold_out_lines
+from medjax.mri.held_out import Held, held_out_misfit, hold_out_lines
 from medjax.mri.total_variation import joint_tv_sense
 from medjax.mri.uncertainty import (
     change_level,
@@ -16,11 +15,15 @@ from medjax.mri.uncertainty import (
     held_out_level,
     rms_level,
 )
+from medjax.mri.weight_search import least_misfit
 from medjax.systems.puq.network import image_scale
 from medjax.types import Key
 
 TV_FEATURES = ("gradient", "doubling", "held_out")
 NETWORK_FEATURES = ("gradient", "dropout", "difference", "held_out")
+
+
+EXTENSIONS = 5  # times more weights may be tried, see `held_out_weight`
 
 
 class Search(NamedTuple):
@@ -31,7 +34,8 @@ class Search(NamedTuple):
     center: int  # lines in the middle that are never held out
     iterations: int
     inner: int
-    draws: int = 1  # of lines; the weight is the geometric mean of what each chooses
+    draws: int = 1  # of lines; the weight is that which predicts all of them best
+    trial: int | None = None  # iterations where weights are tried; None: as many
 
 
 class TvImages(NamedTuple):
@@ -78,39 +82,42 @@ def joint_tv_images(
     scaled = kspace / scale[:, None].astype(kspace.dtype)
     reconstruct = partial(
         joint_tv_sense,
-        iterations=search.iterations,
         inner=search.inner,
         basis=basis,
         scales=scales,
         constraint=constraint,
         phase=phase,
     )
-    held_out = {"share": search.share, "center": search.center}
+    keys = key[None] if search.draws == 1 else jax.random.split(key, search.draws)
+    hold = partial(hold_out_lines, mask, share=search.share, center=search.center)
+    drawn = jax.vmap(hold)(keys)
+    trial = search.iterations if search.trial is None else search.trial
 
-    def choose(key: Key) -> tuple[Array, Array, Array]:
-        kept, held = hold_out_lines(mask, key, **held_out)
-        found = held_out_weight(
-            lambda weight: reconstruct(scaled, sens, kept, weight=weight),
+    def misfit(weight: Array) -> Array:
+        def of_draw(lines: Held) -> Array:
+            images = reconstruct(
+                scaled, sens, lines.kept, weight=weight, iterations=trial
+            )
+            return held_out_misfit(images, scaled, sens, lines.held, phase=phase)
+
+        return jax.lax.map(of_draw, drawn).mean(0)
+
+    tried = jnp.asarray(search.weights, jnp.real(kspace).dtype)
+    tried = jnp.broadcast_to(tried[:, None], (len(tried), len(kspace)))
+    found = least_misfit(misfit, tried, extensions=EXTENSIONS)
+    images, doubled = (
+        scale
+        * reconstruct(
             scaled,
             sens,
-            held,
-            weights=np.array(search.weights, np.float32),
-            phase=phase,
+            mask,
+            weight=factor * found.weight,
+            iterations=search.iterations,
         )
-        return found.weight, found.misfit.min(0), found.interior
-
-    if search.draws == 1:
-        weight, misfit, interior = choose(key)
-    else:
-        chosen = jax.lax.map(choose, jax.random.split(key, search.draws))
-        weight = jnp.exp(jnp.log(chosen[0]).mean(0))
-        misfit, interior = chosen[1].mean(0), chosen[2].all(0)
-    images, doubled = (
-        scale * reconstruct(scaled, sens, mask, weight=factor * weight)
         for factor in (1, 2)
     )
-    misfit = misfit * jnp.square(scale.reshape(-1))
-    return TvImages(images, doubled, weight, misfit, interior)
+    power = found.misfit.min(0) * jnp.square(scale.reshape(-1))
+    return TvImages(images, doubled, found.weight, power, found.interior)
 
 
 def joint_tv_at(

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax.mri.fourier import fft2c
 from medjax.mri.held_out import held_out_weight, hold_out_lines
 from medjax.mri.reconstruct import cg_sense
 from medjax.recipes.qmri.methods import (
@@ -13,6 +14,7 @@ from medjax.recipes.qmri.methods import (
     tv_search,
 )
 from medjax.recipes.qmri.options import Method, Subspace
+from medjax.recipes.qmri.weighed import middle_part
 from medjax.systems.puq.joint_tv import Search
 from tests.systems.toy_qmri import BASIS, toy_batch
 
@@ -116,8 +118,9 @@ def test_the_weight_of_each_slice_is_found_from_its_held_out_lines():
     one = jax.tree.map(lambda x: x[0], batch)
     kept, held = hold_out_lines(one.mask, draw, center=2)
     options = {"iterations": 5, "constraint": "real"}
+    short = options | {"iterations": 2}  # half as many tell weights apart
     weight = held_out_weight(
-        lambda w: cg_sense(one.kspace, one.sens, kept, damping=w, **options),
+        lambda w: cg_sense(one.kspace, one.sens, kept, damping=w, **short),
         one.kspace,
         one.sens,
         held,
@@ -127,6 +130,28 @@ def test_the_weight_of_each_slice_is_found_from_its_held_out_lines():
     expected = cg_sense(one.kspace, one.sens, one.mask, damping=weight, **options)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
     assert abs(float(weight) - 0.2) > 0.01
+
+
+def test_weights_are_tried_on_the_middle_third_of_whole_columns():
+    """Whose k-space is that of the rows alone, with white noise as it was."""
+    rng = np.random.default_rng(0)
+    shape = (1, 2, 3, 100, 20)
+    images = rng.standard_normal((2, *shape)).astype(np.float32)
+    images = jnp.asarray(images[0] + 1j * images[1])
+    columns = jnp.asarray(rng.random((1, 2, 1, 20)) < 0.5)
+    batch = toy_batch()._replace(
+        kspace=jnp.where(columns[:, :, None], fft2c(images), 0),
+        mask=columns,
+        sens=images[:, 0],
+    )
+    part = middle_part(batch)
+    rows = slice(26, 74)  # 48: a third, in steps of 16
+    expected = jnp.where(columns[:, :, None], fft2c(images[..., rows, :]), 0)
+    np.testing.assert_allclose(part.kspace, expected, atol=1e-5)
+    np.testing.assert_array_equal(part.sens, batch.sens[..., rows, :])
+    points = jnp.broadcast_to(columns, (1, 2, 100, 20))
+    for whole in (batch._replace(mask=points), toy_batch()):
+        assert middle_part(whole).kspace.shape == whole.kspace.shape
 
 
 JOINT_TV = Method(
@@ -143,7 +168,7 @@ JOINT_TV = Method(
 
 def test_how_joint_tv_finds_its_weight():
     search = tv_search("x", JOINT_TV, 4)
-    assert search == Search((1e-3, 3e-3, 1e-2), 0.25, 4, 5, 2, 2)
+    assert search == Search((1e-3, 3e-3, 1e-2), 0.25, 4, 5, 2, 2, 2)
     wider = JOINT_TV._replace(subspace=SUBSPACE._replace(rank=4))
     assert tv_scales(wider) == (1.0, 0.7, 0.7, 0.7)  # the last one is repeated
     assert tv_scales(JOINT_TV._replace(subspace=SUBSPACE._replace(rank=1))) == (1.0,)

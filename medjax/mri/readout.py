@@ -1,0 +1,31 @@
+"""A part of an image along the readout: rows that undersampled columns do not mix."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Complex
+
+from medjax.mri.partition import batch_fft
+
+
+def readout_rows(
+    kspace: Complex[Array, "*B E C H W"], *, start: int, rows: int
+) -> Complex[Array, "*B E C rows W"]:
+    """k-space of `rows` rows of the images from `start` on, whose columns are sampled.
+
+    Of whole columns every row of the images, transformed back along the columns, is
+    measured for itself, so that its part of k-space is that of a smaller image. Images
+    keep their unit, and white noise its deviation.
+
+    Args:
+        kspace: Its origin at [H // 2, W // 2], every column sampled as a whole or not
+            at all.
+        start: The first row, at least 0; static.
+        rows: How many, at most H - start; static.
+    """
+    size = kspace.shape[-2]
+    images = jnp.fft.ifftshift(kspace, -2)
+    images = jnp.fft.fftshift(batch_fft(images, axes=(-2,), inverse=True), -2)
+    images = jnp.fft.ifftshift(images[..., start : start + rows, :], -2)
+    part = jnp.fft.fftshift(batch_fft(images, axes=(-2,)), -2)
+    return part * math.sqrt(size / rows)
