@@ -25,6 +25,7 @@ from medjax.rl.boxes import (
     pairwise_generalized_box_iou,
     smart_resize,
 )
+from medjax.rl.entropy import entropy_bonus
 from medjax.rl.grpo import grpo_loss
 from medjax.rl.label_rewards import (
     GRADE_RULES,
@@ -161,6 +162,7 @@ __all__ = [
     "cosine_schedule",
     "count_different",
     "drop_truncated",
+    "entropy_bonus",
     "fixed_aggressive_schedule",
     "fixed_conservative_schedule",
     "fixed_moderate_schedule",

@@ -262,8 +262,8 @@ def _advice(what: str) -> str:
     if what == ENTROPY:
         return (
             "completions of one prompt hardly differ any more; a higher "
-            "train.grpo.sampling.temperature or a KL term (train.grpo.loss.beta) keeps "
-            "them apart"
+            "train.grpo.sampling.temperature, a bonus (train.grpo.loss.entropy) or a "
+            "KL term (train.grpo.loss.beta) keeps them apart"
         )
     if what == NO_SIGNAL:
         return (

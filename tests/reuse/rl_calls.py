@@ -253,6 +253,7 @@ CALLS = [
         for function, arrays, options in (
             (rl.reduce_tokens, (LOGP, MASK), {}),
             (rl.loss_denominator, (MASK,), {"max_length": 5}),
+            (rl.entropy_bonus, (-LOGP, MASK), {"coefficient": 0.1, "max_length": 5}),
         )
     ),
     Call(

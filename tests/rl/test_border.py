@@ -89,6 +89,7 @@ REFUSED = [
     ("grpo_loss: logp_old", loss, X, X[:1], X[0], M),
     ("grpo_loss: mask", loss, X, X, X[0], M[0]),
     ("grpo_loss: logp: expected float", loss, i32(3, 3), X, X[0], M),
+    ("entropy_bonus: mask", rl.entropy_bonus, X, M[0]),
     ("group_statistics: rewards", rl.group_statistics, X[0]),
     ("group_advantages: rewards", rl.group_advantages, X[0]),
     ("gdpo_advantages: weights", rl.gdpo_advantages, f32(2, 3, 3), [1.0]),
@@ -136,6 +137,7 @@ OPTIONS = {
     "update_threshold": {"schedule": rl.piecewise_schedule()},
     "raise_threshold": {"schedule": rl.piecewise_schedule()},
     "loss_denominator": {"reduction": "grpo"},
+    "entropy_bonus": {"reduction": "grpo", "coefficient": 0.1},
     "kl_estimate": {"kl": "k3", "clamp": None},
     "clip_surrogate": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None},
 }
@@ -176,6 +178,9 @@ def test_valid_means_the_same_everywhere(call):
 MASKS = {
     "grpo_loss": lambda m: rl.grpo_loss(X, X, X[0], m, **PLAIN),
     "loss_denominator": lambda m: rl.loss_denominator(m, reduction="grpo"),
+    "entropy_bonus": lambda m: rl.entropy_bonus(
+        X, m, coefficient=0.1, reduction="grpo"
+    ),
     "reduce_tokens": lambda m: rl.reduce_tokens(X, m, reduction="dapo"),
     "off_policy_keep": lambda m: rl.off_policy_keep(X, X, X[:, :1], m, threshold=0.0),
     "importance_weights": lambda m: rl.importance_weights(
@@ -310,6 +315,9 @@ MEANINGLESS = {
     "group_statistics: ddof": lambda: rl.group_statistics(LOG, ddof=2),
     "group_advantages: eps": lambda: rl.group_advantages(LOG, scale="group", eps=-1),
     "gdpo_advantages: floor": lambda: rl.gdpo_advantages(LOG[None], [1.0], floor=-1),
+    "entropy_bonus: coefficient": lambda: rl.entropy_bonus(
+        -LOG, LOG == 0, coefficient=-0.1, reduction="grpo"
+    ),
     "has_signal: floor": lambda: rl.has_signal(LOG, floor=-1.0),
     "group_signal: floor": lambda: rl.group_signal(LOG, LOG > 0, LOG > 0, floor=-1),
     "reward_signal: floor": lambda: rl.reward_signal({"a": LOG}, floor=-1.0),

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.masked import masked_mean
+from medjax.rl.entropy import entropy_bonus
 from medjax.rl.grpo import grpo_loss
 from medjax.rl.reductions import loss_denominator
 from medjax.types import Params, PolicyModel, Prompt, Rollout
@@ -32,6 +33,7 @@ class Loss(NamedTuple):
     sapo_temperatures: tuple[float, float] = (1.0, 1.05)
     vespo_positive: tuple[float, float] = (2.0, 3.0)
     vespo_negative: tuple[float, float] = (3.0, 2.0)
+    entropy: float = 0.0  # weight of the `entropy_bonus`, which is taken off
 
 
 class Teaching(NamedTuple):
@@ -160,11 +162,14 @@ def lesson_loss(
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """`grpo_loss` of a lesson under `params`, and its metrics with the entropy.
 
+    The `entropy_bonus` is taken off where the options weigh it: of the same tokens, by
+    the same reduction and denominator.
+
     Args:
         model: The policy; each prompt is computed once for its G completions.
         reference: Parameters of the policy that the KL term is measured to; None has no
             term.
-        loss: The options of `grpo_loss`, which explains them.
+        loss: The options of `grpo_loss`, which explains them, and the bonus's weight.
         params: The parameters that the gradient is taken by.
         lesson: What is learnt from: the whole batch, or a part of it.
         denominator: What the sum over the lesson's tokens is divided by, that of the
@@ -182,8 +187,17 @@ def lesson_loss(
         _rows(lesson.mask),
         logp_ref=logp_ref,
         denominator=denominator,
-        **loss._asdict(),
+        **{name: x for name, x in loss._asdict().items() if name != "entropy"},
     )
+    if loss.entropy:
+        value -= entropy_bonus(
+            _rows(entropy),
+            _rows(lesson.mask),
+            coefficient=loss.entropy,
+            reduction=loss.reduction,
+            max_length=loss.max_length,
+            denominator=denominator,
+        )
     entropy = jax.lax.stop_gradient(entropy)
     return value, metrics | {"entropy": masked_mean(entropy, lesson.mask)}
 

@@ -29,7 +29,9 @@ KEEP = optax.GradientTransformation(
 )
 
 
-@partial(jax.jit, static_argnames=("accumulate", "iterations", "freeze", "chunk"))
+@partial(
+    jax.jit, static_argnames=("accumulate", "iterations", "freeze", "chunk", "loss")
+)
 def step(
     params,
     reference,
@@ -39,6 +41,7 @@ def step(
     iterations=1,
     freeze=False,
     chunk=None,
+    loss=LOSS,
 ):
     optimizer = KEEP if iterations == 1 else optax.sgd(RATE)
     return policy_step(
@@ -50,7 +53,7 @@ def step(
         tiny_batch().prompt,
         rollout,
         advantages,
-        teaching=Teaching(LOSS, iterations, accumulate),
+        teaching=Teaching(loss, iterations, accumulate),
     )
 
 
@@ -173,6 +176,39 @@ def test_iterations_in_parts_and_chunks_leave_the_old_policy_behind(
     assert float(metrics["ratio_max"]) == pytest.approx(ratio.max(), rel=1e-4)
     clipped = (ratio > 1 + LOSS.clip_high) | (ratio < 1 - LOSS.clip_low)
     assert clipped.any()  # or the clip was not tried
+
+
+def test_an_entropy_bonus_adds_the_gradient_of_the_exact_entropy(
+    params, reference, rollout, advantages, whole
+):
+    """Of the whole vocabulary at each token that counts, a mean of means over rows."""
+    weight = 0.25
+    mask = rollout.mask
+
+    @jax.jit
+    @jax.value_and_grad
+    def plain_bonus(params):
+        log_probs = plain_log_probs(
+            CONFIG, params, tiny_batch().prompt, rollout.tokens, mask
+        )
+        entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+        rows = jnp.where(mask, entropy, 0).sum(-1) / jnp.maximum(mask.sum(-1), 1)
+        return weight * rows.sum() / (mask.sum(-1) > 0).sum()
+
+    bonus, grads = plain_bonus(params)
+    _, found, metrics = step(
+        *(params, reference, rollout, advantages),
+        accumulate=4,
+        chunk=3,
+        loss=LOSS._replace(entropy=weight),
+    )
+    assert float(bonus) > 0.1
+    expected = jax.tree.map(jnp.subtract, whole[1], grads)
+    assert_close(found, expected, atol=1e-5)
+    assert float(metrics["loss"]) == pytest.approx(
+        float(whole[2]["loss"]) - float(bonus), abs=1e-5
+    )
+    assert_close(metrics["entropy"], whole[2]["entropy"], atol=1e-5)
 
 
 def lesson(rollout, advantages):
