@@ -37,7 +37,7 @@ from configs import command_line
 from medjax.runtime.errors import STOPS, RewardError
 from medjax.sharding import make_mesh
 
-SYSTEMS = ("medloc", "vrft_aug", "puq")  # each a recipe's name
+SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name
 ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")

@@ -77,6 +77,7 @@ ROOMS = {
             *("audit", "batches", "images", "json_files", "lists"),
             *("prompting", "volumes"),
         ),
+        "pretraining": ("batches", "boxes", "classes", "volumes"),
         "qmri": ("batches", "volumes"),
         "scans": (),
     },
@@ -96,6 +97,7 @@ ROOMS = {
         "qmri": ("policy", "sections"),
         "medloc": ("boxes", "policy", "sections"),
         "vrft_aug": ("boxes", "classes", "medloc", "policy", "sections"),
+        "pretrain": ("boxes", "policy", "sections"),
         "puq": ("policy", "qmri", "sections"),
     },
 }
@@ -109,7 +111,7 @@ NETWORKS = {
 DOCUMENTS = (
     *(
         f"medjax/recipes/{name}.py"
-        for name in ("medloc", "vrft_aug", "puq", "sections")
+        for name in ("medloc", "vrft_aug", "puq", "pretrain", "sections")
     ),
     "medjax/recipes/policy/opening.py",
     "medjax/recipes/policy/alike.py",  # identities

@@ -193,8 +193,9 @@ def ask(
             loosen_box(r.box, r.image.shape[:2], rng, factors=loose),
             r.structure,
             style=encoding.style.answer,
+            reason=view.reasons[m] if view.reasons else "",
         )
-        for r in tight.records
+        for r, m in zip(tight.records, chosen, strict=True)
     )
     return tight._replace(answers=answers)
 
@@ -280,7 +281,13 @@ def make_draw(
         for m, p, sample_id in zip(chosen, phrasing, ids, strict=True)
     )
     answers = tuple(
-        answer_text(r.box, r.structure, style=encoding.style.answer) for r in records
+        answer_text(
+            r.box,
+            r.structure,
+            style=encoding.style.answer,
+            reason=view.reasons[m] if view.reasons else "",
+        )
+        for r, m in zip(records, chosen, strict=True)
     )
     flags = tuple(i < valid for i in range(len(chosen)))
     if encoding.ramps:

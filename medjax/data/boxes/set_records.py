@@ -46,7 +46,15 @@ def make_set_draw(
         ids: The sample ids.
         encoding: How pictures are shown and answers written.
         valid: So many of the questions count, the others fill a row.
+
+    Raises:
+        ValueError: The view has reasons, which answers that are sets do not say.
     """
+    if view.reasons:
+        raise ValueError(
+            f"{view.origin}: reasons with answers that are sets; expected one box a "
+            "question, data.answers=one"
+        )
     images = tuple(resize_image(image, encoding.geometry) for image in view.images)
     shown, size = images[-1], view.images[-1].shape[:2]
     sets = [

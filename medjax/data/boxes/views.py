@@ -25,6 +25,8 @@ class View(NamedTuple):
     position: int  # index of the slice across its plane; 0 for a single picture
     columns: tuple[Mapping[str, Any], ...] = ()  # more about each, for Python rewards
     counts: tuple[int, ...] | None = None  # boxes of each structure; None: one each
+    # what supervised answers say of each before its box; (): its name
+    reasons: tuple[str, ...] = ()
 
 
 class Views(NamedTuple):
@@ -40,6 +42,8 @@ class Views(NamedTuple):
     # The view with black images of the same sizes, which need not be read. Only where
     # a view is the same at every draw.
     outline: Callable[[int], View] | None = None
+    # all that supervised answers may say before a box; (): the names
+    reasons: tuple[str, ...] = ()
 
 
 def drawn_views(views: Views, *, seed: int, draws: int) -> Iterator[View]:

@@ -141,14 +141,19 @@ def prompt_text(
 
 
 def answer_text(
-    box: Sequence[float] | Float[np.ndarray, "4"], name: str, *, style: str
+    box: Sequence[float] | Float[np.ndarray, "4"],
+    name: str,
+    *,
+    style: str,
+    reason: str = "",
 ) -> str:
     """The supervised answer, with corners in whole pixels of the shown image.
 
     Args:
         box: Corners (x1, y1, x2, y2) in pixels of the shown image; they are rounded.
-        name: What the reasoning says.
+        name: What the box is put round: the label of a "list".
         style: "list" (a JSON list of objects with labels, as Qwen writes) or "object".
+        reason: What the reasoning says; "" says the name.
 
     >>> answer_text((1, 2, 30, 40), "left insula", style="object")
     '<think>left insula</think><answer>{"bbox_2d": [1, 2, 30, 40]}</answer>'
@@ -160,7 +165,7 @@ def answer_text(
         answer = f'[{{"bbox_2d": [{corners}], "label": {json.dumps(name)}}}]'
     else:
         raise ValueError(f"answer style {style!r}: expected one of {ANSWERS}")
-    return f"<think>{name}</think><answer>{answer}</answer>"
+    return f"<think>{reason or name}</think><answer>{answer}</answer>"
 
 
 def set_answer_text(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from medjax.data.volumes.anatomy import select_structures
 from medjax.data.volumes.atlas import AAL_PACKS, MR, Atlas, load_atlas
 from medjax.data.volumes.ct import CHEST, CT, load_ct, select_organs
+from medjax.data.volumes.desikan import DESIKAN_PACKS, load_desikan, select_desikan
 from medjax.data.volumes.packs import Pack
 
 
@@ -27,6 +28,7 @@ class Volume(NamedTuple):
 
 VOLUMES = {
     "mr_aal": Volume(load_atlas, AAL_PACKS, MR, select_structures, mirror=True),
+    "mr_dk": Volume(load_desikan, DESIKAN_PACKS, MR, select_desikan, mirror=True),
     # The heart lies on one side.
     "ct_organs": Volume(load_ct, (CHEST,), CT, select_organs, mirror=False),
 }

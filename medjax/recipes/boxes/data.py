@@ -130,4 +130,5 @@ def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]
         parts: Both parts; the test's words are not used.
         style: The form of the answers.
     """
-    return parts.train.texts, sample_answers(parts.train.names, style=style.answer)
+    said = parts.train.reasons or parts.train.names
+    return parts.train.texts, sample_answers(said, style=style.answer)

@@ -69,7 +69,7 @@ def box_setup(
         workdir: The run's folder, in which a stage finds the answers of the one before.
     """
     both = (parts.train, parts.test)
-    names = [name for views in both for name in views.names]
+    names = [text for views in both for text in views.reasons or views.names]
     sizes = [shown_size(s, policy.geometry) for views in both for s in views.sizes]
     buckets = plan_buckets(
         policy.tokenizer,

@@ -26,6 +26,7 @@ from medjax.data.prompting.tokenizer import (
 )
 from medjax.recipes.policy.opened import Opener, Opening, Policy
 from medjax.recipes.policy.qwen25vl_folder import (
+    check_seal,
     check_vocabulary,
     describe_folder,
     read_geometry,
@@ -167,6 +168,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
             does not do; see there.
     """
     folder = Path(options.path)
+    check_seal(folder)
     stored, other_head = folder_config(folder, tied=options.tied)
     if other_head:
         say(

@@ -1,5 +1,6 @@
 """A Qwen2.5-VL folder beside its weights: images, tokens and texts, in and out."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,78 @@ def check_vocabulary(
         )
 
 
+def seal_folder(folder: Path, geometry: Geometry, *, ramps: bool) -> None:
+    """Write medjax.json: how images were shown, and a checksum of every other file.
+
+    `check_seal` refuses the folder as soon as one of them is another file. A README.md
+    may change.
+
+    Args:
+        folder: A whole Hugging Face folder.
+        geometry: How images were cut in training.
+        ramps: Whether the place of a pixel was drawn into them, see `add_ramps`.
+    """
+    sums = {path.name: _digest(path) for path in _sealed(folder)}
+    images = geometry._asdict() | {"ramps": ramps}
+    text = json.dumps({"images": images, "sha256": sums}, indent=2) + "\n"
+    (folder / TRAINED).write_text(text, encoding="utf-8")
+
+
+def check_seal(folder: Path) -> None:
+    """Refuse a folder of `seal_folder` with another file, one more or one less.
+
+    Args:
+        folder: A Hugging Face folder; one without checksums is not looked at.
+
+    Raises:
+        ValueError: Files differ; each is named.
+    """
+    stored = _trained(folder).get("sha256")
+    if stored is None:
+        return
+    found = {path.name: _digest(path) for path in _sealed(folder)}
+    faults = [
+        f"{name} (expected sha256 {str(stored.get(name, 'none'))[:12]}, found "
+        f"{found.get(name, 'none')[:12]})"
+        for name in sorted(stored.keys() | found.keys())
+        if stored.get(name) != found.get(name)
+    ]
+    if faults:
+        raise ValueError(
+            f"{folder}: {', '.join(faults)}: not the files that {TRAINED} lists, whose "
+            "weights, tokenizer and sizes belong together; fetch the folder again, or "
+            f'take "sha256" out of {TRAINED} if you changed them on purpose'
+        )
+
+
+def _sealed(folder: Path) -> list[Path]:
+    """The files of a folder that bear on results."""
+    free = (TRAINED, "README.md")
+    return [x for x in sorted(folder.iterdir()) if x.is_file() and x.name not in free]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    """What medjax.json holds; {} where it is not there."""
+    if not (folder / TRAINED).is_file():
+        return {}
+    content = read_json(folder / TRAINED, expected="images and their options")
+    sums = content.get("sha256", {}) if isinstance(content, dict) else None
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("images"), dict)
+        or not isinstance(sums, dict)
+    ):
+        raise ValueError(
+            f"{folder / TRAINED}: expected images and their options, found "
+            f"{content!r}; remove it if medjax did not write it"
+        )
+    return content
+
+
 def say(line: str) -> None:
     """Print a line once, whatever the number of processes.
 
@@ -147,6 +220,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: Its files contradict each other; see `open_checkpoint`.
     """
+    check_seal(folder)
     tokenizer = load_tokenizer(folder)
     ids = read_token_ids(folder, tokenizer)
     images: dict[str, Any] = {}
@@ -160,14 +234,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
             "std": found.image_std,
             "levels": found.levels,
         }
-    if (folder / TRAINED).is_file():
-        content = read_json(folder / TRAINED, expected="images and their options")
-        if not isinstance(content, dict) or not isinstance(content.get("images"), dict):
-            raise ValueError(
-                f"{folder / TRAINED}: expected images and their options, found "
-                f"{content!r}; remove it if medjax did not write it"
-            )
-        images |= content["images"]
+    images |= _trained(folder).get("images", {})
     return {
         "tokenizer": tokenizer_digest(tokenizer),
         "images": images,
