@@ -35,7 +35,7 @@ _WINDOW = (75.0, 140.0)  # level and width, counts, as of the graded task
 _GAP = 4  # pixels of the image kept from a strip's edge, the reach of resampling
 _AHEAD = 1.1  # how much more size or brightness than the next makes the most
 _APART = 3.0  # pixels of the image that make one the leftmost
-_DRAWS = 16  # tries for a crop with something to ask for
+_DRAWS = 256  # tries for a crop with something to ask for
 
 
 class Field(NamedTuple):
@@ -112,8 +112,8 @@ def nuclei_views(
         count: How many views an epoch has, 1 or more.
 
     Raises:
-        ValueError: A crop is wider than its strip, or shows nothing to ask for in
-            sixteen draws.
+        ValueError: A crop is wider than its strip, or 256 crops in turn show
+            nothing to ask for.
     """
     height, width = field.image.shape
     edges = (1 - STRIP, 1.0) if changes is None else (STRIP, 1 - STRIP)

@@ -67,6 +67,22 @@ def test_answers_say_the_boxes(train_views, encoding):
             np.testing.assert_array_equal(parsed.boxes, box)
 
 
+def test_answers_say_the_reasons_of_their_structures(train_views, encoding):
+    def view(index, rng):
+        found = train_views.view(index, rng)
+        return found._replace(reasons=tuple(f"seen: {name}" for name in found.names))
+
+    room = encoding.buckets._replace(answer=(200,))
+    told = encoding._replace(buckets=room, style=encoding.style._replace(answer="list"))
+    for loose in (None, (1.1, 1.5)):
+        batch, *_ = take(stream(train_views._replace(view=view), told, loose=loose), 1)
+        for answer, mask in zip(batch.answer, batch.answer_mask, strict=True):
+            text = encoding.tokenizer.decode(answer[mask][:-1])
+            reason, _, rest = text.partition("</think>")
+            name = reason.removeprefix("<think>seen: ")
+            assert name in train_views.names and f'"label": "{name}"' in rest
+
+
 def test_same_seed_same_batches(train_views, encoding):
     first, second = (take(stream(train_views, encoding), 3) for _ in range(2))
     assert_equal(first, second)

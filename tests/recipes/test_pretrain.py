@@ -1,0 +1,69 @@
+"""The smallest pretraining: its answers fit, its options are read, it can be resumed."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from configs.pretrain import get_config
+from medjax.data.boxes.batches import eval_batches
+from medjax.recipes.boxes.task import WARM_TAU, self_test
+from medjax.recipes.pretrain import STAGE, pretrain_setup, stages
+from medjax.rl.text.box_text import parse_text
+from tests.recipes.smoke import LOOP, POLICY, WHERE
+
+
+def sections(**changes):
+    """Sections of the config `smoke`; changes by dotted name, `__` for the dot."""
+    config = get_config("smoke")
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    with config.ignore_type():
+        config.update_from_flattened_dict(POLICY | dotted)
+    found = config.to_dict()
+    return {name: found[name] for name in found if name not in LOOP}
+
+
+def make_setup(**changes):
+    found = sections(**changes)
+    del found["train"]
+    return pretrain_setup(**found, **WHERE)
+
+
+def test_answers_tell_attributes_and_earn_their_reward():
+    setup = make_setup()
+    self_test(setup, tau=WARM_TAU)
+    encoding = setup.encoding._replace(questions=4)
+    batch, records = next(eval_batches(setup.parts.test, encoding, batch=2, seed=0))
+    for row, mask, record in zip(batch.answer, batch.answer_mask, records, strict=True):
+        text = setup.policy.tokenizer.decode(row[mask][:-1])
+        assert text.startswith(f"<think>synthetic generated; {record.structure}: ")
+        np.testing.assert_array_equal(parse_text(text).boxes, np.round(record.box))
+        assert record.plane == "shapes synthetic"
+
+
+def test_the_stage_is_as_the_config_says():
+    (stage,) = stages(**sections(), **WHERE)
+    assert stage.name == STAGE and stage.steps == 4
+    assert stage.identity["data"]["held_out"]["structures"]["mr_dk"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"data__shares": {"mr": 1.0}}, "source 'mr': expected one of"),
+        (
+            {"data__shares": {"mr_dk": 1.0}, "data__structures__mr_dk": "left putamen"},
+            "left putamen, which the table",
+        ),
+        ({"data__colour": True}, 'no option "colour"'),
+    ],
+)
+def test_wrong_options_are_refused(changes, match):
+    with pytest.raises(ValueError, match=match):
+        make_setup(**changes)
+
+
+def test_the_default_config_is_of_the_size_that_can_be_shipped():
+    policy = get_config().policy
+    assert policy.width == 192 and policy.vision.depth == 6
+    assert pathlib.Path("configs/pretrain.py").is_file()
