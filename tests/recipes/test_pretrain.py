@@ -1,4 +1,4 @@
-"""The smallest pretraining: its answers fit, its options are read, it can be resumed."""
+"""The smallest pretraining: its answers fit, and its options are read."""
 
 import pathlib
 
