@@ -94,6 +94,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "seed": 1,
             "bootstrap": 1000,
             "level": 0.95,
+            # ask all again with each picture replaced by its mean, a row of the tables:
+            # what the policy knows without looking. False: half the time
+            "no_image": True,
         }
     )
     if arg.python_reward:

@@ -301,6 +301,9 @@ def get_evaluation() -> ConfigDict:
             "seed": 1,
             "bootstrap": 1000,
             "level": 0.95,
+            # ask all again with each picture replaced by its mean, a row of the tables:
+            # what the policy knows without looking. False: half the time
+            "no_image": True,
             # of several classes a picture: answers drawn a question at temperature 1;
             # the share that names a class is its score, for AUROC. 0: no AUROC
             "draws": 8,

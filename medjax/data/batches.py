@@ -70,6 +70,7 @@ class Encoding(NamedTuple):
     buckets: Buckets
     questions: int  # Q asked about each picture
     ramps: bool = False  # see `add_ramps`
+    blank: bool = False  # show `blank_image` of each picture: nothing of it is seen
 
 
 class Draw(NamedTuple, Generic[RecordT]):
@@ -277,6 +278,37 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
         answer=answer,
         answer_mask=answer_mask,
     )
+
+
+def drawn_image(
+    image: UInt8[np.ndarray, "h w 3"], encoding: Encoding
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A resized picture as the policy gets it: blank or not, with ramps or without.
+
+    Args:
+        image: A picture after `resize_image`.
+        encoding: Its `blank` takes the picture away, its `ramps` draw in where a pixel
+            lies, which a blank picture still tells.
+
+    Raises:
+        ValueError: Ramps are wanted in a coloured image, see `add_ramps`.
+    """
+    image = blank_image(image) if encoding.blank else image
+    return add_ramps(image) if encoding.ramps else image
+
+
+def blank_image(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture of the same size with nothing on it: each colour is its mean, rounded.
+
+    A policy that answers as well without the picture has answered from the question,
+    and from what is usual. Its mean and its size are left, so that the policy sees
+    brightness that it knows.
+
+    Args:
+        image: A picture of at least one pixel, 0 to 255.
+    """
+    mean = np.round(image.mean(axis=(0, 1), dtype=np.float64))
+    return np.broadcast_to(mean.astype(image.dtype), image.shape).copy()
 
 
 def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -6,6 +6,7 @@ import pytest
 from medjax.data.batches import (
     Draw,
     add_ramps,
+    blank_image,
     choose,
     evaluation_order,
     gather,
@@ -95,3 +96,15 @@ def test_ramps_tell_where_a_pixel_lies_and_refuse_colour():
     image[0, 0, 2] ^= 1
     with pytest.raises(ValueError, match="ramps=False"):
         add_ramps(image)
+
+
+def test_a_blank_image_keeps_size_and_mean_alone():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    blank = blank_image(image)
+    assert blank.shape == image.shape and blank.dtype == np.uint8
+    for colour in range(3):
+        total = sum(int(x) for x in image[..., colour].ravel())
+        assert set(blank[..., colour].ravel()) == {round(total / 35)}
+    # a picture with the same mean is blank in the same way, whatever is on it
+    assert np.array_equal(blank_image(image[::-1]), blank)
+    blank[0, 0] = 0  # its own memory

@@ -17,8 +17,8 @@ from medjax.data.batches import (
     STRIDE,
     Draw,
     Encoding,
-    add_ramps,
     choose,
+    drawn_image,
     encode_rows,
     evaluation_order,
     find_drawn,
@@ -290,6 +290,5 @@ def make_draw(
         for r, m in zip(records, chosen, strict=True)
     )
     flags = tuple(i < valid for i in range(len(chosen)))
-    if encoding.ramps:
-        images = tuple(add_ramps(image) for image in images)
-    return Draw(images, records, answers, flags)
+    drawn = tuple(drawn_image(image, encoding) for image in images)
+    return Draw(drawn, records, answers, flags)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from medjax.data.batches import Draw, Encoding, add_ramps, encode_rows
+from medjax.data.batches import Draw, Encoding, drawn_image, encode_rows
 from medjax.data.boxes.views import View, box_sets, loosen_box
 from medjax.data.prompting.chat import set_answer_text
 from medjax.data.prompting.layout import resize_image
@@ -83,8 +83,7 @@ def make_set_draw(
         set_answer_text(r.boxes, r.structure, style=encoding.style.answer)
         for r in records
     )
-    if encoding.ramps:
-        images = tuple(add_ramps(image) for image in images)
+    images = tuple(drawn_image(image, encoding) for image in images)
     return Draw(images, records, answers, tuple(i < valid for i in range(len(chosen))))
 
 

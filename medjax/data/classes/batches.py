@@ -15,8 +15,8 @@ from medjax.data.batches import (
     STRIDE,
     Draw,
     Encoding,
-    add_ramps,
     choose,
+    drawn_image,
     encode_rows,
     evaluation_order,
     find_drawn,
@@ -299,9 +299,8 @@ def _make_draw(
                 several=task.multi,
             )
         )
-    image = add_ramps(shown) if encoding.ramps else shown
     return Draw(
-        images=(image,),
+        images=(drawn_image(shown, encoding),),
         records=tuple(records),
         answers=_answers([record.labels for record in records], wording, encoding),
         valid=tuple(n < valid for n in range(len(chosen))),

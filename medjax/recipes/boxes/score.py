@@ -26,8 +26,10 @@ from medjax.evals.boxes import (
     summary_table,
 )
 from medjax.recipes.policy.scoring import (
+    NO_IMAGE,
     Answered,
     collect,
+    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -56,12 +58,17 @@ def score(
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered = collect(results, stage.tokenizer)
+    answered, blank = part_blank(
+        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
+    )
     values, records = answered.values, answered.records
-    ours = make_answers(values["iou"], values["parsed"], records)
+    ours = _box_answers(answered)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
-        contenders |= _earlier(stage.before, records) | baselines(records)
+        contenders |= _earlier(stage.before, records)
+        if blank is not None:
+            contenders[f"{NO_IMAGE}{stage.name}"] = _box_answers(blank)
+        contenders |= baselines(records)
         tables = [
             summary_table(contenders, **stage.evaluation.resampling),
             *breakdown_tables(contenders),
@@ -107,8 +114,8 @@ def no_image_answers(
     memory = view_targets(parts.train, geometry, seed=seed, draws=draws)
     asked = record_targets(records)
     guesses = {
-        "no image: mean box": mean_box(memory, asked),
-        "no image: nearest slice": nearest_box(memory, asked),
+        f"{NO_IMAGE}mean box": mean_box(memory, asked),
+        f"{NO_IMAGE}nearest slice": nearest_box(memory, asked),
     }
     return {
         name: make_answers(_iou(boxes, asked), np.ones(len(boxes), bool), records)
@@ -142,6 +149,11 @@ def make_answers(
         slice_id=np.array([r.slice_id for r in records]),
         area=np.array([r.area_fraction for r in records]),
     )
+
+
+def _box_answers(answered: Answered) -> Answers:
+    values = answered.values
+    return make_answers(values["iou"], values["parsed"], answered.records)
 
 
 def _iou(boxes: np.ndarray, asked: Targets) -> np.ndarray:

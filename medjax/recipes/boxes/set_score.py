@@ -27,8 +27,10 @@ from medjax.evals.detection import (
 )
 from medjax.recipes.boxes.score import memory_draws
 from medjax.recipes.policy.scoring import (
+    NO_IMAGE,
     Answered,
     collect,
+    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -54,18 +56,18 @@ def score_sets(
         results: (predictions, metrics, records) of each batch, at least one.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered = collect(results, stage.tokenizer)
+    answered, blank = part_blank(
+        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
+    )
     values, records = answered.values, answered.records
     kept = answered.predictions["box_valid"]
-    ours = make_set_answers(
-        [x[ok] for x, ok in zip(answered.predictions["boxes"], kept, strict=True)],
-        values["parsed"],
-        records,
-        [x[ok] for x, ok in zip(answered.predictions["confidence"], kept, strict=True)],
-    )
+    ours = _set_answers(answered)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
-        contenders |= _earlier(stage.before, records) | baselines(records)
+        contenders |= _earlier(stage.before, records)
+        if blank is not None:
+            contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank)
+        contenders |= baselines(records)
         drawn = stage.evaluation.resampling
         tables = [
             summary_table(contenders, **drawn),
@@ -134,6 +136,17 @@ def make_set_answers(
         confidence=None
         if confidence is None
         else tuple(np.asarray(x, np.float64).reshape(-1) for x in confidence),
+    )
+
+
+def _set_answers(answered: Answered) -> SetAnswers:
+    predictions = answered.predictions
+    kept = predictions["box_valid"]
+    return make_set_answers(
+        [x[ok] for x, ok in zip(predictions["boxes"], kept, strict=True)],
+        answered.values["parsed"],
+        answered.records,
+        [x[ok] for x, ok in zip(predictions["confidence"], kept, strict=True)],
     )
 
 

@@ -25,8 +25,10 @@ from medjax.evals.classes import (
 from medjax.evals.tables import Table
 from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.scoring import (
+    NO_IMAGE,
     Answered,
     collect,
+    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -126,19 +128,19 @@ def score(
     task = asked.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
     options = {question.name: question.options for question in task.questions}
-    answered = collect(results, stage.tokenizer)
+    answered, blank = part_blank(
+        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
+    )
     values, records = answered.values, answered.records
     offered = [options[record.question] for record in records]
     ranked = most_likely(answered.predictions["class_logp"], offered)
-    ours = make_answers(
-        answered.predictions["label"],
-        records,
-        length=values["length"],
-        overlap=values["recitation"],
-    )
+    ours = _label_answers(answered)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
-        contenders |= _earlier(stage.before, records) | asked.baselines(records)
+        contenders |= _earlier(stage.before, records)
+        if blank is not None:
+            contenders[f"{NO_IMAGE}{stage.name}"] = _label_answers(blank)
+        contenders |= asked.baselines(records)
         summary = partial(
             summary_table,
             **kind,
@@ -185,6 +187,15 @@ def most_likely(
     chosen = [row[list(n)].argmax() for row, n in zip(logp, offered, strict=True)]
     found = [n[at] for at, n in zip(chosen, offered, strict=True)]
     return np.array(found, np.int32)
+
+
+def _label_answers(answered: Answered) -> LabelAnswers:
+    return make_answers(
+        answered.predictions["label"],
+        answered.records,
+        length=answered.values["length"],
+        overlap=answered.values["recitation"],
+    )
 
 
 def _rows(

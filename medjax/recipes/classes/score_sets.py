@@ -26,8 +26,10 @@ from medjax.evals.label_sets import (
 from medjax.evals.tables import Table
 from medjax.recipes.classes.score import Asked, Probe
 from medjax.recipes.policy.scoring import (
+    NO_IMAGE,
     Answered,
     collect,
+    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -126,23 +128,19 @@ def score_sets(
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
     classes = asked.task.classes
-    answered = collect(results, stage.tokenizer)
-    values, records = answered.values, answered.records
-    ours = make_set_answers(
-        records,
-        len(classes),
-        answered.predictions["shown"],
-        read=answered.predictions["read"],
-        score=drawn_shares(answered.predictions["drawn"]),
-        length=values["length"],
-        overlap=values["recitation"],
+    answered, blank = part_blank(
+        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
     )
+    values, records = answered.values, answered.records
+    ours = _set_answers(answered, len(classes))
     draws = answered.predictions["drawn"].shape[1]
     # answers are the likeliest tokens; how the scores were drawn no option says
     scored = f", scores from {draws} answers drawn at temperature 1" if draws else ""
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
+        if blank is not None:
+            contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank, len(classes))
         contenders |= asked.baselines(records)
         tables = [
             label_set_summary(
@@ -193,6 +191,19 @@ def _marks(asked: Asked) -> dict[str, Int[np.ndarray, "n C"]]:
     parts = {"train": asked.train, "train, balanced": asked.balanced}
     parts["test"] = asked.test
     return {name: one.labels for name, one in parts.items() if one is not None}
+
+
+def _set_answers(answered: Answered, classes: int) -> LabelSetAnswers:
+    predictions, values = answered.predictions, answered.values
+    return make_set_answers(
+        answered.records,
+        classes,
+        predictions["shown"],
+        read=predictions["read"],
+        score=drawn_shares(predictions["drawn"]),
+        length=values["length"],
+        overlap=values["recitation"],
+    )
 
 
 def _rows(

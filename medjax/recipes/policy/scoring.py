@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Answers = TypeVar("Answers")
+NO_IMAGE = "no image: "  # before the names of rows of what sees no picture
 
 
 class Answered(NamedTuple):
@@ -74,6 +75,42 @@ def collect(results: Iterable[Any], tokenizer: "PreTrainedTokenizerBase") -> Ans
             for row, here in zip(tokens, mask, strict=True)
         ]
     return Answered(records, _join(fields), _join(values), texts)
+
+
+def part_blank(
+    answered: Answered, *, no_image: bool
+) -> tuple[Answered, Answered | None]:
+    """Answers about pictures, and those to the same questions about blank ones.
+
+    Args:
+        answered: All answers of an evaluation; with `no_image` the second half is about
+            blank pictures.
+        no_image: The option of the evaluation; False leaves all in the first, and the
+            second None.
+
+    Raises:
+        ValueError: The halves answer different questions.
+    """
+    if not no_image:
+        return answered, None
+    half = len(answered.records) // 2
+    parts = [_slice(answered, x) for x in (slice(half), slice(half, None))]
+    ids = [[record.sample_id for record in part.records] for part in parts]
+    if ids[0] != ids[1]:
+        raise ValueError(
+            f"evaluation.no_image: {len(answered.records)} answers, expected those "
+            "about pictures and then as many about blank ones, to the same questions"
+        )
+    return parts[0], parts[1]
+
+
+def _slice(answered: Answered, rows: slice) -> Answered:
+    return Answered(
+        answered.records[rows],
+        {name: x[rows] for name, x in answered.predictions.items()},
+        {name: x[rows] for name, x in answered.values.items()},
+        answered.texts[rows],
+    )
 
 
 def _check_finite(finite: Bool[np.ndarray, "B"], records: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
 """Stages that train a policy: what those about boxes and those about classes share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +9,7 @@ import grain
 import jax
 import optax
 
-from medjax.data.batches import Question
+from medjax.data.batches import Encoding, Parts, Question
 from medjax.recipes.policy.identity import (
     check_trained_alike,
     data_facts,
@@ -24,7 +24,13 @@ from medjax.recipes.policy.python_rewards import (
 )
 from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
-from medjax.recipes.policy.task import ScoredStage, TellFn, TrainBatches
+from medjax.recipes.policy.task import (
+    EvalBatches,
+    Evaluation,
+    ScoredStage,
+    TellFn,
+    TrainBatches,
+)
 from medjax.recipes.policy.training_tables import watchdog_table
 from medjax.recipes.sections import plain
 from medjax.rl.text.boxes import ParseTables
@@ -254,9 +260,10 @@ def scoring(
     """
     evaluation = setup.evaluation
     batches = partial(
+        _in_turn,
         setup.task.eval_batches,
         setup.parts,
-        setup.encoding._replace(questions=evaluation.questions),
+        blank_too(setup.encoding._replace(questions=evaluation.questions), evaluation),
         batch=evaluation.batch,
         seed=evaluation.seed,
         limit=evaluation.limit or None,
@@ -267,6 +274,31 @@ def scoring(
         "score": partial(setup.task.score, stage),
         "evaluate_every": evaluation.every,
     }
+
+
+def blank_too(encoding: Encoding, evaluation: Evaluation) -> tuple[Encoding, ...]:
+    """How the pictures of an evaluation are shown: as they are, and blank if wanted.
+
+    Args:
+        encoding: Of the evaluation.
+        evaluation: Its `no_image` decides.
+    """
+    blank = encoding._replace(blank=True)
+    return (encoding, blank) if evaluation.no_image else (encoding,)
+
+
+def _in_turn(
+    draw: EvalBatches,
+    parts: Parts,
+    encodings: Sequence[Encoding],
+    *,
+    batch: int,
+    seed: int,
+    limit: int | None,
+) -> Iterator[tuple[Any, list[Any]]]:
+    """The same questions once for each encoding."""
+    for encoding in encodings:
+        yield from draw(parts, encoding, batch=batch, seed=seed, limit=limit)
 
 
 def _python_rewards(

@@ -29,6 +29,7 @@ class Evaluation(NamedTuple):
     bootstrap: int  # resamples of an interval
     level: float  # of an interval, such as 0.95
     draws: int = 0  # of several labels: answers drawn a question, for AUROC; 0: none
+    no_image: bool = False  # ask all again about blank pictures: a row of the tables
 
     @property
     def resampling(self) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class Score(Protocol):
 
         Args:
             stage: Its name, and how it is evaluated.
-            results: (predictions, metrics, records) of each batch, at least one.
+            results: (predictions, metrics, records) of each batch, at least one; with
+                `no_image` those about blank pictures after the others.
             folder: STAGE/eval/STEP; STAGE above it gets the report.
         """
         ...

@@ -186,6 +186,27 @@ def test_evaluation_asks_every_question_once(test_views, encoding):
         assert record.area_fraction == pytest.approx(sides.prod() / 70**2)
 
 
+@pytest.mark.parametrize("ramps", [False, True])
+def test_blank_pictures_are_asked_the_same_questions(test_views, encoding, ramps):
+    """Where a pixel lies is told still, what is there is not."""
+    seen = encoding._replace(ramps=ramps)
+    pairs = [
+        list(eval_batches(test_views, some, batch=2, seed=3))
+        for some in (seen, seen._replace(blank=True))
+    ]
+    for (batch, records), (blank, blank_records) in zip(*pairs, strict=True):
+        assert_equal([records], [blank_records])  # a report shows the picture still
+        patches = [np.asarray(x.prompt.images.patches) for x in (batch, blank)]
+        assert patches[0].shape == patches[1].shape
+        assert (patches[0] != patches[1]).any()
+        bare = [x._replace(prompt=x.prompt._replace(images=())) for x in (batch, blank)]
+        assert_equal(*bare)
+        real = np.asarray(blank.prompt.images.mask)
+        for picture, some in zip(patches[1], real, strict=True):
+            alike = (picture[some] == picture[some][0]).all()
+            assert alike == (not ramps)
+
+
 def test_evaluation_is_fixed_and_its_batch_free(test_views, encoding):
     def run(batch, limit=None):
         batches = list(

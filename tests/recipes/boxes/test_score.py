@@ -81,9 +81,9 @@ def baselines(records):
     }
 
 
-def make(tokenizer, stage="grpo", before=None):
+def make(tokenizer, stage="grpo", before=None, evaluation=EVALUATION):
     earlier = {} if before is None else {"warm_start": before}
-    return partial(score, baselines, ScoredStage(stage, tokenizer, EVALUATION, earlier))
+    return partial(score, baselines, ScoredStage(stage, tokenizer, evaluation, earlier))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,26 @@ def test_the_stage_before_is_compared_on_the_same_questions(
     rows = (folder / "tables.txt").read_text().splitlines()[3:6]
     names = [row[: row.index("  ")] for row in rows]
     assert names == ["grpo", "warm_start", "no image: mean box"]
+
+
+def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_path):
+    folder = tmp_path / "grpo" / "eval" / "8"
+    asked = make(tokenizer, evaluation=EVALUATION._replace(no_image=True))
+    seen, blank = list(results(tokenizer)), list(results(tokenizer))
+    blank = [
+        (found, values | {"iou": np.full(BATCH, 0.25), "parsed": VALID}, records)
+        for found, values, records in blank
+    ]
+    assert asked(seen + blank, folder) == scored[1]  # the scores are the pictures'
+    lines = (folder / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    rows = (folder / "tables.txt").read_text().splitlines()[3:6]
+    names = [row[: row.index("  ")] for row in rows]
+    assert names == ["grpo", "no image: grpo", "no image: mean box"]
+    cells = rows[1].split("  ")
+    assert [x for x in cells if "0.250" in x] == ["0.250 [0.250, 0.250]"]  # mIoU
+    with pytest.raises(ValueError, match="9 answers, expected those about pictures"):
+        asked(seen + blank[:1], tmp_path / "grpo" / "eval" / "9")
 
 
 def test_other_questions_are_not_compared(scored, tokenizer, tmp_path):

@@ -271,6 +271,23 @@ def test_numbers_of_an_evaluation(scored):
     assert values["s@8"] == pytest.approx(3 / 6) and 0 < values["AP"] < 1
 
 
+def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_path):
+    evaluation = EVALUATION._replace(no_image=True)
+    score = partial(
+        score_sets, baselines, ScoredStage("warm", tokenizer, evaluation, {})
+    )
+    blank = [
+        (found._replace(box_valid=np.zeros_like(found.box_valid)), *rest)
+        for found, *rest in results(tokenizer)
+    ]
+    folder = tmp_path / "warm" / "eval" / "8"
+    assert score([*results(tokenizer), *blank], folder) == scored[1]
+    lines = (folder / "tables.txt").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("no image: warm  "))
+    # true 0 1 2 0 1 2, read none, but for the last: Q is 1, 0, 0, 1, 0, 0
+    assert row.split()[4] == f"{2 / 6:.3f}"
+
+
 def test_scores_of_nothing_are_left_out(tokenizer, tmp_path):
     score = partial(
         score_sets, lambda records: {}, ScoredStage("w", tokenizer, EVALUATION, {})

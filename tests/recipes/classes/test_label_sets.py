@@ -68,8 +68,9 @@ def test_what_several_labels_cannot_have(chest, changes, message):
 
 
 def results(stage, named, *, read, draws):
-    (batch, records), *rest = stage.eval_batches()
-    assert not rest and len(records) == 6
+    (batch, records), (_, blank) = stage.eval_batches()
+    assert [x.sample_id for x in blank] == [x.sample_id for x in records]
+    assert len(records) == 6
     rows = len(batch.valid)
     shown = np.zeros((rows, 14), bool)
     shown[:6] = named
@@ -88,7 +89,9 @@ def results(stage, named, *, read, draws):
         "valid": batch.valid,
         "finite": batch.valid,
     }
-    return [(predictions, values, records)], batch.label[:6]
+    unread = predictions._replace(read=np.zeros(rows, bool))
+    found = [(predictions, values, records), (unread, values, blank)]
+    return found, batch.label[:6]
 
 
 def row_of(text, name):
@@ -112,6 +115,7 @@ def test_tables_rows_and_report(chest, tmp_path):
     assert " 1.000 [1.000, 1.000]" in row_of(text, "warm_start, likelier than none")
     for name in ("grpo", "warm_start", "linear probe"):
         row_of(text, name)
+    assert " 0.000 [0.000, 0.000]" in row_of(text, "no image: grpo")
     for name in ("none", "most common set", "prevalence, drawn"):
         assert (
             " - "

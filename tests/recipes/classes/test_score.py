@@ -96,10 +96,10 @@ EVALUATION = Evaluation(
 )
 
 
-def make(tokenizer, stage="grpo", before=None, hide=str):
+def make(tokenizer, stage="grpo", before=None, hide=str, evaluation=EVALUATION):
     asked = Asked(TASK, TRAIN, TEST, BASELINES, hide)
     return partial(
-        score, asked, ScoredStage(stage, tokenizer, EVALUATION, before or {})
+        score, asked, ScoredStage(stage, tokenizer, evaluation, before or {})
     )
 
 
@@ -120,6 +120,20 @@ def test_numbers_are_those_of_the_valid_rows(scored):
     assert values["ranked accuracy"] == 1.0
     assert values["overlap"] == pytest.approx(0.25)
     assert (values["n"], values["length"], values["think_words"]) == (6, 7.5, 2)
+
+
+def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_path):
+    folder = tmp_path / "warm_start" / "eval" / "8"
+    asked = make(tokenizer, "warm_start", evaluation=EVALUATION._replace(no_image=True))
+    blank = results(tokenizer, said=np.full(6, TRUE[0]))
+    assert asked([*results(tokenizer), *blank], folder) == scored[1]
+    assert len((folder / "answers.jsonl").read_text().splitlines()) == 6
+    lines = (folder / "tables.txt").read_text().splitlines()
+    rows = {line.split("  ")[0]: line for line in lines[3:7]}
+    assert list(rows)[:2] == ["warm_start", "no image: warm_start"]
+    share = np.mean(TRUE == TRUE[0])
+    accuracy = rows["no image: warm_start"].split("[")[0].split()[-1]
+    assert accuracy == f"{share:.3f}"
 
 
 def test_a_line_for_each_question(scored):

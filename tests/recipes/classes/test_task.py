@@ -124,7 +124,7 @@ def test_baselines_know_the_training_part_as_it_is(tmp_path):
     run, training = make(f"data={tmp_path},prompt=off,recite=none")
     assert run.setup.parts.train.count == 12
     stage = label_supervised_stage("sft", run, *training.warm_start, before={})
-    (batch, records), *_ = stage.eval_batches()
+    (batch, records), (_, blank) = stage.eval_batches()
     tokens = np.full((len(batch.valid), 2), 0, np.int32)
     nothing = Predictions(
         np.full(len(tokens), -1, np.int32),
@@ -135,7 +135,8 @@ def test_baselines_know_the_training_part_as_it_is(tmp_path):
     zero = np.zeros(len(tokens))
     names = ("right", "parsed", "well_formed", "length", "recitation", "think_words")
     values = dict.fromkeys(names, zero) | {"valid": batch.valid, "finite": batch.valid}
-    stage.score([(nothing, values, records)], tmp_path / "sft" / "eval" / "1")
+    results = [(nothing, values, rows) for rows in (records, blank)]
+    stage.score(results, tmp_path / "sft" / "eval" / "1")
     text = (tmp_path / "sft" / "eval" / "1" / "tables.txt").read_text()
     assert "largest by smallest in train: 3.0" in text
     (majority,) = (line for line in text.splitlines() if line.startswith("majority"))

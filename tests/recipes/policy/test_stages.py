@@ -85,8 +85,14 @@ def test_a_manifest_says_what_was_left_out_and_names_nobody(setup):
 def test_evaluation_asks_every_question_once(setup):
     fields = scoring(setup, "warm_start", before={})
     assert fields["evaluate_every"] == 0
-    asked = [r for _, records in fields["eval_batches"]() for r in records]
-    assert len(asked) == setup.evaluation.limit == 16
+    everything = [r for _, records in fields["eval_batches"]() for r in records]
+    assert len(everything) == 2 * setup.evaluation.limit == 32
+    asked, blank = everything[:16], everything[16:]  # again without pictures
+    assert [r.sample_id for r in blank] == [r.sample_id for r in asked]
+    seeing = setup._replace(evaluation=setup.evaluation._replace(no_image=False))
+    batches = scoring(seeing, "warm_start", before={})["eval_batches"]()
+    alone = [r.sample_id for _, records in batches for r in records]
+    assert alone == [r.sample_id for r in asked]
     again = [r for _, records in fields["eval_batches"]() for r in records]
     assert [r.sample_id for r in again] == [r.sample_id for r in asked]
     assert len({r.sample_id for r in asked}) == 16
