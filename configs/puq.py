@@ -266,6 +266,9 @@ def get_calibrate() -> ConfigDict:
             "slices": 64,  # of training subjects, for the exponents of u
             "validation": 96,  # slices of validation subjects, for the coverage
             "subjects": 24,  # of either part
+            # of training slices, an equal share each, for a u that holds at any noise;
+            # empty: `data.snr`
+            "snr": option((10.0, 30.0, 100.0, 300.0), Numbers(float)),
             "batch": 4,  # slices
             "accelerations": option((4.0, 6.0, 8.0, 10.0), Numbers(float)),
             "coverage": 0.95,  # of the intervals
@@ -381,5 +384,6 @@ def set_smoke(config: ConfigDict) -> None:
     config.predict.update({"passes": 2, "chunk": 1, "slab": 2})
     config.calibrate.update({"slices": 2, "validation": 2, "subjects": 1, "batch": 2})
     config.calibrate.accelerations = (3.0,)
+    config.calibrate.snr = (20.0, 60.0)
     config.calibrate.factors = (0.01, 1.0, 100.0)
     config.checkpoint.every = 3

@@ -142,24 +142,32 @@ def slice_batches(
 
     Args:
         setup: The population, and how it is measured.
-        options: Subjects, and slices a batch.
-        part: "train" or "validation".
-        limit: Slices in all.
+        options: Subjects, slices a batch, and signal-to-noise ratios.
+        part: "train", an equal share of it at each of the ratios, or "validation",
+            measured as the setup says.
+        limit: Slices in all, up to one more for each ratio.
     """
-    batches = eval_batches(
-        setup.population,
-        setup.acquisition,
-        part=part,
-        subjects=options.subjects,
-        batch=options.batch,
-        seed=setup.seed,
-        limit=limit,
-    )
-    total, key = -(-limit // options.batch), jax.random.key(setup.seed)
+    levels = options.snr if part == "train" else ()
+    parts = [setup.acquisition._replace(snr=(x, x)) for x in levels]
+    parts = parts or [setup.acquisition]
+    each = -(-limit // len(parts))
+    total, key = len(parts) * -(-each // options.batch), jax.random.key(setup.seed)
+    step = 0
     with progress(f"calibrate, {part}", first=0, total=total, show=()) as report:
-        for step, (batch, records) in enumerate(batches):
-            yield batch, records, jax.random.fold_in(key, step)
-            report.step(step + 1, {})
+        for number, acquisition in enumerate(parts):
+            batches = eval_batches(
+                setup.population,
+                acquisition,
+                part=part,
+                subjects=options.subjects,
+                batch=options.batch,
+                seed=setup.seed + number,
+                limit=each,
+            )
+            for batch, records in batches:
+                yield batch, records, jax.random.fold_in(key, step)
+                step += 1
+                report.step(step, {})
 
 
 def reconstructed(

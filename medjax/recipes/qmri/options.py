@@ -141,6 +141,7 @@ class Calibrate(NamedTuple):
     slices: int  # of training subjects
     validation: int  # slices of validation subjects
     subjects: int  # of either part
+    snr: tuple[float, ...]  # of the training slices; (): as `data.snr` has them
     batch: int  # slices
     accelerations: tuple[float, ...]
     coverage: float

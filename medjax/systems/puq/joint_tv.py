@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Complex, Float
 
+from medjax.mri.far_samples import far_noise
 from medjax.mri.held_out import Held, held_out_misfit, hold_out_lines
 from medjax.mri.total_variation import joint_tv_sense
 from medjax.mri.uncertainty import (
@@ -46,6 +47,7 @@ class TvImages(NamedTuple):
     weight: Float[Array, "B"]  # for images of about 1
     misfit: Float[Array, "B"]  # of held-out samples, in the unit of k-space squared
     interior: Bool[Array, "B"]  # False: the weight is the last that was tried
+    noise: Float[Array, "B"]  # of k-space, see `far_noise`
 
 
 @partial(jax.jit, static_argnames=("search", "constraint"))
@@ -117,7 +119,8 @@ def joint_tv_images(
         for factor in (1, 2)
     )
     power = found.misfit.min(0) * jnp.square(scale.reshape(-1))
-    return TvImages(images, doubled, found.weight, power, found.interior)
+    noise = far_noise(kspace, mask)
+    return TvImages(images, doubled, found.weight, power, found.interior, noise)
 
 
 def joint_tv_at(
@@ -165,15 +168,15 @@ def joint_tv_at(
 def tv_features(found: TvImages, *, coils: int) -> dict[str, Float[Array, "B H W"]]:
     """The features of `TV_FEATURES`, in the unit of the images, for `calibrated_sd`.
 
-    The noise of k-space is not taken off the held-out level: of most scans it is not
-    known, and u has to grow with it in any case.
+    Noise as the farthest samples show it is taken off the held-out level: what is left
+    is the images' own error at any noise.
 
     Args:
         found: Of `joint_tv_images`.
         coils: C, the number of coils with sum_c |S_c|^2 = 1.
     """
     gradient = gradient_level(found.images)
-    held = held_out_level(found.misfit, noise=0.0, coils=coils)
+    held = held_out_level(found.misfit, noise=found.noise, coils=coils)
     return {
         "gradient": gradient,
         "doubling": change_level(found.images, found.doubled),

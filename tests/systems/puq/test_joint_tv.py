@@ -9,7 +9,7 @@ import pytest
 
 from medjax.mri.held_out import held_out_misfit, hold_out_lines
 from medjax.mri.total_variation import joint_tv_sense
-from medjax.mri.uncertainty import change_level, gradient_level
+from medjax.mri.uncertainty import change_level, gradient_level, held_out_level
 from medjax.systems.puq.joint_tv import (
     NETWORK_FEATURES,
     TV_FEATURES,
@@ -115,8 +115,8 @@ def test_features_are_those_named(found):
     np.testing.assert_array_equal(features["gradient"], gradient_level(found.images))
     doubling = change_level(found.images, found.doubled)
     np.testing.assert_array_equal(features["doubling"], doubling)
-    level = np.sqrt(3 * np.array(found.misfit))
-    np.testing.assert_allclose(features["held_out"][:, 0, 0], level, rtol=1e-6)
+    level = held_out_level(found.misfit, noise=found.noise, coils=3)
+    np.testing.assert_array_equal(features["held_out"][:, 0, 0], level)
     mean, std = found.images + 0.1, jnp.full_like(found.images, 0.2)
     of_network = network_features(mean, std, found, coils=3)
     assert tuple(of_network) == NETWORK_FEATURES
