@@ -284,6 +284,10 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     # Where reciting costs, neither silence nor a word repeated is a way out.
     config.min_different = 3 if delta < 0 else 1
     config.without_words = 1.0 if delta < 0 else 0.0
+    # words of an n-gram, such as 2; a reasoning of which more than repeat_limit of the
+    # n-grams stood there before earns without_words. 0: no guard
+    config.repeat_ngram = 0
+    config.repeat_limit = 0.5
     config.leak_label = False  # recite the right class alone: LEAKS the label
     # of several labels, what "accuracy" is: f1 or exact of the set, or labels (a share)
     config.set_reward = "f1"

@@ -113,6 +113,7 @@ from medjax.rl.text.labels import LabelTables, label_tables, parse_labels
 from medjax.rl.text.recitation import bleu, recitation_reward, score_words
 from medjax.rl.text.recitation_text import recitation_score, sentence_bleu
 from medjax.rl.text.reference_tables import RecitationTables, recitation_tables
+from medjax.rl.text.repetition import repeated_ngrams
 from medjax.rl.text.word_reader import Words, count_different, read_words
 from medjax.rl.text.words import split_words
 from medjax.rl.threshold import (
@@ -218,6 +219,7 @@ __all__ = [
     "recitation_score",
     "recitation_tables",
     "reduce_tokens",
+    "repeated_ngrams",
     "restrict_logits",
     "reward_signal",
     "rollout_keys",

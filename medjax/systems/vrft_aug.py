@@ -36,6 +36,7 @@ from medjax.rl.text.label_text import ParsedLabels
 from medjax.rl.text.labels import LabelTables
 from medjax.rl.text.recitation import bleu, score_words
 from medjax.rl.text.reference_tables import RecitationTables
+from medjax.rl.text.repetition import repeated_ngrams
 from medjax.rl.text.word_reader import read_words
 from medjax.systems.policy import exploration
 from medjax.systems.policy.classes import is_right, read_answers
@@ -75,6 +76,9 @@ class Rewards(NamedTuple):
     leak_label: bool = False  # hold it against the right class's description alone
     max_words: int | None = None  # of the reasoning that are read
     set_rule: str = "f1"  # of several labels, what "accuracy" is: `label_set_reward`
+    repeat_ngram: int = 0  # words of an n-gram, see `repeated_ngrams`; 0: no guard
+    # a reasoning more of whose n-grams are repetitions counts as one without words
+    repeat_limit: float = 0.5
 
 
 def build(
@@ -127,7 +131,8 @@ def score(
 
     A hit is the right class, of several labels exactly the right ones. Metrics over the
     valid rows: `think_words`, the mean number of words of reasoning, and `overlap`, the
-    mean BLEU of the reasoning against the descriptions of all classes; of several
+    mean BLEU of the reasoning against the descriptions of all classes; where repetition
+    is guarded against `repeated`, the mean share of n-grams that repeat one; of several
     labels also the means of `set_f1` and `label_accuracy`.
 
     Args:
@@ -173,12 +178,20 @@ def score(
             rewards.without_words,
         ),
     }
+    said = {"overlap": bleu(words, references)}
+    if rewards.repeat_ngram:
+        said["repeated"] = repeated_ngrams(words, n=rewards.repeat_ngram)
+        earned["recitation"] = jnp.where(
+            said["repeated"] > rewards.repeat_limit,
+            jnp.float32(rewards.without_words),
+            earned["recitation"],
+        )
     return Scored(
         rewards={name: earned[name] for name in weighed},
         hits=is_right(parsed, target),
         parsed=jnp.asarray(parsed.parsed),
         aux=carry,
-        metrics=_describe(batch, parsed, target, bleu(words, references)),
+        metrics=_describe(batch, parsed, target, said),
     )
 
 
@@ -199,10 +212,10 @@ def _describe(
     batch: LabelBatch,
     parsed: ParsedLabels | ParsedLabelSets,
     target: Array,
-    overlap: Array,
+    said: Mapping[str, Float[Array, "B G"]],
 ) -> Mapping[str, Float[Array, ""]]:
-    counts = jnp.broadcast_to(batch.valid[:, None], overlap.shape)
-    values = {"think_words": parsed.think_words.astype(jnp.float32), "overlap": overlap}
+    counts = jnp.broadcast_to(batch.valid[:, None], said["overlap"].shape)
+    values = {"think_words": parsed.think_words.astype(jnp.float32), **said}
     if isinstance(parsed, ParsedLabelSets):
         answers = parsed.shown, target, parsed.parsed
         values |= {

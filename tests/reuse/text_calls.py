@@ -179,6 +179,15 @@ CALLS = [
     ),
     Call("score_words", score_words, (WORDS, TARGET), (0, 0)),
     Call("count_different", rl.count_different, (WORDS,), (0,)),
+    *(
+        Call(
+            f"repeated_ngrams[{n}]",
+            functools.partial(rl.repeated_ngrams, n=n),
+            (WORDS,),
+            (0,),
+        )
+        for n in (1, 2)
+    ),
     Call("bleu", functools.partial(rl.bleu, references=REFERENCES), (WORDS,), (0,)),
     Call(
         "bleu[target]",

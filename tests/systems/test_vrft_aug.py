@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from medjax.rl.label_rewards import grade_table
+from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import parse_label_text
 from medjax.rl.text.recitation_text import recitation_score
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
@@ -15,6 +16,7 @@ from medjax.systems.policy.classes import Reading, make_evaluate
 from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostReward
 from medjax.systems.policy.learner import Loss, Teaching
+from medjax.types import Rollout
 from tests.tiny import decoding, pick_contexts, tiny_model
 from tests.tiny_labels import (
     FORMS,
@@ -182,6 +184,41 @@ def test_split_step_with_host_rewards_gives_the_same_numbers(state, stepped):
         assert_close(metrics[f"reward_python_{name}"], stepped[1][f"reward_{name}"])
     for name in ("loss", "reward", "reward_std", "groups_effective"):
         assert_close(metrics[name], stepped[1][name])
+
+
+SAID = (
+    "a narrow dark slit",  # recites
+    "a dark gap a dark gap a dark gap",
+    "slit dark narrow a",
+)
+
+
+@pytest.mark.parametrize("without", [0.0, 1.0])
+def test_a_reasoning_that_repeats_itself_earns_no_recitation(without):
+    texts = [f"<think>{x}</think><answer>1</answer>" for x in SAID]
+    tables = build_tables([text.encode() for text in texts] + [b""])
+    tokens = np.arange(3, dtype=np.int32)[None, :, None]
+    rollout = Rollout(tokens, np.ones((1, 3, 1), bool), None, None)
+    batch = tiny_labels(contexts=1)._replace(
+        label=np.array([1], np.int32), valid=np.ones(1, bool)
+    )
+
+    def scored(**changes):
+        options = REWARDS._replace(without_words=without, **changes)
+        carry = vrft_aug.VrftCarry(())
+        return vrft_aug.score(
+            tables, options, ("recitation",), carry, batch, rollout, np.int32(0)
+        )
+
+    plain, guarded = scored(), scored(repeat_ngram=2, repeat_limit=0.5)
+    assert "repeated" not in plain.metrics
+    # of 3, 8 and 3 pairs 0, 5 and 0 stood there before
+    assert float(guarded.metrics["repeated"]) == pytest.approx(5 / 8 / 3)
+    before, after = (np.asarray(x.rewards["recitation"])[0] for x in (plain, guarded))
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert after[1] == without != before[1]
+    same = scored(repeat_ngram=2, repeat_limit=5 / 8)
+    np.testing.assert_array_equal(same.rewards["recitation"][0], before)
 
 
 @pytest.mark.slow

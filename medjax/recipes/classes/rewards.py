@@ -30,6 +30,8 @@ class LabelRewards(NamedTuple):
     without_words: float
     leak_label: bool
     set_reward: str  # of several labels, what "accuracy" is: one of SET_RULES
+    repeat_ngram: int = 0
+    repeat_limit: float = 0.5
 
 
 def reward_weights(
@@ -104,8 +106,18 @@ def make_rewards(
 
     Raises:
         ValueError: See `grade_rewards`; or the reward of sets is unknown, or a task of
-            several labels has `leak_label`.
+            several labels has `leak_label`, or a limit of repetitions is out of its
+            range.
     """
+    if options.repeat_ngram < 0:
+        raise ValueError(
+            f"repeat_ngram={options.repeat_ngram}: expected the words of an n-gram, 1 "
+            "or more, or 0 for no guard against repetition"
+        )
+    if not 0 <= options.repeat_limit <= 1:
+        raise ValueError(
+            f"repeat_limit={options.repeat_limit}: expected a share of n-grams, 0 to 1"
+        )
     if options.set_reward not in SET_RULES:
         raise ValueError(
             f"set_reward={options.set_reward!r}: expected one of {', '.join(SET_RULES)}"
@@ -128,4 +140,6 @@ def make_rewards(
         without_words=options.without_words,
         leak_label=options.leak_label,
         set_rule=options.set_reward,
+        repeat_ngram=options.repeat_ngram,
+        repeat_limit=options.repeat_limit,
     )

@@ -3,7 +3,12 @@
 import pytest
 
 from medjax.data.classes.tasks import ClassQuestion, ClassTask
-from medjax.recipes.classes.rewards import grade_rewards, reward_weights
+from medjax.recipes.classes.rewards import (
+    LabelRewards,
+    grade_rewards,
+    make_rewards,
+    reward_weights,
+)
 
 WEIGHTS = {"accuracy": 0.7, "grade": 0.9, "format": 0.5, "recitation": -0.5}
 CLASSES = ("none", "small", "large")
@@ -49,6 +54,27 @@ def test_rewards_in_python_have_weight_1_unless_given():
 def test_what_is_refused(task, grade, changes, message):
     with pytest.raises(ValueError, match=message):
         weigh(task, grade, **changes)
+
+
+OPTIONS = LabelRewards(
+    "auto", "sixteenth", (), 1, True, 3, 1.0, leak_label=False, set_reward="f1"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeat_ngram": -1}, "repeat_ngram=-1: expected the words of an n-gram"),
+        ({"repeat_limit": 1.5}, "repeat_limit=1.5: expected a share of n-grams, 0 to"),
+        ({"repeat_limit": float("nan")}, "repeat_limit=nan"),
+    ],
+)
+def test_a_guard_against_repetition_is_in_its_range(changes, message):
+    tables = {"labels": None, "references": None, "classes": 3}
+    made = make_rewards(OPTIONS._replace(repeat_ngram=2, repeat_limit=0.25), **tables)
+    assert (made.repeat_ngram, made.repeat_limit) == (2, 0.25)
+    with pytest.raises(ValueError, match=message):
+        make_rewards(OPTIONS._replace(**changes), **tables)
 
 
 def test_a_table_comes_before_the_rule():

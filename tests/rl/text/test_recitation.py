@@ -17,6 +17,7 @@ from medjax.rl.text.labels import label_tables, parse_labels
 from medjax.rl.text.recitation import bleu, recitation_reward
 from medjax.rl.text.recitation_text import recitation_score
 from medjax.rl.text.reference_tables import recitation_tables
+from medjax.rl.text.repetition import repeated_ngrams
 from medjax.rl.text.word_reader import Words, count_different, read_words
 from medjax.rl.text.words import split_words
 from tests.oracles.completions import mutate
@@ -144,6 +145,43 @@ def test_words_as_the_host_splits_them(small):
         assert int(count) == len(expected) <= len(row)
         np.testing.assert_array_equal(row[: len(expected)], expected)
         assert np.all(row[len(expected) :] == -1)
+
+
+def open_r1_scaling(words, n):
+    """The formula of open-r1's repetition penalty, of words that are split already."""
+    if len(words) < n:
+        return 0.0
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("limit", [None, 5])
+def test_repeated_ngrams_as_open_r1_counts_them(small, n, limit):
+    rng = random.Random(13)
+    pool = ["a", "A", "ab", "b", "é", "É", "wall", "Wall", "髄膜"]
+    said = [" ".join(rng.choices(pool[: 1 + k % 9], k=k % 14)) for k in range(300)]
+    texts = [f"<think>{x}</think><answer>1</answer>".encode() for x in said]
+    texts += texts_of(rng, 64, ORGANS)
+    tokens, mask = small.pad([small.split(text, rng) for text in texts])
+    spans = np.array([parse_label_text(text, FORMS).think for text in texts])
+    read = jax.jit(read_words, static_argnames="max_words")
+    words = read(tokens, mask, spans, small.tables, TABLES["whole"], max_words=limit)
+    found = jax.jit(repeated_ngrams, static_argnames="n")(words, n=n)
+    expected = [open_r1_scaling(split_words(reasoning(x))[:limit], n) for x in texts]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    assert limit or n > 3 or len(set(expected)) > 5
+
+
+def test_repeated_ngrams_need_a_length():
+    words = Words(
+        jnp.zeros((1, 3), jnp.int32), jnp.array([3]), jnp.ones((1, 3), jnp.uint32)
+    )
+    assert float(repeated_ngrams(words, n=2)[0]) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="repeated_ngrams: n: expected 1 or more; f"):
+        repeated_ngrams(words, n=0)
+    with pytest.raises(ValueError, match="repeated_ngrams: key: expected"):
+        repeated_ngrams(words._replace(key=words.key.astype(jnp.float32)), n=2)
 
 
 @pytest.mark.parametrize("limit", [None, 5])
