@@ -193,21 +193,52 @@ def _expected(
 
 def _reshaped(
     name: str,
-    value: Any,
+    value: Any,  # noqa: ANN401
     words: list[str],
-    sizes: dict[str, tuple[Axes, str]],  # noqa: ANN401
+    sizes: dict[str, tuple[Axes, str]],
 ) -> str:
-    """The way out for an array with the right numbers in another number of axes."""
-    shape: Axes = ()
-    for word in words:
-        if word.isdecimal():
-            shape += (int(word),)
-        elif word.lstrip("*#") in sizes:
-            shape += sizes[word.lstrip("*#")][0]
-        else:
-            return ""
-    found = np.shape(value) if hasattr(value, "shape") else shape
-    if len(found) == len(shape) or math.prod(found) != math.prod(shape) or not shape:
+    """The way out for an array whose numbers stand in other axes than are expected."""
+    if not hasattr(value, "shape"):
         return ""
-    axes = "-1" if len(shape) == 1 else ", ".join(map(str, shape))
-    return f"; {name}.reshape({axes}) has this shape"
+    sizes = {axis.lstrip("#"): size for axis, size in sizes.items()}
+    found, known = np.shape(value), [w for w in words if w.lstrip("*#") in sizes]
+    if all(w in known or w.isdecimal() for w in words):
+        return _known_shape(name, found, words, sizes)
+    last = int(words[-1]) if words and words[-1].isdecimal() else 0
+    if last and len(words) == 2 and found[-1:] != (last,):
+        if len(found) == 1 and found[0] % last == 0:
+            return f"; {name}.reshape(-1, {last}) has this shape"
+        if found[:1] == (last,):
+            return f"; jnp.moveaxis({name}, 0, -1) has this shape"
+    if last and len(words) == 2 == len(found) + 1 and words[0].isidentifier():
+        return f"; {name}[None] has this shape"
+    if known or last or len(found) != len(words) - 1 or not found:
+        return ""
+    if not all(word.isidentifier() for word in words):
+        return ""
+    if len(words) > 2:
+        return f"; {name}[None] has this shape, with {words[0]} = 1"
+    flat = f"{name}.reshape(-1, {words[1]})"
+    return f"; {flat} has this shape, and {name}[None] with {words[0]} = 1"
+
+
+def _known_shape(
+    name: str, found: Axes, words: list[str], sizes: dict[str, tuple[Axes, str]]
+) -> str:
+    """The way out where earlier arguments have set the size of every axis."""
+    shape: Axes = ()
+    free: list[int] = []  # axes that may be of length 1
+    for word in words:
+        size = (int(word),) if word.isdecimal() else sizes[word.lstrip("*#")][0]
+        free += range(len(shape), len(shape) + len(size)) if "#" in word else ()
+        shape += size
+    if len(found) == len(shape) or not shape:
+        return ""
+    if math.prod(found) == math.prod(shape):
+        axes = "-1" if len(shape) == 1 else ", ".join(map(str, shape))
+        return f"; {name}.reshape({axes}) has this shape"
+    for axis in free:
+        wide = (*shape[:axis], 1, *shape[axis + 1 :])
+        if found == (*shape[:axis], *shape[axis + 1 :]):
+            return f"; {name}.reshape({', '.join(map(str, wide))}) goes with it"
+    return ""

@@ -11,7 +11,13 @@ from medjax.checks import check_arrays
 from medjax.mri.epg import spacing_of, squared_cosine, train_echoes
 from medjax.mri.epg_fit import train_errors
 from medjax.mri.epg_steps import Point
-from medjax.mri.model import SignalModel, Value, check_functions, check_model
+from medjax.mri.model import (
+    SignalModel,
+    Value,
+    check_functions,
+    check_model,
+    smooth_at_zero,
+)
 from medjax.mri.parameters import (
     as_dtype,
     ordered_parameters,
@@ -113,6 +119,13 @@ def cramer_rao_bound(
     samples = signal(model, by_name, times)
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     log_rate = jnp.log(1 / by_name[model.time_constant])
+    if not smooth_at_zero(model):  # a time that does not count is not read
+        clocks = [
+            jnp.where(root > 0, t, jnp.exp(-log_rate))
+            for root, t in zip(roots, clocks, strict=True)
+        ]
+        samples = signal(model, by_name, jnp.stack(clocks))
+        channel = [root * y for root, y in zip(roots, samples, strict=True)]
     data = Weighted([channel], roots, clocks)
     if not model.train:
         solution = solve(model, log_rate, data)

@@ -124,11 +124,11 @@ def fit_map(
     Source: Golub and Pereyra 1973 for variable projection; Barral et al. 2010 for its
     use on inversion recovery, there on a grid alone, without weights and errors.
     """
-    model = numbered(model, times, skip)
+    model = numbered("fit_map", model, times, skip)
     images, times, weights, model = fit_arrays(
         "fit_map", images, times, weights, model, skip
     )
-    angle = known_angle(angle, model, images)
+    angle = known_angle("fit_map", angle, model, images)
     check_options(
         images,
         weights,
@@ -144,7 +144,7 @@ def fit_map(
         times,
         weights,
         angle,
-        fit_bounds(bounds, model),
+        fit_bounds("fit_map", bounds, model),
         model=model,
         known=noise == "known",
         magnitude=magnitude,

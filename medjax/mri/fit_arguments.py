@@ -58,7 +58,7 @@ def fit_arrays(
     )
     check_contrasts(function, model, len(images))
     dtype = real_dtype(images, np.float32(0), *() if weights is None else (weights,))
-    keep = _kept(skip, len(images))
+    keep = _kept(function, skip, len(images))
     if len(keep) < len(images):
         images, given = images[keep], given[keep]
         weights = None if weights is None else weights[keep]
@@ -73,28 +73,33 @@ def fit_arrays(
     return images, times, weights, model
 
 
-def numbered(model: SignalModel, times: Times, skip: Sequence[int]) -> SignalModel:
+def numbered(
+    function: str, model: SignalModel, times: Times, skip: Sequence[int]
+) -> SignalModel:
     """A model of an echo train with the echoes that are fitted; others as they are.
 
     Args:
+        function: The public function's name, with which a message begins.
         model: Of `fit_map`, like the others.
         times: Those with values say which echoes they are; traced ones are 1, 2, .., E
             where the model does not know better.
         skip: Indices of times that are left out.
     """
-    check_model("fit_map", model)
+    check_model(function, model)
     if not model.train or not len(times):
         return model
-    echoes = train_echoes("fit_map", model, times)
-    return model._replace(echoes=tuple(echoes[e] for e in _kept(skip, len(echoes))))
+    echoes = train_echoes(function, model, times)
+    kept = _kept(function, skip, len(echoes))
+    return model._replace(echoes=tuple(echoes[e] for e in kept))
 
 
 def known_angle(
-    angle: Array | float | None, model: SignalModel, images: Array
+    function: str, angle: Array | float | None, model: SignalModel, images: Array
 ) -> Array | None:
     """The refocusing angle as an array, for a model that has one.
 
     Args:
+        function: The public function's name, with which a message begins.
         angle: Radians, or None.
         model: Of `fit_map`.
         images: As `fit_arrays` gives them: the angle broadcasts to their voxels.
@@ -103,40 +108,43 @@ def known_angle(
         return None
     if not model.train:
         raise ValueError(
-            f"fit_map: angle: {model.name} has no refocusing angle; leave it out, or "
-            "take signal_model('t2_epg')"
+            f"{function}: angle: {model.name} has no refocusing angle; leave it out, "
+            "or take signal_model('t2_epg')"
         )
     angle = jnp.asarray(angle)
     axes = "*#N" if angle.ndim else ""
-    check_arrays("fit_map", images=(images, "E *N", None), angle=(angle, axes, float))
+    check_arrays(function, images=(images, "E *N", None), angle=(angle, axes, float))
     return angle
 
 
-def _kept(skip: Sequence[int], contrasts: int) -> np.ndarray:
-    check_static("fit_map", skip=skip)
+def _kept(function: str, skip: Sequence[int], contrasts: int) -> np.ndarray:
+    check_static(function, skip=skip)
     if not isinstance(skip, Sequence) or not all(
         isinstance(e, numbers.Integral) and 0 <= e < contrasts for e in skip
     ):
-        raise ValueError(f"fit_map: skip: expected 0 to {contrasts - 1}, found {skip}")
+        raise ValueError(
+            f"{function}: skip: expected 0 to {contrasts - 1}, found {skip}"
+        )
     return np.array([e for e in range(contrasts) if e not in skip], np.int32)
 
 
 def fit_bounds(
-    bounds: tuple[float, float] | None, model: SignalModel
+    function: str, bounds: tuple[float, float] | None, model: SignalModel
 ) -> tuple[float, float]:
     """Shortest and longest time constant in seconds.
 
     Args:
+        function: The public function's name, with which a message begins.
         bounds: A pair of Python numbers, or None for the model's own.
         model: Its upper bound is one for the lower one.
     """
     if bounds is None:
         return model.bounds
-    check_static("fit_map", bounds=bounds)
+    check_static(function, bounds=bounds)
     pair = tuple(bounds) if isinstance(bounds, Sequence | np.ndarray) else bounds
     if not is_range(pair) or pair[0] >= model.bounds[1]:
         raise ValueError(
-            f"fit_map: bounds of {model.time_constant}: expected two numbers "
+            f"{function}: bounds of {model.time_constant}: expected two numbers "
             f"0 < low < high in seconds, low below {model.bounds[1]:g}; found {bounds}"
         )
     low, high = pair

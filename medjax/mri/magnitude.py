@@ -12,12 +12,17 @@ from jaxtyping import Array, Float
 
 from medjax.checks import check_arrays, check_integers, check_positive
 from medjax.mri.fit import FitResult, fit_map
-from medjax.mri.fit_arguments import fit_arrays, fit_bounds, numbered
-from medjax.mri.model import SignalModel
+from medjax.mri.fit_arguments import (
+    fit_arrays,
+    fit_bounds,
+    known_angle,
+    numbered,
+)
+from medjax.mri.model import SignalModel, check_functions, smooth_at_zero
 from medjax.mri.normal import carry_for
 from medjax.mri.parameters import series
 from medjax.mri.signals import signal
-from medjax.mri.times import Times
+from medjax.mri.times import Times, plausible
 
 MOST_COILS = 64  # more overflow single precision in the series
 _ROUNDS = 5  # fits after the first: the last changes T2 by less than 0.1 %
@@ -153,10 +158,11 @@ def fit_magnitudes(
     check_arrays("fit_magnitudes", images=(images, "E *N", float))
     check_positive("fit_magnitudes", noise=noise)
     check_integers("fit_magnitudes", coils=(coils, 1, MOST_COILS))
-    model = numbered(model, times, ())
+    model = numbered("fit_magnitudes", model, times, ())
     images, times, weights, model = fit_arrays(
         "fit_magnitudes", images, times, weights, model, ()
     )
+    known_angle("fit_magnitudes", angle, model, images)
     given = jnp.ones(len(images)) if weights is None else weights
     given = series(given.astype(images.dtype), images.ndim - 1)
     return _fit_magnitudes(
@@ -167,7 +173,7 @@ def fit_magnitudes(
         angle,
         model=model,
         coils=coils,
-        bounds=fit_bounds(bounds, model),
+        bounds=fit_bounds("fit_magnitudes", bounds, model),
     )
 
 
@@ -183,6 +189,11 @@ def _fit_magnitudes(
     coils: int,
     bounds: tuple[float, float],
 ) -> FitResult:
+    check_functions("fit_magnitudes", model)
+    if not smooth_at_zero(model):  # a time that does not count is not read
+        clocks = series(times, images.ndim - 1)
+        read = (given > 0) | ~plausible(model, clocks)
+        times = jnp.where(read, clocks, math.sqrt(math.prod(model.bounds)))
     options = {"model": model, "bounds": bounds, "angle": angle}
     sound = jnp.where(images >= 0, images, jnp.nan)  # what no magnitude is, is INVALID
     # E m^2 = A^2 + 2 C s^2: far from the truth only where the floor is all there is.

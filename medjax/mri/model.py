@@ -1,5 +1,6 @@
 """What a signal model is, of ours or of your own, and whether it is one."""
 
+import contextlib
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -73,9 +74,9 @@ class SignalModel(NamedTuple):
             rate * time (`rate` in 1/s; an offset is `jnp.ones_like(rate * time)`). It
             is elementwise, keeps their dtype, is made of jax.numpy, and is finite, with
             a finite derivative by the rate, for every rate between the bounds and time
-            up to `longest`, a time of 0 included if it is measured: `(time * rate) **
-            0.8` is not, and makes voxels UNDETERMINED. phi_1 is kept where rounding
-            cannot tell the functions apart.
+            up to `longest`, a time of 0 included if it is measured with a weight above
+            0: `(time * rate) ** 0.8` is not, and makes voxels UNDETERMINED. phi_1 is
+            kept where rounding cannot tell the functions apart.
         bounds: Shortest and longest time constant in seconds, above 0, where the caller
             of a fit sets none.
         longest: The largest time that can be meant, in the unit of the times: above it
@@ -239,10 +240,44 @@ def check_functions(function: str, model: SignalModel) -> None:
             f"{start}: from_parameters: expected (a tuple of {count} amplitudes, "
             f"rate), float32 of shape [3] as its arguments; found {_shapes(back)}"
         )
-    # A few numbers a compilation, or an eager call, whatever mesh or guard is around.
-    nowhere = jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
-    with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"), nowhere:
+    with _computing():
         _check_values(start, model)
+
+
+def _computing() -> contextlib.ExitStack:
+    """A few numbers a compilation, or an eager call, whatever mesh or guard is around.
+
+    To be entered where a program may be being traced: its values are computed at once.
+    """
+    stack = contextlib.ExitStack()
+    stack.enter_context(jax.ensure_compile_time_eval())
+    stack.enter_context(jax.transfer_guard("allow"))
+    nowhere = jax.sharding.AbstractMesh((), ())
+    stack.enter_context(jax.sharding.use_abstract_mesh(nowhere))
+    return stack
+
+
+def smooth_at_zero(model: SignalModel) -> bool:
+    """Whether basis and first and second derivatives are finite at a time of 0.
+
+    Others must not see the time of a sample that does not count: 0 times infinity is
+    NaN. Computes a few numbers, where a program is traced.
+
+    Args:
+        model: One that has passed `check_functions`.
+    """
+    if model.train:  # echoes are polynomials of what happens between them
+        return True
+    constants = model.constants_of(0)
+
+    def basis(point: Array) -> Array:
+        return jnp.stack(model.basis(point[0], point[1], *constants))
+
+    with _computing():
+        middle = jnp.float32([1 / math.sqrt(math.prod(model.bounds)), 0])
+        slopes = jax.jacfwd(basis), jax.hessian(basis)
+        found = [jax.jit(function)(middle) for function in (basis, *slopes)]
+        return all(bool(np.isfinite(x).all()) for x in found)
 
 
 def _check_values(start: str, model: SignalModel) -> None:
@@ -252,10 +287,13 @@ def _check_values(start: str, model: SignalModel) -> None:
     rate = jnp.float32([0.5, 2.0])
     values = model.to_parameters(amplitudes, rate)
     constant = model.parameters.index(model.time_constant)
+    first = "whose unit is 's'"
+    if model.units.count("s") > 1:  # the others follow from it
+        first = "the first whose unit is 's': put the time constant before other times"
     if not np.allclose(values[constant], 1 / rate, rtol=1e-4):
         raise ValueError(
             f"{start}: to_parameters: expected 1 / rate = {1 / rate} in the place of "
-            f"{model.time_constant!r}, whose unit is 's'; found {values[constant]}"
+            f"{model.time_constant!r}, {first}; found {values[constant]}"
         )
     back, again = model.from_parameters(*values)
     left, right = np.stack([*back, again]), np.stack([*amplitudes, rate])

@@ -21,7 +21,13 @@ from medjax.mri.epg import (
     squared_cosine,
     train_echoes,
 )
-from medjax.mri.model import SignalModel, Value, check_contrasts, check_model
+from medjax.mri.model import (
+    SignalModel,
+    Value,
+    check_contrasts,
+    check_functions,
+    check_model,
+)
 from medjax.mri.parameters import (
     as_dtype,
     ordered_parameters,
@@ -57,23 +63,39 @@ def signal(
         parameter is.
 
     Raises:
-        ValueError: something else than a SignalModel, a parameter that is missing or
-            not one of the model's, a complex one that must be real, shapes that do not
+        ValueError: something else than a SignalModel, functions of a model of your own
+            that do not fit its fields or each other, a parameter that is missing or not
+            one of the model's, a complex one that must be real, shapes that do not
             broadcast.
     """
-    check_model("signal", model)
-    given = ordered_parameters("signal", model, parameters)
+    return model_signal("signal", model, parameters, times)
+
+
+def model_signal(
+    function: str, model: SignalModel, parameters: dict[str, Value], times: Times
+) -> Inexact[Array, "E *N"]:
+    """`signal`, for a function whose name its messages begin with.
+
+    Args:
+        function: The public function's name.
+        model: Of `signal`, like the others.
+        parameters: By name.
+        times: Seconds, or radians.
+    """
+    check_model(function, model)
+    check_functions(function, model)
+    given = ordered_parameters(function, model, parameters)
     dtype = real_dtype(*given)
     values = [as_dtype(v, dtype) for v in given]
     with_values, times = times, jnp.asarray(times)
-    check_arrays("signal", times=(times, "E ...", (float, int)))
-    check_contrasts("signal", model, len(times))
+    check_arrays(function, times=(times, "E ...", (float, int)))
+    check_contrasts(function, model, len(times))
     shapes = {k: v.shape for k, v in zip(model.parameters, values, strict=True)}
-    shape = voxel_shape("signal", shapes | {"times": times.shape[1:]})
+    shape = voxel_shape(function, shapes | {"times": times.shape[1:]})
     values = [jnp.broadcast_to(v, shape) for v in values]
     times = series(times, len(shape)).astype(dtype)
     if model.train:
-        echoes = train_echoes("signal", model, with_values) if len(times) else ()
+        echoes = train_echoes(function, model, with_values) if len(times) else ()
         return _train_signal(model._replace(echoes=echoes), values, times)
     amplitudes, rate = model.from_parameters(*values)
     constants = (
@@ -81,11 +103,6 @@ def signal(
         for c in model.constants
     )
     basis = model.basis(rate[None], times, *constants)
-    if len(amplitudes) != len(basis):
-        raise ValueError(
-            f"signal: model {model.name}: expected one amplitude from from_parameters "
-            f"for each function of basis; found {len(amplitudes)} and {len(basis)}"
-        )
     terms = (
         a[None] * phi.astype(a.dtype) for a, phi in zip(amplitudes, basis, strict=True)
     )
@@ -138,7 +155,9 @@ def signal_t2_epg(
     >>> [round(float(x), 3) for x in signal_t2_epg(1.0, 0.08, angle, [0.01, 0.02])]
     [0.662, 0.73]
     """
-    return signal(epg_model(t1), {"s0": s0, "t2": t2, "angle": angle}, times)
+    return model_signal(
+        "signal_t2_epg", epg_model(t1), {"s0": s0, "t2": t2, "angle": angle}, times
+    )
 
 
 def signal_t2(
@@ -164,8 +183,10 @@ def signal_t2(
     [1.0, 0.368]
     """
     if offset is None:
-        return signal(T2, {"s0": s0, "t2": t2}, times)
-    return signal(T2_OFFSET, {"s0": s0, "t2": t2, "offset": offset}, times)
+        return model_signal("signal_t2", T2, {"s0": s0, "t2": t2}, times)
+    return model_signal(
+        "signal_t2", T2_OFFSET, {"s0": s0, "t2": t2, "offset": offset}, times
+    )
 
 
 def signal_t1_ir(
@@ -189,8 +210,10 @@ def signal_t1_ir(
         ValueError: a complex T1 or efficiency, or shapes that do not broadcast.
     """
     if efficiency is None:
-        return signal(T1_IR, {"s0": s0, "t1": t1}, times)
-    return signal(T1_IR3, {"s0": s0, "t1": t1, "efficiency": efficiency}, times)
+        return model_signal("signal_t1_ir", T1_IR, {"s0": s0, "t1": t1}, times)
+    return model_signal(
+        "signal_t1_ir", T1_IR3, {"s0": s0, "t1": t1, "efficiency": efficiency}, times
+    )
 
 
 def signal_saturation_recovery(
@@ -212,7 +235,9 @@ def signal_saturation_recovery(
     Raises:
         ValueError: a complex T1, or shapes that do not broadcast.
     """
-    return signal(T1_SR, {"s0": s0, "t1": t1}, times)
+    return model_signal(
+        "signal_saturation_recovery", T1_SR, {"s0": s0, "t1": t1}, times
+    )
 
 
 def signal_vfa(
@@ -241,4 +266,6 @@ def signal_vfa(
 
     Source: Ernst and Anderson, Rev. Sci. Instrum. 37 (1966).
     """
-    return signal(vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles)
+    return model_signal(
+        "signal_vfa", vfa_model(repetition_time), {"s0": s0, "t1": t1}, angles
+    )

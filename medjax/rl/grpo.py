@@ -12,12 +12,19 @@ from medjax.checks import (
     AxisName,
     batch_axes,
     check_arrays,
+    check_positive,
     check_ranges,
     check_static,
 )
 from medjax.masked import at_least_float32, marked, masked_mean
 from medjax.rl import off_policy, surrogates
-from medjax.rl.reductions import loss_denominator, reduce_tokens
+from medjax.rl.reductions import (
+    check_length,
+    check_reduction,
+    loss_denominator,
+    reduce_tokens,
+)
+from medjax.rl.surrogates import check_kl
 
 
 def grpo_loss(
@@ -171,7 +178,7 @@ def grpo_loss(
         weights=(weights, "N T" if surrogate == "vespo" else "N #T", float),
         logp_sampling=(logp_sampling, "N T", float),
     )
-    _check_options(beta, logp_ref, dual_clip)
+    _check_options(beta, logp_ref, dual_clip, ratio)
     check_static("grpo_loss", kl_ratio=kl_ratio)
     check_ranges(
         "grpo_loss",
@@ -180,6 +187,12 @@ def grpo_loss(
         clip_high=(clip_high, 0, math.inf),
         max_length=(max_length, 1, math.inf),
     )
+    check_reduction("grpo_loss", reduction)
+    if denominator is None:
+        check_length("grpo_loss", reduction, max_length)
+    if logp_ref is not None:
+        check_kl("grpo_loss", kl=kl, kl_clamp=kl_clamp)
+    _check_surrogate(surrogate, sapo_temperatures, vespo_positive, vespo_negative)
     axes = batch_axes(
         "grpo_loss",
         axis_name,
@@ -208,11 +221,9 @@ def grpo_loss(
     token_log_ratio = logp - logp_old
     if ratio == "token":
         r = jnp.exp(token_log_ratio)
-    elif ratio == "sequence":
+    else:
         log_ratio = masked_mean(token_log_ratio, mask, axis=-1, keepdims=True)
         r = jnp.exp(log_ratio)
-    else:
-        raise ValueError(f"ratio {ratio!r}: expected 'token' or 'sequence'")
 
     counted = mask if ratio == "token" else rows
     metrics = _ratio_metrics(r, advantages, counted, clip_low, clip_high, axes)
@@ -230,7 +241,7 @@ def grpo_loss(
             temperature_positive=sapo_temperatures[0],
             temperature_negative=sapo_temperatures[1],
         )
-    elif surrogate == "vespo":
+    else:
         loss, phi = surrogates.vespo_surrogate(
             token_log_ratio,
             advantages,
@@ -244,10 +255,6 @@ def grpo_loss(
         )
         weights = None  # they are inside phi
         metrics["phi"] = masked_mean(phi, rows, axis_name=axes)
-    else:
-        raise ValueError(
-            f"surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or 'vespo'"
-        )
 
     if off_policy_threshold is not None:
         sampling = logp_old if logp_sampling is None else constant(logp_sampling)
@@ -305,7 +312,10 @@ def _check_options(
     beta: float | Float[Array, ""],
     logp_ref: Float[Array, "N T"] | None,
     dual_clip: float | None,
+    ratio: str,
 ) -> None:
+    if ratio not in ("token", "sequence"):
+        raise ValueError(f"grpo_loss: ratio {ratio!r}: expected 'token' or 'sequence'")
     if logp_ref is None and not _is_zero(beta):
         value = f"beta is {beta}"
         if isinstance(beta, Tracer):
@@ -319,6 +329,31 @@ def _check_options(
         raise ValueError(
             f"grpo_loss: dual_clip: expected a number above 1, or None; found "
             f"{dual_clip}"
+        )
+
+
+def _check_surrogate(
+    surrogate: str,
+    sapo_temperatures: tuple[float, float],
+    vespo_positive: tuple[float, float],
+    vespo_negative: tuple[float, float],
+) -> None:
+    """Refuse an unknown surrogate, and numbers that the one asked for cannot take."""
+    if surrogate == "sapo":
+        positive, other = sapo_temperatures
+        check_positive(
+            "grpo_loss",
+            **{"sapo_temperatures[0]": positive, "sapo_temperatures[1]": other},
+        )
+    elif surrogate == "vespo":
+        pairs = {"vespo_positive": vespo_positive, "vespo_negative": vespo_negative}
+        for name, pair in pairs.items():
+            both = {f"{name}[{i}]": (pair[i], 0, math.inf) for i in (0, 1)}
+            check_ranges("grpo_loss", **both)
+    elif surrogate not in ("clip", "cispo"):
+        raise ValueError(
+            f"grpo_loss: surrogate {surrogate!r}: expected 'clip', 'cispo', 'sapo' or "
+            "'vespo'"
         )
 
 

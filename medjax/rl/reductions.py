@@ -40,7 +40,7 @@ def reduce_tokens(
             not named.
     """
     check_arrays("reduce_tokens", loss=(loss, "N T", float), mask=(mask, "N T", FLAGS))
-    _check_reduction("reduce_tokens", reduction)
+    check_reduction("reduce_tokens", reduction)
     axes = batch_axes("reduce_tokens", axis_name, loss=loss, mask=mask)
     loss, mask = jnp.asarray(loss), mask.astype(bool)
     if reduction == "grpo":
@@ -81,8 +81,7 @@ def loss_denominator(
             of floats, or an axis that is not named.
     """
     check_arrays("loss_denominator", mask=(mask, "N T", FLAGS))
-    check_ranges("loss_denominator", max_length=(max_length, 1, float("inf")))
-    _check_reduction("loss_denominator", reduction)
+    check_length("loss_denominator", reduction, max_length)
     axes = batch_axes("loss_denominator", axis_name, mask=mask)
     mask = mask.astype(bool)
     if reduction in ("bnpo", "dapo"):
@@ -90,17 +89,41 @@ def loss_denominator(
     rows = marked(jnp.any(mask, axis=-1), jnp.float32, axis_name=axes)
     if reduction != "dr_grpo":
         return rows
-    if max_length is None:
-        raise ValueError(
-            "loss_denominator: max_length: expected a number of tokens, as reduction "
-            "'dr_grpo' divides by it; found None: pass it"
-        )
     return rows * jnp.asarray(max_length, jnp.float32)
 
 
-def _check_reduction(function: str, reduction: str) -> None:
+def check_reduction(function: str, reduction: str) -> None:
+    """Refuse an unknown reduction.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        reduction: What its caller gave.
+
+    Raises:
+        ValueError: naming the five.
+    """
     if reduction not in REDUCTIONS:
         raise ValueError(
             f"{function}: reduction {reduction!r}: expected 'grpo', 'bnpo', 'dapo', "
             "'dr_grpo' or 'luspo'"
+        )
+
+
+def check_length(function: str, reduction: str, max_length: int | None) -> None:
+    """Refuse an unknown reduction, and "dr_grpo" without the length it divides by.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        reduction: What its caller gave.
+        max_length: Tokens, 1 or more; None where the reduction does not read it.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what was found.
+    """
+    check_ranges(function, max_length=(max_length, 1, float("inf")))
+    check_reduction(function, reduction)
+    if reduction == "dr_grpo" and max_length is None:
+        raise ValueError(
+            f"{function}: max_length: expected a number of tokens, as reduction "
+            "'dr_grpo' divides by it; found None: pass it"
         )

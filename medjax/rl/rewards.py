@@ -139,9 +139,7 @@ def progress_reward(
     """
     check_arrays("progress_reward", iou=(iou, "...", float), step=(step, "", int))
     check_static("progress_reward", binary=binary)
-    tau = progress_threshold(
-        step, total_steps=total_steps, boundaries=boundaries, thresholds=thresholds
-    )
+    tau = _progress("progress_reward", step, total_steps, boundaries, thresholds)
     hit = threshold_reward(iou, tau)
     return hit if binary else hit * iou
 
@@ -173,19 +171,30 @@ def progress_threshold(
             of them.
     """
     check_arrays("progress_threshold", step=(step, "", int))
-    check_static("progress_threshold", total_steps=total_steps)
-    check_ranges("progress_threshold", total_steps=(total_steps, 1, math.inf))
+    return _progress("progress_threshold", step, total_steps, boundaries, thresholds)
+
+
+def _progress(
+    function: str,
+    step: Int[Array, ""],
+    total_steps: int,
+    boundaries: tuple[float, ...],
+    thresholds: tuple[float, ...],
+) -> Float[Array, ""]:
+    """The threshold of V-Triune; `function` is what messages begin with."""
+    check_static(function, total_steps=total_steps)
+    check_ranges(function, total_steps=(total_steps, 1, math.inf))
     if len(thresholds) != len(boundaries) + 1:
         raise ValueError(
-            f"progress_threshold: thresholds: expected one more than the "
-            f"{len(boundaries)} boundaries; found {len(thresholds)} thresholds"
+            f"{function}: thresholds: expected one more than the {len(boundaries)} "
+            f"boundaries; found {len(thresholds)} thresholds"
         )
     least = 0.0
     for boundary in boundaries:
-        check_ranges("progress_threshold", boundaries=(boundary, least, 1))
+        check_ranges(function, boundaries=(boundary, least, 1))
         least = least if isinstance(boundary, jax.Array) else boundary
     for threshold in thresholds:
-        check_ranges("progress_threshold", thresholds=(threshold, 0, 1))
+        check_ranges(function, thresholds=(threshold, 0, 1))
     progress = jnp.asarray(step).astype(jnp.float32) / total_steps
     tau = jnp.asarray(thresholds[0], jnp.float32)
     for boundary, threshold in zip(boundaries, thresholds[1:], strict=True):

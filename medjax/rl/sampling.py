@@ -68,8 +68,7 @@ def restrict_logits(
     check_static("restrict_logits", temperature=temperature, top_k=top_k, top_p=top_p)
     if logits.shape[-1] < 1:
         raise ValueError("restrict_logits: logits: expected V >= 1 tokens, found 0")
-    if not temperature >= 0:
-        raise ValueError(f"temperature must not be negative, found {temperature}")
+    _check_options("restrict_logits", logits.shape[-1], temperature, top_k, top_p)
     if temperature == 0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
         index = jnp.arange(logits.shape[-1], dtype=best.dtype)[None]
@@ -78,16 +77,9 @@ def restrict_logits(
     # may be computed twice, with another last bit, and the last token kept miss itself.
     kept = logits
     if top_k is not None:
-        if not 1 <= top_k <= logits.shape[-1]:
-            raise ValueError(
-                f"top_k must lie in 1..{logits.shape[-1]} (the vocabulary), found "
-                f"{top_k}; leave it out to keep every token"
-            )
         last = jax.lax.top_k(kept, top_k)[0][:, -1:]
         kept = jnp.where(kept >= last, kept, -jnp.inf)
     if top_p is not None:
-        if not 0 < top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], found {top_p}")
         ordered = jnp.sort(kept, axis=-1, descending=True)
         share = jax.nn.softmax(ordered / temperature)
         before = jnp.cumsum(share, axis=-1) - share
@@ -96,6 +88,28 @@ def restrict_logits(
         kept = jnp.where(kept >= last, kept, -jnp.inf)
     log_probs = jax.nn.log_softmax(kept / temperature)
     return jnp.maximum(log_probs, EXCLUDED)
+
+
+def _check_options(
+    function: str,
+    vocabulary: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+) -> None:
+    if not temperature >= 0:
+        raise ValueError(
+            f"{function}: temperature must not be negative, found {temperature}"
+        )
+    if temperature == 0:  # nothing is drawn, and the other two are not read
+        return
+    if top_k is not None and not 1 <= top_k <= vocabulary:
+        raise ValueError(
+            f"{function}: top_k must lie in 1..{vocabulary} (the vocabulary), found "
+            f"{top_k}; leave it out to keep every token"
+        )
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"{function}: top_p must lie in (0, 1], found {top_p}")
 
 
 def sample_loop(
@@ -165,6 +179,7 @@ def sample_loop(
         raise ValueError("sample_loop: logits: expected V >= 1 tokens, found 0")
     if max_tokens < 0:
         raise ValueError(f"sample_loop: max_tokens: expected 0 or more: {max_tokens}")
+    _check_options("sample_loop", logits.shape[-1], temperature, top_k, top_p)
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
     # made of the logits, so that they lie on a mesh as the rows do

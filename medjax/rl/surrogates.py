@@ -245,9 +245,9 @@ def kl_estimate(
     2402.03300), eq. 4, has "k3".
     """
     check_rows("kl_estimate", logp=(logp, "N T"), logp_ref=(logp_ref, "N T"))
+    check_kl("kl_estimate", kl=kl, clamp=clamp)
     d = jax.lax.stop_gradient(logp_ref) - logp
     if clamp is not None:
-        check_positive("kl_estimate", **{f"clamp[{i}]": clamp[i] for i in (0, 1)})
         d = jnp.clip(d, -clamp[0], clamp[0])
     if kl == "k1":
         estimate = -d
@@ -255,11 +255,24 @@ def kl_estimate(
         estimate = jnp.abs(d)
     elif kl == "k2":
         estimate = d**2 / 2
-    elif kl == "k3":
-        estimate = jnp.expm1(d) - d  # expm1: near d = 0 float32 loses all of d^2 / 2
     else:
-        raise ValueError(f"kl {kl!r}: expected 'k1', 'k2', 'k3' or 'abs'")
+        estimate = jnp.expm1(d) - d  # expm1: near d = 0 float32 loses all of d^2 / 2
     return estimate if clamp is None else jnp.clip(estimate, -clamp[1], clamp[1])
+
+
+def check_kl(function: str, *, kl: str, **clamp: tuple[float, float] | None) -> None:
+    """Refuse an unknown estimate, and a bound that is not above 0.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        kl: Of `kl_estimate`.
+        clamp: The pair of bounds, or None, by the name that the function has for it.
+    """
+    if kl not in ("k1", "k2", "k3", "abs"):
+        raise ValueError(f"{function}: kl {kl!r}: expected 'k1', 'k2', 'k3' or 'abs'")
+    for name, pair in clamp.items():
+        if pair is not None:
+            check_positive(function, **{f"{name}[{i}]": pair[i] for i in (0, 1)})
 
 
 def check_rows(

@@ -117,7 +117,7 @@ def test_repetition_times_of_another_number_are_refused():
     images = np.ones((2, 4))
     with pytest.raises(ValueError, match="fit_map: .*each of 2 contrasts; found 3"):
         fit_map(images, ANGLES[:2], model=model)
-    with pytest.raises(ValueError, match="signal: .*each of 2 contrasts; found 3"):
+    with pytest.raises(ValueError, match="signal_vfa: .*each of 2 contrasts; found 3"):
         signal_vfa(1.0, 1.0, ANGLES[:2], repetition_time=REPETITIONS)
     for wrong in ([], [0.02, 20.0], [0.02, 0.0]):
         with pytest.raises(ValueError, match="one for all flip angles or one for each"):

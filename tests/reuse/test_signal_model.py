@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from medjax.mri import FitStatus, SignalModel, cramer_rao_bound, fit_map, signal
+from medjax.mri import (
+    FitStatus,
+    SignalModel,
+    cramer_rao_bound,
+    fit_magnitudes,
+    fit_map,
+    signal,
+)
 
 pytestmark = pytest.mark.usefixtures("double_jax")
 
@@ -164,10 +171,66 @@ GOOD = SignalModel(
 def test_models_that_would_give_other_numbers_are_refused(changes, message):
     times = np.linspace(0.01, 0.1, 4).astype(np.float32)
     images = np.exp(-times / 0.05)[:, None].astype(np.float32)
-    with pytest.raises(ValueError, match=f"mine: {message}"):
-        fit_map(images, times, model=GOOD._replace(**changes))
+    model = GOOD._replace(**changes)
+    with pytest.raises(ValueError, match=f"^fit_map: model mine: {message}"):
+        fit_map(images, times, model=model)
+    values = dict(zip(model.parameters, (1.0, 0.05), strict=True))
+    with pytest.raises(ValueError, match=f"^signal: model mine: {message}"):
+        signal(model, values, times)
     found = fit_map(images, times, model=GOOD)
     np.testing.assert_allclose(found.params["t2"], 0.05, rtol=1e-4)
+
+
+def two_times(amplitudes, rate):
+    return amplitudes[0], 2 / rate, 1 / rate
+
+
+def test_of_two_times_the_first_is_the_time_constant():
+    model = GOOD._replace(
+        parameters=("s0", "twice", "t2"),
+        units=("image", "s", "s"),
+        basis=lambda rate, time: (jnp.exp(-time * rate), jnp.ones_like(rate * time)),
+        to_parameters=two_times,
+        from_parameters=lambda s0, twice, t2: ((s0, s0), 1 / t2),
+    )
+    message = "place of 'twice', the first whose unit is 's': put the time constant "
+    with pytest.raises(ValueError, match=message):
+        signal(model, {"s0": 1.0, "twice": 0.1, "t2": 0.05}, [0.01, 0.02, 0.03])
+
+
+def test_the_time_of_a_sample_of_weight_0_is_not_read():
+    """The slope of (t R)^0.8 is infinite at a time of 0, which 0 would not silence."""
+    model = GOOD._replace(basis=with_power, constants=(0.8,))
+    times = np.array([0.0, 0.02, 0.04, 0.08, 0.12])
+    images = np.exp(-((times / 0.06) ** 0.8)) * [1, 1.02, 0.98, 1.02, 0.98]
+    weights = np.array([0.0, 1, 2, 1, 1])
+    assert fit_map(images, times, model=model).status == FitStatus.UNDETERMINED
+
+    def fitted(y, t, w):
+        return fit_map(y, t, model=model, weights=w).params["t2"]
+
+    def bound(y, t, w):
+        del y
+        truth = {"s0": 1.1, "t2": 0.06}
+        found = cramer_rao_bound(t, model=model, params=truth, noise_sd=0.1, weights=w)
+        return found["t2"]
+
+    for function in (fitted, bound):
+        program = jax.jit(jax.value_and_grad(function, (0, 1, 2)))
+        value, slopes = program(images, times, weights)
+        fewer = program(images[1:], times[1:], weights[1:])
+        np.testing.assert_allclose(value, fewer[0], rtol=1e-12)
+        for found, other in zip(slopes, fewer[1], strict=True):
+            np.testing.assert_allclose(found[1:], other, rtol=1e-9, atol=1e-12)
+        assert all(np.isfinite(slope).all() and slope[0] == 0 for slope in slopes[1:])
+    each = np.stack([weights, np.ones(5)], axis=1)
+    both = fit_map(np.stack([images] * 2, axis=1), times, model=model, weights=each)
+    assert both.status.tolist() == [FitStatus.CONVERGED, FitStatus.UNDETERMINED]
+    alone = fit_magnitudes(images[1:], times[1:], model=model, noise=0.01)
+    found = fit_magnitudes(
+        images, times, model=model, noise=0.01, weights=np.sign(weights)
+    )
+    np.testing.assert_allclose(found.params["t2"], alone.params["t2"], rtol=1e-12)
 
 
 def test_a_model_is_checked_where_transfers_are_barred():

@@ -1,6 +1,7 @@
 """The public functions from outside: with jit and without, and what they refuse."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -362,3 +363,62 @@ def test_a_dual_clip_below_the_clip_bounds_what_the_docstring_says():
 
     np.testing.assert_allclose(loss(-1), [[0.8, 1.2, 1.3]], rtol=1e-6)
     np.testing.assert_allclose(loss(1), [[-0.5, -1.1, -1.1]], rtol=1e-6)
+
+
+def loss_with(**options):
+    return loss(X, X, X[0], M, **options)
+
+
+# What an inner function refuses is named by the function that was called.
+CALLED = {
+    "grpo_loss: ratio 'group'": lambda: loss_with(ratio="group"),
+    "grpo_loss: surrogate 'ppo'": lambda: loss_with(surrogate="ppo"),
+    "grpo_loss: reduction 'mean'": lambda: loss_with(reduction="mean"),
+    "grpo_loss: max_length: expected": lambda: loss_with(reduction="dr_grpo"),
+    "grpo_loss: kl 'k4'": lambda: loss_with(kl="k4", logp_ref=X),
+    r"grpo_loss: kl_clamp\[1\]": lambda: loss_with(kl_clamp=(1.0, 0.0), logp_ref=X),
+    r"grpo_loss: sapo_temperatures\[0\]": lambda: loss_with(
+        surrogate="sapo", sapo_temperatures=(0.0, 1.0)
+    ),
+    r"grpo_loss: vespo_negative\[1\]": lambda: loss_with(
+        surrogate="vespo", vespo_negative=(1.0, -1.0)
+    ),
+    "progress_reward: total_steps": lambda: rl.progress_reward(
+        X, np.int32(0), total_steps=0
+    ),
+    "progress_reward: thresholds": lambda: rl.progress_reward(
+        X, np.int32(0), total_steps=9, thresholds=(0.5,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_messages_name_the_function_that_was_called(name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        CALLED[name]()
+
+
+def test_options_that_are_not_read_are_not_refused():
+    assert np.isfinite(loss_with(denominator=3, reduction="dr_grpo")[0])
+    assert np.isfinite(loss_with(kl="k4", sapo_temperatures=(0.0, 1.0))[0])
+
+
+@pytest.mark.parametrize(
+    ("way", "call"),
+    [
+        ("boxes.reshape(-1, 4)", lambda: rl.box_iou(f32(8), f32(2, 4))),
+        ("boxes[None] has", lambda: rl.pairwise_box_iou(f32(4), f32(2, 4))),
+        ("jnp.moveaxis(boxes, 0, -1)", lambda: rl.clip_boxes(f32(4, 8), size=(5, 5))),
+        ("targets.reshape(3, 1, 4)", lambda: rl.box_iou(f32(3, 2, 4), f32(3, 4))),
+        ("targets.reshape(1, 4)", lambda: rl.box_iou(f32(3, 4), f32(4))),
+        (
+            "rewards.reshape(-1, G) has this shape, and rewards[None] with B = 1",
+            lambda: rl.has_signal(f32(8), floor=0.0),
+        ),
+        ("logp.reshape(-1, T)", lambda: loss(f32(4), None, X[0], M)),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_messages_say_how_to_come_to_the_shape(way, call):
+    with pytest.raises(ValueError, match=re.escape(f"; {way}")):
+        call()
