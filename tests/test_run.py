@@ -174,7 +174,7 @@ def test_training_writes_everything(trained):
     )
     # the second stage is shown beside the first and what sees no image
     table = (workdir / f"grpo/eval/{STEPS}/tables.txt").read_text()
-    for name in ("grpo", "warm_start", "no image: grpo", "no image: mean box"):
+    for name in ("grpo", "warm_start", "no image: grpo", "linear probe"):
         assert f"\n{name} " in table
     assert "grpo" in done.stdout
     assert f"grpo {STEPS}/{STEPS} | tau" in done.stderr and "ETA" in done.stderr
