@@ -107,7 +107,7 @@ def test_the_validation_part(folder):
 
 def test_unknown_source_lists_what_there_is():
     with pytest.raises(
-        FileNotFoundError, match="did you mean 'mr_aal'. Expected one of mr_aal, ct"
+        FileNotFoundError, match="did you mean 'mr_aal'. Expected one of mr_aal, "
     ):
         load("mr_all")
 
