@@ -133,11 +133,16 @@ def combined_variance(
 
     Args:
         sens: Maps with sum_c |S_c|^2 = 1; 0 outside the object, where the result is 0.
-        covariance: The covariance of k-space samples over the coils, Hermitian, one a
-            slice; the result has its unit, that of k-space squared.
+            Other maps are not refused: the result grows with the square of their size.
+            NaN at a pixel makes that pixel NaN.
+        covariance: Psi, the covariance of k-space samples over the coils, one matrix a
+            slice, in the unit of k-space squared, which the result gets. It has to be
+            Hermitian and must not have negative eigenvalues, neither of which is
+            checked: the real part of the formula is returned. NaN makes its slice NaN.
 
     Returns:
-        The variance of each pixel's complex noise, both parts together; at least 0.
+        The variance of each pixel's complex noise, both parts together: at least 0 for
+        the matrices above.
 
     Raises:
         ValueError: shapes that do not fit each other, numbers that are not complex.

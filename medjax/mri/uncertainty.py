@@ -205,7 +205,8 @@ def held_out_level(
             k-space squared.
         noise: s, deviation of the real and of the imaginary part of k-space's noise, in
             its unit: of each slice or of all, 0 or more. 0 where it is not known: then
-            h holds the noise as well.
+            h holds the noise as well. An array's values are not checked: NaN makes h
+            NaN, and the sign does not count.
         coils: C, the number of coils with sum_c |S_c|^2 = 1; 1 or more.
         least: What is left at least where the misfit is no more than noise, in units of
             s^2; from 0 to 1.

@@ -58,9 +58,10 @@ def label_set_forms(
 
     Args:
         names: What the C classes are called, in the order of their indices, one or
-            more. Case and white space round them do not matter.
-        letters: The options' letters, one different ASCII letter a class; None where
-            answers are no options.
+            more. Case and white space round them do not matter: two names that differ
+            in nothing else are refused, and so is an empty one.
+        letters: The options' letters, one different ASCII letter a class, in either
+            case; None where answers are no options.
 
     Returns:
         The forms of `label_forms`, and after those of the C classes one more, whose one

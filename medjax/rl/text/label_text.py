@@ -95,7 +95,8 @@ def label_forms(
 
     Args:
         names: What the C classes are called, in the order of their indices, one or
-            more. Case and white space round them do not matter.
+            more. Case and white space round them do not matter: two names that differ
+            in nothing else are refused.
         letters: The options' letters, one different ASCII letter a class, as
             `option_letters` makes them; None where answers are no options.
         grades: The grades of ordinal classes, consecutive and rising integers, so that

@@ -127,7 +127,7 @@ def count_different(words: Words) -> Int[Array, "*N"]:
             by a hash of 32 bits, so one in 4e9 pairs of different ones counts as equal.
 
     Returns:
-        int32, 0 to W.
+        int32, from 0 to W, the number of words that `read_words` keeps of a row.
     """
     place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
     key = jnp.where(place < words.count[..., None], words.key, 0)

@@ -128,7 +128,9 @@ def sample(
             refused.
         group: Completions of each prompt, a Python integer (static) of 0 or more.
         decoding: What ends a completion and how tokens are drawn; its numbers are
-            static. Temperature 0 takes the most likely token.
+            static: `max_tokens` 0 or more; `temperature` 0 or more, of which 0 takes
+            the most likely token; `top_k` from 1 to V and `top_p` above 0 and up to 1,
+            None of which keeps all tokens.
 
     Returns:
         Tokens (int32), mask and log-probabilities (nats), [B, group, T] each with T
