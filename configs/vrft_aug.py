@@ -288,6 +288,9 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     # n-grams stood there before earns without_words. 0: no guard
     config.repeat_ngram = 0
     config.repeat_limit = 0.5
+    # lets recitation in late: its weight rises from 0 over so many steps, once the mean
+    # reward for the label over a window of steps was at least above. steps=0: at once
+    config.recitation_ramp = ConfigDict({"steps": 0, "above": 0.5, "window": 10})
     config.leak_label = False  # recite the right class alone: LEAKS the label
     # of several labels, what "accuracy" is: f1 or exact of the set, or labels (a share)
     config.set_reward = "f1"

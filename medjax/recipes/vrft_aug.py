@@ -366,6 +366,12 @@ def label_stage(
             table of grades does not fit.
     """
     task = run.source.wording.task
+    weights = reward_weights(
+        options.reward_weights,
+        tuple(options.python_rewards),
+        grade=rewards.grade,
+        task=task,
+    )
     build = partial(
         vrft_aug.build,
         rewards=make_rewards(
@@ -373,6 +379,7 @@ def label_stage(
             labels=run.labels,
             references=run.source.references,
             classes=len(task.classes),
+            weights=weights,
         ),
     )
     return exploration_stage(
@@ -381,12 +388,7 @@ def label_stage(
         options,
         rewards,
         build,
-        weights=reward_weights(
-            options.reward_weights,
-            tuple(options.python_rewards),
-            grade=rewards.grade,
-            task=task,
-        ),
+        weights=weights,
         accuracy=f"task {task.name}, grade={rewards.grade}",
         numbers={},
         settle=0,

@@ -21,6 +21,7 @@ PANELS = (
     ("hit_rate", "hit rate"),
     ("parse_rate", "share of answers read"),
     ("overlap", "recitation overlap"),
+    ("recitation_ramp", "share of the recitation's weight"),
     ("repeated", "share of n-grams repeated"),
     ("reward_std", "reward std in a group"),
     ("entropy", "entropy [nat / token]"),

@@ -43,6 +43,14 @@ from medjax.rl.label_set_rewards import (
     label_set_reward,
 )
 from medjax.rl.off_policy import drop_truncated, importance_weights, off_policy_keep
+from medjax.rl.ramps import (
+    RampState,
+    RewardRamp,
+    check_ramp,
+    init_ramp,
+    ramp_factor,
+    update_ramp,
+)
 from medjax.rl.reductions import loss_denominator, reduce_tokens
 from medjax.rl.rewards import (
     combine_rewards,
@@ -142,7 +150,9 @@ __all__ = [
     "ParsedLabels",
     "ParsedSets",
     "RaiseLog",
+    "RampState",
     "RecitationTables",
+    "RewardRamp",
     "Samples",
     "ThresholdSchedule",
     "ThresholdState",
@@ -154,6 +164,7 @@ __all__ = [
     "box_set_tables",
     "build_tables",
     "check_grade_table",
+    "check_ramp",
     "check_schedule",
     "cispo_surrogate",
     "clip_boxes",
@@ -180,6 +191,7 @@ __all__ = [
     "grpo_loss",
     "has_signal",
     "importance_weights",
+    "init_ramp",
     "init_threshold",
     "kl_estimate",
     "label_accuracy",
@@ -211,6 +223,7 @@ __all__ = [
     "progress_reward",
     "progress_threshold",
     "raise_threshold",
+    "ramp_factor",
     "raw_iou_reward",
     "read_label",
     "read_label_set",
@@ -230,6 +243,7 @@ __all__ = [
     "smart_resize",
     "split_words",
     "threshold_reward",
+    "update_ramp",
     "update_threshold",
     "vespo_surrogate",
     "window_statistics",
@@ -247,6 +261,7 @@ for _record in (
     ParsedLabels,
     ParsedSets,
     RaiseLog,
+    RampState,
     RecitationTables,
     Samples,
     ThresholdState,

@@ -87,6 +87,7 @@ def observe(
     has a weight, where there are two or more, (w_k s_k)^2 / sum_j (w_j s_j)^2, with s_k
     the mean deviation within a group, a mean of squares over the window (of rewards
     that are normalised by themselves s_k^2 is the share of groups in which it differs).
+    The weight of a reward that is let in late is that of its step.
 
     Args:
         dogs: The limits and weights.
@@ -205,6 +206,7 @@ def _measure(dogs: Watchdogs, row: Mapping[str, Any]) -> dict[str, float]:
             spread = float(row[f"reward_{name}_std"]) ** 2
             if dogs.by_parts:
                 spread = 1.0 - float(row[f"reward_{name}_tied"])
+            weight *= float(row.get(f"{name}_ramp", 1.0))  # of one that is let in late
             found[_SPREAD + name] = weight**2 * spread
     return found
 

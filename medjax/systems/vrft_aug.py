@@ -29,6 +29,7 @@ from medjax.rl.label_rewards import (
     label_reward,
 )
 from medjax.rl.label_set_rewards import label_accuracy, label_set_f1, label_set_reward
+from medjax.rl.ramps import RampState, RewardRamp, init_ramp, ramp_factor, update_ramp
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.label_set_text import ParsedLabelSets
 from medjax.rl.text.label_sets import LabelSetTables
@@ -58,6 +59,7 @@ class VrftCarry(NamedTuple):
     """The state of `vrft_aug` beside parameters and optimiser."""
 
     reference: Params  # the frozen initial policy; () where beta is 0
+    ramp: RampState | tuple[()] = ()  # of the recitation; () where it has none
 
 
 class Rewards(NamedTuple):
@@ -79,6 +81,10 @@ class Rewards(NamedTuple):
     repeat_ngram: int = 0  # words of an n-gram, see `repeated_ngrams`; 0: no guard
     # a reasoning more of whose n-grams are repetitions counts as one without words
     repeat_limit: float = 0.5
+    # lets the recitation in once the mean of a reward for right answers has come up,
+    # "accuracy" or "grade"; None: it counts from the first step on
+    ramp: RewardRamp | None = None
+    ramp_by: str = "accuracy"
 
 
 def build(
@@ -113,9 +119,23 @@ def build(
     """
     weighed = tuple(name for name in REWARDS if name in step.reward_weights)
     explorer = Explorer(
-        model, optimizer, VrftCarry, partial(score, tables, rewards, weighed), step
+        model,
+        optimizer,
+        partial(start, rewards.ramp),
+        partial(score, tables, rewards, weighed),
+        step,
     )
     return exploration.build(explorer, evaluate, host_rewards)
+
+
+def start(ramp: RewardRamp | None, reference: Params) -> VrftCarry:
+    """The carry before the first step.
+
+    Args:
+        ramp: That of the recitation, whose numbers are checked here; None for none.
+        reference: The frozen initial policy, or () where there is no KL term.
+    """
+    return VrftCarry(reference, () if ramp is None else init_ramp(ramp))
 
 
 def score(
@@ -133,13 +153,15 @@ def score(
     valid rows: `think_words`, the mean number of words of reasoning, and `overlap`, the
     mean BLEU of the reasoning against the descriptions of all classes; where repetition
     is guarded against `repeated`, the mean share of n-grams that repeat one; of several
-    labels also the means of `set_f1` and `label_accuracy`.
+    labels also the means of `set_f1` and `label_accuracy`. Where the recitation has a
+    ramp, `recitation_ramp` is what its weight is multiplied by in this step.
 
     Args:
         tables: From `parse_tables` for the policy's tokenizer.
         rewards: How answers are read, and what they are worth.
         weighed: Which of "accuracy", "grade", "format" and "recitation" are computed.
-        carry: It is handed on unchanged.
+        carry: Its ramp, if there is one, decides the recitation's weight in this step
+            and sees what the answers earned.
         batch: The right classes of B prompts, marks [B, C] where there can be several,
             and which of its rows are valid.
         rollout: G completions of each prompt.
@@ -186,12 +208,27 @@ def score(
             jnp.float32(rewards.without_words),
             earned["recitation"],
         )
-    return Scored(
+    found = Scored(
         rewards={name: earned[name] for name in weighed},
         hits=is_right(parsed, target),
         parsed=jnp.asarray(parsed.parsed),
         aux=carry,
         metrics=_describe(batch, parsed, target, said),
+    )
+    if rewards.ramp is None or not isinstance(carry.ramp, RampState):
+        return found
+    factor = ramp_factor(carry.ramp, rewards.ramp)
+    counts = jnp.broadcast_to(batch.valid[:, None], parsed.parsed.shape)
+    ramp = update_ramp(
+        carry.ramp,
+        masked_mean(earned[rewards.ramp_by], counts),
+        rewards.ramp,
+        valid=jnp.any(counts),
+    )
+    return found._replace(
+        aux=carry._replace(ramp=ramp),
+        metrics={**found.metrics, "recitation_ramp": factor},
+        factors={"recitation": factor},
     )
 
 

@@ -29,6 +29,8 @@ SLOPES = np.linspace(0.5, 1.5, 5, dtype=np.float32)
 SHOWN, TRUTH = RNG.random((2, 8, 3, 4)) < 0.4  # sets of four labels
 STEP = np.int32(3)
 SCHEDULE = rl.piecewise_schedule()._replace(window=6)
+RAMP = rl.RewardRamp(steps=4, above=0.5, window=3)
+FULL = rl.RampState(np.float32([0.9, 0.8, 0.7]), np.int32(3), np.int32(2))
 PARSED = rl.ParsedLabels(
     label=LABELS,
     parsed=FLAGS,
@@ -300,6 +302,13 @@ CALLS = [
         bind(rl.raise_threshold, schedule=SCHEDULE),
         (np.float32(0.4),),
     ),
+    Call("init_ramp", lambda: rl.init_ramp(RAMP), ()),
+    Call("ramp_factor", bind(rl.ramp_factor, ramp=RAMP), (FULL,)),
+    Call(
+        "update_ramp",
+        lambda state, mean, valid: rl.update_ramp(state, mean, RAMP, valid=valid),
+        (FULL, np.float32(0.9), np.array(True)),
+    ),
     Call("window_statistics", rl.window_statistics, (state(),)),
     *(
         over(
@@ -319,6 +328,8 @@ HOST = {
     "grade_table": PLAIN,
     "check_grade_table": PLAIN,
     "check_schedule": PLAIN,
+    "check_ramp": PLAIN,
+    "RewardRamp": PLAIN,
     **{
         f"{name}_schedule": PLAIN
         for name in (

@@ -6,9 +6,11 @@ import optax
 import pytest
 
 from medjax.rl.label_rewards import grade_table
+from medjax.rl.ramps import RewardRamp
 from medjax.rl.text.boxes import build_tables
 from medjax.rl.text.label_text import parse_label_text
 from medjax.rl.text.recitation_text import recitation_score
+from medjax.runtime.naming import named
 from medjax.sharding import batch_sharding, make_mesh, to_named_sharding
 from medjax.systems import vrft_aug
 from medjax.systems.policy.advantages import Advantages
@@ -49,14 +51,16 @@ REWARDS = vrft_aug.Rewards(
 )
 
 
-def build(*, group=GROUP, reward_weights=WEIGHTS, optimizer=None, **options):
+def build(
+    *, group=GROUP, reward_weights=WEIGHTS, optimizer=None, rewards=REWARDS, **options
+):
     model = tiny_model()
     return vrft_aug.build(
         model,
         TABLES,
         optax.sgd(0.5) if optimizer is None else optimizer,
         make_evaluate(model, READING, decoding=decoding()),
-        rewards=REWARDS,
+        rewards=rewards,
         step=Step(
             group=group,
             decoding=decoding(temperature=1.0),
@@ -219,6 +223,29 @@ def test_a_reasoning_that_repeats_itself_earns_no_recitation(without):
     assert after[1] == without != before[1]
     same = scored(repeat_ngram=2, repeat_limit=5 / 8)
     np.testing.assert_array_equal(same.rewards["recitation"][0], before)
+
+
+def test_recitation_is_let_in_once_answers_are_right(state):
+    """The weight of a step is that of the state before it; the state is saved."""
+    ramp = RewardRamp(steps=2, above=0.0, window=1)
+    system = build(rewards=REWARDS._replace(ramp=ramp, ramp_by="grade"))
+    begun = jax.jit(system.init)(jax.random.key(0), state.params)
+    assert "aux.ramp.means" in named(begun) and "aux.ramp.means" not in named(state)
+    update = jax.jit(system.update)
+    for factor in (0.0, 0.5, 1.0, 1.0):
+        begun, metrics = update(begun, batch_of(), jax.random.key(1))
+        values = {name: float(x) for name, x in metrics.items()}
+        assert values["recitation_ramp"] == factor
+        scaled = WEIGHTS | {"recitation": WEIGHTS["recitation"] * factor}
+        assert values["reward"] == pytest.approx(
+            sum(w * values[f"reward_{name}"] for name, w in scaled.items()), abs=1e-6
+        )
+    assert float(begun.aux.ramp.means[0]) == pytest.approx(values["reward_grade"])
+    waiting = build(
+        rewards=REWARDS._replace(ramp=ramp._replace(above=1.0), ramp_by="grade")
+    )
+    shape = jax.eval_shape(waiting.init, jax.random.key(0))
+    assert jax.tree.structure(shape.aux) == jax.tree.structure(waiting.axes.aux)
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """Which rewards a run about classes uses, with what weight, from a config's values."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from medjax.data.classes.tasks import ClassTask
 from medjax.recipes.policy.reward_checks import check_weights
 from medjax.rl.label_rewards import check_grade_table, grade_table
 from medjax.rl.label_set_rewards import SET_RULES
+from medjax.rl.ramps import RewardRamp, check_ramp
 from medjax.rl.text.label_sets import LabelSetTables
 from medjax.rl.text.labels import LabelTables
 from medjax.rl.text.reference_tables import RecitationTables
@@ -32,6 +33,9 @@ class LabelRewards(NamedTuple):
     set_reward: str  # of several labels, what "accuracy" is: one of SET_RULES
     repeat_ngram: int = 0
     repeat_limit: float = 0.5
+    # when the recitation is let in, once the label's reward has come up; steps of 0:
+    # from the first step on
+    recitation_ramp: RewardRamp = RewardRamp(steps=0, above=0.5, window=10)
 
 
 def reward_weights(
@@ -94,6 +98,7 @@ def make_rewards(
     labels: LabelTables | LabelSetTables,
     references: RecitationTables,
     classes: int,
+    weights: Mapping[str, float],
 ) -> Rewards:
     """What an answer is worth, as `systems.vrft_aug` takes it.
 
@@ -103,11 +108,12 @@ def make_rewards(
         references: From `recitation_tables`: the descriptions that a reasoning may
             recite.
         classes: How many classes there are, which is the length of the table of grades.
+        weights: Of every reward, as `reward_weights` gives them.
 
     Raises:
-        ValueError: See `grade_rewards`; or the reward of sets is unknown, or a task of
-            several labels has `leak_label`, or a limit of repetitions is out of its
-            range.
+        ValueError: See `grade_rewards` and `recitation_ramp`; or the reward of sets is
+            unknown, or a task of several labels has `leak_label`, or a limit of
+            repetitions is out of its range.
     """
     if options.repeat_ngram < 0:
         raise ValueError(
@@ -142,4 +148,48 @@ def make_rewards(
         set_rule=options.set_reward,
         repeat_ngram=options.repeat_ngram,
         repeat_limit=options.repeat_limit,
+        **recitation_ramp(options.recitation_ramp, weights),
     )
+
+
+class Ramped(TypedDict):
+    """The fields of `Rewards` about when the recitation is let in."""
+
+    ramp: RewardRamp | None
+    ramp_by: str
+
+
+def recitation_ramp(ramp: RewardRamp, weights: Mapping[str, float]) -> Ramped:
+    """When the recitation is let in, and by which reward for right answers.
+
+    Args:
+        ramp: The config's; its `above` is a mean reward, 0 to 1. 0 steps stand for no
+            ramp.
+        weights: Of every reward. It goes by "grade" where that has a weight, else by
+            "accuracy".
+
+    Raises:
+        ValueError: A number is out of its range, or there is nothing to let in, or no
+            reward for right answers to wait for.
+    """
+    by = "grade" if weights.get("grade") else "accuracy"
+    name = "train.grpo.recitation_ramp"
+    if ramp.steps < 0 or ramp.window < 1 or not 0 <= ramp.above <= 1:
+        raise ValueError(
+            f"{name}: expected steps of 0 or more, a window of 1 or more and above "
+            f"from 0 to 1; found steps={ramp.steps}, window={ramp.window}, "
+            f"above={ramp.above}"
+        )
+    if ramp.steps == 0:
+        return {"ramp": None, "ramp_by": by}
+    if not weights.get("recitation"):
+        raise ValueError(
+            f"{name}.steps={ramp.steps}: the reward recitation has weight 0, so there "
+            "is nothing to let in; choose recite=negative or positive, or steps=0"
+        )
+    if not weights.get(by):
+        raise ValueError(
+            f"{name}.steps={ramp.steps}: neither accuracy nor grade has a weight, so "
+            "there is no reward to wait for; give one a weight, or set steps=0"
+        )
+    return {"ramp": check_ramp(ramp), "ramp_by": by}

@@ -63,6 +63,8 @@ class Scored(NamedTuple):
     parsed: Bool[Array, "B G"]  # an answer could be read
     aux: Carry  # after the step
     metrics: Mapping[str, Array]  # the system's own
+    # what a reward's weight is multiplied by in this step, by its name; 1 where none is
+    factors: Mapping[str, Float[Array, ""]] | None = None
 
 
 StartFn = Callable[[Params], Carry]  # of the reference
@@ -218,15 +220,16 @@ def learn(
     scored = explorer.score(state.aux, batch, rollout, state.step)
     rewards = {**scored.rewards, **host}
     places = {"scored": host_scored, "valid": batch.valid[:, None]}
-    total, counted, reward_metrics = combine_rewards(
-        rewards, step.reward_weights, **places
-    )
+    weights = step.reward_weights
+    if scored.factors:
+        weights = {name: w * scored.factors.get(name, 1) for name, w in weights.items()}
+    total, counted, reward_metrics = combine_rewards(rewards, weights, **places)
     floor = step.advantages.floor
     reward_metrics |= reward_signal(rewards, **places, floor=floor)
     advantages = make_advantages(
         step.advantages,
         rewards,
-        step.reward_weights,
+        weights,
         **places,
         total=total,
         counted=counted,

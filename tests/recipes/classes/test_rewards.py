@@ -7,8 +7,10 @@ from medjax.recipes.classes.rewards import (
     LabelRewards,
     grade_rewards,
     make_rewards,
+    recitation_ramp,
     reward_weights,
 )
+from medjax.rl.ramps import RewardRamp
 
 WEIGHTS = {"accuracy": 0.7, "grade": 0.9, "format": 0.5, "recitation": -0.5}
 CLASSES = ("none", "small", "large")
@@ -70,11 +72,40 @@ OPTIONS = LabelRewards(
     ],
 )
 def test_a_guard_against_repetition_is_in_its_range(changes, message):
-    tables = {"labels": None, "references": None, "classes": 3}
+    tables = {"labels": None, "references": None, "classes": 3, "weights": {}}
     made = make_rewards(OPTIONS._replace(repeat_ngram=2, repeat_limit=0.25), **tables)
     assert (made.repeat_ngram, made.repeat_limit) == (2, 0.25)
     with pytest.raises(ValueError, match=message):
         make_rewards(OPTIONS._replace(**changes), **tables)
+
+
+RAMP = RewardRamp(steps=20, above=0.5, window=5)
+
+
+def test_a_ramp_goes_by_the_reward_that_is_paid_for_right_answers():
+    off = recitation_ramp(RAMP._replace(steps=0), weigh(GRADED, "auto"))
+    assert off == {"ramp": None, "ramp_by": "grade"}
+    for grade, by in (("auto", "grade"), ("exact", "accuracy"), ("both", "grade")):
+        found = recitation_ramp(RAMP, weigh(GRADED, grade))
+        assert found == {"ramp": RAMP, "ramp_by": by}
+    assert recitation_ramp(RAMP, weigh(NAMED, "auto"))["ramp_by"] == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("ramp", "changes", "message"),
+    [
+        (RAMP, {"recitation": 0.0}, "steps=20: the reward recitation has weight 0"),
+        (RAMP, {"accuracy": 0.0}, "steps=20: neither accuracy nor grade has a weight"),
+        (RAMP._replace(steps=-1), {}, "recitation_ramp: expected .*found steps=-1"),
+        (RAMP._replace(window=0), {}, "recitation_ramp: .*window=0"),
+        (RAMP._replace(above=1.5), {}, "recitation_ramp: .*above=1.5"),
+    ],
+)
+def test_a_ramp_that_could_not_begin_or_changes_nothing_is_refused(
+    ramp, changes, message
+):
+    with pytest.raises(ValueError, match=message):
+        recitation_ramp(ramp, weigh(NAMED, "auto", **changes))
 
 
 def test_a_table_comes_before_the_rule():
