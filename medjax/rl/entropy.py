@@ -7,7 +7,12 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.checks import FLAGS, AxisName, batch_axes, check_arrays, check_ranges
 from medjax.masked import at_least_float32
-from medjax.rl.reductions import loss_denominator, reduce_tokens
+from medjax.rl.reductions import (
+    check_length,
+    check_reduction,
+    loss_denominator,
+    reduce_tokens,
+)
 
 
 def entropy_bonus(
@@ -63,6 +68,9 @@ def entropy_bonus(
         denominator=(denominator, "", (float, int)),
     )
     check_ranges("entropy_bonus", coefficient=(coefficient, 0, math.inf))
+    check_reduction("entropy_bonus", reduction)
+    if denominator is None:
+        check_length("entropy_bonus", reduction, max_length)
     axes = batch_axes("entropy_bonus", axis_name, entropy=entropy, mask=mask)
     entropy = at_least_float32(entropy)
     total = reduce_tokens(entropy, mask, reduction=reduction, axis_name=axes)

@@ -67,5 +67,5 @@ def test_a_penalty_is_refused(coefficient):
 
 
 def test_an_unknown_reduction_is_refused():
-    with pytest.raises(ValueError, match="reduction 'sum'"):
+    with pytest.raises(ValueError, match="^entropy_bonus: reduction 'sum'"):
         entropy_bonus(jnp.asarray(ENTROPY), MASK, coefficient=0.1, reduction="sum")
