@@ -2,12 +2,15 @@
 
     python benchmarks/study/claim.py workdir/medloc docs/claims/medloc.json
 
-Run it on the machine that made the run: the processor's name is of now.
+Run it on the machine that made the run: the processor's name is of now. Where a run was
+evaluated again by --mode=eval, from the same commit as this command, say --evaluated:
+training and tables are then of two commits.
 """
 
 import argparse
 import json
 import pathlib
+import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -24,7 +27,7 @@ from study.reruns import (  # noqa: E402
 from medjax.runtime.writer import write_atomic  # noqa: E402
 
 
-def run_claim(folder):
+def run_claim(folder, *, evaluated=False):
     """Command, seed, commits, versions, last scores and tables of a run's folder.
 
     Raises:
@@ -51,7 +54,20 @@ def run_claim(folder):
         "stage": names[-1],
         "scores": row,
         "tables": json.loads(tables.read_text("utf-8")),
-    }
+    } | ({"evaluated": this_commit()} if evaluated else {})
+
+
+def this_commit():
+    """The commit of this source tree.
+
+    Raises:
+        RunError: It has local changes, so no commit says what it is.
+    """
+    git = ["git", "-C", str(HERE)]
+    changes = [*git, "status", "--porcelain", "--untracked-files=no"]
+    if subprocess.check_output(changes):
+        raise RunError("--evaluated: the source tree has changes that no commit has")
+    return subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
 
 
 def command_of(words):
@@ -65,8 +81,11 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("run", type=pathlib.Path, help="a run's folder")
     parser.add_argument("json", type=pathlib.Path, help="the file to write")
+    parser.add_argument(
+        "--evaluated", action="store_true", help="again, by this commit"
+    )
     args = parser.parse_args(argv)
-    document = run_claim(args.run)
+    document = run_claim(args.run, evaluated=args.evaluated)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.json, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
