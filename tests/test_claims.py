@@ -137,7 +137,10 @@ def test_a_claim_names_its_command_and_commit(claim):
     if claim.json:
         held = document(claim.name)
         assert held["command"] == claim.command
-        commits = held["commits"] + [held["evaluated"]] * ("evaluated" in held)
+        commits = [
+            *held["commits"],
+            *([held["evaluated"]] if "evaluated" in held else []),
+        ]
         assert claim.commit.split(", ") == [commit[:7] for commit in commits]
         assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for commit in commits)
         assert held["versions"]["jax"] and held["processor"]["name"]
