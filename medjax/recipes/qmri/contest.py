@@ -78,7 +78,7 @@ def make_misfits(
         scales = jnp.asarray(how.scales, jnp.float32)
         # Its own misfit is that of the same lines: the draw follows the key.
         make = partial(tv_images, basis=jnp.asarray(basis), scales=scales)
-        search = how.search._replace(draws=1, trial=None)
+        search = how.search._replace(draws=1, part=False)
         regularised = make(batch, key, search=search)
         samples = (batch.kspace, batch.sens, held.held)
         return held_out_misfit(images, *samples), regularised.misfit

@@ -32,7 +32,6 @@ class Kind(NamedTuple):
     takes: tuple[str, ...] = ()  # besides
 
 
-TRIAL = 3  # times fewer iterations of joint TV tell weights apart as well
 SEARCH = ("weights", "share")  # of the weight, by lines held out
 
 METHODS: Mapping[str, Kind] = {
@@ -97,9 +96,8 @@ def tv_search(name: str, method: Method, center: int) -> Search:
     draws = method.draws or 0
     if draws < 1:
         raise ValueError(f"method {name!r}: draws {draws}: expected 1 or more")
-    steps = method.iterations or 0
-    trial = -(-steps // TRIAL)
-    return Search(weights, share, center, steps, method.inner or 0, draws, trial)
+    steps = (method.iterations or 0, method.inner or 0)
+    return Search(weights, share, center, *steps, draws, True)
 
 
 def tv_scales(method: Method) -> tuple[float, ...]:
@@ -196,13 +194,7 @@ def _classical(
         return Classical(partial(_images, kind, options), rank(method))
     check_weights(name, method)
     (option,) = {"damping", "threshold"} & {*kind.needs}
-    how = Weighing(
-        option,
-        options[option],
-        method.weights,
-        method.share or 0.0,
-        options["iterations"],
-    )
+    how = Weighing(option, options[option], method.weights, method.share or 0.0)
 
     def reconstruct(
         batch: QmriBatch, key: Key, weight: Mapping[str, float | Array]

@@ -10,12 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from medjax.mri import held_out_weight, hold_out_lines
-from medjax.mri.readout import readout_rows
+from medjax.mri.readout import middle_third, readout_rows
 from medjax.recipes.qmri.options import Method
 from medjax.systems.puq.reconstruction import slice_keys
 from medjax.types import Key, QmriBatch
-
-MULTIPLE, FEWEST = 16, 32  # rows of a part: of the former, at least the latter
 
 Reconstruct = Callable[
     [QmriBatch, Key, Mapping[str, float | Array]], Float[Array, "B E H W"]
@@ -29,7 +27,6 @@ class Weighing(NamedTuple):
     usual: float
     weights: tuple[float, ...]  # rising, in the unit of the images
     share: float  # of the outer lines
-    iterations: int  # of the images; half of them tell weights apart
 
 
 def check_weights(name: str, method: Method) -> None:
@@ -88,11 +85,10 @@ def weighed_images(
     tried = middle_part(batch)
     hold = partial(hold_out_lines, share=how.share, center=middle_lines(center, batch))
     kept, held = jax.vmap(hold)(batch.mask, slice_keys(lines, batch.sample_id))
-    short = {"iterations": how.iterations // 2}
 
     def images(weight: Array) -> Float[Array, "B E rows W"]:
         part = tried._replace(mask=kept)
-        return reconstruct(part, grid, {how.option: weight} | short)
+        return reconstruct(part, grid, {how.option: weight})
 
     found = held_out_weight(
         images,
@@ -107,18 +103,14 @@ def weighed_images(
 
 
 def middle_part(batch: QmriBatch) -> QmriBatch:
-    """The middle third of the rows, of slices whose columns are sampled as a whole.
-
-    What predicts held-out lines of the middle predicts those of the slice; of a weight
-    no more is asked. Small slices, and those of which points are sampled, stay whole.
+    """The middle third of the rows as a batch, see `middle_third`.
 
     Args:
         batch: Its target and region of interest are not cut.
     """
     size = batch.kspace.shape[-2]
-    rows = -(-size // (3 * MULTIPLE)) * MULTIPLE
-    if batch.mask.shape[-2] > 1 or rows < FEWEST or rows >= size:
+    start, rows = middle_third(batch.mask, size)
+    if rows == size:
         return batch
-    start = (size - rows) // 2
     kspace = readout_rows(batch.kspace, start=start, rows=rows)
     return batch._replace(kspace=kspace, sens=batch.sens[..., start : start + rows, :])

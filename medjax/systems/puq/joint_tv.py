@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Complex, Float
 
 from medjax.mri.far_samples import far_noise
 from medjax.mri.held_out import Held, held_out_misfit, hold_out_lines
+from medjax.mri.readout import middle_third, readout_rows
 from medjax.mri.total_variation import joint_tv_sense
 from medjax.mri.uncertainty import (
     change_level,
@@ -36,7 +37,7 @@ class Search(NamedTuple):
     iterations: int
     inner: int
     draws: int = 1  # of lines; the weight is that which predicts all of them best
-    trial: int | None = None  # iterations where weights are tried; None: as many
+    part: bool = False  # whether weights are tried on the `middle_third` of the rows
 
 
 class TvImages(NamedTuple):
@@ -84,23 +85,26 @@ def joint_tv_images(
     scaled = kspace / scale[:, None].astype(kspace.dtype)
     reconstruct = partial(
         joint_tv_sense,
+        iterations=search.iterations,
         inner=search.inner,
         basis=basis,
         scales=scales,
         constraint=constraint,
-        phase=phase,
     )
     keys = key[None] if search.draws == 1 else jax.random.split(key, search.draws)
     hold = partial(hold_out_lines, mask, share=search.share, center=search.center)
     drawn = jax.vmap(hold)(keys)
-    trial = search.iterations if search.trial is None else search.trial
+    part, maps, angles = scaled, sens, phase
+    start, rows = middle_third(mask, kspace.shape[-2]) if search.part else (0, None)
+    if rows is not None and rows < kspace.shape[-2]:
+        part = readout_rows(scaled, start=start, rows=rows)
+        maps = sens[..., start : start + rows, :]
+        angles = None if phase is None else phase[..., start : start + rows, :]
 
     def misfit(weight: Array) -> Array:
         def of_draw(lines: Held) -> Array:
-            images = reconstruct(
-                scaled, sens, lines.kept, weight=weight, iterations=trial
-            )
-            return held_out_misfit(images, scaled, sens, lines.held, phase=phase)
+            images = reconstruct(part, maps, lines.kept, weight=weight, phase=angles)
+            return held_out_misfit(images, part, maps, lines.held, phase=angles)
 
         return jax.lax.map(of_draw, drawn).mean(0)
 
@@ -109,13 +113,7 @@ def joint_tv_images(
     found = least_misfit(misfit, tried, extensions=EXTENSIONS)
     images, doubled = (
         scale
-        * reconstruct(
-            scaled,
-            sens,
-            mask,
-            weight=factor * found.weight,
-            iterations=search.iterations,
-        )
+        * reconstruct(scaled, sens, mask, weight=factor * found.weight, phase=phase)
         for factor in (1, 2)
     )
     power = found.misfit.min(0) * jnp.square(scale.reshape(-1))

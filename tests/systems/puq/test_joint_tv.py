@@ -21,9 +21,7 @@ from medjax.systems.puq.joint_tv import (
 from medjax.systems.puq.network import image_scale
 from tests.systems.toy_qmri import BASIS, toy_batch
 
-SEARCH = Search(
-    (3e-4, 3e-3, 3e-2), share=0.25, center=4, iterations=12, inner=3, trial=8
-)
+SEARCH = Search((3e-4, 3e-3, 3e-2), share=0.25, center=4, iterations=12, inner=3)
 SCALES = np.array([1.0, 0.7], np.float32)
 KEY = jax.random.key(0)
 
@@ -66,7 +64,7 @@ def test_images_are_those_of_the_weight(slices, found):
 
 
 def misfits(slices, weights, key):
-    """Of short reconstructions without the lines that a key draws."""
+    """Of reconstructions without the lines that a key draws."""
     kspace, sens, mask = slices
     scale = image_scale(kspace, sens).reshape(-1)
     kept, held = hold_out_lines(mask, key, share=0.25, center=4)
@@ -75,7 +73,7 @@ def misfits(slices, weights, key):
         [
             held_out_misfit(
                 joint_tv_sense(
-                    kspace, sens, kept, weight=w * scale, iterations=8, inner=3, **how
+                    kspace, sens, kept, weight=w * scale, iterations=12, inner=3, **how
                 ),
                 kspace,
                 sens,
