@@ -7,18 +7,20 @@ from jaxtyping import Array, Complex, Inexact
 
 from medjax.checks import check_arrays
 
-# Before 0.12 XLA's partitioner gathers the operand of every FFT on all devices, even if
-# only axes that are not transformed are sharded: there a primitive tells it otherwise.
-if jax.__version_info__ < (0, 12):
-    from medjax.mri.fft_primitive import last_axes_fft
-else:
 
-    def last_axes_fft(
-        x: Complex[Array, "*N"], *, rank: int, inverse: bool
-    ) -> Complex[Array, "*N"]:
-        """`jnp.fft.fftn`, or `ifftn`, over the last `rank` axes."""
-        kind = jax.lax.FftType.IFFT if inverse else jax.lax.FftType.FFT
-        return jax.lax.fft(x, kind, x.shape[-rank:])
+def _last_axes_fft(
+    x: Complex[Array, "*N"], *, rank: int, inverse: bool
+) -> Complex[Array, "*N"]:
+    """`jnp.fft.fftn`, or `ifftn`, over the last `rank` axes."""
+    # Before 0.12 XLA's partitioner gathers the operand of every FFT on all devices,
+    # even if only axes that are not transformed are sharded: there a primitive tells
+    # it otherwise. Imported here, as its `jax.extend` is slow to import.
+    if jax.__version_info__ < (0, 12):
+        from medjax.mri.fft_primitive import last_axes_fft
+
+        return last_axes_fft(x, rank=rank, inverse=inverse)
+    kind = jax.lax.FftType.IFFT if inverse else jax.lax.FftType.FFT
+    return jax.lax.fft(x, kind, x.shape[-rank:])
 
 
 def batch_fft(
@@ -57,7 +59,7 @@ def batch_fft(
         return x
     last = tuple(range(-len(axes), 0))
     x = jnp.moveaxis(x, axes, last)
-    x = last_axes_fft(x, rank=len(axes), inverse=inverse)
+    x = _last_axes_fft(x, rank=len(axes), inverse=inverse)
     return jnp.moveaxis(x, last, axes)
 
 
