@@ -51,7 +51,8 @@ from medjax.systems.puq.scan_checks import check_slices, judge_scan
 
 SHIFTS = (
     *("none", "T2 x 1.4", "SNR 10", "SNR 100", "coils 4", "coils 16", "ESPIRiT"),
-    *("equispaced", "poisson", "biexponential", "motion 1", "motion 2"),
+    *("equispaced", "poisson", "biexponential", "motion 0.5", "motion 1", "motion 2"),
+    *("one 1", "one 2", "turn 1", "turn 2"),
 )
 BATCH = 4
 SOUND = (0.90, 0.99)
@@ -90,12 +91,8 @@ def measured(setup, shift, rate, index, number):
     elif shift == "biexponential":
         tissue = 1 - record.fractions[2].astype(np.float32)
         images = still = two_pools(setup, row.target, times, tissue)
-    elif shift.startswith("motion"):
-        pixels = float(shift.split()[1])
-        moved = np.zeros((len(images), 2), np.float32)
-        moved[len(images) // 2 :, 1] = pixels
-        zero = np.zeros(len(images), np.float32)
-        images = np.asarray(mri.move_rigid(jnp.asarray(images), moved, zero))
+    elif shift.startswith(("motion", "one", "turn")):
+        images = moved(images, shift, index)
     if images is not row.target:
         rng = np.random.default_rng((22, index))
         kspace = sample_kspace(images, row.sens, row.mask, record.noise, rng)
@@ -103,6 +100,23 @@ def measured(setup, shift, rate, index, number):
     if shift == "ESPIRiT":
         row = row._replace(sens=estimated(setup, row))
     return row
+
+
+def moved(images, shift, index):
+    """Contrasts of which some lie elsewhere."""
+    kind, size = shift.split()
+    count = len(images)
+    places, angles = np.zeros((count, 2), np.float32), np.zeros(count, np.float32)
+    if kind == "turn":
+        angles[count // 2 :] = np.deg2rad(float(size))
+    elif kind == "one":
+        direction = 2 * np.pi * np.random.default_rng((23, index)).random()
+        places[1 + index % (count - 1)] = np.cos(direction), np.sin(direction)
+    else:
+        places[count // 2 :, 1] = 1
+    return np.asarray(
+        mri.move_rigid(jnp.asarray(images), float(size) * places, angles)
+    )
 
 
 def slower(setup, images):

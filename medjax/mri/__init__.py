@@ -43,6 +43,7 @@ from medjax.mri.noise import (
     sense_variance,
     whitening_matrix,
 )
+from medjax.mri.offsets import Offsets, contrast_offsets
 from medjax.mri.partition import batch_fft
 from medjax.mri.phase import PhaseMisfit, phase_misfit, smooth_phase
 from medjax.mri.posterior import PosteriorFit, fit_posterior
@@ -130,6 +131,7 @@ __all__ = [
     "JointTvProx",
     "Motion",
     "Mp2rage",
+    "Offsets",
     "PhaseMisfit",
     "PosteriorFit",
     "SignalModel",
@@ -148,6 +150,7 @@ __all__ = [
     "compression_matrix",
     "conjugate_gradient",
     "contrast_motion",
+    "contrast_offsets",
     "cramer_rao_bound",
     "daubechies_filter",
     "detail_mask",
@@ -237,6 +240,7 @@ for _record in (
     HeldOutWeight,
     JointTvProx,
     Motion,
+    Offsets,
     PhaseMisfit,
     PosteriorFit,
 ):
