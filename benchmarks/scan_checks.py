@@ -74,15 +74,16 @@ def changed(setup, shift):
 def measured(setup, shift, rate, index, number):
     """One scan; a shift of the object changes images before sampling."""
     position = (7 * index + 3) % len(setup.population.template.slices)
-    drawn = draw_slice(
+    draw = partial(
+        draw_slice,
         setup.population,
         setup.acquisition,
         number=number,
-        position=position,
         draw=(21, index),
         acceleration=rate,
         sample_id=index,
     )
+    drawn = draw(position=position)
     row, record = drawn.row, drawn.records[0]
     images = still = row.target
     times = np.array(setup.acquisition.protocol.times)[:, None, None]
@@ -93,6 +94,11 @@ def measured(setup, shift, rate, index, number):
         images = still = two_pools(setup, row.target, times, tissue)
     elif shift.startswith(("motion", "one", "turn")):
         images = moved(images, shift, index)
+    elif shift.startswith("slice"):
+        step, half = int(shift.split()[1]), len(images) // 2
+        step = step if position + step < len(setup.population.template.slices) else -step
+        other = draw(position=position + step).row.target
+        images = np.concatenate([images[:half], other[half:]])
     if images is not row.target:
         rng = np.random.default_rng((22, index))
         kspace = sample_kspace(images, row.sens, row.mask, record.noise, rng)
