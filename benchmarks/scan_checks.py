@@ -52,7 +52,7 @@ from medjax.systems.puq.scan_checks import check_slices, judge_scan
 SHIFTS = (
     *("none", "T2 x 1.4", "SNR 10", "SNR 100", "coils 4", "coils 16", "ESPIRiT"),
     *("equispaced", "poisson", "biexponential", "motion 0.5", "motion 1", "motion 2"),
-    *("one 1", "one 2", "turn 1", "turn 2"),
+    *("drift 1", "one 1", "one 2", "turn 1", "turn 2", "slice 1"),
 )
 BATCH = 4
 SOUND = (0.90, 0.99)
@@ -92,11 +92,13 @@ def measured(setup, shift, rate, index, number):
     elif shift == "biexponential":
         tissue = 1 - record.fractions[2].astype(np.float32)
         images = still = two_pools(setup, row.target, times, tissue)
-    elif shift.startswith(("motion", "one", "turn")):
+    elif shift.startswith(("motion", "drift", "one", "turn")):
         images = moved(images, shift, index)
     elif shift.startswith("slice"):
         step, half = int(shift.split()[1]), len(images) // 2
-        step = step if position + step < len(setup.population.template.slices) else -step
+        step = (
+            step if position + step < len(setup.population.template.slices) else -step
+        )
         other = draw(position=position + step).row.target
         images = np.concatenate([images[:half], other[half:]])
     if images is not row.target:
@@ -113,16 +115,16 @@ def moved(images, shift, index):
     kind, size = shift.split()
     count = len(images)
     places, angles = np.zeros((count, 2), np.float32), np.zeros(count, np.float32)
-    if kind == "turn":
+    if kind == "drift":
+        places[:, 1] = np.linspace(0, 1, count)
+    elif kind == "turn":
         angles[count // 2 :] = np.deg2rad(float(size))
     elif kind == "one":
         direction = 2 * np.pi * np.random.default_rng((23, index)).random()
         places[1 + index % (count - 1)] = np.cos(direction), np.sin(direction)
     else:
         places[count // 2 :, 1] = 1
-    return np.asarray(
-        mri.move_rigid(jnp.asarray(images), float(size) * places, angles)
-    )
+    return np.asarray(mri.move_rigid(jnp.asarray(images), float(size) * places, angles))
 
 
 def slower(setup, images):

@@ -107,7 +107,7 @@ def contrast_offsets(
 
     def step(place: Float[Array, "*B E 3"], _: None) -> tuple[Array, None]:
         matrix, right = equations(place)
-        change = jnp.linalg.solve(matrix, right[..., None])[..., 0]
+        change = (_inverse(matrix) * right[..., None, :]).sum(-1)
         return place + jnp.clip(change, -_FARTHEST, _FARTHEST), None
 
     still = jnp.zeros((*images.shape[:-2], 3), wanted.real.dtype)
@@ -119,7 +119,7 @@ def contrast_offsets(
     share = jnp.broadcast_to(sampled, images.shape).mean((-2, -1), dtype=still.dtype)
     energy = jnp.square(jnp.abs(left)).sum((-3, -2, -1))
     noise = energy / (2 * sens.shape[-3] * height * width * share)
-    spread = jnp.diagonal(jnp.linalg.inv(matrix), axis1=-2, axis2=-1)
+    spread = jnp.diagonal(_inverse(matrix), axis1=-2, axis2=-1)
     sd = jnp.sqrt(jnp.where(spread >= 0, noise[..., None] * spread, jnp.nan))
     known = jnp.isfinite(place).all(-1) & jnp.isfinite(sd).all(-1)
     place, sd = (jnp.where(known[..., None], x, jnp.nan) for x in (place, sd))
@@ -131,3 +131,10 @@ def contrast_offsets(
 def _inner(a: Inexact[Array, "*N H W"], b: Inexact[Array, "*N H W"]) -> Array:
     """Re <a, b> over the pixels."""
     return (a.real * b.real + a.imag * b.imag).sum((-2, -1))
+
+
+def _inverse(matrix: Float[Array, "*N 3 3"]) -> Float[Array, "*N 3 3"]:
+    """Of symmetric ones, by cofactors: any split over devices stays one."""
+    a, b, c = (matrix[..., i, :] for i in range(3))
+    rows = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], -1)
+    return rows / (a * rows[..., 0]).sum(-1)[..., None, None]

@@ -131,7 +131,7 @@ def make_joint(
         calibration,
         options.quantiles,
         options.replicas if options.labels else 0,
-        options.self_check and bool(calibration.spreads or calibration.misfits),
+        options.self_check,
     )
     measured = Protocol(
         scan.contrast,
@@ -193,16 +193,14 @@ def regularisation_fields(
 
 
 def self_check(joint: Joint, checks: Sequence[Checks]) -> tuple[Verdict, ...]:
-    """What two halves of a scan's lines, and its fit, say of its error bars.
+    """What a scan's samples, two halves of its lines, and its fit say of error bars.
 
     Args:
         joint: How the scan was reconstructed.
         checks: Of each slice with signal; without any nothing is judged.
     """
-    calibration = joint.trusting.calibration
     if not checks:
         return ()
-    spread, misfit, count = (np.array(x, float) for x in zip(*checks, strict=True))
-    return judge_scan(
-        calibration, spread, misfit, count, acceleration=joint.acceleration
-    )
+    stacked = Checks(*(np.stack(x) for x in zip(*checks, strict=True)))
+    calibration = joint.trusting.calibration
+    return judge_scan(calibration, stacked, acceleration=joint.acceleration)

@@ -147,7 +147,7 @@ def predict(
             say(line)
         maps.append(FILE)
     for verdict in written.verdicts:  # of the error bars: the maps may be right
-        say(("" if verdict.holds else "warning: ") + verdict_text(verdict))
+        say(("warning: " if verdict.narrow else "") + verdict_text(verdict))
     warnings = write_summary(
         written.slices,
         scan,

@@ -1,8 +1,9 @@
-"""Do error bars hold on this scan? What two halves of its lines and its fit say.
+"""Do error bars hold on this scan? What its samples, their halves and its fit say.
 
-Both are numbers of a slice that are held against those of simulated slices whose error
-bars are known to hold: how far maps of two halves of the lines differ, in units of what
-their intervals allow, and how far images are from the signal model, in units of u.
+How far k-space has a contrast from where the images have it; how far maps of two halves
+of the lines differ, in units of what their intervals allow; and how far images are from
+the signal model, in units of u. The last two are held against those of simulated slices
+whose error bars are known to hold.
 """
 
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.mri.halves import half_lines, half_scores
 from medjax.mri.model import SignalModel
+from medjax.mri.offsets import contrast_offsets
 from medjax.systems.puq.calibration import Calibration, calibrated_sd
 from medjax.systems.puq.joint_tv import Search, TvImages, joint_tv_at, tv_features
 from medjax.systems.puq.maps import fit_slices
@@ -23,6 +25,9 @@ from medjax.types import Key, QmriBatch
 
 _ENDS = (0.025, 0.5, 0.975)
 _FEWEST = 50  # voxels of a slice, below which it is not judged
+_STILL = 0.06  # pixels that k-space has a contrast off at most where nothing moved
+_SURE = 5.0  # deviations that noise makes of an offset: below, it is none
+_MANY = 0.9  # quantile over slices: motion in fewer than a tenth of them is not told
 
 
 class Checks(NamedTuple):
@@ -31,6 +36,10 @@ class Checks(NamedTuple):
     spread: Float[Array, "B"]  # of two halves, see `half_scores`
     misfit: Float[Array, "B"]  # median of what the model leaves, over u
     count: Float[Array, "B"]  # voxels with an interval in both halves
+    # Of `contrast_offsets`, pixels: along rows, along columns, and along a circle about
+    # the centre whose radius is a quarter of the longer side; and what noise makes
+    offset: Float[Array, "B E 3"]
+    offset_sd: Float[Array, "B E 3"]
 
 
 def check_slices(
@@ -47,12 +56,13 @@ def check_slices(
     model: SignalModel,
     bounds: tuple[float, float],
 ) -> Checks:
-    """The spread of two halves of the lines, and the misfit of the signal model.
+    """What halves of the lines differ by, what the model leaves, where contrasts lie.
 
     Either half is reconstructed at the weight of the whole scan, and its u is that of
     its own features and acceleration, with the held-out level of the whole scan. The
     spread is that of `half_scores` of their medians. The misfit is the residual of a
-    least-squares fit over u, both of the whole scan.
+    least-squares fit over u, both of the whole scan. Offsets are those of the samples
+    against the images of the whole scan.
 
     Args:
         batch: k-space that is ready, in any unit.
@@ -97,16 +107,26 @@ def check_slices(
     ratio = fit.residual / error(found, batch.mask)
     ratio = jnp.where(where & jnp.isfinite(ratio), ratio, jnp.nan)
     middle = jnp.nanmedian(ratio.reshape(len(ratio), -1), axis=-1)
-    return Checks(scores.spread, middle, scores.count)
+    offsets = contrast_offsets(batch.kspace, found.images, batch.sens, batch.mask)
+    radius = max(size[-2:]) / 4
+    offset, offset_sd = (
+        jnp.concatenate([shift, radius * angle[..., None]], -1)
+        for shift, angle in (
+            (offsets.shift, offsets.angle),
+            (offsets.shift_sd, offsets.angle_sd),
+        )
+    )
+    return Checks(scores.spread, middle, scores.count, offset, offset_sd)
 
 
 class Verdict(NamedTuple):
     """What one check says of a scan."""
 
-    check: str  # "halves" or "model"
-    value: float  # of the scan: the median over its slices; NaN: none could be judged
+    check: str  # "motion", "halves" or "model"
+    value: float  # of the scan; NaN: no slice could be judged
     low: float  # what scans have whose error bars hold
     high: float
+    what: str = ""  # of motion: which contrast lies where
 
     @property
     def holds(self) -> bool:
@@ -117,43 +137,41 @@ class Verdict(NamedTuple):
         """
         return bool(np.isnan(self.value)) or self.value <= self.high
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it says that error bars are too narrow.
+
+        A misfit of the model does not: intervals hold the time constant of the model's
+        fit all the same, as with a second pool of the tissue.
+        """
+        return not self.holds and self.check != "model"
+
 
 def judge_scan(
-    calibration: Calibration,
-    spread: Float[np.ndarray, "Z"],
-    misfit: Float[np.ndarray, "Z"],
-    count: Float[np.ndarray, "Z"],
-    *,
-    acceleration: float,
+    calibration: Calibration, checks: Checks, *, acceleration: float
 ) -> tuple[Verdict, ...]:
-    """Hold a scan's slices against the simulated ones of the calibration.
+    """Hold a scan's slices against simulated ones whose error bars hold.
 
     Args:
-        calibration: One with `spreads`, `misfits` or both.
-        spread: `Checks.spread` of each slice.
-        misfit: `Checks.misfit` of each.
-        count: `Checks.count` of each; slices with fewer than 50 are left out.
+        calibration: Its `spreads` and `misfits` are what is usual; without them halves
+            and model are not judged.
+        checks: NumPy arrays of all slices, those of `check_slices` one behind the
+            other; slices with a count below 50 are left out.
         acceleration: R of the whole scan, 1 / sampled share; beyond the calibration's
             the ends are those of the nearest.
 
     Returns:
-        The verdict of the halves, and that of the model, as far as the calibration
-        has what is usual.
-
-    Raises:
-        ValueError: The calibration has nothing to hold a scan against.
+        The verdict of motion: the 90 % quantile over slices of how far the farthest
+        contrast lies, usual up to 0.06 pixel; offsets below 5 deviations of noise count
+        as 0. Then those of halves and model, medians over slices, as far as the
+        calibration has what is usual.
     """
-    if not calibration.spreads and not calibration.misfits:
-        raise ValueError(
-            "judge_scan: calibration: expected one with the spreads of two halves or "
-            "the misfits of the model; make it by --mode=calibrate"
-        )
+    usable = np.asarray(checks.count) >= _FEWEST
+    verdicts = [_motion(checks, usable)]
     places = np.log(calibration.accelerations)
-    usable = np.asarray(count) >= _FEWEST
-    verdicts = []
     for check, values, usual in (
-        ("halves", spread, calibration.spreads),
-        ("model", misfit, calibration.misfits),
+        ("halves", checks.spread, calibration.spreads),
+        ("model", checks.misfit, calibration.misfits),
     ):
         if not usual:
             continue
@@ -168,6 +186,27 @@ def judge_scan(
     return tuple(verdicts)
 
 
+def _motion(checks: Checks, usable: Bool[np.ndarray, "Z"]) -> Verdict:
+    """Of the farthest contrast of the slice that is at the quantile."""
+    offset, sd = (
+        np.asarray(x, np.float64)[usable] for x in (checks.offset, checks.offset_sd)
+    )
+    known = np.isfinite(offset).all(-1) & np.isfinite(sd).all(-1)  # [Z, E]
+    sure = known & (np.abs(offset) > _SURE * sd).any(-1)
+    far = np.where(sure, np.sqrt(np.square(offset).sum(-1)), 0)
+    far = far[known.any(-1)]
+    if not far.size:
+        return Verdict("motion", float("nan"), 0.0, _STILL)
+    worst = far.max(-1)
+    value = float(np.quantile(worst, _MANY, method="higher"))
+    z = int(np.flatnonzero(worst == value)[0])
+    e = int(far[z].argmax())
+    rows, columns, turn = offset[known.any(-1)][z, e]
+    what = f"contrast {e}: {rows:+.2f} along rows, {columns:+.2f} along columns, "
+    what += f"{turn:+.2f} by a turn, at a quarter of the side from the centre"
+    return Verdict("motion", value, 0.0, _STILL, what)
+
+
 def verdict_text(verdict: Verdict) -> str:
     """One line for a person: what a check says, and what is usual.
 
@@ -175,6 +214,8 @@ def verdict_text(verdict: Verdict) -> str:
         verdict: Of a scan.
     """
     what = {
+        "motion": "samples have a contrast up to {} pixel from where the images of all "
+        "contrasts have it",
         "halves": "maps of two halves of the lines differ by {} of what their error "
         "bars allow",
         "model": "contrasts are {} of their uncertainty away from the signal model",
@@ -190,4 +231,11 @@ def verdict_text(verdict: Verdict) -> str:
     )
     if verdict.holds:
         return f"error bars pass a check without a reference: {found}"
+    if verdict.check == "model":
+        return (
+            f"the signal model does not hold on this scan: {found}. Error bars are of "
+            "its time constant, and of nothing beside it, such as a second pool"
+        )
+    if verdict.check == "motion":
+        found += f". Contrasts lie further apart than that ({verdict.what})"
     return f"error bars may be too narrow on this scan: {found}"

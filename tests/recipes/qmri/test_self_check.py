@@ -1,4 +1,4 @@
-"""What predict says of its own error bars, by two halves of the lines."""
+"""What predict says of its own error bars, without a reference."""
 
 import json
 
@@ -19,7 +19,8 @@ def test_two_halves_are_told_and_warned_of(tmp_path, capsys, high):
     file.write_text(json.dumps(document(made._replace(spreads=usual, misfits=()))))
     run(path, tmp_path, calibration=str(file), strict=False)
     told = summary(tmp_path / "predict" / "scan")
-    (check,) = told["posterior"]["SelfChecks"]
+    motion, check = told["posterior"]["SelfChecks"]
+    assert motion["check"] == "motion" and motion["high"] == 0.06
     assert check["check"] == "halves" and check["holds"] == (high > 1)
     assert check["value"] > 0
     assert not [

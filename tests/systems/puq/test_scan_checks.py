@@ -1,13 +1,20 @@
-"""What two halves of a scan's lines, and its fit, say of its error bars."""
+"""What a scan's samples, two halves of its lines, and its fit say of its error bars."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax.data.qmri.simulate import sample_kspace
+from medjax.mri.motion import move_rigid
 from medjax.systems.puq.calibration import Calibration, Protocol
 from medjax.systems.puq.joint_tv import TV_FEATURES, Search, joint_tv_images
-from medjax.systems.puq.scan_checks import check_slices, judge_scan, verdict_text
+from medjax.systems.puq.scan_checks import (
+    Checks,
+    check_slices,
+    judge_scan,
+    verdict_text,
+)
 from tests.systems.toy_qmri import BASIS, QUANTITY, TIMES, toy_batch
 
 SEARCH = Search((3e-4, 3e-3, 3e-2), share=0.25, center=4, iterations=12, inner=3)
@@ -25,6 +32,12 @@ MADE = Calibration(
     spreads=((0.5, 1.0), (0.5, 2.0)),
     misfits=((0.1, 0.4), (0.1, 0.4)),
 )
+
+
+def checked(spread, misfit, count, offset=None, sd=0.005):
+    """Slices of three contrasts."""
+    offset = np.zeros((len(count), 3, 3)) if offset is None else np.array(offset)
+    return Checks(*map(np.array, (spread, misfit, count)), offset, 0 * offset + sd)
 
 
 def test_larger_error_bars_make_the_spread_smaller():
@@ -69,29 +82,93 @@ def test_larger_error_bars_make_the_spread_smaller():
 def test_a_spread_is_held_against_the_calibration(spread, rate, words):
     spreads, count = np.array([spread, spread, 9.0]), np.array([80, 60, 49])
     misfits = np.array([0.2, 0.3, np.nan])
-    found, model = judge_scan(MADE, spreads, misfits, count, acceleration=rate)
+    slices = checked(spreads, misfits, count)
+    _, found, model = judge_scan(MADE, slices, acceleration=rate)
     assert found.value == spread and found.holds == ("pass" in words)
     assert words in verdict_text(found) and "two halves" in verdict_text(found)
     assert model.value == 0.25 and model.holds and "signal model" in verdict_text(model)
 
 
-def test_images_far_from_the_model_are_told():
-    spread, count = np.array([0.7]), np.array([100.0])
-    _, model = judge_scan(MADE, spread, np.array([0.5]), count, acceleration=6.0)
-    assert not model.holds
-    assert "too narrow on this scan: contrasts are 0.50" in verdict_text(model)
+def test_images_far_from_the_model_are_told_but_error_bars_are_those_of_the_model():
+    slices = checked([0.7], [0.5], [100])
+    *_, model = judge_scan(MADE, slices, acceleration=6.0)
+    assert not model.holds and not model.narrow
+    text = verdict_text(model)
+    assert "model does not hold on this scan: contrasts are 0.50" in text
+    assert "of its time constant" in text
+
+
+@pytest.mark.parametrize(
+    ("offset", "sd", "value"),
+    [
+        ((0.05, 0.0, 0.0), 0.005, 0.05),  # less than what is taken for motion
+        ((0.0, -0.3, 0.4), 0.005, 0.5),
+        ((0.0, -0.3, 0.0), 0.1, 0.0),  # noise makes as much
+        ((np.nan, 0.3, 0.0), 0.005, 0.0),  # not known; other contrasts lie still
+    ],
+)
+def test_a_contrast_that_lies_elsewhere_is_named(offset, sd, value):
+    places = np.zeros((1, 3, 3))
+    places[0, 1] = offset
+    slices = checked([0.7], [0.2], [100], places, sd)
+    motion = judge_scan(MADE, slices, acceleration=6.0)[0]
+    np.testing.assert_allclose(motion.value, value)
+    assert motion.narrow == (value > 0.06)
+    text = verdict_text(motion)
+    if motion.narrow:
+        assert "too narrow on this scan: samples have a contrast up to 0.50" in text
+        assert "contrast 1: +0.00 along rows, -0.30 along columns, +0.40" in text
+    else:
+        assert "pass a check" in text
+
+
+def test_motion_counts_where_a_tenth_of_the_slices_has_it():
+    places = np.zeros((21, 3, 3))
+    places[:2, 2, 0] = 0.2
+    many = np.full(21, 100)
+    motion = judge_scan(MADE, checked(0.1 * many, many, many, places), acceleration=6.0)
+    assert motion[0].value == 0
+    places[2] = places[0]
+    motion = judge_scan(MADE, checked(0.1 * many, many, many, places), acceleration=6.0)
+    assert motion[0].value == 0.2 and motion[0].narrow
+
+
+@pytest.mark.parametrize("pixels", [0.0, 1.0])
+def test_moved_contrasts_are_found_in_k_space(pixels):
+    batch = jax.tree.map(lambda x: np.asarray(x[:1]), toy_batch())
+    count = batch.target.shape[1]
+    shift = np.zeros((1, count, 2), np.float32)
+    shift[:, count // 2 :, 1] = pixels
+    images = move_rigid(batch.target, shift, shift[..., 0])
+    rng = np.random.default_rng(0)
+    kspace = sample_kspace(
+        np.asarray(images)[0], batch.sens[0], batch.mask[0], 0.02, rng
+    )
+    batch = jax.tree.map(jnp.asarray, batch._replace(kspace=kspace[None]))
+    how = {"basis": BASIS, "scales": SCALES, "search": SEARCH}
+    found = joint_tv_images(
+        batch.kspace, batch.sens, batch.mask, jax.random.key(0), **how
+    )
+    slices = check_slices(
+        batch,
+        jax.random.key(1),
+        found,
+        batch.roi,
+        **how,
+        calibration=MADE,
+        times=jnp.array(TIMES, jnp.float32),
+        model=QUANTITY.model,
+        bounds=QUANTITY.bounds,
+    )
+    motion = judge_scan(MADE, slices, acceleration=6.0)[0]
+    assert motion.holds == (pixels == 0), slices.offset
 
 
 def test_nothing_to_judge():
-    spread, count = np.array([np.nan, 1.0]), np.array([900, 3])
-    found, model = judge_scan(MADE, spread, spread, count, acceleration=6.0)
-    for verdict in (found, model):
+    slices = checked([np.nan, 1.0], [np.nan, 1.0], [900, 3], np.full((2, 3, 3), np.nan))
+    for verdict in judge_scan(MADE, slices, acceleration=6.0):
         assert np.isnan(verdict.value) and verdict.holds
         assert "could not be checked" in verdict_text(verdict)
-    (halves,) = judge_scan(
-        MADE._replace(misfits=()), spread, spread, count, acceleration=6.0
-    )
-    assert halves.check == "halves"
-    with pytest.raises(ValueError, match="expected one with the spreads"):
-        made = MADE._replace(spreads=(), misfits=())
-        judge_scan(made, spread, spread, count, acceleration=6.0)
+    bare = MADE._replace(spreads=(), misfits=())
+    (motion,) = judge_scan(bare, slices, acceleration=6.0)
+    assert motion.check == "motion"
