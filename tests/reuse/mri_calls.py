@@ -315,6 +315,13 @@ CALLS = [
     ),
     # The parabola's bend is a difference of numbers that are nearly one.
     Call("held_out_weight", found_weight, PROBLEM, batch=EACH, rtol=1e-3, atol=1e-3),
+    Call(
+        "contrast_offsets",
+        functools.partial(mri.contrast_offsets, steps=1),
+        (COILS, IMAGES, SENS, MASK),
+        (0, *EACH),
+        **ITERATIVE,
+    ),
     Call("held_out_misfit", mri.held_out_misfit, (IMAGES, *PROBLEM), batch=(0, *EACH)),
     Call(
         "unrolled_reconstruction[hard]",

@@ -113,11 +113,13 @@ def test_a_contrast_that_lies_elsewhere_is_named(offset, sd, value):
     slices = checked([0.7], [0.2], [100], places, sd)
     motion = judge_scan(MADE, slices, acceleration=6.0)[0]
     np.testing.assert_allclose(motion.value, value)
-    assert motion.narrow == (value > 0.06)
+    assert motion.narrow == (value > 0.15)
     text = verdict_text(motion)
     if motion.narrow:
-        assert "too narrow on this scan: samples have a contrast up to 0.50" in text
-        assert "contrast 1: +0.00 along rows, -0.30 along columns, +0.40" in text
+        assert "too narrow on this scan: samples have contrasts 0.50 pixel" in text
+        assert (
+            "0.50 of contrast 1: +0.00 along rows, -0.30 along columns, +0.40" in text
+        )
     else:
         assert "pass a check" in text
 
