@@ -97,26 +97,27 @@ def contrast_offsets(
     def equations(place: Float[Array, "*B E 3"]) -> tuple[Array, Array]:
         """J^H J [*B, E, 3, 3] and J^H (y - A x) [*B, E, 3], real parts."""
         found, along = jax.linearize(moved, place)
-        unit = jnp.eye(3, dtype=place.dtype)
-        slopes = [along(jnp.broadcast_to(axis, place.shape)) for axis in unit]
+        slopes = [along(axis) for axis in axes]
         left = wanted - sense_normal(found, sens, mask)
         seen = [sense_normal(slope, sens, mask) for slope in slopes]
         square = [[_inner(a, b) for b in seen] for a in slopes]
         matrix = jnp.stack([jnp.stack(row, -1) for row in square], -2)
         return matrix, jnp.stack([_inner(a, left) for a in slopes], -1)
 
-    def step(place: Float[Array, "*B E 3"], _: None) -> tuple[Array, None]:
+    zero = jnp.zeros_like(wanted.real.sum((-2, -1)))  # on the devices of the images
+    one, place = jnp.ones_like(zero), jnp.stack([zero] * 3, -1)
+    axes = [
+        jnp.stack([one if j == i else zero for j in range(3)], -1) for i in range(3)
+    ]
+    for _ in range(steps):
         matrix, right = equations(place)
         change = (_inverse(matrix) * right[..., None, :]).sum(-1)
-        return place + jnp.clip(change, -_FARTHEST, _FARTHEST), None
-
-    still = jnp.zeros((*images.shape[:-2], 3), wanted.real.dtype)
-    place, _ = jax.lax.scan(step, still, None, length=steps)
+        place = place + jnp.clip(change, -_FARTHEST, _FARTHEST)
     matrix, _ = equations(place)
     left = kspace - sense_forward(moved(place), sens, mask)
     sampled = jnp.ones((1, 1), bool) if mask is None else jnp.asarray(mask).astype(bool)
     left = jnp.where(sampled[..., None, :, :], left, 0)
-    share = jnp.broadcast_to(sampled, images.shape).mean((-2, -1), dtype=still.dtype)
+    share = jnp.broadcast_to(sampled, images.shape).mean((-2, -1), dtype=place.dtype)
     energy = jnp.square(jnp.abs(left)).sum((-3, -2, -1))
     noise = energy / (2 * sens.shape[-3] * height * width * share)
     spread = jnp.diagonal(_inverse(matrix), axis1=-2, axis2=-1)

@@ -76,8 +76,8 @@ def test_one_step_is_the_least_squares_solution_of_finite_differences():
             slopes.append((ends[1] - ends[0]) / (2 * near))
         left = kspace[e] - np.asarray(sense_forward(images, sens, mask))[e]
         matrix = np.stack(slopes, 1)
-        both = np.concatenate([matrix.real, matrix.imag])
-        wanted = np.concatenate([left.real.ravel(), left.imag.ravel()])
+        both = np.concatenate([np.real(matrix), np.imag(matrix)])
+        wanted = np.concatenate([np.real(left).ravel(), np.imag(left).ravel()])
         expected = np.linalg.lstsq(both, wanted, rcond=None)[0]
         np.testing.assert_allclose(found.shift[e], expected[:2], rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(found.angle[e], expected[2], rtol=1e-5, atol=1e-7)
