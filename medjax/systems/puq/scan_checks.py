@@ -205,8 +205,9 @@ def _motion(checks: Checks, usable: Bool[np.ndarray, "Z"]) -> Verdict:
     e = int(far[z].argmax())
     rows, columns, turn = offset[known.any(-1)][z, e]
     what = (
-        f"{far[z, e]:.2f} of contrast {e}: {rows:+.2f} along rows, {columns:+.2f} along "
-        f"columns, {turn:+.2f} by a turn, at a quarter of the side from the centre"
+        f"{far[z, e]:.2f} of contrast {e}: {rows:+.2f} along rows, "
+        f"{columns:+.2f} along columns, {turn:+.2f} by a turn, at a quarter of "
+        "the side from the centre"
     )
     return Verdict("motion", value, 0.0, _STILL, what)
 
