@@ -164,21 +164,27 @@ def noise_bounds(
         quantity: The signal model and its times.
         limit: Of `judged_voxels`.
     """
-    found = []
     model, times = quantity.model, np.array(quantity.times, np.float32)
+    references, noise = [], []
     for n, record in enumerate(judged.records):
         if record.subject == INVIVO:
             continue
         reference = judged.reference[n]
         ok = judged.roi[n] & np.isfinite(reference) & (reference < 0.999 * limit)
         ok &= np.isfinite(judged.value[n])
-        params = {name: np.float32(1) for name in model.parameters}
-        params[model.time_constant] = reference[ok].astype(np.float32)
-        bound = cramer_rao_bound(
-            times, model=model, params=params, noise_sd=np.float32(record.noise)
-        )
-        found.append(np.asarray(bound[model.time_constant], np.float64))
-    return found
+        references.append(reference[ok].astype(np.float32))
+        noise.append(record.noise)
+    if not references:
+        return []
+    # All slices at once, of noise 1: each number of voxels would be compiled anew.
+    params = {name: np.float32(1) for name in model.parameters}
+    params[model.time_constant] = np.concatenate(references)
+    bound = cramer_rao_bound(times, model=model, params=params, noise_sd=np.float32(1))[
+        model.time_constant
+    ]
+    ends = np.cumsum([len(x) for x in references])[:-1]
+    parts = np.split(np.asarray(bound, np.float64), ends)
+    return [sd * part for sd, part in zip(noise, parts, strict=True)]
 
 
 def _scores(voxels: Voxels) -> dict[str, list[LevelScores]]:
