@@ -243,6 +243,13 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
             # steps without a group whose rewards differ after which it ends: well from
             # a hit rate of 0.9 on, else with exit code 3. 0 or None: it never does
             "patience": option(50, Maybe(int)),
+            # pictures whose last visits all were all right or all wrong are drawn less
+            # often: with probability keep, of candidates x batch pictures that come
+            "revisit": {
+                "visits": 0,  # in a row; 0: all pictures are drawn alike
+                "keep": 0.25,
+                "candidates": 2,
+            },
             # what is told while it happens and stops nothing, by means over window
             # steps; None: not watched
             "watchdogs": {

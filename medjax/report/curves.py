@@ -22,6 +22,8 @@ PANELS = (
     ("parse_rate", "share of answers read"),
     ("overlap", "recitation overlap"),
     ("recitation_ramp", "share of the recitation's weight"),
+    ("settled", "share of pictures settled"),
+    ("passed_over", "share of pictures passed over"),
     ("repeated", "share of n-grams repeated"),
     ("reward_std", "reward std in a group"),
     ("entropy", "entropy [nat / token]"),

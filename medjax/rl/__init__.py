@@ -129,6 +129,13 @@ from medjax.rl.threshold import (
     raise_threshold,
     update_threshold,
 )
+from medjax.rl.visits import (
+    VisitState,
+    init_visits,
+    is_settled,
+    pick_prompts,
+    update_visits,
+)
 from medjax.rl.window import RaiseLog, ThresholdState, window_statistics
 
 __all__ = [
@@ -156,6 +163,7 @@ __all__ = [
     "Samples",
     "ThresholdSchedule",
     "ThresholdState",
+    "VisitState",
     "Words",
     "bleu",
     "box_confidence",
@@ -193,6 +201,8 @@ __all__ = [
     "importance_weights",
     "init_ramp",
     "init_threshold",
+    "init_visits",
+    "is_settled",
     "kl_estimate",
     "label_accuracy",
     "label_format_reward",
@@ -219,6 +229,7 @@ __all__ = [
     "parse_labels",
     "parse_text",
     "parsed_iou",
+    "pick_prompts",
     "piecewise_schedule",
     "progress_reward",
     "progress_threshold",
@@ -245,6 +256,7 @@ __all__ = [
     "threshold_reward",
     "update_ramp",
     "update_threshold",
+    "update_visits",
     "vespo_surrogate",
     "window_statistics",
 ]
@@ -265,6 +277,7 @@ for _record in (
     RecitationTables,
     Samples,
     ThresholdState,
+    VisitState,
     Words,
 ):
     register_namedtuple_serialization(

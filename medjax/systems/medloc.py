@@ -26,6 +26,7 @@ from medjax.rl.schedules import ThresholdSchedule
 from medjax.rl.text.box_set_reader import BoxSetTables
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.threshold import init_threshold, update_threshold
+from medjax.rl.visits import VisitState
 from medjax.rl.window import ThresholdState
 from medjax.systems.policy import exploration
 from medjax.systems.policy.box_sets import JudgedSets, judge_sets
@@ -51,6 +52,7 @@ class MedlocCarry(NamedTuple):
 
     threshold: ThresholdState
     reference: Params  # the frozen initial policy; () where beta is 0
+    visits: VisitState | tuple[()] = ()  # to each picture; () where not counted
 
 
 class Rewards(NamedTuple):

@@ -39,6 +39,7 @@ from medjax.rl.text.recitation import bleu, score_words
 from medjax.rl.text.reference_tables import RecitationTables
 from medjax.rl.text.repetition import repeated_ngrams
 from medjax.rl.text.word_reader import read_words
+from medjax.rl.visits import VisitState
 from medjax.systems.policy import exploration
 from medjax.systems.policy.classes import is_right, read_answers
 from medjax.systems.policy.exploration import Explorer, Scored, Step
@@ -60,6 +61,7 @@ class VrftCarry(NamedTuple):
 
     reference: Params  # the frozen initial policy; () where beta is 0
     ramp: RampState | tuple[()] = ()  # of the recitation; () where it has none
+    visits: VisitState | tuple[()] = ()  # to each picture; () where not counted
 
 
 class Rewards(NamedTuple):

@@ -1,9 +1,11 @@
 """The stages that `configs/medloc.py` asks for, and what it may not ask for."""
 
+import jax
 import numpy as np
 import pytest
 
 from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
+from medjax.recipes.policy.setup import Revisit
 from medjax.recipes.policy.training_tables import raise_table, watchdog_table
 from medjax.runtime.watchdogs import Limits
 from medjax.systems.optimizer import OptimizerOptions
@@ -87,6 +89,45 @@ def test_watchdogs_know_the_weights_and_are_no_part_of_the_identity(setup):
         grpo(setup, watchdogs=Limits(share=2))
     with pytest.raises(ValueError, match="normalise=parts: found advantages.scale"):
         grpo(setup, advantages=parts._replace(scale="none"))
+
+
+def test_pictures_that_come_are_numbered_as_they_are_in_the_training_part(setup):
+    """A number names the same picture in every epoch; the step takes fewer."""
+    revisit = Revisit(visits=2, keep=0.5, candidates=3)
+    stage = grpo(setup, revisit=revisit, batch=4, questions=2)
+    find = setup.task.find_records(
+        setup.parts, setup.encoding._replace(questions=2), seed=setup.seed + 1
+    )
+    names, count = {}, setup.parts.train.count
+    iterator = iter(stage.source)
+    for _ in range(2 * count // 12 + 2):
+        batch, picture = next(iterator)
+        assert picture.shape == (12,) and batch.valid.shape == (24,)
+        for number, sample in zip(picture, batch.sample_id[::2], strict=True):
+            (record,) = find([sample])
+            assert names.setdefault(int(number), record.slice_id) == record.slice_id
+    assert len(names) == count == len(set(names.values()))
+    state = jax.eval_shape(stage.system.init, jax.random.key(0))
+    assert state.aux.visits.idle.shape == (count,)
+    assert stage.identity["options"]["revisit"]["candidates"] == 3
+    plain_state = jax.eval_shape(grpo(setup).system.init, jax.random.key(0))
+    assert plain_state.aux.visits == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visits": -1}, r"revisit\.visits=-1: expected visits in a row"),
+        ({"keep": 1.0}, r"revisit\.keep=1.0: expected a probability from 0 to below 1"),
+        ({"candidates": 1}, r"revisit\.candidates=1: expected 2 or more"),
+    ],
+)
+def test_what_a_revisit_cannot_be_is_refused(setup, change, message):
+    with pytest.raises(ValueError, match=message):
+        grpo(setup, revisit=Revisit(2)._replace(**change))
+    weights = {"accuracy": 0.0, "format": 1.0}
+    with pytest.raises(ValueError, match="none of the rewards accuracy, grade has"):
+        grpo(setup, revisit=Revisit(2), reward_weights=weights)
 
 
 def test_the_report_is_told_what_holds_a_raise_of_a_moving_threshold(setup):

@@ -29,6 +29,7 @@ SLOPES = np.linspace(0.5, 1.5, 5, dtype=np.float32)
 SHOWN, TRUTH = RNG.random((2, 8, 3, 4)) < 0.4  # sets of four labels
 STEP = np.int32(3)
 SCHEDULE = rl.piecewise_schedule()._replace(window=6)
+VISITS = rl.VisitState(np.int32([0, 3, 2, 1, 0, 5]))
 RAMP = rl.RewardRamp(steps=4, above=0.5, window=3)
 FULL = rl.RampState(np.float32([0.9, 0.8, 0.7]), np.int32(3), np.int32(2))
 PARSED = rl.ParsedLabels(
@@ -301,6 +302,22 @@ CALLS = [
         "raise_threshold",
         bind(rl.raise_threshold, schedule=SCHEDULE),
         (np.float32(0.4),),
+    ),
+    Call("init_visits", lambda: rl.init_visits(9), ()),
+    Call(
+        "pick_prompts",
+        lambda state, prompts: rl.pick_prompts(
+            state, prompts, jax.random.key(0), size=3, visits=2, keep=0.5
+        ),
+        (VISITS, np.int32([5, 4, 3, 2, 1, 0])),
+    ),
+    Call("is_settled", bind(rl.is_settled, visits=2), (VISITS, np.int32([0, 5]))),
+    Call(
+        "update_visits",
+        lambda state, prompts, signal, valid: rl.update_visits(
+            state, prompts, signal, valid=valid
+        ),
+        (VISITS, np.int32([0, 5, 0]), np.array([1, 0, 0], bool), np.ones(3, bool)),
     ),
     Call("init_ramp", lambda: rl.init_ramp(RAMP), ()),
     Call("ramp_factor", bind(rl.ramp_factor, ramp=RAMP), (FULL,)),

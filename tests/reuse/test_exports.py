@@ -191,6 +191,7 @@ NO_ARRAYS = {
     "Mp2rage",
     "PolicyModel",
     "Qwen25VLConfig",
+    "RewardRamp",
     "SignalModel",
     "System",
     "ThresholdSchedule",

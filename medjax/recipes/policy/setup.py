@@ -47,6 +47,14 @@ class Sampling(NamedTuple):
     top_p: float | None = None
 
 
+class Revisit(NamedTuple):
+    """A section of the config: how often pictures that teach nothing are drawn."""
+
+    visits: int = 0  # in a row that taught nothing, after which it is; 0: all alike
+    keep: float = 0.25  # probability that such a picture is drawn all the same
+    candidates: int = 2  # pictures that come for each that a step takes
+
+
 class Exploration(NamedTuple):
     """A section of the config: GRPO on sampled answers, whatever they are about."""
 
@@ -64,4 +72,5 @@ class Exploration(NamedTuple):
     accumulate: int
     optim: OptimizerOptions
     patience: int | None = 50  # steps without a group that has a signal; see `Watch`
+    revisit: Revisit = Revisit()
     watchdogs: Limits = Limits()  # what is told while it happens, and stops nothing

@@ -22,6 +22,7 @@ from medjax.recipes.policy.python_rewards import (
     load_rewards,
     make_host_rewards,
 )
+from medjax.recipes.policy.revisiting import as_candidates, make_revisits
 from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
 from medjax.recipes.policy.task import (
@@ -43,6 +44,7 @@ from medjax.systems.policy import supervised
 from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostRewards
 from medjax.systems.policy.learner import Teaching
+from medjax.systems.policy.revisits import Candidates
 from medjax.types import Decoding, EvaluateFn, PolicyModel, System
 
 
@@ -154,7 +156,13 @@ def exploration_stage(
         )
     seed = setup.seed + 1
     rewards = _python_rewards(setup, options, seed=seed)
-    source = training_batches(setup, setup.task.train_batches, options, seed=seed)
+    revisits = make_revisits(setup, options, weights)
+    drawn = options
+    if revisits is not None:
+        drawn = options._replace(batch=options.batch * options.revisit.candidates)
+    source = training_batches(setup, setup.task.train_batches, drawn, seed=seed)
+    if revisits is not None:
+        source = as_candidates(source, setup, options, seed=seed)
     document = plain(options)
     del document["patience"]  # a resume may have more of it, or none
     del document["watchdogs"]  # and other limits
@@ -174,6 +182,7 @@ def exploration_stage(
             advantages=options.advantages,
             reward_weights=weights,
             teaching=Teaching(options.loss, options.iterations, options.accumulate),
+            revisits=revisits,
         ),
         host_rewards=make_host_rewards(rewards) if rewards else None,
     )
@@ -325,7 +334,10 @@ def _check_exploration(
     check()
     if rewards is None:
         return []
-    return try_rewards(rewards, next(iter(source)), weights, numbers)
+    batch = next(iter(source))
+    if isinstance(batch, Candidates):
+        batch = batch.batch
+    return try_rewards(rewards, batch, weights, numbers)
 
 
 def _find_records(

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from medjax.masked import at_least_float32, marks, masked_mean
 from medjax.rl.rewards import combine_rewards
 from medjax.rl.signal import group_signal, reward_signal
+from medjax.rl.visits import VisitState, init_visits
 from medjax.sharding import optimizer_axes
 from medjax.systems.policy.advantages import (
     Advantages,
@@ -31,6 +32,14 @@ from medjax.systems.policy.host_rewards import (
     score_on_host,
 )
 from medjax.systems.policy.learner import Teaching, policy_step
+from medjax.systems.policy.revisits import (
+    Candidates,
+    ChooseFn,
+    Picked,
+    Revisits,
+    choose,
+    note_visits,
+)
 from medjax.types import (
     Decoding,
     EvaluateFn,
@@ -50,6 +59,11 @@ class Carry(Protocol):
     @property
     def reference(self) -> Params:
         """The frozen initial policy; () where the loss's `beta` is 0."""
+        ...
+
+    @property
+    def visits(self) -> VisitState | tuple[()]:
+        """To each picture; () where all are visited alike."""
         ...
 
     def _replace(self, **changes: Any) -> "Carry": ...  # noqa: ANN401
@@ -81,6 +95,7 @@ class Step(NamedTuple):
     advantages: Advantages
     reward_weights: Mapping[str, float]  # of every reward, the host's too
     teaching: Teaching
+    revisits: Revisits | None = None  # which pictures are taken; None: all that come
 
 
 class Explorer(NamedTuple):
@@ -122,7 +137,13 @@ def build(
     start = partial(init, explorer)
     if host_rewards is None:
         return System(start, partial(update, explorer), evaluate, axes)
-    prepare = partial(score_on_host, jax.jit(partial(explore, explorer)), host_rewards)
+    prepare = partial(
+        _prepare,
+        explorer,
+        jax.jit(partial(choose, explorer.step.revisits)),
+        jax.jit(partial(explore, explorer)),
+        host_rewards,
+    )
     return System(start, partial(update_scored, explorer), evaluate, axes, prepare)
 
 
@@ -142,7 +163,7 @@ def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainSta
     reference = jax.tree.map(jnp.copy, params) if explorer.has_reference else ()
     step = jnp.zeros((), jnp.int32)
     opt_state = explorer.optimizer.init(params)
-    return TrainState(params, opt_state, step, explorer.start(reference))
+    return TrainState(params, opt_state, step, _carry(explorer, reference))
 
 
 def state_axes(explorer: Explorer) -> TrainState:
@@ -156,7 +177,7 @@ def state_axes(explorer: Explorer) -> TrainState:
     """
     axes = explorer.model.axes
     shapes = jax.eval_shape(explorer.model.init, jax.random.key(0))
-    carry = jax.eval_shape(lambda: explorer.start(()))
+    carry = jax.eval_shape(lambda: _carry(explorer, ()))
     replicated = jax.tree.map(lambda _: PartitionSpec(), carry)
     return TrainState(
         axes,
@@ -198,6 +219,7 @@ def learn(
     rollout: Rollout,
     host: Mapping[str, Float[Array, "B G"]],
     host_scored: Mapping[str, Bool[Array, "B G"]],
+    picked: Picked | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The step after sampling: score, normalise in the group, update the policy.
 
@@ -208,6 +230,8 @@ def learn(
         rollout: G completions of each prompt, sampled under `state.params`.
         host: Rewards that were given in Python, by name; {} where there are none.
         host_scored: By the same names, where each could score the completion.
+        picked: What the batch was chosen from, where pictures are not visited alike;
+            metrics then have the shares of `note_visits`.
 
     Returns:
         The state after the step, its number raised by 1, and metrics: those of
@@ -252,13 +276,19 @@ def learn(
         **scored.metrics,
         **_describe(batch.valid, rollout, scored, total, counted, advantages, step),
     }
-    return TrainState(params, opt_state, state.step + 1, scored.aux), metrics
+    aux = scored.aux
+    if picked is not None and step.revisits is not None:
+        visits, shares = note_visits(
+            step.revisits, state.aux.visits, picked, rewards, host_scored, floor=floor
+        )
+        aux, metrics = aux._replace(visits=visits), metrics | shares
+    return TrainState(params, opt_state, state.step + 1, aux), metrics
 
 
 def update(
     explorer: Explorer,
     state: TrainState,
-    batch: PolicyBatch,
+    batch: PolicyBatch | Candidates,
     key: Key,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The whole step in one program: `explore`, then `learn`.
@@ -266,14 +296,15 @@ def update(
     Args:
         explorer: Model, optimiser, rewards and options of the step; bound by `build`.
         state: The state before the step; it may be donated.
-        batch: B prompts with their targets.
-        key: One typed key, consumed; it draws the completions.
+        batch: B prompts with their targets, or the pictures that they are chosen from.
+        key: One typed key, consumed; it draws the completions, and chooses pictures.
 
     Returns:
         The state after the step, and the metrics of `learn`.
     """
+    batch, picked, key = choose(explorer.step.revisits, state.aux, batch, key)
     rollout = explore(explorer, state.params, batch, key)
-    return learn(explorer, state, batch, rollout, {}, {})
+    return learn(explorer, state, batch, rollout, {}, {}, picked)
 
 
 def update_scored(
@@ -291,8 +322,33 @@ def update_scored(
         The state after the step, and the metrics of `learn`.
     """
     del key  # what there was to draw is drawn
-    batch, rollout, rewards, places = scored
-    return learn(explorer, state, batch, rollout, rewards, places)
+    batch, rollout, rewards, places, picked = scored
+    return learn(explorer, state, batch, rollout, rewards, places, picked)
+
+
+def _carry(explorer: Explorer, reference: Params) -> Carry:
+    """What the system starts with, and the visits to pictures if they are counted."""
+    carry, revisits = explorer.start(reference), explorer.step.revisits
+    if revisits is None:
+        return carry
+    return carry._replace(visits=init_visits(revisits.pictures))
+
+
+def _prepare(
+    explorer: Explorer,
+    chooser: ChooseFn,
+    sampler: Callable[[Params, Any, Key], Rollout],
+    host_rewards: HostRewards,
+    state: TrainState,
+    batch: PolicyBatch | Candidates,
+    key: Key,
+) -> ScoredBatch:
+    """The first half of a split step: choose if pictures are chosen, sample, score."""
+    if explorer.step.revisits is None:
+        return score_on_host(sampler, host_rewards, state, batch, key)
+    batch, picked, key = chooser(state.aux, batch, key)
+    scored = score_on_host(sampler, host_rewards, state, batch, key)
+    return scored._replace(picked=picked)
 
 
 def _find_faults(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.masked import marks
+from medjax.systems.policy.revisits import Picked
 from medjax.types import Key, Params, PolicyBatch, Rollout, TrainState
 
 REWARD_LIMIT = 1e18  # the square of more, summed over a group, is infinite in float32
@@ -28,6 +29,7 @@ class ScoredBatch(NamedTuple):
     rollout: Rollout
     rewards: dict[str, Float[Array, "B G"]]  # by name
     scored: dict[str, Bool[Array, "B G"]]  # where each could score the completion
+    picked: Picked | None = None  # what the batch was chosen from, if it was
 
 
 # (batch, rollout, step, carry) as NumPy arrays -> rewards by name
