@@ -82,17 +82,17 @@ def use(name: str, run: Run) -> list[str]:
     """Hand a recipe's function of the mode's name the data: the config's or --input."""
     function = getattr(import_module(f"medjax.recipes.{name}"), MODE.value)
     if name in SYSTEMS:
-        return function(**run.options)
+        devices = run.devices if MODE.value == "export" else {}
+        return function(**run.options, **devices)
     command_line.check_input(MODE.value, INPUT.value)
     where = {"checkpoint": CHECKPOINT.value, **run.devices}
     return function(INPUT.value, **where, **run.options)
 
 
-# (mode, system) -> its function, which returns what makes the result doubtful
-MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {
+MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {  # -> what is doubtful
     **{("train", name): partial(train, name) for name in SYSTEMS},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
-    **{("check", name): partial(use, name) for name in SYSTEMS[:2]},
+    **{(m, name): partial(use, name) for m, name in command_line.POLICIES},
     **{(m, "puq"): partial(use, f"qmri.{m}") for m in command_line.MAPS},
 }
 

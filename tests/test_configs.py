@@ -359,6 +359,26 @@ def test_smoke_trains_resumes_and_evaluates(tmp_path, name):
     assert "seed: the checkpoint has 0, this run has 7" in other.stderr
 
 
+@pytest.mark.slow
+def test_pretraining_goes_on_is_exported_and_starts_other_runs(tmp_path):
+    """The last command is the one that the policy's card gives."""
+    command = ("--config=configs/pretrain.py:smoke", f"--workdir={tmp_path}/run")
+    for extra in ((), ("--mode=export",)):
+        done = run(*command, *extra, timeout=900)
+        assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run/policy"
+    card = (folder / "README.md").read_text()
+    assert "| steps | 4 |" in card and "| shapes, the policy | 16 |" in card
+    assert (folder / "model.safetensors").stat().st_size < 8_000_000
+    given = card[card.index("--config=") : card.rindex("```")].replace("\\\n", " ")
+    given = given.replace("medloc.py:model=FOLDER", f"medloc.py:smoke,model={folder}")
+    eval_of = (f"--mode=eval --checkpoint={folder} --workdir={tmp_path}/eval").split()
+    done = run(*given.replace("''", "").split(), *eval_of, timeout=900)
+    assert done.returncode == 0, done.stderr
+    more = run(*command, "--config.train.steps=6", timeout=900)
+    assert more.returncode != 0 and "belongs to another run" in more.stderr
+
+
 @pytest.mark.parametrize("wish", ["task=nuclei_size", "data=pictures.npz"])
 def test_localisation_never_takes_boxes_of_another_volume_unasked(wish):
     from configs import vrft_aug

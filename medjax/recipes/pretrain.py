@@ -1,35 +1,37 @@
-"""The stage of a `pretrain` run: written answers about several sources."""
+"""The stage of a `pretrain` run: written answers about several sources; its export."""
 
+import json
+import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from medjax.data.boxes.slices import Look
-from medjax.data.pretraining.looks import Changes
-from medjax.data.pretraining.sources import Wanted, load_sources
-from medjax.recipes.boxes.data import BoxPrompt, box_style, box_words
-from medjax.recipes.boxes.task import BoxFlaws, box_setup, box_supervised_stage
-from medjax.recipes.policy.opening import open_policy
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from medjax.data.pretraining.held_out import HELD_OUT, held_in_words
+from medjax.data.pretraining.sources import source_packs
+from medjax.recipes.boxes.card import CardFacts, card_text
+from medjax.recipes.boxes.data import BoxPrompt, box_style
+from medjax.recipes.boxes.domains import DomainRow, blinded, score_domains
+from medjax.recipes.boxes.pretraining import PretrainData, pretrain_setup
+from medjax.recipes.boxes.task import BoxFlaws, box_supervised_stage
+from medjax.recipes.policy.opening import READERS, open_policy
+from medjax.recipes.policy.qwen25vl_folder import seal_folder
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
-from medjax.runtime.stages import Stage
+from medjax.runtime import checkpoint
+from medjax.runtime.program import abstract_state
+from medjax.runtime.stages import Stage, evaluate_checkpoint
+from medjax.runtime.writer import write_atomic
+from medjax.sharding import Rules
+from medjax.types import Params
 
-STAGE = "pretrain"
-
-
-class PretrainData(NamedTuple):
-    """The section `data` of a config: fields of `Wanted` and of its records."""
-
-    shares: Mapping[str, float]  # by source
-    structures: Mapping[str, str | tuple[str, ...]]  # by volume
-    size: tuple[int, int]
-    fields: Mapping[str, float]  # mm, by volume
-    crop: float  # pixels
-    min_side: int
-    phrasings: int
-    changes: Changes
-    ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+STAGE, EXPORTED = "pretrain", "policy"  # names of folders in the workdir
 
 
 def stages(
@@ -58,70 +60,169 @@ def stages(
         ValueError: An option is unknown, missing, or of a value that does not fit; or
             a structure is held out.
     """
-    setup = pretrain_setup(
-        seed=seed,
-        workdir=workdir,
-        policy=policy,
-        data=data,
-        prompt=prompt,
-        evaluation=evaluation,
-    )
+    setup = _read_setup(policy, data, prompt, evaluation, seed=seed, workdir=workdir)
+    return [pretrain_stage(setup, train)]
+
+
+def pretrain_stage(setup: Setup, train: Mapping[str, Any]) -> Stage:
+    """The one stage of a run.
+
+    Args:
+        setup: Data and policy.
+        train: Section of the config.
+
+    Raises:
+        ValueError: An option is unknown or missing.
+    """
     options, flaws = read_sections((Supervised, BoxFlaws), "train", train)
     stage = box_supervised_stage(STAGE, setup, options, flaws, before={})
-    return [stage._replace(start=setup.policy.load)]
+    return stage._replace(start=setup.policy.load)
 
 
-def pretrain_setup(
+def export(
     *,
     seed: int,
     workdir: Path,
     policy: Mapping[str, Any],
     data: Mapping[str, Any],
     prompt: Mapping[str, Any],
+    train: Mapping[str, Any],
     evaluation: Mapping[str, Any],
-) -> Setup:
-    """Data and policy as the stage takes them.
+    mesh: Mesh,
+    rules: Rules,
+) -> list[str]:
+    """Write the run's newest checkpoint as WORKDIR/policy, float16, with its card.
+
+    The weights are read back from the folder and scored as they are there, with the
+    pictures and without. A folder of an earlier export is replaced.
 
     Args:
-        seed: Decides the order and the draws of training.
+        seed: Of `stages`, like all others.
         workdir: The run's folder.
         policy: Section of the config.
         data: Section of the config.
         prompt: Section of the config.
+        train: Section of the config.
         evaluation: Section of the config.
+        mesh: The devices that score.
+        rules: The mesh axes that each logical axis falls on.
+
+    Returns:
+        What makes the folder doubtful: that training is not finished.
 
     Raises:
-        ValueError: An option is unknown, missing, or of a value that does not fit; or
-            a structure is held out.
+        FileNotFoundError: There is no checkpoint in `workdir`.
+        CheckpointError: The checkpoint is of another config or data.
+        ValueError: A weight is not finite in float16.
     """
+    where = {"seed": seed, "workdir": workdir}
+    setup = _read_setup(policy, data, prompt, evaluation, **where)
+    stage = pretrain_stage(setup, train)
+    kept = workdir / STAGE / "checkpoints"
+    newest = checkpoint.newest(kept, identity={**stage.identity, "seed": seed})
+    if newest is None:
+        raise FileNotFoundError(
+            f"{kept}: no checkpoint to export; train first, with the same config and "
+            "workdir"
+        )
+    abstract, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
+    half = halved(checkpoint.restore_params(kept, abstract.params))
+    new, folder = workdir / f"{EXPORTED}.part", workdir / EXPORTED
+    shutil.rmtree(new, ignore_errors=True)
+    setup.policy.save(new, half)
+    seal_folder(new, setup.policy.geometry, ramps=setup.encoding.ramps)
+    rows: list[DomainRow] = []
+    for contender, shown in (
+        ("the policy", setup),
+        ("the policy without the picture", setup._replace(parts=blinded(setup.parts))),
+    ):
+        scored = pretrain_stage(shown, train)._replace(
+            score=partial(score_domains, setup, contender, shown is setup)
+        )
+        devices = {"mesh": mesh, "rules": rules}
+        found = evaluate_checkpoint(scored, new, **READERS, **devices, **where)
+        rows += found["rows"]
     source = read_section(PretrainData, "data", data)
-    style = box_style(read_section(BoxPrompt, "prompt", prompt), answers="one")
-    opening = open_policy(policy)
-    parts = load_sources(source.shares, wanted_pictures(source))
-    return box_setup(
-        parts,
-        opening.finish(*box_words(parts, style), style=style),
-        style,
+    facts = _card_facts(setup, source, half, stage, newest[0], train)
+    write_atomic(new / "README.md", card_text(facts, rows))
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    if newest[0] >= stage.steps:
+        return []
+    return [f"{folder}: exported at step {newest[0]} of {stage.steps}"]
+
+
+def halved(params: Params) -> Params:
+    """The parameters in float16.
+
+    Args:
+        params: The whole tree.
+
+    Raises:
+        ValueError: One is not finite there: its magnitude is above 65504, or it was
+            not finite before.
+    """
+    largest = float(jnp.finfo(jnp.float16).max)
+    named = jax.tree_util.tree_leaves_with_path(params)
+    broken = [
+        jax.tree_util.keystr(path)
+        for path, x in named
+        if not (np.abs(np.asarray(x, np.float32)) <= largest).all()
+    ]
+    if broken:
+        raise ValueError(
+            f"weights that are not finite in float16: {', '.join(broken)}; expected "
+            "magnitudes of at most 65504. Did training diverge?"
+        )
+    return jax.tree.map(lambda x: np.asarray(x).astype(jnp.float16), params)
+
+
+def _card_facts(
+    setup: Setup,
+    source: PretrainData,
+    params: Params,
+    stage: Stage,
+    step: int,
+    train: Mapping[str, Any],
+) -> CardFacts:
+    manifest = setup.workdir / STAGE / "manifest.json"
+    starts = json.loads(manifest.read_text(encoding="utf-8"))
+    commits = dict.fromkeys(str(start["git"]) for start in starts)
+    arguments = [x for x in starts[0]["command"][2:] if not x.startswith("--workdir")]
+    geometry = setup.policy.geometry
+    return CardFacts(
+        command=" ".join(("python run.py", *arguments)),
+        commits=tuple(commits),
+        versions=starts[-1]["versions"],
+        seed=setup.seed,
+        steps=(step, stage.steps),
+        examples=step * train["batch"] * train["questions"],
+        parameters=sum(x.size for x in jax.tree.leaves(params)),
+        packs=source_packs(source.shares),
+        shares=source.shares,
+        held_out=held_in_words(HELD_OUT),
+        size=source.size,
+        bounds=(geometry.min_pixels, geometry.max_pixels),
         ramps=source.ramps,
-        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        level=setup.evaluation.level,
+    )
+
+
+def _read_setup(
+    policy: Mapping[str, Any],
+    data: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    *,
+    seed: int,
+    workdir: Path,
+) -> Setup:
+    """The setup of a config's sections."""
+    return pretrain_setup(
+        read_section(PretrainData, "data", data),
+        box_style(read_section(BoxPrompt, "prompt", prompt), answers="one"),
+        open_policy(policy),
+        read_section(Evaluation, "evaluation", evaluation),
         seed=seed,
         workdir=workdir,
     )
-
-
-def wanted_pictures(data: PretrainData) -> Wanted:
-    """What is shown and asked for, as `load_sources` takes it.
-
-    Args:
-        data: The section of the config.
-    """
-    look = Look(
-        size=data.size,
-        field=0.0,  # each volume has its own
-        min_side=data.min_side,
-        phrasings=data.phrasings,
-        shift=data.changes.shift,
-        scale=data.changes.scale,
-        tested="val",
-    )
-    return Wanted(data.structures, look, data.fields, data.changes, data.crop)

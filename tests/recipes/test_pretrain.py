@@ -5,11 +5,18 @@ import pathlib
 import numpy as np
 import pytest
 
+from configs.common import get_rules
 from configs.pretrain import get_config
 from medjax.data.boxes.batches import eval_batches
+from medjax.recipes.boxes.data import BoxPrompt, box_style
+from medjax.recipes.boxes.pretraining import PretrainData, pretrain_setup
 from medjax.recipes.boxes.task import WARM_TAU, self_test
-from medjax.recipes.pretrain import STAGE, pretrain_setup, stages
+from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.task import Evaluation
+from medjax.recipes.pretrain import STAGE, export, halved, stages
+from medjax.recipes.sections import read_section
 from medjax.rl.text.box_text import parse_text
+from medjax.sharding import make_mesh
 from tests.recipes.smoke import LOOP, POLICY, WHERE
 
 
@@ -25,8 +32,13 @@ def sections(**changes):
 
 def make_setup(**changes):
     found = sections(**changes)
-    del found["train"]
-    return pretrain_setup(**found, **WHERE)
+    return pretrain_setup(
+        read_section(PretrainData, "data", found["data"]),
+        box_style(BoxPrompt(**found["prompt"]), answers="one"),
+        open_policy(found["policy"]),
+        read_section(Evaluation, "evaluation", found["evaluation"]),
+        **WHERE,
+    )
 
 
 def test_answers_tell_attributes_and_earn_their_reward():
@@ -67,3 +79,18 @@ def test_the_default_config_is_of_the_size_that_can_be_shipped():
     policy = get_config().policy
     assert policy.width == 192 and policy.vision.depth == 6
     assert pathlib.Path("configs/pretrain.py").is_file()
+
+
+def test_weights_that_are_too_large_for_float16_are_refused_by_name():
+    tree = {"embed": np.ones(3, np.float32), "head": np.array([1.0, 7e4], np.float32)}
+    with pytest.raises(ValueError, match=r"float16: \['head'\]; expected magnitudes"):
+        halved(tree)
+    assert halved({"embed": tree["embed"]})["embed"].dtype == np.float16
+
+
+def test_an_export_needs_a_checkpoint(tmp_path):
+    where = {"seed": 0, "workdir": tmp_path}
+    mesh = make_mesh({"data": -1, "fsdp": 1, "model": 1})
+    with pytest.raises(FileNotFoundError, match="no checkpoint to export; train first"):
+        export(**sections(), **where, mesh=mesh, rules=get_rules())
+    assert not (tmp_path / "policy").exists()

@@ -37,6 +37,31 @@ HELD_OUT = HeldTable(
 """The table of the shipped policy; it is written into its card."""
 
 
+def held_in_words(table: HeldTable) -> dict[str, str]:
+    """What is held out, for a card: what -> in words.
+
+    Args:
+        table: What is held out.
+    """
+    said = {
+        f"structures of {source}, never asked for": ", ".join(names)
+        for source, names in table.structures.items()
+    }
+    inverted = (
+        f"inverted {' and '.join(planes)} pictures of {source}"
+        for source, planes in table.inverted.items()
+        if planes
+    )
+    windows = f"windows of a CT with a level below {table.lowest_level:g} HU"
+    return {
+        **said,
+        "slices, never shown": table.slices,
+        "nuclei, never shown": table.strip,
+        "looks, never shown": ", ".join((*inverted, windows)),
+        "questions": "grades of any kind",
+    }
+
+
 def seen_structures(
     source: str, known: Sequence[str], table: HeldTable = HELD_OUT
 ) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The sources of pretraining, mixed: MR, CT, nuclei, drawn shapes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +45,10 @@ class Wanted(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Both parts of a source, and the packs it is made of."""
+    """Both parts of a source."""
 
     train: Views
     validation: Views
-    packs: tuple[Pack, ...]
 
 
 def load_sources(shares: Mapping[str, float], wanted: Wanted) -> Parts[Views]:
@@ -77,11 +76,10 @@ def load_sources(shares: Mapping[str, float], wanted: Wanted) -> Parts[Views]:
             raise ValueError(f"shares.{name}={share}: expected a share above 0")
     sources = {name: SOURCES[name](wanted) for name in shares}
     train = [(source.train, shares[name]) for name, source in sources.items()]
-    packs = [pack for source in sources.values() for pack in source.packs]
     identity = {
         "source": "pretraining",
         "shares": dict(shares),
-        "packs": pack_sums(packs),
+        "packs": pack_sums(source_packs(shares)),
         "names": {name: list(source.train.names) for name, source in sources.items()},
         "look": wanted.look._asdict() | {"field": dict(wanted.fields)},
         "changes": wanted.changes._asdict(),
@@ -90,6 +88,15 @@ def load_sources(shares: Mapping[str, float], wanted: Wanted) -> Parts[Views]:
     }
     tested = [(source.validation, 0.0) for source in sources.values()]
     return Parts(mixed_views(train), mixed_views(tested), identity)
+
+
+def source_packs(names: Iterable[str]) -> tuple[Pack, ...]:
+    """The packs of some sources, each once: their licences, and whom to credit.
+
+    Args:
+        names: Names of `SOURCES`.
+    """
+    return tuple(dict.fromkeys(pack for name in names for pack in PACKS[name]))
 
 
 def mixed_views(parts: Sequence[tuple[Views, float]]) -> Views:
@@ -138,16 +145,14 @@ def _chosen(source: str, known: Sequence[str], wanted: Wanted) -> tuple[str, ...
     return names
 
 
-def _volume(
-    source: str, shown: Shown, wanted: Wanted, packs: tuple[Pack, ...]
-) -> Source:
+def _volume(source: str, shown: Shown, wanted: Wanted) -> Source:
     if not wanted.fields.get(source, 0) > 0:
         raise ValueError(
             f"fields.{source}: expected mm above 0, found {wanted.fields.get(source)}"
         )
     look = wanted.look._replace(field=wanted.fields[source])
     train = training_views(shown, look, wanted.changes)
-    return Source(train, validation_views(shown, look), packs)
+    return Source(train, validation_views(shown, look))
 
 
 def _mr(wanted: Wanted) -> Source:
@@ -162,7 +167,7 @@ def _mr(wanted: Wanted) -> Source:
 
     still = HELD_OUT.inverted["mr_dk"]
     shown = Shown("MR", atlas, names, MR, picture, mirror=True, still=still)
-    return _volume("mr_dk", shown, wanted, DESIKAN_PACKS)
+    return _volume("mr_dk", shown, wanted)
 
 
 def _ct(wanted: Wanted) -> Source:
@@ -180,7 +185,7 @@ def _ct(wanted: Wanted) -> Source:
 
     still = HELD_OUT.inverted["ct_organs"]
     shown = Shown("CT", chest.atlas, names, CT, picture, mirror=False, still=still)
-    return _volume("ct_organs", shown, wanted, (CHEST,))
+    return _volume("ct_organs", shown, wanted)
 
 
 def _nuclei(wanted: Wanted) -> Source:
@@ -189,7 +194,7 @@ def _nuclei(wanted: Wanted) -> Source:
         nuclei_views(field, wanted.look, changes, side=wanted.crop, count=count)
         for changes, count in zip((wanted.changes, None), _COUNTS, strict=True)
     )
-    return Source(train, validation, (FLUORESCENCE,))
+    return Source(train, validation)
 
 
 def _shapes(wanted: Wanted) -> Source:
@@ -202,7 +207,7 @@ def _shapes(wanted: Wanted) -> Source:
             num_phrasings=wanted.look.phrasings,
         )
         both.append(_described(views))
-    return Source(both[0], both[1], ())
+    return Source(both[0], both[1])
 
 
 def _described(views: Views) -> Views:
@@ -213,5 +218,12 @@ def _described(views: Views) -> Views:
     return views._replace(view=view, reasons=reasons)
 
 
+PACKS = {
+    "mr_dk": DESIKAN_PACKS,
+    "ct_organs": (CHEST,),
+    "nuclei": (FLUORESCENCE,),
+    "shapes": (),
+}
+"""What each source is made of, by its name in a config."""
 SOURCES = {"mr_dk": _mr, "ct_organs": _ct, "nuclei": _nuclei, "shapes": _shapes}
 """What makes each source, by its name in a config."""

@@ -25,7 +25,7 @@ from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import plan_buckets
 from medjax.recipes.boxes.score import make_baselines, score
 from medjax.recipes.boxes.set_score import make_set_baselines, score_sets
-from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.opened import Policy, check_ramps
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
@@ -67,7 +67,11 @@ def box_setup(
         evaluation: How each stage is evaluated.
         seed: Decides the order, the moves and the questions of training.
         workdir: The run's folder, in which a stage finds the answers of the one before.
+
+    Raises:
+        ValueError: The policy's folder was trained with other ramps.
     """
+    check_ramps(policy, ramps)
     both = (parts.train, parts.test)
     names = [text for views in both for text in views.reasons or views.names]
     sizes = [shown_size(s, policy.geometry) for views in both for s in views.sizes]

@@ -30,7 +30,7 @@ from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
 from medjax.recipes.classes.score import Asked, Probe, label_baselines, score
 from medjax.recipes.classes.score_sets import label_set_baselines, score_sets
-from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.opened import Policy, check_ramps
 from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.stages import supervised_stage, training_batches
@@ -125,7 +125,11 @@ def label_run(
         seed: Decides the draws of training and of the baselines.
         workdir: The run's folder, in which a stage finds the answers of the one before.
         hide: What files call a group, see `make_hide`.
+
+    Raises:
+        ValueError: The policy's folder was trained with other ramps.
     """
+    check_ramps(policy, ramps)
     wording, parts = source.wording, source.parts
     multi, forms = wording.task.multi, check_task(wording.task, style.answer)
     labels = label_set_tables(forms) if multi else label_tables(forms)

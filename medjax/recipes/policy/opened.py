@@ -30,6 +30,26 @@ class Policy(NamedTuple):
     # raises where its folder's chat template writes other words than this style
     check_style: Callable[[Style], object]
     drawing: Drawing  # its folder's wish for prediction; training never reads it
+    # whether its folder was trained with `add_ramps`; None where nothing says so
+    ramps: bool | None = None
+
+
+def check_ramps(policy: Policy, ramps: bool) -> None:
+    """Refuse a folder that was trained with coordinate ramps, or without, otherwise.
+
+    Args:
+        policy: One whose folder does not say so is taken as it is.
+        ramps: Whether pictures have ramps here.
+
+    Raises:
+        ValueError: The two differ.
+    """
+    if policy.ramps is not None and policy.ramps != ramps:
+        raise ValueError(
+            f"the folder of policy.path was trained with ramps={policy.ramps} (its "
+            f"medjax.json), here pictures have ramps={ramps}: its places would be "
+            f"wrong; --config.data.ramps={policy.ramps}"
+        )
 
 
 class Finish(Protocol):

@@ -32,6 +32,7 @@ from medjax.recipes.policy.qwen25vl_folder import (
     read_geometry,
     save_policy,
     say,
+    trained_images,
 )
 from medjax.recipes.sections import read_section
 from medjax.systems.policy.qwen25vl import (
@@ -199,6 +200,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
             tied=options.tied,
         ),
         check_style=partial(check_templates, folder, tokenizer),
+        ramps=trained_images(folder).get("ramps"),
     )
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:

@@ -170,6 +170,18 @@ def check_seal(folder: Path) -> None:
         )
 
 
+def trained_images(folder: Path) -> dict[str, Any]:
+    """How medjax.json says that images were shown in training; {} where there is none.
+
+    Args:
+        folder: A Hugging Face folder.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    return _trained(folder).get("images", {})
+
+
 def _sealed(folder: Path) -> list[Path]:
     """The files of a folder that bear on results."""
     free = (TRAINED, "README.md")
@@ -234,7 +246,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
             "std": found.image_std,
             "levels": found.levels,
         }
-    images |= _trained(folder).get("images", {})
+    images |= trained_images(folder)
     return {
         "tokenizer": tokenizer_digest(tokenizer),
         "images": images,

@@ -6,10 +6,13 @@ import shutil
 import pytest
 
 from medjax.data.prompting.chat import sample_answers
+from medjax.recipes import vrft_aug
+from medjax.recipes.policy.opened import check_ramps
 from medjax.recipes.policy.opening import describe, open_policy
 from medjax.recipes.policy.qwen25vl_folder import TRAINED, seal_folder
 from tests.recipes.policy.hub import ANSWERS, SECTION, STYLE, change, make
-from tests.recipes.smoke import draw_params
+from tests.recipes.smoke import WHERE, draw_params, make_setup
+from tests.recipes.smoke_labels import label_sections
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,24 @@ def test_checksums_that_are_none_are_refused(sealed):
     change(sealed, TRAINED, sha256=["a"])
     with pytest.raises(ValueError, match="expected images and their options"):
         make(path=str(sealed))
+
+
+def test_other_ramps_than_in_training_are_refused(sealed):
+    opened = make(path=str(sealed))
+    check_ramps(opened, True)
+    with pytest.raises(ValueError, match="--config.data.ramps=True"):
+        check_ramps(opened, False)
+    check_ramps(make(), False)  # a fresh policy learns either
+
+
+def test_runs_about_boxes_and_classes_check_ramps(sealed):
+    options = {
+        **{"policy__path": str(sealed), "policy__pixels": "folder"},
+        "policy__tied": None,
+        **{"prompt__system": "", "prompt__suffix": ""},
+    }
+    with pytest.raises(ValueError, match="trained with ramps=True"):
+        make_setup(**options)
+    del options["prompt__suffix"]
+    with pytest.raises(ValueError, match="trained with ramps=True"):
+        vrft_aug.stages(**label_sections("policy=off", **options), **WHERE)
