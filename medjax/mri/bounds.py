@@ -25,7 +25,7 @@ from medjax.mri.parameters import (
     series,
     voxel_shape,
 )
-from medjax.mri.signals import signal
+from medjax.mri.signals import model_signal
 from medjax.mri.times import Times, check_times, plausible
 from medjax.mri.varpro import Weighted, dot, parameters_and_errors, solve
 
@@ -116,7 +116,7 @@ def cramer_rao_bound(
         model = model._replace(echoes=numbers)
         known.append(spacing_of(clocks, numbers)[1])
     by_name = dict(zip(model.parameters, values, strict=True))
-    samples = signal(model, by_name, times)
+    samples = model_signal("cramer_rao_bound", model, by_name, times)
     channel = [root * y for root, y in zip(roots, samples, strict=True)]
     log_rate = jnp.log(1 / by_name[model.time_constant])
     if not smooth_at_zero(model):  # a time that does not count is not read
@@ -124,7 +124,7 @@ def cramer_rao_bound(
             jnp.where(root > 0, t, jnp.exp(-log_rate))
             for root, t in zip(roots, clocks, strict=True)
         ]
-        samples = signal(model, by_name, jnp.stack(clocks))
+        samples = model_signal("cramer_rao_bound", model, by_name, jnp.stack(clocks))
         channel = [root * y for root, y in zip(roots, samples, strict=True)]
     data = Weighted([channel], roots, clocks)
     if not model.train:

@@ -101,8 +101,8 @@ def half_scores(
         first: Lower end, median and upper end of the 95 % interval, in seconds, above
             0; a voxel that is NaN or whose ends are equal (u of 0, a bound) does not
             count.
-        second: Those of the other half.
-        where: The voxels that count, such as bright ones.
+        second: Those of the other half; its voxels too are left out where it has none.
+        where: The voxels that count, such as bright ones: bool, for the three maps.
 
     Returns:
         z, and of the voxels that count their number, the share below 1.96 and the 68.3

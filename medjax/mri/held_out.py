@@ -101,7 +101,8 @@ def held_out_misfit(
     more is the error of the images at the held-out points.
 
     Args:
-        images: x, made without the held-out samples; real or complex.
+        images: x, made without the held-out samples; real or complex. A pixel that is
+            not finite makes its slice NaN.
         kspace: y, all of it, its origin at [H // 2, W // 2], in the unit of the images;
             read at the held-out points.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object; of any other sum A x is that
@@ -167,8 +168,11 @@ def held_out_weight(
         reconstruct_fn: From weights [*B], one for each slice, to the images of a
             reconstruction of `Held.kept` alone: k-space or mask must lack what is held
             out, which is not checked. Pure; it may close over traced arrays.
-        kspace: All of it, in the unit of the images, its origin at [H // 2, W // 2].
-        sens: As for the reconstruction.
+        kspace: All of it, in the unit of the images, its origin at [H // 2, W // 2];
+            read at the held-out points, where a number that is not finite makes the
+            slice's weight NaN.
+        sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object, which is not
+            checked: those that the reconstruction takes.
         held: `Held.held`: bool or integers, not 0 at the points to predict.
         weights: At least 3, ascending, above 0, in the unit that `reconstruct_fn`
             takes, evenly spaced in their logarithm: factors of 2 to 3 suit. Values of
@@ -176,8 +180,9 @@ def held_out_weight(
         extensions: How many times L - 2 more weights may be tried, at least 0, beyond
             an end, L the number of `weights`. Slices that need none keep theirs.
             Static.
-        phase: In rad, for images that are real factors of a phase; see
-            `held_out_misfit`.
+        phase: In rad, one for all contrasts or one for each, of a reconstruction with
+            `constraint="phase"`, whose images are real factors; None for images as they
+            are.
 
     Returns:
         `HeldOutWeight`. Where no extension sufficed, `interior` is False and the weight

@@ -21,7 +21,7 @@ from medjax.mri.fit_arguments import (
 from medjax.mri.model import SignalModel, check_functions, smooth_at_zero
 from medjax.mri.normal import carry_for
 from medjax.mri.parameters import series
-from medjax.mri.signals import signal
+from medjax.mri.signals import model_signal
 from medjax.mri.times import Times, plausible
 
 MOST_COILS = 64  # more overflow single precision in the series
@@ -265,7 +265,7 @@ def _mean(
     known = jnp.all(jnp.isfinite(jnp.stack(list(fit.params.values()))), axis=0)
     # 1 where there is no fit: what is computed of NaN has derivatives of NaN.
     params = {name: jnp.where(known, x, 1) for name, x in fit.params.items()}
-    fitted = signal(model, params, times).astype(images.dtype)
+    fitted = model_signal("fit_magnitudes", model, params, times).astype(images.dtype)
     known = known[None] & jnp.isfinite(fitted)
     fitted = jnp.where(known, fitted, 0)
 

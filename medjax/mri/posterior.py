@@ -101,8 +101,10 @@ def fit_posterior(
             amplitudes, one real T), or magnitudes. A voxel with a sample that is not
             finite becomes INVALID, one of zeros NO_SIGNAL; no voxel changes another.
             Integers are refused.
-        times: Echo or inversion times in seconds, flip angles in radians, the same [E]
-            for all voxels or one list for each, as `fit_map` takes and refuses them.
+        times: Echo or inversion times in seconds, flip angles in radians, at least 0
+            and in any order, the same [E] for all voxels or one list for each. As many
+            different ones as the model has parameters, at least; `check_times` refuses
+            others, and traced ones out of range make a voxel INVALID.
         u: Standard deviation of the samples in the unit of the images, of the real and
             of the imaginary part alike. A number or [*#N]: of every contrast. [E, *#N]:
             of each, where inf leaves the sample out (it must be finite all the same).

@@ -10,7 +10,7 @@ from medjax.mri.fit import FitResult
 from medjax.mri.magnitude import expected_magnitude
 from medjax.mri.model import SignalModel
 from medjax.mri.samples import FitStatus
-from medjax.mri.signals import signal
+from medjax.mri.signals import model_signal
 from medjax.mri.times import Times
 
 FAINT = 0.1  # of a slice's brightest voxels
@@ -106,12 +106,15 @@ def residual_by_contrast(
     more than its standard error, std / sqrt(count), is the model's.
 
     Args:
-        images: What was fitted, contrasts first, real.
-        times: Those of the fit, in seconds (flip angles: radians).
-        fit: Of these images; voxels without a value are left out.
+        images: What was fitted, contrasts first, real, in any unit. A sample that is
+            not finite is left out of its own contrast.
+        times: Those of the fit, in seconds (flip angles: radians), one a contrast;
+            their values are not checked again.
+        fit: Of these images; voxels without a value (NaN by their status) are left out.
         model: The one that was fitted; another one is not noticed if its parameters
             have the same names.
-        bright: The voxels to count, see `bright_voxels`.
+        bright: The voxels to count, bool, see `bright_voxels`. Without one all sums are
+            0.
         level: Standard deviation of the noise in the images' unit, 0 or more, which is
             not checked. None takes it from the residual of each voxel,
             r sqrt(E / (E - P)) of E contrasts and P parameters, E - P being 1 at least.
@@ -132,7 +135,8 @@ def residual_by_contrast(
         bright=(bright, "*B H W", bool),
         level=(level, "*B #H #W", float),
     )
-    fitted = signal(model, fit.params, times).astype(images.dtype)
+    fitted = model_signal("residual_by_contrast", model, fit.params, times)
+    fitted = fitted.astype(images.dtype)
     size = jnp.abs(fitted)
     if level is None:
         count, unknowns = images.shape[0], len(model.parameters)

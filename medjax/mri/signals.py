@@ -169,7 +169,8 @@ def signal_t2(
         s0: Signal at time 0, in the unit of the image; real or complex, a number or an
             array that broadcasts with the others to the voxels [*N].
         t2: T2 in seconds, above 0: not checked, 0 gives NaN at time 0.
-        times: Echo times in seconds, for all voxels or for each.
+        times: Echo times in seconds, for all voxels or for each; of any sign and order,
+            not checked. None at all gives an empty result.
         offset: What remains at late times, in the unit of s0; None = 0.
 
     Returns:
@@ -198,7 +199,8 @@ def signal_t1_ir(
         s0: Signal when all has recovered, in the unit of the image; real or complex, a
             number or an array that broadcasts with the others to the voxels [*N].
         t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
-        times: Inversion times in seconds, for all voxels or for each.
+        times: Inversion times in seconds, for all voxels or for each; of any sign and
+            order, not checked. None at all gives an empty result.
         efficiency: Without a unit: 1 is a full inversion, 0.5 a saturation, 0 neither.
             None = 1.
 
@@ -226,7 +228,7 @@ def signal_saturation_recovery(
             number or an array that broadcasts with `t1` to the voxels [*N].
         t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
         times: Times from saturation to excitation in seconds, for all voxels or for
-            each.
+            each; of any sign and order, not checked. None at all gives an empty result.
 
     Returns:
         Contrasts first, in the dtype that the parameters are promoted to; complex if s0

@@ -36,7 +36,8 @@ def check_ramp(ramp: RewardRamp) -> RewardRamp:
     """The ramp as it is, if its numbers are in their ranges.
 
     Args:
-        ramp: Plain Python numbers.
+        ramp: Plain Python numbers: `steps` and `window` are integers of 1 or more,
+            `above` is finite, of either sign.
 
     Raises:
         ValueError: fewer than 1 step or entry, or an `above` that is not finite.
@@ -53,7 +54,7 @@ def init_ramp(ramp: RewardRamp) -> RampState:
     """The carry before the first step: an empty window, and nothing let in.
 
     Args:
-        ramp: Its `window` is the number of entries.
+        ramp: Its `window` is the number of entries, W; all three numbers are checked.
 
     Raises:
         ValueError: what `check_ramp` refuses.
@@ -71,7 +72,7 @@ def ramp_factor(state: RampState, ramp: RewardRamp) -> Float[Array, ""]:
 
     Args:
         state: The carry before the step.
-        ramp: Its `steps` are N.
+        ramp: Its `steps` are N, 1 or more; the other two numbers are not read.
 
     Returns:
         A number from 0 (not begun) to 1, float32.
@@ -97,7 +98,7 @@ def update_ramp(
         state: The carry before the step, of `init_ramp` or of the step before.
         mean: Of the other reward over the completions of the step that count, in its
             unit. With a NaN in the window the ramp does not begin.
-        ramp: When it begins.
+        ramp: When it begins: `above` and `window`, which has to be that of the state.
         valid: False for a step without a completion that counts, which changes
             nothing; None stands for True.
 
