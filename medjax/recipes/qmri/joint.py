@@ -106,6 +106,8 @@ def make_joint(
     name: str,
     method: Method,
     options: Predict,
+    *,
+    of: str = "joint TV",
 ) -> Joint:
     """How a scan goes through joint TV to a posterior.
 
@@ -116,13 +118,16 @@ def make_joint(
         name: Of the method.
         method: Of the kind "joint_tv", its subspace as wide as the model needs.
         options: Quantiles, calibration, replicas.
+        of: Whose images the posterior is of, "joint TV" or "network"; of a network's no
+            region's correlation is found, and no halves are held against each other.
 
     Raises:
         ValueError: The calibration is of another contrast, or no calibration.
         FileNotFoundError: There is no such calibration.
     """
     file = options.calibration
-    calibration = load_calibration(scan.contrast, "joint TV", file=file)
+    calibration = load_calibration(scan.contrast, of, file=file)
+    own = of == "joint TV"
     trusting = Trusting(
         quantity.model,
         quantity.bounds,
@@ -130,7 +135,7 @@ def make_joint(
         tv_scales(method),
         calibration,
         options.quantiles,
-        options.replicas if options.labels else 0,
+        options.replicas if options.labels and own else 0,
         options.self_check,
     )
     measured = Protocol(
@@ -141,7 +146,7 @@ def make_joint(
     )
     rate = 1 / float(np.mean(np.asarray(first.mask)))
     doubts = protocol_doubts(calibration, measured, acceleration=rate)
-    where = file or f"as shipped, {shipped(scan.contrast, 'joint TV').name}"
+    where = file or f"as shipped, {shipped(scan.contrast, of).name}"
     return Joint(trusting, where, tuple(doubts), rate)
 
 

@@ -29,6 +29,7 @@ from medjax.recipes.qmri.joint import (
 from medjax.recipes.qmri.methods import rank
 from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.moved import CHOICES
+from medjax.recipes.qmri.network_trust import make_network_posterior
 from medjax.recipes.qmri.options import Method, Predict
 from medjax.recipes.qmri.phases import Phases, find_phases
 from medjax.recipes.qmri.plan_checks import (
@@ -42,7 +43,7 @@ from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
 from medjax.recipes.qmri.trusted import Pictured, compute_trusted, fit_pictured
 from medjax.systems.puq.maps import network_fit
-from medjax.systems.puq.network import Quantity
+from medjax.systems.puq.network import Estimator, Quantity
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import Key, Params, QmriBatch
 
@@ -127,11 +128,13 @@ def make_plan(
             "leave the checkpoint or the model out"
         )
     if trained is not None:
-        if options.fit == "posterior":
-            refuse_posterior(scan, f"the network of {trained.folder.parent}")
         check_trained(scan, trained, fit=options.fit)
         check_still(scan, f"the network of {trained.folder.parent}", options)
         check_shared(scan, phases, f"the network of {trained.folder.parent}", options)
+        if options.fit == "posterior":
+            return _network_posterior(
+                scan, first, quantity, trained, contrast=contrast, options=options
+            )
         fitted = options.fit or "weighted"
         name = f"network of {trained.folder.parent}, {fitted} {model} fit"
         compute, params = _network(quantity, trained, options)
@@ -338,14 +341,54 @@ def _recoveries(
     return other, {other: options.methods[other]}
 
 
-def _network(
-    quantity: Quantity, trained: Trained, options: Predict
-) -> tuple[Compute, Params]:
+def _network_posterior(
+    scan: Scan,
+    first: ScanSlice,
+    quantity: Quantity,
+    trained: Trained,
+    *,
+    contrast: str,
+    options: Predict,
+) -> Plan:
+    """A network's images and their posterior, by the calibration of networks."""
+    where = f"the network of {trained.folder.parent}"
+    own = options.calibration or shipped(scan.contrast, "network").is_file()
+    usual = options._replace(calibration="", method="", labels="", label_names="")
+    plan = make_plan(scan, quantity, None, contrast=contrast, options=usual)
+    if not own or plan.joint is None or plan.basis is None:
+        refuse_posterior(scan, where)
+    name = options.default
+    joint = make_joint(
+        scan, first, quantity, name, options.methods[name], options, of="network"
+    )
+    estimator, params = _restored(quantity, trained)
+    compute = make_network_posterior(
+        estimator,
+        params,
+        basis=plan.basis,
+        how=joint.trusting,
+        passes=options.passes,
+        chunk=options.chunk,
+    )
+    doubts = tuple(f"intervals: {line}" for line in joint.doubts)
+    title = f"network of {trained.folder.parent}, {quantity.model.name} posterior"
+    return Plan(
+        title, compute, None, plan.phases, joint=joint, notes=doubts, trusted=True
+    )
+
+
+def _restored(quantity: Quantity, trained: Trained) -> tuple[Estimator, Params]:
     from medjax.runtime.checkpoint import restore_params  # slow, and needed here alone
 
     estimator = trained.estimator._replace(quantity=quantity)
     abstract = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
-    params = restore_params(trained.folder, abstract)
+    return estimator, restore_params(trained.folder, abstract)
+
+
+def _network(
+    quantity: Quantity, trained: Trained, options: Predict
+) -> tuple[Compute, Params]:
+    estimator, params = _restored(quantity, trained)
 
     # Its times are those that it was trained for, and constants of the program.
     # Parameters last: their place among the arguments decides the last digits.

@@ -142,7 +142,8 @@ def predict(
     written = _write(fits, decision, regions, folder, options)
     maps = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
     if regions is not None:
-        known = plan.joint is not None or plan.full  # how voxels err
+        replicas = plan.joint is not None and plan.joint.trusting.replicas > 0
+        known = replicas or plan.full  # how voxels err
         for line in write_regions(regions, written.sums, folder, intervals=known):
             say(line)
         maps.append(FILE)
@@ -240,7 +241,7 @@ def _write(
                 origin = f"{scan.path.name}, slice {z}"
                 check_motion(fitted.shift, fitted.bright, origin)
             if plan.trusted and fitted.trusted is None:  # a slice without signal
-                count = options.replicas if regions and plan.joint else 0
+                count = plan.joint.trusting.replicas if plan.joint else 0
                 fitted = fitted._replace(trusted=empty_trusted(scan.shape, count))
             write({name: pick(fitted) for name, pick in names.items()})
             slices.append(slice_maps(fitted, model))
@@ -257,7 +258,9 @@ def _write(
             interior = np.array([i for _, i in weights], bool)
             how = plan.joint.trusting
             sidecar["Posterior"] = posterior_fields(plan.joint)
-            sidecar["Regularisation"] = regularisation_fields(chosen, interior, how)
+            if how.calibration.reconstruction == "joint TV":
+                fields = regularisation_fields(chosen, interior, how)
+                sidecar["Regularisation"] = fields
             verdicts = self_check(plan.joint, checks)
             sidecar["SelfChecks"] = [x._asdict() | {"holds": x.holds} for x in verdicts]
     if not plan.trusted:

@@ -10,12 +10,15 @@ import pytest
 from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import FitStatus, fit_map
 from medjax.mri.sense import sense_forward
+from medjax.recipes.qmri.calibrated import document, shipped
 from medjax.recipes.qmri.options import read_definition
 from medjax.recipes.qmri.predict import predict
 from medjax.recipes.qmri.setup import make_estimator
 from medjax.report.page import write_file
 from medjax.runtime.checkpoint import open_checkpoints, save
 from medjax.sharding import make_mesh
+from medjax.systems.puq.calibration import Calibration, Protocol
+from medjax.systems.puq.joint_tv import NETWORK_FEATURES
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import TrainState
 from tests.data.qmri.toy_head import ACQUISITION
@@ -547,6 +550,46 @@ def test_a_network_that_predicts_lines_worse_is_not_used(lines, tmp_path, capsys
     assert "network of" in summary(folder)["method"]
     assert "held_out_lines" not in summary(folder)
     assert not (folder / "T2low.nii.gz").exists()
+
+
+def test_a_posterior_of_a_network_s_images_is_by_its_own_calibration(lines, tmp_path):
+    path, *_ = lines
+    checkpoint = save_run(tmp_path / "run", "", data__times=TIMES.tolist())
+    how = {"checkpoint": checkpoint, "fit": "posterior", "strict": False, "passes": 3}
+    made = Calibration(
+        reconstruction="network",
+        protocol=Protocol("t2", tuple(TIMES.tolist()), 2.0, 3),
+        features=NETWORK_FEATURES,
+        exponents=(0.1, 0.0, 0.7, 0.2),  # dropout moves nothing untrained
+        level=-2.0,
+        rate=0.0,
+        accelerations=(2.0,),
+        kappa=(1.0,),
+        coverage=0.95,
+    )
+    widths = []
+    for level in (-2.0, -1.0):
+        file = tmp_path / f"{level}.json"
+        file.write_text(json.dumps(document(made._replace(level=level))))
+        folder = tmp_path / f"at{level}"
+        run(path, folder, calibration=str(file), **how)
+        folder = folder / "predict" / "lines"
+        low, middle, high = (load(folder, n) for n in ("T2low", "T2map", "T2high"))
+        known = np.isfinite(middle)
+        assert known.any() and (low <= middle)[known].all()
+        assert (middle <= high)[known].all()
+        widths.append(np.median((high - low)[known]))
+    assert widths[1] > 1.5 * widths[0]
+    told = summary(folder)
+    assert told["method"].startswith("network of") and "posterior" in told["method"]
+    assert told["posterior"]["Posterior"]["Uncertainty"]["Reconstruction"] == "network"
+    assert "held_out_lines" not in told
+    for change, message in (
+        ({"passes": 1}, "needs at least 2"),
+        ({"calibration": str(shipped("t2", "joint TV"))}, "expected one of t2 and net"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(path, tmp_path / "no", **({"calibration": str(file)} | how | change))
 
 
 def test_a_regressor_s_map_is_the_same_by_another_name(scan, tmp_path):
