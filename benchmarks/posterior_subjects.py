@@ -83,7 +83,7 @@ def run(contrast, rates, subjects, keep):
     model, limit = signal_model(MODELS[contrast]), BOUNDS[contrast][1]
     quantity = Quantity(model, protocol.times, BOUNDS[contrast])
     center = round(96 * 0.08)
-    methods = make_methods(contrast, quantity, center=center, draws=1)
+    methods = make_methods(contrast, quantity, center=center, draws=3)
     methods = {k: m for k, m in methods.items() if any(word in k for word in keep)}
     rows = make_rows(methods, quantity)
     truth = jax.jit(lambda x: fit_images(quantity, x).params[model.time_constant])

@@ -217,7 +217,7 @@ def get_methods(contrast: str, *, draws: int) -> ConfigDict:
                 # of images of about 1; lines that are held out choose
                 "weights": option((3e-4, 1e-3, 3e-3), Numbers(float)),
                 "share": 0.25,  # of the outer lines
-                "draws": draws,  # of them, which one weight has to predict
+                "draws": draws,  # of them; 1: tried on a third of the rows alone
                 "iterations": 150,
                 "inner": 3,
             },

@@ -167,7 +167,9 @@ JOINT_TV = Method(
 
 def test_how_joint_tv_finds_its_weight():
     search = tv_search("x", JOINT_TV, 4)
-    assert search == Search((1e-3, 3e-3, 1e-2), 0.25, 4, 5, 2, 2, True)
+    one = tv_search("x", JOINT_TV._replace(draws=1), 4)
+    assert one.part and one._replace(part=False, draws=2) == search
+    assert search == Search((1e-3, 3e-3, 1e-2), 0.25, 4, 5, 2, 2, False)
     wider = JOINT_TV._replace(subspace=SUBSPACE._replace(rank=4))
     assert tv_scales(wider) == (1.0, 0.7, 0.7, 0.7)  # the last one is repeated
     assert tv_scales(JOINT_TV._replace(subspace=SUBSPACE._replace(rank=1))) == (1.0,)
