@@ -9,6 +9,8 @@ from configs.options import Numbers, Words, option
 
 TESTED = ("test", "val")  # parts to evaluate on; val: to choose settings by
 
+SWITCH = ("on", "off")
+
 
 def parse_arg(arg: str, **defaults: str | int | float | bool) -> ConfigDict:
     """`"reward=fixed,smoke"` against typed defaults; a bare word turns a switch on.

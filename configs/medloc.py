@@ -19,6 +19,7 @@ Variants, after a colon and joined by commas:
     model=PATH                                        a Hugging Face Qwen2.5-VL folder
     split=moved | slices | side | structure           of the MR slices
     test=test | val                                   val: slices to choose settings by
+    think=on | off                                    off: the answer alone
     python_reward=FILE.py:NAME                        one of yours beside the others
     seed=0
     smoke                                             seconds, on drawn shapes or PATH
@@ -63,6 +64,7 @@ def get_config(arg: str = "") -> ConfigDict:
         model="",
         split="moved",
         test="test",
+        think="on",
         python_reward="",
         seed=0,
         smoke=False,
@@ -75,6 +77,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.checkpoint = common.get_checkpoint()
     config.policy = get_policy(arg.model)
     config.prompt = get_prompt(arg.model)
+    # an answer begins with its reasoning; off: it is all there is
+    config.prompt.think = common.choose("think", arg.think, common.SWITCH) == "on"
     config.data = get_data(arg.data, arg.split, arg.model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
     config.warm_start = get_supervised(steps=800, loose=(1.1, 1.7))

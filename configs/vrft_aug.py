@@ -32,6 +32,7 @@ and the rest:
     method=grpo | sft                                     sft: supervised, equal steps
     test=test | val         val: pictures to choose settings by, none of the test's
     preset=demo | paper | vlm_r1    beta, temperature, learning rate; paper with a model
+    think=on | off                  off: the answer alone
     python_reward=FILE.py:NAME      one of yours beside the others
     model=PATH                      a Hugging Face Qwen2.5-VL folder
     seed=0
@@ -94,6 +95,7 @@ def get_config(arg: str = "") -> ConfigDict:
         method="grpo",
         test="test",
         preset="",
+        think="on",
         python_reward="",
         model="",
         seed=0,
@@ -110,6 +112,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.policy = medloc.get_policy(arg.model)
     config.policy.vocab = 768  # descriptions are read by words, not letters
     config.prompt = get_prompt(arg.model)
+    # an answer begins with its reasoning; off: it is all there is
+    config.prompt.think = common.choose("think", arg.think, common.SWITCH) == "on"
     config.data = get_data(arg.data or task, task, parts, arg.model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
     use = parts.policy == "on"
@@ -118,7 +122,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train = ConfigDict(
         {
             "method": common.choose("method", arg.method, ("grpo", "sft")),
-            "grpo": get_grpo(parts, get_rule(arg.mfrs, parts.grade)),
+            "grpo": get_grpo(
+                parts, get_rule(arg.mfrs, parts.grade), think=config.prompt.think
+            ),
             "sft": get_supervised(steps=300, noise=0.0),
         }
     )
@@ -147,6 +153,14 @@ def get_task(task: str, data: str, smoke: bool) -> str:
 def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
     """Which of the four parts are in use."""
     everything = common.choose("parts", arg.parts, ("all", "none")) == "all"
+    recite = arg.recite
+    if arg.think == "off":  # there is no reasoning to recite in
+        if recite not in ("", "none"):
+            raise ValueError(
+                f"recite={recite} and think=off: without a reasoning nothing can be "
+                "recited; expected recite=none, or think=on"
+            )
+        recite = "none"
     located = TASKS.get(task, USERS).boxes and not arg.model
     options = {  # name: (on, off, other choices)
         "prompt": ("on", "off"),
@@ -156,7 +170,7 @@ def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
     }
     found = ConfigDict()
     for name, choices in options.items():
-        value = arg[name] or choices[0 if everything else 1]
+        value = (recite if name == "recite" else arg[name]) or choices[not everything]
         found[name] = common.choose(name, value, tuple(dict.fromkeys(choices)))
     return found
 
@@ -233,7 +247,9 @@ def get_boxes(use: bool, task: str, arg: ConfigDict) -> str:
 def get_localisation(use: bool, source: str, arg: ConfigDict) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
     words, source = bool(use or source), source or "mr_aal"
-    first = medloc.get_config(f"model={arg.model},test={arg.test},data={source}")
+    first = medloc.get_config(
+        f"model={arg.model},test={arg.test},data={source},think={arg.think}"
+    )
     # A tiny policy gets the words of boxes whether or not it learns them, so that runs
     # with and without localisation start from the same policy.
     config = ConfigDict({"use": use, "words": words})
@@ -260,7 +276,7 @@ def get_supervised(*, steps: int, noise: float) -> ConfigDict:
     return config
 
 
-def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
+def get_grpo(parts: ConfigDict, rule: str, *, think: bool) -> ConfigDict:
     """One step: `batch` prompts, `group` completions of each."""
     config = medloc.get_grpo("fixed", "piecewise")
     for name in ("reward", "fixed_tau", "schedule", "schedule_changes", "entries"):
@@ -279,7 +295,7 @@ def get_grpo(parts: ConfigDict, rule: str) -> ConfigDict:
     config.grade_rule = rule
     # your own, such as 1,0.5,0.1, for differences 0, 1, 2
     config.grade_table = option((), Numbers(float))
-    config.min_words = 1  # of the reasoning, for the format's reward
+    config.min_words = int(think)  # of the reasoning, for the format's reward
     config.require_label = True  # likewise
     # Where reciting costs, neither silence nor a word repeated is a way out.
     config.min_different = 3 if delta < 0 else 1

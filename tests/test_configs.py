@@ -277,6 +277,7 @@ def test_puq_s_paper_preset_is_the_authors_code():
         "method=sft,parts=none",
         "test=val",
         "smoke,task=shapes",
+        "think=off,recite=none",
     ],
 )
 def test_vrft_aug_variants(arg):
@@ -285,7 +286,15 @@ def test_vrft_aug_variants(arg):
 
 @pytest.mark.parametrize(
     "arg",
-    ["task=mr_lung", "recite=yes", "grade=half", "mfrs=half", "parts=some", "test=all"],
+    [
+        "task=mr_lung",
+        "recite=yes",
+        "think=some",
+        "grade=half",
+        "mfrs=half",
+        "parts=some",
+        "test=all",
+    ],
 )
 def test_vrft_aug_names_the_choices(arg):
     name, value = arg.split("=")
@@ -311,6 +320,12 @@ def test_vrft_aug_parts_are_switches():
         first = get_config("vrft_aug", f"task={task}").localisation
         assert first.use and first.words and first.data.source == source
     assert not get_config("vrft_aug", "data=x.npz").localisation.words
+    assert parts("think=off") == (True, True, "auto", 0.0)
+    off = get_config("vrft_aug", "think=off")
+    assert not off.prompt.think and not off.localisation.prompt.think
+    assert off.train.grpo.min_words == 0
+    with pytest.raises(ValueError, match="recite=negative and think=off: without a re"):
+        parts("think=off,recite=negative")
     with pytest.raises(ValueError, match="mfrs=tenth and grade=exact"):
         parts("grade=exact,mfrs=tenth")
     tuned = get_config("vrft_aug", "test=val")

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from medjax.data.audit.records import Pictures, Sample
 from medjax.data.lists.reading import Bad
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import Style, written
 from medjax.data.prompting.layout import Geometry
 from medjax.data.prompting.prompts import Buckets, answer_rows, build_prompt
 from medjax.types import Prompt
@@ -267,7 +267,7 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
     )
     answer, answer_mask = answer_rows(
         encoding.tokenizer,
-        [answer for draw in draws for answer in draw.answers],
+        written([x for draw in draws for x in draw.answers], encoding.style),
         origins=[record.slice_id for record in records],
         lengths=encoding.buckets.answer,
     )

@@ -268,7 +268,8 @@ def grpo_stage(
         ValueError: Some right answer exceeds `max_tokens`, or the schedule is unknown.
     """
     schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
-    several = asks_for_sets(setup.encoding.style)
+    style = setup.encoding.style
+    several = asks_for_sets(style)
     if rewards.reward == "fixed":
         schedule = schedules.fixed_schedule(rewards.fixed_tau)
     build = partial(
@@ -278,7 +279,7 @@ def grpo_stage(
             schedule=schedule,
             total_steps=options.steps,
             entries=rewards.entries,
-            sets=box_set_tables() if several else None,
+            sets=box_set_tables(think=style.think) if several else None,
         ),
     )
     return exploration_stage(

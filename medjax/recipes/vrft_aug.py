@@ -380,6 +380,7 @@ def label_stage(
             references=run.source.references,
             classes=len(task.classes),
             weights=weights,
+            think=run.setup.encoding.style.think,
         ),
     )
     return exploration_stage(

@@ -52,6 +52,21 @@ def test_warm_start_then_grpo():
     assert not np.array_equal(batches[0].boxes, batches[1].boxes)
 
 
+@pytest.mark.parametrize("answers", ["one", "set"])
+def test_without_thinking_the_answer_alone_earns_its_reward(answers):
+    kind = {"data__answers": answers}
+    found = stages(**WHERE, **sections("think=off", **kind))
+    for stage in found:
+        stage.check()
+        assert stage.identity["prompt"]["think"] is False
+        tokenizer = stage.score.args[-1].tokenizer
+        batch = next(iter(stage.source))
+        text = tokenizer.decode(batch.answer[0][batch.answer_mask[0]])
+        assert text.startswith("<answer>")
+    with pytest.raises(ValueError, match=r"think='of': expected one of on, off"):
+        sections("think=of")
+
+
 def test_patience_with_steps_that_teach_nothing(setup):
     watch = grpo(setup, patience=7).watch
     assert watch.patience == 7

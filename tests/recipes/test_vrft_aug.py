@@ -91,6 +91,47 @@ def test_a_checkpoint_is_tested_with_the_words_it_was_trained_with():
         told[-1].accepts(other)
 
 
+def test_without_thinking_answers_and_rewards_fit():
+    """The self-test of each stage shows that what is taught earns its reward."""
+    found = stages(**WHERE, **label_sections("think=off"))
+    for stage in found:
+        stage.check()
+        assert stage.identity["prompt"]["think"] is False
+        batch = next(iter(stage.source))
+        tokenizer = open_policy_tokenizer(stage)
+        for tokens, mask in zip(batch.answer, batch.answer_mask, strict=True):
+            text = tokenizer.decode(tokens[mask], skip_special_tokens=True)
+            assert text.startswith("<answer>") and text.endswith("</answer>")
+    assert found[-1].identity["options"]["min_words"] == 0
+    before = stages(**WHERE, **label_sections())
+    assert "think" not in before[-1].identity["prompt"]
+    # one that thinks and one that does not are not taken for each other
+    stored = json.loads(json.dumps(before[-1].identity))
+    with pytest.raises(ValueError, match=r"prompt.think \(True, here False\).*think=T"):
+        found[-1].accepts(stored)
+    with pytest.raises(ValueError, match=r"prompt.think \(False, here True\)"):
+        before[-1].accepts(json.loads(json.dumps(found[-1].identity)))
+
+
+def open_policy_tokenizer(stage):
+    """The tokenizer that a stage's answers are written down by."""
+    return stage.score.args[-1].tokenizer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reward_weights__recitation": -0.5}, "reward_weights.recitation=-0.5 asks"),
+        ({"min_words": 1}, "prompt.think=False: .*train.grpo.min_words=1 asks"),
+        ({"repeat_ngram": 2}, "train.grpo.repeat_ngram=2 asks something of it"),
+    ],
+)
+def test_without_thinking_nothing_is_asked_of_a_reasoning(change, message):
+    change = {f"train__grpo__{name}": value for name, value in change.items()}
+    with pytest.raises(ValueError, match=message):
+        stages(**WHERE, **label_sections("think=off,policy=off", **change))
+
+
 def test_a_pretrained_policy_is_told_how_to_answer(tmp_path):
     _, finish = open_policy(label_sections()["policy"])
     policy = finish(

@@ -271,17 +271,23 @@ def labels_name(task: ClassTask, labels: Sequence[int]) -> str:
     return f"{COMMA} ".join(task.classes[n] for n in labels) or NONE
 
 
-def label_instruction(answer: str, *, multi: bool = False) -> str:
+def label_instruction(answer: str, *, multi: bool = False, think: bool = True) -> str:
     """What a pretrained policy is told about the form of its answer.
 
     Args:
         answer: "letter", "name" or "grade"; another word is a ValueError.
         multi: Whether several options can be right, or none.
+        think: Whether it begins with its reasoning, or is all there is.
     """
     ways = _SEVERAL if multi else _WAYS
     if answer not in ways:
         raise ValueError(f"answer style {answer!r}: expected one of {tuple(ways)}")
     example = f"{answer}{COMMA} {answer}" if multi else answer
+    if not think:
+        return (
+            f" Give {ways[answer]} alone between <answer> and </answer>, and nothing "
+            f"else, like this: <answer>{example}</answer>"
+        )
     return (
         " First reason about what the image shows between <think> and </think>, then "
         f"give {ways[answer]} alone between <answer> and </answer>, like this: "

@@ -31,6 +31,19 @@ SET_INSTRUCTION = (
     '{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]</answer>. '
     "If there is nothing to find, answer with an empty list: <answer>[]</answer>"
 )
+# the same of answers without reasoning
+BARE_INSTRUCTION = (
+    " Give the box as JSON in pixels of the image between <answer> and </answer>, and "
+    'nothing else, like this: <answer>[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]'
+    "</answer>"
+)
+BARE_SET_INSTRUCTION = (
+    " Give all boxes as a JSON list in pixels of the image between <answer> and "
+    "</answer>, and nothing else, like this: <answer>"
+    '[{"bbox_2d": [x1, y1, x2, y2], "label": "name"}, '
+    '{"bbox_2d": [x1, y1, x2, y2], "label": "name"}]</answer>. '
+    "If there is nothing to find, answer with an empty list: <answer>[]</answer>"
+)
 AUTO = "auto"  # in a config: the text above, whichever it stands for
 ANSWERS = ("list", "object")
 SET_ANSWERS = ("set-list", "set-object", "set-numbers")  # of any number of boxes
@@ -44,6 +57,7 @@ class Style(NamedTuple):
     suffix: str  # follows every question
     # of boxes one of ANSWERS, "object" being the shorter, or one of SET_ANSWERS
     answer: str
+    think: bool = True  # an answer begins with its reasoning; False: it is all there is
 
 
 def asks_for_sets(style: Style) -> bool:
@@ -55,7 +69,7 @@ def asks_for_sets(style: Style) -> bool:
     return style.answer in SET_ANSWERS
 
 
-def named_style(*, system: str, suffix: str, answer: str) -> Style:
+def named_style(*, system: str, suffix: str, answer: str, think: bool = True) -> Style:
     """The words around a question about boxes as a config names them.
 
     Args:
@@ -67,13 +81,38 @@ def named_style(*, system: str, suffix: str, answer: str) -> Style:
         answer: The form of the answers, "list" as `INSTRUCTION` shows it, or "object";
             "set-list", "set-object" and "set-numbers" are those of sets; a run about
             classes has forms of its own. It is not checked here.
+        think: Whether an answer begins with its reasoning. False: it is
+            `<answer>..</answer>` alone, and "auto" stands for `BARE_INSTRUCTION` or
+            `BARE_SET_INSTRUCTION`.
     """
-    instruction = SET_INSTRUCTION if answer in SET_ANSWERS else INSTRUCTION
+    whole, bare = (
+        (SET_INSTRUCTION, BARE_SET_INSTRUCTION)
+        if answer in SET_ANSWERS
+        else (INSTRUCTION, BARE_INSTRUCTION)
+    )
+    instruction = whole if think else bare
     return Style(
         system=(SYSTEM if system == AUTO else system) or None,
         suffix=instruction if suffix == AUTO else suffix,
         answer=answer,
+        think=think,
     )
+
+
+def written(answers: Sequence[str], style: Style) -> tuple[str, ...]:
+    """Supervised answers as a style has them: whole, or without their reasoning.
+
+    Args:
+        answers: Each a reasoning and an answer in tags, or an answer alone.
+        style: Its `think` says which.
+
+    >>> style = Style(None, "", "letter", think=False)
+    >>> written(["<think>a disc</think><answer>B</answer>"], style)
+    ('<answer>B</answer>',)
+    """
+    if style.think:
+        return tuple(answers)
+    return tuple(answer.rpartition("</think>")[2] for answer in answers)
 
 
 class Tokens(NamedTuple):

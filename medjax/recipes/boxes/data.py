@@ -15,6 +15,7 @@ from medjax.data.prompting.chat import (
     Style,
     named_style,
     sample_answers,
+    written,
 )
 from medjax.data.prompting.layout import Geometry
 from medjax.recipes.policy.checking import make_decode
@@ -64,6 +65,7 @@ class BoxPrompt(NamedTuple):
     system: str
     suffix: str
     answer: str
+    think: bool = True
 
 
 def box_style(prompt: BoxPrompt, *, answers: str) -> Style:
@@ -131,4 +133,5 @@ def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]
         style: The form of the answers.
     """
     said = parts.train.reasons or parts.train.names
-    return parts.train.texts, sample_answers(said, style=style.answer)
+    answers = sample_answers(said, style=style.answer)
+    return parts.train.texts, written(answers, style)

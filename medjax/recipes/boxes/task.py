@@ -20,6 +20,7 @@ from medjax.data.prompting.chat import (
     Style,
     asks_for_sets,
     longest_answers,
+    written,
 )
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import plan_buckets
@@ -29,6 +30,7 @@ from medjax.recipes.policy.opened import Policy, check_ramps
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
+from medjax.rl.text.box_automaton import build_automaton
 from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage
 from medjax.systems.policy.box_sets import check_set_answers, make_set_evaluate
@@ -78,11 +80,14 @@ def box_setup(
     buckets = plan_buckets(
         policy.tokenizer,
         [text for views in both for text in views.texts],
-        longest_answers(
-            names,
-            sizes=sizes,
-            style=style.answer,
-            most=max(views.most for views in both),
+        written(
+            longest_answers(
+                names,
+                sizes=sizes,
+                style=style.answer,
+                most=max(views.most for views in both),
+            ),
+            style,
         ),
         sizes,
         style=style,
@@ -102,10 +107,13 @@ def box_setup(
     if asks_for_sets(style):
         baselines = make_set_baselines(parts, policy.geometry, seed=seed)
         task = task._replace(
-            make_evaluate=partial(make_set_evaluate, box_set_tables()),
+            make_evaluate=partial(make_set_evaluate, box_set_tables(think=style.think)),
             score=partial(score_sets, baselines),
         )
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
+    if not style.think:  # which is another right format of boxes
+        machine = build_automaton(think=False)
+        policy = policy._replace(tables=policy.tables._replace(**machine._asdict()))
     return Setup(task, parts, policy, encoding, evaluation, seed, workdir)
 
 
@@ -211,7 +219,7 @@ def self_test(setup: Setup, *, tau: float) -> None:
     labels = iter(f"{r.slice_id}, {r.structure}" for r in records)
     names = [next(labels) if ok else "" for ok in np.asarray(batch.valid)]
     if isinstance(batch, BoxSetBatch):
-        tables = setup.policy.tables, box_set_tables()
+        tables = setup.policy.tables, box_set_tables(think=encoding.style.think)
         check_set_answers(batch, *tables, tau=tau, names=names)
     else:
         check_answers(batch, setup.policy.tables, tau=tau, names=names)

@@ -66,6 +66,7 @@ class LabelPrompt(NamedTuple):
     answer: str  # letter, name or grade; empty: grade where ordinal, or letter
     instruct: bool  # say how to answer
     room: int  # tokens that a question may have, knowledge included
+    think: bool = True  # an answer begins with its reasoning
 
 
 def load_labels(data: LabelData, *, seed: int) -> LabelParts:
@@ -111,5 +112,8 @@ def label_style(prompt: LabelPrompt, source: LabelParts) -> Style:
     """
     task = source.wording.task
     answer = prompt.answer or ("grade" if task.ordinal else "letter")
-    suffix = label_instruction(answer, multi=task.multi) if prompt.instruct else ""
-    return named_style(system=prompt.system, suffix=suffix, answer=answer)
+    told = {"multi": task.multi, "think": prompt.think}
+    suffix = label_instruction(answer, **told) if prompt.instruct else ""
+    return named_style(
+        system=prompt.system, suffix=suffix, answer=answer, think=prompt.think
+    )

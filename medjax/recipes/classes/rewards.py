@@ -99,6 +99,7 @@ def make_rewards(
     references: RecitationTables,
     classes: int,
     weights: Mapping[str, float],
+    think: bool = True,
 ) -> Rewards:
     """What an answer is worth, as `systems.vrft_aug` takes it.
 
@@ -109,12 +110,16 @@ def make_rewards(
             recite.
         classes: How many classes there are, which is the length of the table of grades.
         weights: Of every reward, as `reward_weights` gives them.
+        think: Whether answers begin with a reasoning.
 
     Raises:
         ValueError: See `grade_rewards` and `recitation_ramp`; or the reward of sets is
             unknown, or a task of several labels has `leak_label`, or a limit of
-            repetitions is out of its range.
+            repetitions is out of its range, or something is asked of a reasoning where
+            there is none.
     """
+    if not think:
+        _check_bare(options, weights)
     if options.repeat_ngram < 0:
         raise ValueError(
             f"repeat_ngram={options.repeat_ngram}: expected the words of an n-gram, 1 "
@@ -150,6 +155,21 @@ def make_rewards(
         repeat_limit=options.repeat_limit,
         **recitation_ramp(options.recitation_ramp, weights),
     )
+
+
+def _check_bare(options: LabelRewards, weights: Mapping[str, float]) -> None:
+    """Refuse by name what an answer without reasoning cannot have."""
+    asked = {
+        "reward_weights.recitation": weights.get("recitation", 0.0),
+        "min_words": max(options.min_words, 0),
+        "repeat_ngram": options.repeat_ngram,
+    }
+    found = [f"train.grpo.{name}={value:g}" for name, value in asked.items() if value]
+    if found:
+        raise ValueError(
+            f"prompt.think=False: there is no reasoning, and {', '.join(found)} asks "
+            "something of it; expected 0 (recite=none), or think=on"
+        )
 
 
 class Ramped(TypedDict):

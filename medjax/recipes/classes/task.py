@@ -25,7 +25,7 @@ from medjax.data.classes.tasks import (
     labels_answer,
     wording_texts,
 )
-from medjax.data.prompting.chat import Style
+from medjax.data.prompting.chat import Style, written
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
 from medjax.recipes.classes.score import Asked, Probe, label_baselines, score
@@ -74,7 +74,7 @@ def label_words(
         style: By what classes are called in an answer.
     """
     planes = source.parts.train.planes
-    answers = class_answers(source.wording, answer=style.answer)
+    answers = written(class_answers(source.wording, answer=style.answer), style)
     return wording_texts(source.wording, planes, answer=style.answer), answers
 
 
@@ -94,7 +94,7 @@ def label_corpus(
     texts, answers = label_words(source._replace(wording=told), style)
     if told.task.multi:  # so that commas between labels are learnt too
         every = range(len(told.task.classes))
-        answers += (labels_answer(told, every, answer=style.answer),)
+        answers += written([labels_answer(told, every, answer=style.answer)], style)
     return texts * 2, answers * 2
 
 
@@ -132,7 +132,7 @@ def label_run(
     check_ramps(policy, ramps)
     wording, parts = source.wording, source.parts
     multi, forms = wording.task.multi, check_task(wording.task, style.answer)
-    labels = label_set_tables(forms) if multi else label_tables(forms)
+    labels = (label_set_tables if multi else label_tables)(forms, think=style.think)
     check_question_length(
         policy.tokenizer, wording, parts.train.planes, style=style, length=room
     )
@@ -155,7 +155,7 @@ def label_run(
             labels,
             source,
             evaluation.draws,
-            *rows(class_answers(bare, answer=style.answer)),
+            *rows(written(class_answers(bare, answer=style.answer), style)),
         ),
         score=partial(
             score_fn,
@@ -174,8 +174,8 @@ def label_run(
     )
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
     setup = Setup(task, parts, policy, encoding, evaluation, seed, workdir)
-    written = rows(class_answers(wording, answer=style.answer))
-    return LabelRun(setup, source, labels, *written)
+    right = rows(written(class_answers(wording, answer=style.answer), style))
+    return LabelRun(setup, source, labels, *right)
 
 
 def label_supervised_stage(
@@ -203,7 +203,7 @@ def label_supervised_stage(
         options,
         source=training_batches(setup, draw, options, seed=setup.seed),
         flaws=flaws,
-        check=partial(self_test, run, min_words=1),
+        check=partial(self_test, run, min_words=int(setup.encoding.style.think)),
         before=before,
     )
 
@@ -330,11 +330,10 @@ def _plan(source: LabelParts, policy: Policy, style: Style) -> Buckets:
     texts, answers = label_words(source, style)
     if source.wording.task.multi:
         rows = np.concatenate([parts.train.labels, parts.test.labels])
-        answers += tuple(
-            labels_answer(
-                source.wording, np.flatnonzero(row).tolist(), answer=style.answer
-            )
-            for row in np.unique(rows, axis=0)
+        shown = [np.flatnonzero(row).tolist() for row in np.unique(rows, axis=0)]
+        answers += written(
+            [labels_answer(source.wording, x, answer=style.answer) for x in shown],
+            style,
         )
     return plan_buckets(
         policy.tokenizer,

@@ -12,6 +12,7 @@ _OPTIONS = {
     "images.max_pixels": "policy.max_pixels",
     "images.ramps": "data.ramps",
     "prompt.system": "prompt.system",
+    "prompt.think": "prompt.think",
 }
 
 
@@ -56,6 +57,8 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
 def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The compared parts under dotted names, as JSON holds them."""
     plain = json.loads(json.dumps(identity))
+    if plain.get("prompt"):
+        plain["prompt"] = {"think": True} | plain["prompt"]
     found = {"tokenizer": plain["tokenizer"]} if "tokenizer" in plain else {}
     for part in ("images", "ends", "prompt"):
         found |= {f"{part}.{key}": x for key, x in plain.get(part, {}).items()}
@@ -70,7 +73,7 @@ def _answers(*identities: Mapping[str, Any]) -> list[str]:
 def _free(answers: list[str]) -> tuple[str, ...]:
     """The keys of prompts that may differ between these forms of answers."""
     if len({answer in ANSWERS for answer in answers}) > 1:
-        return ("prompt.system", "prompt.suffix", "prompt.answer")
+        return ("prompt.system", "prompt.suffix", "prompt.answer", "prompt.think")
     if len(set(answers)) > 1 and answers[0] not in ANSWERS:
         return ("prompt.suffix", "prompt.answer")
     return ()

@@ -15,11 +15,14 @@ def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
         setup: Data, policy and encoding of the run.
         options: Those of the stage that bear on numbers.
     """
+    prompt = setup.encoding.style._asdict()
+    if prompt["think"]:  # as older versions have it, which knew nothing else
+        del prompt["think"]
     return {
         "data": dict(setup.parts.identity),
         "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
         "ends": setup.policy.ends._asdict(),
-        "prompt": setup.encoding.style._asdict(),
+        "prompt": prompt,
         "tokenizer": setup.policy.digest,
         "policy": dict(setup.policy.identity),
         "options": dict(options),

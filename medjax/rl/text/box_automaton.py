@@ -27,15 +27,15 @@ SLOT = 8
 INSIDE, HAS_BOX, IN_FORMAT = 32, 64, 128
 
 SPACE, _DIGITS = b" \t\n\v\f\r", b"0123456789"
-OPENING, _THINK, _BETWEEN, _ANSWER, CLOSING, WRONG = range(6)  # stages
+OPENING, _THINK, BETWEEN, _ANSWER, CLOSING, WRONG = range(6)  # stages
 BEFORE, FIRST, AFTER, LATER = range(4)  # regions
 _POINT, _SPACED = "point", "spaced"
 _START, FOUND = 0, "found"
 
 _STAGE_AFTER_TAG = {
     (OPENING, TAGS[0]): _THINK,
-    (_THINK, TAGS[1]): _BETWEEN,
-    (_BETWEEN, TAGS[2]): _ANSWER,
+    (_THINK, TAGS[1]): BETWEEN,
+    (BETWEEN, TAGS[2]): _ANSWER,
     (_ANSWER, TAGS[3]): CLOSING,
 }
 REGION_AFTER_TAG = {
@@ -64,10 +64,19 @@ class _State(NamedTuple):
     box: frozenset[Hashable]
 
 
-def build_automaton() -> Automaton:
-    """Number the reachable states (420) and tabulate them, in a tenth of a second."""
+def first_stage(*, think: bool) -> int:
+    """Where the right format begins: before the thinking, or where it would be over."""
+    return OPENING if think else BETWEEN
+
+
+def build_automaton(*, think: bool = True) -> Automaton:
+    """Number the reachable states (420) and tabulate them, in a tenth of a second.
+
+    Args:
+        think: Whether the right format begins with thinking, or is the answer alone.
+    """
     edges = _box_edges()
-    start = _State(b"", OPENING, BEFORE, frozenset())
+    start = _State(b"", first_stage(think=think), BEFORE, frozenset())
 
     def step(state: _State, byte: int) -> _State:
         return _step(state, bytes([byte]), edges)

@@ -20,12 +20,12 @@ from medjax.rl.text.box_automaton import (
     FOUND,
     INSIDE,
     LATER,
-    OPENING,
     REGION_AFTER_TAG,
     RESET,
     SLOT,
     SPACE,
     Automaton,
+    first_stage,
     follow_format,
     number_edges,
     read_tag,
@@ -50,11 +50,15 @@ class _State(NamedTuple):
     none: frozenset[Hashable]
 
 
-def build_box_set_automaton() -> Automaton:
-    """Number the reachable states and tabulate them."""
+def build_box_set_automaton(*, think: bool = True) -> Automaton:
+    """Number the reachable states and tabulate them.
+
+    Args:
+        think: Whether the right format begins with thinking, or is the answer alone.
+    """
     boxes, none = _box_edges(), _none_edges()
     moves = _by_byte(boxes), _by_byte(none)
-    start = _State(b"", OPENING, BEFORE, frozenset(), frozenset())
+    start = _State(b"", first_stage(think=think), BEFORE, frozenset(), frozenset())
 
     def step(state: _State, byte: int) -> _State:
         return _step(state, byte, *moves)

@@ -46,12 +46,16 @@ class _Reader(NamedTuple):
     num_answers: Array
 
 
-def box_set_tables() -> BoxSetTables:
+def box_set_tables(*, think: bool = True) -> BoxSetTables:
     """Tables for `parse_box_sets`, NumPy; the same whatever the vocabulary of tokens.
 
     They are built in about a second: make them once.
+
+    Args:
+        think: False makes the answer alone, without a think tag, the right format; sets
+            are read alike.
     """
-    return BoxSetTables(*box_set_automaton.build_box_set_automaton())
+    return BoxSetTables(*box_set_automaton.build_box_set_automaton(think=think))
 
 
 def parse_box_sets(

@@ -51,7 +51,7 @@ class ParsedSets(NamedTuple):
     spans: Int[Array | np.ndarray, "*N 8 2"]
 
 
-def parse_box_set_text(text: str | bytes) -> ParsedSets:
+def parse_box_set_text(text: str | bytes, *, think: bool = True) -> ParsedSets:
     """Parse one completion on the host; the fields have no leading axis.
 
     Between the first `<answer>` and the first `</answer>` after it every `[x1, y1, x2,
@@ -62,6 +62,8 @@ def parse_box_set_text(text: str | bytes) -> ParsedSets:
 
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
+        think: False asks for the answer alone, without a think tag, as the right
+            format.
 
     Returns:
         NumPy arrays: the boxes in the unit that the text means, as written and in that
@@ -84,7 +86,7 @@ def parse_box_set_text(text: str | bytes) -> ParsedSets:
         boxes=boxes,
         box_valid=np.arange(MOST_BOXES) < (len(matches) if found else 0),
         found=np.array(found),
-        format=np.array(found and has_right_tags(data)),
+        format=np.array(found and has_right_tags(data, think=think)),
         num_boxes=np.array(len(matches), np.int32),
         num_answers=np.array(len(ANSWER.findall(data)), np.int32),
         spans=spans,

@@ -34,6 +34,7 @@ NUMBER = rb"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*"
 ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
 _BOX = re.compile(rb'"bbox_2d"\s*:\s*\[' + rb",".join([NUMBER] * 4) + rb"\]")
 _FORMAT = re.compile(rb"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+_ANSWER_ALONE = re.compile(rb"\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
 class Parsed(NamedTuple):
@@ -41,11 +42,12 @@ class Parsed(NamedTuple):
 
     boxes: Float[Array | np.ndarray, "*N 4"]  # (x1, y1, x2, y2) as written
     box_found: Bool[Array | np.ndarray, "*N"]  # the first closed answer holds a box
-    format: Bool[Array | np.ndarray, "*N"]  # think, answer, nothing else, and a box
+    # think and answer (or the answer alone), nothing else, and a box
+    format: Bool[Array | np.ndarray, "*N"]
     num_answers: Int[Array | np.ndarray, "*N"]  # closed answer blocks
 
 
-def parse_text(text: str | bytes) -> Parsed:
+def parse_text(text: str | bytes, *, think: bool = True) -> Parsed:
     """Parse one completion on the host; the fields have no leading axis.
 
     The box is the first `"bbox_2d": [x1, y1, x2, y2]` between the first `<answer>` and
@@ -58,6 +60,8 @@ def parse_text(text: str | bytes) -> Parsed:
 
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
+        think: False asks for `<answer>..</answer>` alone, without a think tag, as the
+            right format; boxes are read alike.
 
     Returns:
         NumPy scalars and a float32 box [4] in the unit that the text means, as written:
@@ -74,14 +78,21 @@ def parse_text(text: str | bytes) -> Parsed:
     return Parsed(
         boxes=np.array(box, np.float32),
         box_found=np.array(match is not None),
-        format=np.array(match is not None and has_right_tags(data)),
+        format=np.array(match is not None and has_right_tags(data, think=think)),
         num_answers=np.array(len(answers), np.int32),
     )
 
 
-def has_right_tags(data: bytes) -> bool:
-    """Whether the text is thinking and one answer, each tag once and nothing else."""
-    return all(data.count(tag) == 1 for tag in TAGS) and bool(_FORMAT.fullmatch(data))
+def has_right_tags(data: bytes, *, think: bool = True) -> bool:
+    """Whether the text is thinking and one answer, each tag once and nothing else.
+
+    Args:
+        data: The completion.
+        think: False asks for the answer alone, without a tag of thinking.
+    """
+    form, counts = (_FORMAT, (1, 1, 1, 1)) if think else (_ANSWER_ALONE, (0, 0, 1, 1))
+    right = all(data.count(tag) == n for tag, n in zip(TAGS, counts, strict=True))
+    return right and bool(form.fullmatch(data))
 
 
 def read_number(digits: bytes) -> np.float32:

@@ -50,13 +50,15 @@ class _Reader(NamedTuple):
     num_answers: Array
 
 
-def build_tables(token_bytes: list[bytes]) -> ParseTables:
+def build_tables(token_bytes: list[bytes], *, think: bool = True) -> ParseTables:
     """Tables for a vocabulary, NumPy; put them on the device once.
 
     Args:
         token_bytes: What each of the V >= 1 tokens writes, in the order of their ids;
             `b""` for special tokens and for ids without a token. A token may be a part
             of a character. `medjax.vocabulary_bytes` reads them off a tokenizer.
+        think: False makes `<answer>..</answer>` alone, without a think tag, the right
+            format of boxes; the boxes are read alike.
 
     Returns:
         The bytes of all tokens one after another, where each token's begin and how many
@@ -76,7 +78,8 @@ def build_tables(token_bytes: list[bytes]) -> ParseTables:
     # One byte more, so that an empty token at the end has an address too.
     flat = np.frombuffer(b"".join(token_bytes) + b"\0", np.uint8)
     starts = np.cumsum(lengths, dtype=np.int32) - lengths
-    return ParseTables(flat, starts, lengths, *box_automaton.build_automaton())
+    machine = box_automaton.build_automaton(think=think)
+    return ParseTables(flat, starts, lengths, *machine)
 
 
 def fold_bytes(

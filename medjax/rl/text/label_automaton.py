@@ -44,9 +44,13 @@ class _Graph(NamedTuple):
     labels: dict[int, int]  # classes of accepting nodes
 
 
-def build_frame() -> box_automaton.Automaton:
-    """Number the reachable frames and tabulate them; `outputs` holds their flags."""
-    start = _Frame(b"", box_automaton.OPENING, _BEFORE, False)
+def build_frame(*, think: bool = True) -> box_automaton.Automaton:
+    """Number the reachable frames and tabulate them; `outputs` holds their flags.
+
+    Args:
+        think: Whether what is well formed begins with thinking, or is the answer alone.
+    """
+    start = _Frame(b"", box_automaton.first_stage(think=think), _BEFORE, False)
     index, queue, rows = {start: 0}, [start], []
     for frame in queue:
         row = np.empty(256, np.int16)

@@ -108,19 +108,22 @@ def read_label_set(answer: str | bytes, forms: LabelForms) -> tuple[int, ...] | 
     return None if labels & {-1, nothing} else tuple(sorted(labels))
 
 
-def parse_label_set_text(text: str | bytes, forms: LabelForms) -> ParsedLabelSets:
+def parse_label_set_text(
+    text: str | bytes, forms: LabelForms, *, think: bool = True
+) -> ParsedLabelSets:
     """Parse one completion on the host; the fields but `shown` have no leading axis.
 
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
         forms: What counts as a label, made by `label_set_forms`.
+        think: False asks for the answer alone, without a think tag, as well formed.
 
     Returns:
         NumPy values: `shown` [C], spans [2] in int32 that count bytes of the UTF-8, and
         scalars. A text without an answer that is a set shows nothing and is not
         `parsed`.
     """
-    read = parse_label_text(text, forms)
+    read = parse_label_text(text, forms, think=think)
     first, last = read.answer.tolist()
     found = (
         read_label_set(encode(text)[first:last], forms) if read.num_answers else None

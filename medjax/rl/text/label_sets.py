@@ -33,13 +33,14 @@ class _List(NamedTuple):
     right: Array  # each of those pieces was a label
 
 
-def label_set_tables(forms: LabelForms) -> LabelSetTables:
+def label_set_tables(forms: LabelForms, *, think: bool = True) -> LabelSetTables:
     """Tables for `parse_label_sets`, NumPy; the same whatever the vocabulary of tokens.
 
     Args:
         forms: What counts as a label, made by `label_set_forms`.
+        think: False asks for the answer alone, without a think tag, as well formed.
     """
-    single = label_tables(forms)
+    single = label_tables(forms, think=think)
     labels = np.arange(len(forms.texts), dtype=np.int32)
     return LabelSetTables(single, np.asarray(single.labels)[:, None] == labels)
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from medjax.rl.text.box_text import TAGS
+from medjax.rl.text.box_text import TAGS, has_right_tags
 from medjax.rl.text.words import encode, split_words
 
 SPACE = " \t\n\v\f\r"
@@ -37,7 +37,6 @@ CLOSERS = ".):"  # what may follow an option's letter
 
 _ANSWER = re.compile(rb"<answer>(.*?)</answer>", re.DOTALL)
 _THINK = re.compile(rb"<think>(.*?)</think>", re.DOTALL)
-_FORMAT = re.compile(rb"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 _OPTION = re.compile(
     rf"(?:\((?P<a>.)\)|(?P<b>.)[{CLOSERS}])[{SPACE}]*(?P<rest>.*)", re.DOTALL
 )
@@ -158,7 +157,9 @@ def read_label(answer: str | bytes, forms: LabelForms) -> int:
     return _read_option(text, forms)
 
 
-def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
+def parse_label_text(
+    text: str | bytes, forms: LabelForms, *, think: bool = True
+) -> ParsedLabels:
     """Parse one completion on the host; the fields have no leading axis.
 
     The answer is the last block `<answer>..</answer>`, read by `read_label`; the
@@ -169,6 +170,8 @@ def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
         forms: What counts as an answer, made by `label_forms`.
+        think: False asks for `<answer>..</answer>` alone, without a think tag, as well
+            formed; label and reasoning are read alike.
 
     Returns:
         NumPy scalars and spans [2] in int32. Spans count bytes from 0 on, those of the
@@ -178,17 +181,16 @@ def parse_label_text(text: str | bytes, forms: LabelForms) -> ParsedLabels:
     """
     data = encode(text)
     answers = list(_ANSWER.finditer(data))
-    think = _THINK.search(data)
+    thought = _THINK.search(data)
     label = read_label(answers[-1].group(1), forms) if answers else -1
-    tags_once = all(data.count(tag) == 1 for tag in TAGS)
     return ParsedLabels(
         label=np.array(label, np.int32),
         parsed=np.array(label >= 0),
-        well_formed=np.array(bool(tags_once and _FORMAT.fullmatch(data))),
+        well_formed=np.array(has_right_tags(data, think=think)),
         num_answers=np.array(len(answers), np.int32),
-        think=np.array(think.span(1) if think else (0, 0), np.int32),
+        think=np.array(thought.span(1) if thought else (0, 0), np.int32),
         think_words=np.array(
-            len(split_words(think.group(1))) if think else 0, np.int32
+            len(split_words(thought.group(1))) if thought else 0, np.int32
         ),
         answer=np.array(answers[-1].span(1) if answers else (0, 0), np.int32),
     )

@@ -51,17 +51,19 @@ class _Reader(NamedTuple):
     read: ParsedLabels
 
 
-def label_tables(forms: LabelForms) -> LabelTables:
+def label_tables(forms: LabelForms, *, think: bool = True) -> LabelTables:
     """Tables for `parse_labels`, NumPy; the same whatever the vocabulary of tokens.
 
     Args:
         forms: What counts as an answer for each class, made by `label_forms`. A class
             takes a few dozen states of the table.
+        think: False asks for `<answer>..</answer>` alone, without a think tag, as well
+            formed; labels and reasoning are read alike.
 
     Returns:
         Two automata, which find the blocks and read what stands in the answer.
     """
-    frame = label_automaton.build_frame()
+    frame = label_automaton.build_frame(think=think)
     reader = label_automaton.build_reader(forms)
     return LabelTables(*frame, *reader, words.KINDS)
 

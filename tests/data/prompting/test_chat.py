@@ -16,6 +16,7 @@ from medjax.data.prompting.chat import (
     prompt_text,
     sample_answers,
     special_tokens,
+    written,
 )
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.rl.text.box_text import parse_text
@@ -27,6 +28,14 @@ TINY = Style(system=None, suffix="", answer="object")
 def test_a_config_names_the_librarys_words_or_writes_its_own():
     assert named_style(system="auto", suffix="auto", answer="list") == PAPER
     assert named_style(system="", suffix="", answer="object") == TINY
+    bare = named_style(system="auto", suffix="auto", answer="list", think=False)
+    assert "think" not in bare.suffix and "<answer>[{" in bare.suffix
+    sets = named_style(system="", suffix="auto", answer="set-list", think=False)
+    assert "think" not in sets.suffix and "<answer>[]</answer>" in sets.suffix
+    whole = answer_text((1, 2, 3, 4), "a disc", style="object")
+    assert written([whole], TINY) == (whole,)
+    alone = '<answer>{"bbox_2d": [1, 2, 3, 4]}</answer>'
+    assert written([whole, alone], bare) == (alone, alone)
     mine = named_style(system="Be brief.", suffix=" Box?", answer="list")
     assert mine == Style("Be brief.", " Box?", "list")
 
