@@ -101,6 +101,9 @@ def get_config(arg: str = "") -> ConfigDict:
             # ask all again with each picture replaced by its mean, a row of the tables:
             # what the policy knows without looking. False: half the time
             "no_image": True,
+            # rows of other runs, asked the same: name: folder of their answers, as
+            # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
+            "beside": {},
         }
     )
     if arg.python_reward:

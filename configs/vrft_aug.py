@@ -327,6 +327,9 @@ def get_evaluation() -> ConfigDict:
             # ask all again with each picture replaced by its mean, a row of the tables:
             # what the policy knows without looking. False: half the time
             "no_image": True,
+            # rows of other runs, asked the same: name: folder of their answers, as
+            # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
+            "beside": {},
             # of several classes a picture: answers drawn a question at temperature 1;
             # the share that names a class is its score, for AUROC. 0: no AUROC
             "draws": 8,

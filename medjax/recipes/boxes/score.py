@@ -26,6 +26,7 @@ from medjax.evals.boxes import (
     scores,
     summary_table,
 )
+from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -71,6 +72,7 @@ def score(
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
+        require_beside(stage, contenders)
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _box_answers(blank)
         contenders |= baselines(records)

@@ -26,6 +26,7 @@ from medjax.evals.detection import (
     rank_boxes,
 )
 from medjax.recipes.boxes.score import memory_draws
+from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -65,6 +66,7 @@ def score_sets(
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
+        require_beside(stage, contenders)
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank)
         contenders |= baselines(records)

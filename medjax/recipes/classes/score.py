@@ -23,6 +23,7 @@ from medjax.evals.classes import (
     vote_by_group,
 )
 from medjax.evals.tables import Table
+from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
@@ -138,6 +139,7 @@ def score(
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
+        require_beside(stage, contenders)
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _label_answers(blank)
         contenders |= asked.baselines(records)

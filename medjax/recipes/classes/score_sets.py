@@ -25,6 +25,7 @@ from medjax.evals.label_sets import (
 )
 from medjax.evals.tables import Table
 from medjax.recipes.classes.score import Asked, Probe
+from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -139,6 +140,7 @@ def score_sets(
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
+        require_beside(stage, contenders)
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank, len(classes))
         contenders |= asked.baselines(records)

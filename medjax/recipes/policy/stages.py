@@ -10,6 +10,7 @@ import jax
 import optax
 
 from medjax.data.batches import Encoding, Parts, Question
+from medjax.recipes.policy.beside import check_questions, rows_beside
 from medjax.recipes.policy.identity import (
     check_trained_alike,
     data_facts,
@@ -93,6 +94,7 @@ def supervised_stage(
         make_optimizer(steps=options.steps, **options.optim._asdict()),
         greedy_evaluation(setup, max_tokens=setup.answer_length),
     )
+    scored = scoring(setup, name, before=before)
     return Stage(
         name=name,
         system=system,
@@ -102,8 +104,8 @@ def supervised_stage(
         show=("loss", "grad_norm"),
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
-        check=check,
-        **scoring(setup, name, before=before),
+        check=partial(_check_answers, check, setup.evaluation, scored),
+        **scored,
     )
 
 
@@ -171,6 +173,9 @@ def exploration_stage(
         weights,
         options.advantages.normalise == "parts",
     )
+    scored = scoring(
+        setup, name, before=before, tell=(*tell, partial(watchdog_table, dogs))
+    )
     system = build(
         policy.model,
         policy.tables,
@@ -195,7 +200,14 @@ def exploration_stage(
         show=show,
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
-        check=partial(_check_exploration, check, rewards, source, weights, numbers),
+        check=partial(
+            _check_exploration,
+            partial(_check_answers, check, setup.evaluation, scored),
+            rewards,
+            source,
+            weights,
+            numbers,
+        ),
         watch=Watch(
             patience=check_patience(options.patience),
             locate=partial(_locate, _find_records(setup, options, seed=seed)),
@@ -203,9 +215,7 @@ def exploration_stage(
             settle=settle,
             dogs=dogs,
         ),
-        **scoring(
-            setup, name, before=before, tell=(*tell, partial(watchdog_table, dogs))
-        ),
+        **scored,
     )
 
 
@@ -277,7 +287,8 @@ def scoring(
         seed=evaluation.seed,
         limit=evaluation.limit or None,
     )
-    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, before, tell)
+    shown = {**before, **rows_beside(evaluation)}
+    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, shown, tell)
     return {
         "eval_batches": batches,
         "score": partial(setup.task.score, stage),
@@ -323,6 +334,14 @@ def _python_rewards(
     )
 
 
+def _check_answers(
+    check: Callable[[], None], evaluation: Evaluation, scored: Mapping[str, Any]
+) -> None:
+    """The self-test of answers, then whether other runs can stand beside this one."""
+    check()
+    check_questions(evaluation, scored["eval_batches"])
+
+
 def _check_exploration(
     check: Callable[[], None],
     rewards: PythonRewards | None,
@@ -330,7 +349,7 @@ def _check_exploration(
     weights: Mapping[str, float],
     numbers: Mapping[str, float],
 ) -> list[str]:
-    """The self-test of answers, then a trial of the rewards in Python."""
+    """What `check` tests, then a trial of the rewards in Python."""
     check()
     if rewards is None:
         return []

@@ -30,6 +30,8 @@ class Evaluation(NamedTuple):
     level: float  # of an interval, such as 0.95
     draws: int = 0  # of several labels: answers drawn a question, for AUROC; 0: none
     no_image: bool = False  # ask all again about blank pictures: a row of the tables
+    # rows of other runs: a name -> the folder of their answers, RUN/STAGE/eval
+    beside: Mapping[str, str] | None = None
 
     @property
     def resampling(self) -> dict[str, Any]:

@@ -166,6 +166,19 @@ def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_p
         asked(seen + blank[:1], tmp_path / "grpo" / "eval" / "9")
 
 
+def test_another_run_is_a_row_or_an_error(scored, tokenizer, tmp_path):
+    place = scored[0] / "warm_start" / "eval"
+    evaluation = EVALUATION._replace(beside={"sft": str(place)})
+    folder = tmp_path / "grpo" / "eval" / "3"
+    stage = ScoredStage("grpo", tokenizer, evaluation, {"run: sft": place})
+    partial(score, baselines, stage)(results(tokenizer), folder)
+    rows = (folder / "tables.txt").read_text().splitlines()[3:5]
+    assert [row[: row.index("  ")] for row in rows] == ["grpo", "run: sft"]
+    other = [r._replace(structure="another") for r in RECORDS]
+    with pytest.raises(ValueError, match="beside.sft: the answers in"):
+        partial(score, baselines, stage)(results(tokenizer, other), folder)
+
+
 def test_other_questions_are_not_compared(scored, tokenizer, tmp_path):
     before = scored[0] / "warm_start" / "eval"
     other = [r._replace(sample_id=r.sample_id + 1) for r in RECORDS]
