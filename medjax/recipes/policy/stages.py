@@ -104,7 +104,7 @@ def supervised_stage(
         show=("loss", "grad_norm"),
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
-        check=partial(_check_answers, check, setup.evaluation, scored),
+        check=partial(_check_answers, check, setup.evaluation, scored["eval_batches"]),
         **scored,
     )
 
@@ -202,7 +202,7 @@ def exploration_stage(
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
         check=partial(
             _check_exploration,
-            partial(_check_answers, check, setup.evaluation, scored),
+            partial(_check_answers, check, setup.evaluation, scored["eval_batches"]),
             rewards,
             source,
             weights,
@@ -335,11 +335,13 @@ def _python_rewards(
 
 
 def _check_answers(
-    check: Callable[[], None], evaluation: Evaluation, scored: Mapping[str, Any]
+    check: Callable[[], None],
+    evaluation: Evaluation,
+    batches: Callable[[], Iterator[tuple[Any, list[Any]]]],
 ) -> None:
     """The self-test of answers, then whether other runs can stand beside this one."""
     check()
-    check_questions(evaluation, scored["eval_batches"])
+    check_questions(evaluation, batches)
 
 
 def _check_exploration(
