@@ -20,7 +20,7 @@ def test_two_halves_are_told_and_warned_of(tmp_path, capsys, high):
     run(path, tmp_path, calibration=str(file), strict=False)
     told = summary(tmp_path / "predict" / "scan")
     motion, check = told["posterior"]["SelfChecks"]
-    assert motion["check"] == "motion" and motion["high"] == 0.15
+    assert motion["check"] == "motion" and motion["high"] == 0.11
     assert check["check"] == "halves" and check["holds"] == (high > 1)
     assert check["value"] > 0
     assert not [

@@ -34,10 +34,14 @@ MADE = Calibration(
 )
 
 
-def checked(spread, misfit, count, offset=None, sd=0.005):
-    """Slices of three contrasts."""
-    offset = np.zeros((len(count), 3, 3)) if offset is None else np.array(offset)
-    return Checks(*map(np.array, (spread, misfit, count)), offset, 0 * offset + sd)
+def checked(spread, misfit, count, moved=0.0, offset=(0.0, 0.0, 0.0)):
+    """Slices of three contrasts, of which the last two moved."""
+    slices = len(count)
+    share = np.broadcast_to(np.array(moved)[..., None], (slices, 3)) * [0, 1, 1]
+    places = np.zeros((slices, 3, 3))
+    places[:, 1] = offset
+    sd = np.full_like(places, 0.005)
+    return Checks(*map(np.array, (spread, misfit, count)), places, sd, share)
 
 
 def test_larger_error_bars_make_the_spread_smaller():
@@ -98,41 +102,37 @@ def test_images_far_from_the_model_are_told_but_error_bars_are_those_of_the_mode
     assert "of its time constant" in text
 
 
-@pytest.mark.parametrize(
-    ("offset", "sd", "value"),
-    [
-        ((0.05, 0.0, 0.0), 0.005, 0.05),  # less than what is taken for motion
-        ((0.0, -0.3, 0.4), 0.005, 0.5),
-        ((0.0, -0.3, 0.0), 0.1, 0.0),  # noise makes as much
-        ((np.nan, 0.3, 0.0), 0.005, 0.0),  # not known; other contrasts lie still
-    ],
-)
-def test_a_contrast_that_lies_elsewhere_is_named(offset, sd, value):
-    places = np.zeros((1, 3, 3))
-    places[0, 1] = offset
-    slices = checked([0.7], [0.2], [100], places, sd)
+@pytest.mark.parametrize("moved", [0.1, 0.3])
+def test_motion_is_told_with_the_contrast_that_lies_farthest(moved):
+    slices = checked([0.7], [0.2], [100], moved, (0.0, -0.3, 0.4))
     motion = judge_scan(MADE, slices, acceleration=6.0)[0]
-    np.testing.assert_allclose(motion.value, value)
-    assert motion.narrow == (value > 0.15)
+    np.testing.assert_allclose(motion.value, moved * np.sqrt(2 / 3))
     text = verdict_text(motion)
+    assert motion.narrow == (moved == 0.3) and not motion.alone
     if motion.narrow:
-        assert "too narrow on this scan: samples have contrasts 0.50 pixel" in text
-        assert (
-            "0.50 of contrast 1: +0.00 along rows, -0.30 along columns, +0.40" in text
-        )
+        assert "too narrow on this scan: samples have contrasts elsewhere" in text
+        assert "contrast 1: +0.00 pixel along rows, -0.30 along columns, +0.40" in text
     else:
         assert "pass a check" in text
 
 
+def test_one_contrast_alone_is_named_and_error_bars_hold():
+    slices = checked([0.7], [0.2], [100], 0.0, (0.5, 0.0, 0.0))
+    slices = slices._replace(moved=np.array([[0.05, 0.4, 0.1]]))
+    motion = judge_scan(MADE, slices, acceleration=6.0)[0]
+    assert motion.alone and not motion.holds and not motion.narrow
+    text = verdict_text(motion)
+    assert text.startswith("one contrast moved: ") and "contrast 1: +0.50 pixel" in text
+
+
 def test_motion_counts_where_a_tenth_of_the_slices_has_it():
-    places = np.zeros((21, 3, 3))
-    places[:2, 2, 0] = 0.2
-    many = np.full(21, 100)
-    motion = judge_scan(MADE, checked(0.1 * many, many, many, places), acceleration=6.0)
-    assert motion[0].value == 0
-    places[2] = places[0]
-    motion = judge_scan(MADE, checked(0.1 * many, many, many, places), acceleration=6.0)
-    assert motion[0].value == 0.2 and motion[0].narrow
+    many, moved = np.full(21, 100), np.zeros(21)
+    moved[:2] = 0.3
+    motion = judge_scan(MADE, checked(many, many, many, moved), acceleration=6.0)[0]
+    assert motion.value == 0
+    moved[2] = 0.3
+    motion = judge_scan(MADE, checked(many, many, many, moved), acceleration=6.0)[0]
+    assert motion.value > 0.2 and motion.narrow
 
 
 @pytest.mark.parametrize("pixels", [0.0, 1.0])
@@ -163,11 +163,12 @@ def test_moved_contrasts_are_found_in_k_space(pixels):
         bounds=QUANTITY.bounds,
     )
     motion = judge_scan(MADE, slices, acceleration=6.0)[0]
-    assert motion.holds == (pixels == 0), slices.offset
+    assert motion.holds == (pixels == 0), slices.moved
+    assert motion.narrow == (pixels > 0)
 
 
 def test_nothing_to_judge():
-    slices = checked([np.nan, 1.0], [np.nan, 1.0], [900, 3], np.full((2, 3, 3), np.nan))
+    slices = checked([np.nan, 1.0], [np.nan, 1.0], [900, 3], [np.nan, 1.0])
     for verdict in judge_scan(MADE, slices, acceleration=6.0):
         assert np.isnan(verdict.value) and verdict.holds
         assert "could not be checked" in verdict_text(verdict)
