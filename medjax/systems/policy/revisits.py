@@ -74,16 +74,17 @@ def choose(
     Raises:
         ValueError: Candidates where nothing is chosen, or a batch where it should be.
     """
-    if isinstance(given, Candidates) != (revisits is not None):
-        raise ValueError(
-            f"{type(given).__name__} with revisits {'on' if revisits else 'off'}: "
-            "expected Candidates where pictures are chosen, and a batch where not"
-        )
-    if revisits is None or not isinstance(given, Candidates):
-        return given, None, key
-    choosing, key = jax.random.split(key)
-    picked = pick(revisits, carry.visits, given, choosing)
-    return picked.batch, picked, key
+    if not isinstance(given, Candidates):
+        if revisits is None:
+            return given, None, key
+    elif revisits is not None:
+        choosing, key = jax.random.split(key)
+        picked = pick(revisits, carry.visits, given, choosing)
+        return picked.batch, picked, key
+    raise ValueError(
+        f"{type(given).__name__} with revisits {'on' if revisits else 'off'}: expected "
+        "Candidates where pictures are chosen, and a batch where not"
+    )
 
 
 def pick(

@@ -12,7 +12,7 @@ import pytest
 from medjax.rl import VisitState
 from medjax.runtime.loop import train
 from medjax.runtime.naming import named
-from medjax.sharding import make_mesh
+from medjax.sharding import batch_sharding, make_mesh
 from medjax.systems.policy import exploration
 from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.exploration import Explorer, Scored, Step
@@ -157,6 +157,23 @@ def test_a_split_step_takes_what_the_whole_step_takes():
     jax.tree.map(np.testing.assert_array_equal, found.aux, expected.aux)
     for name in ("seen", "settled", "passed_over", "revisited"):
         assert float(values[name]) == float(metrics[name])
+
+
+def test_eight_devices_take_what_one_takes():
+    """Candidates lie a context a device; what is taken is gathered from them."""
+    mesh, system = make_mesh({"data": 8}), build()
+    state = jax.jit(system.init)(KEY)
+    state = state._replace(aux=Carry((), VisitState(jnp.array([1, 0] * 6, jnp.int32))))
+    update, given = jax.jit(system.update), candidates(0)
+    one, metrics = update(state, given, KEY)
+    rows = jax.device_put(given, batch_sharding(given, mesh, {"batch": ("data",)}))
+    assert rows.picture.sharding.shard_shape((CAME,)) == (1,)
+    eight, values = update(state, rows, KEY)
+    np.testing.assert_array_equal(eight.aux.visits.idle, one.aux.visits.idle)
+    assert float(values["seen"]) == float(metrics["seen"])
+    np.testing.assert_allclose(
+        eight.params["table"], one.params["table"], rtol=0, atol=1e-6
+    )
 
 
 def test_what_does_not_fit_is_refused():
