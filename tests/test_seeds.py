@@ -229,6 +229,29 @@ def test_a_single_stage_needs_a_start(program):
     assert (found["start"]["stage"], found["start"]["step"]) == ("grpo", 0)
 
 
+def test_a_claim_holds_what_a_run_left(program, tmp_path):
+    place, _ = run(program, seeds="0")
+    last = place / "seed-0" / "grpo"
+    (start,) = json.loads((last / "manifest.json").read_text())
+    words = [
+        "/venv/bin/python",
+        "/tree/run.py",
+        "--config=configs/x.py",
+        "--workdir=/w",
+    ]
+    (last / "manifest.json").write_text(json.dumps([start | {"command": words}]))
+    claim = importlib.import_module("study.claim")
+    claim.main([str(place / "seed-0"), str(tmp_path / "claims" / "x.json")])
+    found = json.loads((tmp_path / "claims" / "x.json").read_text())
+    assert found["command"] == "python run.py --config=configs/x.py"
+    assert (found["seeds"], found["commits"], found["stage"]) == ([0], ["c0"], "grpo")
+    assert found["tables"][0]["rows"][1][0] == "linear probe"
+    assert "evaluated" not in found and found["scores"]["accuracy"] == 0.5
+    (last / "eval" / "8" / "tables.json").unlink()
+    with pytest.raises(reruns.RunError, match="tables.json is missing: evaluate the"):
+        claim.run_claim(place / "seed-0")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
