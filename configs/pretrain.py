@@ -7,9 +7,9 @@ Trains a tiny Qwen2.5-VL (3.0 M parameters) by written answers: boxes of 71 brai
 structures in MR, of 28 structures in CT windows, of nuclei and drawn shapes, each
 answer telling first the picture's plane and modality and where the structure lies, how
 large and how bright it is. What is held out for new domains, and whose terms allow the
-weights to be given away: docs/pretrained.md. Some hours on one core; the same command
-goes on where a stopped run ended. The second command writes the policy as a Hugging
-Face folder with its card, workdir/pretrain/policy.
+weights to be given away: docs/pretrained.md. About an hour on one free core; the same
+command goes on where a stopped run ended. The second command writes the policy as a
+Hugging Face folder with its card, workdir/pretrain/policy.
 
 Variants, after a colon and joined by commas:
 

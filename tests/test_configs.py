@@ -385,8 +385,8 @@ def test_pretraining_goes_on_is_exported_and_starts_other_runs(tmp_path):
     card = (folder / "README.md").read_text()
     assert "| steps | 4 |" in card and "| shapes, the policy | 16 |" in card
     assert (folder / "model.safetensors").stat().st_size < 8_000_000
-    given = card[card.index("--config=") : card.rindex("```")].replace("\\\n", " ")
-    given = given.replace("medloc.py:model=FOLDER", f"medloc.py:smoke,model={folder}")
+    given = card[card.index("--config=configs/medloc.py") : card.rindex("```")]
+    given = given.replace("\\\n", " ").replace("model=FOLDER", f"smoke,model={folder}")
     eval_of = (f"--mode=eval --checkpoint={folder} --workdir={tmp_path}/eval").split()
     done = run(*given.replace("''", "").split(), *eval_of, timeout=900)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """The smallest pretraining: its answers fit, and its options are read."""
 
-import pathlib
-
+import jax
 import numpy as np
 import pytest
 
@@ -75,10 +74,13 @@ def test_wrong_options_are_refused(changes, match):
         make_setup(**changes)
 
 
-def test_the_default_config_is_of_the_size_that_can_be_shipped():
-    policy = get_config().policy
-    assert policy.width == 192 and policy.vision.depth == 6
-    assert pathlib.Path("configs/pretrain.py").is_file()
+def test_the_default_policy_is_small_enough_to_be_shipped():
+    opening = open_policy(get_config().policy.to_dict())
+    style = box_style(BoxPrompt("", "", "object"), answers="one")
+    policy = opening.finish(("Find the disc.",), ("<think>disc</think>",), style=style)
+    shapes = jax.eval_shape(policy.model.init, jax.random.key(0))
+    count = sum(x.size for x in jax.tree.leaves(shapes))
+    assert 2_000_000 <= count <= 4_000_000 and 2 * count < 8_000_000  # bytes, float16
 
 
 def test_weights_that_are_too_large_for_float16_are_refused_by_name():

@@ -41,7 +41,7 @@ FLUORESCENCE = Pack(
         "stardist/data/images/mask2d.tif",
         "stardist-0.9.2.dist-info/licenses/LICENSE.txt",
     ),
-    licence="BSD-3-Clause (package); the picture has its challenge's own terms",
+    licence="BSD-3-Clause (package); picture and labels: CC0, BBBC038",
     credit="Fluorescence image of nuclei of the 2018 Data Science Bowl: Caicedo et "
     "al., Nature Methods 2019, doi:10.1038/s41592-019-0612-7; package StarDist: "
     "Copyright (c) 2018-2025, Uwe Schmidt, Martin Weigert",
