@@ -80,7 +80,11 @@ def test_an_unknown_fit_is_refused(kspace, tmp_path):
         plan(tmp_path / "a.npz", kspace, trained=network_of(tmp_path), fit="ols")
 
 
-def test_a_network_has_no_posterior_that_is_calibrated(kspace, tmp_path):
+def test_a_network_without_a_calibration_has_no_posterior(
+    kspace, tmp_path, monkeypatch
+):
+    none = tmp_path / "none.json"
+    monkeypatch.setattr("medjax.recipes.qmri.plan.shipped", lambda *_: none)
     with pytest.raises(ValueError, match="for the network of .* none is calibrated"):
         trained = network_of(tmp_path)
         plan(tmp_path / "a.npz", kspace, trained=trained, fit="posterior")
