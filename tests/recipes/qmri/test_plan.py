@@ -5,6 +5,7 @@ import pytest
 
 from medjax.data.scans.formats import open_scan
 from medjax.mri.catalogue import signal_model
+from medjax.recipes.qmri.calibrated import shipped
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.plan import FULL, make_plan
 from medjax.recipes.qmri.setup import make_estimator
@@ -83,8 +84,11 @@ def test_an_unknown_fit_is_refused(kspace, tmp_path):
 def test_a_network_without_a_calibration_has_no_posterior(
     kspace, tmp_path, monkeypatch
 ):
-    none = tmp_path / "none.json"
-    monkeypatch.setattr("medjax.recipes.qmri.plan.shipped", lambda *_: none)
+    def but_networks(contrast, reconstruction):
+        none = tmp_path / "none.json"
+        return none if reconstruction == "network" else shipped(contrast, "joint TV")
+
+    monkeypatch.setattr("medjax.recipes.qmri.plan.shipped", but_networks)
     with pytest.raises(ValueError, match="for the network of .* none is calibrated"):
         trained = network_of(tmp_path)
         plan(tmp_path / "a.npz", kspace, trained=trained, fit="posterior")
