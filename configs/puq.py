@@ -169,6 +169,17 @@ def get_fit(contrast: str) -> ConfigDict:
             "chunk": 2,
             "minibatches": 40,  # optimiser steps on a batch
             "minibatch": 1024,  # voxels
+            # a density of T beside the regressors, for simulated subjects alone
+            "categorical": {"bins": 72, "width": 64},  # classes of log T; 0: none
+            # validation slices that say by what factor dropout's deviation falls short
+            "calibration": {
+                "slices": 12,  # 0: none, and the factor is the demo's, 4.5
+                "coverage": 0.95,  # of the intervals of "unrolled, posterior"
+                "factors": option(  # that are tried
+                    (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0),
+                    Numbers(float),
+                ),
+            },
             "optim": {
                 "lr": 1e-3,
                 "decay": "cosine",
@@ -370,6 +381,8 @@ def set_smoke(config: ConfigDict) -> None:
     config.train.optim.warmup = 1
     config.fit.update({"width": 8, "layers": 1, "steps": 4, "batch": 2, "passes": 2})
     config.fit.update({"chunk": 1, "minibatches": 2, "minibatch": 64})
+    config.fit.categorical.update({"bins": 12, "width": 8})
+    config.fit.calibration.slices = 2
     config.evaluation.update(
         {"subjects": 2, "limit": 4, "batch": 2, "passes": 2, "chunk": 1}
     )

@@ -1,4 +1,4 @@
-"""The stages of a `puq` run: the reconstruction network, then the guided fit."""
+"""The stages of a `puq` run: the network, its uncertainty's size, the guided fit."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -33,11 +33,13 @@ from medjax.recipes.qmri.score import score_stage
 from medjax.recipes.qmri.score_trust import PROBABILITIES
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.sections import plain, read_section
+from medjax.runtime.naming import differences
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.systems.optimizer import make_optimizer
-from medjax.systems.puq import guided_fit, reconstruction
+from medjax.systems.puq import dropout_factor, guided_fit, reconstruction
 from medjax.systems.puq.maps import evaluate_maps, methods_of, reference_fit
+from medjax.systems.puq.network import Extras
 from medjax.types import QmriBatch
 
 
@@ -55,7 +57,8 @@ def stages(
     """What `run_stages` runs for the sections of `configs/puq.py`.
 
     Args:
-        seed: Decides subjects, masks and noise; the guided fit draws from `seed` + 1.
+        seed: Decides subjects, masks and noise; the guided fit draws from `seed` + 1,
+            the slices that size its uncertainty from `seed` + 2.
         workdir: Not read here: what a stage writes goes where `run_stages` says.
         data: Section of the config: subjects, and how they are measured.
         network: Section of the config: the network that both stages share.
@@ -78,7 +81,10 @@ def stages(
         evaluation=read_section(Evaluation, "evaluation", evaluation),
     )
     training = read_section(Train, "train", train)
-    return [reconstruction_stage(setup, training), fit_stage(setup, regressors)]
+    chain = [reconstruction_stage(setup, training)]
+    if regressors.calibration.slices:
+        chain.append(calibration_stage(setup, regressors))
+    return [*chain, fit_stage(setup, regressors)]
 
 
 def reconstruction_stage(setup: Setup, options: Train) -> Stage:
@@ -106,6 +112,58 @@ def reconstruction_stage(setup: Setup, options: Train) -> Stage:
     )
     return _scored(
         stage, setup, part="validation", limit=options.evaluate_limit, methods=[]
+    )
+
+
+def calibration_stage(setup: Setup, options: Fit) -> Stage:
+    """The stage that finds by what factor dropout's deviation falls short.
+
+    It counts on slices of the validation part how many voxels lie in the posterior's
+    interval, with the evaluation's passes, and trains nothing.
+
+    Args:
+        setup: What all stages have in common.
+        options: `calibration` says how many slices, which coverage and which factors.
+
+    Raises:
+        ValueError: The slices, the coverage or the factors are out of their range.
+    """
+    chosen, evaluation = options.calibration, setup.evaluation
+    factors = chosen.factors
+    rising = all(a < b for a, b in zip(factors, factors[1:], strict=False))
+    if len(factors) < 2 or not rising or not factors[0] > 0:
+        raise ValueError(
+            f"fit.calibration.factors {factors}: expected 2 or more that rise from "
+            "above 0"
+        )
+    if chosen.slices < 0 or not 0 < chosen.coverage < 1:
+        raise ValueError(
+            f"fit.calibration: slices {chosen.slices}, coverage {chosen.coverage}: "
+            "expected 1 or more slices (0 for none) and a coverage between 0 and 1"
+        )
+    system = dropout_factor.build(
+        setup.estimator,
+        _evaluate(setup, guided=False),
+        partial(reference_fit, setup.estimator.quantity),
+        dropout_factor.Counting(chosen.coverage, evaluation.passes, evaluation.chunk),
+    )
+    source = train_batches(
+        setup.population,
+        setup.acquisition,
+        subjects=evaluation.subjects,
+        batch=rows_per_process(evaluation.batch),
+        seed=setup.seed + 2,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        part="validation",
+    )
+    return Stage(
+        name="calibration",
+        system=system,
+        source=source,
+        steps=-(-chosen.slices // evaluation.batch),
+        identity=identity(setup, options),
+        show=("factor", "coverage"),
     )
 
 
@@ -139,6 +197,7 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
         steps=options.steps,
         identity=identity(setup, options),
         show=("loss", "rmse_guided_ms", "rmse_plain_ms", "std"),
+        accepts=partial(_accept, setup),
     )
     evaluation = setup.evaluation
     return _scored(
@@ -148,6 +207,17 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
         limit=evaluation.limit,
         methods=in_order(evaluation.methods),
         invivo=evaluation.invivo,
+        factor=_factor_origin(setup, options),
+    )
+
+
+def _factor_origin(setup: Setup, options: Fit) -> str:
+    slices, batch = options.calibration.slices, setup.evaluation.batch
+    if not slices:
+        return "that of the demo's network: none was found for this one"
+    return (
+        f"with which its {100 * options.calibration.coverage:g} % intervals cover on "
+        f"{-(-slices // batch) * batch} slices of validation subjects"
     )
 
 
@@ -168,8 +238,28 @@ def identity(setup: Setup, options: Train | Fit) -> dict[str, Any]:
         "subspace": setup.network.subspace._asdict(),
         "bounds": list(estimator.quantity.bounds),
         "regressor": [estimator.regressor.width, estimator.regressor.layers],
+        **_extras(setup),
         "options": plain(options),
     }
+
+
+def _extras(setup: Setup) -> dict[str, Any]:
+    """Of an identity; nothing for a run without, as runs of older versions are."""
+    extras = setup.estimator.extras
+    none = extras == Extras(width=extras.width)
+    return {} if none else {"extras": plain(extras)}
+
+
+def _accept(setup: Setup, stored: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint to evaluate that has other parts beside PUQ's."""
+    here, there = _extras(setup), {k: stored[k] for k in stored if k == "extras"}
+    if differences(there, here):
+        raise ValueError(
+            f"the checkpoint was trained with {there or 'no extras'}, the config has "
+            f"{here or 'none'}: expected the same fit.categorical and factors of "
+            "fit.calibration; of a run of an older version evaluate with "
+            "--config.fit.categorical.bins=0 --config.fit.calibration.slices=0"
+        )
 
 
 def _optimizer(options: Adam | Muon, *, steps: int) -> optax.GradientTransformation:
@@ -215,6 +305,7 @@ def _scored(
     limit: int,
     methods: list[str],
     invivo: str = "",
+    factor: str = "",
 ) -> Stage:
     """A stage with its evaluation: on subjects of a part, and on a measured slice.
 
@@ -225,6 +316,7 @@ def _scored(
         limit: Slices at most; 0 takes all.
         methods: Names of classical methods, in the order of the table.
         invivo: Path of a measured slice, evaluated after the others; "" for none.
+        factor: Where that on dropout's deviation comes from, in words.
     """
     evaluation = setup.evaluation
     slices = len(setup.population.template.slices)
@@ -240,6 +332,7 @@ def _scored(
             methods=methods_of(
                 methods,
                 guided=stage.name == "fit",
+                density=setup.estimator.extras.bins > 0,
                 trusted=[
                     name
                     for name in methods
@@ -248,6 +341,7 @@ def _scored(
                 ],
             ),
             evaluation=evaluation,
+            factor=factor,
         ),
     )
 

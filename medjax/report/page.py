@@ -32,7 +32,21 @@ CAPTIONS = {
     "signed error.",
     "maps_worst": "The slice of the largest error.",
     "maps_in_vivo": "The measured slice.",
-    "calibration": "Left: errors by sigma; right: how many voxels lie in an interval.",
+    "calibration": "Left: errors by sigma; right: how many voxels lie within "
+    "a multiple of sigma, as if errors were normal. A posterior's intervals are judged "
+    "as such in the figure of intervals.",
+    **{
+        f"trust_{which}": f"{slice_}: each map with an interval, half the interval's "
+        "width, and the true error on the same scale."
+        for which, slice_ in (
+            ("median", "The slice of median error in tissue"),
+            ("worst", "The slice of the largest error"),
+            ("in_vivo", "The measured slice"),
+        )
+    },
+    "intervals": "Left: how many voxels lie in their interval. Middle: the error that "
+    "is left when the least certain voxels are taken out. Right: errors by what noise "
+    "alone allows.",
     "examples": "Questions of both parts as the policy sees them: pictures joined from "
     "their patches, boxes read back from the written answer; marks at the edges are "
     "one image token apart.",

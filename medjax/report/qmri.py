@@ -176,8 +176,8 @@ def comparison_sheet(
         if n >= len(shown):
             continue
         name, image = shown[n]
-        last = column == columns - 1 or n == len(shown) - 1
-        bars = (scale.label, "error") if last else (None, None)
+        # A bar further to the left, of a short last band, would part the columns.
+        bars = (scale.label, "error") if column == columns - 1 else (None, None)
         label = f"{name}\n{notes.get(name, '')}" if notes else name
         draw_panel(value, image, label, above, scale.colours, **look, bar=bars[0])
         if n:
@@ -203,7 +203,7 @@ def calibration_figure(
         raise ValueError("no curves to draw")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 4.0), dpi=130, layout="constrained")
+    figure = Figure(figsize=(10.4, 4.0), dpi=130, layout="constrained")
     errors, coverage = figure.subplots(1, 2)
     values = []
     for (name, (sigma, error, nominal, observed)), style in zip(
@@ -229,7 +229,10 @@ def calibration_figure(
     coverage.plot([0, 1], [0, 1], **line)
     coverage.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     coverage.set(xlabel="nominal coverage", ylabel="observed coverage")
-    coverage.legend(frameon=False, fontsize=8, loc="upper left")
+    # Beside the lines: there may be a dozen of them.
+    coverage.legend(
+        frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     for axis in (errors, coverage):
         axis.spines[["top", "right"]].set_visible(False)
     if title:

@@ -113,7 +113,7 @@ def interval_figure(
         axes[1].plot(shares, oracle, **(style | {"linestyle": ":", "linewidth": 1}))
     axes[1].axhline(1, **line)
     axes[1].set(xlim=(0, 1), ylim=(0, None))
-    axes[1].set(xlabel="share of least certain voxels taken out (dotted: of errors)")
+    axes[1].set(xlabel="share of voxels taken out (dotted: by their errors)")
     axes[1].set(ylabel="mean error left / mean error of all")
     if removed:
         axes[1].legend(frameon=False, fontsize=7, loc="upper right", borderaxespad=2.5)
@@ -141,7 +141,8 @@ def _histogram(axis: "Axes", z: Mapping[str, Float[np.ndarray, "N"]]) -> None:
     normal = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
     line = {"color": "#888888", "linewidth": 1, "linestyle": "--", "zorder": 0}
     axis.plot(grid, normal, label="noise alone, half within 0.67", **line)
-    axis.set(xlim=(-Z_RANGE, Z_RANGE), ylim=(0, None))
-    axis.set(xlabel="error / Cramer-Rao sigma (what is beyond: at the ends)")
+    top = axis.get_ylim()[1]
+    axis.set(xlim=(-Z_RANGE, Z_RANGE), ylim=(0, 1.35 * top))  # the legend is above
+    axis.set(xlabel="error / Cramer-Rao sigma, beyond 6 at the ends")
     axis.set(ylabel="density")
     axis.legend(frameon=False, fontsize=7, loc="upper left")

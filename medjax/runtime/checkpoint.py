@@ -299,13 +299,16 @@ def newest_step(folder: str | os.PathLike) -> int | None:
         return manager.latest_step()
 
 
-def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:
+def restore_params(
+    folder: str | os.PathLike, abstract: Params, *, part: bool = False
+) -> Params:
     """The parameters alone of the newest checkpoint in `folder`, whatever its config.
 
     Args:
         folder: The folder that `open_checkpoints` was given.
         abstract: The tree of parameters as ShapeDtypeStructs; their shardings say
             where each array goes.
+        part: Whether the checkpoint may have more parameters, which are not read.
 
     Raises:
         FileNotFoundError: There is no whole checkpoint.
@@ -319,18 +322,20 @@ def restore_params(folder: str | os.PathLike, abstract: Params) -> Params:
         if step is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
         wanted = named({PARAMS: abstract})
-        arrays = _restore_arrays(manager, step, wanted)
+        arrays = _restore_arrays(manager, step, wanted, part=part)
     leaves = [arrays[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
 
-def _restore_arrays(manager, step: int, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _restore_arrays(
+    manager, step: int, wanted: Mapping[str, Any], *, part: bool = False
+) -> dict[str, Any]:
     """Restore the wanted names; names with another head than theirs are left alone."""
     heads = {name.split(".")[0] for name in wanted}
     stored = {
         name: meta
         for name, meta in manager.item_metadata(step)["state"].items()
-        if name.split(".")[0] in heads
+        if (name in wanted if part else name.split(".")[0] in heads)
     }
     check_arrays(stored, wanted, f"{manager.directory}/{step}")
     abstract = {

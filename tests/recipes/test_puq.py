@@ -27,12 +27,57 @@ def standard_promotion():
 
 
 def test_reconstruction_then_fit():
-    first, second = stages(**WHERE, **sections())
-    assert (first.name, second.name) == ("reconstruction", "fit")
+    first, between, second = stages(**WHERE, **sections())
+    names = [stage.name for stage in (first, between, second)]
+    assert names == ["reconstruction", "calibration", "fit"]
     assert first.identity["data"] == second.identity["data"]
     one, two = (next(iter(stage.source)) for stage in (first, second))
     assert one.kspace.shape == two.kspace.shape == (2, 8, 3, 32, 32)
     assert not np.array_equal(one.kspace, two.kspace)  # other draws
+
+
+def test_the_factor_is_counted_on_validation_subjects_alone():
+    """Those of the validation part, in slices that no other stage has."""
+    first, between, _ = stages(**WHERE, **sections(fit__calibration__slices=3))
+    assert between.steps == 2  # batches of two
+    numbers = [
+        set(np.asarray(next(iter(x.source)).sample_id)) for x in (first, between)
+    ]
+    assert numbers[0] == numbers[1] == {0, 1}  # draws, not subjects
+    batch = next(iter(between.source))
+    chosen = [b for b, _ in first.eval_batches()]  # of the validation part
+    targets = np.concatenate([b.target for b in chosen])
+    assert any(np.allclose(batch.target[0], x, atol=1e-6) for x in targets)
+
+
+def test_without_density_and_factor_a_run_is_that_of_older_versions():
+    off = {"fit__categorical__bins": 0, "fit__calibration__slices": 0}
+    first, last = stages(**WHERE, **sections(**off))
+    assert (first.name, last.name) == ("reconstruction", "fit")
+    assert "extras" not in first.identity
+    shapes = jax.eval_shape(first.system.init, jax.random.key(0)).params
+    assert set(shapes) == {"network", "regressors", "misfit"}
+    assert last.accepts is not None
+    last.accepts(json.loads(json.dumps(last.identity)))
+    *_, whole = stages(**WHERE, **sections())
+    assert whole.accepts is not None
+    with pytest.raises(ValueError, match=r"no extras.*fit.categorical.bins=0"):
+        whole.accepts(json.loads(json.dumps(last.identity)))
+    whole.accepts(json.loads(json.dumps(whole.identity)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fit__categorical__bins": 3}, "bins 3, .* expected 8 bins or more"),
+        ({"fit__calibration__factors": (2.0, 1.0)}, "expected 2 or more that rise"),
+        ({"fit__calibration__coverage": 1.0}, "a coverage between 0 and 1"),
+        ({"fit__calibration__slices": -1}, "expected 1 or more slices"),
+    ],
+)
+def test_options_of_density_and_factor_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        stages(**WHERE, **sections(**change))
 
 
 def test_a_network_in_another_subspace_is_another_run():
@@ -44,7 +89,7 @@ def test_a_network_in_another_subspace_is_another_run():
 
 
 def test_validation_and_test_subjects_are_others():
-    first, second = stages(**WHERE, **sections())
+    first, _, second = stages(**WHERE, **sections())
     chosen, tested = (
         {r.subject for _, records in stage.eval_batches() for r in records}
         for stage in (first, second)
@@ -77,7 +122,7 @@ def save_measured(path, times):
 
 def test_a_measured_slice_of_other_times_is_refused(tmp_path):
     path = save_measured(tmp_path / "slice.npz", np.linspace(0.01, 0.1, 8))
-    _, last = stages(**WHERE, **sections(evaluation__invivo=str(path)))
+    *_, last = stages(**WHERE, **sections(evaluation__invivo=str(path)))
     with pytest.raises(ValueError, match=r"slice.npz: times .* expected those of the"):
         list(last.eval_batches())
 
@@ -107,8 +152,10 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
     workdir, _ = ran
     folder = workdir / "fit" / "eval" / "4"
     text = (folder / "tables.txt").read_text()
-    first, *_ = text.split("\n\n")
-    rows = [line.split("  ")[0] for line in first.splitlines()[3:]]
+    first, second, *_ = text.split("\n\n")
+    rows = [line.split("  ")[0] for line in first.splitlines()[4:]]
+    assert "times dropout's deviation, with which its 95 % intervals cover" in first
+    assert "not reliable on measured data" in second and "measured" not in first
     assert rows == [
         "zero-filled",
         "CG-SENSE",
@@ -120,7 +167,9 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
         "joint TV, posterior",
         "unrolled",
         "unrolled, weighted fit",
+        "unrolled, posterior mean",
         "unrolled, posterior",
+        "unrolled, categorical",
         "PUQ without guidance",
         "PUQ",
     ]
@@ -144,7 +193,7 @@ def test_a_run_leaves_tables_maps_and_a_report(ran):
 
 
 def test_evaluation_of_the_workdir_gives_the_same_scores(ran):
-    workdir, (_, last) = ran
+    workdir, (*_, last) = ran
     before = json.loads((workdir / "fit" / "eval.jsonl").read_text().splitlines()[-1])
 
     def no_folder(path, shardings):
@@ -158,7 +207,7 @@ def test_evaluation_of_the_workdir_gives_the_same_scores(ran):
 
 
 def test_masks_are_the_config_s():
-    first, _ = stages(**WHERE, **sections(data__mask="poisson"))
+    first, *_ = stages(**WHERE, **sections(data__mask="poisson"))
     mask = next(iter(first.source)).mask
     assert mask.shape[1:] == (8, 32, 32)  # points, no lines
     assert 0.1 < mask.mean() < 0.25  # about a sixth
@@ -170,7 +219,7 @@ def test_a_broken_run_goes_on_bitwise(ran, tmp_path):
     found = sections(
         evaluation__invivo=str(whole / "slice.npz"), train__evaluate_every=3
     )
-    first, _ = stages(seed=0, workdir=tmp_path, **found)
+    first, *_ = stages(seed=0, workdir=tmp_path, **found)
     how = {"seed": 0, "workdir": tmp_path, "keep": 2, "on_nonfinite": "stop"}
     how |= {"checkpoint_every": 3, "facts": {}, **MESH}
 

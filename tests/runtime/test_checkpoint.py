@@ -146,6 +146,20 @@ def test_another_architecture_is_refused_with_a_list(saved):
         )
 
 
+def test_a_part_is_read_of_more_parameters_where_that_is_said(saved):
+    kernel = abstract(make_state()).params["layer"][0]["kernel"]
+    wanted = {"layer": [{"kernel": kernel}]}
+    with pytest.raises(ArchitectureError, match="expected nothing"):
+        checkpoint.restore_params(saved, wanted)
+    found = checkpoint.restore_params(saved, wanted, part=True)
+    np.testing.assert_array_equal(
+        found["layer"][0]["kernel"], make_state().params["layer"][0]["kernel"]
+    )
+    missing = wanted | {"other": jax.ShapeDtypeStruct((2,), jnp.float32)}
+    with pytest.raises(ArchitectureError, match=r"params\.other: found nothing"):
+        checkpoint.restore_params(saved, missing, part=True)
+
+
 def test_other_number_of_processes(saved):
     path = saved / "5" / "about" / "metadata"
     about = json.loads(path.read_text())

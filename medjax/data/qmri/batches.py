@@ -62,6 +62,7 @@ def train_batches(
     seed: int,
     process_index: int,
     process_count: int,
+    part: str = "train",
 ) -> grain.IterDataset:
     """An endless stream of `QmriBatch` of NumPy arrays, all rows valid.
 
@@ -73,19 +74,21 @@ def train_batches(
         population: The subjects whose slices are drawn; its seed decides who they are.
         acquisition: How each slice is measured. Of several accelerations each draw
             takes one at random.
-        subjects: How many subjects of the training part are used, 1 to 1,000,000; the
-            first n are the same ones, however many more there are.
+        subjects: How many subjects of the part are used, 1 to 1,000,000; the first n
+            are the same ones, however many more there are.
         batch: How many rows this host's part of a batch has, 1 or more.
         seed: Decides order, masks, accelerations and noise, 0 or more.
         process_index: The number of this host, from 0 to `process_count` - 1.
         process_count: How many hosts there are, 1 or more.
+        part: "train", or "validation" for what is chosen on subjects that no training
+            sees.
 
     Raises:
         ValueError: Accelerations are below 1 or missing, `make_protocol` refuses the
-            protocol, or the number of subjects is out of range.
+            protocol, the part is unknown, or the number of subjects is out of range.
     """
     _check(acquisition)
-    numbers = subject_numbers("train", subjects)
+    numbers = subject_numbers(part, subjects)
     per_subject = len(population.template.slices)
 
     def draw(index: int, element: int) -> Drawn:

@@ -175,7 +175,7 @@ def _trained(
     abstract = jax.eval_shape(
         partial(init_params, trained.estimator), jax.random.key(0)
     )
-    params = restore_params(trained.folder, abstract)
+    params = restore_params(trained.folder, abstract, part=True)
     return params, setup._replace(estimator=trained.estimator)
 
 

@@ -85,6 +85,21 @@ class Train(NamedTuple):
     optim: Muon
 
 
+class Density(NamedTuple):
+    """A density of T that is learned beside the regressors."""
+
+    bins: int  # classes of log T; 0: none
+    width: int  # of its hidden layers
+
+
+class Factor(NamedTuple):
+    """How a factor on dropout's deviation is found."""
+
+    slices: int  # of validation subjects; 0: none, and the demo's factor stands
+    coverage: float  # of the posterior's intervals, above 0 and below 1
+    factors: tuple[float, ...]  # that are tried; rising, above 0
+
+
 class Fit(NamedTuple):
     """The guided fit, and how it is trained."""
 
@@ -99,6 +114,8 @@ class Fit(NamedTuple):
     minibatches: int
     minibatch: int  # voxels
     optim: Adam
+    categorical: Density
+    calibration: Factor
 
 
 class Method(NamedTuple):

@@ -382,7 +382,7 @@ def _restored(quantity: Quantity, trained: Trained) -> tuple[Estimator, Params]:
 
     estimator = trained.estimator._replace(quantity=quantity)
     abstract = jax.eval_shape(partial(init_params, estimator), jax.random.key(0))
-    return estimator, restore_params(trained.folder, abstract)
+    return estimator, restore_params(trained.folder, abstract, part=True)
 
 
 def _network(

@@ -13,7 +13,8 @@ from medjax.recipes.qmri.calibrated import load_calibration, shipped
 from medjax.recipes.qmri.options import Data, Evaluation, Fit, Network, define
 from medjax.recipes.qmri.setup import make_estimator
 from medjax.systems.puq.calibration import Calibration
-from medjax.systems.puq.network import Estimator
+from medjax.systems.puq.categorical import FEWEST_BINS
+from medjax.systems.puq.network import Estimator, Extras
 from medjax.types import QmriBatch
 
 
@@ -68,8 +69,20 @@ def make_setup(
         seed=seed,
         population=population,
         acquisition=acquisition,
-        estimator=make_estimator(define(data, network, fit)),
+        estimator=make_estimator(define(data, network, fit))._replace(
+            extras=_make_extras(fit)
+        ),
     )
+
+
+def _make_extras(fit: Fit) -> Extras:
+    density, factor = fit.categorical, fit.calibration
+    if density.bins and (density.bins < FEWEST_BINS or density.width < 1):
+        raise ValueError(
+            f"fit.categorical: bins {density.bins}, width {density.width}: expected "
+            f"{FEWEST_BINS} bins or more (0 for none), of a width of 1 or more"
+        )
+    return Extras(density.bins, density.width, factor.factors if factor.slices else ())
 
 
 def measured_batch(setup: Setup, path: str) -> tuple[QmriBatch, list[SliceRecord]]:

@@ -23,11 +23,13 @@ from medjax.recipes.qmri.score_trust import (
     interval_table,
     judged_voxels,
     noise_bounds,
-    trust_figures,
+    trust_curves,
+    trust_sheets,
 )
 from medjax.runtime.stages import Results
 from medjax.runtime.writer import write_atomic
-from medjax.systems.puq.maps import MEDIAN, Maps
+from medjax.systems.puq.categorical import MEASURED
+from medjax.systems.puq.maps import CATEGORICAL, FACTOR, MEAN, POSTERIOR, Maps
 from medjax.systems.puq.network import Quantity
 
 SHOWN = ("nrmse", "tissue_ms", "csf_ms", "coverage")  # of the last method, eval.jsonl
@@ -48,6 +50,7 @@ class Scored(NamedTuple):
     std: list[Float[np.ndarray, "E H W"]]
     # by method with a posterior, at `PROBABILITIES`
     quantiles: dict[str, list[Float[np.ndarray, "Q H W"]]]
+    factors: list[float]  # on dropout's deviation, the same of all slices
 
 
 def score_stage(
@@ -59,6 +62,7 @@ def score_stage(
     quantity: Quantity,
     methods: Sequence[str],
     evaluation: Evaluation,
+    factor: str = "",
 ) -> Mapping[str, float]:
     """Score a stage's maps and write them into a folder; the means of the last method.
 
@@ -76,6 +80,7 @@ def score_stage(
             run.
         evaluation: Its `tissue_below` says where tissue ends; its number of resamples,
             level and seed make the intervals.
+        factor: Where the factor on dropout's deviation comes from, in words.
     """
     scored = collect(results, methods)
     scores = score_maps(
@@ -83,7 +88,7 @@ def score_stage(
     )
     if jax.process_index() == 0:
         title = f"{contrast.upper()}, {stage}"
-        tables = _tables(scored, scores, title, evaluation)
+        tables = _tables(scored, scores, title, evaluation, factor)
         write_evaluation(
             folder,
             _rows(scored, scores),
@@ -113,7 +118,7 @@ def collect(results: Results, methods: Sequence[str]) -> Scored:
         methods: Names of the methods whose maps are kept.
     """
     maps, sigma = ({name: [] for name in methods} for _ in range(2))
-    scored = Scored([], [], [], maps, sigma, {}, [], [], {})
+    scored = Scored([], [], [], maps, sigma, {}, [], [], {}, [])
     for predictions, metrics, records in results:
         rows = np.flatnonzero(np.asarray(metrics["valid"]))
         scored.records.extend(records)
@@ -137,6 +142,8 @@ def _append(
         if name.startswith(prefix):
             method = name.removeprefix(prefix)
             scored.images.setdefault(method, []).append(float(values[row]))
+    if FACTOR in metrics:
+        scored.factors.append(float(metrics[FACTOR][row]))
     scored.mean.append(np.asarray(predictions.mean[row]))
     scored.std.append(np.asarray(predictions.std[row]))
 
@@ -177,6 +184,7 @@ def _tables(
     scores: Mapping[str, Sequence[Mapping[str, float]]],
     title: str,
     evaluation: Evaluation,
+    factor: str,
 ) -> list[Table]:
     """Of what people see: what a terminal has room for, then all with intervals."""
     intervals = {
@@ -195,9 +203,28 @@ def _tables(
             part = (chosen, subjects[rows])
             full = {"title": f"{title}, {who}", **intervals}
             narrow = {"columns": PRINTED, "intervals": False}
-            tables.insert(len(tables) // 2, method_table(*part, **full, **narrow))
-            tables.append(method_table(*part, **full))
+            notes = _notes(scored, factor, measured=who == "in vivo")
+            short = method_table(*part, **full, **narrow)
+            tables.insert(len(tables) // 2, _noted(short, notes))
+            tables.append(_noted(method_table(*part, **full), notes))
     return tables
+
+
+def _notes(scored: Scored, factor: str, *, measured: bool) -> list[str]:
+    """What has to be known of two rows."""
+    notes = []
+    if scored.factors and POSTERIOR in scored.maps:
+        notes.append(
+            f"{POSTERIOR}: u is {scored.factors[0]:.3g} times dropout's deviation, "
+            f"{factor}"
+        )
+    if measured and CATEGORICAL in scored.maps:
+        notes.append(f"{CATEGORICAL}: {MEASURED}")
+    return notes
+
+
+def _noted(table: Table, notes: Sequence[str]) -> Table:
+    return table._replace(title="\n".join([table.title, *notes]))
 
 
 def _rows(
@@ -264,37 +291,38 @@ def _trust(
     quantity: Quantity,
     evaluation: Evaluation,
 ) -> tuple[list[Table], dict[str, Any]]:
-    """Tables and figures of the intervals of the last method that has some."""
-    medians = [name for name in scored.quantiles if name.endswith(MEDIAN)]
-    if not medians:
+    """Tables of each method with intervals, which figures compare by slice.
+
+    A posterior's mean has the intervals of its median, and stands for itself in the
+    table of scores alone. Curves are those of the first method: what predict uses.
+    """
+    known = {
+        name: Judged(
+            scored.records,
+            scored.roi,
+            scored.reference,
+            scored.maps[name],
+            scored.sigma[name],
+            scored.quantiles[name],
+        )
+        for name in scored.maps
+        if name in scored.quantiles and not name.endswith(MEAN)
+    }
+    if not known:
         return [], {}
-    name = medians[-1]
-    judged = Judged(
-        scored.records,
-        scored.roi,
-        scored.reference,
-        scored.maps[name],
-        scored.sigma[name],
-        scored.quantiles[name],
-    )
     limit, tissue = quantity.longest, evaluation.tissue_below
     options = {"limit": limit, "tissue_below": tissue}
     tables, figures = [], {}
-    for who, in_vivo in (("simulated", False), ("in vivo", True)):
-        voxels = judged_voxels(judged, in_vivo=in_vivo, **options)
-        if voxels is None:
-            continue
-        tables.append(interval_table(voxels, title=f"{name}, {who}"))
-        if not in_vivo:
-            figures = trust_figures(
-                judged,
-                voxels,
-                dict(chosen),
-                contrast=contrast,
-                method=name,
-                bounds=noise_bounds(judged, quantity, limit=limit),
-            )
-    return tables, figures
+    for name, judged in known.items():
+        for who, in_vivo in (("simulated", False), ("in vivo", True)):
+            voxels = judged_voxels(judged, in_vivo=in_vivo, **options)
+            if voxels is None:
+                continue
+            tables.append(interval_table(voxels, title=f"{name}, {who}"))
+            if not in_vivo and "intervals" not in figures:
+                bounds = noise_bounds(judged, quantity, limit=limit)
+                figures["intervals"] = trust_curves(voxels, method=name, bounds=bounds)
+    return tables, trust_sheets(known, dict(chosen), contrast=contrast) | figures
 
 
 def _packed(scored: Scored, rows: np.ndarray) -> bytes:

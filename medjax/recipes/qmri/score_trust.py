@@ -1,6 +1,6 @@
 """Whether intervals of an evaluation hold: tables by level and part, and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,41 +94,51 @@ def interval_table(voxels: Voxels, *, title: str) -> Table:
     return Table(f"{title}: observed coverage of intervals", heads, tuple(rows))
 
 
-def trust_figures(
-    judged: Judged,
-    voxels: Voxels,
-    chosen: dict[str, int],
-    *,
-    contrast: str,
-    method: str,
-    bounds: Sequence[Float[np.ndarray, "H W"]] | None = None,
+def trust_sheets(
+    known: Mapping[str, Judged], chosen: dict[str, int], *, contrast: str
 ) -> dict[str, Any]:
-    """Maps beside half-widths and errors of some slices, and the curves of all.
+    """Each method's map beside half-widths and errors, of some slices.
 
     Args:
-        judged: Of one method.
-        voxels: Of `judged_voxels`.
+        known: By the method's name in tables, all of the same slices; at least one.
         chosen: Slices by the name of their figure.
         contrast: "t2" or "t1".
+    """
+    from medjax.report.trust import trust_sheet
+
+    figures = {}
+    first = next(iter(known.values()))
+    for name, n in chosen.items():
+        record = first.records[n]
+        where = "in vivo" if record.subject == INVIVO else f"subject {record.subject}"
+        ends = {method: judged.quantiles[n] for method, judged in known.items()}
+        figures[f"trust_{name}"] = trust_sheet(
+            first.reference[n],
+            {method: judged.value[n] for method, judged in known.items()},
+            {method: (x[HIGH] - x[LOW]) / 2 for method, x in ends.items()},
+            contrast=contrast,
+            roi=first.roi[n],
+            title=f"{where}, R = {record.acceleration:g}",
+        )
+    return figures
+
+
+def trust_curves(
+    voxels: Voxels,
+    *,
+    method: str,
+    bounds: Sequence[Float[np.ndarray, "H W"]] | None = None,
+) -> Any:  # noqa: ANN401
+    """Coverage, what is left of the error, and z-scores: a figure of one method.
+
+    Args:
+        voxels: Of `judged_voxels`.
         method: Its name in tables.
         bounds: Cramer-Rao sigma of each slice in s, of simulated ones in their order;
             None leaves the z-scores out.
     """
-    from medjax.report.trust import interval_figure, trust_sheet
+    from medjax.report.trust import interval_figure
 
-    figures = {}
-    for name, n in chosen.items():
-        half = (judged.quantiles[n][HIGH] - judged.quantiles[n][LOW]) / 2
-        record = judged.records[n]
-        where = "in vivo" if record.subject == INVIVO else f"subject {record.subject}"
-        figures[f"trust_{name}"] = trust_sheet(
-            judged.reference[n],
-            {method: judged.value[n]},
-            {method: half},
-            contrast=contrast,
-            roi=judged.roi[n],
-            title=f"{where}, R = {record.acceleration:g}",
-        )
     coverage = {
         name: ([one.nominal for one in levels], [one.coverage for one in levels])
         for name, levels in _scores(voxels).items()
@@ -147,8 +157,7 @@ def trust_figures(
             for name in ("tissue", "fluid"):
                 part = voxels.parts[name]
                 z[name] = bound_scores(voxels.error[part], bound[part])
-    figures["intervals"] = interval_figure(coverage, removed, z, title=method)
-    return figures
+    return interval_figure(coverage, removed, z, title=method)
 
 
 def noise_bounds(

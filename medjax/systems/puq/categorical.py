@@ -9,24 +9,29 @@ inputs were inside the training's range. `categorical_maps` warns of measured da
 
 import functools
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from medjax.checks import check_arrays, check_integers
 from medjax.mri.posterior import PosteriorFit
-from medjax.mri.posterior_density import Window
-from medjax.mri.posterior_summary import summarise
-from medjax.types import Key
+from medjax.types import Key, Params
 
+INPUTS = 21  # numbers a voxel, see `categorical_inputs`
+MEASURED = (  # why not
+    "a density that was learned from simulated subjects is not reliable on measured "
+    "data, and its own intervals do not show it"
+)
+FEWEST_BINS = 8
 _BLUR = 0.7  # bins: sd of the target, so that neighbours are not wholly wrong
 _FAR = 4.0  # sd of the training's inputs: what is beyond counts as this
 _JUMP = 2.0  # largest difference to a neighbour, of logs
 _CHUNK = 8192  # voxels at a time: 72 classes of each are held
 _MEDIAN = 0.5
+_NARROW = 0.05  # least spread of an input, all of which are logarithms
 
 
 class Layer(NamedTuple):
@@ -144,7 +149,7 @@ def train_categorical(
     )
     check_integers(
         "train_categorical",
-        bins=(bins, 8, None),
+        bins=(bins, FEWEST_BINS, None),
         width=(width, 1, None),
         steps=(steps, 1, None),
         batch=(batch, 1, None),
@@ -173,26 +178,16 @@ def _train(
     rate: float,
 ) -> Categorical:
     dtype = inputs.dtype
-    centre, spread = jnp.mean(inputs, axis=0), jnp.std(inputs, axis=0) + 1e-6
-    place = (jnp.log(times) - edges[0]) / (edges[1] - edges[0]) * bins - 0.5
-    place = jnp.clip(place, 0, bins - 1)
+    centre, spread = input_range(inputs, jnp.ones(len(inputs), bool))
+    place = bin_place(times, edges, bins=bins)
     start, draws = jax.random.split(key)
-    sizes = [inputs.shape[1], width, width, bins]
-    layers = []
-    for number, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        scale = (2 / before) ** 0.5 * (0.1 if after == bins else 1)
-        own = jax.random.fold_in(start, number)
-        weight = scale * jax.random.normal(own, (before, after), dtype)
-        layers.append(Layer(weight, jnp.zeros((after,), dtype)))
-    model = Categorical(tuple(layers), centre, spread, edges)
-    numbers = jnp.arange(bins, dtype=dtype)[None]
+    layers = init_layers(start, (inputs.shape[1], width, width, bins), dtype)
     optimizer = optax.adamw(optax.cosine_decay_schedule(rate, steps), weight_decay=1e-3)
 
     def loss(layers: tuple[Layer, ...], x: Array, at: Array) -> Array:
-        target = jnp.exp(-0.5 * jnp.square((numbers - at[:, None]) / _BLUR))
-        target = target / jnp.sum(target, axis=1, keepdims=True)
-        found = jax.vmap(lambda x: _log_shares(model._replace(layers=layers), x))(x)
-        return -jnp.mean(jnp.sum(target * found, axis=1))
+        return jnp.mean(
+            cross_entropy(Categorical(layers, centre, spread, edges), x, at)
+        )
 
     def step(carry, number):
         layers, state = carry
@@ -202,9 +197,100 @@ def _train(
         updates, state = optimizer.update(grads, state, layers)
         return (optax.apply_updates(layers, updates), state), None
 
-    carry = (model.layers, optimizer.init(model.layers))
+    carry = (layers, optimizer.init(layers))
     (layers, _), _ = jax.lax.scan(step, carry, jnp.arange(steps, dtype=jnp.int32))
-    return model._replace(layers=layers)
+    return Categorical(layers, centre, spread, edges)
+
+
+def init_layers(
+    key: Key, sizes: tuple[int, ...], dtype: Any = jnp.float32
+) -> tuple[Layer, ...]:
+    """Layers before training, He's scale but a tenth of it in the last one.
+
+    Args:
+        key: One typed key, not to be used again.
+        sizes: Of the inputs, of each hidden layer and of the classes; static.
+        dtype: Of all arrays.
+    """
+    layers = []
+    pairs = list(zip(sizes, sizes[1:], strict=False))
+    for number, (before, after) in enumerate(pairs):
+        scale = (2 / before) ** 0.5 * (0.1 if number == len(pairs) - 1 else 1)
+        own = jax.random.fold_in(key, number)
+        weight = scale * jax.random.normal(own, (before, after), dtype)
+        layers.append(Layer(weight, jnp.zeros((after,), dtype)))
+    return tuple(layers)
+
+
+def to_params(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """Layers by number, with the names that an optimiser knows a network's arrays by.
+
+    Args:
+        layers: At most ten.
+    """
+    return {str(n): {"kernel": x.weight, "bias": x.bias} for n, x in enumerate(layers)}
+
+
+def from_params(params: Params) -> tuple[Layer, ...]:
+    """Layers again, of `to_params`.
+
+    Args:
+        params: Kernel and bias by the layer's number.
+    """
+    return tuple(Layer(params[n]["kernel"], params[n]["bias"]) for n in sorted(params))
+
+
+def input_range(
+    inputs: Float[Array, "*N D"], counts: Bool[Array, "*N"]
+) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+    """Mean and deviation of each input, the latter 0.05 at least.
+
+    An input that is the same in all of the training, such as log R of one acceleration,
+    then says little where it is slightly another.
+
+    Args:
+        inputs: Of `categorical_inputs`; a voxel that does not count may be NaN.
+        counts: The voxels that are looked at; without any, 0 and 0.05.
+    """
+    where = counts[..., None]
+    axes = tuple(range(inputs.ndim - 1))
+    kept = jnp.where(where, inputs, 0)
+    size = jnp.maximum(jnp.sum(counts, dtype=inputs.dtype), 1)
+    centre = jnp.sum(kept, axis=axes) / size
+    away = jnp.where(where, kept - centre, 0)
+    spread = jnp.sqrt(jnp.sum(jnp.square(away), axis=axes) / size)
+    return centre, jnp.maximum(spread, _NARROW)
+
+
+def bin_place(
+    times: Float[Array, "*N"], edges: Float[Array, "2"], *, bins: int
+) -> Float[Array, "*N"]:
+    """Where log T lies among classes, 0 in the middle of the first of them.
+
+    Args:
+        times: T in s, above 0; beyond the edges it counts as the nearest class.
+        edges: log of the first class's beginning and of the last one's end.
+        bins: How many classes; static.
+    """
+    place = (jnp.log(times) - edges[0]) / (edges[1] - edges[0]) * bins - 0.5
+    return jnp.clip(place, 0, bins - 1)
+
+
+def cross_entropy(
+    model: Categorical, inputs: Float[Array, "N D"], place: Float[Array, "N"]
+) -> Float[Array, "N"]:
+    """Of each voxel, to a Gaussian of 0.7 classes about the place of its T.
+
+    Args:
+        model: Before or in training.
+        inputs: Of `categorical_inputs`, finite.
+        place: Of `bin_place`.
+    """
+    numbers = jnp.arange(len(model.layers[-1].bias), dtype=inputs.dtype)[None]
+    target = jnp.exp(-0.5 * jnp.square((numbers - place[:, None]) / _BLUR))
+    target = target / jnp.sum(target, axis=1, keepdims=True)
+    found = jax.vmap(lambda x: _log_shares(model, x))(inputs)
+    return -jnp.sum(target * found, axis=1)
 
 
 def _log_shares(model: Categorical, inputs: Float[Array, "D"]) -> Float[Array, "F"]:
@@ -248,9 +334,8 @@ def categorical_maps(
         )
     if measured:
         warnings.warn(
-            "categorical_maps: a density that was learned from simulated subjects is "
-            "not reliable on measured data, and its own intervals do not show it; "
-            "use fit_posterior, or pass measured=False for simulated data",
+            f"categorical_maps: {MEASURED}; use fit_posterior, or pass measured=False "
+            "for simulated data",
             stacklevel=2,
         )
     return _maps(model, inputs, quantiles=tuple(quantiles), limit=limit)
@@ -266,25 +351,47 @@ def _maps(
 ) -> CategoricalMaps:
     shape = inputs.shape[:-1]
     flat = inputs.reshape(-1, inputs.shape[-1])
-    asked = tuple(dict.fromkeys((*quantiles, _MEDIAN)))
+    asked = jnp.asarray([*quantiles, _MEDIAN], inputs.dtype)
 
     def one(x: Float[Array, "D"]) -> tuple[Array, ...]:
         good = jnp.all(jnp.isfinite(x))
-        shares = _log_shares(model, jnp.where(good, x, model.centre))
-        window = Window(model.edges[0], model.edges[1], model.edges[0])
-        found = summarise(shares, window, asked, limit)
+        shares = jnp.exp(_log_shares(model, jnp.where(good, x, model.centre)))
+        found = _summarise(shares, model.edges, asked, limit)
         far = jnp.abs((x - model.centre) / model.spread) >= _FAR
-        values = (found.mean, found.sd, *found.quantiles, jnp.mean(far, dtype=x.dtype))
+        values = (*found, jnp.mean(far, dtype=x.dtype))
         return tuple(jnp.where(good, value, jnp.nan) for value in values)
 
-    mean, sd, *found, outside = jax.lax.map(one, flat, batch_size=_CHUNK)
-    by_share = dict(zip(asked, found, strict=True))
-    several = [by_share[q] for q in quantiles]
-    stacked = jnp.stack(several) if several else jnp.zeros((0, len(flat)), flat.dtype)
+    mean, sd, found, outside = jax.lax.map(one, flat, batch_size=_CHUNK)
+    found = jnp.moveaxis(found, 1, 0).reshape(-1, *shape)
     return CategoricalMaps(
         mean.reshape(shape),
-        by_share[_MEDIAN].reshape(shape),
+        found[-1],
         sd.reshape(shape),
-        stacked.reshape(-1, *shape),
+        found[:-1],
         outside.reshape(shape),
     )
+
+
+def _summarise(
+    shares: Float[Array, "F"],
+    edges: Float[Array, "2"],
+    quantiles: Float[Array, "Q"],
+    limit: float | None,
+) -> tuple[Array, Array, Float[Array, "Q"]]:
+    """Mean, sd and quantiles in s of a density of log T that each bin has constant.
+
+    `mri.posterior_summary.summarise` is faster on many voxels, and slow to compile.
+    """
+    bins = len(shares)
+    width = (edges[1] - edges[0]) / bins
+    numbers = jnp.arange(bins, dtype=shares.dtype)
+    times = jnp.exp(edges[0] + width * (numbers + 0.5))
+    below = jnp.cumsum(shares)  # up to the end of each bin
+    at = jnp.sum(below[None, :] < quantiles[:, None], axis=1)
+    at = jnp.minimum(at, bins - 1)
+    inside = (quantiles - (below - shares)[at]) / jnp.maximum(shares[at], 1e-30)
+    found = jnp.exp(edges[0] + width * (at + jnp.clip(inside, 0, 1)))
+    if limit is not None:
+        times, found = jnp.minimum(times, limit), jnp.minimum(found, limit)
+    mean = jnp.sum(shares * times)
+    return mean, jnp.sqrt(jnp.sum(shares * jnp.square(times - mean))), found

@@ -14,8 +14,19 @@ from jaxtyping import Array, Bool, Float
 
 from medjax.checks import check_arrays
 from medjax.masked import masked_mean
-from medjax.models.denoiser import Regressor
+from medjax.systems.puq.categorical import (
+    Categorical,
+    bin_place,
+    cross_entropy,
+    from_params,
+    input_range,
+)
 from medjax.systems.puq.network import Estimator
+from medjax.systems.puq.network_density import (
+    log_edges,
+    network_inputs,
+    network_posterior,
+)
 from medjax.systems.puq.reconstruction import (
     Evaluate,
     image_moments,
@@ -108,7 +119,9 @@ def build(
     """Train the regressors on a frozen network's moments, see `update_regressors`.
 
     There are two of one shape: "guided" sees means and deviations, "plain" means alone
-    (the authors' ablation). Both give a fraction of the quantity's largest value.
+    (the authors' ablation). Both give a fraction of the quantity's largest value. With
+    the estimator's extras a density of T is trained beside them, by the same optimiser
+    on the same voxels; it moves no number of theirs where gradients are not clipped.
 
     Args:
         estimator: The frozen network, the regressors' shape and the quantity.
@@ -153,9 +166,10 @@ def update_regressors(
 
     Returns:
         The state one step later, and scalars: "loss" (both mean squared errors of the
-        fraction of the largest value, added), "grad_norm", "rmse_guided_ms" and
-        "rmse_plain_ms" (means over the steps), and "std", the mean u of the voxels that
-        are judged, in the unit of the images.
+        fraction of the largest value, added), "grad_norm" (of both), "rmse_guided_ms"
+        and "rmse_plain_ms" (means over the steps), "std", the mean u of the voxels that
+        are judged, in the unit of the images, and "cross_entropy" where a density of T
+        is trained.
     """
     longest = estimator.quantity.longest
     passes_key, voxels_key = jax.random.split(key)
@@ -167,12 +181,21 @@ def update_regressors(
         passes=schedule.passes,
         chunk=schedule.chunk,
     )
-    reference = fit(batch.target)
+    # Both at once where means are fitted too: a fit takes seconds to compile.
+    joined = estimator.extras.bins > 0
+    fits = fit(jnp.concatenate([batch.target, mean]) if joined else batch.target)
+    reference = jax.tree.map(lambda x: x[: len(mean)], fits) if joined else fits
     inputs, usable = regressor_inputs(mean, std, normalisation=estimator.normalisation)
     judged = reference.fitted & batch.roi & batch.valid[:, None, None]
     counts = (usable & judged).reshape(-1)
     inputs = {k: x.reshape(-1, x.shape[-1]) for k, x in inputs.items()}
     target = jnp.where(reference.fitted, reference.value, 0).reshape(-1) / longest
+    ranges, voxels = None, None
+    if estimator.extras.bins:
+        own = jax.tree.map(lambda x: x[len(mean) :], fits)
+        times = jnp.where(own.fitted, own.value, jnp.nan)
+        learned = estimator, state, batch, mean, std, times
+        ranges, voxels = _density_voxels(*learned, reference.value, judged)
 
     def minibatch_step(carry, key):
         regressors, opt_state = carry
@@ -180,11 +203,15 @@ def update_regressors(
         order = order + (~counts).astype(jnp.float32)
         chosen = jax.lax.top_k(-order, schedule.minibatch)[1]
         picked = {k: x[chosen] for k, x in inputs.items()}
-        grad = jax.value_and_grad(partial(_loss, estimator.regressor), has_aux=True)
-        (_, losses), grads = grad(regressors, picked, target[chosen], counts[chosen])
+        some = jax.tree.map(lambda x: x[chosen], voxels)
+        grad = jax.value_and_grad(partial(_loss, estimator, ranges), has_aux=True)
+        (_, losses), grads = grad(
+            regressors, picked, target[chosen], counts[chosen], some
+        )
+        norm = optax.tree.norm({k: grads[k] for k in inputs})
         updates, opt_state = optimizer.update(grads, opt_state, regressors)
         carry = optax.apply_updates(regressors, updates), opt_state
-        return carry, losses | {"grad_norm": optax.tree.norm(grads)}
+        return carry, losses | {"grad_norm": norm}
 
     keys = jax.random.split(voxels_key, schedule.minibatches)
     carry = (state.params["regressors"], state.opt_state)
@@ -202,22 +229,68 @@ def update_regressors(
         "std": masked_mean(std.mean(1), batch.roi & batch.valid[:, None, None]),
     }
     params = state.params | {"regressors": regressors, "misfit": misfit}
+    if ranges is not None:
+        params |= {"inputs": ranges}
+        metrics["cross_entropy"] = losses["categorical"]
     return TrainState(params, opt_state, state.step + 1), metrics
 
 
+class _Voxels(NamedTuple):
+    """What the density learns from."""
+
+    inputs: Float[Array, "N D"]  # 0 where a voxel does not count
+    place: Float[Array, "N"]  # of the true T among the classes
+    counts: Bool[Array, "N"]
+
+
+def _density_voxels(
+    estimator: Estimator,
+    state: TrainState,
+    batch: QmriBatch,
+    mean: Float[Array, "B E H W"],
+    std: Float[Array, "B E H W"],
+    times: Float[Array, "B H W"],
+    value: Float[Array, "B H W"],
+    judged: Bool[Array, "B H W"],
+) -> tuple[dict[str, Float[Array, "D"]], _Voxels]:
+    """The range of the density's inputs, that of the first step's batch; its voxels."""
+    posterior = network_posterior(estimator, state.params, mean, std)
+    inputs = network_inputs(estimator, state.params, mean, std, times, posterior, batch)
+    counts = judged & jnp.isfinite(inputs).all(-1)
+    here = dict(zip(("centre", "spread"), input_range(inputs, counts), strict=True))
+    before = state.params["inputs"]
+    first = state.step == 0
+    ranges = {k: jnp.where(first, here[k], before[k]) for k in here}
+    place = bin_place(value, log_edges(estimator), bins=estimator.extras.bins)
+    flat = jnp.where(counts[..., None], inputs, 0).reshape(-1, inputs.shape[-1])
+    return ranges, _Voxels(flat, place.reshape(-1), counts.reshape(-1))
+
+
 def _loss(
-    regressor: Regressor,
+    estimator: Estimator,
+    ranges: dict[str, Float[Array, "D"]] | None,
     regressors: dict[str, Params],
     inputs: dict[str, Float[Array, "N D"]],
     target: Float[Array, "N"],
     counts: Bool[Array, "N"],
+    voxels: _Voxels | None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean squared errors of both kinds: their sum, and each."""
+    """Mean squared errors of both kinds, and the density's cross-entropy: the sum."""
     losses = {}
     for name, x in inputs.items():
-        fraction: Any = regressor.apply({"params": regressors[name]}, x)
+        fraction: Any = estimator.regressor.apply({"params": regressors[name]}, x)
         losses[name] = masked_mean(jnp.square(fraction - target), counts)
-    return losses["guided"] + losses["plain"], losses
+    total = losses["guided"] + losses["plain"]
+    if ranges is None or voxels is None:
+        return total, losses
+    model = Categorical(
+        layers=from_params(regressors["categorical"]),
+        **ranges,
+        edges=log_edges(estimator),
+    )
+    entropy = cross_entropy(model, voxels.inputs, voxels.place)
+    losses["categorical"] = masked_mean(entropy, voxels.counts)
+    return total + losses["categorical"], losses
 
 
 def _misfit(

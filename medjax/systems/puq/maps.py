@@ -12,20 +12,29 @@ from jaxtyping import Array, Bool, Float
 from medjax.checks import check_arrays
 from medjax.mri.fit import FitResult, fit_map
 from medjax.mri.model import SignalModel
+from medjax.mri.posterior import PosteriorFit
 from medjax.mri.signals import signal
+from medjax.systems.puq.categorical import categorical_maps
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
-from medjax.systems.puq.posterior_maps import dropout_posterior, image_posterior
+from medjax.systems.puq.network_density import (
+    dropout_scale,
+    network_inputs,
+    trained_density,
+)
+from medjax.systems.puq.posterior_maps import dropout_level, image_posterior
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
 from medjax.types import Key, Params, QmriBatch, TrainState
 
+FACTOR = "dropout factor"  # a metric of every slice: that of the run
 ROUNDING = 1e-3  # of the largest contrast: no sample is trusted beyond this
 # Rows of a table that a network makes; the other ones are the caller's `classical`.
 UNROLLED, WEIGHTED = "unrolled", "unrolled, weighted fit"
-POSTERIOR = "unrolled, posterior"
+CATEGORICAL = "unrolled, categorical"
 PLAIN, GUIDED = "PUQ without guidance", "PUQ"
 # Behind the name of a method whose images have an uncertainty: the posterior's maps.
 MEAN, MEDIAN = ", posterior mean", ", posterior"
+POSTERIOR = UNROLLED + MEDIAN
 
 
 class Maps(NamedTuple):
@@ -289,22 +298,23 @@ def evaluate_maps(
         passes: Passes with dropout, at least 2; not made where nothing is guided.
         chunk: Passes computed at a time; divides `passes`.
         guided: Whether the second stage's parts are trained: the weighted fit, the
-            posterior by dropout's deviation and PUQ's regressors; else the network's
+            posterior by dropout's deviation, the learned density where the estimator
+            has one, and PUQ's regressors; else the network's
             own pass alone, without dropout, is fitted.
         probabilities: Of the posteriors' quantiles, between 0 and 1; static.
 
     Returns:
         Maps in s of all methods beside the reference, and metrics [B]: `image nrmse:
-        METHOD` of each reconstruction, and `valid`.
+        METHOD` of each reconstruction, `valid`, and the factor on dropout's deviation.
     """
     params, quantity = state.params, estimator.quantity
     name = quantity.model.time_constant
-    known = {
+    known: dict[str, tuple[Array, Array]] = {
         m: method.trusted(batch, key)
         for m, method in classical.items()
         if method.trusted is not None
     }
-    images = {
+    images: dict[str, Array] = {
         m: known[m][0] if m in known else method.reconstruct(batch, key)
         for m, method in classical.items()
     }
@@ -320,45 +330,77 @@ def evaluate_maps(
     fits = {m: fit_images(quantity, x, rank=ranks[m]) for m, x in images.items()}
     maps = {method: fit.params[name] for method, fit in fits.items()}
     sigma = {method: fit.sigma[name] for method, fit in fits.items()}
+    quantiles = {}
     if guided:
         variance = guided_variance(mean, std, params["misfit"])
         fit = fit_images(quantity, mean, variance=variance)
         maps[WEIGHTED], sigma[WEIGHTED] = fit.params[name], fit.sigma[name]
-        posterior = dropout_posterior(
-            mean,
-            std,
-            jnp.asarray(quantity.times, mean.dtype),
-            model=quantity.model,
-            bounds=quantity.bounds,
-            quantiles=(),
-        )
-        maps[POSTERIOR], sigma[POSTERIOR] = posterior.median, posterior.sd
         for method, kind in ((PLAIN, "plain"), (GUIDED, "guided")):
             maps[method], sigma[method] = regressed_map(
                 estimator, params["regressors"], kind, mean, std
             )
-    quantiles = {}
-    for method, (found, u) in known.items():
-        posterior = image_posterior(
-            found,
-            u,
-            np.array(quantity.times, found.dtype),
-            model=quantity.model,
-            bounds=quantity.bounds,
-            quantiles=probabilities,
-        )
+    if guided:
+        known[UNROLLED] = mean, dropout_level(std, dropout_scale(params))
+    posteriors = _posteriors(quantity, known, probabilities)
+    for method, posterior in posteriors.items():
         ends = jnp.moveaxis(posterior.quantiles, 0, 1)
         for suffix, value in ((MEAN, posterior.mean), (MEDIAN, posterior.median)):
             maps[method + suffix], sigma[method + suffix] = value, posterior.sd
             quantiles[method + suffix] = ends
+    if guided and estimator.extras.bins:
+        inputs = network_inputs(
+            estimator, params, mean, std, maps[UNROLLED], posteriors[UNROLLED], batch
+        )
+        # Who scores a measured slice warns of it: a program cannot.
+        found = categorical_maps(
+            trained_density(estimator, params),
+            inputs,
+            quantiles=probabilities,
+            limit=quantity.longest,
+            measured=False,
+        )
+        maps[CATEGORICAL], sigma[CATEGORICAL] = found.mean, found.sd
+        quantiles[CATEGORICAL] = jnp.moveaxis(found.quantiles, 0, 1)
     reference = fit_images(quantity, batch.target).params[name]
     errors = {f"image nrmse: {k}": image_nrmse(x, batch) for k, x in images.items()}
+    if guided:
+        errors[FACTOR] = jnp.full(len(mean), dropout_scale(params), jnp.float32)
     result = Maps(batch.roi, reference, maps, sigma, mean, std, quantiles)
     return result, errors | {"valid": batch.valid}
 
 
+def _posteriors(
+    quantity: Quantity,
+    known: Mapping[str, tuple[Float[Array, "B E H W"], Float[Array, "B H W"]]],
+    quantiles: tuple[float, ...],
+) -> dict[str, PosteriorFit]:
+    """Of each method's images and u; one program for all, as it compiles slowly."""
+    if not known:
+        return {}
+    images, u = (jnp.concatenate(x) for x in zip(*known.values(), strict=True))
+    found = image_posterior(
+        images,
+        u,
+        np.array(quantity.times, images.dtype),
+        model=quantity.model,
+        bounds=quantity.bounds,
+        quantiles=quantiles,
+    )
+    count = len(known)
+
+    def split(x: Array) -> list[Array]:
+        return jnp.split(x, count, axis=x.ndim - 3)
+
+    parts = [jax.tree.map(lambda x, n=n: split(x)[n], found) for n in range(count)]
+    return dict(zip(known, parts, strict=True))
+
+
 def methods_of(
-    classical: Sequence[str], *, guided: bool, trusted: Sequence[str] = ()
+    classical: Sequence[str],
+    *,
+    guided: bool,
+    trusted: Sequence[str] = (),
+    density: bool = False,
 ) -> list[str]:
     """The methods of an evaluation, in a table's order.
 
@@ -366,13 +408,16 @@ def methods_of(
         classical: Names of reconstructions without a network, which stand first.
         trusted: Those of them whose images have an uncertainty: the posterior's maps
             stand behind each.
-        guided: Whether the second stage is trained: then its four methods stand last,
+        guided: Whether the second stage is trained: then its five methods stand last,
             behind the network's own fit.
+        density: Whether a density of T is trained in it, whose map stands among them.
     """
     first = [
         name + suffix
         for name in classical
         for suffix in (("", MEAN, MEDIAN) if name in trusted else ("",))
     ]
-    last = (WEIGHTED, POSTERIOR, PLAIN, GUIDED) if guided else ()
+    learned = (CATEGORICAL,) if density else ()
+    posterior = (UNROLLED + MEAN, POSTERIOR)
+    last = (WEIGHTED, *posterior, *learned, PLAIN, GUIDED) if guided else ()
     return [*first, UNROLLED, *last]

@@ -56,6 +56,14 @@ class Quantity(NamedTuple):
         return self.bounds[1]
 
 
+class Extras(NamedTuple):
+    """What a run has beside the paper's parts; hashable, nothing by default."""
+
+    bins: int = 0  # classes of a learned density of log T, see `categorical`; 0: none
+    width: int = 64  # of its hidden layers
+    factors: tuple[float, ...] = ()  # on dropout's deviation, see `dropout_factor`
+
+
 class Estimator(NamedTuple):
     """From k-space to maps, but for the parameters: the network, and what fits it."""
 
@@ -64,6 +72,7 @@ class Estimator(NamedTuple):
     regressor: Regressor  # the shape of both kinds, see `guided_fit`
     normalisation: str  # of the regressors' inputs, see `regressor_inputs`
     quantity: Quantity
+    extras: Extras = Extras()
 
     @property
     def rank(self) -> int | None:

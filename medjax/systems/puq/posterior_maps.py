@@ -70,13 +70,15 @@ def dropout_posterior(
     model: SignalModel,
     bounds: tuple[float, float],
     quantiles: tuple[float, ...],
+    factor: Array | float = DROPOUT_SHORT,
 ) -> PosteriorFit:
     """`image_posterior` of a network's images, by the spread of its passes.
 
-    u is 4.5 times the root mean square over contrasts of the passes' deviation, one
-    number a voxel: by so much the deviation of dropout falls short of the error of the
+    u is a factor times the root mean square over contrasts of the passes' deviation,
+    one number a voxel: by 4.5 the deviation of dropout falls short of the error of the
     demo's network (96 x 96, 6 validation subjects, R of 4 to 10). Another network or
-    share of dropout needs another number: intervals are calibrated for that one alone.
+    share of dropout needs another factor, see `dropout_factor`: intervals are
+    calibrated for that one alone.
 
     Args:
         mean: Over passes, in any unit.
@@ -85,11 +87,24 @@ def dropout_posterior(
         model: Static.
         bounds: In s; static.
         quantiles: Static.
+        factor: Above 0; a scalar that may be traced.
     """
-    u = DROPOUT_SHORT * jnp.sqrt(jnp.mean(jnp.square(std), axis=1))
+    u = dropout_level(std, factor)
     return image_posterior(
         mean, u, times, model=model, bounds=bounds, quantiles=quantiles
     )
+
+
+def dropout_level(
+    std: Float[Array, "B E H W"], factor: Array | float
+) -> Float[Array, "B H W"]:
+    """u of a network's images: factor sqrt(mean_e std_e^2), in the unit of `std`.
+
+    Args:
+        std: Of the passes with dropout.
+        factor: By how much it falls short of the error; a scalar.
+    """
+    return factor * jnp.sqrt(jnp.mean(jnp.square(std), axis=1))
 
 
 def replica_maps(

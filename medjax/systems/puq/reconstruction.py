@@ -24,6 +24,7 @@ from medjax.checks import check_arrays
 from medjax.masked import masked_mean
 from medjax.mri.moments import monte_carlo_moments
 from medjax.sharding import optimizer_axes
+from medjax.systems.puq.categorical import INPUTS, init_layers, to_params
 from medjax.systems.puq.network import Estimator, init_network, reconstruct
 from medjax.types import Key, Params, QmriBatch, System, TrainState
 
@@ -33,6 +34,10 @@ TRAINED = ("network", "trained")  # path in the parameters of what is trained he
 
 def init_params(estimator: Estimator, key: Key) -> Params:
     """{"network", "regressors": {"guided", "plain"}, "misfit": [E]}, all float32.
+
+    With the estimator's extras there are more: the layers of a density among the
+    regressors and what its "inputs" were like, and of "dropout" the factor on its
+    deviation and the counts that it follows from.
 
     Args:
         estimator: Decides the shapes; static.
@@ -45,11 +50,22 @@ def init_params(estimator: Estimator, key: Key) -> Params:
         name: estimator.regressor.init(k, jnp.zeros((1, size), jnp.float32))["params"]
         for (name, size), k in zip(inputs.items(), keys[1:], strict=True)
     }
-    return {
+    params = {
         "network": init_network(estimator.design, keys[0]),
         "regressors": regressors,
         "misfit": jnp.zeros((contrasts,), jnp.float32),
     }
+    bins, width, factors = estimator.extras
+    if bins:
+        own, scale = jax.random.fold_in(key, 3), jnp.ones((INPUTS,), jnp.float32)
+        layers = init_layers(own, (INPUTS, width, width, bins))
+        regressors["categorical"] = to_params(layers)
+        params["inputs"] = {"centre": 0 * scale, "spread": scale}
+    if factors:
+        one = jnp.ones((), jnp.float32)
+        counts = {"covered": jnp.zeros(len(factors), jnp.float32), "voxels": 0 * one}
+        params["dropout"] = {"factor": one, **counts}
+    return params
 
 
 def init_state(

@@ -11,7 +11,8 @@ from medjax.recipes.qmri.score_trust import (
     interval_table,
     judged_voxels,
     noise_bounds,
-    trust_figures,
+    trust_curves,
+    trust_sheets,
 )
 from medjax.systems.puq.network import Quantity
 from tests.recipes.qmri.test_score import SIZE, record
@@ -68,10 +69,12 @@ def test_figures_are_made_of_the_chosen_slices_and_of_all():
     bounds = noise_bounds(one, QUANTITY, limit=2.0)
     assert sum(map(len, bounds)) == len(voxels.reference)
     assert all((b > 0).all() for b in bounds)
-    figures = trust_figures(
-        one, voxels, {"worst": 1}, contrast="t2", method="joint TV", bounds=bounds
-    )
-    assert list(figures) == ["trust_worst", "intervals"]
-    curves = figures["intervals"].axes[0].get_legend().get_texts()
+    known = {"joint TV": one, "unrolled": one}
+    sheets = trust_sheets(known, {"worst": 1}, contrast="t2")
+    assert list(sheets) == ["trust_worst"]
+    titles = [axis.get_title() for axis in sheets["trust_worst"].axes]
+    assert [x for x in titles if x in known] == list(known)  # a row each
+    figure = trust_curves(voxels, method="joint TV", bounds=bounds)
+    curves = figure.axes[0].get_legend().get_texts()
     assert [text.get_text() for text in curves] == list(voxels.parts)
-    assert len(figures["intervals"].axes[2].lines) == 3  # tissue, fluid, noise alone
+    assert len(figure.axes[2].lines) == 3  # tissue, fluid, noise alone

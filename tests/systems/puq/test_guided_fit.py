@@ -8,6 +8,7 @@ import pytest
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import guided_fit
 from medjax.systems.puq.maps import reference_fit
+from medjax.systems.puq.network import Extras
 from tests.systems.toy_qmri import (
     HARD,
     QUANTITY,
@@ -52,6 +53,44 @@ def test_learns_from_the_frozen_network(fit, batch):
         "regressors.plain",
         "misfit.",
     }
+
+
+def test_a_density_learns_beside_the_regressors_and_moves_none_of_them(batch):
+    estimator = HARD._replace(extras=Extras(bins=16, width=8))
+    both = guided_fit.build(
+        estimator,
+        make_optimizer(lr=3e-3, steps=400, clip_norm=None),
+        no_evaluation,
+        partial(reference_fit, QUANTITY),
+        guided_fit.Schedule(passes=4, chunk=2, minibatches=10, minibatch=128),
+    )
+    alone = guided_fit.build(
+        HARD,
+        make_optimizer(lr=3e-3, steps=400, clip_norm=None),
+        no_evaluation,
+        partial(reference_fit, QUANTITY),
+        guided_fit.Schedule(passes=4, chunk=2, minibatches=10, minibatch=128),
+    )
+    key, found = jax.random.key(1), {}
+    for name, system in (("both", both), ("alone", alone)):
+        state = jax.jit(system.init)(key)
+        state.params["network"]["trained"]["weights"]["BatchNorm_2"]["scale"] += 0.3
+        update, rows = jax.jit(system.update), []
+        for step in range(6):
+            state, metrics = update(state, batch, jax.random.key(step))
+            rows.append(metrics)
+        found[name] = state, rows
+    entropies = [float(row["cross_entropy"]) for row in found["both"][1]]
+    assert entropies[0] < 1.1 * np.log(16) and entropies[-1] < 0.8 * entropies[0]
+    first, second = (found[name][1] for name in ("both", "alone"))
+    assert "cross_entropy" not in second[0]
+    for one, other in zip(first, second, strict=True):
+        # fits of both images in one program round otherwise
+        np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-3)
+        np.testing.assert_allclose(one["grad_norm"], other["grad_norm"], rtol=1e-2)
+    inputs = found["both"][0].params["inputs"]
+    assert np.isfinite(inputs["centre"]).all() and (inputs["spread"] >= 0.05).all()
+    assert float(inputs["spread"][4]) == pytest.approx(0.05)  # log R: all the same
 
 
 def test_misfit_is_the_root_mean_square_over_all_steps(fit, batch):

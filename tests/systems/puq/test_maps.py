@@ -17,6 +17,8 @@ from medjax.systems.puq.maps import (
     reference_fit,
     regressed_map,
 )
+from medjax.systems.puq.network import Extras
+from medjax.systems.puq.posterior_maps import dropout_posterior
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import TrainState
 from tests.systems.toy_qmri import HARD, QUANTITY, TIMES, E, toy_batch
@@ -130,6 +132,38 @@ def test_evaluation_holds_every_method_s_map(batch, params):
     np.testing.assert_allclose(metrics["image nrmse: target"], 0)
     assert (metrics["image nrmse: unrolled"] > 0).all()
     assert (found.std > 0).any()
+
+
+def test_a_density_and_a_factor_of_the_run_s_own(batch, params):
+    """Rows that a run may have beside PUQ's; the factor is what the posterior has."""
+    extras = Extras(bins=16, width=8, factors=(1.0, 8.0))
+    estimator = HARD._replace(extras=extras)
+    more = init_params(estimator, jax.random.key(2))
+    factor = jnp.full((), 3.0, jnp.float32)
+    more["dropout"]["factor"] = factor
+    more |= {k: params[k] for k in ("network", "misfit")}
+    evaluate = partial(evaluate_maps, estimator, {}, passes=4, chunk=2, guided=True)
+    state = TrainState(more, (), jnp.zeros((), jnp.int32))
+    found, metrics = jax.jit(evaluate)(state, batch, jax.random.key(0))
+    assert set(found.maps) == set(methods_of([], guided=True, density=True))
+    np.testing.assert_array_equal(metrics[quantification.FACTOR], np.full(8, 3.0))
+    posterior = dropout_posterior(
+        found.mean,
+        found.std,
+        np.asarray(TIMES, np.float32),
+        model=QUANTITY.model,
+        bounds=QUANTITY.bounds,
+        quantiles=(0.025, 0.975),
+        factor=3.0,
+    )
+    for name, value in (
+        (quantification.POSTERIOR, posterior.median),
+        ("unrolled, posterior mean", posterior.mean),
+    ):
+        np.testing.assert_allclose(found.maps[name], value, rtol=1e-4)
+    low, high = np.moveaxis(np.asarray(found.quantiles["unrolled, categorical"]), 1, 0)
+    seen = np.isfinite(np.asarray(found.maps[quantification.CATEGORICAL]))
+    assert seen.any() and (low[seen] < high[seen]).all()
 
 
 def test_before_the_second_stage_there_is_the_network_s_own_map(batch, params):
