@@ -252,13 +252,12 @@ def input_range(
         inputs: Of `categorical_inputs`; a voxel that does not count may be NaN.
         counts: The voxels that are looked at; without any, 0 and 0.05.
     """
-    where = counts[..., None]
-    axes = tuple(range(inputs.ndim - 1))
-    kept = jnp.where(where, inputs, 0)
+    where = counts.reshape(-1, 1)
+    kept = jnp.where(where, inputs.reshape(-1, inputs.shape[-1]), 0)
     size = jnp.maximum(jnp.sum(counts, dtype=inputs.dtype), 1)
-    centre = jnp.sum(kept, axis=axes) / size
-    away = jnp.where(where, kept - centre, 0)
-    spread = jnp.sqrt(jnp.sum(jnp.square(away), axis=axes) / size)
+    centre = jnp.sum(kept, axis=0) / size
+    away = jnp.where(where, kept - centre[None], 0)
+    spread = jnp.sqrt(jnp.sum(jnp.square(away), axis=0) / size)
     return centre, jnp.maximum(spread, _NARROW)
 
 

@@ -160,7 +160,8 @@ def test_a_density_and_a_factor_of_the_run_s_own(batch, params):
         (quantification.POSTERIOR, posterior.median),
         ("unrolled, posterior mean", posterior.mean),
     ):
-        np.testing.assert_allclose(found.maps[name], value, rtol=1e-4)
+        # a posterior's grid of T follows the images, which two programs round otherwise
+        np.testing.assert_allclose(found.maps[name], value, rtol=1e-3)
     low, high = np.moveaxis(np.asarray(found.quantiles["unrolled, categorical"]), 1, 0)
     seen = np.isfinite(np.asarray(found.maps[quantification.CATEGORICAL]))
     assert seen.any() and (low[seen] < high[seen]).all()
