@@ -170,7 +170,11 @@ def get_fit(contrast: str) -> ConfigDict:
             "minibatches": 40,  # optimiser steps on a batch
             "minibatch": 1024,  # voxels
             # a density of T beside the regressors, for simulated subjects alone
-            "categorical": {"bins": 72, "width": 64},  # classes of log T; 0: none
+            "categorical": {
+                "bins": 72,  # classes of log T; 0: none
+                "width": 64,
+                "pace": 3.0,  # of its learning, times `optim.lr`
+            },
             # validation slices that say by what factor dropout's deviation falls short
             "calibration": {
                 "slices": 12,  # 0: none, and the factor is the demo's, 4.5

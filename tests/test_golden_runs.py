@@ -28,6 +28,8 @@ RECORD = json.loads((REPO / "tests/golden/runs.json").read_text())
 @pytest.mark.parametrize("system", RECORD)
 def test_runs_begin_as_recorded(system, tmp_path):
     config = importlib.import_module(f"configs.{system}").get_config("smoke")
+    if system == "puq":  # parts that the base does not have, see `runs.old_puq`
+        config.fit.categorical.bins = config.fit.calibration.slices = 0
     # as users run it; optax's Muon promotes dtypes
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         facts = probe.describe(probe.stages_of(config, tmp_path), exact=True)
@@ -120,6 +122,29 @@ def test_a_file_that_one_of_them_lacks_is_named(tmp_path):
     base, head = write_run(tmp_path / "base"), write_run(tmp_path / "head")
     (head / "answers.jsonl").write_text("")
     assert "answers.jsonl only in HEAD" in compare.first_difference(base, head)
+
+
+def test_files_and_rows_that_are_new_on_purpose_are_passed(tmp_path):
+    base, head = write_run(tmp_path / "base"), write_run(tmp_path / "head")
+    rows = [{"method": name, "nrmse": 0.5} for name in ("unrolled", "PUQ")]
+    new = {"method": "unrolled, posterior", "nrmse": 0.4}
+
+    def write(folder, rows):
+        text = "\n".join(json.dumps(row) for row in rows)
+        (folder / "slices.jsonl").write_text(text + "\n")
+
+    write(base, rows * 2)
+    write(head, [rows[0], new, rows[1]] * 2)
+    assert compare.first_difference(base, head) is None
+    write(head, [rows[0], new | {"method": "another"}, rows[1]] * 2)
+    assert "row 1, another" in compare.first_difference(base, head)
+    write(head, [rows[0], new, rows[1] | {"nrmse": 0.6}] * 2)
+    assert "row 1, PUQ, nrmse: 0.5 in base" in compare.first_difference(base, head)
+    write(head, rows * 2)
+    (head / "fit").mkdir()
+    (head / "fit/trust_a.png").write_text("")
+    assert compare.first_difference(base, head, more=("fit/trust_*.png",)) is None
+    assert compare.first_difference(base, head, more=("trust_*.png",))
 
 
 def test_names_and_marks_of_an_older_base_are_read_as_todays(tmp_path):

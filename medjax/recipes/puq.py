@@ -187,6 +187,7 @@ def fit_stage(setup: Setup, options: Fit) -> Stage:
             chunk=options.chunk,
             minibatches=options.minibatches,
             minibatch=options.minibatch,
+            pace=options.categorical.pace,
         ),
     )
     stage = Stage(

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 import warnings
+from fnmatch import fnmatch
 
 import numpy as np
 
@@ -18,16 +19,21 @@ LEFT_OUT = ("manifest.json", "tensorboard")
 # In JSON: the version that wrote a map, digests of files that name it, and what older
 # summaries do not tell.
 VERSIONED = ("Version", "files", "model", "model_reason")
-# Metrics that older bases do not have.
-ADDED = re.compile(r"step \d+, idle|(metrics\.|\w+\.)*fault_\w+")
+# Metrics, and rows and maps of methods, that older bases do not have.
+ADDED = re.compile(
+    r"step \d+, idle|(metrics\.|\w+\.)*fault_\w+|(row \d+, |map: |sigma: )unrolled, "
+    r"posterior.*"
+)
 # Statistics of an order of voxels, in which one rounding exchanges two.
 RANKED = ("spearman", "ause")
 # Metrics of an older base by the names that they have now.
 RENAMED = re.compile(r"(metrics\.|step \d+, |^\w+\.)clip_(low|high)$")
 
 
-def first_difference(base, head, *, tolerance=0.0):
+def first_difference(base, head, *, tolerance=0.0, more=()):
     """One line about the first difference of two folders or files; None without one.
+
+    `more` are patterns of files that HEAD alone may have, whole paths in the folder.
 
     Files are taken in the order in which base wrote them, rows in their own. With a
     tolerance numbers agree to that much of the larger of them and 1, and tables, which
@@ -37,6 +43,8 @@ def first_difference(base, head, *, tolerance=0.0):
     if base.is_file():
         return differing_file(base, head, base.name, tolerance)
     left, right = artefacts(base), artefacts(head)
+    new = {n for n in right.keys() - left.keys() if any(fnmatch(n, x) for x in more)}
+    right = {name: path for name, path in right.items() if name not in new}
     if left.keys() != right.keys():
         missing, more = left.keys() - right.keys(), right.keys() - left.keys()
         return f"files: {listed(missing)} only in base, {listed(more)} only in HEAD"
@@ -124,9 +132,13 @@ def entries(path):
 
 
 def flat_rows(lines):
+    seen = {}
     for number, line in enumerate(lines, 1):
         row = json.loads(line)
         place = f"step {row['step']}" if "step" in row else f"row {number}"
+        if "method" in row:  # of a table, in which HEAD may have more of them
+            seen[row["method"]] = seen.get(row["method"], 0) + 1
+            place = f"row {seen[row['method']]}, {row['method']}"
         for name, value in flat(row):
             yield f"{place}, {name}", value
 

@@ -15,6 +15,9 @@ the sampled tokens, and later steps cannot agree. HEAD then takes one step of ea
 from the parameters that base began it with, and those metrics agree to the tolerance;
 so do evaluations of base's checkpoints and maps predicted from them.
 
+Where HEAD's default is another method, `Run.on_head` names base's, so that the same is
+compared with the same; `Run.more` lists the files that HEAD writes besides.
+
 `--record` writes `runs.json`: what of base's batches, parameters and metrics is the
 same on every CPU, which `tests/test_golden_runs.py` compares on each.
 """
@@ -52,10 +55,47 @@ LETTERS = "vrft_aug.py:smoke,task=shapes,policy=off,recite=positive"
 KSPACE = ("--input={inputs}/scan.npz", "--config.predict.passes=4")
 GUIDED = (*KSPACE, "--config.predict.fit=puq")
 IMAGES = ("--input={inputs}/echoes.nii.gz",)
+# What HEAD does otherwise by default, by the name of what base does.
+OLD_PLAIN = (
+    "--config.predict.method=subspace + wavelet",
+    "--config.predict.fit=plain",
+)
+OLD_TRAINED = ("--config.predict.fit=weighted",)
 REWARD = """
 def short(completions, **columns):
     return [1 / (1 + len(text)) for text in completions]
 """
+
+
+def old_puq(low: float = 0.03, high: float = 2.5) -> tuple[str, ...]:
+    """Options of HEAD for base's evaluation: weights that were chosen by hand, and
+    nothing beside PUQ's own parts."""
+    basis = {"rank": 3, "low": low, "high": high, "atoms": 400}
+    wavelet, low_rank = {"kind": "wavelet"}, {"kind": "low_rank"}
+    methods = {
+        "zero-filled": {"kind": "zero_filled"},
+        "CG-SENSE": {"kind": "cg_sense", "damping": 2e-2},
+        "subspace": {"kind": "subspace", "subspace": {**basis, "rank": 2}},
+        "subspace + wavelet": wavelet | {"subspace": basis, "threshold": 4e-3},
+        "locally low rank": low_rank | {"threshold": 2e-2},
+    }
+    methods["subspace"] |= {"damping": 3e-2}
+    for name in list(methods)[1:]:
+        methods[name] |= {"iterations": 4}  # as `smoke` has it
+    return (
+        f"--config.evaluation.methods={json.dumps(methods)}",
+        "--config.fit.categorical.bins=0",
+        "--config.fit.calibration.slices=0",
+    )
+
+
+OLD_PUQ = old_puq()
+# Of files that base does not write: those of the intervals of "unrolled, posterior".
+INTERVALS = (
+    "fit/eval/*/intervals.txt",
+    "fit/figures/intervals.png",
+    "fit/figures/trust_*.png",
+)
 
 
 class Run(NamedTuple):
@@ -67,6 +107,8 @@ class Run(NamedTuple):
     mode: str = "train"  # or eval, predict, or batches: the probe
     needs: str = ""  # a run whose workdir, as base has left it, is read
     warmed: str = ""  # a run of the same tree whose finished warm start is taken over
+    on_head: tuple[str, ...] = ()  # arguments by which HEAD does what base does
+    more: tuple[str, ...] = ()  # patterns of files that HEAD alone may write
 
 
 FIRST = "medloc_curriculum"  # its warm start is the other rewards' too
@@ -84,17 +126,38 @@ RUNS = (
     Run("medloc_sft", "medloc.py:smoke,method=sft", WARM, warmed=FIRST),
     Run("vrft_aug_parts", "vrft_aug.py:smoke,parts=all,policy=on", WARM_LABELS),
     Run("vrft_aug_letters", LETTERS, WARM_LABELS),
-    Run("puq_subspace", "puq.py:smoke,form=subspace"),
-    Run("puq_puq", "puq.py:smoke,form=puq"),
-    Run("puq_modl", "puq.py:smoke,form=modl,contrast=t1"),
+    Run("puq_subspace", "puq.py:smoke,form=subspace", on_head=OLD_PUQ, more=INTERVALS),
+    Run("puq_puq", "puq.py:smoke,form=puq", on_head=OLD_PUQ, more=INTERVALS),
+    Run(
+        "puq_modl",
+        "puq.py:smoke,form=modl,contrast=t1",
+        on_head=old_puq(0.2, 5.0),
+        more=INTERVALS,
+    ),
     Run("eval_medloc", "medloc.py:smoke", mode="eval", needs=FIRST),
     Run("eval_vrft_aug", "vrft_aug.py:smoke", mode="eval", needs="vrft_aug_parts"),
-    Run("eval_puq", "puq.py:smoke", mode="eval", needs="puq_subspace"),
-    Run("predict_plain", "puq.py:smoke", KSPACE, mode="predict"),
+    Run(
+        "eval_puq",
+        "puq.py:smoke",
+        mode="eval",
+        needs="puq_subspace",
+        on_head=OLD_PUQ,
+        more=INTERVALS,
+    ),
+    Run("predict_plain", "puq.py:smoke", KSPACE, mode="predict", on_head=OLD_PLAIN),
     Run("predict_images", "puq.py:smoke", IMAGES, mode="predict"),
-    Run("predict_trained", "puq.py", KSPACE, mode="predict", needs="puq_subspace"),
+    Run(
+        "predict_trained",
+        "puq.py",
+        KSPACE,
+        mode="predict",
+        needs="puq_subspace",
+        on_head=OLD_TRAINED,
+    ),
     Run("predict_guided", "puq.py", GUIDED, mode="predict", needs="puq_puq"),
-    *(Run(f"batches_{x}", f"{x}.py:smoke", mode="batches") for x in SYSTEMS),
+    Run("batches_medloc", "medloc.py:smoke", mode="batches"),
+    Run("batches_vrft_aug", "vrft_aug.py:smoke", mode="batches"),
+    Run("batches_puq", "puq.py:smoke", mode="batches", on_head=OLD_PUQ),
 )
 
 
@@ -109,6 +172,7 @@ def train_or_use(
     arguments = [
         f"--config=configs/{run.config}",
         *run.arguments,
+        *(run.on_head if tree.folder != base else ()),
         f"--mode={run.mode}",
         f"--workdir={workdir}",
         f"--compilation_cache={tree.cache}",
@@ -123,7 +187,9 @@ def probe(tree: Tree, run: Run, inputs: pathlib.Path, *more: str) -> Done:
     """What `probe.py` says about a run, as a JSON file."""
     out = tree.folder / f"{run.name}.json"
     config = run.config.replace("{inputs}", str(inputs))
-    arguments = [f"--config=configs/{config}", *run.arguments, f"--out={out}", *more]
+    own = run.on_head if tree.folder.name == "head" else ()
+    arguments = [f"--config=configs/{config}", *run.arguments, *own]
+    arguments += [f"--out={out}", *more]
     done = tree.execute(run.name, str(HERE / "probe.py"), arguments)
     return done._replace(workdir=out)
 
@@ -139,7 +205,9 @@ def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
     if tolerance and run.mode == "train":
         difference = differing_first_step(base.workdir, head.workdir, tolerance)
     else:
-        difference = first_difference(base.workdir, head.workdir, tolerance=tolerance)
+        difference = first_difference(
+            base.workdir, head.workdir, tolerance=tolerance, more=run.more
+        )
     return f"DIFFERS in {difference}" if difference else "same"
 
 

@@ -90,6 +90,7 @@ class Density(NamedTuple):
 
     bins: int  # classes of log T; 0: none
     width: int  # of its hidden layers
+    pace: float  # of its learning, times the regressors' rate
 
 
 class Factor(NamedTuple):

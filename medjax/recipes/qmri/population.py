@@ -77,10 +77,13 @@ def make_setup(
 
 def _make_extras(fit: Fit) -> Extras:
     density, factor = fit.categorical, fit.calibration
-    if density.bins and (density.bins < FEWEST_BINS or density.width < 1):
+    if density.bins and (
+        density.bins < FEWEST_BINS or density.width < 1 or not density.pace > 0
+    ):
         raise ValueError(
-            f"fit.categorical: bins {density.bins}, width {density.width}: expected "
-            f"{FEWEST_BINS} bins or more (0 for none), of a width of 1 or more"
+            f"fit.categorical: bins {density.bins}, width {density.width}, pace "
+            f"{density.pace}: expected {FEWEST_BINS} bins or more (0 for none), of a "
+            "width of 1 or more and a pace above 0"
         )
     return Extras(density.bins, density.width, factor.factors if factor.slices else ())
 

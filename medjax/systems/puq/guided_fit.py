@@ -58,6 +58,7 @@ class Schedule(NamedTuple):
     chunk: int  # of them computed at a time; divides `passes`
     minibatches: int  # optimiser steps on a batch of slices
     minibatch: int  # voxels in each, drawn without putting back
+    pace: float = 1.0  # of the density's updates, times the regressors'
 
 
 def regressor_inputs(
@@ -121,7 +122,8 @@ def build(
     There are two of one shape: "guided" sees means and deviations, "plain" means alone
     (the authors' ablation). Both give a fraction of the quantity's largest value. With
     the estimator's extras a density of T is trained beside them, by the same optimiser
-    on the same voxels; it moves no number of theirs where gradients are not clipped.
+    on the same voxels at a pace of its own; it moves no number of theirs where
+    gradients are not clipped.
 
     Args:
         estimator: The frozen network, the regressors' shape and the quantity.
@@ -210,6 +212,9 @@ def update_regressors(
         )
         norm = optax.tree.norm({k: grads[k] for k in inputs})
         updates, opt_state = optimizer.update(grads, opt_state, regressors)
+        if ranges is not None:
+            own = optax.tree.scale(schedule.pace, updates["categorical"])
+            updates = {**updates, "categorical": own}
         carry = optax.apply_updates(regressors, updates), opt_state
         return carry, losses | {"grad_norm": norm}
 
