@@ -124,6 +124,7 @@ def make_problem(folder):
         te=te,
         decays=decays.astype(np.float32),
         damping=1e-3,
+        weight=2e-3,  # of total variation, see `tv_peers.py`
     )
     return {"images": images, "coils": image * sens, "t2": t2}, maker
 

@@ -39,7 +39,7 @@ def test_our_worker_does_every_task(peers, problem):
     worker = peers.start_worker(
         "medjax", sys.executable, problem_file, folder, peers.worker_env("small")
     )
-    assert set(worker.about["tasks"]) == set(peers.TASKS) and "jax" in worker.about
+    assert set(peers.TASKS) <= set(worker.about["tasks"]) and "jax" in worker.about
     pairs = [(worker, "small")]
     rows = peers.measure(pairs, peers.TASKS, rounds=1, folder=folder, truth=truth)
     worker.close()

@@ -30,7 +30,7 @@ def medjax_tasks(p):
     import jax
     import jax.numpy as jnp
 
-    from medjax.mri import cg_sense, wavelet_sense
+    from medjax.mri import cg_sense, joint_tv_sense, wavelet_sense
     from medjax.mri.catalogue import T2
     from medjax.mri.espirit import estimate_sensitivities
     from medjax.mri.fit import fit_map
@@ -60,7 +60,16 @@ def medjax_tasks(p):
         return jnp.stack([result.params["t2"], result.sigma["t2"]])
 
     one = p["kspace"][:1]
+
+    def tv(steps):
+        def fn(k, s, m):
+            found = joint_tv_sense(k, s, m, weight=p["weight"], iterations=steps)
+            return found.reshape(k.shape[-2:])
+
+        return lambda: call(fn, one, p["sens"], mask[:1])
+
     return {
+        **{f"tv{n}": tv(n) for n in (25, 50, 75, 100, 150)},
         "cg": cg(one, mask[:1]),
         "cg8": cg(p["kspace"], mask),
         "wavelet": lambda: call(wavelet, one, p["sens"], mask[:1]),
@@ -129,6 +138,8 @@ def scipy_tasks(p):
 
 
 def sigpy_tasks(p):
+    import sigpy
+    import sigpy.mri
     from sigpy.mri.app import EspiritCalib, L1WaveletRecon, SenseRecon
 
     def cg(k):
@@ -147,7 +158,28 @@ def sigpy_tasks(p):
         options = {"wave_name": "db2", "max_iter": 100, "show_pbar": False}
         return L1WaveletRecon(p["kspace"][0], p["sens"], 1e-3, **options).run()
 
+    class Isotropic(sigpy.prox.Prox):
+        """weight sum_r |g(r)|, which SigPy's own app has for each axis apart."""
+
+        def _prox(self, alpha, x):
+            size = np.sqrt(np.sum(np.abs(x) ** 2, axis=0, keepdims=True))
+            return x * np.maximum(1 - p["weight"] * alpha / np.maximum(size, 1e-30), 0)
+
+    def tv(steps):
+        mask = np.broadcast_to(p["mask"][0], p["kspace"].shape[-2:]).astype(np.float32)
+        sense = sigpy.mri.linop.Sense(p["sens"], weights=mask[None])
+        difference = sigpy.linop.FiniteDifference(sense.ishape)
+        options = {"proxg": Isotropic(difference.oshape), "G": difference}
+        options |= {"max_iter": steps, "show_pbar": False}
+
+        def solve():
+            k = p["kspace"][0] * mask
+            return sigpy.app.LinearLeastSquares(sense, k, **options).run()
+
+        return lambda: solve
+
     return {
+        **{f"tv{n}": tv(n) for n in (25, 100, 400)},
         "cg": lambda: lambda: cg(p["kspace"][0])[None],
         "cg8": lambda: lambda: np.stack([cg(k) for k in p["kspace"]]),
         "espirit": lambda: espirit,
@@ -208,8 +240,13 @@ def bart_tasks(p):
         t2 = 1 / np.squeeze(found)[..., 1].real
         return np.stack([t2, np.full_like(t2, np.nan)])
 
+    def tv(steps):
+        options = f"-e -R T:3:0:{p['weight']} -w1 -i{steps}"
+        return lambda: lambda: np.squeeze(pics(options, p["kspace"][0]))
+
     cg = f"-l2 -r{p['damping']} -i30"
     return {
+        **{f"tv{n}": tv(n) for n in (25, 100, 400)},
         "cg": lambda: lambda: np.squeeze(pics(cg, p["kspace"][0]))[None],
         "cg8": lambda: cg8,
         "wavelet": lambda: (
@@ -226,8 +263,17 @@ def mrpro_tasks(p):
         module.InterpolationMode = type("InterpolationMode", (), {"BILINEAR": 0})
         sys.modules.setdefault(module.__name__, module)
     import torch
-    from mrpro.algorithms.optimizers import cg
-    from mrpro.operators import DictionaryMatchOp, FastFourierOp, SensitivityOp
+    from mrpro.algorithms.optimizers import cg, pdhg
+    from mrpro.operators import (
+        DictionaryMatchOp,
+        FastFourierOp,
+        FiniteDifferenceOp,
+        LinearOperator,
+        LinearOperatorMatrix,
+        ProximableFunctionalSeparableSum,
+        SensitivityOp,
+    )
+    from mrpro.operators.functionals import L1NormViewAsReal, L2NormSquared
     from mrpro.operators.models import MonoExponentialDecay
 
     height, width = p["sens"].shape[-2:]
@@ -253,6 +299,34 @@ def mrpro_tasks(p):
         (found,) = cg(normal, rhs, max_iterations=30, tolerance=0.0)
         return found.numpy().reshape(-1, height, width)
 
+    class Sampled(LinearOperator):
+        """Its masks, too, are built from trajectories."""
+
+        def forward(self, x):
+            return (x * torch.from_numpy(p["mask"][0].astype(np.float32)),)
+
+        __call__ = adjoint = forward
+
+    def tv(steps):
+        """|Re| and |Im| of either difference: the penalty that it has a prox of."""
+        sense = Sampled() @ fourier @ coils
+        k = torch.from_numpy(p["kspace"][:1])[:, :, None]
+        differences = FiniteDifferenceOp(
+            dim=(-2, -1), mode="forward", pad_mode="circular"
+        )
+        f = ProximableFunctionalSeparableSum(
+            0.5 * L2NormSquared(target=k), L1NormViewAsReal(weight=p["weight"])
+        )
+        (start,) = sense.H(k)
+        options = {"max_iterations": steps, "tolerance": 0.0}
+        options |= {"operator": LinearOperatorMatrix(((sense,), (differences,)))}
+
+        def solve():
+            (found,) = pdhg(f=f, g=None, initial_values=(start,), **options)
+            return np.squeeze(found.numpy())
+
+        return lambda: solve
+
     te = torch.from_numpy(p["te"].astype(np.float32))
     atoms = torch.linspace(0.02, 0.4, 500)
     dictionary = DictionaryMatchOp(
@@ -265,6 +339,7 @@ def mrpro_tasks(p):
         return np.stack([t2.numpy(), np.full(t2.shape, np.nan)])
 
     return {
+        **{f"tv{n}": tv(n) for n in (50, 100, 400)},
         "cg": lambda: lambda: solve(p["kspace"][:1], p["mask"][:1]),
         "cg8": lambda: lambda: solve(p["kspace"], p["mask"]),
         "fit": lambda: match,
@@ -303,7 +378,7 @@ def main():
     warnings.simplefilter("ignore")
     with np.load(problem) as arrays:
         p = {name: arrays[name] for name in arrays.files}
-    p["damping"] = float(p["damping"])
+    p |= {name: float(p[name]) for name in ("damping", "weight")}
     tasks_fn, packages = LIBRARIES[library]
     tasks = tasks_fn(p)
     out.write(json.dumps({"tasks": [*tasks], **versions(library, packages)}) + "\n")
