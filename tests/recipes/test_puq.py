@@ -36,18 +36,17 @@ def test_reconstruction_then_fit():
     assert not np.array_equal(one.kspace, two.kspace)  # other draws
 
 
-def test_the_factor_is_counted_on_validation_subjects_alone():
-    """Those of the validation part, in slices that no other stage has."""
-    first, between, _ = stages(**WHERE, **sections(fit__calibration__slices=3))
+def test_the_factor_is_counted_on_slices_of_validation_subjects():
+    all_slices = {"fit__calibration__slices": 3, "train__evaluate_limit": 0}
+    first, between, _ = stages(**WHERE, **sections(**all_slices))
     assert between.steps == 2  # batches of two
-    numbers = [
-        set(np.asarray(next(iter(x.source)).sample_id)) for x in (first, between)
-    ]
-    assert numbers[0] == numbers[1] == {0, 1}  # draws, not subjects
-    batch = next(iter(between.source))
-    chosen = [b for b, _ in first.eval_batches()]  # of the validation part
-    targets = np.concatenate([b.target for b in chosen])
-    assert any(np.allclose(batch.target[0], x, atol=1e-6) for x in targets)
+    drawn, training = (next(iter(x.source)).target for x in (between, first))
+    validation = np.concatenate([b.target for b, _ in first.eval_batches()])
+
+    def known(image):
+        return any(np.allclose(image, x, atol=1e-6) for x in validation)
+
+    assert all(map(known, drawn)) and not any(map(known, training))
 
 
 def test_without_density_and_factor_a_run_is_that_of_older_versions():
