@@ -28,8 +28,13 @@ RECORD = json.loads((REPO / "tests/golden/runs.json").read_text())
 @pytest.mark.parametrize("system", RECORD)
 def test_runs_begin_as_recorded(system, tmp_path):
     config = importlib.import_module(f"configs.{system}").get_config("smoke")
-    if system == "puq":  # parts that the base does not have, see `runs.old_puq`
+    # What the base does not have, see `runs.old_puq` and `runs.SEEN`.
+    if system == "puq":
         config.fit.categorical.bins = config.fit.calibration.slices = 0
+    else:
+        config.evaluation.no_image = False
+        if system == "vrft_aug":
+            config.localisation.evaluation.no_image = False
     # as users run it; optax's Muon promotes dtypes
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         facts = probe.describe(probe.stages_of(config, tmp_path), exact=True)

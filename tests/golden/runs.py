@@ -112,20 +112,30 @@ class Run(NamedTuple):
 
 
 FIRST = "medloc_curriculum"  # its warm start is the other rewards' too
+# Evaluations are asked about blank pictures too.
+SEEN = ("--config.evaluation.no_image=False",)
+SEEN_BY_BOTH = (*SEEN, "--config.localisation.evaluation.no_image=False")
+
+
+def medloc(name: str, variant: str = "", warmed: str = FIRST) -> Run:
+    """A run of `medloc` by what stands behind its `smoke`."""
+    return Run(name, f"medloc.py:smoke{variant}", WARM, warmed=warmed, on_head=SEEN)
+
+
 RUNS = (
-    Run(FIRST, "medloc.py:smoke", WARM),
-    Run("medloc_fixed", "medloc.py:smoke,reward=fixed", WARM, warmed=FIRST),
-    Run("medloc_raw_iou", "medloc.py:smoke,reward=raw_iou", WARM, warmed=FIRST),
-    Run("medloc_progress", "medloc.py:smoke,reward=progress", WARM, warmed=FIRST),
+    medloc(FIRST, warmed=""),
+    medloc("medloc_fixed", ",reward=fixed"),
+    medloc("medloc_raw_iou", ",reward=raw_iou"),
+    medloc("medloc_progress", ",reward=progress"),
+    medloc("medloc_python", ",python_reward={inputs}/reward.py:short"),
+    medloc("medloc_sft", ",method=sft"),
     Run(
-        "medloc_python",
-        "medloc.py:smoke,python_reward={inputs}/reward.py:short",
-        WARM,
-        warmed=FIRST,
+        "vrft_aug_parts",
+        "vrft_aug.py:smoke,parts=all,policy=on",
+        WARM_LABELS,
+        on_head=SEEN_BY_BOTH,
     ),
-    Run("medloc_sft", "medloc.py:smoke,method=sft", WARM, warmed=FIRST),
-    Run("vrft_aug_parts", "vrft_aug.py:smoke,parts=all,policy=on", WARM_LABELS),
-    Run("vrft_aug_letters", LETTERS, WARM_LABELS),
+    Run("vrft_aug_letters", LETTERS, WARM_LABELS, on_head=SEEN_BY_BOTH),
     Run("puq_subspace", "puq.py:smoke,form=subspace", on_head=OLD_PUQ, more=INTERVALS),
     Run("puq_puq", "puq.py:smoke,form=puq", on_head=OLD_PUQ, more=INTERVALS),
     Run(
@@ -134,8 +144,14 @@ RUNS = (
         on_head=old_puq(0.2, 5.0),
         more=INTERVALS,
     ),
-    Run("eval_medloc", "medloc.py:smoke", mode="eval", needs=FIRST),
-    Run("eval_vrft_aug", "vrft_aug.py:smoke", mode="eval", needs="vrft_aug_parts"),
+    Run("eval_medloc", "medloc.py:smoke", mode="eval", needs=FIRST, on_head=SEEN),
+    Run(
+        "eval_vrft_aug",
+        "vrft_aug.py:smoke",
+        mode="eval",
+        needs="vrft_aug_parts",
+        on_head=SEEN_BY_BOTH,
+    ),
     Run(
         "eval_puq",
         "puq.py:smoke",
@@ -155,8 +171,8 @@ RUNS = (
         on_head=OLD_TRAINED,
     ),
     Run("predict_guided", "puq.py", GUIDED, mode="predict", needs="puq_puq"),
-    Run("batches_medloc", "medloc.py:smoke", mode="batches"),
-    Run("batches_vrft_aug", "vrft_aug.py:smoke", mode="batches"),
+    Run("batches_medloc", "medloc.py:smoke", mode="batches", on_head=SEEN),
+    Run("batches_vrft_aug", "vrft_aug.py:smoke", mode="batches", on_head=SEEN_BY_BOTH),
     Run("batches_puq", "puq.py:smoke", mode="batches", on_head=OLD_PUQ),
 )
 
