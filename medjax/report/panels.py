@@ -77,6 +77,24 @@ def draw_panel(
         colorbar.set_label(f"{bar}, ms" if bar else "ms", fontsize=8)
 
 
+def show_region(axis: "Axes", roi: Bool[np.ndarray, "H W"], turns: int) -> None:
+    """Leave out what is round a region but for a square with three pixels of margin.
+
+    Args:
+        axis: With an image of `draw_panel`.
+        roi: Empty: all is shown.
+        turns: Of the image.
+    """
+    rows, columns = np.nonzero(np.rot90(roi, turns))
+    if not len(rows):
+        return
+    ends = [(x.min() + x.max()) / 2 for x in (rows, columns)]
+    half = max(np.ptp(rows), np.ptp(columns)) / 2 + 3.5
+    axis.set_ylim(ends[0] + half, ends[0] - half)
+    axis.set_xlim(ends[1] - half, ends[1] + half)
+    axis.set_facecolor("black")  # beyond the image
+
+
 def line_styles(count: int) -> list[dict[str, str]]:
     """Styles of so many lines, 0 or more: eight colours, then the same ones dashed.
 

@@ -13,7 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medjax.report.page import png_bytes, write_file
-from medjax.report.panels import STATES, draw_panel, line_styles, new_figure
+from medjax.report.panels import (
+    STATES,
+    draw_panel,
+    line_styles,
+    new_figure,
+    show_region,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +150,8 @@ def comparison_sheet(
         estimates: The map in s of each method by its name, at least one. Five columns
             fit beside each other, the reference among them; more go below.
         contrast: Which of `SCALES` the colours follow: "t2", "t1" or "vfa".
-        roi: True where maps are compared; the rest is black.
+        roi: True where maps are compared; the rest is black, and what is further than
+            three pixels from it is left out.
         notes: A line under a method's name, such as its scores, by the method; a
             method may have none.
         title: Stands over the figure; the empty text leaves it out.
@@ -180,8 +187,10 @@ def comparison_sheet(
         bars = (scale.label, "error") if column == columns - 1 else (None, None)
         label = f"{name}\n{notes.get(name, '')}" if notes else name
         draw_panel(value, image, label, above, scale.colours, **look, bar=bars[0])
+        show_region(value, **look)
         if n:
             draw_panel(error, image - reference, "", below, _ERROR, **look, bar=bars[1])
+            show_region(error, **look)
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medjax.report.panels import draw_panel, line_styles, new_figure
+from medjax.report.panels import draw_panel, line_styles, new_figure, show_region
 from medjax.report.qmri import SCALES
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def trust_sheet(
         maps: The map in s of each method by its name, at least one.
         half_widths: (high - low) / 2 of the 95 % interval in s of the same methods.
         contrast: Which of `SCALES` the colours follow: "t2", "t1" or "vfa".
-        roi: True where maps are compared; the rest is black.
+        roi: True where maps are compared; the rest is black, and what is further than
+            three pixels from it is left out.
         title: Stands over the figure; the empty text leaves it out.
         turns: How many quarter turns to the left the images are shown with, any whole
             number; 1 suits a NIfTI's axial slice.
@@ -66,6 +67,7 @@ def trust_sheet(
         )
         for axis, (label, image, limits, colours) in zip(axes[n], panels, strict=True):
             draw_panel(axis, image, label, limits, colours, **look)
+            show_region(axis, **look)
     return figure
 
 
