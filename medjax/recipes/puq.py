@@ -217,7 +217,7 @@ def _factor_origin(setup: Setup, options: Fit) -> str:
     if not slices:
         return "that of the demo's network: none was found for this one"
     return (
-        f"with which its {100 * options.calibration.coverage:g} % intervals cover on "
+        f"with which {100 * options.calibration.coverage:g} % intervals on "
         f"{-(-slices // batch) * batch} slices of validation subjects"
     )
 

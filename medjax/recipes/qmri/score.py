@@ -29,7 +29,7 @@ from medjax.recipes.qmri.score_trust import (
 from medjax.runtime.stages import Results
 from medjax.runtime.writer import write_atomic
 from medjax.systems.puq.categorical import MEASURED
-from medjax.systems.puq.maps import CATEGORICAL, FACTOR, MEAN, POSTERIOR, Maps
+from medjax.systems.puq.maps import CATEGORICAL, COVERED, FACTOR, MEAN, POSTERIOR, Maps
 from medjax.systems.puq.network import Quantity
 
 SHOWN = ("nrmse", "tissue_ms", "csf_ms", "coverage")  # of the last method, eval.jsonl
@@ -50,7 +50,8 @@ class Scored(NamedTuple):
     std: list[Float[np.ndarray, "E H W"]]
     # by method with a posterior, at `PROBABILITIES`
     quantiles: dict[str, list[Float[np.ndarray, "Q H W"]]]
-    factors: list[float]  # on dropout's deviation, the same of all slices
+    # on dropout's deviation, and what it covers of validation; the same of all slices
+    factors: list[tuple[float, float]]
 
 
 def score_stage(
@@ -143,7 +144,8 @@ def _append(
             method = name.removeprefix(prefix)
             scored.images.setdefault(method, []).append(float(values[row]))
     if FACTOR in metrics:
-        scored.factors.append(float(metrics[FACTOR][row]))
+        own = float(metrics[FACTOR][row]), float(metrics[COVERED][row])
+        scored.factors.append(own)
     scored.mean.append(np.asarray(predictions.mean[row]))
     scored.std.append(np.asarray(predictions.std[row]))
 
@@ -214,9 +216,10 @@ def _notes(scored: Scored, factor: str, *, measured: bool) -> list[str]:
     """What has to be known of two rows."""
     notes = []
     if scored.factors and POSTERIOR in scored.maps:
+        scale, share = scored.factors[0]
+        covers = f" cover {share:.3f}" if share == share else ""
         notes.append(
-            f"{POSTERIOR}: u is {scored.factors[0]:.3g} times dropout's deviation, "
-            f"{factor}"
+            f"{POSTERIOR}: u is {scale:.3g} times dropout's deviation, {factor}{covers}"
         )
     if measured and CATEGORICAL in scored.maps:
         notes.append(f"{CATEGORICAL}: {MEASURED}")

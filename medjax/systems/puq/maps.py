@@ -18,6 +18,7 @@ from medjax.systems.puq.categorical import categorical_maps
 from medjax.systems.puq.guided_fit import Reference, regressor_inputs
 from medjax.systems.puq.network import Estimator, Quantity, reconstruct
 from medjax.systems.puq.network_density import (
+    dropout_coverage,
     dropout_scale,
     network_inputs,
     trained_density,
@@ -26,7 +27,8 @@ from medjax.systems.puq.posterior_maps import dropout_level, image_posterior
 from medjax.systems.puq.reconstruction import image_moments, image_nrmse
 from medjax.types import Key, Params, QmriBatch, TrainState
 
-FACTOR = "dropout factor"  # a metric of every slice: that of the run
+# Metrics of every slice: the run's factor on dropout's deviation, and what it covers.
+FACTOR, COVERED = "dropout factor", "dropout coverage"
 ROUNDING = 1e-3  # of the largest contrast: no sample is trusted beyond this
 # Rows of a table that a network makes; the other ones are the caller's `classical`.
 UNROLLED, WEIGHTED = "unrolled", "unrolled, weighted fit"
@@ -364,7 +366,9 @@ def evaluate_maps(
     reference = fit_images(quantity, batch.target).params[name]
     errors = {f"image nrmse: {k}": image_nrmse(x, batch) for k, x in images.items()}
     if guided:
-        errors[FACTOR] = jnp.full(len(mean), dropout_scale(params), jnp.float32)
+        own = dropout_scale(params), dropout_coverage(estimator, params)
+        for label, value in zip((FACTOR, COVERED), own, strict=True):
+            errors[label] = jnp.full(len(mean), value, jnp.float32)
     result = Maps(batch.roi, reference, maps, sigma, mean, std, quantiles)
     return result, errors | {"valid": batch.valid}
 

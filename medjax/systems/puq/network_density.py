@@ -32,6 +32,21 @@ def dropout_scale(params: Params) -> Array | float:
     return params["dropout"]["factor"] if "dropout" in params else DROPOUT_SHORT
 
 
+def dropout_coverage(estimator: Estimator, params: Params) -> Array:
+    """The share of validation voxels in their interval at the factor; NaN if not known.
+
+    Args:
+        estimator: Its extras have the factors that were tried.
+        params: See `dropout_scale`.
+    """
+    if "dropout" not in params:
+        return jnp.asarray(jnp.nan, jnp.float32)
+    found = params["dropout"]
+    shares = found["covered"] / jnp.maximum(found["voxels"], 1)
+    logs = jnp.log(jnp.asarray(estimator.extras.factors, shares.dtype))
+    return jnp.interp(jnp.log(found["factor"]), logs, shares)
+
+
 def network_posterior(
     estimator: Estimator,
     params: Params,

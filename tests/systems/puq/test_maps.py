@@ -140,13 +140,16 @@ def test_a_density_and_a_factor_of_the_run_s_own(batch, params):
     estimator = HARD._replace(extras=extras)
     more = init_params(estimator, jax.random.key(2))
     factor = jnp.full((), 3.0, jnp.float32)
-    more["dropout"]["factor"] = factor
+    counts = {"covered": jnp.asarray([20.0, 80.0], jnp.float32), "factor": factor}
+    more["dropout"] |= counts | {"voxels": jnp.full((), 100.0, jnp.float32)}
     more |= {k: params[k] for k in ("network", "misfit")}
     evaluate = partial(evaluate_maps, estimator, {}, passes=4, chunk=2, guided=True)
     state = TrainState(more, (), jnp.zeros((), jnp.int32))
     found, metrics = jax.jit(evaluate)(state, batch, jax.random.key(0))
     assert set(found.maps) == set(methods_of([], guided=True, density=True))
     np.testing.assert_array_equal(metrics[quantification.FACTOR], np.full(8, 3.0))
+    share = 0.2 + 0.6 * np.log(3) / np.log(8)  # between 0.2 at 1 and 0.8 at 8
+    np.testing.assert_allclose(metrics[quantification.COVERED], share, rtol=1e-5)
     posterior = dropout_posterior(
         found.mean,
         found.std,
