@@ -41,7 +41,8 @@ def checked(spread, misfit, count, moved=0.0, offset=(0.0, 0.0, 0.0)):
     places = np.zeros((slices, 3, 3))
     places[:, 1] = offset
     sd = np.full_like(places, 0.005)
-    return Checks(*map(np.array, (spread, misfit, count)), places, sd, share)
+    numbers = np.array(spread), np.array(misfit), np.array(count)
+    return Checks(*numbers, places, sd, share)
 
 
 def test_larger_error_bars_make_the_spread_smaller():
