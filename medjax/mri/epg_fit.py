@@ -91,11 +91,15 @@ def fit_train(
     if given is None:
         free = (x > 0) & (x < WIDEST)
         above = above | (x >= WIDEST)
-        u, x = implicit_point(model, ended & inside, Point(u, x, free), data)
     else:
         free, x = jnp.zeros(shape, bool), given
-        known = Point(u, given, free)
-        u = implicit_point(model, ended & inside, known, data)[0]
+    found, point = ended & inside, Point(u, x, free)
+    if jax.__version_info__ < (0, 12):
+        from medjax.mri.epg_moving import moving_point
+
+        point = Point(*moving_point(model, found, point, data), free)
+    root = implicit_point(model, found, point, data)
+    u, x = root if given is None else (root[0], given)
     u, x = jax.lax.optimization_barrier((u, x))
     point = Point(gate(ended, u), gate(ended, x), free)
     numbers = _numbers(model, point, angle, gate(ended, data))

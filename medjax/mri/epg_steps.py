@@ -122,10 +122,17 @@ def train_step(
     return steep * (scale * down_u - ux * turn), turn, plain
 
 
-def _gradient(
+def train_gradient(
     model: SignalModel, u: Array, x: Array, data: Weighted
 ) -> tuple[Array, Array]:
-    """Of half the cost, by u and by x: -<a W S', r>."""
+    """Of half the cost, by u and by x: -<a W S', r>.
+
+    Args:
+        model: One with a train and with its `echoes`.
+        u: log R, R in 1/s.
+        x: cos^2(a/2).
+        data: Of `prepare_samples`.
+    """
     curve, by_u, by_x = train_columns(model, u, x, data)
     basis = orthogonalise([curve])
     gradient_u = gradient_x = jnp.zeros_like(u)
@@ -166,16 +173,39 @@ def _implicit_point_jvp(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     found, point, data = primals
     u, x = implicit_point(model, found, point, data)
-    free = point.free
 
     def by_data(data: Weighted) -> tuple[Array, Array]:
-        return _gradient(model, gate(found, u), gate(found, x), gate(found, data))
+        return train_gradient(model, gate(found, u), gate(found, x), gate(found, data))
+
+    change = jax.jvp(by_data, (data,), (tangents[2],))[1]
+    point = Point(u, x, point.free)
+    return (u, x), implicit_move(model, found, point, data, change, tangents[1].x)
+
+
+def implicit_move(
+    model: SignalModel,
+    found: Bool[Array, "*N"],
+    point: Point,
+    data: Weighted,
+    change: tuple[Array, Array],
+    given: Float[Array, "*N"],
+) -> tuple[Array, Array]:
+    """(du, dx) with H (du, dx) = -change, or with dx = `given` where x is not free.
+
+    Args:
+        model: One with a train and with its `echoes`.
+        found: Of `implicit_point`, like the next two.
+        point: Where the second derivatives H are taken.
+        data: Of `prepare_samples`.
+        change: Of the gradient of half the cost, by u and by x.
+        given: Of x where it is not free.
+    """
+    u, x, free = point
 
     def at(u: Array, x: Array) -> tuple[Array, Array]:
-        return _gradient(model, u, x, gate(found, data))
+        return train_gradient(model, u, x, gate(found, data))
 
     one, zero = jnp.ones_like(u), jnp.zeros_like(u)
-    change_u, change_x = jax.jvp(by_data, (data,), (tangents[2],))[1]
     here = (gate(found, u), gate(found, x))
     uu, ux = jax.jvp(at, here, (one, zero))[1]
     xx = jax.jvp(at, here, (zero, one))[1][1]
@@ -183,6 +213,7 @@ def _implicit_point_jvp(
     floor = (10 * jnp.finfo(u.dtype).eps) ** 2 * size
     steep = invert(uu, found & (uu > floor))
     left = xx - ux**2 * steep
-    turn = -(change_x - ux * steep * change_u) * invert(left, found & (left > floor))
-    turn = jnp.where(free, turn, jnp.where(found, tangents[1].x, 0))
-    return (u, x), (-steep * (jnp.where(found, change_u, 0) + ux * turn), turn)
+    turn = -(change[1] - ux * steep * change[0])
+    turn = turn * invert(left, found & (left > floor))
+    turn = jnp.where(free, turn, jnp.where(found, given, 0))
+    return -steep * (jnp.where(found, change[0], 0) + ux * turn), turn

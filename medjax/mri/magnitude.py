@@ -159,7 +159,7 @@ def fit_magnitudes(
     Returns:
         As `fit_map`. The residual is that of the magnitudes to their mean, RMS over
         contrasts, and R^2 that of the last fit, by its weights. Derivatives by images,
-        noise and weights are those of all six fits.
+        noise and weights are those of all six fits, first and second ones.
 
     Raises:
         ValueError: as `fit_map`; images that are not of floats, a number of noise that

@@ -188,6 +188,24 @@ def test_derivatives_are_differences_of_fits():
     np.testing.assert_allclose(jax.grad(along)(0.0), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
+def test_second_derivatives_are_differences_of_first_ones():
+    """Through all six fits, five of them in a loop."""
+    times = 0.02 * np.arange(1.0, 5)
+    rng = np.random.default_rng(0)
+    way, bend = jnp.array(0.1 * rng.normal(size=4)), jnp.array(rng.normal(size=4))
+    start = jnp.array(np.exp(-times / 0.06) + rng.normal(0, 0.03, 4))
+
+    def along(step):
+        images = jnp.abs(start + step * way + step**2 * bend)
+        return fit_magnitudes(images, times, model=T2, noise=0.08).params["t2"]
+
+    slope = jax.jit(jax.grad(along))
+    found = jax.jit(lambda s: jax.jvp(slope, (s,), (1.0,))[1])(0.0)
+    near, far = (slope(s * 1e-4) - slope(-s * 1e-4) for s in (1, 2))
+    np.testing.assert_allclose(found, (8 * near - far) / 12e-4, rtol=1e-7)
+
+
 def test_voxels_without_a_fit_have_no_derivative():
     times = 0.02 * np.arange(1.0, 5)
     good = np.exp(-times / 0.06)
