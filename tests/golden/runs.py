@@ -90,7 +90,9 @@ def old_puq(low: float = 0.03, high: float = 2.5) -> tuple[str, ...]:
 
 
 OLD_PUQ = old_puq()
-# Of files that base does not write: those of the intervals of "unrolled, posterior".
+# Of files that base does not write: the tables of every evaluation once more as JSON,
+TABLES = "*/tables.json"
+# and those of the intervals of "unrolled, posterior".
 INTERVALS = (
     "fit/eval/*/intervals.txt",
     "fit/figures/intervals.png",
@@ -222,7 +224,7 @@ def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
         difference = differing_first_step(base.workdir, head.workdir, tolerance)
     else:
         difference = first_difference(
-            base.workdir, head.workdir, tolerance=tolerance, more=run.more
+            base.workdir, head.workdir, tolerance=tolerance, more=(TABLES, *run.more)
         )
     return f"DIFFERS in {difference}" if difference else "same"
 
