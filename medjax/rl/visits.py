@@ -90,7 +90,11 @@ def is_settled(
     """
     check_arrays("is_settled", idle=(state.idle, "P", int), prompts=(prompts, "C", int))
     check_integers("is_settled", visits=(visits, 1, None))
-    idle = jnp.asarray(state.idle).at[prompts].get(mode="fill", fill_value=0)
+    idle = (
+        jnp.asarray(state.idle)
+        .at[prompts]
+        .get(mode="fill", fill_value=0, wrap_negative_indices=False)
+    )
     return idle >= visits
 
 
@@ -126,8 +130,9 @@ def update_visits(
     idle = jnp.asarray(state.idle).astype(jnp.int32)
     counts = jnp.ones(prompts.shape, bool) if valid is None else valid.astype(bool)
     zero = jnp.zeros_like(idle)
-    visited = zero.at[prompts].add(counts.astype(jnp.int32), mode="drop")
-    taught = counts & signal.astype(bool)
-    taught = zero.at[prompts].add(taught.astype(jnp.int32), mode="drop")
+    # An index below 0 would count from the end.
+    where = zero.at[jnp.where(prompts < 0, idle.shape[0], prompts)]
+    visited = where.add(counts.astype(jnp.int32), mode="drop")
+    taught = where.add((counts & signal.astype(bool)).astype(jnp.int32), mode="drop")
     idle = jnp.minimum(idle, _MOST) + visited
     return VisitState(jnp.where(taught > 0, 0, idle))

@@ -101,3 +101,11 @@ def test_shapes_and_dtypes_are_refused():
         update_visits(state, jnp.ones(2, jnp.float32), jnp.ones(2, bool))
     with pytest.raises(ValueError, match="is_settled: prompts: expected"):
         is_settled(state, two[0], visits=1)
+
+
+def test_numbers_that_are_no_prompt_are_not_settled_and_change_nothing():
+    state = VisitState(jnp.array([3, 3], jnp.int32))
+    none = jnp.array([-1, 2], jnp.int32)
+    assert not is_settled(state, none, visits=1).any()
+    after = update_visits(state, none, jnp.array([True, False]))
+    np.testing.assert_array_equal(after.idle, state.idle)
