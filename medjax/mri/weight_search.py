@@ -65,7 +65,7 @@ def least_misfit(
         changed = here & (first | (end != 0))[None]
         return moved, jnp.where(changed, new[None], kept), tried + 1
 
-    weights = carry_for(lambda w: w + misfit_fn(w[0]).astype(w.dtype), weights)
+    weights = carry_for(lambda w: w + misfit_fn(w[0])[None].astype(w.dtype), weights)
     carry = (weights, jnp.full_like(weights, jnp.inf), jnp.zeros((), jnp.int32))
     weights, misfits, _ = jax.lax.while_loop(unfinished, try_one, carry)
     interior = (_end(misfits) == 0) & jnp.isfinite(jnp.min(misfits, axis=0))
