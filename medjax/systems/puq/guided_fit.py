@@ -199,6 +199,9 @@ def update_regressors(
         learned = estimator, state, batch, mean, std, times
         ranges, voxels = _density_voxels(*learned, reference.value, judged)
 
+    given = state.params["regressors"]
+    paces = {k: schedule.pace if k == "categorical" else 1.0 for k in given}
+
     def minibatch_step(carry, key):
         regressors, opt_state = carry
         order = jax.random.uniform(key, counts.shape, jnp.float32)
@@ -212,14 +215,12 @@ def update_regressors(
         )
         norm = optax.tree.norm({k: grads[k] for k in inputs})
         updates, opt_state = optimizer.update(grads, opt_state, regressors)
-        if ranges is not None:
-            own = optax.tree.scale(schedule.pace, updates["categorical"])
-            updates = {**updates, "categorical": own}
+        updates = jax.tree.map(optax.tree.scale, paces, updates)
         carry = optax.apply_updates(regressors, updates), opt_state
         return carry, losses | {"grad_norm": norm}
 
     keys = jax.random.split(voxels_key, schedule.minibatches)
-    carry = (state.params["regressors"], state.opt_state)
+    carry = (given, state.opt_state)
     (regressors, opt_state), losses = jax.lax.scan(minibatch_step, carry, keys)
     losses = jax.tree.map(jnp.mean, losses)
     misfit = _misfit(
