@@ -94,7 +94,8 @@ def export(
     """Write the run's newest checkpoint as WORKDIR/policy, float16, with its card.
 
     The weights are read back from the folder and scored as they are there, with the
-    pictures and without. A folder of an earlier export is replaced.
+    pictures and without. A folder that is there stays as it is: somebody may have
+    changed its card.
 
     Args:
         seed: Of `stages`, like all others.
@@ -111,10 +112,17 @@ def export(
         What makes the folder doubtful: that training is not finished.
 
     Raises:
+        FileExistsError: WORKDIR/policy is there.
         FileNotFoundError: There is no checkpoint in `workdir`.
         CheckpointError: The checkpoint is of another config or data.
         ValueError: A weight is not finite in float16.
     """
+    new, folder = workdir / f"{EXPORTED}.part", workdir / EXPORTED
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder} is there, from an earlier export perhaps: move or remove it, "
+            "then export again"
+        )
     where = {"seed": seed, "workdir": workdir}
     setup = _read_setup(policy, data, prompt, evaluation, **where)
     stage = pretrain_stage(setup, train)
@@ -127,7 +135,6 @@ def export(
         )
     abstract, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
     half = halved(checkpoint.restore_params(kept, abstract.params))
-    new, folder = workdir / f"{EXPORTED}.part", workdir / EXPORTED
     shutil.rmtree(new, ignore_errors=True)
     setup.policy.save(new, half)
     seal_folder(new, setup.policy.geometry, ramps=setup.encoding.ramps)
@@ -145,7 +152,6 @@ def export(
     source = read_section(PretrainData, "data", data)
     facts = _card_facts(setup, source, half, stage, newest[0], train)
     write_atomic(new / "README.md", card_text(facts, rows))
-    shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     if newest[0] >= stage.steps:
         return []

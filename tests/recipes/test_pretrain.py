@@ -96,3 +96,13 @@ def test_an_export_needs_a_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint to export; train first"):
         export(**sections(), **where, mesh=mesh, rules=get_rules())
     assert not (tmp_path / "policy").exists()
+
+
+def test_an_export_leaves_a_folder_that_is_there(tmp_path):
+    card = tmp_path / "policy" / "README.md"
+    card.parent.mkdir()
+    card.write_text("mine")
+    mesh = make_mesh({"data": -1, "fsdp": 1, "model": 1})
+    with pytest.raises(FileExistsError, match="move or remove it"):
+        export(**sections(), seed=0, workdir=tmp_path, mesh=mesh, rules=get_rules())
+    assert card.read_text() == "mine"
