@@ -263,7 +263,7 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 "entropy": option(0.05, Maybe(float)),  # nats a token: less is told
                 # share of groups whose completions earned the same: more is told
                 "no_signal": option(0.75, Maybe(float)),
-                # of one reward in the variance of all: more is told
+                # of one reward, but those for right answers, in the variance of all
                 "share": option(0.9, Maybe(float)),
                 "window": 10,
             },

@@ -32,6 +32,9 @@ class Watchdogs(NamedTuple):
     limits: Limits
     weights: Mapping[str, float]  # of every reward
     by_parts: bool = False  # rewards are normalised one by one before they are summed
+    right: tuple[
+        str, ...
+    ] = ()  # rewards for right answers: all of it is as it should be
 
 
 class Alarm(NamedTuple):
@@ -84,7 +87,8 @@ def observe(
 
     Windows of `limits.window` steps follow each other. In each are compared: the mean
     entropy; the share of groups without a signal among all; and of each reward k that
-    has a weight, where there are two or more, (w_k s_k)^2 / sum_j (w_j s_j)^2, with s_k
+    has a weight, where there are two or more, and is not one for right answers,
+    (w_k s_k)^2 / sum_j (w_j s_j)^2, with s_k
     the mean deviation within a group, a mean of squares over the window (of rewards
     that are normalised by themselves s_k^2 is the share of groups in which it differs).
     The weight of a reward that is let in late is that of its step.
@@ -104,6 +108,9 @@ def observe(
     if count < dogs.limits.window:
         return Watched(first, count, sums, seen.alarms), ()
     values = _judge({name: value / count for name, value in sums.items()})
+    values = {
+        k: x for k, x in values.items() if k.removeprefix(SHARE) not in dogs.right
+    }
     alarms, lines = list(seen.alarms), []
     running = {x.what: n for n, x in enumerate(alarms) if not x.over}
     for what, value in values.items():

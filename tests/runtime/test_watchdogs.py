@@ -99,6 +99,15 @@ def test_groups_without_a_signal_are_a_share_of_those_that_count():
     assert not told(rows_of(groups=[0.0] * 4, groups_effective=[0.0] * 4))[0].alarms
 
 
+def test_a_reward_for_right_answers_may_have_all_of_the_variance():
+    rows = rows_of(reward_format_std=[0.0] * 8)
+    assert any("'accuracy'" in line for line in told(rows)[1])
+    seen, lines = told(rows, DOGS._replace(right=("accuracy",)))
+    assert not seen.alarms and not lines
+    rows = rows_of(reward_accuracy_std=[0.0] * 8)
+    assert "'format'" in told(rows, DOGS._replace(right=("accuracy",)))[1][0]
+
+
 def test_a_share_of_the_variance_is_by_weight_and_of_weighed_rewards():
     # (1 * 1)^2 to (0.5 * 2)^2: halves; then 9 to 1
     seen, lines = told(rows_of(reward_accuracy_std=[1.0] * 4 + [3.0] * 4))

@@ -23,7 +23,7 @@ from medjax.recipes.policy.python_rewards import (
     load_rewards,
     make_host_rewards,
 )
-from medjax.recipes.policy.revisiting import as_candidates, make_revisits
+from medjax.recipes.policy.revisiting import RIGHT, as_candidates, make_revisits
 from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
 from medjax.recipes.policy.task import (
@@ -172,6 +172,7 @@ def exploration_stage(
         check_limits(options.watchdogs, "train.grpo.watchdogs"),
         weights,
         options.advantages.normalise == "parts",
+        RIGHT,
     )
     scored = scoring(
         setup, name, before=before, tell=(*tell, partial(watchdog_table, dogs))
