@@ -259,8 +259,9 @@ def _said(what: str, value: float) -> str:
     if what == ENTROPY:
         return f"entropy {value:.3g} nat a token"
     if what == NO_SIGNAL:
-        return f"{value:.3g} of the groups without a signal"
-    return f"{value:.3g} of the rewards' variance is that of {what[len(SHARE) :]!r}"
+        return f"a share of {value:.3g} of the groups without a signal"
+    name = what.removeprefix(SHARE)
+    return f"a share of {value:.3g} of the rewards' variance is that of {name!r}"
 
 
 def _limit(limits: Limits, what: str) -> str:

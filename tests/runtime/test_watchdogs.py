@@ -95,7 +95,9 @@ def test_groups_without_a_signal_are_a_share_of_those_that_count():
     seen, (line,) = told(rows_of(**columns))
     assert seen.alarms[0].what == "no_signal"
     assert seen.alarms[0].worst == pytest.approx(0.8)
-    assert "0.8 of the groups without a signal" in line and "above 0.5" in line
+    assert (
+        "a share of 0.8 of the groups without a signal" in line and "above 0.5" in line
+    )
     assert not told(rows_of(groups=[0.0] * 4, groups_effective=[0.0] * 4))[0].alarms
 
 
