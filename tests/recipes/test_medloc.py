@@ -97,7 +97,8 @@ def test_watchdogs_know_the_weights_and_are_no_part_of_the_identity(setup):
     limits = Limits(entropy=0.2, window=3)
     parts = Advantages("group", normalise="parts")
     dogs = grpo(setup, watchdogs=limits, advantages=parts).watch.dogs
-    assert dogs == (limits, {"accuracy": 1.0, "format": 1.0}, True)
+    weights, right = {"accuracy": 1.0, "format": 1.0}, ("accuracy", "grade")
+    assert dogs == (limits, weights, True, right)
     assert not grpo(setup).watch.dogs.by_parts
     assert "watchdogs" not in grpo(setup).identity["options"]
     with pytest.raises(ValueError, match=r"grpo\.watchdogs\.share=2: expected 0 to 1"):
