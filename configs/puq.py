@@ -2,7 +2,7 @@ r"""PUQ: T2 or T1 maps with error bars from accelerated multi-coil k-space.
 
     python run.py --config=configs/puq.py
 
-On two CPU cores, in about ten minutes: fetches tissue maps of a template brain
+On two CPU cores, in about five minutes: fetches tissue maps of a template brain
 (12 MB), simulates subjects from them (8 coils, 6 times fewer lines, noise), trains an
 unrolled reconstruction network and then PUQ's guided fit, and evaluates every method on
 subjects held out: zero-filled, CG-SENSE, subspace, wavelets, locally low rank, and the

@@ -87,10 +87,10 @@ def observe(
 
     Windows of `limits.window` steps follow each other. In each are compared: the mean
     entropy; the share of groups without a signal among all; and of each reward k that
-    has a weight, where there are two or more, and is not one for right answers,
-    (w_k s_k)^2 / sum_j (w_j s_j)^2, with s_k
-    the mean deviation within a group, a mean of squares over the window (of rewards
-    that are normalised by themselves s_k^2 is the share of groups in which it differs).
+    has a weight, where there are two or more, and is not one for right answers, (w_k
+    s_k)^2 / sum_j (w_j s_j)^2, with s_k the mean deviation within a group, a mean of
+    squares over the window (of rewards that are normalised by themselves s_k^2 is the
+    share of groups in which it differs).
     The weight of a reward that is let in late is that of its step.
 
     Args:
