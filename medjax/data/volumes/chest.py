@@ -16,18 +16,13 @@ from medjax.data.volumes.atlas import (
     Atlas,
     atlas_arrays,
     atlas_from_arrays,
-    build_atlas,
 )
 from medjax.data.volumes.ct import (
     CHEST,
     ORGANS,
     SPACING,
     WINDOW,
-    body_mask,
-    close_gaps,
-    label_names,
-    read_scan,
-    window_image,
+    make_chest,
 )
 from medjax.data.volumes.derived import derived
 from medjax.data.volumes.packs import fetch_pack, say
@@ -91,17 +86,8 @@ def load_chest(
 
     def make() -> dict[str, np.ndarray]:
         progress("chest CT: finding 32 structures in every slice, some seconds")
-        hounsfield, labels = read_scan(paths["cxr.nii.gz"], paths["mask.nii.gz"])
-        names = label_names(paths["structures.csv"])
-        spine = [v for v, name in names.items() if name.startswith("vertebrae_")]
-        level, width = WINDOW
-        atlas = build_atlas(
-            window_image(hounsfield, level=level, width=width),
-            close_gaps(labels, spine, reach=5),
-            names,
-            CHEST_STRUCTURES,
-            inside=body_mask(hounsfield),
-            spacing=SPACING,
+        hounsfield, atlas = make_chest(
+            paths, CHEST_STRUCTURES, spine=lambda name: name.startswith("vertebrae_")
         )
         rounded = np.round(hounsfield).astype(np.int16)
         return atlas_arrays(atlas) | {"hounsfield": rounded}

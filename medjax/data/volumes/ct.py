@@ -12,7 +12,7 @@ pixels, not for clinical accuracy.
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +242,33 @@ def label_names(structures: Path) -> dict[int, str]:
         return {int(row["id"]): row["structure"] for row in csv.DictReader(lines)}
 
 
+def make_chest(
+    paths: Mapping[str, Path],
+    structures: tuple[Structure, ...],
+    *,
+    spine: Callable[[str], bool],
+) -> tuple[Float[np.ndarray, "X Y Z"], Atlas]:
+    """The scan in Hounsfield units, and its structures in slices of the usual window.
+
+    Args:
+        paths: The files of the pack `CHEST`, by their names.
+        structures: What is looked for in every slice.
+        spine: Whether a label is a vertebra whose gaps to the next are closed.
+    """
+    hounsfield, labels = read_scan(paths["cxr.nii.gz"], paths["mask.nii.gz"])
+    names = label_names(paths["structures.csv"])
+    level, width = WINDOW
+    atlas = build_atlas(
+        window_image(hounsfield, level=level, width=width),
+        close_gaps(labels, [v for v, name in names.items() if spine(name)], reach=5),
+        names,
+        structures,
+        inside=body_mask(hounsfield),
+        spacing=SPACING,
+    )
+    return hounsfield, atlas
+
+
 def load_ct(
     cache: str | os.PathLike[str] | None = None,
     *,
@@ -263,21 +290,7 @@ def load_ct(
 
     def make() -> dict[str, np.ndarray]:
         progress("chest CT: finding every organ in every slice, some seconds")
-        hounsfield, labels = read_scan(paths["cxr.nii.gz"], paths["mask.nii.gz"])
-        names = label_names(paths["structures.csv"])
-        spine = [v for v, name in names.items() if name in _SPINE]
-        labels = close_gaps(labels, spine, reach=5)
-        level, width = WINDOW
-        return atlas_arrays(
-            build_atlas(
-                window_image(hounsfield, level=level, width=width),
-                labels,
-                names,
-                ORGANS,
-                inside=body_mask(hounsfield),
-                spacing=SPACING,
-            )
-        )
+        return atlas_arrays(make_chest(paths, ORGANS, spine=_SPINE.__contains__)[1])
 
     recipe = (_VERSION, SPACING, WINDOW, ORGANS, CHEST.sha256)
     return atlas_from_arrays(derived("chest-ct", recipe, make, cache=cache))
