@@ -330,8 +330,11 @@ def get_predict(contrast: str) -> ConfigDict:
             "calibration": "",  # a file of --mode=calibrate; empty: the one shipped
             # two halves of the lines are held against each other: the time of about
             "self_check": True,  # four more reconstructions, beside six
-            "labels": "",  # regions on the scan's grid (.nii, .npy): a table of them
+            # regions on the scan's grid (.nii, .npy), a mask (0 and 1) or many: tables
+            "labels": "",  # of every map by region and slice
             "label_names": "",  # their names, a BIDS table (.tsv: index, name)
+            # of a phantom's vials, by these names (.tsv: name, reference, unit, sd)
+            "reference": "",
             "replicas": 16,  # reconstructions that tell how alike a region's voxels err
             "passes": 20,
             "chunk": 2,

@@ -28,7 +28,7 @@ class RegionSums(NamedTuple):
 
 
 class Region(NamedTuple):
-    """One region of a map; times in s, NaN where no voxel has a value."""
+    """One region of a map in the map's unit, NaN where no voxel has a value."""
 
     label: int
     name: str  # "" where nobody gave one
@@ -40,6 +40,8 @@ class Region(NamedTuple):
     low: float  # ends of the interval of the mean; NaN where nothing is known of it
     high: float
     independent: float  # voxels: how many that err alone would know the mean as well
+    q25: float = float("nan")  # quarter of the voxels lie below
+    q75: float = float("nan")  # and above: the interquartile range is between
 
 
 def region_sums(
@@ -134,7 +136,10 @@ def region_table(
         sd, t, independent = _deviation(parts, alone, level)
         half = t * sd / len(values) if intervals else float("nan")
         kept = independent * len(values) if intervals else float("nan")
-        table.append(Region(*row, mean, median, mean - half, mean + half, kept))
+        q25, q75 = (float(q) for q in np.quantile(values, (0.25, 0.75)))
+        table.append(
+            Region(*row, mean, median, mean - half, mean + half, kept, q25, q75)
+        )
     return table
 
 

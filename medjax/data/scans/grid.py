@@ -71,8 +71,14 @@ def check_grid(
     if far > APART * min(scan.voxel_mm):
         raise ValueError(
             f"{name}: its voxels lie up to {far:.3g} mm from those of "
-            f"{scan.path.name}; expected one grid and affine. {way}"
+            f"{scan.path.name}; expected one grid and affine, {_rows(scan.affine)}, "
+            f"but its own is {_rows(np.asarray(affine, float))}. {way}"
         )
+
+
+def _rows(affine: Float[np.ndarray, "4 4"]) -> str:
+    """`[2 0 0 -90; 0 2 0 -126; 0 0 2 -72]`, in mm."""
+    return f"[{'; '.join(' '.join(f'{x:.4g}' for x in row) for row in affine[:3])}]"
 
 
 def _distance(affine: Float[np.ndarray, "4 4"], scan: Scan) -> float:

@@ -59,6 +59,32 @@ def read_labels(path: Path, scan: Scan) -> Int[np.ndarray, "Z H W"]:
     return values.astype(np.int32)
 
 
+def compare_names(
+    labels: Int[np.ndarray, "Z H W"], names: Mapping[int, str], path: Path
+) -> tuple[list[int], list[str]]:
+    """(labels without a name, names without a voxel) of a map and its table.
+
+    Args:
+        labels: Of `read_labels`; 0 is no region.
+        names: Of `read_label_names`. A name of the label 0 is of no region.
+        path: The table's, for the message.
+
+    Raises:
+        ValueError: No label of the map has a name: the table is another map's.
+    """
+    found = np.unique(labels[labels != 0]).tolist()
+    unnamed = [label for label in found if label not in names]
+    if len(unnamed) == len(found):
+        few = ", ".join(str(label) for label in found[:8])
+        raise ValueError(
+            f"predict.label_names: {path}: none of its {len(names)} indices is a label "
+            f"of the map, which has {few}{' ...' if len(found) > 8 else ''}; expected "
+            "the table of this map"
+        )
+    unfilled = [n for i, n in names.items() if i and i not in set(found)]
+    return unnamed, unfilled
+
+
 def read_label_names(path: Path) -> dict[int, str]:
     """Names of regions by their label, of a BIDS table.
 

@@ -8,6 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from medjax.data.scans.overview import list_series
+from medjax.recipes.qmri.choice import shown_kind
 from medjax.recipes.qmri.decide import (
     Decision,
     decide,
@@ -23,6 +24,7 @@ from medjax.recipes.qmri.inspection import (
 from medjax.recipes.qmri.moved import check_middle
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
+from medjax.recipes.qmri.regions import read_regions, region_notes
 from medjax.recipes.qmri.summary import counted, say
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules
@@ -84,12 +86,14 @@ def check(
     decision = decide(scan, checkpoint=checkpoint, options=options, config=config)
     if not options.register:
         check_middle(decision.scan)
+    regions = read_regions(decision.scan, options, shown_kind(decision.choice.model))
     folder = maps_folder(workdir, source)
     there = (folder / SUMMARY).exists() and not options.overwrite
     _say(
         "predict",
         [
             *_decision_lines(decision),
+            *region_notes(regions),
             f"maps go to {folder}"
             + (", where some are: set predict.overwrite" if there else ""),
         ],

@@ -21,6 +21,11 @@ def shown_parameter(model: SignalModel) -> str:
     return "t1" if "t1" in model.parameters else model.time_constant
 
 
+def shown_kind(model: SignalModel) -> str:
+    """The shown parameter as BIDS writes it: "T1", "T2" or "T2star"."""
+    return shown_parameter(model).replace("t", "T", 1)
+
+
 def without_excess(maps: FitResult, model: SignalModel) -> FitResult:
     """Maps in which a T1 that no tissue has, computed from T1*, is undetermined.
 

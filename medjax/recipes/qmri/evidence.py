@@ -74,7 +74,8 @@ def gather(
     motion = contrast_motion(first) if motion is None else motion
     if mask is not None:
         first = jnp.where(jnp.moveaxis(mask, 1, 0), first, jnp.nan)
-    level = None if noise is None else jnp.full((1, 1, 1), noise, first.dtype)
+    size = (len(images), 1, 1)
+    level = None if noise is None else jnp.full(size, noise, first.dtype)
     channels = coils or (1 if magnitude else None)
     options = {"level": level, "coils": channels}
     sums = residual_by_contrast(first, times, maps, model, bright, **options)

@@ -215,6 +215,7 @@ class Predict(NamedTuple):
     self_check: bool
     labels: str
     label_names: str
+    reference: str
     replicas: int
     passes: int
     chunk: int

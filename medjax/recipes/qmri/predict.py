@@ -14,7 +14,7 @@ from medjax.data.scans.formats import Scan
 from medjax.data.scans.writer import map_writer
 from medjax.evals.regions import RegionSums
 from medjax.mri.model import SignalModel
-from medjax.recipes.qmri.choice import shown_parameter
+from medjax.recipes.qmri.choice import shown_kind, shown_parameter
 from medjax.recipes.qmri.compute import Compute, Inputs, slab_inputs
 from medjax.recipes.qmri.contest import Contest, hold_contest
 from medjax.recipes.qmri.decide import (
@@ -34,12 +34,12 @@ from medjax.recipes.qmri.joint import (
 from medjax.recipes.qmri.moved import check_motion, noticeable
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
+from medjax.recipes.qmri.region_results import region_results
 from medjax.recipes.qmri.regions import (
-    FILE,
     Regions,
     read_regions,
+    region_notes,
     slice_sums,
-    write_regions,
 )
 from medjax.recipes.qmri.slabs import fitted_slices
 from medjax.recipes.qmri.summary import (
@@ -113,8 +113,8 @@ def predict(
             f"{folder / SUMMARY} exists; choose another workdir, or set "
             "predict.overwrite"
         )
-    regions = read_regions(scan, options)
-    for line in decision.lines:
+    regions = read_regions(scan, options, shown_kind(decision.choice.model))
+    for line in (*decision.lines, *region_notes(regions)):
         say(line)
     decision, contest = _contested(decision, jax.random.key(seed))
     scan, choice, plan = decision.scan, decision.choice, decision.plan
@@ -141,12 +141,19 @@ def predict(
     names = _names(model, scan, trusted=plan.trusted)
     written = _write(fits, decision, regions, folder, options)
     maps = [f"{name}.{suffix}" for name in names for suffix in ("nii.gz", "json")]
-    if regions is not None:
-        replicas = plan.joint is not None and plan.joint.trusting.replicas > 0
-        known = replicas or plan.full  # how voxels err
-        for line in write_regions(regions, written.sums, folder, intervals=known):
-            say(line)
-        maps.append(FILE)
+    replicas = plan.joint is not None and plan.joint.trusting.replicas > 0
+    told = region_results(
+        regions,
+        written.sums,
+        folder,
+        maps=tuple(names),
+        model=model,
+        known=replicas or plan.full,  # how voxels err
+        alone=plan.full,
+        title=f"{scan.path.name}: {plan.name}",
+    )
+    for line in told.lines:
+        say(line)
     for verdict in written.verdicts:  # of the error bars: the maps may be right
         say(("warning: " if verdict.narrow else "") + verdict_text(verdict))
     warnings = write_summary(
@@ -155,12 +162,14 @@ def predict(
         _known(decision, registered=bool(options.register)),
         plan.name,
         folder,
-        maps=maps,
+        maps=[*maps, *told.files],
         reason=choice.reason,
         noted=noted_doubts(decision, apart),
         drawn=written.drawn,
         posterior=written.posterior,
         compared=None if contest is None else contest._asdict(),
+        facts=dict(told.facts),
+        figures=dict(told.figures),
     )
     return counted(warnings, strict=options.strict)
 
@@ -287,7 +296,7 @@ def _placed(
 
 def _details(model: SignalModel, options: Predict) -> dict[str, dict[str, Any]]:
     """What the sidecar of each map of a posterior says beside the others."""
-    kind = shown_parameter(model).replace("t", "T", 1)
+    kind = shown_kind(model)
     low, high = options.quantiles
     return {
         f"{kind}map": {"Statistic": "median of the posterior"},
@@ -322,7 +331,7 @@ def _names(
     if "efficiency" in model.parameters:
         more["efficiency"] = lambda one: one.maps.params["efficiency"]
     if trusted:
-        kind = shown.replace("t", "T", 1)
+        kind = shown_kind(model)
         more |= {
             name: partial(_of_posterior, field)
             for name, field in (

@@ -39,6 +39,8 @@ def write_summary(
     drawn: Mapping[int, Future[bytes]] | None = None,
     posterior: Mapping[str, Any] | None = None,
     compared: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    figures: Mapping[str, bytes] | None = None,
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -60,6 +62,8 @@ def write_summary(
         posterior: What the summary says of it, see `posterior_summary`; None: none.
         compared: What held-out lines say of a network and joint TV; None where they
             were not asked.
+        facts: What else stands in the summary, as JSON; None: nothing.
+        figures: Further PNG files by their names in `folder`; None: none.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
@@ -75,22 +79,26 @@ def write_summary(
         summary["posterior"] = dict(posterior)
     if compared is not None:
         summary["held_out_lines"] = dict(compared)
-    summary["method"] = method
+    summary |= {"method": method, **(facts or {})}
     files = earlier_files(folder) | digests(folder, maps)
     _write(folder, summary, files)
     empty = empty_slices(slices)
     filled = [z for z in range(len(slices)) if z not in empty] or [0]
-    figures = {f"figures/slice_{z:03d}.png": z for z in shown_slices(filled)}
-    drawn = drawn or {}
-    for name, z in figures.items():
-        if z in drawn:
-            figure = drawn[z].result()
+    slices_shown = {f"figures/slice_{z:03d}.png": z for z in shown_slices(filled)}
+    pictures = dict(figures or {})
+    for name in (*slices_shown, *pictures):
+        if name in slices_shown:
+            z = slices_shown[name]
+            early = (drawn or {}).get(z)
+            picture = (
+                early.result() if early else draw_slice(slices[z], z, scan, method)
+            )
         else:
-            figure = draw_slice(slices[z], z, scan, method)
-        write_file(folder / name, figure)
+            picture = pictures[name]
+        write_file(folder / name, picture)
         files |= digests(folder, [name])
         _write(folder, summary, files)
-    ours = [*maps, *figures]
+    ours = [*maps, *slices_shown, *pictures]
     changed = clear_stale(folder, files, ours)
     _write(folder, summary, {name: files[name] for name in ours})
     if changed:
