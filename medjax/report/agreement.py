@@ -67,11 +67,21 @@ def agreement_figure(
     label = kind.replace("star", "*")
     for axis, (unit, (points, lines)) in zip(axes, panels.items(), strict=True):
         _panel(axis, reference, sd, points, lines, names)
-        axis.set_xlabel(f"reference {label}, ms")
-        axis.set_ylabel(f"median {label} of the vial - reference, {unit}")
+        axis.set_title(_numbers(lines, unit), fontsize=9)
+        axis.set_xlabel(f"reference {label}, ms", fontsize=9)
+        axis.set_ylabel(f"median {label} - reference, {unit}", fontsize=9)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _numbers(lines: Lines, unit: str) -> str:
+    """`bias +0.13 ms, limits -1 to +1.26 ms`."""
+    lower, bias, upper = (line[0] for line in lines)
+    text = f"bias {bias:+.3g} {unit}"
+    if not np.isfinite(lower):
+        return text
+    return f"{text}, limits of agreement {lower:+.3g} to {upper:+.3g} {unit}"
 
 
 def _panel(
@@ -87,20 +97,14 @@ def _panel(
     if wide:
         axis.xaxis.set_major_formatter("{x:g}")
     axis.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-    for (value, low, high), name in zip(
-        lines, ("-1.96 sd", "bias", "+1.96 sd"), strict=True
-    ):
+    looks = ((RED, "--"), (BLUE, "-"), (RED, "--"))
+    for (value, low, high), (colour, dashes) in zip(lines, looks, strict=True):
         if not np.isfinite(value):
             continue
-        style = {"color": BLUE if name == "bias" else RED}
-        dashes = "-" if name == "bias" else "--"
+        style = {"color": colour}
         axis.axhline(value, linestyle=dashes, linewidth=1.3, zorder=1, **style)
         if np.isfinite(low) and np.isfinite(high):
             axis.axhspan(low, high, alpha=0.12, linewidth=0, zorder=0, **style)
-        axis.annotate(
-            f"{name} {value:+.3g}", (1.01, value), xycoords=axis.get_yaxis_transform(),
-            va="center", fontsize=8, **style,
-        )  # fmt: skip
     bar = {"color": "#444444", "linewidth": 1, "zorder": 2}
     axis.vlines(reference, *points.quartiles.T, **bar)
     shown = sd > 0
@@ -108,9 +112,10 @@ def _panel(
     ends = reference[shown] - far, reference[shown] + far
     axis.hlines(points.difference[shown], *ends, **bar)
     axis.plot(reference, points.difference, "o", color="black", markersize=4, zorder=3)
-    for name, x, y in zip(names, reference, points.difference, strict=True):
-        axis.annotate(name.replace("$", r"\$"), (x, y), xytext=(3, 3), fontsize=6.5,
-                      textcoords="offset points", color="#444444")  # fmt: skip
-    axis.margins(x=0.08)
+    for name, x, y in zip(names, reference, points.quartiles[:, 1], strict=True):
+        axis.annotate(name.replace("$", r"\$"), (x, y), xytext=(0, 3), fontsize=6.5,
+                      textcoords="offset points", color="#444444", rotation=90,
+                      ha="center", va="bottom")  # fmt: skip
+    axis.margins(x=0.08, y=0.16)  # names stand above their lines
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)

@@ -87,3 +87,15 @@ def test_slices_have_their_own_times_and_transmit_field():
     found = fit_pictures(inputs, model=T2, bounds=BOUNDS, magnitude=False)
     expected = np.broadcast_to([[[0.2]], [[0.05]]], found.maps.params["t2"].shape)
     np.testing.assert_allclose(found.maps.params["t2"], expected, rtol=1e-4)
+
+
+def test_a_known_noise_is_that_of_all_slices_of_a_slab():
+    """By slice as by slab: what samples below two noise levels are counted by."""
+    options = {"model": T2, "bounds": BOUNDS, "magnitude": False}
+    scan = pictures(FIRST, [0.05, 0.1, 0.3])
+    both = fit_pictures(inputs_of(scan, (0, 1, 2), noise=0.2), **options)
+    for z in range(3):
+        alone = fit_pictures(inputs_of(scan, (z,), noise=0.2), **options)
+        np.testing.assert_array_equal(alone.sums.faint[0], both.sums.faint[z])
+    # exp(-t / T) < 0.4 at 60 and 120 ms of the first slice, at 120 of the second
+    assert both.sums.faint.sum() == 3 * 20
