@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 from medjax.checks import (
     batch_axes,
     check_arrays,
+    check_flags,
     check_integers,
     check_key,
     check_static,
@@ -155,6 +156,15 @@ def test_integers_out_of_their_range_are_named(value, message):
 def test_a_traced_integer_names_the_way_out():
     with pytest.raises(ValueError, match=r"f: n: .* at least 1 .*static_argnames"):
         jax.jit(lambda n: check_integers("f", n=(n, 1, None)))(3)
+
+
+@pytest.mark.parametrize("flag", ["no", "False", 1, 0.0, None, np.ones(2, bool)])
+def test_what_is_no_flag_is_named(flag):
+    with pytest.raises(ValueError, match="f: b: expected True or False; found"):
+        check_flags("f", a=True, b=flag)
+    check_flags("f", a=False, b=np.bool_(True))
+    with pytest.raises(ValueError, match="f: b: .*static_argnames"):
+        jax.jit(lambda b: check_flags("f", b=b))(True)
 
 
 @pytest.mark.parametrize("key", [np.zeros(2, np.uint32), 0, None])

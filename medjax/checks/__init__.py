@@ -8,6 +8,7 @@ compiled program, and no value is converted.
 from medjax.checks.arrays import FLAGS, NUMBERS, Kind, check_arrays, check_groups
 from medjax.checks.axes import AxisName, batch_axes
 from medjax.checks.values import (
+    check_flags,
     check_integers,
     check_key,
     check_positive,
@@ -22,6 +23,7 @@ __all__ = [
     "Kind",
     "batch_axes",
     "check_arrays",
+    "check_flags",
     "check_groups",
     "check_integers",
     "check_key",

@@ -99,6 +99,27 @@ def check_integers(function: str, /, **values: tuple[int, int, int | None]) -> N
             raise ValueError(f"{function}: {name}: expected {wanted}, found {value!r}")
 
 
+def check_flags(function: str, /, **flags: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError for the first flag that is not True or False.
+
+    Python would take every text for True, "no" and "False" among them.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        flags: By the name of the argument: what stands there. NumPy's bool will do.
+
+    Raises:
+        ValueError: naming function and argument, and what was found; of a traced one as
+            `check_static` says it.
+    """
+    check_static(function, **flags)
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise ValueError(
+                f"{function}: {name}: expected True or False; found {flag!r}"
+            )
+
+
 def check_key(function: str, /, *, batch: bool = False, **keys: Any) -> None:  # noqa: ANN401
     """Raise a ValueError for the first argument that is no typed PRNG key.
 

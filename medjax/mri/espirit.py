@@ -18,7 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_flags, check_integers
 from medjax.mri.compression import compression_matrix
 from medjax.mri.hermitian import above, eigenvectors, strong_part
 
@@ -88,6 +88,7 @@ def estimate_sensitivities(
     )
     _check_sizes(kspace.shape, calibration, kernel)
     check_integers("estimate_sensitivities", iterations=(iterations, 0, None))
+    check_flags("estimate_sensitivities", soft=soft)
     _check_shares(threshold, crop)
     if kspace.ndim > 4:
         one = functools.partial(

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from medjax.checks import check_arrays, check_static
+from medjax.checks import check_arrays, check_flags, check_static
 from medjax.mri.epg import train_echoes
 from medjax.mri.model import SignalModel, check_contrasts, check_model, is_range
 from medjax.mri.parameters import real_dtype
@@ -170,7 +170,8 @@ def check_options(
             have, "known" noise without weights, fewer than 8 points, negative
             iterations.
     """
-    check_static("fit_map", magnitude=magnitude, points=points, iterations=iterations)
+    check_static("fit_map", points=points, iterations=iterations)
+    check_flags("fit_map", magnitude=magnitude)
     if magnitude and jnp.iscomplexobj(images):
         raise ValueError(
             "fit_map: magnitude=True, but the images are complex: pass their jnp.abs"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_flags
 
 _SIDE, _WIDE = 64, 128  # points a side on which shifts, and rotations, are looked for
 _FINE, _REACH = 0.05, 1.5  # points: step and reach around the highest of the grid
@@ -145,6 +145,7 @@ def move_rigid(
         shift=(shift, "*N 2", float),
         angle=(angle, "*N", float),
     )
+    check_flags("move_rigid", inverse=inverse)
     if 0 in images.shape[-2:] or images.dtype.itemsize < 4:
         raise ValueError(
             "move_rigid: images: expected float32 or float64 with sides of at least 1, "

@@ -125,7 +125,7 @@ def mp2rage_uniform(
         second: Image of the second train, alike.
 
     Returns:
-        S without a unit, real, in the images' precision.
+        S without a unit, real, in the precision that the two are promoted to.
 
     Raises:
         ValueError: shapes that differ, or integers.
@@ -138,6 +138,8 @@ def mp2rage_uniform(
         first=(first, "*N", (float, complex)),
         second=(second, "*N", (float, complex)),
     )
+    dtype = jnp.promote_types(first.dtype, second.dtype)
+    first, second = first.astype(dtype), second.astype(dtype)
     scale = jnp.maximum(jnp.abs(first), jnp.abs(second))
     known = scale > 0
     scale = jnp.where(known, scale, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from medjax.checks import check_arrays, check_integers, check_static
+from medjax.checks import check_arrays, check_flags, check_integers, check_static
 from medjax.mri.model import SignalModel, check_model
 from medjax.mri.parameters import real_dtype, series
 
@@ -140,11 +140,10 @@ def check_posterior(
     check_static(
         "fit_posterior",
         quantiles=quantiles,
-        positive=positive,
-        magnitude=magnitude,
         limit=limit,
         block=block,
     )
+    check_flags("fit_posterior", positive=positive, magnitude=magnitude)
     if model.train or model.units.count("s") > 1:
         raise ValueError(
             f"fit_posterior: model {model.name}: expected one unknown time constant "

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int
 
-from medjax.checks import NUMBERS, Kind, check_arrays, check_integers, check_ranges
+from medjax.checks import (
+    NUMBERS,
+    Kind,
+    check_arrays,
+    check_flags,
+    check_integers,
+    check_ranges,
+)
 from medjax.mri.shrinkage import shrinkage
 from medjax.mri.wavelet import (
     detail_mask,
@@ -107,6 +114,7 @@ def wavelet_prox(
             outside their range.
     """
     check_integers("wavelet_prox", levels=(levels, 0, None))
+    check_flags("wavelet_prox", joint=joint)
     threshold = _threshold(
         "wavelet_prox",
         threshold,

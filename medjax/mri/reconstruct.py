@@ -48,13 +48,15 @@ def zero_filled(
             where the mask is not 0. A number that is not finite spoils its own contrast
             and slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
-            sum is not refused: it scales the images.
+            sum is not refused: it scales the images. A pixel that is not finite is so
+            in every contrast, and no other is.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0.
         constraint: "complex" returns any images; "real" their real part; "phase" the
             real part of images times exp(-i `phase`). Static.
         phase: In rad, needed by "phase" and refused with any other constraint: one for
-            all contrasts or one for each.
+            all contrasts or one for each; any finite number, or the pixel is NaN in the
+            contrasts that it is for.
 
     Returns:
         Images in the unit of k-space and the dtype to which k-space and `sens` are

@@ -54,16 +54,28 @@ def bright_voxels(
         fit: Of these images. A voxel without a signal is not bright; one that could not
             be fitted is judged by its samples, and one with a sample that is not finite
             is bright: it counts as failed wherever it lies.
-        floor: f, what magnitudes of noise alone reach, in the unit of the images; 0 or
-            less asks for nothing.
+        floor: f, what magnitudes of noise alone reach, in the unit of the images, a
+            number or a scalar; 0 or less asks for nothing, NaN finds no bright voxel
+            but those with a sample that is not finite.
 
     Returns:
         One flag a voxel.
 
     Raises:
-        ValueError: images that are not [E, .., H, W] of floats.
+        ValueError: images that are not [E, .., H, W] of floats, E at least 1, a fit of
+            other voxels, or a floor that is no scalar.
     """
-    check_arrays("bright_voxels", images=(images, "E *B H W", float))
+    check_arrays(
+        "bright_voxels",
+        images=(images, "E *B H W", float),
+        floor=(floor, "", (float, int)),
+        **{
+            "fit.status": (fit.status, "*B H W", int),
+            "fit.residual": (fit.residual, "*B H W", float),
+        },
+    )
+    if not images.shape[0]:
+        raise ValueError("bright_voxels: images: expected E >= 1 contrasts, found 0")
     peak = jnp.max(jnp.abs(images), axis=0)
     empty = fit.status == FitStatus.NO_SIGNAL
     top = _quantile(jnp.where(empty, jnp.nan, peak), 0.99)
@@ -109,22 +121,25 @@ def residual_by_contrast(
         images: What was fitted, contrasts first, real, in any unit. A sample that is
             not finite is left out of its own contrast.
         times: Those of the fit, in seconds (flip angles: radians), one a contrast;
-            their values are not checked again.
+            their values are not checked again: NaN leaves its contrast out.
         fit: Of these images; voxels without a value (NaN by their status) are left out.
         model: The one that was fitted; another one is not noticed if its parameters
             have the same names.
         bright: The voxels to count, bool, see `bright_voxels`. Without one all sums are
             0.
         level: Standard deviation of the noise in the images' unit, 0 or more, which is
-            not checked. None takes it from the residual of each voxel,
-            r sqrt(E / (E - P)) of E contrasts and P parameters, E - P being 1 at least.
+            not checked: `faint` counts by it, and with `coils` the other sums go by it
+            too, of which NaN leaves its voxels out and a negative one counts as 0. None
+            takes it from the residual of each voxel, r sqrt(E / (E - P)) of E contrasts
+            and P parameters, E - P being 1 at least.
         coils: The channels of absolute values, 1 to 64, static: they are compared with
             their mean at that level, `expected_magnitude`. None compares with the
             signal itself.
 
     Returns:
         Sums over each slice's H x W voxels, in the unit of the images (squares in its
-        square); those of several slices may be added up.
+        square); those of several slices may be added up. `count` is the voxels with a
+        fit, also of a contrast of which samples are left out.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.
@@ -136,6 +151,11 @@ def residual_by_contrast(
         level=(level, "*B #H #W", float),
     )
     fitted = model_signal("residual_by_contrast", model, fit.params, times)
+    check_arrays(
+        "residual_by_contrast",
+        images=(images, "E *B H W", float),
+        **{"signal of fit and times": (fitted, "E *B H W", float)},
+    )
     fitted = fitted.astype(images.dtype)
     size = jnp.abs(fitted)
     if level is None:
@@ -180,7 +200,18 @@ def even_odd_misfit(
     Returns:
         The share of the signal, and its standard error if voxels are independent, the
         root of the sum of all (y - S)^2 over the same signal; NaN without a voxel.
+
+    Raises:
+        ValueError: sums whose shapes differ.
     """
+    check_arrays(
+        "even_odd_misfit",
+        **{
+            "sums.signal": (sums.signal, "*B E", float),
+            "sums.residual": (sums.residual, "*B E", float),
+            "sums.square": (sums.square, "*B E", float),
+        },
+    )
     signs = jnp.where(jnp.arange(sums.signal.shape[-1]) % 2 == 0, 1, -1)
     total = jnp.sum(sums.signal, axis=-1)
     share = sums.residual @ signs.astype(total.dtype) / total

@@ -184,7 +184,9 @@ def normalize_sensitivities(
 
     Args:
         sens: In any unit. A pixel at which a coil is not finite is NaN in the result
-            and does not count for the maximum; the others of its slice are right.
+            and does not count for the maximum; the others of its slice are right. In
+            single precision roots above 1e19 are not finite, and those below 1e-19 are
+            0, as their squares are: scale such maps first.
         floor: The share of the slice's largest root, 0 to 1, up to which a pixel counts
             as outside; 0 keeps every pixel that a coil sees, 1 none. A traced one is
             not looked at.
@@ -253,8 +255,9 @@ def root_sum_of_squares(
 
     Args:
         coils: Images of every coil, real or complex, in any unit, which the result
-            gets; squares that underflow (of numbers below 1e-22 in single precision)
-            count as 0. A pixel at which one coil is NaN is NaN.
+            gets; in single precision numbers below 1e-19 count as 0 and those above
+            1e19 give infinity, as their squares do (in float16 above 255). A pixel at
+            which one coil is NaN is NaN.
 
     Returns:
         Real images of the same precision. Where they are 0 the derivative, which does

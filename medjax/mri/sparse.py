@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Bool, Complex, Float, Inexact
 
-from medjax.checks import check_integers
+from medjax.checks import check_flags, check_integers
 from medjax.mri.normal import NormalEquations
 from medjax.mri.problem import (
     check_weight,
@@ -99,6 +99,7 @@ def wavelet_sense(
     """
     name = "wavelet_sense"
     check_integers(name, levels=(levels, 0, None))
+    check_flags(name, joint=joint)
 
     def prox(x, threshold, key):
         shift = random_shift(key, 2**levels)

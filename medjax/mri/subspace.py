@@ -79,7 +79,7 @@ def inversion_recovery_basis(
     name = "inversion_recovery_basis"
     t, relaxation = _grid(name, times, rank, low, high, atoms)
     check_static(name, efficiencies=efficiencies)
-    factors = np.asarray(efficiencies, np.float64)
+    factors = _real_numbers(efficiencies)
     if factors.ndim != 1 or not factors.size or not np.all(np.isfinite(factors)):
         raise ValueError(
             f"{name}: efficiencies: expected at least one finite number; found "
@@ -227,7 +227,7 @@ def _grid(
     atoms: int,
 ) -> tuple[Float[np.ndarray, "E 1"], Float[np.ndarray, "atoms"]]:
     check_static(function, times=times, rank=rank, low=low, high=high, atoms=atoms)
-    times = np.asarray(times, np.float64)
+    given, times = times, _real_numbers(times)
     if (
         times.ndim != 1
         or not times.size
@@ -235,7 +235,7 @@ def _grid(
     ):
         raise ValueError(
             f"{function}: times: expected [E] finite numbers of at least 0 s; found "
-            f"{times}"
+            f"{given}"
         )
     check_integers(function, rank=(rank, 1, times.size), atoms=(atoms, rank, None))
     if not 0 < low < high < np.inf:
@@ -244,6 +244,17 @@ def _grid(
             f"{low} and {high}"
         )
     return times[:, None], np.geomspace(low, high, atoms)
+
+
+def _real_numbers(values: object) -> Float[np.ndarray, "..."]:
+    """NumPy's float64, or one NaN for what holds complex numbers, flags or text.
+
+    Args:
+        values: A number, a list of them or an array; none traced.
+    """
+    given = np.asarray(values)
+    real = given.dtype.kind in "iuf" or not given.size
+    return given.astype(np.float64) if real else np.full(1, np.nan)
 
 
 def _left_singular_vectors(

@@ -90,7 +90,9 @@ def joint_total_variation(
 
     Args:
         images: Real or complex, in any unit, which the result gets; periodic. A pixel
-            that is not finite makes its own result so.
+            that is not finite makes its own result so. Differences are squared: in
+            single precision those above 1e19 give infinity and those below 1e-19 count
+            as 0, in float16 those above 255 and below 2e-4.
 
     Returns:
         Real, at least 0, in the precision of the images; 0 for constants and for an

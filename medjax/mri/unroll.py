@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_flags, check_integers
 from medjax.mri.cg import conjugate_gradient
 from medjax.mri.normal import carry_for, normal_equations
 from medjax.mri.promotion import promoted
@@ -114,6 +114,7 @@ def unrolled_reconstruction(
         start_iterations=(start_iterations, 0, None),
         unroll=(unroll, 1, None),
     )
+    check_flags(name, remat=remat)
     if consistency not in CONSISTENCIES:
         raise ValueError(
             f"{name}: consistency: expected one of {', '.join(CONSISTENCIES)}; found "

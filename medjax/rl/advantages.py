@@ -20,10 +20,10 @@ from medjax.checks import (
     NUMBERS,
     AxisName,
     batch_axes,
+    check_flags,
     check_groups,
     check_integers,
     check_ranges,
-    check_static,
 )
 from medjax.masked import marked, marked_values, marks, masked_sum
 
@@ -121,7 +121,7 @@ def group_advantages(
     for "none".
     """
     check_groups("group_advantages", valid, rewards=(rewards, "B G", NUMBERS))
-    check_static("group_advantages", leave_one_out=leave_one_out)
+    check_flags("group_advantages", leave_one_out=leave_one_out)
     _check_options("group_advantages", ddof, eps, floor)
     if scale not in ("group", "batch", "none"):
         raise ValueError(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_integers
 from medjax.masked import at_least_float32
 
 FRAMES = ("original", "resized", "unit", "thousand")
@@ -137,11 +137,12 @@ def convert_boxes(
             as it came), "resized" (pixels of the image that the policy saw), "unit" (0
             to 1) or "thousand" (0 to 1000, whatever the sides); static.
         to_frame: The frame they are wanted in, of the same four.
-        size: (height, width) of the original image in pixels, above 0; one pair for all
-            boxes, or an array with one a box and as many axes as `boxes`. Only the
-            frame "original" needs it; pass None elsewhere. Numbers and arrays of NumPy
-            are refused at 0 or less. The values of an array of JAX are not looked at:
-            a side of 0 gives inf or NaN, a negative one turns the box round.
+        size: (height, width) of the original image in pixels, above 0 and finite; one
+            pair for all boxes, or an array with one a box and as many axes as `boxes`.
+            Only the frame "original" needs it; with other frames it is not read. Other
+            numbers and arrays of NumPy are refused. The values of an array of JAX are
+            not looked at: a side of 0 gives inf or NaN, a negative one turns the box
+            round, an infinite one gives 0 or NaN.
         resized: (height, width) of the image that the policy saw, likewise, for the
             frame "resized".
 
@@ -150,7 +151,7 @@ def convert_boxes(
 
     Raises:
         ValueError: an unknown frame, a size that a frame needs and nobody gave or that
-            is not above 0, shapes that do not fit, or booleans.
+            is not finite and above 0, shapes that do not fit, or booleans.
     """
     check_arrays("convert_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size, resized)
@@ -169,17 +170,17 @@ def clip_boxes(
     Args:
         boxes: Corners (x1, y1, x2, y2) in pixels of the image. One wholly outside
             becomes empty, which `box_iou` scores 0; NaN stays NaN.
-        size: (height, width) of the image in pixels, above 0: one pair for all boxes,
-            or an array with one a box and as many axes as `boxes`. Numbers and arrays
-            of NumPy are refused at 0 or less; those of JAX are not looked at, and cut
-            every box to nothing.
+        size: (height, width) of the image in pixels, above 0 and finite: one pair for
+            all boxes, or an array with one a box and as many axes as `boxes`. Other
+            numbers and arrays of NumPy are refused; those of JAX are not looked at: 0
+            or less cuts every box to nothing, NaN gives NaN.
 
     Returns:
         Of the shape of `boxes`, float32 at least; NumPy's if all arguments are.
 
     Raises:
         ValueError: shapes that do not fit each other, booleans, or a size that is not
-            above 0.
+            finite and above 0.
     """
     check_arrays("clip_boxes", boxes=(boxes, "*N 4", (float, int)))
     xp = _namespace(boxes, size)
@@ -198,7 +199,8 @@ def smart_resize(
     inwards. A side is at least `factor`, so a thin image may exceed max_pixels.
 
     Args:
-        height: Rows of the image as it came, in pixels.
+        height: Rows of the image as it came, in pixels; like the other four a Python
+            integer of 1 or more.
         width: Its columns. Neither side may be over 200 times the other.
         factor: Pixels of a side that become one token: 28 for Qwen2.5-VL, a patch of 14
             twice.
@@ -206,23 +208,24 @@ def smart_resize(
         max_pixels: The largest area, not below `min_pixels`.
 
     Returns:
-        (height, width) in pixels.
+        (height, width) in pixels. Where no multiple lies between the bounds, as for two
+            that are close, the area is over the smaller one and may exceed the larger.
 
     Raises:
-        ValueError: a side, a factor or `min_pixels` below 1, an aspect ratio over 200,
-            or bounds out of order.
+        ValueError: a number below 1, no integer or traced, an aspect ratio over 200, or
+            bounds out of order.
     """
-    if min(height, width) < 1:
-        raise ValueError(f"image size {height} x {width}: both sides must be >= 1")
+    least = {"height": height, "width": width, "factor": factor}
+    check_integers("smart_resize", **{k: (v, 1, None) for k, v in least.items()})
+    check_integers(
+        "smart_resize",
+        min_pixels=(min_pixels, 1, None),
+        max_pixels=(max_pixels, min_pixels, None),
+    )
     if max(height, width) > 200 * min(height, width):
         raise ValueError(
             f"image size {height} x {width}: aspect ratio must be at most 200; "
             "crop the image first"
-        )
-    if factor < 1 or not 1 <= min_pixels <= max_pixels:
-        raise ValueError(
-            f"factor {factor}, min_pixels {min_pixels}, max_pixels {max_pixels}: "
-            "expected factor >= 1 and 1 <= min_pixels <= max_pixels"
         )
     rows, columns = round(height / factor), round(width / factor)
     area = rows * columns * factor**2
@@ -305,16 +308,22 @@ def _extent(
     size = sizes[frame]
     if size is None:
         raise ValueError(f"frame {frame!r} needs the (height, width) of that image")
-    pair = xp.asarray(size).astype(boxes.dtype)
+    pair = xp.asarray(size)
     # one (height, width), or one for every box
     axes = "2" if pair.ndim == 1 else "*#N 2"
     name = "size" if frame == "original" else frame
-    check_arrays(function, boxes=(boxes, "*N 4", float), **{name: (pair, axes, float)})
-    known = not any(isinstance(x, jax.Array) for x in jax.tree.leaves(size))
-    if known and not np.all(np.asarray(size) > 0):
+    kinds = (float, int)
+    check_arrays(function, boxes=(boxes, "*N 4", float), **{name: (pair, axes, kinds)})
+    leaves = jax.tree.leaves(size)
+    known = not any(isinstance(x, jax.Array) for x in leaves)
+    values = np.asarray(pair) if known else np.ones(1)
+    if not np.all((values > 0) & np.isfinite(values)) or any(
+        isinstance(x, bool | np.bool_) for x in leaves
+    ):
         raise ValueError(
-            f"{function}: {name} {size}: height and width must be positive"
+            f"{function}: {name} {size}: height and width must be positive and finite"
         )
+    pair = pair.astype(boxes.dtype)
     pair = pair.reshape((1,) * (boxes.ndim - pair.ndim) + pair.shape)
     height, width = pair[..., 0], pair[..., 1]
     return xp.stack([width, height, width, height], axis=-1)

@@ -44,9 +44,11 @@ def entropy_bonus(
             0.01 is common. It may be traced, and its range is then not looked at.
         reduction: "grpo", "bnpo", "dapo", "dr_grpo" or "luspo", that of the loss;
             static.
-        max_length: As `grpo_loss`: read by "dr_grpo" alone, which must have it.
-        denominator: Replaces that of `loss_denominator`, for gradient accumulation; 0
-            or less counts as 1.
+        max_length: The longest a completion could have been, in tokens, 1 or more; read
+            by "dr_grpo" alone, which must have it unless there is a `denominator`. A
+            number below 1 is refused with any reduction.
+        denominator: A scalar that replaces that of `loss_denominator`, for gradient
+            accumulation; 0 or less counts as 1, NaN gives NaN.
         axis_name: Inside `shard_map`, the axes that the rows are spread over. An axis
             that an input varies along has to be named, or () given, which takes each
             device for itself.

@@ -12,6 +12,7 @@ from medjax.checks import (
     AxisName,
     batch_axes,
     check_arrays,
+    check_flags,
     check_positive,
     check_ranges,
     check_static,
@@ -179,7 +180,7 @@ def grpo_loss(
         logp_sampling=(logp_sampling, "N T", float),
     )
     _check_options(beta, logp_ref, dual_clip, ratio)
-    check_static("grpo_loss", kl_ratio=kl_ratio)
+    check_flags("grpo_loss", kl_ratio=kl_ratio)
     check_ranges(
         "grpo_loss",
         beta=(beta, 0, math.inf),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.checks import check_arrays, check_static
+from medjax.checks import check_arrays, check_flags
 from medjax.masked import at_least_float32
 from medjax.rl.text.label_set_text import ParsedLabelSets
 from medjax.rl.text.label_text import ParsedLabels
@@ -116,7 +116,7 @@ def label_format_reward(
     Raises:
         ValueError: a traced `require_label`.
     """
-    check_static("label_format_reward", require_label=require_label)
+    check_flags("label_format_reward", require_label=require_label)
     length = parsed.think[..., 1] - parsed.think[..., 0]
     right = parsed.well_formed & (parsed.think_words >= min_words)
     right &= length >= min_bytes

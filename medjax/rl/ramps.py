@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_integers, check_ranges
+from medjax.checks import FLAGS, check_arrays, check_integers, check_ranges
 from medjax.masked import masked_mean
 
 _SLACK = 1e-6
@@ -71,12 +71,17 @@ def ramp_factor(state: RampState, ramp: RewardRamp) -> Float[Array, ""]:
     """min(1, done / N), what the late reward's weight is multiplied by in this step.
 
     Args:
-        state: The carry before the step.
-        ramp: Its `steps` are N, 1 or more; the other two numbers are not read.
+        state: The carry before the step, of `init_ramp` or `update_ramp`.
+        ramp: Its `steps` are N, 1 or more; all three numbers are checked.
 
     Returns:
         A number from 0 (not begun) to 1, float32.
+
+    Raises:
+        ValueError: what `check_ramp` refuses, or a `done` that is no scalar integer.
     """
+    check_ramp(ramp)
+    check_arrays("ramp_factor", **{"state.done": (state.done, "", int)})
     done = jnp.asarray(state.done).astype(jnp.float32)
     return jnp.minimum(done / jnp.float32(ramp.steps), 1)
 
@@ -97,18 +102,30 @@ def update_ramp(
     Args:
         state: The carry before the step, of `init_ramp` or of the step before.
         mean: Of the other reward over the completions of the step that count, in its
-            unit. With a NaN in the window the ramp does not begin.
+            unit. With a NaN in the window the ramp does not begin; infinity is a number
+            like any other.
         ramp: When it begins: `above` and `window`, which has to be that of the state.
-        valid: False for a step without a completion that counts, which changes
-            nothing; None stands for True.
+        valid: False (or 0) for a step without a completion that counts, which changes
+            nothing, whatever its mean is; a scalar. None stands for True.
+
+    Returns:
+        The carry after the step: the window with this mean as its newest entry, how
+        many entries are filled, and how many updates the ramp has had, N at most.
 
     Raises:
-        ValueError: a mean that is no scalar of floats, or a state of another window.
+        ValueError: a mean that is no scalar of floats, a `valid` that is no scalar, a
+            state of another window, or what `check_ramp` refuses.
     """
+    check_ramp(ramp)
     check_arrays(
         "update_ramp",
         mean=(mean, "", float),
-        **{"state.means": (state.means, "W", float)},
+        valid=(valid, "", FLAGS),
+        **{
+            "state.means": (state.means, "W", float),
+            "state.count": (state.count, "", int),
+            "state.done": (state.done, "", int),
+        },
     )
     size = state.means.shape[0]
     if size != ramp.window:
@@ -128,5 +145,8 @@ def update_ramp(
     if valid is None:
         return new
     return RampState(
-        *(jnp.where(valid, x, old) for x, old in zip(new, state, strict=True))
+        *(
+            jnp.where(jnp.asarray(valid, bool), x, old)
+            for x, old in zip(new, state, strict=True)
+        )
     )

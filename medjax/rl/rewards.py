@@ -17,6 +17,7 @@ from medjax.checks import (
     AxisName,
     batch_axes,
     check_arrays,
+    check_flags,
     check_groups,
     check_ranges,
     check_static,
@@ -138,7 +139,7 @@ def progress_reward(
             `progress_threshold` refuses.
     """
     check_arrays("progress_reward", iou=(iou, "...", float), step=(step, "", int))
-    check_static("progress_reward", binary=binary)
+    check_flags("progress_reward", binary=binary)
     tau = _progress("progress_reward", step, total_steps, boundaries, thresholds)
     hit = threshold_reward(iou, tau)
     return hit if binary else hit * iou

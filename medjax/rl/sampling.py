@@ -1,5 +1,6 @@
 """Sampling of completions as one compiled loop over tokens."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_key, check_static
+from medjax.checks import check_arrays, check_integers, check_key, check_static
 from medjax.indexing import vary_with
 from medjax.types import Key
 
-EXCLUDED = -1e30  # finite, so that 0 * log-probability stays a number
+EXCLUDED = -1e30
 
 
 class Samples(NamedTuple):
@@ -42,16 +43,17 @@ def restrict_logits(
 
     They are log softmax of logits / temperature over the tokens that are kept: the
     `top_k` most likely (all ties with the last of them stay), then of these the
-    smallest set whose probability reaches `top_p` (Holtzman et al. 2020). Excluded
-    tokens get -1e30.
+    smallest set whose probability reaches `top_p` (Holtzman et al. 2020), again with
+    all ties of its last token. Excluded tokens get -1e30, in float16 -65504.
 
     Args:
         logits: Unnormalised scores over the vocabulary, one row a completion; V is 1 or
-            more, R may be 0. -inf excludes a token. A NaN in a row spreads to all of
-            that row, but to no other row.
-        temperature: A Python number (static), 0 or more, which divides the logits:
-            below 1 sharpens, above 1 flattens. 0 keeps the most likely token alone (the
-            first of equals), whatever the other two say.
+            more, R may be 0. -inf excludes a token. A row with a NaN or +inf, or of
+            -inf alone, has no distribution and is NaN throughout, at temperature 0 too;
+            no other row is.
+        temperature: A finite Python number (static), 0 or more, which divides the
+            logits: below 1 sharpens, above 1 flattens. 0 keeps the most likely token
+            alone (the first of equals), whatever the other two say.
         top_k: How many tokens to keep, a Python integer (static) from 1 to V. None
             keeps all.
         top_p: Share of the probability to keep, a Python number (static) above 0 and up
@@ -69,10 +71,14 @@ def restrict_logits(
     if logits.shape[-1] < 1:
         raise ValueError("restrict_logits: logits: expected V >= 1 tokens, found 0")
     _check_options("restrict_logits", logits.shape[-1], temperature, top_k, top_p)
+    # finite, so that 0 * log-probability stays a number
+    excluded = max(EXCLUDED, float(jnp.finfo(logits.dtype).min))
     if temperature == 0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
         index = jnp.arange(logits.shape[-1], dtype=best.dtype)[None]
-        return jnp.where(index == best, jnp.zeros_like(logits), EXCLUDED)
+        chosen = jnp.where(index == best, jnp.zeros_like(logits), excluded)
+        top = jnp.take_along_axis(logits, best, axis=-1)  # NaN of a row that has one
+        return jnp.where(jnp.isfinite(top), chosen, jnp.nan)
     # Only logits are compared with each other, which are what they are: a probability
     # may be computed twice, with another last bit, and the last token kept miss itself.
     kept = logits
@@ -87,7 +93,7 @@ def restrict_logits(
         last = jnp.take_along_axis(ordered, count - 1, axis=-1)
         kept = jnp.where(kept >= last, kept, -jnp.inf)
     log_probs = jax.nn.log_softmax(kept / temperature)
-    return jnp.maximum(log_probs, EXCLUDED)
+    return jnp.maximum(log_probs, excluded)
 
 
 def _check_options(
@@ -97,9 +103,10 @@ def _check_options(
     top_k: int | None,
     top_p: float | None,
 ) -> None:
-    if not temperature >= 0:
+    if not 0 <= temperature < math.inf:
         raise ValueError(
-            f"{function}: temperature must not be negative, found {temperature}"
+            f"{function}: temperature must be finite and not negative, found "
+            f"{temperature}"
         )
     if temperature == 0:  # nothing is drawn, and the other two are not read
         return
@@ -108,6 +115,8 @@ def _check_options(
             f"{function}: top_k must lie in 1..{vocabulary} (the vocabulary), found "
             f"{top_k}; leave it out to keep every token"
         )
+    if top_k is not None:
+        check_integers(function, top_k=(top_k, 1, vocabulary))
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"{function}: top_p must lie in (0, 1], found {top_p}")
 
@@ -149,8 +158,8 @@ def sample_loop(
             that is no id from 0 to V - 1 is never drawn.
         pad: The integer that stands after the end, and that `step_fn` gets there; it
             may be a stop token. That it is an id from 0 to V - 1 is not checked.
-        temperature: A Python number (static), 0 or more, that divides the logits before
-            the softmax; 0 takes the most likely token (the first of equals).
+        temperature: A finite Python number (static), 0 or more, that divides the logits
+            before the softmax; 0 takes the most likely token (the first of equals).
         top_k: How many of the most likely tokens to draw from, a Python integer
             (static) from 1 to V; None: from all.
         top_p: Draw from the fewest tokens whose share of the probability reaches this,
@@ -158,7 +167,9 @@ def sample_loop(
 
     Returns:
         What was drawn, int32 ids from 0 to V - 1, and its log-probabilities in nats, in
-        the dtype of the logits. After a row's end stand `pad`, False and 0.
+        the dtype of the logits. After a row's end stand `pad`, False and 0. Where the
+        logits have no distribution (a NaN or +inf, or -inf alone) the log-probabilities
+        are NaN, and the token means nothing.
 
     Raises:
         ValueError: a static argument that is traced or outside its range, keys of
@@ -168,17 +179,10 @@ def sample_loop(
     check_arrays(
         "sample_loop", logits=(logits, "R V", float), row_keys=(row_keys, "R", None)
     )
-    check_static(
-        "sample_loop",
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-    )
+    check_static("sample_loop", temperature=temperature, top_k=top_k, top_p=top_p)
+    check_integers("sample_loop", max_tokens=(max_tokens, 0, None))
     if logits.shape[-1] < 1:
         raise ValueError("sample_loop: logits: expected V >= 1 tokens, found 0")
-    if max_tokens < 0:
-        raise ValueError(f"sample_loop: max_tokens: expected 0 or more: {max_tokens}")
     _check_options("sample_loop", logits.shape[-1], temperature, top_k, top_p)
     rows = logits.shape[0]
     stops = jnp.array(list(stop_tokens), jnp.int32)
@@ -275,14 +279,12 @@ def rollout_keys(key: Key, sample_id: Int[Array, "B"], group: int) -> Key:
         Typed keys, one a completion, of shape [B * G].
 
     Raises:
-        ValueError: a key of `jax.random.PRNGKey`, several keys, a traced or negative
-            group, or ids that are no integers.
+        ValueError: a key of `jax.random.PRNGKey`, several keys, a group that is traced,
+            negative or no integer, or ids that are no integers.
     """
     check_arrays("rollout_keys", sample_id=(sample_id, "B", int))
     check_key("rollout_keys", key=key)
-    check_static("rollout_keys", group=group)
-    if group < 0:
-        raise ValueError(f"rollout_keys: group: expected 0 or more, found {group}")
+    check_integers("rollout_keys", group=(group, 0, None))
     by_sample = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_id)
     place = jnp.arange(group, dtype=jnp.int32)
     by_place = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))

@@ -36,10 +36,14 @@ def clip_surrogate(
     1 + high bounds nothing there, and for A > 0 it takes the place of 1 + high.
 
     Args:
-        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
-            gradient flows through it alone, and is 0 where the clip binds. NaN gives
-            NaN; tokens that do not count are for the caller to mask.
-        advantages: A in a column, [N, 1]: one number a row, a constant of the loss.
+        ratio: r = pi / pi_old, 0 or more, which is not checked: [N, T] one a token, or
+            [N, 1] one a row. The gradient flows through it alone, and is 0 where the
+            clip binds. NaN gives NaN; an infinite one (exp of a large log ratio) the
+            loss of 1 + clip_high for A > 0, of `dual_clip` for A < 0 (infinity without
+            one) and NaN for A = 0 without one. Tokens that do not count are for the
+            caller to mask.
+        advantages: A in a column, [N, 1]: one finite number a row, of either sign, a
+            constant of the loss; NaN makes its row NaN.
         clip_low: The ratio is clipped below at 1 - clip_low; 0 to 1. The three clips
             may be traced, and their ranges are then not looked at.
         clip_high: The ratio is clipped above at 1 + clip_high; 0 or more.

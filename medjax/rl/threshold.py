@@ -24,7 +24,7 @@ from medjax.checks import (
     batch_axes,
     check_arrays,
     check_groups,
-    check_ranges,
+    check_integers,
     check_static,
 )
 from medjax.masked import marks
@@ -74,11 +74,8 @@ def init_threshold(
 
     Source: MedLoc-R1 (arXiv 2603.28120).
     """
-    check_static("init_threshold", samples=samples, log_size=log_size)
-    check_ranges(
-        "init_threshold",
-        samples=(samples, 0, np.inf),
-        log_size=(log_size, 1, np.inf),
+    check_integers(
+        "init_threshold", samples=(samples, 0, None), log_size=(log_size, 1, None)
     )
     leaves = jax.tree.leaves(schedule)
     if not any(isinstance(x, jax.Array | np.ndarray) for x in leaves):

@@ -60,6 +60,16 @@ def test_what_no_t1_has_is_nan():
     np.testing.assert_array_equal(nothing, [np.nan, 0.0])
 
 
+def test_images_of_two_precisions_meet_in_the_wider_one():
+    half = np.array([0.0, 0.5, 0.25], np.float16)
+    single = np.array([1e-10, 1e-9, 0.25], np.float32)
+    found = mp2rage_uniform(half, single)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [0.0, 2e-9, 0.5], rtol=1e-5)  # float32
+    mixed = mp2rage_uniform(half, single.astype(np.complex64))
+    np.testing.assert_allclose(mixed, found, rtol=1e-5)
+
+
 def test_derivative_by_s_is_that_of_the_inverse_curve():
     def uniform(t1):
         return mp2rage_uniform(*mp2rage_signals(t1, protocol=SEVEN))

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from medjax.mri.catalogue import signal_model
 from medjax.mri.fit import fit_map
@@ -96,3 +97,16 @@ def test_alternation_of_a_train_that_a_decay_is_fitted_to():
     share, error = np.asarray(even_odd_misfit(sums))
     assert abs(share[0] + 0.028) < 0.003 and share[0] < -10 * error[0]
     assert abs(share[1]) < 4 * error[1] and (error < 2e-3).all()
+
+
+def test_what_does_not_belong_together_is_refused_by_name():
+    images = slices(20)
+    fit, bright, sums = judge(images)
+    with pytest.raises(ValueError, match="signal of fit and times: .* E = 8 from imag"):
+        residual_by_contrast(images, TIMES[:7], fit, T2, bright)
+    with pytest.raises(ValueError, match=r"bright_voxels: fit\.status: .* found"):
+        bright_voxels(images[:, :1], fit)
+    with pytest.raises(ValueError, match="bright_voxels: floor: expected"):
+        bright_voxels(images, fit, floor=np.zeros(2))
+    with pytest.raises(ValueError, match=r"even_odd_misfit: sums\.residual: .* E = 8"):
+        even_odd_misfit(sums._replace(residual=sums.residual[..., :1]))

@@ -84,7 +84,18 @@ def test_bad_options(change, message):
         exponential_basis(ECHOES, **({"rank": 3} | DECAYS | change))
 
 
-@pytest.mark.parametrize("times", [-ECHOES, ECHOES[None], ECHOES * np.nan, ECHOES[:0]])
+@pytest.mark.parametrize(
+    "times",
+    [
+        -ECHOES,
+        ECHOES[None],
+        ECHOES * np.nan,
+        ECHOES[:0],
+        ECHOES * 1j,
+        ECHOES > 0,
+        ECHOES.astype(str),
+    ],
+)
 def test_bad_times(times):
     with pytest.raises(
         ValueError, match=r"times: expected \[E\] finite numbers of at least 0 s"
@@ -133,7 +144,7 @@ def test_project_is_the_adjoint_and_the_left_inverse_of_expand():
     assert low.dtype == np.float32
 
 
-@pytest.mark.parametrize("efficiencies", [(), (np.nan,)])
+@pytest.mark.parametrize("efficiencies", [(), (np.nan,), (1j,), "1"])
 def test_efficiencies_that_make_no_curve(efficiencies):
     with pytest.raises(ValueError, match="efficiencies: expected at least one finite"):
         inversion_recovery_basis(

@@ -166,6 +166,20 @@ def test_what_stands_behind_a_completion_is_not_read():
     assert np.isfinite(found).all()
 
 
+def sampled(params=PARAMS, group=1, **options):
+    options = {"max_tokens": 2, "temperature": 1.0} | options
+    decoding = medjax.Decoding(medjax.Ends((3,), 0), **options)
+    return medjax.sample(
+        CONFIG,
+        params,
+        policy.PREFILL,
+        policy.IDS,
+        KEY,
+        group=group,
+        decoding=decoding,
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -178,13 +192,13 @@ def test_what_stands_behind_a_completion_is_not_read():
         (lambda: draw(2, max_tokens=-1), "sample_loop: max_tokens"),
         (
             lambda: rl.rollout_keys(KEY, jnp.zeros(2, jnp.int32), -1),
-            "rollout_keys: group: expected 0 or more",
+            "rollout_keys: group: expected an integer of at least 0",
         ),
         (
             lambda: qwen25vl.completion_logps(
                 CONFIG, PARAMS, policy.PREFILL, policy.TOKENS, policy.MASK, chunk=0
             ),
-            "completion_logps: chunk: expected 1 or more",
+            "completion_logps: chunk: expected an integer of at least 1",
         ),
         (
             lambda: qwen25vl.extend(
@@ -205,7 +219,35 @@ def test_what_stands_behind_a_completion_is_not_read():
         ),
         (
             lambda: rl.recitation_score("a", ["a"], max_words=0),
-            "recitation_score: max_words 0",
+            "recitation_score: max_words: expected an integer of at least 1, found 0",
+        ),
+        (lambda: draw(2, max_tokens=2.5), "sample_loop: max_tokens: .* found 2.5"),
+        (lambda: draw(2, top_k=2.0), "sample_loop: top_k: .* found 2.0"),
+        (lambda: draw(2, temperature=np.inf), "sample_loop: temperature must be fin"),
+        (
+            lambda: rl.rollout_keys(KEY, jnp.zeros(2, jnp.int32), 2.0),
+            "rollout_keys: group: expected an integer of at least 0, found 2.0",
+        ),
+        (lambda: sampled(group=-1), "sample: group: .* at least 0, found -1"),
+        (
+            lambda: sampled(max_tokens=-1),
+            "sample: decoding.max_tokens: expected an integer of at least 0",
+        ),
+        (
+            lambda: rl.smart_resize(
+                10, 10.5, factor=28, min_pixels=1, max_pixels=10**6
+            ),
+            "smart_resize: width: expected an integer of at least 1, found 10.5",
+        ),
+        (
+            lambda: rl.count_different(
+                texts.WORDS._replace(count=texts.WORDS.count[:2])
+            ),
+            "count_different: words.index: expected int .* with N = 2",
+        ),
+        (
+            lambda: rl.label_set_tables(texts.FORMS),
+            "label_set_tables: forms: expected those of label_set_forms",
         ),
     ],
 )
@@ -236,8 +278,57 @@ def test_other_sizes_are_refused_by_name(call, message):
     ],
 )
 def test_a_tracer_where_a_number_is_static_is_refused_by_name(function, value):
-    with pytest.raises(ValueError, match="expected a Python number.*static_argnames"):
+    wanted = "expected (a Python number|an integer).*static_argnames"
+    with pytest.raises(ValueError, match=wanted):
         jax.jit(function)(value)
+
+
+@pytest.mark.parametrize(
+    ("function", "flag"),
+    [
+        (lambda x: rl.label_tables(texts.FORMS, think=x), "label_tables: think"),
+        (
+            lambda x: rl.recitation_reward(
+                texts.IDS,
+                texts.MASK,
+                texts.THINK,
+                texts.TABLES,
+                texts.REFERENCES,
+                target=texts.TARGET,
+                leak_label=x,
+            ),
+            "recitation_reward: leak_label",
+        ),
+        (
+            lambda x: qwen25vl.save_qwen25vl("there", CONFIG, PARAMS, overwrite=x),
+            "save_qwen25vl: overwrite",
+        ),
+    ],
+)
+def test_a_word_for_a_flag_is_refused(function, flag):
+    with pytest.raises(ValueError, match=f"{flag}: expected True or False; found 'no'"):
+        function("no")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_rows_without_a_distribution_are_nan_and_excluded_tokens_finite(
+    temperature, dtype
+):
+    inf, nan = np.inf, np.nan
+    rows = [[nan, 1, 2], [inf, 1, 2], [-inf, -inf, -inf], [-inf, 1, 2], [0, 1, 2]]
+    found = rl.restrict_logits(
+        jnp.array(rows, dtype), temperature=temperature, top_k=2
+    ).astype(jnp.float32)
+    assert np.isnan(found[:3]).all()
+    assert np.isfinite(found[3:]).all()
+    assert (np.asarray(found[3:, 0]) < -60000).all()
+
+
+def test_a_nan_shows_in_the_log_probabilities_of_a_greedy_sample():
+    broken = jax.tree.map(lambda x: x * np.float32("nan"), PARAMS)
+    found = sampled(params=broken, temperature=0.0)
+    assert np.isnan(np.asarray(found.logp)[np.asarray(found.mask)]).all()
 
 
 @pytest.mark.parametrize(

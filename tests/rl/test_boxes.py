@@ -211,6 +211,10 @@ def test_the_longer_way_round_is_the_same():
             r"size: expected .* \[2\]; found .* \(3,\)",
         ),
         (("original", "unit"), {"size": (0, 20)}, "must be positive"),
+        (("original", "unit"), {"size": (float("inf"), 20)}, "must be .*finite"),
+        (("original", "unit"), {"size": np.array([np.nan, 20])}, "must be positive"),
+        (("original", "unit"), {"size": (True, 20)}, "must be positive"),
+        (("original", "unit"), {"size": np.ones(2, bool)}, "size: .* found bool"),
         (
             ("original", "unit"),
             {"size": [[1, 2]]},
@@ -289,10 +293,12 @@ def test_sizes_are_multiples_within_bounds_and_stable(height, width, factor):
 @pytest.mark.parametrize(
     ("size", "bounds", "message"),
     [
-        ((0, 10), (1, 10), "0 x 10.*>= 1"),
+        ((0, 10), (1, 10), "height: expected an integer of at least 1, found 0"),
         ((10, 2001), (1, 10), "aspect ratio"),
-        ((10, 10), (0, 10), "min_pixels 0"),
-        ((10, 10), (20, 10), "min_pixels 20, max_pixels 10"),
+        ((10, 10), (0, 10), "min_pixels: .* at least 1, found 0"),
+        ((10, 10), (20, 10), "max_pixels: .* at least 20, found 10"),
+        ((10.5, 10), (1, 10), "height: .* found 10.5"),
+        ((10, 10), (1, float("inf")), "max_pixels: .* found inf"),
     ],
 )
 def test_bad_sizes(size, bounds, message):

@@ -102,3 +102,28 @@ def test_a_state_of_another_ramp_is_refused():
         update_ramp(state, jnp.float32(0), RAMP._replace(window=5))
     with pytest.raises(ValueError, match="update_ramp: mean: expected"):
         update_ramp(state, jnp.zeros(2, jnp.float32), RAMP)
+    with pytest.raises(ValueError, match="update_ramp: valid: expected"):
+        update_ramp(state, jnp.float32(0), RAMP, valid=jnp.ones(2, bool))
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [({"steps": 0}, "steps"), ({"above": float("nan")}, "above")]
+)
+def test_a_ramp_that_cannot_be_is_refused_wherever_it_is_read(number, message):
+    state, ramp = init_ramp(RAMP), RAMP._replace(**number)
+    with pytest.raises(ValueError, match=f"check_ramp: {message}: expected"):
+        update_ramp(state, jnp.float32(0), ramp)
+    with pytest.raises(ValueError, match=f"check_ramp: {message}: expected"):
+        ramp_factor(state, ramp)
+    with pytest.raises(ValueError, match=r"ramp_factor: state\.done: expected int"):
+        ramp_factor(state._replace(done=jnp.float32(0.5)), RAMP)
+
+
+def test_a_step_marked_by_a_number_counts_as_one_marked_by_a_flag():
+    state = init_ramp(RAMP)
+    for flag, number in ((True, 2), (False, 0)):
+        one, other = (
+            update_ramp(state, jnp.float32(0.5), RAMP, valid=jnp.asarray(valid))
+            for valid in (flag, number)
+        )
+        jax.tree.map(np.testing.assert_array_equal, one, other)

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from medjax.checks import check_flags
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.files import INDEX, SINGLE
 from medjax.models.qwen25vl.hf_config import config_to_hf
@@ -92,6 +93,7 @@ def save_qwen25vl(
         OSError: The disk is full, or the like; what was at `path` is untouched.
     """
     folder = Path(path)
+    check_flags("save_qwen25vl", overwrite=overwrite)
     if layout not in ("published", "nested"):
         raise ValueError(
             f"save_qwen25vl: layout: expected 'published' or 'nested'; found {layout!r}"

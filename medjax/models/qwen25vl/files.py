@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from medjax.checks import check_flags
 from medjax.models.qwen25vl.tensor_table import EMBEDDING, HEAD, published_name
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -157,6 +158,8 @@ def resolve_tie(
         ValueError: There is no head and config.json says that there is one, or `asked`
             does not fit the files.
     """
+    if asked is not None:
+        check_flags("load_qwen25vl", tied=asked)
     way = (
         "tied=True (--config.policy.tied=True) takes the embedding as the output layer"
     )

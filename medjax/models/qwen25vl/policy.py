@@ -260,8 +260,12 @@ def prompt_logits(
     Args:
         config: Decides the sizes and the dtype of what is computed.
         params: The whole tree; both halves are used, the images are encoded too.
-        prompt: M contexts of Lc tokens and B questions of Lq, see `prefill`. All
-            M Lc + B Lq rows of V scores are in memory at once.
+        prompt: M contexts of Lc tokens with B / M questions of Lq each, rows of one
+            context consecutive; Lc and Lq are 1 or more. Where a segment's mask is
+            True, ids are 0 to V - 1 (V or more, or below -V, gives NaN there and in all
+            that attends to it; -V to -1 count from the end). A pixel that is NaN does
+            so from its image's first feature on. All M Lc + B Lq rows of V scores are
+            in memory at once.
 
     Returns:
         Scores of each context's Lc positions and of each question's Lq before the

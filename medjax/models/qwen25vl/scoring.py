@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_static
+from medjax.checks import check_arrays, check_integers
 from medjax.indexing import devices_along, repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.policy import Prefill, embed_tokens, extend, logits
@@ -32,8 +32,9 @@ def completion_logps(
             gradients flow through it.
         tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
             size may be 0. Where the mask is False any number may stand; where it is
-            True an id of V or more or below -V gives NaN in its row, and one from -V to
-            -1 counts from the end of the vocabulary.
+            True an id of V or more or below -V gives NaN there and, as its successors
+            attend to it, in all that follows in its row; one from -V to -1 counts from
+            the end of the vocabulary.
         mask: True up to and including a completion's last token, which is the stop
             token where there is one, and False after it. No token attends to a place
             of False; scores there are finite but mean nothing.
@@ -47,8 +48,8 @@ def completion_logps(
         for a `config.dtype` of float64.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a `chunk` that is traced or below
-            1, or completions of one prompt that an Explicit mesh divides.
+        ValueError: shapes or dtypes that do not fit, a `chunk` that is traced, below 1
+            or no integer, or completions of one prompt that an Explicit mesh divides.
     """
     check_arrays(
         "completion_logps",
@@ -56,12 +57,8 @@ def completion_logps(
         tokens=(tokens, "B G T", int),
         mask=(mask, "B G T", bool),
     )
-    check_static("completion_logps", chunk=chunk)
-    if chunk is not None and chunk < 1:
-        raise ValueError(
-            f"completion_logps: chunk: expected 1 or more positions, found {chunk}; "
-            "None scores all at once"
-        )
+    if chunk is not None:
+        check_integers("completion_logps", chunk=(chunk, 1, None))
     if (devices := max(devices_along(x, 1) for x in (tokens, mask))) > 1:
         raise ValueError(
             "completion_logps: tokens, mask: expected all G completions of a prompt on "

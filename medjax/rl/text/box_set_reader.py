@@ -162,12 +162,15 @@ def box_confidence(
     of greedy answers it is a score to rank boxes by, and is not calibrated.
 
     Args:
-        logp: Of each token under the policy, in nats, as `Rollout.logp`; what stands
-            outside of `mask` is not read.
+        logp: Of each token under the policy, in nats, 0 or less, as `Rollout.logp`;
+            above 0 is not refused and counts as more than 1. A NaN makes the boxes NaN
+            whose tokens it is among; what stands outside of `mask` is not read.
         tokens: Token ids from 0 to V - 1, with any leading axes, or none; an id outside
             writes nothing.
-        mask: True at the tokens of the completion.
-        spans: (first byte, byte after the last) of K boxes, `ParsedSets.spans`.
+        mask: True at the tokens of the completion, wherever they stand.
+        spans: (first byte, byte after the last) of K boxes, `ParsedSets.spans`. An
+            empty or inverted one, and one outside of the text, holds no token; K and T
+            may be 0.
         tables: Those of the vocabulary, made by `build_tables`.
 
     Returns:

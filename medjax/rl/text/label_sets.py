@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 
 from medjax.indexing import look_up
 from medjax.rl.text.boxes import ParseTables, fold_bytes
-from medjax.rl.text.label_set_text import COMMA, ParsedLabelSets
+from medjax.rl.text.label_set_text import COMMA, NONE, ParsedLabelSets
 from medjax.rl.text.label_text import LabelForms
 from medjax.rl.text.labels import LabelTables, label_tables, parse_labels
 
@@ -37,9 +37,24 @@ def label_set_tables(forms: LabelForms, *, think: bool = True) -> LabelSetTables
     """Tables for `parse_label_sets`, NumPy; the same whatever the vocabulary of tokens.
 
     Args:
-        forms: What counts as a label, made by `label_set_forms`.
-        think: False asks for the answer alone, without a think tag, as well formed.
+        forms: What counts as a label, made by `label_set_forms` for one class or more,
+            whose last form is the word "none"; forms of `label_forms` lack it and are
+            refused.
+        think: True counts `<think>..</think><answer>..</answer>` as well formed, False
+            the answer alone, without a think tag; static. Sets are read alike.
+
+    Returns:
+        The automaton of single labels, and the label in which each of its S states
+        ends: one of C classes or "none". S is a few dozens a class.
+
+    Raises:
+        ValueError: forms without "none", or a `think` that is not True or False.
     """
+    if forms.texts[-1:] != ((NONE,),):
+        raise ValueError(
+            "label_set_tables: forms: expected those of label_set_forms, which end "
+            f"with {NONE!r}; found {forms.texts[-1:]}"
+        )
     single = label_tables(forms, think=think)
     labels = np.arange(len(forms.texts), dtype=np.int32)
     return LabelSetTables(single, np.asarray(single.labels)[:, None] == labels)

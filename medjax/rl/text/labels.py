@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_flags
 from medjax.indexing import look_up
 from medjax.rl.text import label_automaton, words
 from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
@@ -62,7 +62,11 @@ def label_tables(forms: LabelForms, *, think: bool = True) -> LabelTables:
 
     Returns:
         Two automata, which find the blocks and read what stands in the answer.
+
+    Raises:
+        ValueError: a `think` that is not True or False.
     """
+    check_flags("label_tables", think=think)
     frame = label_automaton.build_frame(think=think)
     reader = label_automaton.build_reader(forms)
     return LabelTables(*frame, *reader, words.KINDS)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_static
+from medjax.checks import check_arrays, check_flags, check_integers
 from medjax.indexing import look_up
 from medjax.rl.text.boxes import ParseTables
 from medjax.rl.text.reference_tables import RecitationTables
@@ -48,7 +48,8 @@ def recitation_reward(
             not read. The stop token may be among them, as special tokens write nothing.
             A row without a token is an empty text.
         think: (first byte, byte after the last) of the reasoning, as `parse_labels`
-            finds it; (0, 0) for a text without reasoning, which has no words.
+            finds it; (0, 0) for a text without reasoning. An empty or inverted span has
+            no words; what lies outside of the text adds none.
         tables: Those of the vocabulary, made by `build_tables`.
         references: Those of the descriptions, made by `recitation_tables`.
         target: The right class of each completion, 0 to C - 1; read with `leak_label`
@@ -65,14 +66,15 @@ def recitation_reward(
             word, which is close to no description.
         without_words: What a reasoning of fewer different words gets, or a missing one.
             0 is the BLEU of silence. With a negative weight that is the best there is:
-            1 makes silence cost as much as reciting all.
+            1 makes silence cost as much as reciting all. A number or a scalar, which
+            may be traced; any value, NaN too, is handed on as it is.
 
     Returns:
         A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
-        ValueError: shapes that do not fit, a limit below 1 or traced, or `leak_label`
-            without target.
+        ValueError: shapes that do not fit, a limit that is below 1, traced or no
+            integer, a `leak_label` that is not True or False, or one without target.
     """
     check_arrays(
         "recitation_reward",
@@ -81,6 +83,7 @@ def recitation_reward(
         think=(think, "*N 2", int),
         target=(target, "*N", int),
     )
+    check_flags("recitation_reward", leak_label=leak_label)
     if leak_label and target is None:
         raise ValueError("leak_label needs the target classes")
     words = read_words(tokens, mask, think, tables, references, max_words=max_words)
@@ -105,20 +108,21 @@ def score_words(
             the label. Another number is not refused: the row's score means nothing.
         min_different: The fewest different words that earn a BLEU, a Python integer
             (static) of 1 or more.
-        without_words: What a reasoning of fewer different words gets; any number.
+        without_words: What a reasoning of fewer different words gets: any number or
+            scalar, also a traced one.
 
     Returns:
         A number from 0 to 1 a row (or `without_words`), float32.
 
     Raises:
-        ValueError: a `min_different` that is traced or below 1, words or target of
-            shapes or dtypes that do not fit each other.
+        ValueError: a `min_different` that is traced, below 1 or no integer, words or
+            target of shapes or dtypes that do not fit each other.
     """
-    check_static("score_words", min_different=min_different)
-    if min_different < 1:
-        raise ValueError(f"min_different {min_different}: expected at least 1")
+    check_integers("score_words", min_different=(min_different, 1, None))
+    check_arrays("score_words", without_words=(without_words, "", (float, int)))
     said = count_different(words) >= min_different
-    return jnp.where(said, bleu(words, references, target), jnp.float32(without_words))
+    otherwise = jnp.asarray(without_words).astype(jnp.float32)
+    return jnp.where(said, bleu(words, references, target), otherwise)
 
 
 def bleu(

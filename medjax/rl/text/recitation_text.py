@@ -21,6 +21,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from medjax.checks import check_integers
 from medjax.rl.text.words import split_words
 
 ORDER = 4
@@ -97,13 +98,12 @@ def recitation_score(
         `without_words`, or the BLEU-4 of `sentence_bleu`, from 0 to 1.
 
     Raises:
-        ValueError: a limit below 1, no reference, or one without a word.
+        ValueError: a limit that is below 1 or no integer, no reference, or one without
+            a word.
     """
-    if min_different < 1 or (max_words is not None and max_words < 1):
-        raise ValueError(
-            f"recitation_score: max_words {max_words}, min_different {min_different}: "
-            "expected 1 or more"
-        )
+    check_integers("recitation_score", min_different=(min_different, 1, None))
+    if max_words is not None:
+        check_integers("recitation_score", max_words=(max_words, 1, None))
     words = split_words(reasoning)[:max_words]
     if len(set(words)) < min_different:
         return without_words

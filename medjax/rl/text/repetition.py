@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from medjax.checks import check_arrays, check_static
-from medjax.rl.text.word_reader import Words
+from medjax.checks import check_integers
+from medjax.rl.text.word_reader import Words, check_words
 
 _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 _LAST = 0xFFFFFFFF  # sorts behind every n-gram, or is equal to one
@@ -29,20 +29,14 @@ def repeated_ngrams(words: Words, *, n: int) -> Float[Array, "*N"]:
         A number from 0 to below 1 a row, float32; 0 for a row of fewer than n words.
 
     Raises:
-        ValueError: an `n` that is traced or below 1, or words of shapes or dtypes that
-            do not fit each other.
+        ValueError: an `n` that is traced, below 1 or no integer, or words of shapes or
+            dtypes that do not fit each other.
 
     Source: distinct-n of Li et al. 2016 (arXiv 1510.03055); as the scaling of the
     repetition penalty of Yeo et al. 2025 (arXiv 2502.03373), which open-r1 has.
     """
-    check_arrays(
-        "repeated_ngrams",
-        count=(words.count, "*N", int),
-        key=(words.key, "*N W", int),
-    )
-    check_static("repeated_ngrams", n=n)
-    if n < 1:
-        raise ValueError(f"repeated_ngrams: n: expected 1 or more; found {n}")
+    check_words("repeated_ngrams", words)
+    check_integers("repeated_ngrams", n=(n, 1, None))
     key, count = (jnp.asarray(x) for x in (words.key, words.count))
     key, count = key.astype(jnp.uint32), count.astype(jnp.int32)
     grams = jnp.full_like(key, _BASIS)

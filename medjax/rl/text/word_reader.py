@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt32
 
-from medjax.checks import check_arrays, check_static
+from medjax.checks import check_arrays, check_integers
 from medjax.indexing import look_up
 from medjax.rl.text import words as word
 from medjax.rl.text.boxes import ParseTables, fold_bytes, zero_rows
@@ -69,8 +69,8 @@ def read_words(
         their number and their hashes (0 where there is no word).
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, or a `max_words` that is traced or
-            below 1.
+        ValueError: shapes or dtypes that do not fit, or a `max_words` that is traced,
+            below 1 or no integer.
     """
     check_arrays(
         "read_words",
@@ -78,10 +78,8 @@ def read_words(
         mask=(mask, "*N T", bool),
         span=(span, "*N 2", int),
     )
-    check_static("read_words", max_words=max_words)
     width = max(tokens.shape[-1], 1) if max_words is None else max_words
-    if width < 1:
-        raise ValueError(f"read_words: max_words {width}: expected at least 1")
+    check_integers("read_words", max_words=(width, 1, None))
     columns, kinds, transitions, found = map(jnp.asarray, references[:4])
 
     def end_word(reader: _Reader, ends: Array) -> Words:
@@ -128,7 +126,11 @@ def count_different(words: Words) -> Int[Array, "*N"]:
 
     Returns:
         int32, from 0 to W, the number of words that `read_words` keeps of a row.
+
+    Raises:
+        ValueError: words of shapes or dtypes that do not fit each other.
     """
+    check_words("count_different", words)
     place = jax.lax.broadcasted_iota(jnp.int32, words.key.shape, words.key.ndim - 1)
     key = jnp.where(place < words.count[..., None], words.key, 0)
     ordered = jnp.sort(key, axis=-1)
@@ -136,6 +138,26 @@ def count_different(words: Words) -> Int[Array, "*N"]:
         [ordered[..., :1] > 0, ordered[..., 1:] != ordered[..., :-1]], axis=-1
     )
     return jnp.sum(first, axis=-1, dtype=jnp.int32)
+
+
+def check_words(function: str, words: Words) -> None:
+    """Refuse words whose arrays do not belong together.
+
+    Args:
+        function: The public function's name, with which the message begins.
+        words: Theirs; `count` gives the rows.
+
+    Raises:
+        ValueError: naming the array, what was expected and what was found.
+    """
+    check_arrays(
+        function,
+        **{
+            "words.count": (words.count, "*N", int),
+            "words.index": (words.index, "*N W", int),
+            "words.key": (words.key, "*N W", int),
+        },
+    )
 
 
 def _put(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays, check_key, check_static
+from medjax.checks import check_arrays, check_integers, check_key
 from medjax.indexing import repeat_rows
 from medjax.models.qwen25vl import (
     Cache,
@@ -128,14 +128,15 @@ def sample(
             refused.
         group: Completions of each prompt, a Python integer (static) of 0 or more.
         decoding: What ends a completion and how tokens are drawn; its numbers are
-            static: `max_tokens` 0 or more; `temperature` 0 or more, of which 0 takes
-            the most likely token; `top_k` from 1 to V and `top_p` above 0 and up to 1,
-            None of which keeps all tokens.
+            static: `max_tokens` 0 or more; `temperature` 0 or more and finite, of which
+            0 takes the most likely token; `top_k` from 1 to V and `top_p` above 0 and
+            up to 1, None of which keeps all tokens.
 
     Returns:
         Tokens (int32), mask and log-probabilities (nats), [B, group, T] each with T
         the decoding's `max_tokens`. The mask is True up to and including the first stop
-        token; after it stand the padding's id, False and 0.
+        token; after it stand the padding's id, False and 0. A NaN of the parameters or
+        the prompt shows as log-probabilities of NaN; its tokens mean nothing.
 
     Raises:
         ValueError: a key of `jax.random.PRNGKey`, a static argument that is traced or
@@ -147,7 +148,8 @@ def sample(
         sample_id=(sample_id, "B", int),
     )
     check_key("sample", key=key)
-    check_static("sample", group=group, max_tokens=decoding.max_tokens)
+    sizes = {"group": group, "decoding.max_tokens": decoding.max_tokens}
+    check_integers("sample", **{name: (size, 0, None) for name, size in sizes.items()})
     rows = prefilled.next_position.shape[0] * group
     start = repeat_rows(prefilled.next_position, group)
     length = decoding.max_tokens
