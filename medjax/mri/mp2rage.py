@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Inexact
 from medjax.checks import check_arrays, check_static
 from medjax.mri.model import Value
 from medjax.mri.parameters import real_dtype
+from medjax.mri.promotion import promoted
 
 _POINTS = 512  # of T1, between which S is largest and smallest
 _HALVINGS, _STEPS = 12, 3  # of the range, and Newton's: to rounding error
@@ -138,8 +139,7 @@ def mp2rage_uniform(
         first=(first, "*N", (float, complex)),
         second=(second, "*N", (float, complex)),
     )
-    dtype = jnp.promote_types(first.dtype, second.dtype)
-    first, second = first.astype(dtype), second.astype(dtype)
+    first, second = promoted(first, second)
     scale = jnp.maximum(jnp.abs(first), jnp.abs(second))
     known = scale > 0
     scale = jnp.where(known, scale, 1)
