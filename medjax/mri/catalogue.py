@@ -24,6 +24,7 @@ t1_vfa is the spoiled gradient echo, without T2*; its TR may differ between angl
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -163,12 +164,14 @@ def vfa_model(repetition_time: float | Sequence[float]) -> SignalModel:
         `cramer_rao_bound`; models of equal repetition times are equal.
 
     Raises:
-        ValueError: a repetition time that is not positive, not in seconds, or traced;
-            an empty list of them.
+        ValueError: a repetition time that is not positive, not in seconds, no number or
+            traced; an empty list of them.
     """
     check_static("vfa_model", repetition_time=repetition_time)
     several = isinstance(repetition_time, Sequence | np.ndarray)
-    given = [float(t) for t in (repetition_time if several else [repetition_time])]
+    given = [*repetition_time] if several else [repetition_time]
+    real = all(isinstance(t, numbers.Real) and not isinstance(t, bool) for t in given)
+    given = [float(t) for t in given] if real else []
     if not given or not all(0 < t <= 10 for t in given):
         raise ValueError(
             f"repetition time {repetition_time}: expected 0 to 10 seconds, one for all "
@@ -220,7 +223,7 @@ def signal_model(
 
     Raises:
         ValueError: an unknown name, a repetition time missing or without a use, a T1
-            without one, or one of the two outside its range or traced.
+            without one, or one of the two outside its range, no number or traced.
     """
     known = [*MODELS, "t1_vfa"]
     if name not in known:

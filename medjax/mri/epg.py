@@ -23,6 +23,7 @@ have one angle: there is no slice profile.
 """
 
 import math
+import numbers
 from typing import Any
 
 import jax
@@ -116,10 +117,12 @@ def epg_model(t1: float = T1) -> SignalModel:
         t1: Seconds, above 0 and at most 20; a Python number, which is static.
 
     Raises:
-        ValueError: a T1 that is not positive, looks like milliseconds, or is traced.
+        ValueError: a T1 that is not positive, looks like milliseconds, is no number or
+            traced.
     """
     check_static("signal_model", t1=t1)
-    if not 0 < t1 <= 20:
+    real = isinstance(t1, numbers.Real) and not isinstance(t1, bool)
+    if not real or not 0 < t1 <= 20:
         raise ValueError(
             f"signal_model: t1: expected 0 to 20 seconds; found {t1}: divide "
             "milliseconds by 1000"

@@ -1,9 +1,11 @@
 """Undersampling masks of centred k-space, drawn on the host (NumPy) from a seed."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medjax.checks import check_arrays, check_integers
+from medjax.checks import check_arrays, check_integers, check_ranges
 
 _SEED_RANGE = 0xFFFFFF  # the authors draw the contrasts' seeds from it
 _BISECTIONS = 12
@@ -119,8 +121,8 @@ def calibration_size(
             k-space is sampled, [.., E, 1, W] for whole columns. At least one contrast.
         size: (H, W) of k-space, which a mask of whole columns does not know; at least 1
             each.
-        limit: The longest side to return, in points of k-space, any number; below 1 it
-            counts as 1.
+        limit: The longest side to return, in points of k-space, any number but NaN;
+            below 1 it counts as 1.
 
     Returns:
         Two Python integers, at least 1: what `estimate_sensitivities` takes as
@@ -128,8 +130,9 @@ def calibration_size(
 
     Raises:
         ValueError: the very centre is not sampled in every contrast; a mask of floats,
-            without a contrast, or of another size.
+            without a contrast, or of another size; a limit of NaN.
     """
+    check_ranges("calibration_size", limit=(limit, -math.inf, math.inf))
     for side in size:
         check_integers("calibration_size", size=(side, 1, None))
     mask = np.asarray(mask)

@@ -148,11 +148,13 @@ def replica_level(
     Args:
         reconstruct_fn: A pure function from k-space to real or complex images; it has
             to apply the mask itself, because noise is added to every point.
-        kspace: As measured, in any unit.
+        kspace: As measured, in any unit. A number that is not finite makes NaN of the
+            pixels that the reconstruction spreads it to.
         key: One typed key (`jax.random.key`), not to be used again.
         noise: Deviation of the real and of the imaginary part of k-space's noise in its
-            unit, for each slice or for all; above 0. An array is not checked: with 0 or
-            NaN its slices get NaN.
+            unit, for each slice or for all; above 0 and finite. An array is not
+            checked: 0, NaN and infinity give its slice NaN, a negative entry counts as
+            its absolute value.
         replicas: How many reconstructions, a static integer of at least 2.
 
     Returns:

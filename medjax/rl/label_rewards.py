@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from medjax.checks import check_arrays, check_flags
+from medjax.checks import check_arrays, check_flags, check_integers
 from medjax.masked import at_least_float32
 from medjax.rl.text.label_set_text import ParsedLabelSets
 from medjax.rl.text.label_text import ParsedLabels
@@ -142,8 +142,8 @@ def grade_table(rule: str, classes: int) -> tuple[float, ...]:
 
     Args:
         rule: One of the names above.
-        classes: How many grades there are, 1 or more; so long is the table, with zeros
-            behind what the rule names.
+        classes: How many grades there are, an integer of 1 or more; so long is the
+            table, with zeros behind what the rule names.
 
     Returns:
         Python floats that start at 1 and never rise.
@@ -159,6 +159,7 @@ def grade_table(rule: str, classes: int) -> tuple[float, ...]:
         "gaussian": lambda d: 2.0 ** -(d**2),
         "quartic": lambda d: max(0.0, 1 - d / 4) ** 4,
     }
+    check_integers("grade_table", classes=(classes, 1, None))
     table = start.get(rule) or [value[rule](d) for d in range(classes)]
     return check_grade_table(table[:classes], classes)
 

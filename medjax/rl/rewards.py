@@ -5,6 +5,7 @@ A reward that cannot score a completion says so in flags beside its numbers, the
 """
 
 import math
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -73,8 +74,8 @@ def threshold_reward(
 
     Args:
         iou: Of each completion with its target, 0 to 1, with any axes. NaN gives NaN.
-        tau: The threshold, 0 to 1; one for all, `ThresholdState.tau` as a rule. 0 is
-            reached by every IoU, and what is above 1 by none; NaN gives NaN.
+        tau: The threshold, 0 to 1; one for all, `ThresholdState.tau` as a rule. 0 or
+            less is reached by every IoU, and what is above 1 by none; NaN gives NaN.
 
     Returns:
         1 or 0 of the shape and dtype of `iou`.
@@ -122,11 +123,15 @@ def progress_reward(
     this is what is left.
 
     Args:
-        iou: Of each completion with its target, 0 to 1, with any axes. NaN stays NaN.
-        step: Updates done before this one, from 0; may be traced.
-        total_steps: Updates of the whole training, 1 or more; static.
+        iou: Of each completion with its target, 0 to 1, which is not checked, with any
+            axes. NaN stays NaN.
+        step: Updates done before this one, from 0; may be traced. Beyond `total_steps`
+            the last threshold goes on, and below 0 the first one holds.
+        total_steps: Updates of the whole training, a finite number of 1 or more;
+            static.
         boundaries: Rising shares of the training, 0 to 1: up to 10 % of it the first
-            threshold holds, at 10 % too, up to 25 % the second. V-Triune's own.
+            threshold holds, at 10 % too, up to 25 % the second. V-Triune's own. ()
+            leaves one threshold for the whole training. Traced ones are not looked at.
         thresholds: The IoU asked for before, between and after the boundaries, 0 to 1,
             one number more than there are boundaries. V-Triune's own.
         binary: Pays 1 for reaching the threshold, and not the IoU; static.
@@ -157,7 +162,8 @@ def progress_threshold(
     Args:
         step: Updates done, from 0; may be traced. Beyond `total_steps` the last
             threshold goes on, and below 0 the first one holds.
-        total_steps: Updates of the whole training, 1 or more; static.
+        total_steps: Updates of the whole training, a finite number of 1 or more;
+            static.
         boundaries: Rising shares of the training, 0 to 1; () for none. A threshold
             holds up to its boundary, this included. Traced ones are not looked at.
         thresholds: The IoU asked for before, between and after the boundaries, 0 to 1:
@@ -184,7 +190,7 @@ def _progress(
 ) -> Float[Array, ""]:
     """The threshold of V-Triune; `function` is what messages begin with."""
     check_static(function, total_steps=total_steps)
-    check_ranges(function, total_steps=(total_steps, 1, math.inf))
+    check_ranges(function, total_steps=(total_steps, 1, sys.float_info.max))
     if len(thresholds) != len(boundaries) + 1:
         raise ValueError(
             f"{function}: thresholds: expected one more than the {len(boundaries)} "

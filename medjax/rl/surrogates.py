@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from medjax.checks import FLAGS, check_arrays, check_positive, check_ranges
@@ -230,20 +231,22 @@ def kl_estimate(
     "k3": e^d - d - 1 >= 0 (Schulman's; GRPO's). The gradient flows through log pi.
 
     Args:
-        logp: log pi of the sampled tokens, in nats.
+        logp: log pi of the sampled tokens, in nats, 0 or less, which is not checked.
+            Where only one of the two is -inf, d is infinite and `clamp` bounds it;
+            where both are, d is NaN.
         logp_ref: log pi_ref of the same tokens, a constant.
         kl: One of the four names above; static.
         clamp: (a, b), above 0, keeps d in [-a, a] and the estimate in [-b, b] (verl: 20
-            and 10); the gradient is 0 where a bound holds. None clamps nothing, and
-            "k3" may then overflow. A traced bound is not looked at.
+            and 10), two numbers; the gradient is 0 where a bound holds. None clamps
+            nothing, and "k3" may then overflow. A traced bound is not looked at.
 
     Returns:
         One estimate a token, [N, T], in nats; NaN where an input is. Tokens that do not
         count are for the caller to mask.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, an unknown name, or a bound of 0
-            or less.
+        ValueError: shapes or dtypes that do not fit, an unknown name, a bound of 0 or
+            less, or another number of bounds than two.
 
     Source: Schulman, "Approximating KL divergence" (2020); DeepSeekMath (arXiv
     2402.03300), eq. 4, has "k3".
@@ -276,6 +279,11 @@ def check_kl(function: str, *, kl: str, **clamp: tuple[float, float] | None) -> 
         raise ValueError(f"{function}: kl {kl!r}: expected 'k1', 'k2', 'k3' or 'abs'")
     for name, pair in clamp.items():
         if pair is not None:
+            if np.shape(pair)[:1] != (2,):
+                raise ValueError(
+                    f"{function}: {name}: expected two bounds above 0, or None; found "
+                    f"{pair!r}"
+                )
             check_positive(function, **{f"{name}[{i}]": pair[i] for i in (0, 1)})
 
 

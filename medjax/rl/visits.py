@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from medjax.checks import FLAGS, check_arrays, check_integers, check_ranges
+from medjax.checks import FLAGS, check_arrays, check_integers, check_key, check_ranges
 
 _MOST = 1 << 30  # an idle prompt stays idle, and its count does not overflow
 
@@ -49,8 +49,8 @@ def pick_prompts(
         state: Of all P prompts, before the visit.
         candidates: Numbers of C prompts, 0 to P - 1, in the order in which they came;
             one may come twice. Another number is not refused and counts as not settled.
-        key: One typed key, consumed.
-        size: M, static, 1 to C.
+        key: One typed key (`jax.random.key`), consumed.
+        size: M, static, 1 to C; C is 1 or more.
         visits: 1 or more, static.
         keep: The probability, 0 to 1, with which a settled candidate is visited all the
             same; static. 0 still lets it fill up.
@@ -59,8 +59,9 @@ def pick_prompts(
         M different places among the candidates, 0 to C - 1, int32.
 
     Raises:
-        ValueError: shapes, dtypes or numbers that do not fit.
+        ValueError: shapes, dtypes or numbers that do not fit, an old key or several.
     """
+    check_key("pick_prompts", key=key)
     check_arrays(
         "pick_prompts",
         idle=(state.idle, "P", int),

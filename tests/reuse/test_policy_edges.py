@@ -249,6 +249,48 @@ def sampled(params=PARAMS, group=1, **options):
             lambda: rl.label_set_tables(texts.FORMS),
             "label_set_tables: forms: expected those of label_set_forms",
         ),
+        (
+            lambda: rl.read_label_set("liver", texts.FORMS),
+            "read_label_set: forms: expected those of label_set_forms",
+        ),
+        (
+            lambda: rl.parse_label_set_text("liver", texts.FORMS),
+            "parse_label_set_text: forms: expected those of label_set_forms",
+        ),
+        (lambda: rl.option_letters(2.0), "2.0 options: letters serve 1 to 26"),
+        (lambda: rl.grade_table("power", 2.5), "grade_table: classes: .* found 2.5"),
+        (
+            lambda: rl.recitation_score("a", "abc"),
+            "recitation_score: references: expected a list of texts; found 'abc'",
+        ),
+        (
+            lambda: rl.sentence_bleu("ab", ["ab"]),
+            "sentence_bleu: expected lists of words, found a text",
+        ),
+        (
+            lambda: rl.kl_estimate(
+                np.zeros((1, 2), np.float32),
+                np.zeros((1, 2), np.float32),
+                kl="k3",
+                clamp=(1.0, 2.0, 3.0),
+            ),
+            "kl_estimate: clamp: expected two bounds above 0, or None; found",
+        ),
+        (
+            lambda: rl.pick_prompts(
+                rl.init_visits(3),
+                np.arange(3, dtype=np.int32),
+                jax.random.PRNGKey(0),
+                size=1,
+                visits=1,
+                keep=0.5,
+            ),
+            "pick_prompts: key: expected one typed PRNG key",
+        ),
+        (
+            lambda: rl.progress_threshold(np.int32(1), total_steps=np.inf),
+            "progress_threshold: total_steps: expected",
+        ),
     ],
 )
 def test_other_sizes_are_refused_by_name(call, message):
@@ -287,6 +329,14 @@ def test_a_tracer_where_a_number_is_static_is_refused_by_name(function, value):
     ("function", "flag"),
     [
         (lambda x: rl.label_tables(texts.FORMS, think=x), "label_tables: think"),
+        (lambda x: rl.build_tables(texts.TOKENS, think=x), "build_tables: think"),
+        (lambda x: rl.box_set_tables(think=x), "box_set_tables: think"),
+        (lambda x: rl.parse_text("", think=x), "parse_text: think"),
+        (lambda x: rl.parse_box_set_text("", think=x), "parse_box_set_text: think"),
+        (
+            lambda x: rl.parse_label_text("", texts.FORMS, think=x),
+            "parse_label_text: think",
+        ),
         (
             lambda x: rl.recitation_reward(
                 texts.IDS,

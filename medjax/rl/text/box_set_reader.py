@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_flags
 from medjax.indexing import look_up
 from medjax.masked import masked_mean
 from medjax.rl.box_sets import MOST_BOXES
@@ -52,9 +52,16 @@ def box_set_tables(*, think: bool = True) -> BoxSetTables:
     They are built in about a second: make them once.
 
     Args:
-        think: False makes the answer alone, without a think tag, the right format; sets
-            are read alike.
+        think: True makes `<think>..</think><answer>..</answer>` the right format, False
+            the answer alone, without a think tag; static. Sets are read alike.
+
+    Returns:
+        An automaton as arrays of integers: put them on the device once.
+
+    Raises:
+        ValueError: a `think` that is not True or False.
     """
+    check_flags("box_set_tables", think=think)
     return BoxSetTables(*box_set_automaton.build_box_set_automaton(think=think))
 
 

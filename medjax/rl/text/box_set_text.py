@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_flags
 from medjax.rl.box_sets import MOST_BOXES
 from medjax.rl.text.box_text import (
     ANSWER,
@@ -71,7 +72,11 @@ def parse_box_set_text(text: str | bytes, *, think: bool = True) -> ParsedSets:
         `found` is False where there is no closed answer, where it holds neither a box
         nor the words for none, and where it holds more than 8 boxes; then there are
         zeros for boxes, and `num_boxes` tells the number that was written.
+
+    Raises:
+        ValueError: a `think` that is not True or False.
     """
+    check_flags("parse_box_set_text", think=think)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     answer = ANSWER.search(data)
     matches = list(_BOX.finditer(answer[1])) if answer else []

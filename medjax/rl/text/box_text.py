@@ -26,6 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from medjax.checks import check_flags
+
 LIMIT = 10**8  # what a number's digits stay below, and where whole parts saturate
 DECIMALS = 10  # 10^10 is the last power of ten that float32 holds exactly
 TAGS = (b"<think>", b"</think>", b"<answer>", b"</answer>")
@@ -69,8 +71,12 @@ def parse_text(text: str | bytes, *, think: bool = True) -> Parsed:
         Seven digits are read exactly. A number of 10^8 or more reads as 10^8, one of
         -10^8 or less as -10^8. `num_answers` counts all closed answers.
 
+    Raises:
+        ValueError: a `think` that is not True or False.
+
     Differs from VLM-R1: the key `bbox_2d` is required, and decimals are kept.
     """
+    check_flags("parse_text", think=think)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     answers = ANSWER.findall(data)
     match = _BOX.search(answers[0]) if answers else None

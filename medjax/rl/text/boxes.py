@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from medjax.checks import check_arrays
+from medjax.checks import check_arrays, check_flags
 from medjax.indexing import look_up
 from medjax.rl.text import box_automaton
 from medjax.rl.text.box_text import DECIMALS, LIMIT, Parsed
@@ -65,8 +65,10 @@ def build_tables(token_bytes: list[bytes], *, think: bool = True) -> ParseTables
         it has, and the automaton that reads boxes, the same for every vocabulary.
 
     Raises:
-        ValueError: no tokens, or one that is not of bytes, which text is not.
+        ValueError: no tokens, one that is not of bytes, which text is not, or a `think`
+            that is not True or False.
     """
+    check_flags("build_tables", think=think)
     if not token_bytes or not all(isinstance(data, bytes) for data in token_bytes):
         odd = next((x for x in token_bytes if not isinstance(x, bytes)), None)
         found = "none" if odd is None else f"a {type(odd).__name__}: {odd!r}"

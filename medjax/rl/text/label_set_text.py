@@ -99,7 +99,11 @@ def read_label_set(answer: str | bytes, forms: LabelForms) -> tuple[int, ...] | 
 
     Returns:
         Indices from 0 to C - 1; () for "none".
+
+    Raises:
+        ValueError: forms of `label_forms`, which have no word for the empty set.
     """
+    check_set_forms("read_label_set", forms)
     pieces = encode(answer).split(COMMA.encode())
     labels = {read_label(piece, forms) for piece in pieces}
     nothing = len(forms.texts) - 1
@@ -116,13 +120,19 @@ def parse_label_set_text(
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
         forms: What counts as a label, made by `label_set_forms`.
-        think: False asks for the answer alone, without a think tag, as well formed.
+        think: True counts `<think>..</think><answer>..</answer>` as well formed, False
+            the answer alone, without a think tag. Sets are read alike.
 
     Returns:
         NumPy values: `shown` [C], spans [2] in int32 that count bytes of the UTF-8, and
         scalars. A text without an answer that is a set shows nothing and is not
         `parsed`.
+
+    Raises:
+        ValueError: forms of `label_forms`, which have no word for the empty set, or a
+            `think` that is not True or False.
     """
+    check_set_forms("parse_label_set_text", forms)
     read = parse_label_text(text, forms, think=think)
     first, last = read.answer.tolist()
     found = (
@@ -132,3 +142,20 @@ def parse_label_set_text(
     shown[list(found or ())] = True
     rest = {name: getattr(read, name) for name in ParsedLabelSets._fields[2:]}
     return ParsedLabelSets(shown=shown, parsed=np.array(found is not None), **rest)
+
+
+def check_set_forms(function: str, forms: LabelForms) -> None:
+    """Refuse forms of single labels: their last class would be read as "none".
+
+    Args:
+        function: The public function's name, with which the message begins.
+        forms: What its caller gave.
+
+    Raises:
+        ValueError: naming what the forms end with, and how to make the right ones.
+    """
+    if forms.texts[-1:] != ((NONE,),):
+        raise ValueError(
+            f"{function}: forms: expected those of label_set_forms, which end with "
+            f"{NONE!r}; found {forms.texts[-1:]}"
+        )

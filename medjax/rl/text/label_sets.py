@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 
 from medjax.indexing import look_up
 from medjax.rl.text.boxes import ParseTables, fold_bytes
-from medjax.rl.text.label_set_text import COMMA, NONE, ParsedLabelSets
+from medjax.rl.text.label_set_text import COMMA, ParsedLabelSets, check_set_forms
 from medjax.rl.text.label_text import LabelForms
 from medjax.rl.text.labels import LabelTables, label_tables, parse_labels
 
@@ -50,11 +50,7 @@ def label_set_tables(forms: LabelForms, *, think: bool = True) -> LabelSetTables
     Raises:
         ValueError: forms without "none", or a `think` that is not True or False.
     """
-    if forms.texts[-1:] != ((NONE,),):
-        raise ValueError(
-            "label_set_tables: forms: expected those of label_set_forms, which end "
-            f"with {NONE!r}; found {forms.texts[-1:]}"
-        )
+    check_set_forms("label_set_tables", forms)
     single = label_tables(forms, think=think)
     labels = np.arange(len(forms.texts), dtype=np.int32)
     return LabelSetTables(single, np.asarray(single.labels)[:, None] == labels)

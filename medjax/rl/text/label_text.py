@@ -22,6 +22,7 @@ r"""Read a completion's label on the host: what `labels.py` is tested against.
 Positions are in bytes of the text.
 """
 
+import numbers
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from medjax.checks import check_flags
 from medjax.rl.text.box_text import TAGS, has_right_tags
 from medjax.rl.text.words import encode, split_words
 
@@ -65,7 +67,7 @@ def option_letters(count: int) -> tuple[str, ...]:
     """The letters A, B, C, ... of `count` options.
 
     Args:
-        count: 1 to 26.
+        count: An integer from 1 to 26.
 
     Returns:
         Capital letters, one an option.
@@ -73,7 +75,8 @@ def option_letters(count: int) -> tuple[str, ...]:
     Raises:
         ValueError: another count; more options are answered by their names.
     """
-    if not 1 <= count <= 26:
+    whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not whole or not 1 <= count <= 26:
         raise ValueError(
             f"{count} options: letters serve 1 to 26, answer by name instead"
         )
@@ -178,7 +181,11 @@ def parse_label_text(
         UTF-8 of a str. A text without an answer has label -1 and the span (0, 0), one
         without reasoning likewise and no words. `think_words` counts the words of
         `split_words` in the reasoning.
+
+    Raises:
+        ValueError: a `think` that is not True or False.
     """
+    check_flags("parse_label_text", think=think)
     data = encode(text)
     answers = list(_ANSWER.finditer(data))
     thought = _THINK.search(data)

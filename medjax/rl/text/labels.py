@@ -57,11 +57,13 @@ def label_tables(forms: LabelForms, *, think: bool = True) -> LabelTables:
     Args:
         forms: What counts as an answer for each class, made by `label_forms`. A class
             takes a few dozen states of the table.
-        think: False asks for `<answer>..</answer>` alone, without a think tag, as well
-            formed; labels and reasoning are read alike.
+        think: True counts `<think>..</think><answer>..</answer>` as well formed, False
+            `<answer>..</answer>` alone, without a think tag; static. Labels and
+            reasoning are read alike.
 
     Returns:
-        Two automata, which find the blocks and read what stands in the answer.
+        Two automata as arrays of integers, which find the blocks and read what stands
+        in the answer: put them on the device once.
 
     Raises:
         ValueError: a `think` that is not True or False.

@@ -53,10 +53,17 @@ def sentence_bleu(
         A Python float; 1 for a text that is a reference.
 
     Raises:
-        ValueError: no reference, or one without a word.
+        ValueError: no reference, one without a word, or a text in place of a list.
 
     Source: Papineni et al. 2002; smoothing of Lin and Och (2004).
     """
+    if isinstance(words, str | bytes) or any(
+        isinstance(reference, str | bytes) for reference in references
+    ):
+        raise ValueError(
+            "sentence_bleu: expected lists of words, found a text: split_words makes "
+            "one of it"
+        )
     if not references or not all(references):
         raise ValueError("expected one or more references, each with a word in it")
     nearest = min((abs(len(r) - len(words)), len(r)) for r in references)[1]
@@ -98,12 +105,16 @@ def recitation_score(
         `without_words`, or the BLEU-4 of `sentence_bleu`, from 0 to 1.
 
     Raises:
-        ValueError: a limit that is below 1 or no integer, no reference, or one without
-            a word.
+        ValueError: a limit that is below 1 or no integer, no reference, one without a
+            word, or a text in place of their list.
     """
     check_integers("recitation_score", min_different=(min_different, 1, None))
     if max_words is not None:
         check_integers("recitation_score", max_words=(max_words, 1, None))
+    if isinstance(references, str | bytes):
+        raise ValueError(
+            f"recitation_score: references: expected a list of texts; found {references!r}"
+        )
     words = split_words(reasoning)[:max_words]
     if len(set(words)) < min_different:
         return without_words
