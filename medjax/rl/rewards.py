@@ -4,7 +4,6 @@ A reward that cannot score a completion says so in flags beside its numbers, the
 `scored` of `combine_rewards`. NaN is an error, and reaches whatever is made of it.
 """
 
-import math
 import sys
 from collections.abc import Mapping
 

@@ -127,6 +127,11 @@ def test_calibration_size_is_the_block_all_contrasts_share():
     assert calibration_size(whole, size=(8, 9), limit=24) == (8, 9)
 
 
+def test_calibration_needs_a_limit_that_is_a_number():
+    with pytest.raises(ValueError, match="calibration_size: limit: .* found nan"):
+        calibration_size(np.ones((1, 4, 4), bool), size=(4, 4), limit=float("nan"))
+
+
 def test_calibration_needs_the_centre():
     with pytest.raises(ValueError, match="centre of k-space is not sampled"):
         calibration_size(np.arange(8)[None, None] > 4, size=(8, 8), limit=24)

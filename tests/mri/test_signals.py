@@ -124,6 +124,12 @@ def test_repetition_times_of_another_number_are_refused():
             catalogue.vfa_model(wrong)
 
 
+@pytest.mark.parametrize("time", ["1", 1j, True, ["1", "2"], [0.01, None]])
+def test_repetition_times_that_are_no_numbers_are_refused(time):
+    with pytest.raises(ValueError, match="expected 0 to 10 seconds"):
+        signal_model("t1_vfa", repetition_time=time)
+
+
 def test_derivatives_with_repetition_times_of_their_own():
     model, t1 = catalogue.vfa_model(REPETITIONS), 1.1
     curve = [ernst(a, r, t1) for a, r in zip(ANGLES, REPETITIONS, strict=True)]

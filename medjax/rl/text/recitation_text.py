@@ -113,7 +113,8 @@ def recitation_score(
         check_integers("recitation_score", max_words=(max_words, 1, None))
     if isinstance(references, str | bytes):
         raise ValueError(
-            f"recitation_score: references: expected a list of texts; found {references!r}"
+            "recitation_score: references: expected a list of texts; found "
+            f"{references!r}"
         )
     words = split_words(reasoning)[:max_words]
     if len(set(words)) < min_different:
