@@ -39,7 +39,8 @@ def box_iou(
     Args:
         boxes: Corners (x1, y1, x2, y2) in any frame, integers or floats. An empty or
             inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. A NaN corner gives
-            NaN, and so may an infinite one.
+            NaN, and so may an infinite one and an area that float32 does not hold
+            (sides above 1e19, or below 1e-19).
         targets: Corners in the same frame, with as many leading axes. An axis of
             length 1 stands for all of the other's, as [B, 1, 4] for G answers each.
 
@@ -88,7 +89,8 @@ def pairwise_box_iou(
 
     Returns:
         Row n, column m: `box_iou` of box n and target m, 0 to 1, float32 at least; 0
-            where either is empty or inverted, NaN for a NaN corner.
+            where either is empty or inverted, NaN for a NaN corner and perhaps for an
+            infinite one.
 
     Raises:
         ValueError: boxes that are not [N, 4] and [M, 4], or booleans.
@@ -108,7 +110,8 @@ def pairwise_generalized_box_iou(
 
     Returns:
         Row n, column m: the GIoU of box n and target m, -1 to 1, float32 at least; -1
-            where either is empty or inverted (a point is empty), NaN for a NaN corner.
+            where either is empty or inverted (a point is empty), NaN for a corner that
+            is NaN or infinite.
 
     Raises:
         ValueError: boxes that are not [N, 4] and [M, 4], or booleans.

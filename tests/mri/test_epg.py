@@ -182,6 +182,9 @@ def test_times_that_are_no_train():
         fit_map(np.ones(3), [0.01, 0.02, 0.03], model=signal_model("t2"), angle=3.0)
     with pytest.raises(ValueError, match=r"t1: expected 0 to 20 seconds; found 1000"):
         signal_model("t2_epg", t1=1000.0)
+    for no_number in ("1", True, 1j):
+        with pytest.raises(ValueError, match="t1: expected 0 to 20 seconds; found"):
+            signal_model("t2_epg", t1=no_number)
     with pytest.raises(ValueError, match=r"t2 has no t1"):
         signal_model("t2", t1=1.0)
 
