@@ -350,7 +350,9 @@ def test_a_tracer_where_a_number_is_static_is_refused_by_name(function, value):
             "recitation_reward: leak_label",
         ),
         (
-            lambda x: qwen25vl.save_qwen25vl("there", CONFIG, PARAMS, overwrite=x),
+            lambda x: qwen25vl.save_qwen25vl(
+                "there", CONFIG, PARAMS, token_ids=None, overwrite=x
+            ),
             "save_qwen25vl: overwrite",
         ),
     ],
