@@ -71,14 +71,15 @@ def restrict_logits(
     if logits.shape[-1] < 1:
         raise ValueError("restrict_logits: logits: expected V >= 1 tokens, found 0")
     _check_options("restrict_logits", logits.shape[-1], temperature, top_k, top_p)
+    # The largest of a row with a NaN is NaN; the k largest of float16 have none.
+    known = jnp.isfinite(jnp.max(logits, axis=-1, keepdims=True))
     # finite, so that 0 * log-probability stays a number
     excluded = max(EXCLUDED, float(jnp.finfo(logits.dtype).min))
     if temperature == 0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
         index = jnp.arange(logits.shape[-1], dtype=best.dtype)[None]
         chosen = jnp.where(index == best, jnp.zeros_like(logits), excluded)
-        top = jnp.take_along_axis(logits, best, axis=-1)  # NaN of a row that has one
-        return jnp.where(jnp.isfinite(top), chosen, jnp.nan)
+        return jnp.where(known, chosen, jnp.nan)
     # Only logits are compared with each other, which are what they are: a probability
     # may be computed twice, with another last bit, and the last token kept miss itself.
     kept = logits
@@ -93,7 +94,7 @@ def restrict_logits(
         last = jnp.take_along_axis(ordered, count - 1, axis=-1)
         kept = jnp.where(kept >= last, kept, -jnp.inf)
     log_probs = jax.nn.log_softmax(kept / temperature)
-    return jnp.maximum(log_probs, excluded)
+    return jnp.where(known, jnp.maximum(log_probs, excluded), jnp.nan)
 
 
 def _check_options(
