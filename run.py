@@ -3,6 +3,7 @@
     python run.py --config=configs/medloc.py:data=FILE     train, or --mode=check alone
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
     python run.py --config=configs/puq.py --mode=predict --input=SCAN   or --mode=check
+    python run.py --config=configs/medloc.py --mode=export     a Hugging Face folder
 
 What stands behind the colon chooses variants; every option of a config can be set on
 its own too: --config.train.grpo.group=16. The same command resumes a stopped run.
@@ -81,11 +82,10 @@ def evaluate(name: str, run: Run) -> list[str]:
 def use(name: str, run: Run) -> list[str]:
     """Hand a recipe's function of the mode's name the data: the config's or --input."""
     function = getattr(import_module(f"medjax.recipes.{name}"), MODE.value)
-    if name in SYSTEMS:
-        devices = run.devices if MODE.value == "export" else {}
-        return function(**run.options, **devices)
-    command_line.check_input(MODE.value, INPUT.value)
     where = {"checkpoint": CHECKPOINT.value, **run.devices}
+    if name in SYSTEMS:
+        return function(**run.options, **(where if MODE.value == "export" else {}))
+    command_line.check_input(MODE.value, INPUT.value)
     return function(INPUT.value, **where, **run.options)
 
 

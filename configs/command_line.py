@@ -15,7 +15,10 @@ from absl import flags
 Function = TypeVar("Function")
 WELL, ERROR, DOUBTFUL = 0, 1, 3  # exit codes, as the usage in `run.py` tells
 # Modes of policies beside these, by system.
-POLICIES = (("check", "medloc"), ("check", "vrft_aug"), ("export", "pretrain"))
+POLICIES = (
+    *(("check", name) for name in ("medloc", "vrft_aug")),
+    *(("export", name) for name in ("medloc", "vrft_aug", "pretrain")),
+)
 MAPS = ("predict", "check", "calibrate")  # modes of maps, beside training
 FOLDER = pathlib.Path(__file__).parent
 

@@ -5,7 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+
 from medjax.data.prompting.chat import asks_for_sets
+from medjax.recipes.boxes.card import box_card
 from medjax.recipes.boxes.check import examine_boxes
 from medjax.recipes.boxes.data import (
     BoxData,
@@ -30,6 +33,11 @@ from medjax.recipes.policy.check_run import (
     unread,
 )
 from medjax.recipes.policy.checking import tell_and_gate
+from medjax.recipes.policy.export import (
+    export_stage,
+    new_folder,
+    newest_checkpoint,
+)
 from medjax.recipes.policy.findings import Finding
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
@@ -41,6 +49,7 @@ from medjax.recipes.sections import read_section, read_sections
 from medjax.rl import schedules
 from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage
+from medjax.sharding import Rules
 from medjax.systems import medloc
 
 SCHEDULES = {
@@ -108,23 +117,63 @@ def stages(
         ValueError: An option is unknown, missing, or of a value that does not fit.
     """
     training = read_training(warm_start, train)
-    source = read_section(BoxData, "data", data)
-    words = read_section(BoxPrompt, "prompt", prompt)
-    style = box_style(words, answers=source.answers)
-    opening = open_policy(policy)
-    parts = load_box_parts(source, opening.geometry, seed=seed)
-    doubts = tell_and_gate(parts)
-    setup = box_setup(
-        parts,
-        opening.finish(*box_words(parts, style), style=style),
-        style,
-        ramps=source.ramps,
-        evaluation=read_section(Evaluation, "evaluation", evaluation),
-        seed=seed,
-        workdir=workdir,
-    )
+    setup, doubts = _open_run(policy, data, prompt, evaluation, seed, workdir)
     first, *rest = chain(setup, training)
     return [first._replace(start=setup.policy.load, doubts=doubts), *rest]
+
+
+def export(
+    *,
+    seed: int,
+    workdir: Path,
+    policy: Mapping[str, Any],
+    data: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
+    train: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    mesh: Mesh,
+    rules: Rules,
+    checkpoint: str | None = None,
+) -> list[str]:
+    """Write the newest checkpoint as WORKDIR/policy, a Hugging Face folder with a card.
+
+    Weights have the dtype that they were trained in, and the card the scores of the
+    stage's last evaluation. A folder that is there stays as it is.
+
+    Args:
+        seed: Of `stages`, like all others.
+        workdir: The run's folder.
+        policy: Section of the config.
+        data: Section of the config.
+        prompt: Section of the config.
+        warm_start: Section of the config.
+        train: Section of the config.
+        evaluation: Section of the config.
+        mesh: The devices that hold the weights.
+        rules: The mesh axes that each logical axis falls on.
+        checkpoint: A stage's folder, or a workdir, of which the last stage is taken;
+            None is `workdir`.
+
+    Returns:
+        What makes the folder doubtful: that training is not finished.
+
+    Raises:
+        FileExistsError: WORKDIR/policy is there.
+        FileNotFoundError: There is no checkpoint, or no manifest beside it.
+        CheckpointError: The checkpoint is of another config, task or data.
+        ValueError: `checkpoint` is the folder of no stage of the config.
+    """
+    folder = new_folder(workdir)
+    training = read_training(warm_start, train)
+    setup, _ = _open_run(policy, data, prompt, evaluation, seed, workdir)
+    where = {"seed": seed, "workdir": workdir}
+    newest = newest_checkpoint(chain(setup, training), checkpoint, **where)
+    source = read_section(BoxData, "data", data)
+    told = box_card(
+        source, setup.parts, setup.encoding.style, system="medloc", base=policy["path"]
+    )
+    return export_stage(folder, newest, setup, told, mesh=mesh, rules=rules)
 
 
 def check(
@@ -187,6 +236,33 @@ def check(
     found = stage_findings(partial(chain, setup, training)) + found
     report = examined(examine_boxes, setup, found)
     return finish_check(checked, workdir, parts, report)
+
+
+def _open_run(
+    policy: Mapping[str, Any],
+    data: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    seed: int,
+    workdir: Path,
+) -> tuple[Setup, list[str]]:
+    """Data and policy of a config's sections, and what makes the data doubtful."""
+    source = read_section(BoxData, "data", data)
+    words = read_section(BoxPrompt, "prompt", prompt)
+    style = box_style(words, answers=source.answers)
+    opening = open_policy(policy)
+    parts = load_box_parts(source, opening.geometry, seed=seed)
+    doubts = tell_and_gate(parts)
+    setup = box_setup(
+        parts,
+        opening.finish(*box_words(parts, style), style=style),
+        style,
+        ramps=source.ramps,
+        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        seed=seed,
+        workdir=workdir,
+    )
+    return setup, doubts
 
 
 def read_training(

@@ -1,7 +1,5 @@
 """The stage of a `pretrain` run: written answers about several sources; its export."""
 
-import json
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,24 +12,28 @@ from jax.sharding import Mesh
 
 from medjax.data.pretraining.held_out import HELD_OUT, held_in_words
 from medjax.data.pretraining.sources import source_packs
-from medjax.recipes.boxes.card import CardFacts, card_text
+from medjax.recipes.boxes.card import CardFacts, pretrained_card
 from medjax.recipes.boxes.data import BoxPrompt, box_style
 from medjax.recipes.boxes.domains import DomainRow, blinded, score_domains
 from medjax.recipes.boxes.pretraining import PretrainData, pretrain_setup
 from medjax.recipes.boxes.task import BoxFlaws, box_supervised_stage
+from medjax.recipes.policy.card import run_facts
+from medjax.recipes.policy.export import (
+    Newest,
+    new_folder,
+    newest_checkpoint,
+    newest_params,
+    write_folder,
+)
 from medjax.recipes.policy.opening import READERS, open_policy
-from medjax.recipes.policy.qwen25vl_folder import seal_folder
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
-from medjax.runtime import checkpoint
-from medjax.runtime.program import abstract_state
 from medjax.runtime.stages import Stage, evaluate_checkpoint
-from medjax.runtime.writer import write_atomic
 from medjax.sharding import Rules
 from medjax.types import Params
 
-STAGE, EXPORTED = "pretrain", "policy"  # names of folders in the workdir
+STAGE = "pretrain"  # its folder in the workdir
 
 
 def stages(
@@ -90,6 +92,7 @@ def export(
     evaluation: Mapping[str, Any],
     mesh: Mesh,
     rules: Rules,
+    checkpoint: str | None = None,
 ) -> list[str]:
     """Write the run's newest checkpoint as WORKDIR/policy, float16, with its card.
 
@@ -107,6 +110,8 @@ def export(
         evaluation: Section of the config.
         mesh: The devices that score.
         rules: The mesh axes that each logical axis falls on.
+        checkpoint: The folder of the stage, or of another workdir of this config; None
+            is `workdir`.
 
     Returns:
         What makes the folder doubtful: that training is not finished.
@@ -117,45 +122,33 @@ def export(
         CheckpointError: The checkpoint is of another config or data.
         ValueError: A weight is not finite in float16.
     """
-    new, folder = workdir / f"{EXPORTED}.part", workdir / EXPORTED
-    if folder.exists():
-        raise FileExistsError(
-            f"{folder} is there, from an earlier export perhaps: move or remove it, "
-            "then export again"
-        )
-    where = {"seed": seed, "workdir": workdir}
+    folder, where = new_folder(workdir), {"seed": seed, "workdir": workdir}
     setup = _read_setup(policy, data, prompt, evaluation, **where)
     stage = pretrain_stage(setup, train)
-    kept = workdir / STAGE / "checkpoints"
-    newest = checkpoint.newest(kept, identity={**stage.identity, "seed": seed})
-    if newest is None:
-        raise FileNotFoundError(
-            f"{kept}: no checkpoint to export; train first, with the same config and "
-            "workdir"
-        )
-    abstract, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
-    half = halved(checkpoint.restore_params(kept, abstract.params))
-    shutil.rmtree(new, ignore_errors=True)
-    setup.policy.save(new, half)
-    seal_folder(new, setup.policy.geometry, ramps=setup.encoding.ramps)
-    rows: list[DomainRow] = []
-    for contender, shown in (
-        ("the policy", setup),
-        ("the policy without the picture", setup._replace(parts=blinded(setup.parts))),
-    ):
-        scored = pretrain_stage(shown, train)._replace(
-            score=partial(score_domains, setup, contender, shown is setup)
-        )
-        devices = {"mesh": mesh, "rules": rules}
-        found = evaluate_checkpoint(scored, new, **READERS, **devices, **where)
-        rows += found["rows"]
+    newest = newest_checkpoint([stage], checkpoint, **where)
+    half = halved(newest_params(newest, mesh=mesh, rules=rules))
     source = read_section(PretrainData, "data", data)
-    facts = _card_facts(setup, source, half, stage, newest[0], train)
-    write_atomic(new / "README.md", card_text(facts, rows))
-    new.rename(folder)
-    if newest[0] >= stage.steps:
-        return []
-    return [f"{folder}: exported at step {newest[0]} of {stage.steps}"]
+    facts = _card_facts(setup, source, half, newest, train)
+
+    def card(new: Path) -> str:
+        rows: list[DomainRow] = []
+        for contender, shown in (
+            ("the policy", setup),
+            (
+                "the policy without the picture",
+                setup._replace(parts=blinded(setup.parts)),
+            ),
+        ):
+            scored = pretrain_stage(shown, train)._replace(
+                score=partial(score_domains, setup, contender, shown is setup)
+            )
+            devices = {"mesh": mesh, "rules": rules}
+            found = evaluate_checkpoint(scored, new, **READERS, **devices, **where)
+            rows += found["rows"]
+        return pretrained_card(facts, rows)
+
+    write_folder(folder, setup, half, card)
+    return newest.doubts
 
 
 def halved(params: Params) -> Params:
@@ -187,22 +180,13 @@ def _card_facts(
     setup: Setup,
     source: PretrainData,
     params: Params,
-    stage: Stage,
-    step: int,
+    newest: Newest,
     train: Mapping[str, Any],
 ) -> CardFacts:
-    manifest = setup.workdir / STAGE / "manifest.json"
-    starts = json.loads(manifest.read_text(encoding="utf-8"))
-    commits = dict.fromkeys(str(start["git"]) for start in starts)
-    arguments = [x for x in starts[0]["command"][2:] if not x.startswith("--workdir")]
-    geometry = setup.policy.geometry
+    geometry, steps = setup.policy.geometry, (newest.step, newest.whole)
     return CardFacts(
-        command=" ".join(("python run.py", *arguments)),
-        commits=tuple(commits),
-        versions=starts[-1]["versions"],
-        seed=setup.seed,
-        steps=(step, stage.steps),
-        examples=step * train["batch"] * train["questions"],
+        run=run_facts(newest.folder, seed=setup.seed, steps=steps),
+        examples=newest.step * train["batch"] * train["questions"],
         parameters=sum(x.size for x in jax.tree.leaves(params)),
         packs=source_packs(source.shares),
         shares=source.shares,

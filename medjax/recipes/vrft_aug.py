@@ -5,8 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+
 from medjax.data.prompting.chat import Style
 from medjax.recipes import medloc
+from medjax.recipes.boxes.card import box_card
 from medjax.recipes.boxes.check import examine_boxes
 from medjax.recipes.boxes.data import (
     BoxData,
@@ -16,6 +19,7 @@ from medjax.recipes.boxes.data import (
     load_box_parts,
 )
 from medjax.recipes.boxes.task import box_setup
+from medjax.recipes.classes.card import label_card
 from medjax.recipes.classes.check import examine_classes
 from medjax.recipes.classes.data import LabelData, LabelPrompt, label_style, load_labels
 from medjax.recipes.classes.rewards import LabelRewards, make_rewards, reward_weights
@@ -37,6 +41,11 @@ from medjax.recipes.policy.check_run import (
     unread,
 )
 from medjax.recipes.policy.checking import tell_and_gate
+from medjax.recipes.policy.export import (
+    export_stage,
+    new_folder,
+    newest_checkpoint,
+)
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.privacy import make_hide
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
@@ -44,6 +53,7 @@ from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
 from medjax.runtime.stages import Stage
+from medjax.sharding import Rules
 from medjax.systems import vrft_aug
 
 BOXES = "boxes_"  # before the names of the localisation stages
@@ -116,13 +126,79 @@ def stages(
         workdir=workdir,
     )
     doubts = tell_and_gate(opened.run.source.parts)
-    located = []
     if first.use and opened.boxes is not None:
         doubts += tell_and_gate(opened.boxes.parts)
-        located = medloc.chain(opened.boxes, first.training, prefix=BOXES)
-    chain = label_chain(opened.run, training, zero_shot=bool(located))
-    head, *rest = located + chain
+    head, *rest = _whole_chain(opened, first, training)
     return [head._replace(start=opened.run.setup.policy.load, doubts=doubts), *rest]
+
+
+def export(
+    *,
+    seed: int,
+    workdir: Path,
+    policy: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    data: Mapping[str, Any],
+    localisation: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
+    train: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    mesh: Mesh,
+    rules: Rules,
+    checkpoint: str | None = None,
+) -> list[str]:
+    """Write the newest checkpoint as WORKDIR/policy, a Hugging Face folder with a card.
+
+    See `medloc.export`.
+
+    Args:
+        seed: Of `stages`, like all others.
+        workdir: The run's folder.
+        policy: Section of the config.
+        prompt: Section of the config.
+        data: Section of the config.
+        localisation: Section of the config.
+        warm_start: Section of the config.
+        train: Section of the config.
+        evaluation: Section of the config.
+        mesh: The devices that hold the weights.
+        rules: The mesh axes that each logical axis falls on.
+        checkpoint: A stage's folder, which may be one of the localisation, or a
+            workdir, of which the last stage is taken; None is `workdir`.
+
+    Returns:
+        What makes the folder doubtful: that training is not finished.
+
+    Raises:
+        FileExistsError: WORKDIR/policy is there.
+        FileNotFoundError: There is no checkpoint, or no manifest beside it.
+        CheckpointError: The checkpoint is of another config, task or data.
+        ValueError: `checkpoint` is the folder of no stage of the config.
+    """
+    folder = new_folder(workdir)
+    training = read_training(warm_start, train)
+    first = read_localisation(localisation)
+    source = read_section(LabelData, "data", data)
+    opened = open_run(
+        source,
+        read_section(LabelPrompt, "prompt", prompt),
+        first,
+        read_section(Evaluation, "evaluation", evaluation),
+        policy=policy,
+        seed=seed,
+        workdir=workdir,
+    )
+    tell_and_gate(opened.run.source.parts)
+    where = {"seed": seed, "workdir": workdir}
+    chain = _whole_chain(opened, first, training)
+    newest = newest_checkpoint(chain, checkpoint, **where)
+    setup, about = opened.run.setup, {"system": "vrft_aug", "base": policy["path"]}
+    if newest.stage.name.startswith(BOXES) and opened.boxes is not None:
+        setup = opened.boxes
+        told = box_card(first.data, setup.parts, setup.encoding.style, **about)
+    else:
+        told = label_card(source, opened.run, **about)
+    return export_stage(folder, newest, setup, told, mesh=mesh, rules=rules)
 
 
 def check(
@@ -311,6 +387,16 @@ def localisation_style(first: Localisation) -> Style:
         first: The section `localisation`.
     """
     return box_style(first.prompt, answers=first.data.answers)
+
+
+def _whole_chain(
+    opened: Opened, first: Localisation, training: Training
+) -> list[Stage]:
+    """All stages of a run: those of the localisation if wanted, then about classes."""
+    located = []
+    if first.use and opened.boxes is not None:
+        located = medloc.chain(opened.boxes, first.training, prefix=BOXES)
+    return located + label_chain(opened.run, training, zero_shot=bool(located))
 
 
 def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[Stage]:

@@ -1,20 +1,27 @@
-"""The card of an exported policy, as Markdown, from the records of its run."""
+"""The cards of exported policies about boxes, as Markdown, from records of runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from medjax.data.batches import Parts
+from medjax.data.prompting.chat import Style, asks_for_sets
 from medjax.data.volumes.packs import Pack
+from medjax.data.volumes.table import VOLUMES
+from medjax.recipes.boxes.data import BoxData
 from medjax.recipes.boxes.domains import METRICS, DomainRow
+from medjax.recipes.policy.card import (
+    DataFacts,
+    Exported,
+    RunFacts,
+    pack_rows,
+    run_rows,
+)
 
 
 class CardFacts(NamedTuple):
     """What a card tells beside scores."""
 
-    command: str
-    commits: tuple[str, ...]  # of the starts of the run, the first first
-    versions: Mapping[str, str]
-    seed: int
-    steps: tuple[int, int]  # done, and of the whole training
+    run: RunFacts
     examples: int  # answers in the steps that were done
     parameters: int
     packs: Sequence[Pack]
@@ -26,15 +33,43 @@ class CardFacts(NamedTuple):
     level: float  # of the intervals
 
 
-def card_text(facts: CardFacts, rows: Sequence[DomainRow]) -> str:
+def box_card(
+    data: BoxData, parts: Parts, style: Style, *, system: str, base: str
+) -> Exported:
+    """What the card of a policy about boxes says of it.
+
+    Args:
+        data: The section of the config.
+        parts: What was loaded of it.
+        style: The words around a question.
+        system: Whose run it is, "medloc" or "vrft_aug".
+        base: The folder that training began from; "": random weights.
+    """
+    what = "the boxes, or none," if asks_for_sets(style) else "one box"
+    return Exported(
+        title="A policy that puts boxes round what it is asked for",
+        system=system,
+        base=base,
+        about=[
+            f"Asked for one thing in a picture, it writes {what} as (x1, y1, x2, y2) "
+            "in pixels of the picture as it is shown.",
+            "",
+        ],
+        data=DataFacts(
+            data.source,
+            parts,
+            tuple(dict.fromkeys(x for row in VOLUMES.values() for x in row.packs)),
+        ),
+    )
+
+
+def pretrained_card(facts: CardFacts, rows: Sequence[DomainRow]) -> str:
     """The card.
 
     Args:
         facts: Of the run.
         rows: The policy's first, then those of what it is compared with.
     """
-    done, whole = facts.steps
-    unfinished = "" if done >= whole else f" of {whole}: **training is not finished**"
     height, width = facts.size
     lines = [
         "# A tiny policy that points at structures",
@@ -48,13 +83,7 @@ def card_text(facts: CardFacts, rows: Sequence[DomainRow]) -> str:
         "Made by medjax; docs/pretrained.md of its repository says how, and why these "
         "data.",
         "",
-        "| | |",
-        "| --- | --- |",
-        f"| command | `{facts.command}` |",
-        f"| commits | {', '.join(facts.commits)} |",
-        f"| versions | {', '.join(f'{k} {v}' for k, v in facts.versions.items())} |",
-        f"| seed | {facts.seed} |",
-        f"| steps | {done}{unfinished} |",
+        *run_rows(facts.run),
         f"| written answers | {facts.examples} |",
         "| coordinate ramps | "
         + ("used: `data.ramps=True` is needed |" if facts.ramps else "not used |"),
@@ -79,10 +108,7 @@ def card_text(facts: CardFacts, rows: Sequence[DomainRow]) -> str:
         )
         + ".",
         "",
-        *(
-            f"- {pack.package} {pack.version} ({pack.licence}). {pack.credit}."
-            for pack in facts.packs
-        ),
+        *pack_rows(facts.packs),
         "",
         "Sources whose terms do not clearly allow weights made from them to be given "
         "away, AAL among them, were not used.",

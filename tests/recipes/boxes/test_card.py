@@ -2,15 +2,18 @@
 
 from medjax.data.volumes.ct import CHEST
 from medjax.evals.tables import Interval
-from medjax.recipes.boxes.card import CardFacts, card_text
+from medjax.recipes.boxes.card import CardFacts, pretrained_card
 from medjax.recipes.boxes.domains import METRICS, DomainRow
+from medjax.recipes.policy.card import RunFacts
 
 FACTS = CardFacts(
-    command="python run.py --config=configs/pretrain.py",
-    commits=("abc1234",),
-    versions={"medjax": "0.2.0"},
-    seed=3,
-    steps=(4000, 4000),
+    run=RunFacts(
+        command="python run.py --config=configs/pretrain.py",
+        commits=("abc1234",),
+        versions={"medjax": "0.2.0"},
+        seed=3,
+        steps=(4000, 4000),
+    ),
     examples=192_000,
     parameters=3_015_424,
     packs=(CHEST,),
@@ -27,7 +30,7 @@ ROW = DomainRow(
 
 
 def test_everything_is_told():
-    text = card_text(FACTS, [ROW])
+    text = pretrained_card(FACTS, [ROW])
     for piece in (
         "3.02 M parameters",
         "`python run.py --config=configs/pretrain.py`",
@@ -47,6 +50,8 @@ def test_everything_is_told():
 
 
 def test_an_unfinished_training_is_said():
-    text = card_text(FACTS._replace(steps=(300, 4000), ramps=False), [ROW])
+    text = pretrained_card(
+        FACTS._replace(run=FACTS.run._replace(steps=(300, 4000)), ramps=False), [ROW]
+    )
     assert "| steps | 300 of 4000: **training is not finished** |" in text
     assert "| coordinate ramps | not used |" in text

@@ -12,6 +12,7 @@ from medjax.data.prompting.layout import resize_image
 from medjax.data.prompting.prompts import Buckets, build_prompt
 from medjax.types import Decoding
 from tests.oracles import qwen25vl_inputs as oracle
+from tests.oracles.hub_answers import answer
 from tests.recipes.policy.hub import change, make
 from tests.recipes.smoke import draw_params
 
@@ -74,55 +75,12 @@ def ours(policy, params, images):
     return tokens[mask], logps[mask]
 
 
-def theirs(folder, images):
-    """The same by transformers' own parts of the folder."""
-    torch = pytest.importorskip("torch")
-    from transformers import (
-        AutoImageProcessor,
-        AutoModelForImageTextToText,
-        AutoTokenizer,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    processor = AutoImageProcessor.from_pretrained(folder)
-    content = [{"type": "image"}] * len(images)
-    content = [*content, {"type": "text", "text": QUESTION + STYLE.suffix}]
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    seen = processor(images=images, return_tensors="pt")
-    parts = text.split("<|image_pad|>")
-    counts = (seen["image_grid_thw"].prod(-1) // processor.merge_size**2).tolist()
-    pads = ["<|image_pad|>" * n for n in counts]
-    text = parts[0] + "".join(p + q for p, q in zip(pads, parts[1:], strict=True))
-    ids = torch.tensor([tokenizer(text)["input_ids"]])
-    model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    with torch.no_grad():
-        found = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == model.config.image_token_id).int(),
-            max_new_tokens=NEW,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **seen,
-        )
-    tokens = found.sequences[0, ids.shape[1] :]
-    logits = torch.stack(found.logits)[:, 0].log_softmax(-1)
-    logps = torch.gather(logits, 1, tokens[: len(logits), None])[:, 0]
-    return tokens.numpy(), logps.numpy()
-
-
 @pytest.mark.parametrize("sizes", [[(28, 70)], [(60, 31), (17, 90)]])
 def test_transformers_answers_as_we_do(sizes, exported):
     policy, params, folder = exported
     images = [oracle.picture(*size, seed=n) for n, size in enumerate(sizes)]
     tokens, logps = ours(policy, params, images)
-    found, expected = theirs(folder, images)
+    found, expected = answer(folder, images, QUESTION + STYLE.suffix, most=NEW)
     np.testing.assert_array_equal(tokens, found)
     np.testing.assert_allclose(logps, expected, atol=1e-4)
     _, other = ours(policy, params, [255 - image for image in images])
