@@ -51,26 +51,59 @@ CAPTIONS = {
     "their patches, boxes read back from the written answer; marks at the edges are "
     "one image token apart.",
     "boxes": "Left: the share of all boxes that cover a place of their picture.",
+    "agreement": "Vials against their references: the median, a line from the lower to "
+    "the upper quartile of the voxels, and across it 1.96 sd of the reference. Blue: "
+    "bias; red: limits of agreement, bias +- 1.96 sd; shades: their 95 % intervals.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
 _SENTENCE = 36  # characters of a cell that is more than a name or a number
+# Colours of light and of dark pages; below 40rem a table's rows stand one below the
+# other, each cell behind the head of its column, so that nothing is scrolled sideways.
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+:root { color-scheme: light dark; --text: #222; --ground: #fff; --line: #ddd;
+        --strong: #444; --soft: #595959; --box: #f6f6f6; --doubt: #b34700; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --ground: #16181b; --line: #3a3d42; --strong: #999;
+          --soft: #a8a8a8; --box: #22252a; --doubt: #ff9d4d; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
+       background: var(--ground); max-width: 72rem; margin: 2rem auto;
+       padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; }
+h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+ul.story { padding-left: 1.1rem; max-width: 50rem; } .story li { margin: .35rem 0; }
+.doubts { border-left: 4px solid var(--doubt); padding: .1rem 0 .1rem .9rem;
+          max-width: 50rem; }
+.doubts p { margin: .3rem 0; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-        margin: .6rem 0; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd;
-         white-space: nowrap; }
+        margin: .6rem 0; overflow-wrap: normal; }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem;
+          white-space: pre-line; }
+th, td { padding: .25rem .7rem; text-align: right;
+         border-bottom: 1px solid var(--line); }
+th { vertical-align: bottom; } td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-td.text:not(:first-child) { text-align: left; white-space: normal; min-width: 34rem; }
-thead th { border-bottom: 2px solid #444; }
-figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; }
-figcaption, .note { color: #555; }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 12.5px; }
+td.text:not(:first-child) { text-align: left; white-space: normal; min-width: 24rem; }
+td.text:first-child { white-space: normal; }
+thead th { border-bottom: 2px solid var(--strong); }
+figure { margin: 1.2rem 0; }
+figure img { max-width: 100%; height: auto; background: #fff; border-radius: 3px; }
+figcaption, .note { color: var(--soft); max-width: 50rem; }
+pre { background: var(--box); padding: .8rem; overflow-x: auto; font-size: 12.5px; }
+@media (max-width: 40rem) {
+  body { margin-top: 1rem; }
+  table, caption, thead, tbody, tr, td { display: block; }
+  table { overflow-wrap: anywhere; }
+  thead { display: none; }
+  tr { border-bottom: 1px solid var(--line); padding: .35rem 0; }
+  td, td.text:not(:first-child) { border: 0; padding: .1rem 0; white-space: normal;
+       min-width: 0; display: flex; justify-content: space-between; gap: 1rem; }
+  td:first-child { font-weight: 600; }
+  td:not(:first-child)::before { content: attr(data-head); color: var(--soft);
+       text-align: left; flex: none; max-width: 55%; }
+  pre { white-space: pre-wrap; }
+}
 """
 
 
@@ -83,6 +116,7 @@ def write_report(
     figures: Mapping[str, "Figure"] | None = None,
     count: int = 6,
     note: str = "",
+    story: Sequence[str] = (),
 ) -> pathlib.Path:
     """Write `figures/*.png` and `report.html` into a run's folder; return the page.
 
@@ -100,6 +134,7 @@ def write_report(
             becomes that of the PNG file and picks a caption from `CAPTIONS`.
         count: How many answers a row of that sheet has, 1 or more.
         note: A sentence under the title; the empty text leaves it out.
+        story: What happened, a sentence each; see `render_page`.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -128,7 +163,9 @@ def write_report(
     unchecked = str(starts[-1].get("check", "")) if starts else ""
     if unchecked.startswith("data.check=off"):
         note = f"{note} {unchecked}.".strip()
-    page = render_page(title, tables=tables, figures=pictures, starts=starts, note=note)
+    page = render_page(
+        title, tables=tables, figures=pictures, starts=starts, note=note, story=story
+    )
     return write_file(workdir / "report.html", page.encode())
 
 
@@ -140,6 +177,8 @@ def render_page(
     starts: Sequence[Mapping[str, Any]],
     note: str,
     heading: str = "Scores",
+    story: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> str:
     """The page as HTML that needs no other file.
 
@@ -153,10 +192,22 @@ def render_page(
             its `config` apart; without any the page has no such part.
         note: A sentence under the title; the empty text leaves it out.
         heading: Stands over the tables.
+        story: What happened, a sentence each; before all else. Without any the page
+            has no such part.
+        doubts: What speaks against the results, a sentence each, marked, at the head
+            of the story.
     """
     escaped = html.escape(title)
     below = html.escape(f"{note} {NOTE}".strip())
     parts = [f"<h1>{escaped}</h1>", f'<p class="note">{below}</p>']
+    if story or doubts:
+        parts.append("<h2>What happened</h2>")
+    if doubts:
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in doubts)
+        parts.append(f'<div class="doubts">{lines}</div>')
+    if story:
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in story)
+        parts.append(f'<ul class="story">{lines}</ul>')
     if tables:
         parts += [f"<h2>{html.escape(heading)}</h2>", *map(_table, tables)]
     if figures:
@@ -204,17 +255,20 @@ def png_bytes(figure: "Figure") -> bytes:
 def _table(table: Table) -> str:
     title, header, rows = table
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = ("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    lines = (
+        f"<tr>{''.join(_cell(*pair) for pair in zip(row, header, strict=True))}</tr>"
+        for row in rows
+    )
     return (
         f'<div class="scroll"><table><caption>{html.escape(title)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _cell(text: str) -> str:
-    """A cell; a sentence is wrapped, and begins at the left."""
+def _cell(text: str, head: str) -> str:
+    """A cell that knows its column; a sentence is wrapped, and begins at the left."""
     kind = ' class="text"' if len(text) > _SENTENCE else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+    return f'<td{kind} data-head="{html.escape(head)}">{html.escape(text)}</td>'
 
 
 def _json(value: Any) -> str:

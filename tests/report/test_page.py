@@ -74,7 +74,8 @@ def test_page_needs_no_other_file(workdir):
 
 def test_an_empty_run_still_has_a_page(tmp_path):
     text = page.write_report(tmp_path, title="nothing", tables=[TABLE]).read_text()
-    assert "<td>0.5</td>" in text and "<img" not in text
+    assert '<td data-head="mIoU">0.5</td>' in text and "<img" not in text
+    assert "What happened" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -100,3 +101,21 @@ def test_a_failed_write_leaves_the_old_page(workdir, monkeypatch):
         page.write_report(workdir, title="new")
     assert path.read_bytes() == before
     assert not list(workdir.rglob("*.tmp"))
+
+
+def test_a_story_opens_the_page_and_doubts_are_marked(tmp_path):
+    text = page.render_page(
+        "t", tables=[TABLE], figures={}, starts=(), note="", story=["a < b"],
+        doubts=["wrong & long"],
+    )  # fmt: skip
+    assert not Tags(text).open
+    story, doubt = text.index("<li>a &lt; b</li>"), text.index("wrong &amp; long")
+    assert text.index("What happened") < doubt < story < text.index("<table>")
+    page.write_report(tmp_path, title="t", story=["tau rose once"])
+    assert "<li>tau rose once</li>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_row_of_another_length_than_the_header_is_an_error():
+    wrong = ("t", ("", "n"), (("a", "1", "2"),))
+    with pytest.raises(ValueError, match="zip"):
+        page.render_page("t", tables=[wrong], figures={}, starts=(), note="")

@@ -31,6 +31,7 @@ from medjax.recipes.qmri.joint import (
     regularisation_fields,
     self_check,
 )
+from medjax.recipes.qmri.maps_page import Told
 from medjax.recipes.qmri.moved import check_motion, noticeable
 from medjax.recipes.qmri.options import Predict, read_definition
 from medjax.recipes.qmri.outputs import SUMMARY
@@ -154,8 +155,12 @@ def predict(
     )
     for line in told.lines:
         say(line)
-    for verdict in written.verdicts:  # of the error bars: the maps may be right
-        say(("warning: " if verdict.narrow else "") + verdict_text(verdict))
+    checks = [  # of the error bars: the maps may be right
+        ("warning: " if verdict.narrow else "") + verdict_text(verdict)
+        for verdict in written.verdicts
+    ]
+    for line in checks:
+        say(line)
     warnings = write_summary(
         written.slices,
         scan,
@@ -170,6 +175,13 @@ def predict(
         compared=None if contest is None else contest._asdict(),
         facts=dict(told.facts),
         figures=dict(told.figures),
+        told=Told(
+            f"{scan.path.name}: {shown_kind(model)}",
+            found=(*checks, *told.story, *region_notes(regions)),
+            done=(*decision.lines, *(() if contest is None else (contest.line,))),
+            tables=told.tables,
+            source=str(scan.path),
+        ),
     )
     return counted(warnings, strict=options.strict)
 

@@ -33,6 +33,7 @@ class RegionResults(NamedTuple):
 
     files: tuple[str, ...] = ()  # that are written, relative to the folder of the maps
     lines: tuple[str, ...] = ()  # for a person
+    story: tuple[str, ...] = ()  # those of them that the page's tables do not hold
     facts: tuple[tuple[str, Any], ...] = ()  # for summary.json, by name
     tables: tuple[Table, ...] = ()  # for the page
     figures: tuple[tuple[str, bytes], ...] = ()  # PNG files to be written, by name
@@ -77,7 +78,7 @@ def region_results(
         intervals=known,
         alone=alone,
     )]  # fmt: skip
-    tables = [region_page(table, level=regions.level)]
+    page = region_page(table, level=regions.level)
     facts: list[tuple[str, Any]] = []
     if regions.names:
         left = {"unnamed_labels": regions.unnamed, "unfilled_names": regions.unfilled}
@@ -87,7 +88,8 @@ def region_results(
         lines.append("no vial has a value that its reference could be compared with")
         references = None
     if references is None:
-        return RegionResults(tuple(files), tuple(lines), tuple(facts), tuple(tables))
+        more = tuple(lines[len(table) :])
+        return RegionResults(tuple(files), tuple(lines), more, tuple(facts), (page,))
     compared = compare_vials(table, references)
     lines += write_vials(compared, folder)
     facts.append(("agreement", agreement_facts(compared)))
@@ -95,7 +97,8 @@ def region_results(
     return RegionResults(
         (*files, VIALS),
         tuple(lines),
+        tuple(lines[len(table) :]),  # behind a line a region
         tuple(facts),
-        (*tables, vial_page(compared)),
+        (page, vial_page(compared)),
         ((FIGURE, figure),),
     )

@@ -16,6 +16,7 @@ from medjax.evals.qmri import map_scores, method_table
 from medjax.evals.tables import Table, render_text
 from medjax.recipes.policy.scoring import write_evaluation
 from medjax.recipes.qmri.options import Evaluation
+from medjax.recipes.qmri.score_story import score_story
 from medjax.recipes.qmri.score_trust import (
     HIGH,
     LOW,
@@ -284,6 +285,7 @@ def _write_page(
         figures=figures,
         note="Simulated subjects are warps of one template: methods are compared, and "
         "no error of a scanner is predicted.",
+        story=score_story(scores, simulated),
     )
 
 

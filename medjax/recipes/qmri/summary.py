@@ -17,6 +17,7 @@ from medjax.recipes.qmri.findings import (
     empty_slices,
     summarise,
 )
+from medjax.recipes.qmri.maps_page import PAGE, Told, maps_page
 from medjax.recipes.qmri.outputs import SUMMARY, clear_stale, digests, earlier_files
 from medjax.recipes.qmri.trusted import REASONS
 from medjax.recipes.qmri.verdict import doubts
@@ -41,6 +42,7 @@ def write_summary(
     compared: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     figures: Mapping[str, bytes] | None = None,
+    told: Told | None = None,
 ) -> list[str]:
     """Write figures and summary.json, and tell a person what was found.
 
@@ -64,6 +66,7 @@ def write_summary(
             were not asked.
         facts: What else stands in the summary, as JSON; None: nothing.
         figures: Further PNG files by their names in `folder`; None: none.
+        told: What else stands on the page of the maps; None: nothing.
 
     Returns:
         What makes the maps doubtful, a line each; see `doubts`.
@@ -85,7 +88,7 @@ def write_summary(
     empty = empty_slices(slices)
     filled = [z for z in range(len(slices)) if z not in empty] or [0]
     slices_shown = {f"figures/slice_{z:03d}.png": z for z in shown_slices(filled)}
-    pictures = dict(figures or {})
+    pictures, shown = dict(figures or {}), {}
     for name in (*slices_shown, *pictures):
         if name in slices_shown:
             z = slices_shown[name]
@@ -98,7 +101,23 @@ def write_summary(
         write_file(folder / name, picture)
         files |= digests(folder, [name])
         _write(folder, summary, files)
-    ours = [*maps, *slices_shown, *pictures]
+        shown[name] = picture
+    numbers = summary_lines(found)
+    intervals = posterior_lines(posterior) if posterior else []
+    doubtful = [line.removeprefix(f"{scan.path}: ") for line in warnings]
+    reasons = posterior["distrust"] if posterior else None
+    page = maps_page(
+        told or Told(scan.path.name),
+        doubtful,
+        [*numbers[:1], *intervals],
+        numbers[1:],
+        found,
+        reasons,
+        {name: shown[name] for name in (*pictures, *slices_shown)},
+    )
+    write_file(folder / PAGE, page.encode())
+    files |= digests(folder, [PAGE])
+    ours = [*maps, *slices_shown, *pictures, PAGE]
     changed = clear_stale(folder, files, ours)
     _write(folder, summary, {name: files[name] for name in ours})
     if changed:
@@ -106,9 +125,10 @@ def write_summary(
             "of an earlier prediction, but changed since, so not removed: "
             + ", ".join(changed)
         )
-    if posterior is not None:
-        _tell_posterior(posterior)
-    _tell(found, folder)
+    for line in (*intervals, *numbers):
+        say(line)
+    what = "maps, figures" if found.median_ms is not None else "maps without a value"
+    say(f"{what}, {PAGE} and {SUMMARY}: {folder}\n{NOTE}")
     return warnings
 
 
@@ -170,50 +190,62 @@ def posterior_summary(
     }
 
 
-def _tell_posterior(posterior: Mapping[str, Any]) -> None:
+def posterior_lines(posterior: Mapping[str, Any]) -> list[str]:
+    """What is said of a posterior, in words.
+
+    Args:
+        posterior: Of `posterior_summary`, and what the sidecars say of its weights.
+    """
     low, high = posterior["quantiles"]
     width = posterior["median_half_width_ms"]
     shown = "unknown" if width is None else f"{width:.1f} ms"
-    say(
+    lines = [
         f"{100 * (high - low):g} % intervals: median half-width {shown}; not to be "
         f"trusted: {100 * posterior['distrusted']:.1f} % of the voxels with signal "
         "(distrust.nii.gz says why)"
-    )
+    ]
     chosen = posterior.get("Regularisation")
     if chosen is not None:
         weights = [w for w in chosen["Weights"] if w is not None]
         shown = f"{min(weights):.2g} to {max(weights):.2g}" if weights else "none"
-        say(f"weight of {chosen['Method']}: {shown}, chosen by {chosen['ChosenBy']}")
+        lines.append(
+            f"weight of {chosen['Method']}: {shown}, chosen by {chosen['ChosenBy']}"
+        )
+    return lines
 
 
-def _tell(summary: Summary, folder: Path) -> None:
+def summary_lines(summary: Summary) -> list[str]:
+    """What was found in the voxels with signal, in words; [] where none has a value.
+
+    Args:
+        summary: Of `summarise`.
+    """
     if summary.median_ms is None:
-        say(f"maps without a value, and summary.json: {folder}\n{NOTE}")
-        return
+        return []
     sigma, r_squared = summary.median_sigma_ms, summary.median_r_squared
     low, high = summary.quartiles_ms
-    say(
+    lines = [
         f"{summary.parameter} in {summary.voxels} voxels with signal: median "
         f"{summary.median_ms:.1f} ms, quartiles {low:.1f} to {high:.1f} ms, median "
-        "sigma " + ("unknown" if sigma is None else f"{sigma:.2f} ms")
-    )
-    say(
+        "sigma " + ("unknown" if sigma is None else f"{sigma:.2f} ms"),
         f"at a bound: {100 * summary.share_at_bounds:.2f} %, failed: {summary.failed} "
         "voxels, median R^2: "
-        + ("unknown" if r_squared is None else f"{r_squared:.3f}")
-    )
+        + ("unknown" if r_squared is None else f"{r_squared:.3f}"),
+    ]
     if summary.residual is not None:
         shares = ", ".join(f"{100 * share:+.1f}" for share in summary.residual.share)
-        say(f"mean residual by contrast, in per cent of the signal: {shares}")
+        lines.append(f"mean residual by contrast, in per cent of the signal: {shares}")
     if max(summary.motion) > 0:
         shown = ", ".join(f"{far:.1f}" for far in summary.motion)
-        say(f"motion by contrast, pixels off the strongest one at most: {shown}")
+        lines.append(
+            f"motion by contrast, pixels off the strongest one at most: {shown}"
+        )
     if summary.saturated or summary.clipped:
-        say(
+        lines.append(
             f"samples left out: saturated in {summary.saturated} voxels, clipped in "
             f"{summary.clipped}"
         )
-    say(f"maps, figures and summary.json: {folder}\n{NOTE}")
+    return lines
 
 
 def _write(folder: Path, summary: Mapping[str, Any], files: Mapping[str, str]) -> None:

@@ -228,3 +228,13 @@ def test_another_grid_is_refused_and_both_are_told(phantom, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(folder / "phantom.nii.gz", tmp_path, **options(folder, **more))
     assert not (tmp_path / "predict").exists()
+
+
+def test_the_page_opens_with_what_happened(mapped):
+    folder, _ = mapped
+    text = (folder / "report.html").read_text()
+    assert "report.html" in summary(folder)["files"]
+    for part in ("What happened", "3 vials against their references", "Slice 1",
+                 '<td data-head="median, ms">', "phantom.nii.gz: T2"):  # fmt: skip
+        assert part in text
+    assert str(folder.parent) not in text
