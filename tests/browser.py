@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-WAIT = 60.0  # s: for a browser that shares its processor with a suite
+WAIT = 240.0  # s: for a browser that shares its processor with a suite
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
