@@ -1,9 +1,9 @@
 """Train, evaluate or use one of medjax's systems.
 
-    python run.py --config=configs/medloc.py:data=FILE     train, or --mode=check alone
+    python run.py --config=configs/medloc.py:data=FILE    train, or --mode=check, export
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
+    python run.py --config=configs/medloc.py --mode=eval --answers=FILE
     python run.py --config=configs/puq.py --mode=predict --input=SCAN   or --mode=check
-    python run.py --config=configs/medloc.py --mode=export     a Hugging Face folder
 
 What stands behind the colon chooses variants; every option of a config can be set on
 its own too: --config.train.grpo.group=16. The same command resumes a stopped run.
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     import_module("configs.command_line").collect_seldom()
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from configs import command_line
@@ -44,6 +44,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
 MODE = flags.DEFINE_string("mode", "train", "What to do, see above.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir, stage, policy's folder.")
+ANSWERS = flags.DEFINE_string("answers", None, "FILE.jsonl that eval scores instead.")
 INPUT = flags.DEFINE_string("input", None, "To predict from: file, folder or a,b,c.")
 CACHE = flags.DEFINE_string("compilation_cache", "~/.cache/medjax/jax", "'': none.")
 
@@ -69,14 +70,14 @@ def train(name: str, run: Run) -> list[str]:
 
 
 def evaluate(name: str, run: Run) -> list[str]:
-    """Evaluate a checkpoint as the last stage does."""
-    from medjax.recipes.policy.opening import READERS
-    from medjax.runtime.stages import evaluate_checkpoint
+    """Evaluate a checkpoint as the last stage does, or somebody else's answers."""
+    from medjax.recipes.policy.opening import evaluate_chain
 
-    *first, last = import_module(f"medjax.recipes.{name}").stages(**run.options)
-    path = CHECKPOINT.value or run.place["workdir"]
-    evaluate_checkpoint(last, path, **READERS, **run.place, **run.devices)
-    return [line for stage in (*first, last) for line in stage.doubts]
+    if ANSWERS.value:
+        score = getattr(import_module("medjax.recipes.answers"), name)
+        return score(ANSWERS.value, **run.options)
+    chain = import_module(f"medjax.recipes.{name}").stages(**run.options)
+    return evaluate_chain(chain, CHECKPOINT.value, **run.place, **run.devices)
 
 
 def use(name: str, run: Run) -> list[str]:
@@ -99,7 +100,6 @@ MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {  # -> what is do
 
 def main(_: list[str]) -> int:
     """Do what the flags say; the exit code says how it went."""
-    logging.set_verbosity(logging.ERROR)  # orbax tells a story at each checkpoint
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
     if {"JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"} & set(os.environ):

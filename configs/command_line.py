@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, TypeVar
 
-from absl import flags
+from absl import flags, logging
 
 Function = TypeVar("Function")
 WELL, ERROR, DOUBTFUL = 0, 1, 3  # exit codes, as the usage in `run.py` tells
@@ -19,6 +19,7 @@ POLICIES = (
     *(("check", name) for name in ("medloc", "vrft_aug")),
     *(("export", name) for name in ("medloc", "vrft_aug", "pretrain")),
 )
+ANSWERED = ("medloc", "vrft_aug")  # systems that score somebody else's answers
 MAPS = ("predict", "check", "calibrate")  # modes of maps, beside training
 FOLDER = pathlib.Path(__file__).parent
 
@@ -60,7 +61,21 @@ def parse(usage: str, modes: Iterable[tuple[str, str]], argv: list[str]) -> list
         refuse(f"--config: no option {_innermost(error)}")
     if left[1:]:
         refuse(f"unexpected arguments: {' '.join(left[1:])}")
+    given = flags.FLAGS
+    if given.answers:
+        check_answers(given.mode, given.config.system, given.checkpoint)
+    logging.set_verbosity(logging.ERROR)  # orbax tells a story at each checkpoint
     return left
+
+
+def check_answers(mode: str, system: str, checkpoint: str | None) -> None:
+    """End the program where --answers stands beside what it does not go with."""
+    if mode != "eval" or system not in ANSWERED:
+        refuse(f"--answers: expected --mode=eval of {', '.join(ANSWERED)}")
+    if checkpoint:
+        refuse(
+            "--answers and --checkpoint: expected one of them; answers need no policy"
+        )
 
 
 def finish(doubts: Sequence[str]) -> int:

@@ -104,6 +104,8 @@ def get_config(arg: str = "") -> ConfigDict:
             # rows of other runs, asked the same: name: folder of their answers, as
             # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
             "beside": {},
+            # what --answers=FILE leaves out: "refuse" it, or count it as "wrong"
+            "unanswered": "refuse",
         }
     )
     if arg.python_reward:

@@ -330,6 +330,8 @@ def get_evaluation() -> ConfigDict:
             # rows of other runs, asked the same: name: folder of their answers, as
             # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
             "beside": {},
+            # what --answers=FILE leaves out: "refuse" it, or count it as "wrong"
+            "unanswered": "refuse",
             # of several classes a picture: answers drawn a question at temperature 1;
             # the share that names a class is its score, for AUROC. 0: no AUROC
             "draws": 8,

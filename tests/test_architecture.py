@@ -98,6 +98,7 @@ ROOMS = {
         "medloc": ("boxes", "policy", "sections"),
         "vrft_aug": ("boxes", "classes", "medloc", "policy", "sections"),
         "pretrain": ("boxes", "policy", "sections"),
+        "answers": ("boxes", "classes", "medloc", "policy", "sections", "vrft_aug"),
         "puq": ("policy", "qmri", "sections"),
     },
 }
@@ -111,7 +112,7 @@ NETWORKS = {
 DOCUMENTS = (
     *(
         f"medjax/recipes/{name}.py"
-        for name in ("medloc", "vrft_aug", "puq", "pretrain", "sections")
+        for name in ("medloc", "vrft_aug", "puq", "pretrain", "sections", "answers")
     ),
     "medjax/recipes/policy/opening.py",
     "medjax/recipes/policy/alike.py",  # identities

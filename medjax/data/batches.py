@@ -73,6 +73,45 @@ class Encoding(NamedTuple):
     blank: bool = False  # show `blank_image` of each picture: nothing of it is seen
 
 
+class Shown(Protocol):
+    """How pictures are shown and asked about: an `Encoding`, or a `Showing`."""
+
+    @property
+    def style(self) -> Style:
+        """The words around a question, and the form of its answer."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """How pictures are cut."""
+        ...
+
+    @property
+    def questions(self) -> int:
+        """Q, asked about each picture."""
+        ...
+
+    @property
+    def ramps(self) -> bool:
+        """See `add_ramps`."""
+        ...
+
+    @property
+    def blank(self) -> bool:
+        """Show `blank_image` of each picture."""
+        ...
+
+
+class Showing(NamedTuple):
+    """How pictures are shown where nothing is made into tokens: no policy is asked."""
+
+    style: Style
+    geometry: Geometry
+    questions: int = 1
+    ramps: bool = False
+    blank: bool = False
+
+
 class Draw(NamedTuple, Generic[RecordT]):
     """One picture with the Q questions that are asked about it."""
 
@@ -225,12 +264,12 @@ def gather(
     for draw in draws:
         waiting.append(draw)
         if len(waiting) == batch:
-            yield collate(waiting), _records(waiting)
+            yield collate(waiting), valid_records(waiting)
             waiting = []
     if waiting:
         filler = waiting[-1]._replace(valid=(False,) * len(waiting[-1].valid))
         rows = waiting + [filler] * (batch - len(waiting))
-        yield collate(rows), _records(rows)
+        yield collate(rows), valid_records(rows)
 
 
 class Rows(NamedTuple):
@@ -281,7 +320,7 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
 
 
 def drawn_image(
-    image: UInt8[np.ndarray, "h w 3"], encoding: Encoding
+    image: UInt8[np.ndarray, "h w 3"], encoding: Shown
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A resized picture as the policy gets it: blank or not, with ramps or without.
 
@@ -335,7 +374,12 @@ def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return ramps
 
 
-def _records(draws: Sequence[Draw[RecordT]]) -> list[RecordT]:
+def valid_records(draws: Iterable[Draw[RecordT]]) -> list[RecordT]:
+    """The records of the questions that count, in order.
+
+    Args:
+        draws: Their other rows only fill a batch.
+    """
     return [
         record
         for draw in draws

@@ -295,16 +295,32 @@ def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
         training: The options of the stages; those of the other method are not used.
         prefix: Stands before the stages' names, which are those of their folders.
     """
-    found, before = [], {}
+    found, before = [], rows_before(training, setup.workdir, prefix=prefix)
     options, flaws = training.warm_start
     if options.steps:
         name = f"{prefix}warm_start"
         found.append(box_supervised_stage(name, setup, options, flaws, before={}))
-        before[name] = setup.workdir / name / "eval"
     make = grpo_stage if training.method == "grpo" else box_supervised_stage
     options, own = training.grpo if training.method == "grpo" else training.sft
     found.append(make(prefix + training.method, setup, options, own, before=before))
     return found
+
+
+def rows_before(
+    training: Training, workdir: Path, *, prefix: str = ""
+) -> dict[str, Path]:
+    """Earlier evaluations that have rows in the tables of the last stage.
+
+    Args:
+        training: The options of the stages.
+        workdir: The run's folder.
+        prefix: Stands before the stages' names.
+
+    Returns:
+        A row's name -> the folder of its answers.
+    """
+    name = f"{prefix}warm_start"
+    return {name: workdir / name / "eval"} if training.warm_start[0].steps else {}
 
 
 def check_method(method: str) -> str:

@@ -22,14 +22,14 @@ from medjax.recipes.boxes.task import box_setup
 from medjax.recipes.classes.card import label_card
 from medjax.recipes.classes.check import examine_classes
 from medjax.recipes.classes.data import LabelData, LabelPrompt, label_style, load_labels
-from medjax.recipes.classes.rewards import LabelRewards, make_rewards, reward_weights
+from medjax.recipes.classes.rewards import LabelRewards
+from medjax.recipes.classes.stage import label_stage
 from medjax.recipes.classes.task import (
     LabelFlaws,
     LabelRun,
     label_corpus,
     label_run,
     label_supervised_stage,
-    self_test,
 )
 from medjax.recipes.policy.check_report import data_findings
 from medjax.recipes.policy.check_run import (
@@ -49,16 +49,13 @@ from medjax.recipes.policy.export import (
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.privacy import make_hide
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
-from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
 from medjax.runtime.stages import Stage
 from medjax.sharding import Rules
-from medjax.systems import vrft_aug
 
 BOXES = "boxes_"  # before the names of the localisation stages
 ZERO_SHOT = "localisation, zero-shot"
-SHOW = ("hit_rate", "reward", "reward_std", "overlap", "kl", "entropy", "length")
 
 
 class Localisation(NamedTuple):
@@ -410,18 +407,13 @@ def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[S
         training: The options of the stages; those of the other method are not used.
         zero_shot: Whether there were stages before, about boxes.
     """
-    workdir = run.setup.workdir
-    before: dict[str, Path] = {}
+    before = rows_before(training, run.setup.workdir, zero_shot=zero_shot)
     chain = []
     options, flaws = training.warm_start
     if options.steps:
         chain.append(
             label_supervised_stage("warm_start", run, options, flaws, before={})
         )
-        before["warm_start"] = workdir / "warm_start" / "eval"
-    if zero_shot:
-        name = chain[0].name if chain else training.method
-        before[ZERO_SHOT] = workdir / name / "eval" / "0"
     make = label_stage if training.method == "grpo" else label_supervised_stage
     options, own = training.grpo if training.method == "grpo" else training.sft
     chain.append(make(training.method, run, options, own, before=before))
@@ -430,56 +422,22 @@ def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[S
     return chain
 
 
-def label_stage(
-    name: str,
-    run: LabelRun,
-    options: Exploration,
-    rewards: LabelRewards,
-    *,
-    before: Mapping[str, Path],
-) -> Stage:
-    """A stage of GRPO with the rewards of `systems.vrft_aug`; see `exploration_stage`.
+def rows_before(
+    training: Training, workdir: Path, *, zero_shot: bool
+) -> dict[str, Path]:
+    """Earlier evaluations that have rows in the tables of the last stage.
 
     Args:
-        name: The name of the stage and of its folder.
-        run: What all stages of the run have in common.
-        options: How it explores and learns.
-        rewards: What an answer is worth.
-        before: Earlier evaluations that get rows of their own in the tables.
+        training: The options of the stages about classes.
+        workdir: The run's folder.
+        zero_shot: Whether there were stages before, about boxes.
 
-    Raises:
-        ValueError: Some right answer exceeds `max_tokens`, or a reward, its weight or a
-            table of grades does not fit.
+    Returns:
+        A row's name -> the folder of its answers.
     """
-    task = run.source.wording.task
-    weights = reward_weights(
-        options.reward_weights,
-        tuple(options.python_rewards),
-        grade=rewards.grade,
-        task=task,
-    )
-    build = partial(
-        vrft_aug.build,
-        rewards=make_rewards(
-            rewards,
-            labels=run.labels,
-            references=run.source.references,
-            classes=len(task.classes),
-            weights=weights,
-            think=run.setup.encoding.style.think,
-        ),
-    )
-    return exploration_stage(
-        name,
-        run.setup,
-        options,
-        rewards,
-        build,
-        weights=weights,
-        accuracy=f"task {task.name}, grade={rewards.grade}",
-        numbers={},
-        settle=0,
-        show=SHOW,
-        check=partial(self_test, run, min_words=rewards.min_words),
-        before=before,
-    )
+    warm = bool(training.warm_start[0].steps)
+    found = {"warm_start": workdir / "warm_start" / "eval"} if warm else {}
+    if zero_shot:
+        name = "warm_start" if warm else training.method
+        found[ZERO_SHOT] = workdir / name / "eval" / "0"
+    return found

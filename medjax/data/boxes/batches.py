@@ -17,6 +17,7 @@ from medjax.data.batches import (
     STRIDE,
     Draw,
     Encoding,
+    Shown,
     choose,
     drawn_image,
     encode_rows,
@@ -133,30 +134,43 @@ def eval_batches(
 ) -> Iterator[tuple[GroundingBatch | BoxSetBatch, list[AnyRecord]]]:
     """Every question of every view, once, with the records of the valid rows in order.
 
-    A view is drawn from (seed, its index), so a moved test is the same each time. Rows
-    that only fill the last batch, or the last questions of a view, are not valid.
+    Rows that only fill the last batch, or the last questions of a view, are not valid.
 
     Args:
         views: The part that is tested.
         encoding: How they become arrays; a view with more than its Q structures takes
             several rows of Q.
         batch: How many rows of Q questions a batch has, 1 or more.
+        seed: See `eval_draws`, like `limit`.
+        limit: So many questions at most; None asks all.
+    """
+    draws = eval_draws(views, encoding, seed=seed, limit=limit)
+    return gather(draws, partial(collate, encoding=encoding), batch=batch)
+
+
+def eval_draws(
+    views: Views, encoding: Shown, *, seed: int, limit: int | None = None
+) -> Iterator[Draw[Any]]:
+    """Every question of every view, once, as pictures and words.
+
+    A view is drawn from (seed, its index), so a moved test is the same each time.
+
+    Args:
+        views: The part that is tested.
+        encoding: How they are shown; a view with more than its Q structures takes
+            several draws of Q.
         seed: Decides how views are moved, and their order under `limit`.
         limit: Views come in a random but fixed order, and end after so many questions.
             None asks all, in the order of the views.
     """
-
-    def everything() -> Iterator[Draw[Any]]:
-        left = limit
-        for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
-            view = views.view(index, np.random.default_rng((seed, index)))
-            for draw in _ask_all(view, index, encoding, left):
-                yield draw
-                left = None if left is None else left - sum(draw.valid)
-            if left == 0:
-                return
-
-    return gather(everything(), partial(collate, encoding=encoding), batch=batch)
+    left = limit
+    for index in evaluation_order(views.count, seed=seed, limit=limit).tolist():
+        view = views.view(index, np.random.default_rng((seed, index)))
+        for draw in _ask_all(view, index, encoding, left):
+            yield draw
+            left = None if left is None else left - sum(draw.valid)
+        if left == 0:
+            return
 
 
 def ask(
@@ -220,7 +234,7 @@ def collate(
 
 
 def _ask_all(
-    view: View, index: int, encoding: Encoding, left: int | None
+    view: View, index: int, encoding: Shown, left: int | None
 ) -> Iterator[Draw[Any]]:
     """All structures of a view in rows of Q, the last row filled with its last one."""
     for chosen, valid in rows_of(len(view.names), encoding.questions, left):
@@ -235,7 +249,7 @@ def make_draw(
     chosen: list[int],
     phrasing: list[int],
     ids: list[int],
-    encoding: Encoding,
+    encoding: Shown,
     valid: int,
 ) -> Draw[Record]:
     """A view with chosen questions that are answered by one box each.

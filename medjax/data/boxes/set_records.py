@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from medjax.data.batches import Draw, Encoding, drawn_image, encode_rows
+from medjax.data.batches import Draw, Encoding, Shown, drawn_image, encode_rows
 from medjax.data.boxes.views import View, box_sets, loosen_box
 from medjax.data.prompting.chat import set_answer_text
 from medjax.data.prompting.layout import resize_image
@@ -34,7 +34,7 @@ def make_set_draw(
     chosen: list[int],
     phrasing: list[int],
     ids: list[int],
-    encoding: Encoding,
+    encoding: Shown,
     valid: int,
 ) -> Draw[SetRecord]:
     """A view with chosen questions that are answered by sets of boxes.

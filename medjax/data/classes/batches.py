@@ -15,6 +15,7 @@ from medjax.data.batches import (
     STRIDE,
     Draw,
     Encoding,
+    Shown,
     choose,
     drawn_image,
     encode_rows,
@@ -137,7 +138,6 @@ def eval_label_batches(
 ) -> Iterator[tuple[LabelBatch, list[LabelRecord]]]:
     """Every question of every picture, once, with the records of the valid rows.
 
-    A picture is drawn from (seed, its index), so a moved test is the same each time.
     Rows that only fill the last batch, or the last questions of a picture, are not
     valid.
 
@@ -147,33 +147,52 @@ def eval_label_batches(
         encoding: How pictures become arrays; a task of more than its Q questions takes
             several rows of Q a picture.
         batch: How many rows of Q questions a batch has, 1 or more.
+        seed: See `eval_label_draws`, like `limit`.
+        limit: So many questions at most; None asks all.
+    """
+    draws = eval_label_draws(pictures, wording, encoding, seed=seed, limit=limit)
+    together = partial(collate, encoding=encoding, classes=_num_marks(wording))
+    return gather(draws, together, batch=batch)
+
+
+def eval_label_draws(
+    pictures: Pictures,
+    wording: Wording,
+    encoding: Shown,
+    *,
+    seed: int,
+    limit: int | None = None,
+) -> Iterator[Draw[LabelRecord]]:
+    """Every question of every picture, once, as pictures and words.
+
+    A picture is drawn from (seed, its index), so a moved test is the same each time.
+
+    Args:
+        pictures: The part that is tested.
+        wording: The words of the task, and how many phrasings are in use.
+        encoding: How pictures are shown; a task of more than its Q questions takes
+            several draws of Q a picture.
         seed: Decides how pictures are moved, and their order under `limit`.
         limit: Pictures come in a random but fixed order, and end after so many
             questions. None asks all, in the order of the pictures.
     """
-    count = len(wording.task.questions)
-
-    def everything() -> Iterator[Draw[LabelRecord]]:
-        left = limit
-        for index in evaluation_order(pictures.count, seed=seed, limit=limit).tolist():
-            picture = pictures.picture(index, np.random.default_rng((seed, index)))
-            for chosen, valid in rows_of(count, encoding.questions, left):
-                yield _make_draw(
-                    picture,
-                    pictures.labels[index].tolist(),
-                    chosen,
-                    [(index + m) % wording.phrasings for m in chosen],
-                    [index * STRIDE + m for m in chosen],
-                    wording,
-                    encoding,
-                    valid,
-                )
-                left = None if left is None else left - valid
-            if left == 0:
-                return
-
-    together = partial(collate, encoding=encoding, classes=_num_marks(wording))
-    return gather(everything(), together, batch=batch)
+    count, left = len(wording.task.questions), limit
+    for index in evaluation_order(pictures.count, seed=seed, limit=limit).tolist():
+        picture = pictures.picture(index, np.random.default_rng((seed, index)))
+        for chosen, valid in rows_of(count, encoding.questions, left):
+            yield _make_draw(
+                picture,
+                pictures.labels[index].tolist(),
+                chosen,
+                [(index + m) % wording.phrasings for m in chosen],
+                [index * STRIDE + m for m in chosen],
+                wording,
+                encoding,
+                valid,
+            )
+            left = None if left is None else left - valid
+        if left == 0:
+            return
 
 
 def collate(
@@ -261,7 +280,7 @@ def _mistake(
 
 
 def _answers(
-    labels: Sequence[tuple[int, ...]], wording: Wording, encoding: Encoding
+    labels: Sequence[tuple[int, ...]], wording: Wording, encoding: Shown
 ) -> tuple[str, ...]:
     answer = encoding.style.answer
     return tuple(labels_answer(wording, some, answer=answer) for some in labels)
@@ -274,7 +293,7 @@ def _make_draw(
     phrasing: Sequence[int],
     ids: Sequence[int],
     wording: Wording,
-    encoding: Encoding,
+    encoding: Shown,
     valid: int,
 ) -> Draw[LabelRecord]:
     task, shown = wording.task, resize_image(picture.image, encoding.geometry)

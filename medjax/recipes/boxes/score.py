@@ -1,6 +1,6 @@
 """Score an evaluation of boxes: tables, answers to keep, and the report's page."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
-    collect,
-    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -51,9 +49,13 @@ _PROBED, _SIDE, _PENALTY = 1000, 14, 0.3
 
 
 def score(
-    baselines: Baselines, stage: ScoredStage, results: Iterable[Any], folder: Path
+    baselines: Baselines,
+    stage: ScoredStage,
+    answered: Answered,
+    blank: Answered | None,
+    folder: Path,
 ) -> Scored:
-    """Scores of an evaluation, see `task.Score`.
+    """Scores of an evaluation, see `ScoreFn`.
 
     Beside the scores of `evals.boxes` there are `format` (the share of well-formed
     answers), `length` (their mean in tokens) and `n` (how many there are).
@@ -61,12 +63,10 @@ def score(
     Args:
         baselines: Contenders without a policy, from `make_baselines`.
         stage: Its name, and how it is evaluated.
-        results: (predictions, metrics, records) of each batch, at least one.
+        answered: The answers, one a question.
+        blank: Those to the same questions about blank pictures; None: nobody asked.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered, blank = part_blank(
-        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
-    )
     values, records = answered.values, answered.records
     ours = _box_answers(answered)
     if jax.process_index() == 0:

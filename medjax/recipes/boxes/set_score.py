@@ -30,8 +30,6 @@ from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
-    collect,
-    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -42,9 +40,13 @@ SetBaselines = Callable[[Sequence[SetRecord]], dict[str, SetAnswers]]
 
 
 def score_sets(
-    baselines: SetBaselines, stage: ScoredStage, results: Iterable[Any], folder: Path
+    baselines: SetBaselines,
+    stage: ScoredStage,
+    answered: Answered,
+    blank: Answered | None,
+    folder: Path,
 ) -> Scored:
-    """Scores of an evaluation, see `task.Score`.
+    """Scores of an evaluation, see `ScoreFn`.
 
     Beside the scores of `evals.box_sets` and `evals.detection` there are `too many`
     (the share of answers with more than 8 boxes, which are not read), `format`,
@@ -54,14 +56,12 @@ def score_sets(
     Args:
         baselines: Contenders that see no image, from `make_set_baselines`.
         stage: Its name, and how it is evaluated.
-        results: (predictions, metrics, records) of each batch, at least one.
+        answered: The answers, one a question.
+        blank: Those to the same questions about blank pictures; None: nobody asked.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
-    answered, blank = part_blank(
-        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
-    )
     values, records = answered.values, answered.records
-    kept = answered.predictions["box_valid"]
+    most = answered.predictions["box_valid"].shape[1]
     ours = _set_answers(answered)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
@@ -78,10 +78,12 @@ def score_sets(
         ]
         write_evaluation(folder, _rows(answered, ours), tables, printed=2)
         _write_page(folder, stage.name, [*tables, *stage.told(folder)], records, ours)
-    ranked = detection_scores(rank_boxes(ours)).tolist()
-    found = scores(ours) | dict(zip(NAMES, ranked, strict=True))
+    found = scores(ours)
+    if ours.confidence is not None:
+        ranked = detection_scores(rank_boxes(ours)).tolist()
+        found |= dict(zip(NAMES, ranked, strict=True))
     return {name: value for name, value in found.items() if not np.isnan(value)} | {
-        "too many": float(np.mean(values["num_boxes"] > kept.shape[1])),
+        "too many": float(np.mean(values["num_boxes"] > most)),
         "format": float(np.mean(values["well_formed"])),
         "length": float(np.mean(values["length"])),
         "n": len(records),
@@ -142,13 +144,17 @@ def make_set_answers(
 
 
 def _set_answers(answered: Answered) -> SetAnswers:
-    predictions = answered.predictions
-    kept = predictions["box_valid"]
+    kept = answered.predictions["box_valid"]
+    each = {
+        name: [row[ok] for row, ok in zip(values, kept, strict=True)]
+        for name, values in answered.predictions.items()
+        if name in ("boxes", "confidence")  # other people's may have none
+    }
     return make_set_answers(
-        [x[ok] for x, ok in zip(predictions["boxes"], kept, strict=True)],
+        each["boxes"],
         answered.values["parsed"],
         answered.records,
-        [x[ok] for x, ok in zip(predictions["confidence"], kept, strict=True)],
+        each.get("confidence"),
     )
 
 
@@ -178,15 +184,17 @@ def _earlier(
 ) -> dict[str, SetAnswers]:
     """The answers of earlier stages that were asked the same questions."""
     asked = [(record.sample_id, record.structure) for record in records]
-    return {
-        name: make_set_answers(
-            [np.array(row["boxes"] or []) for row in rows],
+    found = {}
+    for name, rows in rows_of_before(before, asked, "structure"):
+        boxes = [np.array(row["boxes"] or []) for row in rows]
+        sure = [np.array(row["confidence"]) for row in rows]
+        found[name] = make_set_answers(
+            boxes,
             np.array([row["boxes"] is not None for row in rows]),
             records,
-            [np.array(row["confidence"]) for row in rows],
+            sure if [*map(len, sure)] == [*map(len, boxes)] else None,
         )
-        for name, rows in rows_of_before(before, asked, "structure")
-    }
+    return found
 
 
 def _write_page(

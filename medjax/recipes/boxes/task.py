@@ -24,9 +24,9 @@ from medjax.data.prompting.chat import (
 )
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import plan_buckets
-from medjax.recipes.boxes.score import make_baselines, score
-from medjax.recipes.boxes.set_score import make_set_baselines, score_sets
+from medjax.recipes.boxes.exam import box_exam
 from medjax.recipes.policy.opened import Policy, check_ramps
+from medjax.recipes.policy.scoring import score_results
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
@@ -95,21 +95,19 @@ def box_setup(
         slots=max(views.slots for views in both),
         multiple=_MULTIPLE,
     )
+    exam = box_exam(parts, policy.geometry, style, seed=seed)
     task = Task(
         train_batches=partial(draw_batches, BoxFlaws(loose=())),
         eval_batches=_test_batches,
         make_evaluate=make_evaluate,
-        score=partial(score, make_baselines(parts, policy.geometry, seed=seed)),
+        score=partial(score_results, exam.score),
         find_records=_records,
         columns=box_columns,
         check_words=_any_words,
     )
     if asks_for_sets(style):
-        baselines = make_set_baselines(parts, policy.geometry, seed=seed)
-        task = task._replace(
-            make_evaluate=partial(make_set_evaluate, box_set_tables(think=style.think)),
-            score=partial(score_sets, baselines),
-        )
+        tables = box_set_tables(think=style.think)
+        task = task._replace(make_evaluate=partial(make_set_evaluate, tables))
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
     if not style.think:  # which is another right format of boxes
         machine = build_automaton(think=False)

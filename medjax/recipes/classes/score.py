@@ -1,6 +1,6 @@
 """Score an evaluation of classes: tables, answers to keep, and the report's page."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +28,6 @@ from medjax.recipes.policy.privacy import HideFn
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
-    collect,
-    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -112,9 +110,13 @@ class Asked(NamedTuple):
 
 
 def score(
-    asked: Asked, stage: ScoredStage, results: Iterable[Any], folder: Path
+    asked: Asked,
+    stage: ScoredStage,
+    answered: Answered,
+    blank: Answered | None,
+    folder: Path,
 ) -> Scored:
-    """Scores of an evaluation, see `task.Score`.
+    """Scores of an evaluation, see `ScoreFn`.
 
     Beside the scores of `evals.classes` there are `ranked accuracy` (of the most likely
     class), `format`, `think_words` (means) and `n` (how many answers there are); of
@@ -123,18 +125,18 @@ def score(
     Args:
         asked: The pictures of both parts, and the contenders without a language model.
         stage: Its name, and how it is evaluated.
-        results: (predictions, metrics, records) of each batch, at least one.
+        answered: The answers, one a question.
+        blank: Those to the same questions about blank pictures; None: nobody asked.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
     task = asked.task
     kind = {"num_classes": len(task.classes), "ordinal": task.ordinal}
     options = {question.name: question.options for question in task.questions}
-    answered, blank = part_blank(
-        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
-    )
     values, records = answered.values, answered.records
     offered = [options[record.question] for record in records]
-    ranked = most_likely(answered.predictions["class_logp"], offered)
+    ranked = answered.predictions.get("ranked")  # other people's may have none
+    if "class_logp" in answered.predictions:
+        ranked = most_likely(answered.predictions["class_logp"], offered)
     ours = _label_answers(answered)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
@@ -160,13 +162,15 @@ def score(
         _write_page(folder, stage.name, [*tables, *stage.told(folder)], task, answered)
     truth = np.array([record.label for record in records])
     voted = {}
+    if ranked is not None:
+        voted = {"ranked accuracy": float(np.mean(ranked == truth))}
     if what := asked.test.voted:
-        voted = {f"{what} accuracy": scores(vote_by_group(ours), **kind)["accuracy"]}
+        votes = scores(vote_by_group(ours), **kind)
+        voted[f"{what} accuracy"] = votes["accuracy"]
     return (
         scores(ours, **kind)
         | voted
         | {
-            "ranked accuracy": float(np.mean(ranked == truth)),
             "format": float(np.mean(values["well_formed"])),
             "think_words": float(np.mean(values["think_words"])),
             "n": len(records),
@@ -201,7 +205,7 @@ def _label_answers(answered: Answered) -> LabelAnswers:
 
 
 def _rows(
-    asked: Asked, answered: Answered, ranked: Int[np.ndarray, "B"]
+    asked: Asked, answered: Answered, ranked: Int[np.ndarray, "B"] | None
 ) -> Iterator[dict[str, Any]]:
     """A line a question."""
     task = asked.task
@@ -217,11 +221,21 @@ def _rows(
             "target": record.name,
             "answer": task.classes[label] if label >= 0 else None,
             "label": label,
-            "ranked": int(ranked[n]),
-            "length": int(values["length"][n]),
-            "recitation": round(float(values["recitation"][n]), 6),
+            "ranked": None if ranked is None else int(ranked[n]),
+            "length": known(values["length"][n], int),
+            "recitation": known(values["recitation"][n], partial(round, ndigits=6)),
             "text": answered.texts[n],
         }
+
+
+def known(value: float, shown: Callable[[float], float]) -> float | None:
+    """A number as a line of JSON has it, None for NaN, which JSON does not have.
+
+    Args:
+        value: Of an answer.
+        shown: Makes the number that is written.
+    """
+    return None if np.isnan(value) else shown(float(value))
 
 
 def _earlier(
@@ -241,8 +255,9 @@ def _earlier(
             length=[row["length"] for row in rows],
             overlap=[row["recitation"] for row in rows],
         )
-        if np.mean(found[name].predicted >= 0) < 0.5:
-            ranked = np.array([row["ranked"] for row in rows])
+        ranked = [row["ranked"] for row in rows]
+        if np.mean(found[name].predicted >= 0) < 0.5 and None not in ranked:
+            ranked = np.array(ranked)
             found[f"{name}, most likely"] = make_answers(ranked, records)
     return found
 
@@ -284,7 +299,7 @@ def _write_page(
             image=record.image,
             truth=record.name,
             said=task.classes[label] if label >= 0 else None,
-            text=text,
+            text=text or "",
         )
         for record, label, text in zip(
             answered.records, predicted, answered.texts, strict=True

@@ -1,6 +1,7 @@
 """Score an evaluation of several labels: tables, answers to keep, and the report."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,11 @@ from medjax.evals.label_sets import (
     prevalence_table,
 )
 from medjax.evals.tables import Table
-from medjax.recipes.classes.score import Asked, Probe
+from medjax.recipes.classes.score import Asked, Probe, known
 from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
-    collect,
-    part_blank,
     remembered,
     rows_of_before,
     write_evaluation,
@@ -115,9 +114,13 @@ def make_set_answers(
 
 
 def score_sets(
-    asked: Asked, stage: ScoredStage, results: Iterable[Any], folder: Path
+    asked: Asked,
+    stage: ScoredStage,
+    answered: Answered,
+    blank: Answered | None,
+    folder: Path,
 ) -> Scored:
-    """Scores of an evaluation, see `task.Score`.
+    """Scores of an evaluation, see `ScoreFn`.
 
     Beside the scores of `evals.label_sets` there are `format`, `think_words` (means)
     and `n` (how many answers there are).
@@ -125,18 +128,14 @@ def score_sets(
     Args:
         asked: The pictures of both parts, and the contenders without a language model.
         stage: Its name, and how it is evaluated.
-        results: (predictions, metrics, records) of each batch, at least one.
+        answered: The answers, one a question.
+        blank: Those to the same questions about blank pictures; None: nobody asked.
         folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
     """
     classes = asked.task.classes
-    answered, blank = part_blank(
-        collect(results, stage.tokenizer), no_image=stage.evaluation.no_image
-    )
     values, records = answered.values, answered.records
     ours = _set_answers(answered, len(classes))
-    draws = answered.predictions["drawn"].shape[1]
-    # answers are the likeliest tokens; how the scores were drawn no option says
-    scored = f", scores from {draws} answers drawn at temperature 1" if draws else ""
+    scored = _how_scored(answered, ours, stage.evaluation.draws)
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
@@ -188,6 +187,21 @@ def log_odds(class_logp: Float[np.ndarray, "N C+1"]) -> Float[np.ndarray, "N C"]
     return np.asarray(class_logp[:, :-1] - class_logp[:, -1:], np.float64)
 
 
+def _how_scored(answered: Answered, ours: LabelSetAnswers, draws: int) -> str:
+    """Where scores come from, for a title: no option says how they were drawn.
+
+    A file of answers has shares without their number: it is that of the config where
+    all could be shares of so many.
+    """
+    if ours.score is None:
+        return ""
+    if "drawn" in answered.predictions:
+        draws = answered.predictions["drawn"].shape[1]
+    elif not draws or np.abs(ours.score * draws % 1 - 0.5).min() < 0.5 - 1e-4 * draws:
+        return ", scores as the answers say"
+    return f", scores from {draws} answers drawn at temperature 1"
+
+
 def _marks(asked: Asked) -> dict[str, Int[np.ndarray, "n C"]]:
     """By part, also of training pictures as they are shown, if classes are balanced."""
     parts = {"train": asked.train, "train, balanced": asked.balanced}
@@ -202,7 +216,11 @@ def _set_answers(answered: Answered, classes: int) -> LabelSetAnswers:
         classes,
         predictions["shown"],
         read=predictions["read"],
-        score=drawn_shares(predictions["drawn"]),
+        score=predictions["shares"]  # of a file of answers
+        if "shares" in predictions
+        else drawn_shares(predictions["drawn"])
+        if "drawn" in predictions
+        else None,
         length=values["length"],
         overlap=values["recitation"],
     )
@@ -214,7 +232,9 @@ def _rows(
     """A line a question."""
     task = asked.task
     values, shares = answered.values, ours.score
-    odds = log_odds(answered.predictions["class_logp"])
+    odds = answered.predictions.get("odds")  # of a file of answers, which may have none
+    if "class_logp" in answered.predictions:
+        odds = log_odds(answered.predictions["class_logp"])
     for n, record in enumerate(answered.records):
         labels = np.flatnonzero(ours.named[n]).tolist()
         read = bool(ours.read[n])
@@ -228,9 +248,9 @@ def _rows(
             "answer": labels_name(task, labels) if read else None,
             "labels": labels if read else None,
             "shares": None if shares is None else np.round(shares[n], 6).tolist(),
-            "odds": np.round(odds[n], 6).tolist(),
-            "length": int(values["length"][n]),
-            "recitation": round(float(values["recitation"][n]), 6),
+            "odds": None if odds is None else np.round(odds[n], 6).tolist(),
+            "length": known(values["length"][n], int),
+            "recitation": known(values["recitation"][n], partial(round, ndigits=6)),
             "text": answered.texts[n],
         }
 
@@ -250,7 +270,7 @@ def _earlier(
         for n, row in enumerate(rows):
             named[n, row["labels"] or []] = True
         shares = [row["shares"] for row in rows]
-        odds = np.array([row["odds"] for row in rows], np.float64)
+        odds = [row["odds"] for row in rows]
         found[name] = make_set_answers(
             records,
             classes,
@@ -260,8 +280,9 @@ def _earlier(
             length=[row["length"] for row in rows],
             overlap=[row["recitation"] for row in rows],
         )
-        if np.mean(found[name].read) < 0.5:
-            likelier = make_set_answers(records, classes, odds > 0, score=odds)
+        if np.mean(found[name].read) < 0.5 and None not in odds:
+            held = np.array(odds, np.float64)
+            likelier = make_set_answers(records, classes, held > 0, score=held)
             found[f"{name}, likelier than none"] = likelier
     return found
 
@@ -281,7 +302,7 @@ def _write_page(
             image=record.image,
             truth=record.name,
             said=labels_name(task, np.flatnonzero(shown).tolist()) if read else None,
-            text=text,
+            text=text or "",
         )
         for record, shown, read, text in zip(
             answered.records,

@@ -28,10 +28,11 @@ from medjax.data.classes.tasks import (
 from medjax.data.prompting.chat import Style, written
 from medjax.data.prompting.layout import shown_size
 from medjax.data.prompting.prompts import Buckets, answer_rows, plan_buckets
-from medjax.recipes.classes.score import Asked, Probe, label_baselines, score
-from medjax.recipes.classes.score_sets import label_set_baselines, score_sets
+from medjax.recipes.classes.exam import label_exam
+from medjax.recipes.classes.score import Probe
 from medjax.recipes.policy.opened import Policy, check_ramps
 from medjax.recipes.policy.privacy import HideFn
+from medjax.recipes.policy.scoring import score_results
 from medjax.recipes.policy.setup import Setup, Supervised
 from medjax.recipes.policy.stages import supervised_stage, training_batches
 from medjax.recipes.policy.task import Evaluation, Task
@@ -143,10 +144,8 @@ def label_run(
         origins=_answer_names(wording),
         lengths=buckets.answer,
     )
+    exam = label_exam(source, style, policy.geometry, probe=probe, seed=seed, hide=hide)
     bare = wording._replace(reasons=("",) * len(wording.reasons))
-    score_fn, baselines = score, label_baselines
-    if multi:
-        score_fn, baselines = score_sets, label_set_baselines
     task = Task(
         train_batches=partial(draw_batches, LabelFlaws(noise=0.0), wording),
         eval_batches=partial(_test_batches, wording),
@@ -157,17 +156,7 @@ def label_run(
             evaluation.draws,
             *rows(written(class_answers(bare, answer=style.answer), style)),
         ),
-        score=partial(
-            score_fn,
-            Asked(
-                wording.task,
-                source.known,
-                parts.test,
-                baselines(wording.task, source.known, seed=seed, probe=probe),
-                hide,
-                parts.train if parts.train is not source.known else None,
-            ),
-        ),
+        score=partial(score_results, exam.score),
         find_records=partial(_records, wording),
         columns=label_columns,
         check_words=check_words,

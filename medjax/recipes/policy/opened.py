@@ -81,6 +81,8 @@ class Opener(NamedTuple):
     """What a base model gives to those who name it in a config."""
 
     open_section: Callable[[Mapping[str, Any]], Opening]  # of a config
+    # how images are cut, of a section alike: neither tokenizer nor weights are read
+    section_geometry: Callable[[Mapping[str, Any]], Geometry]
     # a folder's parameters, each array placed as a tree of shardings says
     load_weights: Callable[[Path, Params], Params]
     # what a folder says of the training, as parts of an identity

@@ -2,12 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
+from medjax.data.prompting.layout import Geometry
 from medjax.recipes.policy import qwen25vl
 from medjax.recipes.policy.opened import Opening
+from medjax.runtime.stages import Stage, evaluate_checkpoint
+from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import refuse_adapter
 from medjax.types import Params
 
@@ -29,6 +34,22 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
     """
     path = section.get("path")
     return OPENERS[base_model(path) if path else FRESH].open_section(section)
+
+
+def open_geometry(section: Mapping[str, Any]) -> Geometry:
+    """How a config's policy is shown images; its tokenizer and weights may be absent.
+
+    Args:
+        section: As `open_policy` takes it; of a `path` the sizes and the image
+            processor are read alone.
+
+    Raises:
+        FileNotFoundError: There is no config.json at `path`.
+        ValueError: What `open_policy` refuses of these files.
+    """
+    path = section.get("path")
+    opener = OPENERS[base_model(path) if path else FRESH]
+    return opener.section_geometry(section)
 
 
 def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
@@ -84,6 +105,33 @@ def base_model(folder: str | os.PathLike[str]) -> str:
             "Qwen2-VL, Qwen3-VL and others are different architectures"
         )
     return found
+
+
+def evaluate_chain(
+    stages: Sequence[Stage],
+    path: str | None,
+    *,
+    mesh: Mesh,
+    rules: Rules,
+    seed: int,
+    workdir: Path,
+) -> list[str]:
+    """Evaluate a checkpoint as the last stage of a run does.
+
+    Args:
+        stages: Those of the run.
+        path: See `evaluate_checkpoint`; None is `workdir`.
+        mesh: The devices that evaluate.
+        rules: The mesh axes that each logical axis falls on.
+        seed: Of the run.
+        workdir: Gets tables and answers.
+
+    Returns:
+        What makes the data doubtful.
+    """
+    where = {"mesh": mesh, "rules": rules, "seed": seed, "workdir": workdir}
+    evaluate_checkpoint(stages[-1], path or workdir, **READERS, **where)
+    return [line for stage in stages for line in stage.doubts]
 
 
 # How a Hugging Face folder is evaluated, see `evaluate_checkpoint`.

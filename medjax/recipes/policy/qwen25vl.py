@@ -38,6 +38,7 @@ from medjax.recipes.sections import read_section
 from medjax.systems.policy.qwen25vl import (
     Qwen25VLConfig,
     VisionConfig,
+    config_from_hf,
     folder_config,
     load_weights,
     make_model,
@@ -100,6 +101,29 @@ def open_section(section: Mapping[str, Any]) -> Opening:
         FileNotFoundError: There is no checkpoint at `path`.
         ValueError: An option is unknown or missing, or the checkpoint does not fit.
     """
+    options = _read_options(section)
+    return open_checkpoint(options) if options.path else open_tiny(options)
+
+
+def section_geometry(section: Mapping[str, Any]) -> Geometry:
+    """How the policy of a section is shown images; neither tokenizer nor weights count.
+
+    Args:
+        section: The options of a `PolicySection`, all of them.
+
+    Raises:
+        FileNotFoundError: There is no config.json at its `path`.
+        ValueError: An option is unknown or missing, or what `read_geometry` refuses.
+    """
+    options = _read_options(section)
+    if not options.path:
+        return _geometry(options, VisionConfig(**options.vision._asdict()))
+    folder = Path(options.path)
+    geometry = _geometry(options, config_from_hf(folder).vision)
+    return read_geometry(folder, geometry, pixels=options.pixels)
+
+
+def _read_options(section: Mapping[str, Any]) -> PolicySection:
     options = read_section(PolicySection, "policy", section)
     known = PIXELS if options.path else PIXELS[:1]
     if options.pixels not in known:
@@ -107,7 +131,7 @@ def open_section(section: Mapping[str, Any]) -> Opening:
             f"policy.pixels is {options.pixels!r}, expected one of {', '.join(known)}; "
             "folder with policy.path alone"
         )
-    return open_checkpoint(options) if options.path else open_tiny(options)
+    return options
 
 
 def open_tiny(options: PolicySection) -> Opening:
@@ -259,4 +283,4 @@ def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
     )
 
 
-OPENER = Opener(open_section, load_weights, describe_folder)
+OPENER = Opener(open_section, section_geometry, load_weights, describe_folder)

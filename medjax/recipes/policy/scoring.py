@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
 from medjax.evals.tables import Table, render_text
+from medjax.recipes.policy.task import Scored, ScoredStage
 from medjax.runtime.writer import write_atomic
 
 if TYPE_CHECKING:
@@ -25,7 +26,43 @@ class Answered(NamedTuple):
     records: list[Any]
     predictions: dict[str, Shaped[np.ndarray, "B ..."]]  # fields of the predictions
     values: dict[str, Shaped[np.ndarray, "B"]]  # per-example metrics
-    texts: list[str]  # what the policy wrote
+    texts: list[str | None]  # what was written; None: nothing is known of it
+
+
+class ScoreFn(Protocol):
+    """Scores answers, and writes them into a folder from process 0."""
+
+    def __call__(
+        self,
+        stage: ScoredStage,
+        answered: Answered,
+        blank: Answered | None,
+        folder: Path,
+    ) -> Scored:
+        """The scores; the folder gets tables and answers.jsonl.
+
+        Args:
+            stage: Its name, and how it is evaluated.
+            answered: The answers, one a question.
+            blank: Those to the same questions about blank pictures; None: nobody asked.
+            folder: STAGE/eval/STEP; STAGE above it gets the report.
+        """
+        ...
+
+
+def score_results(
+    score: ScoreFn, stage: ScoredStage, results: Iterable[Any], folder: Path
+) -> Scored:
+    """Scores of an evaluation of a policy, see `task.Score`.
+
+    Args:
+        score: Of boxes, or of classes.
+        stage: Its name, and how it is evaluated.
+        results: (predictions, metrics, records) of each batch, at least one.
+        folder: STAGE/eval/STEP: it gets tables and answers, STAGE above it the report.
+    """
+    every = collect(results, stage.tokenizer)
+    return score(stage, *part_blank(every, no_image=stage.evaluation.no_image), folder)
 
 
 def remembered(

@@ -32,6 +32,7 @@ class Evaluation(NamedTuple):
     no_image: bool = False  # ask all again about blank pictures: a row of the tables
     # rows of other runs: a name -> the folder of their answers, RUN/STAGE/eval
     beside: Mapping[str, str] | None = None
+    unanswered: str = "refuse"  # or "wrong": questions that a file does not answer
 
     @property
     def resampling(self) -> dict[str, Any]:
@@ -47,7 +48,8 @@ class ScoredStage(NamedTuple):
     """A stage whose evaluations are scored."""
 
     name: str  # which its row of the tables has
-    tokenizer: "PreTrainedTokenizerBase"  # the policy's: answers are written down by it
+    # the policy's: answers are written down by it; None: they were, by somebody else
+    tokenizer: "PreTrainedTokenizerBase | None"
     evaluation: Evaluation
     # earlier evaluations that get rows of their own: a row's name -> folder, see
     # `earlier_rows`; one that was asked other questions is left out

@@ -19,6 +19,7 @@ from medjax.models.qwen25vl import (
     Qwen25VLConfig,
     VisionConfig,
     completion_logps,
+    config_from_hf,
     embed_tokens,
     encode_images,
     extend,
@@ -39,6 +40,7 @@ from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
 __all__ = [
     "Qwen25VLConfig",
     "VisionConfig",
+    "config_from_hf",
     "folder_config",
     "load_weights",
     "make_model",

@@ -10,6 +10,7 @@ from medjax.data.boxes.batches import Record
 from medjax.data.prompting.tokenizer import train_tokenizer
 from medjax.evals.boxes import scores
 from medjax.recipes.boxes.score import make_answers, score
+from medjax.recipes.policy.scoring import score_results
 from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.boxes import Predictions
 
@@ -83,7 +84,11 @@ def baselines(records):
 
 def make(tokenizer, stage="grpo", before=None, evaluation=EVALUATION):
     earlier = {} if before is None else {"warm_start": before}
-    return partial(score, baselines, ScoredStage(stage, tokenizer, evaluation, earlier))
+    return partial(
+        score_results,
+        partial(score, baselines),
+        ScoredStage(stage, tokenizer, evaluation, earlier),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +176,13 @@ def test_another_run_is_a_row_or_an_error(scored, tokenizer, tmp_path):
     evaluation = EVALUATION._replace(beside={"sft": str(place)})
     folder = tmp_path / "grpo" / "eval" / "3"
     stage = ScoredStage("grpo", tokenizer, evaluation, {"run: sft": place})
-    partial(score, baselines, stage)(results(tokenizer), folder)
+    run = partial(score_results, partial(score, baselines), stage)
+    run(results(tokenizer), folder)
     rows = (folder / "tables.txt").read_text().splitlines()[3:5]
     assert [row[: row.index("  ")] for row in rows] == ["grpo", "run: sft"]
     other = [r._replace(structure="another") for r in RECORDS]
     with pytest.raises(ValueError, match="beside.sft: the answers in"):
-        partial(score, baselines, stage)(results(tokenizer, other), folder)
+        run(results(tokenizer, other), folder)
 
 
 def test_other_questions_are_not_compared(scored, tokenizer, tmp_path):

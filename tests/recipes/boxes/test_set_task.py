@@ -20,6 +20,7 @@ from medjax.recipes.boxes.set_score import (
 )
 from medjax.recipes.boxes.task import self_test
 from medjax.recipes.medloc import chain
+from medjax.recipes.policy.scoring import score_results
 from medjax.recipes.policy.stages import training_batches
 from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.box_sets import SetPredictions
@@ -246,7 +247,11 @@ EVALUATION = Evaluation(
 
 
 def scorer(others, name, tokenizer, before):
-    return partial(score_sets, others, ScoredStage(name, tokenizer, EVALUATION, before))
+    return partial(
+        score_results,
+        partial(score_sets, others),
+        ScoredStage(name, tokenizer, EVALUATION, before),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +259,9 @@ def scored(tokenizer, tmp_path_factory):
     """(workdir, what the score function returned)."""
     workdir = tmp_path_factory.mktemp("run")
     score = partial(
-        score_sets, baselines, ScoredStage("warm", tokenizer, EVALUATION, {})
+        score_results,
+        partial(score_sets, baselines),
+        ScoredStage("warm", tokenizer, EVALUATION, {}),
     )
     return workdir, score(results(tokenizer), workdir / "warm" / "eval" / "8")
 
@@ -274,7 +281,9 @@ def test_numbers_of_an_evaluation(scored):
 def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_path):
     evaluation = EVALUATION._replace(no_image=True)
     score = partial(
-        score_sets, baselines, ScoredStage("warm", tokenizer, evaluation, {})
+        score_results,
+        partial(score_sets, baselines),
+        ScoredStage("warm", tokenizer, evaluation, {}),
     )
     blank = [
         (found._replace(box_valid=np.zeros_like(found.box_valid)), *rest)
@@ -290,7 +299,9 @@ def test_what_is_answered_about_blank_pictures_is_a_row(scored, tokenizer, tmp_p
 
 def test_scores_of_nothing_are_left_out(tokenizer, tmp_path):
     score = partial(
-        score_sets, lambda records: {}, ScoredStage("w", tokenizer, EVALUATION, {})
+        score_results,
+        partial(score_sets, lambda records: {}),
+        ScoredStage("w", tokenizer, EVALUATION, {}),
     )
     one = make_set_answers([()], np.ones(1), [record(1)])
     values = score(alone(tokenizer), tmp_path / "w" / "eval" / "1")
@@ -342,7 +353,9 @@ def test_tables_and_the_page(scored):
 def test_the_stage_before_is_compared_with_its_confidences(scored, tokenizer, tmp_path):
     before = {"earlier": scored[0] / "warm" / "eval"}
     score = partial(
-        score_sets, baselines, ScoredStage("grpo", tokenizer, EVALUATION, before)
+        score_results,
+        partial(score_sets, baselines),
+        ScoredStage("grpo", tokenizer, EVALUATION, before),
     )
     values = score(results(tokenizer), tmp_path / "grpo" / "eval" / "3")
     assert values["Q"] == scored[1]["Q"]

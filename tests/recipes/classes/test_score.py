@@ -18,6 +18,7 @@ from medjax.recipes.classes.score import (
     most_likely,
     score,
 )
+from medjax.recipes.policy.scoring import score_results
 from medjax.recipes.policy.task import Evaluation, ScoredStage
 from medjax.systems.policy.classes import Predictions
 
@@ -99,7 +100,9 @@ EVALUATION = Evaluation(
 def make(tokenizer, stage="grpo", before=None, hide=str, evaluation=EVALUATION):
     asked = Asked(TASK, TRAIN, TEST, BASELINES, hide)
     return partial(
-        score, asked, ScoredStage(stage, tokenizer, evaluation, before or {})
+        score_results,
+        partial(score, asked),
+        ScoredStage(stage, tokenizer, evaluation, before or {}),
     )
 
 
@@ -243,7 +246,11 @@ def test_slices_of_a_volume_vote(tokenizer, tmp_path):
     same = [
         r._replace(labels=RECORDS[n // 2 * 2].labels) for n, r in enumerate(RECORDS)
     ]
-    told = partial(score, asked, ScoredStage("grpo", tokenizer, EVALUATION, {}))
+    told = partial(
+        score_results,
+        partial(score, asked),
+        ScoredStage("grpo", tokenizer, EVALUATION, {}),
+    )
     values = told(results(tokenizer, same), tmp_path / "grpo" / "eval" / "8")
     assert 0 <= values["volume accuracy"] <= 1
     text = (tmp_path / "grpo" / "eval" / "8" / "tables.txt").read_text()
