@@ -36,8 +36,8 @@ def soft_threshold(
             itself unless the threshold is infinite too; a complex one gets a NaN part.
         threshold: In the unit of x and read in its precision, at least 0 (a threshold
             of 0 returns x): a scalar, or an array of as many axes as x, each of its
-            length or of length 1. An array's values are not checked; one that is NaN
-            gives NaN.
+            length or of length 1. An entry of an array that is negative or NaN gives
+            NaN.
 
     Returns:
         Of the shape and dtype of x. The derivative is that of the formula; where x is 0
@@ -95,7 +95,7 @@ def wavelet_prox(
         threshold: At least 0 in the unit of the images, read in their precision; 0
             returns them, but for rounding: a scalar, or an array of as many axes as N
             (with `joint` without the last of them), each of its length or of length 1.
-            An array's values are not checked.
+            An entry of an array that is negative or NaN makes its images NaN.
         levels: How often the coarse image is split, at least 0 (nothing is penalised).
             Static.
         order: Vanishing moments of the Daubechies wavelet, 1 to 38; 1 is Haar, 4 the
@@ -162,8 +162,8 @@ def low_rank_prox(
             block.
         threshold: At least 0 in the unit of the images, read in their precision: a
             scalar, or an array of as many axes as N, each of its length or of length 1;
-            a singular value is up to `block` sqrt(E) times a pixel. An array's values
-            are not checked.
+            a singular value is up to `block` sqrt(E) times a pixel. An entry of an
+            array that is negative or NaN makes its images NaN.
         block: Side of the blocks in pixels, at least 1. Where H or W is no multiple of
             it, the last block is cut at the image's edge; from max(H, W) on the image
             is one block. Static.
@@ -241,7 +241,11 @@ def _threshold(
     check_arrays(function, **arrays, threshold=(threshold, axes, NUMBERS))
     if isinstance(threshold, numbers.Real):
         check_ranges(function, threshold=(threshold, 0, math.inf))
-    return jnp.asarray(threshold)
+        return jnp.asarray(threshold)
+    threshold = jnp.asarray(threshold)
+    if not jnp.issubdtype(threshold.dtype, jnp.floating):
+        threshold = threshold.astype(jnp.float32)
+    return jnp.where(threshold >= 0, threshold, jnp.nan)
 
 
 def _power(x: Array) -> Array:
@@ -253,5 +257,10 @@ def _roll(
 ) -> Array:
     if shift is None:
         return images
+    if len(shift) != 2:
+        raise ValueError(
+            f"shift: expected whole rows and columns, or None; found {shift!r}"
+        )
     rows, cols = shift
+    check_arrays("shift", rows=(rows, "", int), columns=(cols, "", int))
     return jnp.roll(images, (-rows, -cols) if back else (rows, cols), (-2, -1))

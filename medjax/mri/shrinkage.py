@@ -18,7 +18,7 @@ def shrinkage(
     Args:
         gram: Hermitian, positive semidefinite.
         threshold: At least 0, of as many axes as the singular values; with 0 the result
-            is the identity.
+            is the identity, with NaN it is NaN.
     """
     _, vectors, kept = _spectrum(gram, threshold)
     return _matrix(vectors, kept)
@@ -46,7 +46,10 @@ def _spectrum(gram: Array, threshold: Array) -> tuple[Array, Array, Array]:
     none = power <= 0
     singular = jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, power)))
     above = singular > threshold
-    below = (threshold == 0).astype(singular.dtype)
+    below = jnp.where(
+        threshold == 0, 1.0, jnp.where(jnp.isnan(threshold), jnp.nan, 0.0)
+    )
+    below = below.astype(singular.dtype)
     kept = jnp.where(above, 1 - threshold / jnp.where(above, singular, 1), below)
     return singular, vectors, kept
 

@@ -158,7 +158,8 @@ def replica_level(
         replicas: How many reconstructions, a static integer of at least 2.
 
     Returns:
-        In the unit of the images, that of both parts together where they are complex.
+        In the unit of the images, that of both parts together where they are complex;
+        NaN where there is no contrast (E of 0).
 
     Raises:
         ValueError: a noise that is not above 0, fewer than 2 replicas, k-space that is

@@ -271,6 +271,23 @@ def test_options_outside_their_range(call, message):
 # ---- thresholds of a batch, and joint details
 
 
+@pytest.mark.parametrize("prox", [wavelets, low_rank])
+def test_a_threshold_that_is_none_spoils_its_own_images(prox):
+    x = images(4, 2, 8, 8, real=True)
+    given = jnp.array([0.5, -0.5, np.nan, 0.0])
+    found = np.asarray(prox(x, given[:, None] if prox is wavelets else given))
+    assert np.isnan(found[1:3]).all()
+    for n in (0, 3):
+        alone = prox(x[n], float(given[n]))
+        np.testing.assert_allclose(found[n], alone, atol=1e-12)  # float64
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0), (1,), (np.nan, 0), (np.ones(2, int), 1)])
+def test_a_shift_that_is_no_two_whole_numbers_is_refused(shift):
+    with pytest.raises(ValueError, match="shift: "):
+        low_rank_prox(images(2, 8, 8), 0.1, block=4, shift=shift)
+
+
 @pytest.mark.parametrize("real", [False, True])
 def test_joint_wavelets_shrink_the_length_over_images(real):
     x = images(2, 3, 8, 8, real=real)
