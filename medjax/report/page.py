@@ -77,15 +77,16 @@ ul.story { padding-left: 1.1rem; max-width: 50rem; } .story li { margin: .35rem 
 .doubts p { margin: .3rem 0; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-        margin: .6rem 0; overflow-wrap: normal; }
+        margin: .6rem 0; overflow-wrap: normal; font-size: 14px; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem;
-          white-space: pre-line; }
-th, td { padding: .25rem .7rem; text-align: right;
+          white-space: pre-line; overflow-wrap: anywhere; }
+th, td { padding: .25rem .5rem; text-align: right;
          border-bottom: 1px solid var(--line); }
 th { vertical-align: bottom; } td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 td.text:not(:first-child) { text-align: left; white-space: normal; min-width: 24rem; }
-td.text:first-child { white-space: normal; }
+td.text:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
+td.interval { white-space: normal; }
 thead th { border-bottom: 2px solid var(--strong); }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; background: #fff; border-radius: 3px; }
@@ -99,7 +100,7 @@ pre { background: var(--box); padding: .8rem; overflow-x: auto; font-size: 12.5p
   tr { border-bottom: 1px solid var(--line); padding: .35rem 0; }
   td, td.text:not(:first-child) { border: 0; padding: .1rem 0; white-space: normal;
        min-width: 0; display: flex; justify-content: space-between; gap: 1rem; }
-  td:first-child { font-weight: 600; }
+  td:first-child, td.text:first-child { font-weight: 600; min-width: 0; }
   td:not(:first-child)::before { content: attr(data-head); color: var(--soft);
        text-align: left; flex: none; max-width: 55%; }
   pre { white-space: pre-wrap; }
@@ -266,8 +267,12 @@ def _table(table: Table) -> str:
 
 
 def _cell(text: str, head: str) -> str:
-    """A cell that knows its column; a sentence is wrapped, and begins at the left."""
-    kind = ' class="text"' if len(text) > _SENTENCE else ""
+    """A cell that knows its column; a sentence is wrapped, and begins at the left.
+
+    An interval may stand below its estimate, or eleven of them would not fit a page.
+    """
+    kind = ' class="interval"' if "[" in text else ""
+    kind = ' class="text"' if len(text) > _SENTENCE else kind
     return f'<td{kind} data-head="{html.escape(head)}">{html.escape(text)}</td>'
 
 

@@ -66,6 +66,7 @@ def test_a_page_fits_a_phone_and_asks_nobody(look, tmp_path, name):
     assert not seen.outside and not seen.problems and not seen.requests
     wide = look(path, width=1200, dark=True)
     assert wide.width == wide.view == 1200 and not wide.problems
+    assert not wide.outside  # eleven scores with their intervals
     # contrast: dark text on light ground, and the other way round
     for one, sign in ((seen, -1), (wide, 1)):
         text, ground = (

@@ -34,10 +34,11 @@ def score_story(
             if not known:
                 continue
             best = min(known, key=lambda name: known[name])
-            line = f"{who}: least {what} by {best}, {form.format(known[best])}"
+            how = f"least {what} by {best}," if len(means) > 1 else f"{what} of {best}"
+            line = f"{who}: {how} {form.format(known[best])}"
             if own in known and own != best:
                 line += f"; {own}, which the run stands for, {form.format(known[own])}"
-            lines.append(f"{line} (means; the table has intervals).")
+            lines.append(f"{line} (means over slices).")
         lines += _coverage(who, {name: x["coverage"] for name, x in means.items()})
     return lines
 
