@@ -428,7 +428,11 @@ def test_sizes_0_and_1(shape, entries, samples):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"samples": -1}, "samples: expected 0 or more"), ({"log_size": 0}, "log_size: ")],
+    [
+        ({"samples": -1}, "samples: expected an integer of at least 0"),
+        ({"samples": 2.0}, "samples: .* found 2.0"),
+        ({"log_size": 0}, "log_size: "),
+    ],
 )
 def test_sizes_out_of_range(options, message):
     with pytest.raises(ValueError, match=f"^init_threshold: {message}"):

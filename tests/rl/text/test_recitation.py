@@ -178,9 +178,9 @@ def test_repeated_ngrams_need_a_length():
         jnp.zeros((1, 3), jnp.int32), jnp.array([3]), jnp.ones((1, 3), jnp.uint32)
     )
     assert float(repeated_ngrams(words, n=2)[0]) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="repeated_ngrams: n: expected 1 or more; f"):
+    with pytest.raises(ValueError, match="repeated_ngrams: n: .* at least 1"):
         repeated_ngrams(words, n=0)
-    with pytest.raises(ValueError, match="repeated_ngrams: key: expected"):
+    with pytest.raises(ValueError, match=r"repeated_ngrams: words\.key: expected"):
         repeated_ngrams(words._replace(key=words.key.astype(jnp.float32)), n=2)
 
 
@@ -216,7 +216,7 @@ def test_a_repeated_word_is_no_reasoning(small):
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_array_equal(found[-4:-1], 1)
     assert found[-1] < 1
-    with pytest.raises(ValueError, match="min_different 0"):
+    with pytest.raises(ValueError, match="score_words: min_different: .* found 0"):
         reward_of(tokens, mask, small.tables, TABLES["whole"], min_different=0)
 
 
@@ -224,7 +224,7 @@ def test_the_first_words_are_read(single):
     thoughts = ["a b c d e f", "a b x x x x", "x x a b"]
     found = score(single, thoughts, ["a b"], max_words=2)
     np.testing.assert_array_equal(found, [1, 1, 0])
-    with pytest.raises(ValueError, match="max_words 0"):
+    with pytest.raises(ValueError, match="read_words: max_words: .* found 0"):
         score(single, thoughts, ["a b"], max_words=0)
 
 
