@@ -3,6 +3,7 @@
     python run.py --config=configs/medloc.py:data=FILE    train, or --mode=check, export
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
     python run.py --config=configs/medloc.py --mode=eval --answers=FILE
+    python run.py --config=configs/medloc.py --mode=predict --input=PICTURES --ask=TEXT
     python run.py --config=configs/puq.py --mode=predict --input=SCAN   or --mode=check
 
 What stands behind the colon chooses variants; every option of a config can be set on
@@ -39,13 +40,13 @@ from medjax.runtime.errors import STOPS, RewardError
 from medjax.sharding import make_mesh
 
 SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name
-ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run [workdir/SYSTEM].")
 MODE = flags.DEFINE_string("mode", "train", "What to do, see above.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir, stage, policy's folder.")
 ANSWERS = flags.DEFINE_string("answers", None, "FILE.jsonl that eval scores instead.")
 INPUT = flags.DEFINE_string("input", None, "To predict from: file, folder or a,b,c.")
+ASK = flags.DEFINE_string("ask", None, "A question, or a file with one a line.")
 CACHE = flags.DEFINE_string("compilation_cache", "~/.cache/medjax/jax", "'': none.")
 
 
@@ -86,15 +87,14 @@ def use(name: str, run: Run) -> list[str]:
     where = {"checkpoint": CHECKPOINT.value, **run.devices}
     if name in SYSTEMS:
         return function(**run.options, **(where if MODE.value == "export" else {}))
-    command_line.check_input(MODE.value, INPUT.value)
+    where |= command_line.asked(name, MODE.value, INPUT.value, ASK.value)
     return function(INPUT.value, **where, **run.options)
 
 
 MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {  # -> what is doubtful
     **{("train", name): partial(train, name) for name in SYSTEMS},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
-    **{(m, name): partial(use, name) for m, name in command_line.POLICIES},
-    **{(m, "puq"): partial(use, f"qmri.{m}") for m in command_line.MAPS},
+    **{(m, system): partial(use, name) for m, system, name in command_line.USES},
 }
 
 
@@ -106,7 +106,7 @@ def main(_: list[str]) -> int:
         jax.distributed.initialize()
     config = CONFIG.value.to_dict()
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
-    options = {name: value for name, value in config.items() if name not in ENTRY}
+    options = command_line.sections(MODE.value, config)
     workdir = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
     place = {"seed": config["seed"], "workdir": workdir}
     devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from absl import flags, logging
 
@@ -20,7 +20,14 @@ POLICIES = (
     *(("export", name) for name in ("medloc", "vrft_aug", "pretrain")),
 )
 ANSWERED = ("medloc", "vrft_aug")  # systems that score somebody else's answers
+ASKED = ("medloc", "vrft_aug")  # policies with --mode=predict
 MAPS = ("predict", "check", "calibrate")  # modes of maps, beside training
+USES = (  # mode, system and recipe of what is neither training nor evaluation
+    *((mode, system, system) for mode, system in POLICIES),
+    *(("predict", system, f"predict.{system}") for system in ASKED),
+    *((mode, "puq", f"qmri.{mode}") for mode in MAPS),
+)
+ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -120,6 +127,28 @@ def choose_mode(
         systems = ", ".join(dict.fromkeys(s for _, s in modes))
         raise ValueError(f"config.system {system!r}: expected one of {systems}")
     raise ValueError(f"--mode={mode}: {system} has the modes {', '.join(known)}")
+
+
+def sections(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a config that a recipe's function for a mode is given."""
+    asked = mode == "predict" or config["system"] not in ASKED
+    own = ENTRY if asked else (*ENTRY, "predict")
+    return {name: value for name, value in config.items() if name not in own}
+
+
+def asked(
+    name: str, mode: str, given: str | None, question: str | None
+) -> dict[str, str | None]:
+    """What --ask gives to a function of a recipe, where --input is there if it must.
+
+    A question is refused where nothing is asked.
+    """
+    check_input(mode, given)
+    if name.startswith("predict."):
+        return {"ask": question}
+    if question is not None:
+        raise ValueError("--ask: only policies are asked, by --mode=predict")
+    return {}
 
 
 def check_input(mode: str, given: str | None) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.options import Numbers, Words, option
+from configs.options import Maybe, Numbers, Words, option
 
 TESTED = ("test", "val")  # parts to evaluate on; val: to choose settings by
 
@@ -88,6 +88,23 @@ def get_asking() -> dict[str, Any]:
         "names": "",
         "plane": "axial",  # or coronal, sagittal: the slices of volumes with masks
         "longest": 2000,  # characters of a question; longer ones are refused
+    }
+
+
+def get_predict() -> dict[str, Any]:
+    """How `--mode=predict` of a policy asks and answers; training reads none of it."""
+    return {
+        "batch": 0,  # pictures at a time; 0: as evaluation.batch
+        "questions": 0,  # about each at a time; 0: as evaluation.questions
+        "max_tokens": 0,  # of an answer; 0: as long as the longest right one
+        # None: a run's checkpoint writes the likeliest tokens (0), a policy's folder
+        # what its generation_config.json says; top_k and top_p alone change that
+        "temperature": option(None, Maybe(float)),
+        "top_k": option(None, Maybe(int)),
+        "top_p": option(None, Maybe(float)),
+        "seed": 0,  # of answers that are drawn
+        "plane": "axial",  # or coronal, sagittal: the slices of volumes
+        "overlays": 16,  # answers that are drawn into their pictures, at most
     }
 
 

@@ -108,6 +108,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "unanswered": "refuse",
         }
     )
+    config.predict = ConfigDict(common.get_predict())
     if arg.python_reward:
         name = arg.python_reward.rpartition(":")[2]
         config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})

@@ -132,6 +132,7 @@ def get_config(arg: str = "") -> ConfigDict:
         name = arg.python_reward.rpartition(":")[2]
         config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})
     config.evaluation = get_evaluation()
+    config.predict = ConfigDict(common.get_predict())
     set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
     if arg.model:
         set_pretrained(config)

@@ -170,6 +170,14 @@ class LabelBatch(NamedTuple):
 PolicyBatch = GroundingBatch | BoxSetBatch | LabelBatch  # what a policy learns from
 
 
+class QuestionBatch(NamedTuple):
+    """Prompts alone, to be answered: nothing is known of what is right."""
+
+    prompt: Prompt
+    valid: Bool[Array, "B"]  # 0 = a row that only fills the batch
+    sample_id: Int[Array, "B"]  # keys a drawn answer's noise, whatever the batch layout
+
+
 class QmriBatch(NamedTuple):
     """B slices of undersampled multi-coil k-space for `puq`.
 
@@ -234,6 +242,7 @@ for _record in (
     LabelBatch,
     Prompt,
     QmriBatch,
+    QuestionBatch,
     Rollout,
     Segment,
     TrainState,

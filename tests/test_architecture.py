@@ -77,6 +77,7 @@ ROOMS = {
             *("audit", "batches", "images", "json_files", "lists"),
             *("prompting", "volumes"),
         ),
+        "asking": ("batches", "images", "lists", "prompting"),
         "pretraining": ("batches", "boxes", "classes", "volumes"),
         "qmri": ("batches", "volumes"),
         "scans": (),
@@ -100,6 +101,7 @@ ROOMS = {
         "pretrain": ("boxes", "policy", "sections"),
         "answers": ("boxes", "classes", "medloc", "policy", "sections", "vrft_aug"),
         "puq": ("policy", "qmri", "sections"),
+        "predict": ("boxes", "classes", "policy", "sections", "vrft_aug"),
     },
 }
 # Who may import a network: a base model's one file, and the system that owns its own.
@@ -114,13 +116,18 @@ DOCUMENTS = (
         f"medjax/recipes/{name}.py"
         for name in ("medloc", "vrft_aug", "puq", "pretrain", "sections", "answers")
     ),
+    "medjax/recipes/predict/medloc.py",  # an entry
+    "medjax/recipes/predict/vrft_aug.py",  # likewise
     "medjax/recipes/policy/opening.py",
     "medjax/recipes/policy/alike.py",  # identities
+    "medjax/recipes/policy/predicting.py",  # likewise
+    "medjax/recipes/policy/using.py",  # likewise
     "medjax/recipes/policy/qwen25vl.py",
     "medjax/recipes/policy/scoring.py",  # rows of an evaluation
     "medjax/recipes/policy/identity.py",
     "medjax/recipes/policy/patience.py",  # metrics of a step
     "medjax/recipes/boxes/task.py",  # likewise
+    "medjax/recipes/classes/predict.py",  # identities
     "medjax/recipes/classes/task.py",  # likewise
     "medjax/recipes/qmri/predict.py",  # an entry
     "medjax/recipes/qmri/check.py",  # likewise

@@ -278,27 +278,71 @@ def evaluate_checkpoint(
         ArchitectureError: The parameters are of another architecture.
         ValueError: The stage has nothing to evaluate on, or what its `accepts` raises.
     """
-    path = pathlib.Path(path)
-    abstract, shardings = abstract_state(stage.system, mesh=mesh, rules=rules)
-    if not path.is_dir():
-        raise FileNotFoundError(f"no checkpoint at {path}: no such folder")
-    folders = (path / "checkpoints", path / stage.name / "checkpoints")
-    present = [folder for folder in folders if folder.is_dir()]
-    if present:
-        if stage.accepts is not None:
-            stage.accepts(checkpoint.stored_identity(present[0]))
-        params = checkpoint.restore_params(present[0], abstract.params)
-        step = checkpoint.newest_step(present[0])
-    else:
-        if stage.accepts is not None and describe is not None:
-            stage.accepts(describe(path))
-        params, step = load(path, shardings.params), 0
-        check_params(params, abstract.params, str(path))
-        params = shard_tree(params, shardings.params)
-    state = TrainState(params, (), jax.device_put(np.int32(step), shardings.step))
+    state = read_state(
+        stage.system,
+        path,
+        name=stage.name,
+        accepts=stage.accepts,
+        load=load,
+        describe=describe,
+        mesh=mesh,
+        rules=rules,
+    )
     evaluate = _evaluation(
         stage, pathlib.Path(workdir) / stage.name, mesh=mesh, rules=rules, seed=seed
     )
     if evaluate is None:
         raise ValueError(f"stage {stage.name} has nothing to evaluate on")
     return evaluate(state)
+
+
+def read_state(
+    system: System,
+    path: str | os.PathLike,
+    *,
+    name: str,
+    accepts: Callable[[Mapping[str, Any]], None] | None,
+    load: Callable[[pathlib.Path, Any], Params],
+    mesh: Mesh,
+    rules: Rules,
+    describe: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
+) -> TrainState:
+    """Parameters and step of a checkpoint or a folder, on the mesh; no optimiser.
+
+    Args:
+        system: Its `init` and `axes` say what the parameters are.
+        path: A stage's folder in a workdir; or a workdir, whose folder `name` is taken;
+            or else whatever `load` reads, which counts as step 0.
+        name: Of the stage.
+        accepts: Given the identity that the parameters were trained with; raises where
+            it does not fit. None asks nothing of it.
+        load: A function of a folder and a tree of shardings that reads pretrained
+            weights.
+        mesh: It must hold all devices of all processes that take part.
+        rules: The mesh axes that each logical axis falls on; they must name `batch`.
+        describe: What a folder that `load` reads says of its training, for `accepts`,
+            as parts of an identity; None asks nothing of it.
+
+    Raises:
+        FileNotFoundError: `path` is no folder, or holds no whole checkpoint.
+        ArchitectureError: The parameters are of another architecture.
+        ValueError: What `accepts` raises.
+    """
+    path = pathlib.Path(path)
+    abstract, shardings = abstract_state(system, mesh=mesh, rules=rules)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {path}: no such folder")
+    folders = (path / "checkpoints", path / name / "checkpoints")
+    present = [folder for folder in folders if folder.is_dir()]
+    if present:
+        if accepts is not None:
+            accepts(checkpoint.stored_identity(present[0]))
+        params = checkpoint.restore_params(present[0], abstract.params)
+        step = checkpoint.newest_step(present[0])
+    else:
+        if accepts is not None and describe is not None:
+            accepts(describe(path))
+        params, step = load(path, shardings.params), 0
+        check_params(params, abstract.params, str(path))
+        params = shard_tree(params, shardings.params)
+    return TrainState(params, (), jax.device_put(np.int32(step), shardings.step))

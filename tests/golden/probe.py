@@ -19,7 +19,14 @@ import jax
 import numpy as np
 
 BATCHES = 2  # of each stage, for training and for evaluation
-LOOP = ("system", "seed", "mesh", "rules", "checkpoint")  # no sections of a recipe
+LOOP = (
+    "system",
+    "seed",
+    "mesh",
+    "rules",
+    "checkpoint",
+    "predict",
+)  # no sections of a recipe
 # Logical values that come from comparing floats: a rounding may flip one of them.
 FROM_FLOATS = ("roi",)
 

@@ -19,7 +19,7 @@ from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section
 
-LOOP = ("system", "seed", "mesh", "rules", "checkpoint")
+LOOP = ("system", "seed", "mesh", "rules", "checkpoint", "predict")
 POLICY = {  # smaller than smoke's: these tests compile nothing
     "policy.vocab": 400,
     "policy.width": 16,

@@ -106,6 +106,24 @@ def read_header(file: ImageFile, origin: str) -> "Dataset":
     return header
 
 
+def count_frames(file: ImageFile, origin: str) -> int:
+    """How many images a DICOM file holds, 1 or more.
+
+    Args:
+        file: A DICOM file; its frame is not looked at.
+        origin: What an error calls the file.
+
+    Raises:
+        ValueError: The header is damaged.
+    """
+    pydicom = _pydicom(file, origin)
+    with damage(file, origin), _silent():
+        header = pydicom.dcmread(
+            file.path, stop_before_pixels=True, specific_tags=["NumberOfFrames"]
+        )
+        return max(1, int(header.get("NumberOfFrames") or 1))
+
+
 def dicom_size(
     header: "Dataset", file: ImageFile, origin: str
 ) -> tuple[tuple[int, int], tuple[float, float]]:

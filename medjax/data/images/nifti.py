@@ -112,6 +112,21 @@ def open_slice(file: ImageFile, origin: str) -> Slice:
     )
 
 
+def count_slices(file: ImageFile, origin: str) -> int:
+    """How many slices a volume has in its plane, 1 or more.
+
+    Args:
+        file: A NIfTI file with its plane; its frame is not looked at.
+        origin: What an error calls the file.
+
+    Raises:
+        ValueError: What `open_slice` refuses of a volume.
+    """
+    slab = open_slice(file._replace(frame=0), origin)
+    (across,) = (n for n, at in enumerate(slab.place[:3]) if not isinstance(at, slice))
+    return int(slab.image.shape[across])
+
+
 def read_slice(slab: Slice, file: ImageFile, origin: str) -> UInt8[np.ndarray, "h w 3"]:
     """The slice as RGB: in its window; whole numbers of 8 bits as they are.
 

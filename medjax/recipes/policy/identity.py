@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from medjax.data.batches import Parts
+from medjax.data.prompting.chat import Style
 from medjax.recipes.policy.alike import check_alike
+from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.setup import Setup
 
 
@@ -15,17 +17,31 @@ def identity(setup: Setup, options: Mapping[str, Any]) -> dict[str, Any]:
         setup: Data, policy and encoding of the run.
         options: Those of the stage that bear on numbers.
     """
-    prompt = setup.encoding.style._asdict()
+    shown = shown_with(setup.policy, setup.encoding.style, ramps=setup.encoding.ramps)
+    return {
+        "data": dict(setup.parts.identity),
+        **shown,
+        "policy": dict(setup.policy.identity),
+        "options": dict(options),
+    }
+
+
+def shown_with(policy: Policy, style: Style, *, ramps: bool) -> dict[str, Any]:
+    """What a policy is shown and how it answers, as parts of an identity.
+
+    Args:
+        policy: The opened one.
+        style: The words around a question, and the form of its answer.
+        ramps: Whether the place of a pixel is drawn into pictures, see `add_ramps`.
+    """
+    prompt = style._asdict()
     if prompt["think"]:  # as older versions have it, which knew nothing else
         del prompt["think"]
     return {
-        "data": dict(setup.parts.identity),
-        "images": setup.policy.geometry._asdict() | {"ramps": setup.encoding.ramps},
-        "ends": setup.policy.ends._asdict(),
+        "images": policy.geometry._asdict() | {"ramps": ramps},
+        "ends": policy.ends._asdict(),
         "prompt": prompt,
-        "tokenizer": setup.policy.digest,
-        "policy": dict(setup.policy.identity),
-        "options": dict(options),
+        "tokenizer": policy.digest,
     }
 
 

@@ -77,12 +77,30 @@ class Opening(NamedTuple):
     finish: Finish
 
 
+class OpenFolder(Protocol):
+    """Opens a folder without a config."""
+
+    def __call__(
+        self, folder: Path, *, pixels: tuple[int, int] | None, dtype: str
+    ) -> Opening:
+        """The policy of a Hugging Face folder.
+
+        Args:
+            folder: Of this base model.
+            pixels: The fewest and the most that an image is shown at; None: as the
+                folder says.
+            dtype: What is computed in.
+        """
+        ...
+
+
 class Opener(NamedTuple):
     """What a base model gives to those who name it in a config."""
 
     open_section: Callable[[Mapping[str, Any]], Opening]  # of a config
     # how images are cut, of a section alike: neither tokenizer nor weights are read
     section_geometry: Callable[[Mapping[str, Any]], Geometry]
+    open_folder: OpenFolder
     # a folder's parameters, each array placed as a tree of shardings says
     load_weights: Callable[[Path, Params], Params]
     # what a folder says of the training, as parts of an identity

@@ -52,6 +52,45 @@ def open_geometry(section: Mapping[str, Any]) -> Geometry:
     return opener.section_geometry(section)
 
 
+def section_for_use(section: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The section `policy` of a config for the checkpoint that is to be used.
+
+    Where that is a Hugging Face folder, it is the policy; where medjax wrote the folder
+    pictures are bounded as in its training.
+
+    Args:
+        section: Of the config.
+        path: A run, a stage of one, or a Hugging Face folder.
+
+    Raises:
+        ValueError: A folder that medjax did not write is not the config's: nothing says
+            how it is to be asked.
+    """
+    if not is_policy_folder(path):
+        return dict(section)
+    images = qwen25vl.trained_images(path)
+    own = section.get("path")
+    named = bool(own) and os.path.realpath(own) == os.path.realpath(path)
+    if not images and not named:
+        raise ValueError(
+            f"{path}: a folder that medjax did not train; name it in the config as "
+            "well, behind the colon: model=FOLDER. That chooses the words by which "
+            "such a policy is asked"
+        )
+    bounds = {k: images[k] for k in ("min_pixels", "max_pixels") if k in images}
+    tied = section["tied"] if named else None  # as the folder says
+    return {**section, "path": str(path), "tied": tied, **bounds}
+
+
+def is_policy_folder(path: Path) -> bool:
+    """Whether a path is a Hugging Face folder and not a run.
+
+    Args:
+        path: Need not exist.
+    """
+    return any((path / x).is_file() for x in ("config.json", "adapter_config.json"))
+
+
 def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
     """A Hugging Face folder's parameters in float32, placed as the tree says.
 

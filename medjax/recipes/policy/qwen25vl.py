@@ -91,6 +91,20 @@ class PolicySection(NamedTuple):
     pixels: str = "config"  # one of PIXELS: whose bounds, these or the folder's
 
 
+# What a folder says itself, and what bears on training alone.
+_OF_FOLDER: Mapping[str, Any] = {
+    **dict.fromkeys(("vocab", "width", "mlp", "layers", "heads", "kv_heads"), 0),
+    "head_dim": 0,
+    "mrope_section": (0, 0, 0),
+    "tied": None,
+    "scan_unroll": 1,
+    "vision": None,
+    "remat": "none",
+    "freeze_vision": False,
+    "logit_chunk": None,
+}
+
+
 def open_section(section: Mapping[str, Any]) -> Opening:
     """The policy of a section: the checkpoint at its `path`, or else a tiny one.
 
@@ -239,6 +253,34 @@ def open_checkpoint(options: PolicySection) -> Opening:
     return Opening(policy.geometry, finish)
 
 
+def open_folder(folder: Path, *, pixels: tuple[int, int] | None, dtype: str) -> Opening:
+    """A Hugging Face folder for use, without a config.
+
+    Args:
+        folder: Of the Qwen2.5-VL architecture.
+        pixels: The fewest and the most that an image is shown at; None: as medjax.json
+            says, or else the folder's image processor.
+        dtype: What is computed in.
+
+    Raises:
+        ValueError: See `open_checkpoint`.
+    """
+    images = trained_images(folder)
+    if pixels is None and {"min_pixels", "max_pixels"} <= images.keys():
+        pixels = images["min_pixels"], images["max_pixels"]
+    least, most = pixels or (1, 1)
+    options = PolicySection(
+        path=str(folder),
+        min_pixels=least,
+        max_pixels=most,
+        dtype=dtype,
+        param_dtype="float32",
+        pixels="config" if pixels else "folder",
+        **_OF_FOLDER,
+    )
+    return open_checkpoint(options)
+
+
 def _policy(
     options: PolicySection,
     config: Qwen25VLConfig,
@@ -283,4 +325,6 @@ def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
     )
 
 
-OPENER = Opener(open_section, section_geometry, load_weights, describe_folder)
+OPENER = Opener(
+    open_section, section_geometry, open_folder, load_weights, describe_folder
+)

@@ -79,7 +79,7 @@ def parse_text(text: str | bytes, *, think: bool = True) -> Parsed:
     check_flags("parse_text", think=think)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     answers = ANSWER.findall(data)
-    match = _BOX.search(answers[0]) if answers else None
+    match = _find_box(data)
     box = [read_number(digits) for digits in match.groups()] if match else [0.0] * 4
     return Parsed(
         boxes=np.array(box, np.float32),
@@ -87,6 +87,27 @@ def parse_text(text: str | bytes, *, think: bool = True) -> Parsed:
         format=np.array(match is not None and has_right_tags(data, think=think)),
         num_answers=np.array(len(answers), np.int32),
     )
+
+
+def box_span(text: str | bytes) -> tuple[int, int]:
+    """Where the box that `parse_text` reads stands, from its `[` to its `]`.
+
+    Args:
+        text: The completion without its special tokens; bytes need not be UTF-8.
+
+    Returns:
+        The first byte and the byte after the last, those of the UTF-8 of a str; (0, 0)
+        where there is no box.
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    match = _find_box(data)
+    return (data.index(b"[", match.start()), match.end()) if match else (0, 0)
+
+
+def _find_box(data: bytes) -> re.Match[bytes] | None:
+    """The first box of the first closed answer, its groups the four numbers."""
+    answer = ANSWER.search(data)
+    return _BOX.search(data, *answer.span(1)) if answer else None
 
 
 def has_right_tags(data: bytes, *, think: bool = True) -> bool:

@@ -8,7 +8,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.masked import finite_rows
-from medjax.types import Decoding, Key, Params, PolicyBatch, PolicyModel, Prefilled
+from medjax.types import (
+    Decoding,
+    Key,
+    Params,
+    PolicyBatch,
+    PolicyModel,
+    Prefilled,
+    QuestionBatch,
+)
 
 
 class Answers(NamedTuple):
@@ -23,7 +31,7 @@ def answer(
     model: PolicyModel,
     params: Params,
     prefilled: Prefilled,
-    batch: PolicyBatch,
+    batch: PolicyBatch | QuestionBatch,
     key: Key,
     decoding: Decoding,
 ) -> Answers:
@@ -42,6 +50,27 @@ def answer(
         params, prefilled, batch.sample_id, key, group=1, decoding=decoding
     )
     return Answers(rollout.tokens[:, 0], rollout.mask[:, 0], rollout.logp[:, 0])
+
+
+def answer_questions(
+    model: PolicyModel,
+    decoding: Decoding,
+    params: Params,
+    batch: QuestionBatch,
+    key: Key,
+) -> Answers:
+    """One answer to each of B prompts about which nothing else is known.
+
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        decoding: How tokens are drawn; its `max_tokens` cuts an answer that is longer.
+        params: The parameters that answer.
+        batch: The prompts; rows that are not valid are answered like the others.
+        key: Decides what is drawn, together with the sample ids; a greedy answer needs
+            none.
+    """
+    prefilled = model.prefill(params, batch.prompt)
+    return answer(model, params, prefilled, batch, key, decoding)
 
 
 def answer_metrics(answers: Answers, batch: PolicyBatch) -> dict[str, Array]:

@@ -1,0 +1,1 @@
+"""Pictures without answers: found, asked about, and made into batches."""

@@ -1,0 +1,1 @@
+"""`--mode=predict` of each system of a policy."""
