@@ -49,6 +49,12 @@ def choose(name: str, value: str, options: tuple[str, ...]) -> str:
     return value
 
 
+def get_model(model: str, default: str) -> str:
+    """`policy.path` of a config: "tiny", a folder, or "" for random weights."""
+    model = model or default
+    return "" if model == "fresh" else model
+
+
 def get_reading() -> dict[str, Any]:
     """How a user's own files are read; nothing of it concerns built-in data."""
     return {

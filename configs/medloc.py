@@ -15,8 +15,11 @@ Variants, after a colon and joined by commas:
     method=grpo | sft                                 sft: supervised on tight boxes
     preset=demo | paper | vlm_r1                      beta, temperature, learning rate;
                                                       paper where a model is given
-    data=mr_aal | synthetic | PATH                    PATH: your boxes, see the docs
-    model=PATH                                        a Hugging Face Qwen2.5-VL folder
+    data=mr_new | ct_new                              what pretraining never asked for
+       | mr_aal | mr_dk | ct_organs | synthetic | PATH    PATH: your boxes, see the docs
+    model=tiny | fresh | PATH                         the shipped policy, random weights,
+                                                      a Hugging Face Qwen2.5-VL folder;
+                                                      tiny for the first two of data
     split=moved | slices | side | structure           of the MR slices
     test=test | val                                   val: slices to choose settings by
     think=on | off                                    off: the answer alone
@@ -41,6 +44,7 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.options import Maybe, Numbers, Words, option
 
+NEW = ("mr_new", "ct_new")  # sources that the shipped policy starts from
 # What a policy of a million parameters learns to see within minutes.
 LARGE = tuple(
     f"{side} {name}"
@@ -60,7 +64,7 @@ def get_config(arg: str = "") -> ConfigDict:
         schedule="piecewise",
         method="grpo",
         preset="",
-        data="mr_aal",
+        data="",
         model="",
         split="moved",
         test="test",
@@ -69,17 +73,20 @@ def get_config(arg: str = "") -> ConfigDict:
         seed=0,
         smoke=False,
     )
+    source = arg.data or ("mr_aal" if arg.smoke else "mr_new")
+    tiny = source in NEW and not arg.smoke
+    model = common.get_model(arg.model, "tiny" if tiny else "fresh")
     config = ConfigDict()
     config.system = "medloc"
     config.seed = arg.seed
     config.mesh = common.get_mesh()
     config.rules = common.get_rules()
     config.checkpoint = common.get_checkpoint()
-    config.policy = get_policy(arg.model)
-    config.prompt = get_prompt(arg.model)
+    config.policy = get_policy(model)
+    config.prompt = get_prompt(model)
     # an answer begins with its reasoning; off: it is all there is
     config.prompt.think = common.choose("think", arg.think, common.SWITCH) == "on"
-    config.data = get_data(arg.data, arg.split, arg.model)
+    config.data = get_data(source, arg.split, model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
     config.warm_start = get_supervised(steps=800, loose=(1.1, 1.7))
     config.train = ConfigDict(
@@ -112,9 +119,13 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg.python_reward:
         name = arg.python_reward.rpartition(":")[2]
         config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})
-    set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
-    if arg.model:
+    released = model not in ("", "tiny")
+    preset = arg.preset or ("paper" if released else "demo")
+    set_preset(config, preset)
+    if released:
         set_pretrained(config)
+    elif model:
+        set_tiny(config, preset)
     if arg.smoke:
         set_smoke(config)
     return config
@@ -161,7 +172,7 @@ def get_policy(model: str) -> ConfigDict:
 def get_prompt(model: str) -> ConfigDict:
     """A pretrained policy is told what to write; the tiny one learns it by example."""
     # of data.answers=set the answer may also be "numbers", lists without names
-    if not model:
+    if model in ("", "tiny"):
         return ConfigDict({"system": "", "suffix": "", "answer": "object"})
     # auto: the library's words, `medjax.data.prompting.chat`; or write your own
     return ConfigDict({"system": "auto", "suffix": "auto", "answer": "list"})
@@ -176,8 +187,10 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "split": split,
             # or: clear, aal, unions, all; of your list the labels, or all
             "structures": option(LARGE if source == "mr_aal" else "all", Words()),
-            "field": 190.0,  # mm
-            "min_side": 14,  # pixels
+            # training pictures, drawn by the seed; 0: all there are
+            "labelled": 200 if source in NEW else 0,
+            "field": 300.0 if source == "ct_new" else 190.0,  # mm
+            "min_side": 7 if source in NEW else 14,  # pixels
             "shift": 0.25,  # of a side, and
             # what `moved` pictures are moved by
             "scale": option((0.8, 1.25), Numbers(float, (2,))),
@@ -187,8 +200,9 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "test_share": 0.2,  # of a user's patients, where the file has no splits
             **common.get_reading(),
             **common.get_asking(),
-            # tells a policy without pretraining where it looks, see `add_ramps`
-            "ramps": not model and source == "mr_aal",
+            # draw where a pixel lies into grey pictures, see `add_ramps`: tells a policy
+            # without pretraining where it looks; the tiny one was trained with them
+            "ramps": model == "tiny" or (not model and source == "mr_aal"),
         }
     )
 
@@ -310,11 +324,23 @@ def set_pretrained(config: ConfigDict) -> None:
     config.train.sft.optim.update({"lr": 1e-5, "muon_lr": None})
 
 
+def set_tiny(config: ConfigDict, preset: str) -> None:
+    """The shipped policy needs no warm start, and has learnt to tell what it sees."""
+    config.warm_start.steps = 0
+    grpo = config.train.grpo
+    grpo.update({"steps": 80, "max_tokens": 48})
+    if preset == "demo" and "schedule_changes" in grpo:
+        # tau rises where half of the answers hit: a reward of 0 or 1 teaches most there
+        grpo.schedule_changes = ConfigDict(
+            {"hit_rates": (0.5, 0.5, 0.5), "check_margin": False}
+        )
+
+
 def set_smoke(config: ConfigDict) -> None:
     """Everything that a real run does, small; on shapes drawn here unless data=PATH."""
-    if config.data.source == "mr_aal":
+    if config.data.source in ("mr_aal", *NEW):
         config.data.source = "synthetic"
-    config.data.update({"size": (56, 56), "ramps": False})
+    config.data.update({"size": (56, 56), "ramps": config.policy.path == "tiny"})
     config.policy.update({"min_pixels": 56 * 56, "max_pixels": 56 * 56})
     config.policy.update({"width": 32, "mlp": 64, "layers": 1, "head_dim": 8})
     config.policy.mrope_section = (2, 1, 1)

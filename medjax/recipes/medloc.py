@@ -41,6 +41,7 @@ from medjax.recipes.policy.export import (
 from medjax.recipes.policy.findings import Finding
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.reward_checks import check_weights
+from medjax.recipes.policy.scoring import rows_at_start
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
 from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
@@ -290,6 +291,9 @@ def read_training(
 def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
     """The stages of a setup: a warm start if it has steps, then that of the method.
 
+    The first of a policy with weights of its own is evaluated before its first step
+    too, which gives the others a row.
+
     Args:
         setup: What both have in common.
         training: The options of the stages; those of the other method are not used.
@@ -303,6 +307,8 @@ def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
     make = grpo_stage if training.method == "grpo" else box_supervised_stage
     options, own = training.grpo if training.method == "grpo" else training.sft
     found.append(make(prefix + training.method, setup, options, own, before=before))
+    if setup.policy.load is not None and not prefix:
+        found[0] = found[0]._replace(evaluate_first=True)
     return found
 
 
@@ -319,8 +325,10 @@ def rows_before(
     Returns:
         A row's name -> the folder of its answers.
     """
-    name = f"{prefix}warm_start"
-    return {name: workdir / name / "eval"} if training.warm_start[0].steps else {}
+    name, warm = f"{prefix}warm_start", training.warm_start[0].steps > 0
+    found = {name: workdir / name / "eval"} if warm else {}
+    first = workdir / (name if warm else training.method)
+    return found | ({} if prefix else rows_at_start(first))
 
 
 def check_method(method: str) -> str:

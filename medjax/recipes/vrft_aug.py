@@ -48,6 +48,7 @@ from medjax.recipes.policy.export import (
 )
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.privacy import make_hide
+from medjax.recipes.policy.scoring import rows_at_start
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section, read_sections
@@ -400,7 +401,8 @@ def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[S
     """The stages about classes.
 
     With `zero_shot` the first of them is evaluated before its first step too: that is
-    what the policy knows about classes from the stages before.
+    what the policy knows about classes from the stages before. So is the first of a
+    policy that begins with weights of its own.
 
     Args:
         run: What all stages of the run have in common.
@@ -417,7 +419,7 @@ def label_chain(run: LabelRun, training: Training, *, zero_shot: bool) -> list[S
     make = label_stage if training.method == "grpo" else label_supervised_stage
     options, own = training.grpo if training.method == "grpo" else training.sft
     chain.append(make(training.method, run, options, own, before=before))
-    if zero_shot:
+    if zero_shot or run.setup.policy.load is not None:
         chain[0] = chain[0]._replace(evaluate_first=True)
     return chain
 
@@ -437,7 +439,7 @@ def rows_before(
     """
     warm = bool(training.warm_start[0].steps)
     found = {"warm_start": workdir / "warm_start" / "eval"} if warm else {}
+    first = workdir / ("warm_start" if warm else training.method)
     if zero_shot:
-        name = "warm_start" if warm else training.method
-        found[ZERO_SHOT] = workdir / name / "eval" / "0"
-    return found
+        return found | {ZERO_SHOT: first / "eval" / "0"}
+    return found | rows_at_start(first)

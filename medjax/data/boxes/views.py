@@ -64,6 +64,40 @@ def drawn_views(views: Views, *, seed: int, draws: int) -> Iterator[View]:
             yield views.view(index, np.random.default_rng((seed, index, draw)))
 
 
+def labelled_views(views: Views, count: int, *, seed: int) -> Views:
+    """Some of the views: what a run has that few pictures are labelled for.
+
+    They stay in their order, and are moved at every draw as before.
+
+    Args:
+        views: Any source.
+        count: How many are taken, 1 or more.
+        seed: Decides which.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if not 1 <= count <= views.count:
+        raise ValueError(
+            f"labelled={count}: expected 1 to {views.count}, the pictures of the "
+            "training part, or 0 for all of them"
+        )
+    rng = np.random.default_rng((seed, views.count))
+    chosen = np.sort(rng.permutation(views.count)[:count]).tolist()
+    outline = views.outline
+
+    def view(index: int, rng: np.random.Generator) -> View:
+        return views.view(chosen[index], rng)
+
+    def blank(index: int) -> View:
+        assert outline is not None
+        return outline(chosen[index])
+
+    return views._replace(
+        count=count, view=view, outline=None if outline is None else blank
+    )
+
+
 def box_sets(view: View) -> tuple[Float[np.ndarray, "k 4"], ...]:
     """The boxes of each structure of a view, k from 0 on, in the view's order.
 

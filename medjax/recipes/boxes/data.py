@@ -7,8 +7,10 @@ from medjax.data.batches import Parts
 from medjax.data.boxes.formats.asking import Asking
 from medjax.data.boxes.slices import Look
 from medjax.data.boxes.sources import load_parts
+from medjax.data.boxes.views import labelled_views
 from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import split_reading
+from medjax.data.pretraining.domains import NEW_DOMAINS
 from medjax.data.prompting.chat import (
     ANSWERS,
     SET_ANSWERS,
@@ -18,6 +20,7 @@ from medjax.data.prompting.chat import (
     written,
 )
 from medjax.data.prompting.layout import Geometry
+from medjax.data.volumes.table import VOLUMES
 from medjax.recipes.policy.checking import make_decode
 
 
@@ -37,6 +40,7 @@ class BoxData(NamedTuple):
     test: str
     test_share: float
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
+    labelled: int = 0  # training pictures, drawn by the seed; 0: all there are
     group: str | tuple[str, ...] = ()  # this and what follows, to `pixels`: `Reading`
     readers: str = ""
     on_bad: str = "stop"
@@ -103,7 +107,7 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
     """
     reading, options = split_reading(data._asdict())
     decode = make_decode(data.source, data.check)
-    return load_parts(
+    parts = load_parts(
         data.source,
         look=Look(
             size=data.size,
@@ -120,7 +124,13 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         reading=reading,
         decode=decode,
         asking=Asking(**{name: options[name] for name in Asking._fields}),
+        volumes=VOLUMES | NEW_DOMAINS,
     )
+    if not data.labelled:
+        return parts
+    train = labelled_views(parts.train, data.labelled, seed=seed)
+    identity = {**parts.identity, "labelled": [data.labelled, seed]}
+    return parts._replace(train=train, identity=identity)
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

@@ -73,14 +73,16 @@ def score(
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
         require_beside(stage, contenders)
+        unseen: Iterable[dict[str, Any]] = ()
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _box_answers(blank)
+            unseen = _rows(blank)
         contenders |= baselines(records)
         tables = [
             summary_table(contenders, **stage.evaluation.resampling),
             *breakdown_tables(contenders),
         ]
-        write_evaluation(folder, _rows(answered), tables)
+        write_evaluation(folder, _rows(answered), tables, blank=unseen)
         _write_page(folder, stage.name, [*tables, *stage.told(folder)], answered)
     return scores(ours) | {
         "format": float(np.mean(values["well_formed"])),

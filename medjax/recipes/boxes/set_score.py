@@ -67,8 +67,11 @@ def score_sets(
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
         require_beside(stage, contenders)
+        unseen: Iterable[dict[str, Any]] = ()
         if blank is not None:
-            contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank)
+            theirs = _set_answers(blank)
+            contenders[f"{NO_IMAGE}{stage.name}"] = theirs
+            unseen = _rows(blank, theirs)
         contenders |= baselines(records)
         drawn = stage.evaluation.resampling
         tables = [
@@ -76,7 +79,8 @@ def score_sets(
             detection_table(contenders, **drawn),
             *breakdown_tables(contenders),
         ]
-        write_evaluation(folder, _rows(answered, ours), tables, printed=2)
+        lines = _rows(answered, ours)
+        write_evaluation(folder, lines, tables, printed=2, blank=unseen)
         _write_page(folder, stage.name, [*tables, *stage.told(folder)], records, ours)
     found = scores(ours)
     if ours.confidence is not None:

@@ -142,8 +142,11 @@ def score(
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
         require_beside(stage, contenders)
+        unseen: Iterable[dict[str, Any]] = ()
         if blank is not None:
             contenders[f"{NO_IMAGE}{stage.name}"] = _label_answers(blank)
+            likely = most_likely(blank.predictions["class_logp"], offered)
+            unseen = _rows(asked, blank, likely)
         contenders |= asked.baselines(records)
         summary = partial(
             summary_table,
@@ -158,7 +161,8 @@ def score(
             tables.append(summary(votes, title=title))
         tables += _confusion_tables(task, stage.name, ours)
         tables += _balance_tables(task, asked.train, asked.test)
-        write_evaluation(folder, _rows(asked, answered, ranked), tables)
+        lines = _rows(asked, answered, ranked)
+        write_evaluation(folder, lines, tables, blank=unseen)
         _write_page(folder, stage.name, [*tables, *stage.told(folder)], task, answered)
     truth = np.array([record.label for record in records])
     voted = {}

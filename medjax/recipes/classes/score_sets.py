@@ -140,8 +140,11 @@ def score_sets(
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
         require_beside(stage, contenders)
+        unseen: Iterable[dict[str, Any]] = ()
         if blank is not None:
-            contenders[f"{NO_IMAGE}{stage.name}"] = _set_answers(blank, len(classes))
+            theirs = _set_answers(blank, len(classes))
+            contenders[f"{NO_IMAGE}{stage.name}"] = theirs
+            unseen = _rows(asked, blank, theirs)
         contenders |= asked.baselines(records)
         tables = [
             label_set_summary(
@@ -152,7 +155,8 @@ def score_sets(
             label_table(ours, classes, title=f"{stage.name}: each class{scored}"),
             prevalence_table(classes, _marks(asked)),
         ]
-        write_evaluation(folder, _rows(asked, answered, ours), tables)
+        lines = _rows(asked, answered, ours)
+        write_evaluation(folder, lines, tables, blank=unseen)
         _write_page(
             folder, stage.name, [*tables, *stage.told(folder)], asked.task, answered
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from medjax.data.pretraining.shipped import SHIPPED, shipped_policy
 from medjax.data.prompting.layout import Geometry
 from medjax.recipes.policy import qwen25vl
 from medjax.recipes.policy.opened import Opening
@@ -24,8 +25,9 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
     """The policy of a config's section, up to the words that it will meet.
 
     Args:
-        section: `path` of a Hugging Face folder, or "" for a small policy with random
-            weights; the other options are those of the base model's opener.
+        section: `path` of a Hugging Face folder, "tiny" for the shipped one, or "" for
+            a small policy with random weights; the other options are those of the base
+            model's opener.
 
     Raises:
         FileNotFoundError: There is no checkpoint at `path`.
@@ -33,6 +35,9 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
             it.
     """
     path = section.get("path")
+    if path == SHIPPED:
+        path = str(shipped_policy())
+        section = {**section, "path": path}
     return OPENERS[base_model(path) if path else FRESH].open_section(section)
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Answers = TypeVar("Answers")
 NO_IMAGE = "no image: "  # before the names of rows of what sees no picture
+START = "before training"  # the row of a policy with weights of its own
+BLANK = (
+    "no_image"  # folder of answers about blank pictures, below that of an evaluation
+)
 
 
 class Answered(NamedTuple):
@@ -162,6 +166,16 @@ def _check_finite(finite: Bool[np.ndarray, "B"], records: Sequence[Any]) -> None
         )
 
 
+def rows_at_start(folder: Path) -> dict[str, Path]:
+    """The rows of a policy that begins with weights of its own, as `before` takes them.
+
+    Args:
+        folder: Of the stage that is evaluated before its first step.
+    """
+    first = folder / "eval" / "0"
+    return {START: first, f"{NO_IMAGE}{START}": first / BLANK}
+
+
 def earlier_rows(folder: Path) -> tuple[dict[str, Any], ...]:
     """The answers of an earlier evaluation, or of the last of several by step.
 
@@ -202,6 +216,7 @@ def write_evaluation(
     *,
     name: str = "answers.jsonl",
     printed: int = 1,
+    blank: Iterable[Mapping[str, Any]] = (),
 ) -> None:
     """Write a line for each thing scored, and the tables; print the first of them.
 
@@ -215,10 +230,14 @@ def write_evaluation(
         tables: All of them are written, in this order.
         name: The name of the file of lines.
         printed: How many of the tables are printed as well, 0 or more.
+        blank: Lines about blank pictures, for a file of the same name in the folder
+            `BLANK` below; none writes none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-    write_atomic(folder / name, "\n".join(lines) + "\n")
+    for where, found in ((folder, rows), (folder / BLANK, blank)):
+        lines = [json.dumps(row, ensure_ascii=False) for row in found]
+        if lines or where == folder:
+            where.mkdir(parents=True, exist_ok=True)
+            write_atomic(where / name, "\n".join(lines) + "\n")
     text = "\n\n".join(render_text(table) for table in tables) + "\n"
     write_atomic(folder / "tables.txt", text)
     cells = [table._asdict() for table in tables]
