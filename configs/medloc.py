@@ -17,9 +17,9 @@ Variants, after a colon and joined by commas:
                                                       paper where a model is given
     data=mr_new | ct_new                              what pretraining never asked for
        | mr_aal | mr_dk | ct_organs | synthetic | PATH    PATH: your boxes, see the docs
-    model=tiny | fresh | PATH                         the shipped policy, random weights,
-                                                      a Hugging Face Qwen2.5-VL folder;
-                                                      tiny for the first two of data
+    model=tiny | fresh | PATH                         the shipped policy, random weights
+                                                      or a Hugging Face folder of
+                                                      Qwen2.5-VL; tiny for *_new
     split=moved | slices | side | structure           of the MR slices
     test=test | val                                   val: slices to choose settings by
     think=on | off                                    off: the answer alone
@@ -200,8 +200,8 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             "test_share": 0.2,  # of a user's patients, where the file has no splits
             **common.get_reading(),
             **common.get_asking(),
-            # draw where a pixel lies into grey pictures, see `add_ramps`: tells a policy
-            # without pretraining where it looks; the tiny one was trained with them
+            # draw where a pixel lies into grey pictures, see `add_ramps`: a policy from
+            # random weights is told where it looks; the tiny one was trained with them
             "ramps": model == "tiny" or (not model and source == "mr_aal"),
         }
     )

@@ -34,12 +34,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.checkpoint = common.get_checkpoint()
     config.checkpoint.every = 50
     config.policy = medloc.get_policy("")
-    config.policy.update({"vocab": 640, "width": 192, "mlp": 480, "layers": 4})
+    config.policy.update({"vocab": 1024, "width": 192, "mlp": 480, "layers": 4})
     config.policy.update({"heads": 6, "min_pixels": 56 * 56})
     config.policy.vision.update({"depth": 6, "width": 128, "mlp": 256, "heads": 4})
     config.policy.vision.full_blocks = (2, 5)
     config.prompt = medloc.get_prompt("")
     config.data = get_data()
+    config.warm_start = medloc.get_supervised(steps=1200, loose=())
     config.train = medloc.get_supervised(steps=4000, loose=())
     config.evaluation = ConfigDict(
         {
@@ -84,6 +85,8 @@ def get_data() -> ConfigDict:
             },
             # tells where it looks, see `add_ramps`; who starts from it needs the same
             "ramps": True,
+            # sources of the first stage, whose pictures are moved and scaled alone
+            "plain": option(("mr_dk",), Words()),
         }
     )
 
@@ -91,13 +94,15 @@ def get_data() -> ConfigDict:
 def set_smoke(config: ConfigDict) -> None:
     """Everything that a real run does, small; on drawn shapes alone."""
     config.data.shares = ConfigDict({"shapes": 1.0})
+    config.data.plain = ("shapes",)
     config.data.size = (56, 56)
     config.policy.update({"min_pixels": 56 * 56, "max_pixels": 56 * 56})
     config.policy.update({"width": 32, "mlp": 64, "layers": 1, "head_dim": 8})
     config.policy.update({"heads": 4, "mrope_section": (2, 1, 1)})
     config.policy.vision.update({"depth": 2, "width": 32, "mlp": 32, "heads": 2})
     config.policy.vision.full_blocks = (1,)
-    config.train.update({"steps": 4, "batch": 8, "questions": 2})
-    config.train.optim.warmup = 1
+    for stage in (config.warm_start, config.train):
+        stage.update({"steps": 4, "batch": 8, "questions": 2})
+        stage.optim.warmup = 1
     config.evaluation.update({"limit": 16, "bootstrap": 50, "every": 0})
     config.checkpoint.every = 2

@@ -15,7 +15,11 @@ from medjax.data.pretraining.sources import source_packs
 from medjax.recipes.boxes.card import CardFacts, pretrained_card
 from medjax.recipes.boxes.data import BoxPrompt, box_style
 from medjax.recipes.boxes.domains import DomainRow, blinded, score_domains
-from medjax.recipes.boxes.pretraining import PretrainData, pretrain_setup
+from medjax.recipes.boxes.pretraining import (
+    PretrainData,
+    plain_setup,
+    pretrain_setup,
+)
 from medjax.recipes.boxes.task import BoxFlaws, box_supervised_stage
 from medjax.recipes.policy.card import run_facts
 from medjax.recipes.policy.export import (
@@ -33,7 +37,7 @@ from medjax.runtime.stages import Stage, evaluate_checkpoint
 from medjax.sharding import Rules
 from medjax.types import Params
 
-STAGE = "pretrain"  # its folder in the workdir
+FIRST, STAGE = "plain", "pretrain"  # their folders in the workdir
 
 
 def stages(
@@ -43,6 +47,7 @@ def stages(
     policy: Mapping[str, Any],
     data: Mapping[str, Any],
     prompt: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
     train: Mapping[str, Any],
     evaluation: Mapping[str, Any],
 ) -> list[Stage]:
@@ -54,6 +59,8 @@ def stages(
         policy: Section of the config with the options of the policy, see `open_policy`.
         data: Section of the config with the options of a `PretrainData`.
         prompt: Section of the config with the options of a `BoxPrompt`.
+        warm_start: Section of the config like `train`: the stage on plain pictures, see
+            `plain_setup`; `steps` of 0 leave it out.
         train: Section of the config with the options of a `Supervised` and of
             `BoxFlaws`.
         evaluation: Section of the config with the options of an `Evaluation`.
@@ -63,11 +70,18 @@ def stages(
             a structure is held out.
     """
     setup = _read_setup(policy, data, prompt, evaluation, seed=seed, workdir=workdir)
-    return [pretrain_stage(setup, train)]
+    found = [pretrain_stage(setup, train)]
+    options, flaws = read_sections((Supervised, BoxFlaws), "warm_start", warm_start)
+    if options.steps:
+        plain = plain_setup(setup, read_section(PretrainData, "data", data))
+        first = box_supervised_stage(FIRST, plain, options, flaws, before={})
+        found.insert(0, first._replace(eval_batches=None))
+    found[0] = found[0]._replace(start=setup.policy.load)
+    return found
 
 
 def pretrain_stage(setup: Setup, train: Mapping[str, Any]) -> Stage:
-    """The one stage of a run.
+    """The stage whose policy is exported.
 
     Args:
         setup: Data and policy.
@@ -77,8 +91,7 @@ def pretrain_stage(setup: Setup, train: Mapping[str, Any]) -> Stage:
         ValueError: An option is unknown or missing.
     """
     options, flaws = read_sections((Supervised, BoxFlaws), "train", train)
-    stage = box_supervised_stage(STAGE, setup, options, flaws, before={})
-    return stage._replace(start=setup.policy.load)
+    return box_supervised_stage(STAGE, setup, options, flaws, before={})
 
 
 def export(
@@ -88,6 +101,7 @@ def export(
     policy: Mapping[str, Any],
     data: Mapping[str, Any],
     prompt: Mapping[str, Any],
+    warm_start: Mapping[str, Any],
     train: Mapping[str, Any],
     evaluation: Mapping[str, Any],
     mesh: Mesh,
@@ -106,6 +120,7 @@ def export(
         policy: Section of the config.
         data: Section of the config.
         prompt: Section of the config.
+        warm_start: Section of the config; only its steps are read, for the card.
         train: Section of the config.
         evaluation: Section of the config.
         mesh: The devices that score.
@@ -128,7 +143,8 @@ def export(
     newest = newest_checkpoint([stage], checkpoint, **where)
     half = halved(newest_params(newest, mesh=mesh, rules=rules))
     source = read_section(PretrainData, "data", data)
-    facts = _card_facts(setup, source, half, newest, train)
+    first = warm_start if warm_start["steps"] else None
+    facts = _card_facts(setup, source, half, newest, train, first)
 
     def card(new: Path) -> str:
         rows: list[DomainRow] = []
@@ -182,11 +198,16 @@ def _card_facts(
     params: Params,
     newest: Newest,
     train: Mapping[str, Any],
+    first: Mapping[str, Any] | None,
 ) -> CardFacts:
+    """What the card tells of a run; `first` is the section of the plain stage."""
+    plain = 0 if first is None else first["steps"]
+    asked = 0 if first is None else plain * first["batch"] * first["questions"]
     geometry, steps = setup.policy.geometry, (newest.step, newest.whole)
     return CardFacts(
         run=run_facts(newest.folder, seed=setup.seed, steps=steps),
-        examples=newest.step * train["batch"] * train["questions"],
+        plain=plain,
+        examples=asked + newest.step * train["batch"] * train["questions"],
         parameters=sum(x.size for x in jax.tree.leaves(params)),
         packs=source_packs(source.shares),
         shares=source.shares,

@@ -12,7 +12,7 @@ from medjax.recipes.boxes.pretraining import PretrainData, pretrain_setup
 from medjax.recipes.boxes.task import WARM_TAU, self_test
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.task import Evaluation
-from medjax.recipes.pretrain import STAGE, export, halved, stages
+from medjax.recipes.pretrain import FIRST, STAGE, export, halved, stages
 from medjax.recipes.sections import read_section
 from medjax.rl.text.box_text import parse_text
 from medjax.sharding import make_mesh
@@ -52,10 +52,17 @@ def test_answers_tell_attributes_and_earn_their_reward():
         assert record.plane == "shapes synthetic"
 
 
-def test_the_stage_is_as_the_config_says():
-    (stage,) = stages(**sections(), **WHERE)
-    assert stage.name == STAGE and stage.steps == 4
+def test_the_stages_are_as_the_config_says():
+    first, stage = stages(**sections(), **WHERE)
+    assert first.name == FIRST and first.eval_batches is None
+    assert stage.name == STAGE and stage.steps == 4 and stage.start is None
     assert stage.identity["data"]["held_out"]["structures"]["mr_dk"]
+    assert first.identity["data"]["changes"]["turn"] == 0
+    assert stage.identity["data"]["changes"]["turn"] > 0
+    (alone,) = stages(**sections(warm_start__steps=0), **WHERE)
+    assert alone.name == STAGE
+    with pytest.raises(ValueError, match="expected some of the sources"):
+        stages(**sections(data__plain=("mr_dk",)), **WHERE)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ class CardFacts(NamedTuple):
     """What a card tells beside scores."""
 
     run: RunFacts
+    plain: int  # steps of the stage before, on plain pictures
     examples: int  # answers in the steps that were done
     parameters: int
     packs: Sequence[Pack]
@@ -84,6 +85,11 @@ def pretrained_card(facts: CardFacts, rows: Sequence[DomainRow]) -> str:
         "data.",
         "",
         *run_rows(facts.run),
+        *(
+            [f"| steps before, on plain pictures | {facts.plain} |"]
+            if facts.plain
+            else []
+        ),
         f"| written answers | {facts.examples} |",
         "| coordinate ramps | "
         + ("used: `data.ramps=True` is needed |" if facts.ramps else "not used |"),
