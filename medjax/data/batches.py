@@ -121,6 +121,25 @@ class Draw(NamedTuple, Generic[RecordT]):
     valid: tuple[bool, ...]  # False: the row only fills the batch
 
 
+def drawn_places(count: int, chosen: int, *, seed: int) -> Int[np.ndarray, "chosen"]:
+    """Which of the pictures of a training part are taken to be labelled, in order.
+
+    Args:
+        count: How many pictures there are.
+        chosen: How many are taken, 1 or more.
+        seed: Decides which.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if not 1 <= chosen <= count:
+        raise ValueError(
+            f"data.labelled={chosen}: expected 1 to {count}, the pictures of the "
+            "training part, or 0 for all of them"
+        )
+    return np.sort(np.random.default_rng((seed, count)).permutation(count)[:chosen])
+
+
 def shuffled(count: int, seed: int) -> grain.MapDataset:
     """Indices below `count`, in a new order each epoch, without end.
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from medjax.data.batches import drawn_places
+
 
 class View(NamedTuple):
     """Images shown together, and S structures that can be asked for in the last one."""
@@ -77,13 +79,7 @@ def labelled_views(views: Views, count: int, *, seed: int) -> Views:
     Raises:
         ValueError: There are fewer.
     """
-    if not 1 <= count <= views.count:
-        raise ValueError(
-            f"labelled={count}: expected 1 to {views.count}, the pictures of the "
-            "training part, or 0 for all of them"
-        )
-    rng = np.random.default_rng((seed, views.count))
-    chosen = np.sort(rng.permutation(views.count)[:count]).tolist()
+    chosen = drawn_places(views.count, count, seed=seed).tolist()
     outline = views.outline
 
     def view(index: int, rng: np.random.Generator) -> View:

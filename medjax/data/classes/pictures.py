@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from medjax.data.batches import drawn_places
 from medjax.data.volumes.atlas import PLANES, Atlas, slice_centre, slice_image
 from medjax.data.volumes.frames import frame_image, moved_frame
 from medjax.data.volumes.splits import BLOCK, part_index, split_slices
@@ -143,6 +144,27 @@ def grade_pictures(
 
     whole = atlas._replace(plane=plane, position=position)
     return _drawn(whole, place, grades[rows][:, None], part=part, look=look)
+
+
+def labelled_pictures(pictures: Pictures, count: int, *, seed: int) -> Pictures:
+    """Some of the pictures: what a run has that few are labelled for.
+
+    They stay in their order, and are moved at every draw as before.
+
+    Args:
+        pictures: A training part.
+        count: How many are taken, 1 or more.
+        seed: Decides which.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    chosen = drawn_places(pictures.count, count, seed=seed)
+    return pictures._replace(
+        count=count,
+        picture=lambda n, rng: pictures.picture(int(chosen[n]), rng),
+        labels=pictures.labels[chosen],
+    )
 
 
 def balance_pictures(pictures: Pictures, question: int = 0) -> Pictures:

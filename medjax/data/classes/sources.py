@@ -23,7 +23,12 @@ from medjax.data.classes.medmnist import (
     Slices,
     load_medmnist,
 )
-from medjax.data.classes.pictures import PictureLook, Pictures, balance_pictures
+from medjax.data.classes.pictures import (
+    PictureLook,
+    Pictures,
+    balance_pictures,
+    labelled_pictures,
+)
 from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
 from medjax.data.lists.missing import missing_source
 from medjax.data.lists.parts import HeldOut
@@ -71,6 +76,7 @@ def load_label_parts(
     telling: Telling,
     held: HeldOut,
     balance: bool,
+    labelled: int = 0,
     slices: Slices = EVERY,
     reading: Reading = PLAIN,
     decode: LookFn | None = look_plainly,
@@ -88,6 +94,8 @@ def load_label_parts(
             without splits in it.
         balance: Whether training pictures of all classes are shown equally often; of
             several labels see `balance_label_sets`.
+        labelled: How many training pictures there are, drawn by the seed of `held`; 0
+            takes all.
         slices: Which slices of a file's volumes are shown.
         reading: How a user's file is read: wrong lines, readers, groups, and whether
             pictures have several labels.
@@ -144,9 +152,13 @@ def load_label_parts(
         + (NOTHING,) * made.task.multi,
         phrasings=telling.phrasings,
     )
+    known, identity = made.train, dict(made.identity)
+    if labelled:
+        known = labelled_pictures(known, labelled, seed=held.seed)
+        identity |= {"labelled": [labelled, held.seed]}
     balanced = balance_label_sets if made.task.multi else balance_pictures
-    train = balanced(made.train) if balance else made.train
-    identity = dict(made.identity) | {"balance": balance, "descriptions": texts}
+    train = balanced(known) if balance else known
+    identity |= {"balance": balance, "descriptions": texts}
     identity |= {"words": wording_identity(wording)}
     references = recitation_tables([_references(text) for text in texts])
     return LabelParts(
@@ -160,7 +172,7 @@ def load_label_parts(
             made.pictures,
             single=bool(made.samples) and not made.task.multi,
         ),
-        known=made.train,
+        known=known,
         wording=wording,
         told=wording._replace(knowledge=texts) if where else wording,
         references=references,

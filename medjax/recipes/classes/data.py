@@ -43,6 +43,7 @@ class LabelData(NamedTuple):
     phrasings: int
     ramps: bool  # draw where a pixel lies into the picture, see `add_ramps`
     probe: Probe
+    labelled: int = 0  # training pictures, drawn by the seed; 0: all there are
     slices: Slices = EVERY
     group: str | tuple[str, ...] = ()  # this and what follows: see `Reading`
     readers: str = ""
@@ -95,6 +96,7 @@ def load_labels(data: LabelData, *, seed: int) -> LabelParts:
         telling=Telling(**{name: options[name] for name in Telling._fields}),
         held=HeldOut(data.test_share, seed, data.test),
         balance=data.balance,
+        labelled=data.labelled,
         slices=data.slices,
         reading=reading,
         decode=decode,
