@@ -188,7 +188,7 @@ def get_data(source: str, split: str, model: str) -> ConfigDict:
             # or: clear, aal, unions, all; of your list the labels, or all
             "structures": option(LARGE if source == "mr_aal" else "all", Words()),
             # training pictures, drawn by the seed; 0: all there are
-            "labelled": 200 if source in NEW else 0,
+            "labelled": 100 if source in NEW else 0,
             "field": 300.0 if source == "ct_new" else 190.0,  # mm
             "min_side": 7 if source in NEW else 14,  # pixels
             "shift": 0.25,  # of a side, and
@@ -332,7 +332,10 @@ def set_tiny(config: ConfigDict, preset: str) -> None:
     if preset == "demo" and "schedule_changes" in grpo:
         # tau rises where half of the answers hit: a reward of 0 or 1 teaches most there
         grpo.schedule_changes = ConfigDict(
-            {"hit_rates": (0.5, 0.5, 0.5), "check_margin": False}
+            {
+                "hit_rates": option((0.5, 0.5, 0.5), Numbers(float, (3,))),
+                "check_margin": False,
+            }
         )
 
 

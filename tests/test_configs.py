@@ -127,6 +127,7 @@ WRITTEN = {  # by type or form: what may be written, and what it means
     Numbers(int, (3,)): {"2,1,1": (2, 1, 1), "(2, 1, 1)": (2, 1, 1)},
     Numbers(float): {"4": (4.0,), "4,6.5": (4.0, 6.5), "(1, .5,)": (1, 0.5), "()": ()},
     Numbers(float, (2,)): {"0.5,2": (0.5, 2.0), "inf,inf": (math.inf, math.inf)},
+    Numbers(float, (3,)): {"0.5,0.6,1": (0.5, 0.6, 1.0)},
     Numbers(float, (0, 2)): {"1.1,1.7": (1.1, 1.7), "()": ()},
     Numbers(float, (0, 3)): {"1,1,2.5": (1.0, 1.0, 2.5), "()": ()},
 }
@@ -145,6 +146,7 @@ WRONG = {  # what no option of a type or form may be
     Numbers(int, (3,)): ["many", "1,2", "()"],
     Numbers(float): ["many", "1,many", "None"],
     Numbers(float, (2,)): ["many", "1", "1,2,3", "()"],
+    Numbers(float, (3,)): ["many", "1,2", "()"],
     Numbers(float, (0, 2)): ["many", "1", "1,2,3", "None"],
     Numbers(float, (0, 3)): ["many", "1", "1,2"],
 }
@@ -204,7 +206,8 @@ def test_what_the_configs_document_can_be_set(name, option, text, expected):
         *(f"schedule={s}" for s in ("piecewise", "linear", "cosine")),
         *(f"method={m}" for m in ("grpo", "sft")),
         *(f"preset={p}" for p in ("demo", "paper", "vlm_r1")),
-        "data=synthetic",
+        *(f"data={x}" for x in ("synthetic", "mr_aal", "ct_new,method=sft")),
+        *(f"model={x}" for x in ("fresh", "tiny,test=val", "tiny,smoke")),
         "data=/some/boxes.jsonl,model=/some/folder,preset=paper",
         "smoke",
         "smoke,method=sft,reward=fixed",
@@ -229,6 +232,22 @@ def test_medloc_presets_differ_where_the_papers_do():
     assert (paper.loss.beta, paper.sampling.temperature) == (0.4, 0.9)
     assert (vlm.loss.beta, vlm.sampling.temperature) == (0.04, 1.0)
     assert paper.optim.lr == vlm.optim.lr == 1e-6
+
+
+def test_medloc_starts_from_the_shipped_policy_on_new_domains():
+    new = get_config("medloc", "data=ct_new")
+    assert get_config("medloc").data.source == "mr_new"
+    assert new.policy.path == "tiny" and new.data.ramps and new.data.labelled
+    assert new.warm_start.steps == 0 and new.data.field == 300.0
+    assert new.train.grpo.schedule_changes.check_margin is False
+    assert not get_config("medloc", "preset=paper").train.grpo.schedule_changes
+    for arg in ("data=mr_aal", "data=mr_new,model=fresh", "data=boxes.jsonl", "smoke"):
+        fresh = get_config("medloc", arg)
+        assert fresh.policy.path == "" and fresh.warm_start.steps
+        assert not fresh.train.grpo.schedule_changes
+    small = get_config("medloc", "smoke,model=tiny")
+    assert small.policy.path == "tiny" and small.data.ramps
+    assert small.data.source == "synthetic"
 
 
 @pytest.mark.parametrize(
