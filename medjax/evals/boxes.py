@@ -30,7 +30,8 @@ class Answers(NamedTuple):
     iou: Float[np.ndarray, "N"]  # 0 where no box could be read
     parsed: Bool[np.ndarray, "N"]  # a box could be read
     structure: Shaped[np.ndarray, "N"]  # name of what a box was to be put round
-    slice_id: Shaped[np.ndarray, "N"]  # image that the answer is about
+    # what intervals resample together: the image, or the block of slices it is of
+    slice_id: Shaped[np.ndarray, "N"]
     area: Float[np.ndarray, "N"]  # true box / image, 0-1
 
 
@@ -145,7 +146,12 @@ def by_size(answers: Answers) -> dict[str, Answers]:
 
 
 def summary_table(
-    results: Mapping[str, Answers], *, num_samples: int, level: float, seed: int
+    results: Mapping[str, Answers],
+    *,
+    num_samples: int,
+    level: float,
+    seed: int,
+    over: str = "slices",
 ) -> Table:
     """One row a contender: the scores named in `METRICS`, with their intervals.
 
@@ -155,10 +161,11 @@ def summary_table(
         num_samples: How many bootstrap samples are drawn, see `bootstrap`.
         level: The share of samples inside an interval, above 0 and below 1.
         seed: Of the draws; the same for every contender.
+        over: What the title calls that which is drawn together.
     """
     drawn = {"num_samples": num_samples, "level": level, "seed": seed}
     return scores_table(
-        f"all answers, {100 * level:g} % intervals over slices",
+        f"all answers, {100 * level:g} % intervals over {over}",
         ("n", *METRICS),
         {name: (len(x.iou), bootstrap(x, **drawn)) for name, x in results.items()},
     )

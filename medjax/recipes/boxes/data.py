@@ -126,11 +126,18 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         asking=Asking(**{name: options[name] for name in Asking._fields}),
         volumes=VOLUMES | NEW_DOMAINS,
     )
-    if not data.labelled:
-        return parts
-    train = labelled_views(parts.train, data.labelled, seed=seed)
-    identity = {**parts.identity, "labelled": [data.labelled, seed]}
-    return parts._replace(train=train, identity=identity)
+    if data.labelled:
+        train = labelled_views(parts.train, data.labelled, seed=seed)
+        identity = {**parts.identity, "labelled": [data.labelled, seed]}
+        parts = parts._replace(train=train, identity=identity)
+    if data.source in NEW_DOMAINS:
+        note = (
+            f"{data.source}: {len(parts.train.names)} structures that pretraining did "
+            f"not ask for; {parts.train.count} labelled slices, {parts.test.count} to "
+            f"test on ({data.test})"
+        )
+        parts = parts._replace(notes=(*parts.notes, note))
+    return parts
 
 
 def box_words(parts: Parts, style: Style) -> tuple[Sequence[str], Sequence[str]]:

@@ -10,8 +10,6 @@ import numpy as np
 from medjax.data.batches import Parts
 from medjax.data.boxes.batches import Record
 from medjax.data.boxes.views import View, Views
-from medjax.data.volumes.atlas import PLANES
-from medjax.data.volumes.splits import BLOCK
 from medjax.evals.boxes import Answers, bootstrap
 from medjax.evals.tables import Interval
 from medjax.recipes.boxes.score import make_answers, no_image_answers
@@ -92,12 +90,10 @@ def domain_rows(
         seed: Decides the draws, 0 or more.
     """
     domains = np.array([record.plane.split()[0] for record in records])
-    blocks = np.array([block_of(record) for record in records])
     rows = []
     for domain in dict.fromkeys(domains.tolist()):
         here = domains == domain
         part = Answers(*(np.asarray(field)[here] for field in answers))
-        part = part._replace(slice_id=blocks[here])
         scores = bootstrap(part, num_samples=num_samples, level=level, seed=seed)
         rows.append(
             DomainRow(
@@ -110,17 +106,6 @@ def domain_rows(
             )
         )
     return rows
-
-
-def block_of(record: Record) -> str:
-    """What is resampled together: a block of slices, or a picture that is no slice.
-
-    Args:
-        record: Its plane ends with the slice's plane.
-    """
-    if record.plane.split()[-1] not in PLANES:
-        return record.slice_id
-    return f"{record.plane} {record.position // BLOCK}"
 
 
 def blinded(parts: Parts) -> Parts:

@@ -20,6 +20,8 @@ from medjax.data.boxes.batches import Record
 from medjax.data.boxes.probe import probe_boxes
 from medjax.data.boxes.views import Views
 from medjax.data.prompting.layout import Geometry
+from medjax.data.volumes.atlas import PLANES
+from medjax.data.volumes.splits import BLOCK
 from medjax.evals.boxes import (
     Answers,
     breakdown_tables,
@@ -78,8 +80,9 @@ def score(
             contenders[f"{NO_IMAGE}{stage.name}"] = _box_answers(blank)
             unseen = _rows(blank)
         contenders |= baselines(records)
+        over = "blocks of slices" if any(map(is_slice, records)) else "slices"
         tables = [
-            summary_table(contenders, **stage.evaluation.resampling),
+            summary_table(contenders, over=over, **stage.evaluation.resampling),
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered), tables, blank=unseen)
@@ -174,9 +177,31 @@ def make_answers(
         iou=np.asarray(iou, np.float64),
         parsed=np.asarray(parsed, bool),
         structure=np.array([r.structure for r in records]),
-        slice_id=np.array([r.slice_id for r in records]),
+        slice_id=np.array([block_of(r) for r in records]),
         area=np.array([r.area_fraction for r in records]),
     )
+
+
+def block_of(record: Record) -> str:
+    """What intervals resample together: a block of slices, or a picture that is none.
+
+    Neighbouring slices are near copies.
+
+    Args:
+        record: Its plane ends with the plane of the volume that it is a slice of.
+    """
+    if not is_slice(record):
+        return record.slice_id
+    return f"{record.plane} block {record.position // BLOCK}"
+
+
+def is_slice(record: Record) -> bool:
+    """Whether the picture is a slice of a volume, whose plane its record names.
+
+    Args:
+        record: Of a question.
+    """
+    return record.plane.split()[-1:] in [[plane] for plane in PLANES]
 
 
 def _box_answers(answered: Answered) -> Answers:
@@ -196,6 +221,7 @@ def _rows(answered: Answered) -> Iterator[dict[str, Any]]:
         yield {
             "sample_id": record.sample_id,
             "slice": record.slice_id,
+            **({"group": block_of(record)} if is_slice(record) else {}),
             "query": record.query,
             "structure": record.structure,
             "target": [round(float(x), 2) for x in record.box],

@@ -5,8 +5,8 @@ import numpy as np
 from medjax.data.batches import Parts
 from medjax.data.boxes.batches import Record
 from medjax.data.boxes.synthetic import synthetic_views
-from medjax.recipes.boxes.domains import METRICS, blinded, block_of, domain_rows
-from medjax.recipes.boxes.score import make_answers
+from medjax.recipes.boxes.domains import METRICS, blinded, domain_rows
+from medjax.recipes.boxes.score import block_of, make_answers
 
 
 def record(plane, position, structure="disc", slice_id="picture 0"):

@@ -114,6 +114,7 @@ def test_a_line_for_each_question(scored):
     assert rows[2] == {
         "sample_id": 2,
         "slice": "slice 1",
+        "group": "axial block 0",
         "query": "Where is number 2?",
         "structure": "disc",
         "target": [1, 2, 22, 30],
