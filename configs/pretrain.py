@@ -41,12 +41,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prompt = medloc.get_prompt("")
     config.data = get_data()
     config.warm_start = medloc.get_supervised(steps=1200, loose=())
-    config.train = medloc.get_supervised(steps=3600, loose=())
+    config.train = medloc.get_supervised(steps=10000, loose=())
     for stage in (config.warm_start, config.train):  # many pictures, fewer questions
         stage.update({"batch": 12, "questions": 4})
     config.evaluation = ConfigDict(
         {
-            "every": 1000,  # steps; 0: at the end alone
+            "every": 0,  # steps; 0: at the end alone
             "batch": 16,
             "questions": 4,
             "limit": 0,  # questions; 0: all
@@ -65,7 +65,7 @@ def get_data() -> ConfigDict:
     return ConfigDict(
         {
             # how much of the training pictures is of each source, in any unit
-            "shares": {"mr_dk": 70.0, "ct_organs": 20.0, "nuclei": 5.0, "shapes": 5.0},
+            "shares": {"mr_dk": 70.0, "ct_organs": 12.0, "nuclei": 4.0, "shapes": 4.0},
             # of the volumes: seen (all that are not held out), or names
             "structures": {
                 "mr_dk": option("seen", Words()),
@@ -79,11 +79,11 @@ def get_data() -> ConfigDict:
             "changes": {  # of training pictures, at random
                 "shift": 0.25,  # of a side, both ways
                 "scale": option((0.8, 1.25), Numbers(float, (2,))),
-                "turn": 8.0,  # degrees, both ways
-                "invert": 0.2,  # share with inverted greys
-                "gamma": 0.3,  # greys to the power of exp(u), u so far both ways
-                "contrast": 0.3,  # share by which greys are drawn together at most
-                "noise": 6.0,  # largest deviation, in grey levels
+                "turn": 5.0,  # degrees, both ways
+                "invert": 0.1,  # share with inverted greys
+                "gamma": 0.25,  # greys to the power of exp(u), u so far both ways
+                "contrast": 0.25,  # share by which greys are drawn together at most
+                "noise": 4.0,  # largest deviation, in grey levels
             },
             # tells where it looks, see `add_ramps`; who starts from it needs the same
             "ramps": True,

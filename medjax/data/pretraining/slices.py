@@ -104,12 +104,24 @@ def validation_views(shown: Shown, look: Look) -> Views:
         seed=0,
     )
 
+    return described_views(views, shown.domain, shown.modality)
+
+
+def described_views(views: Views, domain: str, modality: str) -> Views:
+    """Views of slices with what pretraining would say of each structure.
+
+    Args:
+        views: Of slices of a volume.
+        domain: What tables call the source, the first word of each view's plane.
+        modality: What the pictures are called.
+    """
+
     def view(index: int, rng: np.random.Generator) -> View:
-        return described(views.view(index, rng), shown.domain, shown.modality)
+        return described(views.view(index, rng), domain, modality)
 
     return views._replace(
         view=view,
-        reasons=all_reasons(shown.names, planes=PLANES, modality=shown.modality),
+        reasons=all_reasons(views.names, planes=PLANES, modality=modality),
     )
 
 

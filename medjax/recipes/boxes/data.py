@@ -11,6 +11,7 @@ from medjax.data.boxes.views import labelled_views
 from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import split_reading
 from medjax.data.pretraining.domains import NEW_DOMAINS
+from medjax.data.pretraining.slices import described_views
 from medjax.data.prompting.chat import (
     ANSWERS,
     SET_ANSWERS,
@@ -131,6 +132,12 @@ def load_box_parts(data: BoxData, geometry: Geometry, *, seed: int) -> Parts:
         identity = {**parts.identity, "labelled": [data.labelled, seed]}
         parts = parts._replace(train=train, identity=identity)
     if data.source in NEW_DOMAINS:
+        modality = NEW_DOMAINS[data.source].modality
+        train, test = (
+            described_views(views, data.source, modality)
+            for views in (parts.train, parts.test)
+        )
+        parts = parts._replace(train=train, test=test)
         note = (
             f"{data.source}: {len(parts.train.names)} structures that pretraining did "
             f"not ask for; {parts.train.count} labelled slices, {parts.test.count} to "
