@@ -3,11 +3,11 @@
     python run.py --config=configs/pretrain.py
     python run.py --config=configs/pretrain.py --mode=export
 
-Trains a tiny Qwen2.5-VL (3.0 M parameters) by written answers: boxes of 71 brain
+Trains a tiny Qwen2.5-VL (3.1 M parameters) by written answers: boxes of 71 brain
 structures in MR, of 28 structures in CT windows, of nuclei and drawn shapes, each
 answer telling first the picture's plane and modality and where the structure lies, how
 large and how bright it is. What is held out for new domains, and whose terms allow the
-weights to be given away: docs/pretrained.md. About an hour on one free core; the same
+weights to be given away: docs/pretrained.md. About 90 minutes on two cores; the same
 command goes on where a stopped run ended. The second command writes the policy as a
 Hugging Face folder with its card, workdir/pretrain/policy.
 

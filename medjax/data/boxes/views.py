@@ -81,16 +81,10 @@ def labelled_views(views: Views, count: int, *, seed: int) -> Views:
     """
     chosen = drawn_places(views.count, count, seed=seed).tolist()
     outline = views.outline
-
-    def view(index: int, rng: np.random.Generator) -> View:
-        return views.view(chosen[index], rng)
-
-    def blank(index: int) -> View:
-        assert outline is not None
-        return outline(chosen[index])
-
     return views._replace(
-        count=count, view=view, outline=None if outline is None else blank
+        count=count,
+        view=lambda n, rng: views.view(chosen[n], rng),
+        outline=None if outline is None else lambda n: outline(chosen[n]),
     )
 
 

@@ -227,7 +227,9 @@ def test_baselines_answer_without_the_image(folder):
 
 def test_answers_stand_beside_what_they_are_grouped_by():
     rows = [
-        SimpleNamespace(structure=name, slice_id=f"s{n}", area_fraction=0.1 * n)
+        SimpleNamespace(
+            structure=name, slice_id=f"s{n}", area_fraction=0.1 * n, plane=""
+        )
         for n, name in enumerate(("disc", "cross", "disc"))
     ]
     found = make_answers(np.float32([0.5, 0, 1]), [1, 0, 1], rows)

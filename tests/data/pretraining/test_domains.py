@@ -11,7 +11,7 @@ from medjax.data.volumes.chest import load_chest
 from medjax.data.volumes.desikan import load_desikan
 from medjax.data.volumes.table import VOLUMES
 
-LOOK = Look((112, 112), field=190.0, min_side=7, phrasings=2)
+LOOK = Look((112, 112), field=190.0, min_side=10, phrasings=2)
 SOURCES = {"mr_new": "mr_dk", "ct_new": "ct_organs"}
 
 
@@ -81,7 +81,7 @@ def test_there_are_enough_pictures_for_both_parts(name, atlas):
         counts[part] = views.count
     assert (
         counts
-        == {"mr_new": {"train": 261, "test": 49}, "ct_new": {"train": 295, "test": 60}}[
+        == {"mr_new": {"train": 251, "test": 49}, "ct_new": {"train": 289, "test": 56}}[
             name
         ]
     )

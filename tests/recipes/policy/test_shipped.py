@@ -15,17 +15,17 @@ from medjax.recipes.policy.opened import check_ramps
 from medjax.recipes.policy.opening import open_policy
 from medjax.recipes.policy.qwen25vl_folder import TRAINED, check_seal
 
-STYLE = named_style("", "", "object", think=True)
+STYLE = named_style(system="", suffix="", answer="object", think=True)
 CARD = (shipped_policy() / "README.md").read_text()
 
 
 def shipped(**changes):
-    section = get_config().policy.to_dict() | changes
+    section = get_config("data=mr_new").policy.to_dict() | changes
     return open_policy(section).finish((), ("<think>a</think>",), style=STYLE)
 
 
-def test_the_default_starts_from_it():
-    assert get_config().policy.path == SHIPPED
+def test_new_domains_start_from_it():
+    assert get_config("data=mr_new").policy.path == SHIPPED
     policy = shipped()
     assert policy.ramps is True and policy.load is not None
     sizes = get_pretraining().policy
