@@ -76,6 +76,9 @@ TASKS = {
     "shape_size": Task(0.0, boxes="synthetic"),
 }
 USERS = Task(0.0)  # pictures of data=PATH
+VOLUMES = ("mr", "ct")  # how the names of tasks about slices of volumes begin
+# boxes that pretraining never asked for, in the same volume
+NEW = {"mr_aal": "mr_new", "ct_organs": "ct_new"}
 RULES = ("sixteenth", "tenth", "power", "gaussian", "quartic")
 
 
@@ -102,22 +105,24 @@ def get_config(arg: str = "") -> ConfigDict:
         smoke=False,
     )
     task = get_task(arg.task, arg.data, arg.smoke)
-    parts = get_parts(arg, task)
+    model = get_model(arg, task)
+    parts = get_parts(arg, task, model)
     config = ConfigDict()
     config.system = "vrft_aug"
     config.seed = arg.seed
     config.mesh = common.get_mesh()
     config.rules = common.get_rules()
     config.checkpoint = common.get_checkpoint()
-    config.policy = medloc.get_policy(arg.model)
+    config.policy = medloc.get_policy(model)
     config.policy.vocab = 768  # descriptions are read by words, not letters
-    config.prompt = get_prompt(arg.model)
+    config.prompt = get_prompt(model)
     # an answer begins with its reasoning; off: it is all there is
     config.prompt.think = common.choose("think", arg.think, common.SWITCH) == "on"
-    config.data = get_data(arg.data or task, task, parts, arg.model)
+    config.data = get_data(arg.data or task, task, parts, model)
     config.data.test = common.choose("test", arg.test, common.TESTED)
     use = parts.policy == "on"
-    config.localisation = get_localisation(use, get_boxes(use, task, arg), arg)
+    source = get_boxes(use, task, arg, model)
+    config.localisation = get_localisation(use, source, arg, model)
     config.warm_start = get_supervised(steps=120, noise=0.3)
     config.train = ConfigDict(
         {
@@ -133,9 +138,13 @@ def get_config(arg: str = "") -> ConfigDict:
         config.train.grpo.python_rewards = ConfigDict({name: arg.python_reward})
     config.evaluation = get_evaluation()
     config.predict = ConfigDict(common.get_predict())
-    set_preset(config, arg.preset or ("paper" if arg.model else "demo"))
-    if arg.model:
+    released = model not in ("", "tiny")
+    preset = arg.preset or ("paper" if released else "demo")
+    set_preset(config, preset)
+    if released:
         set_pretrained(config)
+    elif model:
+        set_tiny(config, preset)
     if arg.smoke:
         set_smoke(config)
     return config
@@ -151,7 +160,13 @@ def get_task(task: str, data: str, smoke: bool) -> str:
     return common.choose("task", task or default, tuple(TASKS))
 
 
-def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
+def get_model(arg: ConfigDict, task: str) -> str:
+    """`policy.path`: the shipped policy where it has seen such pictures."""
+    slices = task.startswith(VOLUMES) and not arg.smoke
+    return common.get_model(arg.model, "tiny" if slices else "fresh")
+
+
+def get_parts(arg: ConfigDict, task: str, model: str) -> ConfigDict:
     """Which of the four parts are in use."""
     everything = common.choose("parts", arg.parts, ("all", "none")) == "all"
     recite = arg.recite
@@ -162,7 +177,8 @@ def get_parts(arg: ConfigDict, task: str) -> ConfigDict:
                 "recited; expected recite=none, or think=on"
             )
         recite = "none"
-    located = TASKS.get(task, USERS).boxes and not arg.model
+    # what is pretrained has learnt to box before, so it does so only where asked
+    located = TASKS.get(task, USERS).boxes and not model
     options = {  # name: (on, off, other choices)
         "prompt": ("on", "off"),
         "policy": ("on" if located else "off", "off", "on"),
@@ -184,24 +200,27 @@ def get_rule(rule: str, grade: str) -> str:
 
 
 def get_prompt(model: str) -> ConfigDict:
-    """A pretrained policy is told what to write; the tiny one learns it by example."""
+    """A released policy is told what to write; a tiny one learns it by example."""
+    released = model not in ("", "tiny")
     return ConfigDict(
         {
-            "system": "auto" if model else "",  # auto: as Qwen's own; or your text
+            "system": "auto" if released else "",  # auto: as Qwen's own; or your text
             "answer": "",  # letter, name, grade; empty: grade where ordinal, or letter
-            "instruct": bool(model),
-            "room": 1024 if model else 512,  # tokens of a question, knowledge included
+            "instruct": released,
+            "room": 1024 if released else 512,  # tokens of a question, knowledge included
         }
     )
 
 
 def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDict:
     """Pictures and the words about them; the fields of mm are for built-in tasks."""
-    built_in = TASKS.get(task, USERS)
+    built_in, tiny = TASKS.get(task, USERS), model == "tiny"
     return ConfigDict(
         {
             "source": source,
-            "size": option((56, 56), Numbers(int, (2,))),
+            "size": option((112, 112) if tiny else (56, 56), Numbers(int, (2,))),
+            # training pictures, drawn by the seed; 0: all there are
+            "labelled": 200 if tiny else 0,
             "field": built_in.field,  # mm
             "margin": built_in.margin,  # of a crop, times the structure's longer side
             "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
@@ -223,10 +242,11 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "descriptions": "",  # a JSON file; empty: the task's own
             "prompt_knowledge": parts.prompt == "on",
             "recite": parts.recite != "none",
-            "reason_words": 5 if not model else 40,
+            "reason_words": 5 if model in ("", "tiny") else 40,
             "phrasings": 1,
-            # tells a policy without pretraining where it looks, see `add_ramps`
-            "ramps": not model and task.startswith(("mr", "ct")),
+            # draw where a pixel lies into grey pictures, see `add_ramps`: a policy from
+            # random weights is told where it looks; the tiny one was trained with them
+            "ramps": tiny or (not model and task.startswith(VOLUMES)),
             # of the volumes of a MedMNIST file: cut across this axis, every step voxels
             "slices": {"axis": 0, "step": 4},
             "probe": {"side": 14, "draws": 2, "penalty": 1e-3},
@@ -234,9 +254,10 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
     )
 
 
-def get_boxes(use: bool, task: str, arg: ConfigDict) -> str:
+def get_boxes(use: bool, task: str, arg: ConfigDict, model: str) -> str:
     """The source of boxes that localisation learns from; "": none, and none in use."""
-    source = arg.boxes or TASKS.get(task, USERS).boxes
+    own = TASKS.get(task, USERS).boxes
+    source = arg.boxes or (NEW.get(own, own) if model == "tiny" else own)
     if use and not source:
         raise ValueError(
             f"policy=on: {task or arg.data} has no boxes to learn localisation from; "
@@ -245,11 +266,13 @@ def get_boxes(use: bool, task: str, arg: ConfigDict) -> str:
     return source
 
 
-def get_localisation(use: bool, source: str, arg: ConfigDict) -> ConfigDict:
+def get_localisation(
+    use: bool, source: str, arg: ConfigDict, model: str
+) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
     words, source = bool(use or source), source or "mr_aal"
     first = medloc.get_config(
-        f"model={arg.model},test={arg.test},data={source},think={arg.think}"
+        f"model={model or 'fresh'},test={arg.test},data={source},think={arg.think}"
     )
     # A tiny policy gets the words of boxes whether or not it learns them, so that runs
     # with and without localisation start from the same policy.
@@ -260,7 +283,9 @@ def get_localisation(use: bool, source: str, arg: ConfigDict) -> ConfigDict:
     if source == "ct_organs":
         config.data.structures = "all"
         config.data.field = 380.0  # mm
-    if not arg.model:
+    if model == "tiny":
+        config.train.grpo.steps = 40
+    elif not model:
         config.warm_start.steps = 250
         config.train.grpo.steps = 60
         config.data.update({"size": (56, 56), "min_side": 7})
@@ -352,13 +377,21 @@ def set_pretrained(config: ConfigDict) -> None:
     config.localisation.warm_start.steps = 0
 
 
+def set_tiny(config: ConfigDict, preset: str) -> None:
+    """The shipped policy was never asked for a class: it is shown how to answer."""
+    config.warm_start.steps = 40
+    config.train.grpo.steps = 60
+    config.train.sft.steps = 60
+
+
 def set_smoke(config: ConfigDict) -> None:
     """Everything that a real run does, small; on shapes drawn here unless data=PATH."""
     medloc.set_smoke(config)
     first = config.localisation
-    if first.data.source in ("mr_aal", "ct_organs"):
+    if first.data.source in (*NEW, *NEW.values()):
         first.data.source = "synthetic"
-    first.data.update({"size": (56, 56), "ramps": False})
+    tiny = config.policy.path == "tiny"
+    first.data.update({"size": (56, 56), "ramps": tiny})
     first.evaluation.update({"limit": 16, "bootstrap": 50})
     for stage in (first.warm_start, first.train.grpo, first.train.sft):
         stage.update({"steps": 4, "batch": 8, "questions": 2})
