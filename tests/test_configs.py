@@ -297,6 +297,9 @@ def test_puq_s_paper_preset_is_the_authors_code():
         "test=val",
         "smoke,task=shapes",
         "think=off,recite=none",
+        *(f"model={x}" for x in ("tiny", "fresh")),
+        "model=tiny,preset=paper,method=sft",
+        "smoke,model=tiny",
     ],
 )
 def test_vrft_aug_variants(arg):
@@ -329,17 +332,17 @@ def test_vrft_aug_parts_are_switches():
         knows = config.data.prompt_knowledge
         return knows, first.use, config.train.grpo.grade, weights.recitation
 
-    assert parts("") == (True, True, "auto", -0.5)
+    assert parts("model=fresh") == (True, True, "auto", -0.5)
     assert parts("parts=none") == (False, False, "exact", 0.0)
     assert parts("parts=none,prompt=on")[0]
     assert parts("parts=none,grade=fuzzy")[2] == "fuzzy"
     # a user's grades are found where the data is read
     assert parts("data=retinamnist_224.npz,model=Qwen") == (True, False, "auto", -0.5)
     for task, source in (("ct_organ", "ct_organs"), ("mr_plane", "mr_aal")):
-        first = get_config("vrft_aug", f"task={task}").localisation
+        first = get_config("vrft_aug", f"task={task},model=fresh").localisation
         assert first.use and first.words and first.data.source == source
     assert not get_config("vrft_aug", "data=x.npz").localisation.words
-    assert parts("think=off") == (True, True, "auto", 0.0)
+    assert parts("think=off,model=fresh") == (True, True, "auto", 0.0)
     off = get_config("vrft_aug", "think=off")
     assert not off.prompt.think and not off.localisation.prompt.think
     assert off.train.grpo.min_words == 0
@@ -429,7 +432,62 @@ def test_a_task_localises_in_its_own_volume(task):
     from configs import vrft_aug
 
     source = vrft_aug.TASKS[task].boxes
-    assert vrft_aug.get_config(f"task={task}").localisation.data.source == source
+    config = vrft_aug.get_config(f"task={task},model=fresh")
+    assert config.localisation.data.source == source
+
+
+SLICES = (
+    *("ct_lung", "ct_organ", "mr_level", "mr_ventricle"),
+    *("mr_plane", "mr_structure", "mr_structure_plane"),
+)
+
+
+@pytest.mark.parametrize("task", SLICES)
+def test_tasks_about_slices_of_volumes_start_from_the_shipped_policy(task):
+    config = get_config("vrft_aug", f"task={task}")
+    assert config.policy.path == "tiny" and config.policy.tied is None
+    assert config.data.size == (112, 112) and config.data.ramps  # as it was trained
+    assert config.prompt.system == "" and not config.prompt.instruct
+    first = config.localisation
+    assert not first.use  # it has learnt to box before
+    asked = get_config("vrft_aug", f"task={task},policy=on").localisation
+    assert asked.use and asked.data.source == f"{task[:2]}_new"
+    assert asked.warm_start.steps == 0 and asked.data.ramps
+    assert asked.data.size == (112, 112)
+    fresh = get_config("vrft_aug", f"task={task},model=fresh")
+    assert fresh.policy.path == "" and fresh.data.size == (56, 56)
+    assert fresh.data.labelled == 0 and fresh.localisation.use
+
+
+@pytest.mark.parametrize(
+    "arg", ["task=nuclei_size", "task=shapes", "task=shape_size", "smoke", "data=x.npz"]
+)
+def test_what_the_shipped_policy_never_saw_starts_from_random_weights(arg):
+    config = get_config("vrft_aug", arg)
+    assert config.policy.path == "" and config.data.size == (56, 56)
+    assert config.data.labelled == 0 and not config.data.ramps
+    # unless it is asked for
+    tiny = get_config("vrft_aug", f"{arg},model=tiny")
+    assert tiny.policy.path == "tiny" and tiny.data.ramps
+
+
+def test_a_released_policy_keeps_its_numbers():
+    config = get_config("vrft_aug", "model=/some/folder")
+    assert config.policy.dtype == "bfloat16" and config.data.size == (224, 224)
+    assert config.train.grpo.loss.beta == 0.4 and config.warm_start.steps == 0
+    assert config.data.labelled == 0 and config.prompt.instruct
+    assert not config.data.ramps and config.data.reason_words == 40
+
+
+def test_the_paper_s_preset_keeps_its_numbers_from_the_shipped_policy():
+    paper, released = (
+        get_config("vrft_aug", arg).train.grpo
+        for arg in ("preset=paper", "model=/some/folder")
+    )
+    for name in ("loss", "sampling", "advantages", "optim", "reward_weights"):
+        assert paper[name] == released[name], name
+    assert paper.repeat_ngram == 0 and paper.recitation_ramp.steps == 0
+    assert paper.revisit.visits == 0
 
 
 def test_a_smoke_run_keeps_boxes_that_are_named():

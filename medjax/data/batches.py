@@ -384,7 +384,10 @@ def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         ValueError: The image is coloured.
     """
     if (image != image[..., :1]).any():
-        raise ValueError("ramps take the place of colours: set data.ramps=False here")
+        raise ValueError(
+            "ramps take the place of colours: set data.ramps=False here, and start from "
+            "a policy without them, such as model=fresh"
+        )
     height, width = image.shape[:2]
     ramps = np.empty_like(image)
     ramps[..., 0] = image[..., 0]

@@ -8,6 +8,7 @@ from medjax.data.batches import (
     add_ramps,
     blank_image,
     choose,
+    drawn_places,
     evaluation_order,
     gather,
     rows_of,
@@ -108,3 +109,23 @@ def test_a_blank_image_keeps_size_and_mean_alone():
     # a picture with the same mean is blank in the same way, whatever is on it
     assert np.array_equal(blank_image(image[::-1]), blank)
     blank[0, 0] = 0  # its own memory
+
+
+def test_labelled_pictures_are_drawn_by_the_seed():
+    """Each picture as often as the others, in order, and none twice."""
+    counts = np.zeros(12, int)
+    for seed in range(600):
+        places = drawn_places(12, 5, seed=seed)
+        assert places.tolist() == sorted(set(places.tolist())) and len(places) == 5
+        counts[places] += 1
+    # 600 * 5 / 12 = 250; four deviations of sqrt(600 * 5/12 * 7/12) = 12
+    assert abs(counts - 250).max() < 48
+    again = drawn_places(12, 5, seed=0)
+    np.testing.assert_array_equal(again, drawn_places(12, 5, seed=0))
+    assert drawn_places(3, 3, seed=7).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("chosen", [-1, 0, 13])
+def test_no_more_are_labelled_than_there_are(chosen):
+    with pytest.raises(ValueError, match=rf"labelled={chosen}: expected 1 to 12, the"):
+        drawn_places(12, chosen, seed=0)

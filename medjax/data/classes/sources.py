@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from medjax.data.audit.facts import look_plainly
 from medjax.data.audit.records import LookFn
 from medjax.data.batches import Parts
@@ -29,7 +31,7 @@ from medjax.data.classes.pictures import (
     balance_pictures,
     labelled_pictures,
 )
-from medjax.data.classes.tasks import NOTHING, ClassTask, Wording
+from medjax.data.classes.tasks import NOTHING, ClassTask, TaskParts, Wording
 from medjax.data.lists.missing import missing_source
 from medjax.data.lists.parts import HeldOut
 from medjax.data.lists.reading import PLAIN, Reading, check_built_in
@@ -95,7 +97,7 @@ def load_label_parts(
         balance: Whether training pictures of all classes are shown equally often; of
             several labels see `balance_label_sets`.
         labelled: How many training pictures there are, drawn by the seed of `held`; 0
-            takes all.
+            takes all. Every class of the training part has to be among them.
         slices: Which slices of a file's volumes are shown.
         reading: How a user's file is read: wrong lines, readers, groups, and whether
             pictures have several labels.
@@ -154,7 +156,7 @@ def load_label_parts(
     )
     known, identity = made.train, dict(made.identity)
     if labelled:
-        known = labelled_pictures(known, labelled, seed=held.seed)
+        known = _labelled(made, labelled, seed=held.seed)
         identity |= {"labelled": [labelled, held.seed]}
     balanced = balance_label_sets if made.task.multi else balance_pictures
     train = balanced(known) if balance else known
@@ -177,6 +179,26 @@ def load_label_parts(
         told=wording._replace(knowledge=texts) if where else wording,
         references=references,
     )
+
+
+def _labelled(made: TaskParts, count: int, *, seed: int) -> Pictures:
+    """`count` of the training pictures, which show every class that all of them do."""
+    some = labelled_pictures(made.train, count, seed=seed)
+    whole, left = (_shown(made.task, pictures) for pictures in (made.train, some))
+    if lost := [made.task.classes[n] for n in sorted(whole - left)]:
+        raise ValueError(
+            f"data.labelled={count}: no picture of {', '.join(lost)} is among those "
+            f"drawn by seed {seed} from the {made.train.count} of the training part; "
+            "label more of them, or take another seed"
+        )
+    return some
+
+
+def _shown(task: ClassTask, pictures: Pictures) -> set[int]:
+    """The classes of which there is a picture."""
+    labels = pictures.labels
+    found = np.flatnonzero(labels.any(axis=0)) if task.multi else np.unique(labels)
+    return set(found.tolist())
 
 
 def _refuse_unused(source: str, given: Mapping[str, str | bool | None]) -> None:

@@ -9,6 +9,7 @@ from medjax.data.classes.pictures import (
     class_counts,
     crop_pictures,
     grade_pictures,
+    labelled_pictures,
 )
 from medjax.data.volumes.atlas import PLANES
 from medjax.data.volumes.splits import split_slices
@@ -148,3 +149,20 @@ def test_balanced_classes():
     for index in range(12):
         n = even.picture(index, np.random.default_rng(0)).columns["n"]
         assert n % 3 == even.labels[index, 0]
+
+
+def test_some_pictures_are_labelled():
+    pictures = make_pictures(count=10)
+    some = labelled_pictures(pictures, 4, seed=0)
+    assert some.count == len(some.labels) == 4 and some.sizes == pictures.sizes
+    shown = [some.picture(n, np.random.default_rng(5)) for n in range(4)]
+    numbers = [picture.columns["n"] for picture in shown]
+    assert numbers == sorted(set(numbers))
+    np.testing.assert_array_equal(some.labels, pictures.labels[numbers])
+    for picture, number in zip(shown, numbers, strict=True):
+        whole = pictures.picture(number, np.random.default_rng(5))
+        np.testing.assert_array_equal(picture.image, whole.image)
+    drawn = {labelled_pictures(pictures, 4, seed=n).labels.tobytes() for n in range(9)}
+    assert len(drawn) > 1
+    with pytest.raises(ValueError, match="labelled=11: expected 1 to 10"):
+        labelled_pictures(pictures, 11, seed=0)

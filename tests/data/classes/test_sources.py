@@ -164,3 +164,60 @@ def test_chest_pictures_with_their_words(tmp_path):
     kinds = np.bincount(rarest_labels(found.known.labels), minlength=15)
     assert found.parts.train.count == kinds.max() * np.count_nonzero(kinds)
     assert found.known.count == 24
+
+
+def labelled_folder(folder, *, rare):
+    """Twelve pictures, ten of them to train on; `rare` of these are solid."""
+    lines = ["image,label,split"]
+    for n in range(12):
+        name = "solid" if n < rare or n == 10 else "cyst"
+        lines.append(f"{n}.png,{name},{'train' if n < 10 else 'test'}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return f"data={folder}"
+
+
+def test_few_labels_leave_the_test_as_it_is(folder):
+    where = labelled_folder(folder, rare=5)
+    whole, few = label_parts(where), label_parts(where, labelled=6)
+    assert (whole.known.count, few.known.count) == (10, 6)
+    counts = class_counts(few.known, 2)
+    assert class_counts(few.parts.train, 2).tolist() == [counts.max()] * 2  # balanced
+    assert few.parts.test.count == whole.parts.test.count == 2
+    for n in range(2):
+        one, other = (x.parts.test.picture(n, None).image for x in (whole, few))
+        np.testing.assert_array_equal(one, other)
+    # a run with other labels is another run
+    assert "labelled" not in whole.parts.identity
+    assert few.parts.identity["labelled"] == [6, 0]
+    assert label_parts(where, labelled=10).parts.identity["labelled"] == [10, 0]
+    # words and what is recited do not change
+    assert few.wording == whole.wording and few.parts.notes == whole.parts.notes
+
+
+def test_labels_that_there_are_not_are_refused(folder):
+    where = labelled_folder(folder, rare=5)
+    with pytest.raises(ValueError, match="labelled=11: expected 1 to 10, the pictures"):
+        label_parts(where, labelled=11)
+    with pytest.raises(ValueError, match="labelled=-1: expected 1 to 10"):
+        label_parts(where, labelled=-1)
+
+
+def test_a_class_without_a_labelled_picture_is_named(folder):
+    """One picture of ten is solid: two of them are drawn, by this seed without it."""
+    where = labelled_folder(folder, rare=1)
+    with pytest.raises(
+        ValueError,
+        match=r"labelled=2: no picture of solid is among .* seed 0 from the 10 .*label",
+    ):
+        label_parts(where, labelled=2)
+    assert label_parts(where, labelled=10).known.count == 10
+
+
+def test_every_class_of_several_has_a_labelled_picture(tmp_path):
+    write_chest(tmp_path / "chestmnist.npz")
+    where = f"data={tmp_path}/chestmnist.npz,recite=none"
+    whole = label_parts(where).known
+    with pytest.raises(ValueError, match="labelled=1: no picture of .*, .* is among"):
+        label_parts(where, labelled=1)
+    found = label_parts(where, labelled=whole.count)
+    np.testing.assert_array_equal(found.known.labels, whole.labels)
