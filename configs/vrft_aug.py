@@ -61,17 +61,18 @@ class Task(NamedTuple):
     field: float  # mm, of nuclei pixels; 0: whole pictures
     margin: float = 0.0  # of a crop, times the structure's longer side; 0: whole slices
     boxes: str = ""  # a source of boxes in the same volume; empty: there is none
+    labelled: int = 0  # pictures that the shipped policy is given; 0: all
 
 
 TASKS = {
-    "mr_ventricle": Task(190.0, boxes="mr_aal"),
+    "mr_ventricle": Task(190.0, boxes="mr_aal", labelled=50),
     "mr_level": Task(190.0, boxes="mr_aal"),
-    "mr_plane": Task(190.0, boxes="mr_aal"),
-    "ct_lung": Task(380.0, boxes="ct_organs"),
+    "mr_plane": Task(190.0, boxes="mr_aal", labelled=50),
+    "ct_lung": Task(380.0, boxes="ct_organs", labelled=50),
     "nuclei_size": Task(48.0),
-    "ct_organ": Task(80.0, 1.6, "ct_organs"),
-    "mr_structure": Task(60.0, 1.8, "mr_aal"),
-    "mr_structure_plane": Task(60.0, 1.8, "mr_aal"),
+    "ct_organ": Task(80.0, 1.6, "ct_organs", labelled=200),
+    "mr_structure": Task(60.0, 1.8, "mr_aal", labelled=200),
+    "mr_structure_plane": Task(60.0, 1.8, "mr_aal", labelled=200),
     "shapes": Task(0.0, boxes="synthetic"),
     "shape_size": Task(0.0, boxes="synthetic"),
 }
@@ -220,7 +221,7 @@ def get_data(source: str, task: str, parts: ConfigDict, model: str) -> ConfigDic
             "source": source,
             "size": option((112, 112) if tiny else (56, 56), Numbers(int, (2,))),
             # training pictures, drawn by the seed; 0: all there are
-            "labelled": 200 if tiny else 0,
+            "labelled": built_in.labelled if tiny else 0,
             "field": built_in.field,  # mm
             "margin": built_in.margin,  # of a crop, times the structure's longer side
             "least": 0.4,  # of a structure's usual box: smaller pieces are not shown
@@ -380,8 +381,15 @@ def set_pretrained(config: ConfigDict) -> None:
 def set_tiny(config: ConfigDict, preset: str) -> None:
     """The shipped policy was never asked for a class: it is shown how to answer."""
     config.warm_start.steps = 40
-    config.train.grpo.steps = 60
-    config.train.sft.steps = 60
+    config.data.test_draws = 2
+    grpo = config.train.grpo
+    grpo.steps = config.train.sft.steps = 90
+    if preset != "demo":
+        return
+    grpo.sampling.temperature = 1.0
+    grpo.loss.entropy = 0.01
+    grpo.revisit.visits = 2
+    grpo.repeat_ngram = 2 * config.prompt.think  # asks something of a reasoning
 
 
 def set_smoke(config: ConfigDict) -> None:
