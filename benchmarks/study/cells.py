@@ -72,7 +72,7 @@ def cell_config(task, method, seed, *, smoke=False):
 
     "all parts" of a task without a volume has no localisation, see `methods_of`.
     """
-    argument = f"task={task},{METHODS[method][0]},seed={seed}"
+    argument = f"task={task},model=fresh,{METHODS[method][0]},seed={seed}"
     if not BUILT_IN[task].boxes:
         argument = argument.replace("policy=on", "policy=off")
     config = get_config(argument + (",smoke" if smoke else ""))
