@@ -2,17 +2,18 @@
 
     python run.py --config=configs/vrft_aug.py
 
-On two CPU cores, in about five minutes: fetches a labelled chest CT (35 MB), trains a
-tiny Qwen2.5-VL to box its organs (supervised, then by GRPO under MedLoc-R1's
-threshold), then to grade how much lung a slice shows: a short supervised warm start on
-noisy grades, then GRPO with all four parts of VRFT-Aug. Evaluates on slices held out;
-writes tables, figures and `report.html` into the workdir. The same command goes on
-where a stopped run ended.
+On two CPU cores, in about five minutes: fetches a labelled chest CT (35 MB), and takes
+the shipped policy, which was taught to box organs and never asked for a grade, to grade
+how much lung a slice shows: from 50 labelled slices a short supervised warm start on
+noisy grades, which teaches the answer's form, then GRPO with the parts of VRFT-Aug.
+Evaluates on slices held out; writes tables, figures and `report.html` into the workdir.
+The same command goes on where a stopped run ended.
 
 Variants, after a colon and joined by commas. The parts, each alone or with others:
 
     prompt=on | off                       descriptions of the classes in the question
-    policy=on | off                       localisation first, in the task's own volume
+    policy=on | off                       localisation first, in the task's own volume;
+                                          off where a pretrained policy has learnt it
     recite=negative | none | positive     weight of reciting the descriptions
     grade=auto | fuzzy | exact | both     near grades earn something: where the classes
                                           are grades, always, never; beside exact ones
@@ -34,7 +35,8 @@ and the rest:
     preset=demo | paper | vlm_r1    beta, temperature, learning rate; paper with a model
     think=on | off                  off: the answer alone
     python_reward=FILE.py:NAME      one of yours beside the others
-    model=PATH                      a Hugging Face Qwen2.5-VL folder
+    model=tiny | fresh | PATH       the shipped policy, random weights or a Hugging Face
+                                    folder of Qwen2.5-VL; tiny for mr_* and ct_*
     seed=0
     smoke                           seconds, on drawn shapes unless data=PATH
 
