@@ -333,6 +333,10 @@ def test_vrft_aug_parts_are_switches():
         return knows, first.use, config.train.grpo.grade, weights.recitation
 
     assert parts("model=fresh") == (True, True, "auto", -0.5)
+    # the shipped policy has learnt to box, and is paid for reciting
+    assert parts("") == (True, False, "auto", 0.5)
+    assert parts("preset=paper") == (True, False, "auto", -0.5)
+    assert parts("recite=negative")[3] == -0.5
     assert parts("parts=none") == (False, False, "exact", 0.0)
     assert parts("parts=none,prompt=on")[0]
     assert parts("parts=none,grade=fuzzy")[2] == "fuzzy"
@@ -488,6 +492,20 @@ def test_the_paper_s_preset_keeps_its_numbers_from_the_shipped_policy():
         assert paper[name] == released[name], name
     assert paper.repeat_ngram == 0 and paper.recitation_ramp.steps == 0
     assert paper.revisit.visits == 0
+    demo = get_config("vrft_aug").train.grpo
+    assert demo.repeat_ngram == 2
+    # it asks something of a reasoning, and without one there is none
+    assert get_config("vrft_aug", "think=off").train.grpo.repeat_ngram == 0
+
+
+@pytest.mark.parametrize("task", SLICES)
+def test_sft_beside_the_shipped_policy_s_rewards_has_as_many_updates(task):
+    config = get_config("vrft_aug", f"task={task}")
+    rival = get_config("vrft_aug", f"task={task},method=sft")
+    assert rival.train.sft.steps == config.train.grpo.steps > 0
+    assert rival.train.sft.batch == config.train.grpo.batch
+    assert rival.data.to_dict() == config.data.to_dict()  # as many labels
+    assert rival.warm_start.to_dict() == config.warm_start.to_dict()
 
 
 def test_a_smoke_run_keeps_boxes_that_are_named():
