@@ -215,7 +215,8 @@ def get_prompt(model: str) -> ConfigDict:
             "system": "auto" if released else "",  # auto: as Qwen's own; or your text
             "answer": "",  # letter, name, grade; empty: grade where ordinal, or letter
             "instruct": released,
-            "room": 1024 if released else 512,  # tokens of a question, knowledge included
+            # tokens of a question, knowledge included
+            "room": 1024 if released else 512,
         }
     )
 
@@ -274,9 +275,7 @@ def get_boxes(use: bool, task: str, arg: ConfigDict, model: str) -> str:
     return source
 
 
-def get_localisation(
-    use: bool, source: str, arg: ConfigDict, model: str
-) -> ConfigDict:
+def get_localisation(use: bool, source: str, arg: ConfigDict, model: str) -> ConfigDict:
     """Stage 1: `configs/medloc.py`, shorter, with its curriculum."""
     words, source = bool(use or source), source or "mr_aal"
     first = medloc.get_config(
@@ -388,8 +387,8 @@ def set_pretrained(config: ConfigDict) -> None:
 def set_tiny(config: ConfigDict, preset: str) -> None:
     """The shipped policy was never asked for a class: it is shown how to answer.
 
-    Few steps teach the answer's form and leave the answers apart, so that rewards differ
-    within groups; more of them on few labels are what they then repeat.
+    Few steps teach the answer's form and leave answers apart, so that rewards differ
+    within groups; after more of them it repeats what few labels taught.
     """
     config.warm_start.steps = 40
     config.data.test_draws = 2

@@ -385,8 +385,8 @@ def add_ramps(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """
     if (image != image[..., :1]).any():
         raise ValueError(
-            "ramps take the place of colours: set data.ramps=False here, and start from "
-            "a policy without them, such as model=fresh"
+            "ramps take the place of colours: set data.ramps=False here, and start "
+            "from a policy without them, such as model=fresh"
         )
     height, width = image.shape[:2]
     ramps = np.empty_like(image)
