@@ -456,7 +456,7 @@ def test_tasks_about_slices_of_volumes_start_from_the_shipped_policy(task):
     assert not first.use  # it has learnt to box before
     asked = get_config("vrft_aug", f"task={task},policy=on").localisation
     assert asked.use and asked.data.source == f"{task[:2]}_new"
-    assert asked.warm_start.steps == 0 and asked.data.ramps
+    assert asked.data.ramps and asked.data.labelled > 0
     assert asked.data.size == (112, 112)
     fresh = get_config("vrft_aug", f"task={task},model=fresh")
     assert fresh.policy.path == "" and fresh.data.size == (56, 56)
