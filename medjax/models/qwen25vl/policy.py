@@ -262,10 +262,10 @@ def prompt_logits(
         params: The whole tree; both halves are used, the images are encoded too.
         prompt: M contexts of Lc tokens with B / M questions of Lq each, rows of one
             context consecutive; Lc and Lq are 1 or more. Where a segment's mask is
-            True, ids are 0 to V - 1 (V or more, or below -V, gives NaN there and in all
-            that attends to it; -V to -1 count from the end). A pixel that is NaN does
-            so from its image's first feature on. All M Lc + B Lq rows of V scores are
-            in memory at once.
+            True, ids are 0 to V - 1: V or more, or below -V, in a context makes all of
+            it and its questions NaN, in a question all of the question; -V to -1 count
+            from the end. A pixel that is NaN does what such an id of its context does.
+            All M Lc + B Lq rows of V scores are in memory at once.
 
     Returns:
         Scores of each context's Lc positions and of each question's Lq before the

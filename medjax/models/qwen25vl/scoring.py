@@ -32,9 +32,9 @@ def completion_logps(
             gradients flow through it.
         tokens: Ids from 0 to V - 1 of G completions of each prompt, T tokens each. Each
             size may be 0. Where the mask is False any number may stand; where it is
-            True an id of V or more or below -V gives NaN there and, as its successors
-            attend to it, in all that follows in its row; one from -V to -1 counts from
-            the end of the vocabulary.
+            True an id of V or more or below -V gives NaN there and at every token of
+            its row but the first, also before it (a last token: there alone); one from
+            -V to -1 counts from the end of the vocabulary.
         mask: True up to and including a completion's last token, which is the stop
             token where there is one, and False after it. No token attends to a place
             of False; scores there are finite but mean nothing.
