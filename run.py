@@ -1,6 +1,6 @@
 """Train, evaluate or use one of medjax's systems.
 
-    python run.py --config=configs/medloc.py:data=FILE    train, or --mode=check, export
+    python run.py --config=configs/medloc.py   train, or --mode=check, replay, export
     python run.py --config=configs/medloc.py --mode=eval --checkpoint=FOLDER
     python run.py --config=configs/medloc.py --mode=eval --answers=FILE
     python run.py --config=configs/medloc.py --mode=predict --input=PICTURES --ask=TEXT
@@ -85,7 +85,7 @@ def use(name: str, run: Run) -> list[str]:
     """Hand a recipe's function of the mode's name the data: the config's or --input."""
     function = getattr(import_module(f"medjax.recipes.{name}"), MODE.value)
     where = {"checkpoint": CHECKPOINT.value, **run.devices}
-    if name in SYSTEMS:
+    if name in SYSTEMS or MODE.value == "replay":
         return function(**run.options, **(where if MODE.value == "export" else {}))
     where |= command_line.asked(name, MODE.value, INPUT.value, ASK.value)
     return function(INPUT.value, **where, **run.options)

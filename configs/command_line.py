@@ -19,11 +19,13 @@ POLICIES = (
     *(("check", name) for name in ("medloc", "vrft_aug")),
     *(("export", name) for name in ("medloc", "vrft_aug", "pretrain")),
 )
+AUDITED = ("medloc", "vrft_aug")  # systems with --mode=replay
 ANSWERED = ("medloc", "vrft_aug")  # systems that score somebody else's answers
 ASKED = ("medloc", "vrft_aug")  # policies with --mode=predict
 MAPS = ("predict", "check", "calibrate")  # modes of maps, beside training
 USES = (  # mode, system and recipe of what is neither training nor evaluation
     *((mode, system, system) for mode, system in POLICIES),
+    *(("replay", system, f"replay_{system}") for system in AUDITED),
     *(("predict", system, f"predict.{system}") for system in ASKED),
     *((mode, "puq", f"qmri.{mode}") for mode in MAPS),
 )

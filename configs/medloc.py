@@ -286,6 +286,9 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 "share": option(0.9, Maybe(float)),
                 "window": 10,
             },
+            # on: audit/ gets a line of each completion: what was read and paid, what
+            # came of it; --mode=replay computes other rewards from it, docs/audit.md
+            "audit": "off",
             "iterations": 1,
             "accumulate": 1,
             "optim": {

@@ -102,6 +102,10 @@ ROOMS = {
         "answers": ("boxes", "classes", "medloc", "policy", "sections", "vrft_aug"),
         "puq": ("policy", "qmri", "sections"),
         "predict": ("boxes", "classes", "policy", "sections", "vrft_aug"),
+        "replay_medloc": ("boxes", "medloc", "policy", "sections"),
+        "replay_vrft_aug": (
+            *("classes", "policy", "replay_medloc", "sections", "vrft_aug"),
+        ),
     },
 }
 # Who may import a network: a base model's one file, and the system that owns its own.
@@ -114,7 +118,10 @@ NETWORKS = {
 DOCUMENTS = (
     *(
         f"medjax/recipes/{name}.py"
-        for name in ("medloc", "vrft_aug", "puq", "pretrain", "sections", "answers")
+        for name in (
+            *("medloc", "vrft_aug", "puq", "pretrain", "sections", "answers"),
+            *("replay_medloc", "replay_vrft_aug"),
+        )
     ),
     "medjax/recipes/predict/medloc.py",  # an entry
     "medjax/recipes/predict/vrft_aug.py",  # likewise
@@ -126,6 +133,9 @@ DOCUMENTS = (
     "medjax/recipes/policy/scoring.py",  # rows of an evaluation
     "medjax/recipes/policy/identity.py",
     "medjax/recipes/policy/patience.py",  # metrics of a step
+    "medjax/recipes/policy/audit.py",  # likewise, and lines of JSON
+    "medjax/recipes/policy/audit_reading.py",  # likewise
+    "medjax/recipes/policy/replay.py",  # likewise
     "medjax/recipes/boxes/task.py",  # likewise
     "medjax/recipes/classes/predict.py",  # identities
     "medjax/recipes/classes/task.py",  # likewise

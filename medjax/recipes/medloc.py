@@ -367,30 +367,15 @@ def grpo_stage(
     Raises:
         ValueError: Some right answer exceeds `max_tokens`, or the schedule is unknown.
     """
-    schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
-    style = setup.encoding.style
-    several = asks_for_sets(style)
-    if rewards.reward == "fixed":
-        schedule = schedules.fixed_schedule(rewards.fixed_tau)
-    build = partial(
-        medloc.build,
-        rewards=medloc.Rewards(
-            accuracy=rewards.reward,
-            schedule=schedule,
-            total_steps=options.steps,
-            entries=rewards.entries,
-            sets=box_set_tables(think=style.think) if several else None,
-        ),
-    )
+    paid = box_rewards(setup, options, rewards)
+    schedule, several = paid.rewards.schedule, paid.rewards.sets is not None
     return exploration_stage(
         name,
         setup,
         options,
         rewards,
-        build,
-        weights=check_weights(
-            options.reward_weights, medloc.REWARDS, tuple(options.python_rewards)
-        ),
+        partial(medloc.build, rewards=paid.rewards),
+        weights=paid.weights,
         accuracy=f"accuracy is reward={rewards.reward}",
         numbers={"tau": float(schedule.start)},
         settle=settling(rewards.reward, schedule, steps=options.steps),
@@ -400,6 +385,44 @@ def grpo_stage(
         tell=(partial(raise_table, schedule),)
         if rewards.reward == "curriculum"
         else (),
+        schedule=schedule,
+    )
+
+
+class Paid(NamedTuple):
+    """What an answer is worth, and by what weights."""
+
+    rewards: medloc.Rewards
+    weights: Mapping[str, float]  # of every reward, those in Python included
+
+
+def box_rewards(setup: Setup, options: Exploration, rewards: BoxRewards) -> Paid:
+    """What an answer about boxes is worth, as the system takes it.
+
+    Args:
+        setup: Says whether an answer is a set.
+        options: Their weights, and the length of the training.
+        rewards: "fixed" keeps `fixed_tau` and ignores the schedule.
+
+    Raises:
+        ValueError: A weight is of no reward, or the schedule is unknown.
+    """
+    schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
+    style = setup.encoding.style
+    if rewards.reward == "fixed":
+        schedule = schedules.fixed_schedule(rewards.fixed_tau)
+    sets = box_set_tables(think=style.think) if asks_for_sets(style) else None
+    return Paid(
+        medloc.Rewards(
+            accuracy=rewards.reward,
+            schedule=schedule,
+            total_steps=options.steps,
+            entries=rewards.entries,
+            sets=sets,
+        ),
+        check_weights(
+            options.reward_weights, medloc.REWARDS, tuple(options.python_rewards)
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.runtime import checkpoint
+from medjax.runtime.audit import Audit, audit_writer
 from medjax.runtime.errors import NonFiniteReward, NonFiniteStep
 from medjax.runtime.program import (
     abstract_state,
@@ -95,6 +96,7 @@ def train(
     evaluate_every: int = 0,
     evaluate_first: bool = False,
     watch: Watch | None = None,
+    audit: Audit | None = None,
 ) -> TrainState:
     """Run `steps` updates, or what is left of them, and return the last state.
 
@@ -136,6 +138,9 @@ def train(
             Not a part of the identity: a resume with more patience goes on. What its
             `dogs` find is told while it happens, and once more at the end. None, for
             systems without groups, never ends it.
+        audit: What is written of `metrics["trace"]`, which a system hands out for it,
+            into audit/; see `audit_writer`. A trace is fetched as metrics are, one step
+            late, and is no part of them. Not a part of the identity.
 
     Raises:
         NonFiniteReward: A reward is not finite, whatever `on_nonfinite` says; reward
@@ -188,7 +193,10 @@ def train(
             report=report,
         )
 
-        pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+        write_trace = stack.enter_context(
+            audit_writer(folder, audit, restored_step=first)
+        )
+        pending: list[tuple[int, Mapping[str, jax.Array], Any]] = []
         dogs = None if watch is None else watch.dogs
         seen = Watched()
         if dogs is not None and restored:
@@ -199,14 +207,16 @@ def train(
             nonlocal counters, seen
             if not pending:
                 return
-            step, metrics = pending.pop()
-            values = jax.device_get(metrics)
+            step, metrics, trace = pending.pop()
+            values, trace = jax.device_get((metrics, trace))
             counters, fault = count_step(counters, values), find_fault(watch, values)
             values = {k: x for k, x in values.items() if not k.startswith(FAULT)}
             values["skipped"] = counters.skipped
             if watch is not None:
                 values["idle"] = counters.idle
             write(step, values)
+            if audit is not None:
+                write_trace(step, trace, values)
             report.step(step, values)
             if dogs is not None:
                 seen, lines = observe(dogs, seen, step, values)
@@ -238,11 +248,12 @@ def train(
                 ready = system.prepare(state, batch, fold(root, state.step))
                 batch = place_batch(ready, mesh, rules)
             state, metrics = update(state, batch, root)
+            trace = metrics.pop("trace", None)
             position = json.dumps(batches.get_state())
             if step < steps:
                 batch = _next_batch(batches, mesh, rules, done=step, steps=steps)
             finish_step()
-            pending.append((step, metrics))
+            pending.append((step, metrics, trace))
 
             if is_over(watch, counters, ahead=1):
                 finish_step()  # it may be the last

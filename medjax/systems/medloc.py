@@ -99,19 +99,42 @@ def build(
         ValueError: `rewards.accuracy` is none of "curriculum", "fixed", "raw_iou" and
             "progress".
     """
+    explorer = make_explorer(model, tables, optimizer, rewards=rewards, step=step)
+    of_threshold = host_rewards and partial(see_threshold, host_rewards)
+    return exploration.build(explorer, evaluate, of_threshold)
+
+
+def make_explorer(
+    model: PolicyModel,
+    tables: ParseTables,
+    optimizer: optax.GradientTransformation,
+    *,
+    rewards: Rewards,
+    step: Step,
+) -> Explorer:
+    """The parts of `build`; its arguments and errors.
+
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        tables: From `parse_tables` for the policy's tokenizer.
+        optimizer: Of the policy's parameters.
+        rewards: Which accuracy is paid, and by which threshold.
+        step: How a step explores and learns.
+
+    Raises:
+        ValueError: See `build`.
+    """
     if rewards.accuracy not in ACCURACY:
         raise ValueError(
             f"reward {rewards.accuracy!r}: expected one of {', '.join(ACCURACY)}"
         )
-    explorer = Explorer(
+    return Explorer(
         model,
         optimizer,
         start=partial(start, rewards.schedule),
         score=partial(score, tables, rewards),
         step=step,
     )
-    of_threshold = host_rewards and partial(_with_threshold, host_rewards)
-    return exploration.build(explorer, evaluate, of_threshold)
 
 
 def start(schedule: ThresholdSchedule, reference: Params) -> MedlocCarry:
@@ -172,7 +195,20 @@ def score(
         parsed=judged.parsed,
         aux=carry._replace(threshold=threshold),
         metrics=metrics,
+        read=_read(judged),
     )
+
+
+def _read(judged: Judged | JudgedSets) -> dict[str, Array]:
+    """What an audit says of completions, by name."""
+    if isinstance(judged, JudgedSets):
+        sets = judged.sets
+        found = {"boxes": sets.boxes, "box_valid": sets.box_valid}
+        found |= {"quality": judged.quality}
+    else:
+        found = {"box": judged.boxes, "iou": judged.iou}
+    found["well_formed"] = judged.well_formed
+    return {name: jnp.asarray(x) for name, x in found.items()}
 
 
 def judge_batch(
@@ -232,12 +268,20 @@ def reward_accuracy(
     return threshold_reward(quality, tau), tau
 
 
-def _with_threshold(
+def see_threshold(
     host_rewards: HostRewards,
     batch: GroundingBatch | BoxSetBatch,
     rollout: Rollout,
     step: Int[Array, ""],
     carry: MedlocCarry,
 ) -> dict[str, HostReward]:
-    """A host reward sees the threshold alone of the carry."""
+    """Rewards in Python, which see the threshold alone of the carry.
+
+    Args:
+        host_rewards: (batch, rollout, step, ThresholdState) -> rewards by name.
+        batch: Handed on, as the next two.
+        rollout: G completions of each of B prompts.
+        step: Updates done before this one, from 0.
+        carry: Its threshold is handed on.
+    """
     return host_rewards(batch, rollout, step, carry.threshold)

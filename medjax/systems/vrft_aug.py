@@ -119,15 +119,35 @@ def build(
         host_rewards: Rewards in Python as `exploration.build` takes them; None has
             none.
     """
+    explorer = make_explorer(model, tables, optimizer, rewards=rewards, step=step)
+    return exploration.build(explorer, evaluate, host_rewards)
+
+
+def make_explorer(
+    model: PolicyModel,
+    tables: ParseTables,
+    optimizer: optax.GradientTransformation,
+    *,
+    rewards: Rewards,
+    step: Step,
+) -> Explorer:
+    """The parts of `build`, and its arguments.
+
+    Args:
+        model: The policy, as a record of functions of its parameters.
+        tables: From `parse_tables` for the policy's tokenizer.
+        optimizer: Of the policy's parameters.
+        rewards: What an answer is worth.
+        step: How a step explores and learns.
+    """
     weighed = tuple(name for name in REWARDS if name in step.reward_weights)
-    explorer = Explorer(
+    return Explorer(
         model,
         optimizer,
         partial(start, rewards.ramp),
         partial(score, tables, rewards, weighed),
         step,
     )
-    return exploration.build(explorer, evaluate, host_rewards)
 
 
 def start(ramp: RewardRamp | None, reference: Params) -> VrftCarry:
@@ -216,6 +236,7 @@ def score(
         parsed=jnp.asarray(parsed.parsed),
         aux=carry,
         metrics=_describe(batch, parsed, target, said),
+        read=_read(parsed),
     )
     if rewards.ramp is None or not isinstance(carry.ramp, RampState):
         return found
@@ -232,6 +253,14 @@ def score(
         metrics={**found.metrics, "recitation_ramp": factor},
         factors={"recitation": factor},
     )
+
+
+def _read(parsed: ParsedLabels | ParsedLabelSets) -> dict[str, Array]:
+    """What an audit says of completions, by name."""
+    several = isinstance(parsed, ParsedLabelSets)
+    found = {"shown": parsed.shown} if several else {"label": parsed.label}
+    words = {"well_formed": parsed.well_formed, "think_words": parsed.think_words}
+    return {name: jnp.asarray(x) for name, x in (found | words).items()}
 
 
 def _accuracies(

@@ -43,6 +43,7 @@ def build(**changes):
         advantages=Advantages(scale="group"),
         reward_weights=changes.pop("reward_weights", {"accuracy": 1.0, "format": 1.0}),
         teaching=Teaching(changes.pop("loss", LOSS)),
+        audit=changes.pop("audit", False),
     )
     # plain gradient steps: Adam divides by the gradient's size, and where that is 0
     # rounding would decide on a step of full length

@@ -52,7 +52,13 @@ REWARDS = vrft_aug.Rewards(
 
 
 def build(
-    *, group=GROUP, reward_weights=WEIGHTS, optimizer=None, rewards=REWARDS, **options
+    *,
+    group=GROUP,
+    reward_weights=WEIGHTS,
+    optimizer=None,
+    rewards=REWARDS,
+    audit=False,
+    **options,
 ):
     model = tiny_model()
     return vrft_aug.build(
@@ -67,6 +73,7 @@ def build(
             advantages=Advantages(scale="group"),
             reward_weights=reward_weights,
             teaching=Teaching(LOSS),
+            audit=audit,
         ),
         **options,
     )

@@ -74,3 +74,4 @@ class Exploration(NamedTuple):
     patience: int | None = 50  # steps without a group that has a signal; see `Watch`
     revisit: Revisit = Revisit()
     watchdogs: Limits = Limits()  # what is told while it happens, and stops nothing
+    audit: str = "off"  # on: a line of JSON is written of each completion

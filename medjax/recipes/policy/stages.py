@@ -10,6 +10,7 @@ import jax
 import optax
 
 from medjax.data.batches import Encoding, Parts, Question
+from medjax.recipes.policy.audit import make_audit, stage_options, wants_audit
 from medjax.recipes.policy.beside import check_questions, rows_beside
 from medjax.recipes.policy.identity import (
     check_trained_alike,
@@ -35,6 +36,7 @@ from medjax.recipes.policy.task import (
 )
 from medjax.recipes.policy.training_tables import watchdog_table
 from medjax.recipes.sections import plain
+from medjax.rl.schedules import ThresholdSchedule
 from medjax.rl.text.boxes import ParseTables
 from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
@@ -124,6 +126,8 @@ def exploration_stage(
     check: Callable[[], None],
     before: Mapping[str, Path],
     tell: tuple[TellFn, ...] = (),
+    schedule: ThresholdSchedule | None = None,
+    classes: Sequence[str] = (),
 ) -> Stage:
     """GRPO on sampled answers, from other draws than a supervised stage before.
 
@@ -144,20 +148,16 @@ def exploration_stage(
         before: Earlier evaluations that get rows of their own in the tables, see
             `scoring`.
         tell: Tables about the training for the report, beside that of the watchdogs.
+        schedule: The numbers of a moving threshold, which an audit names.
+        classes: Names by index where answers are classes, likewise.
 
     Raises:
         ValueError: Some right answer exceeds `max_tokens`, or a limit of the watchdogs
             is out of its range.
     """
-    policy, longest = setup.policy, setup.answer_length
-    room = options.max_tokens or longest
-    if room < longest:
-        raise ValueError(
-            f"max_tokens={room} is too short: the longest right answer has {longest} "
-            "tokens, so some questions could never earn a reward"
-        )
-    seed = setup.seed + 1
-    rewards = _python_rewards(setup, options, seed=seed)
+    policy, room = setup.policy, find_room(setup, options)
+    seed = draw_seed(setup)
+    rewards = python_rewards(setup, options)
     revisits = make_revisits(setup, options, weights)
     drawn = options
     if revisits is not None:
@@ -165,9 +165,7 @@ def exploration_stage(
     source = training_batches(setup, setup.task.train_batches, drawn, seed=seed)
     if revisits is not None:
         source = as_candidates(source, setup, options, seed=seed)
-    document = plain(options)
-    del document["patience"]  # a resume may have more of it, or none
-    del document["watchdogs"]  # and other limits
+    document = stage_options(options, own)
     dogs = Watchdogs(
         check_limits(options.watchdogs, "train.grpo.watchdogs"),
         weights,
@@ -182,14 +180,7 @@ def exploration_stage(
         policy.tables,
         make_optimizer(steps=options.steps, **options.optim._asdict()),
         greedy_evaluation(setup, max_tokens=room),
-        step=Step(
-            group=options.group,
-            decoding=Decoding(policy.ends, room, *options.sampling),
-            advantages=options.advantages,
-            reward_weights=weights,
-            teaching=Teaching(options.loss, options.iterations, options.accumulate),
-            revisits=revisits,
-        ),
+        step=make_step(setup, options, weights)._replace(revisits=revisits),
         host_rewards=make_host_rewards(rewards) if rewards else None,
     )
     return Stage(
@@ -197,7 +188,7 @@ def exploration_stage(
         system=system,
         source=source,
         steps=options.steps,
-        identity=identity(setup, document | plain(own)),
+        identity=identity(setup, document),
         show=show,
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
@@ -216,7 +207,66 @@ def exploration_stage(
             settle=settle,
             dogs=dogs,
         ),
+        audit=make_audit(
+            name,
+            setup,
+            document,
+            weights,
+            room=room,
+            schedule=schedule,
+            classes=classes,
+        )
+        if wants_audit(options.audit)
+        else None,
         **scored,
+    )
+
+
+def draw_seed(setup: Setup) -> int:
+    """The seed of an exploration's draws: others than of supervised answers before it.
+
+    Args:
+        setup: What all stages of the run have in common.
+    """
+    return setup.seed + 1
+
+
+def find_room(setup: Setup, options: Exploration) -> int:
+    """How many tokens a completion may have.
+
+    Args:
+        setup: Its longest right answer has to fit.
+        options: Their `max_tokens`; 0 is as many as that answer has.
+
+    Raises:
+        ValueError: They are too few.
+    """
+    longest = setup.answer_length
+    room = options.max_tokens or longest
+    if room < longest:
+        raise ValueError(
+            f"max_tokens={room} is too short: the longest right answer has {longest} "
+            "tokens, so some questions could never earn a reward"
+        )
+    return room
+
+
+def make_step(setup: Setup, options: Exploration, weights: Mapping[str, float]) -> Step:
+    """How a policy explores and learns, where all pictures are visited alike.
+
+    Args:
+        setup: What all stages of the run have in common.
+        options: How it explores and learns.
+        weights: The weight of every reward, those in Python included.
+    """
+    room = find_room(setup, options)
+    return Step(
+        group=options.group,
+        decoding=Decoding(setup.policy.ends, room, *options.sampling),
+        advantages=options.advantages,
+        reward_weights=weights,
+        teaching=Teaching(options.loss, options.iterations, options.accumulate),
+        audit=wants_audit(options.audit),
     )
 
 
@@ -322,15 +372,19 @@ def _in_turn(
         yield from draw(parts, encoding, batch=batch, seed=seed, limit=limit)
 
 
-def _python_rewards(
-    setup: Setup, options: Exploration, *, seed: int
-) -> PythonRewards | None:
+def python_rewards(setup: Setup, options: Exploration) -> PythonRewards | None:
+    """A stage's rewards in Python with what they are given, None without any.
+
+    Args:
+        setup: What all stages of the run have in common.
+        options: Their `python_rewards` are loaded, which runs their files.
+    """
     if not options.python_rewards:
         return None
     return load_rewards(
         options.python_rewards,
         setup.policy.tokenizer,
-        _find_records(setup, options, seed=seed),
+        _find_records(setup, options, seed=draw_seed(setup)),
         setup.task.columns,
     )
 

@@ -7,7 +7,7 @@ it in two programs: sampling, and the rest.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,11 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from medjax.masked import at_least_float32, marks, masked_mean
-from medjax.rl.rewards import combine_rewards
-from medjax.rl.signal import group_signal, reward_signal
-from medjax.rl.visits import VisitState, init_visits
+from medjax.rl.visits import init_visits
 from medjax.sharding import optimizer_axes
-from medjax.systems.policy.advantages import (
-    Advantages,
-    check_advantages,
-    make_advantages,
-)
+from medjax.systems.policy.advantages import Advantages, check_advantages
+from medjax.systems.policy.earning import Carry, Scored, earn, reward_metrics
 from medjax.systems.policy.host_rewards import (
-    REWARD_LIMIT,
     HostRewards,
     ScoredBatch,
     score_on_host,
@@ -40,6 +33,7 @@ from medjax.systems.policy.revisits import (
     choose,
     note_visits,
 )
+from medjax.systems.policy.trace import make_trace
 from medjax.types import (
     Decoding,
     EvaluateFn,
@@ -51,35 +45,6 @@ from medjax.types import (
     System,
     TrainState,
 )
-
-
-class Carry(Protocol):
-    """A NamedTuple that a system carries beside parameters and optimiser."""
-
-    @property
-    def reference(self) -> Params:
-        """The frozen initial policy; () where the loss's `beta` is 0."""
-        ...
-
-    @property
-    def visits(self) -> VisitState | tuple[()]:
-        """To each picture; () where all are visited alike."""
-        ...
-
-    def _replace(self, **changes: Any) -> "Carry": ...  # noqa: ANN401
-
-
-class Scored(NamedTuple):
-    """What a system reads in completions, and what it pays for it."""
-
-    rewards: Mapping[str, Float[Array, "B G"]]  # by name
-    hits: Bool[Array, "B G"]  # the answer counts as right
-    parsed: Bool[Array, "B G"]  # an answer could be read
-    aux: Carry  # after the step
-    metrics: Mapping[str, Array]  # the system's own
-    # what a reward's weight is multiplied by in this step, by its name; 1 where none is
-    factors: Mapping[str, Float[Array, ""]] | None = None
-
 
 StartFn = Callable[[Params], Carry]  # of the reference
 ScoreFn = Callable[
@@ -96,6 +61,8 @@ class Step(NamedTuple):
     reward_weights: Mapping[str, float]  # of every reward, the host's too
     teaching: Teaching
     revisits: Revisits | None = None  # which pictures are taken; None: all that come
+    # metrics["trace"] says of every completion what became of it: see `Trace`
+    audit: bool = False
 
 
 class Explorer(NamedTuple):
@@ -238,25 +205,13 @@ def learn(
         `policy_step`, of the system, of each reward as reward_NAME, and what the groups
         hold (`hit_rate`, `parse_rate`, `length` in tokens, groups_NAME). `fault_NAME`
         is the id of a sample that counts for which the reward NAME is NaN or, weighed
-        or not, beyond 1e18; -1 where there is none.
+        or not, beyond 1e18; -1 where there is none. With `step.audit` `trace` is a
+        `Trace` of the completions.
     """
     step = explorer.step
     scored = explorer.score(state.aux, batch, rollout, state.step)
-    rewards = {**scored.rewards, **host}
-    places = {"scored": host_scored, "valid": batch.valid[:, None]}
-    weights = step.reward_weights
-    if scored.factors:
-        weights = {name: w * scored.factors.get(name, 1) for name, w in weights.items()}
-    total, counted, reward_metrics = combine_rewards(rewards, weights, **places)
-    floor = step.advantages.floor
-    reward_metrics |= reward_signal(rewards, **places, floor=floor)
-    advantages = make_advantages(
-        step.advantages,
-        rewards,
-        weights,
-        **places,
-        total=total,
-        counted=counted,
+    earned = earn(
+        step.advantages, step.reward_weights, scored, batch.valid, host, host_scored
     )
     params, opt_state, step_metrics = policy_step(
         explorer.model,
@@ -266,20 +221,26 @@ def learn(
         state.aux.reference if explorer.has_reference else None,
         batch.prompt,
         rollout._replace(mask=rollout.mask & batch.valid[:, None, None]),
-        advantages,
+        earned.advantages,
         teaching=step.teaching,
     )
-    metrics = {
+    metrics: dict[str, Any] = {
         **step_metrics,
-        **{f"reward_{name}": value for name, value in reward_metrics.items()},
-        **_find_faults(rewards, step.reward_weights, batch.sample_id, **places),
-        **scored.metrics,
-        **_describe(batch.valid, rollout, scored, total, counted, advantages, step),
+        **reward_metrics(
+            step.advantages, step.reward_weights, batch, rollout, scored, earned
+        ),
     }
+    if step.audit:
+        metrics["trace"] = make_trace(batch, rollout, scored, earned)
     aux = scored.aux
     if picked is not None and step.revisits is not None:
         visits, shares = note_visits(
-            step.revisits, state.aux.visits, picked, rewards, host_scored, floor=floor
+            step.revisits,
+            state.aux.visits,
+            picked,
+            earned.rewards,
+            host_scored,
+            floor=step.advantages.floor,
         )
         aux, metrics = aux._replace(visits=visits), metrics | shares
     return TrainState(params, opt_state, state.step + 1, aux), metrics
@@ -349,56 +310,3 @@ def _prepare(
     batch, picked, key = chooser(state.aux, batch, key)
     scored = score_on_host(sampler, host_rewards, state, batch, key)
     return scored._replace(picked=picked)
-
-
-def _find_faults(
-    rewards: Mapping[str, Float[Array, "B G"]],
-    weights: Mapping[str, float],
-    sample_id: Int[Array, "B"],
-    *,
-    scored: Mapping[str, Bool[Array, "B G"]],
-    valid: Bool[Array, "B 1"],
-) -> dict[str, Int[Array, ""]]:
-    """A sample for which each reward is no number to learn from, -1 without one."""
-    found = {}
-    for name, reward in rewards.items():
-        weight = jnp.abs(jnp.asarray(weights[name], jnp.float32))
-        size = jnp.abs(at_least_float32(reward)) * jnp.maximum(weight, 1)
-        counted = marks(valid, reward.shape) & marks(scored.get(name), reward.shape)
-        bad = jnp.any(counted & ~(size <= REWARD_LIMIT), axis=1)
-        found[f"fault_{name}"] = jnp.max(jnp.where(bad, sample_id, -1))
-    return found
-
-
-def _describe(
-    valid: Bool[Array, "B"],
-    rollout: Rollout,
-    scored: Scored,
-    total: Float[Array, "B G"],
-    counted: Bool[Array, "B G"],
-    advantages: Float[Array, "B G"],
-    step: Step,
-) -> dict[str, Array]:
-    """What a person wants to see of a step's completions, over its valid rows.
-
-    The total is described over the `counted` completions alone, which could be scored.
-    Where rewards are normalised part by part, groups teach by their advantages: parts
-    may differ that add up to equal totals.
-    """
-    counts = jnp.broadcast_to(valid[:, None], total.shape)
-    lengths = jnp.sum(rollout.mask, axis=-1, dtype=jnp.int32)
-    read, floor = (scored.hits, scored.parsed), step.advantages.floor
-    signal = group_signal(total, *read, valid=counted, floor=floor)
-    if step.advantages.normalise == "parts":
-        parts = group_signal(advantages, *read, valid=counted, floor=floor)
-        signal = parts | {"reward_std": signal["reward_std"]}
-    return {
-        "reward": masked_mean(total, counted),
-        "hit_rate": masked_mean(scored.hits.astype(jnp.float32), counts),
-        "parse_rate": masked_mean(scored.parsed.astype(jnp.float32), counts),
-        "length": masked_mean(lengths.astype(jnp.float32), counts),
-        "completion_tokens": jnp.sum(jnp.where(counts, lengths, 0)),
-        "reward_std": signal.pop("reward_std"),
-        **{f"groups_{name}": x for name, x in signal.items() if name != "groups"},
-        "groups": signal["groups"],
-    }
