@@ -20,9 +20,11 @@ import pytest
 from PIL import Image
 
 from configs.medloc import get_config
+from medjax.recipes.policy.stages import scoring
 from medjax.runtime import checkpoint
 from tests.data.medmnist_files import write_chest, write_volumes
 from tests.golden.trees import fast_compilation
+from tests.oracles.hub_answers import answer_text
 from tests.recipes.pictures import box_lines, save_scenes, write_boxes
 from tests.recipes.smoke import setup_of
 
@@ -269,6 +271,72 @@ def test_evaluating_a_hugging_face_folder(trained, hub, run, tmp_path):
     assert_one_message(refused, "another images.max_pixels (3136, here 6272)", way)
     found = rows(tmp_path / "grpo/eval/0/answers.jsonl")
     assert found == rows(trained[0] / f"grpo/eval/{STEPS}/answers.jsonl")
+
+
+def test_an_exported_run_answers_here_and_in_transformers_as_it_did(
+    trained, run, tmp_path
+):
+    where = (f"--checkpoint={trained[0]}", f"--workdir={tmp_path}")
+    done = run("--mode=export", *SMALL, *where)
+    assert done.code == 0, done.err
+    folder, before = tmp_path / "policy", trained[0] / f"grpo/eval/{STEPS}"
+    summary, *_ = json.loads((before / "tables.json").read_text())
+    card = (folder / "README.md").read_text()
+    assert f"| {' | '.join(summary['rows'][0])} |" in card
+    assert f"`python run.py --config={CONFIG} --compilation_cache=..." in card
+    done = run("--mode=eval", f"--checkpoint={folder}", f"--workdir={tmp_path}")
+    assert done.code == 0, done.err
+    answers = rows(before / "answers.jsonl")
+    assert rows(tmp_path / "grpo/eval/0/answers.jsonl") == answers
+    setup = setup_of(get_config("smoke").to_dict())
+    scored = scoring(setup, "grpo", before={})
+    _, records = next(iter(scored["eval_batches"]()))
+    question = records[0].query + setup.encoding.style.suffix
+    room = setup.answer_length
+    text = answer_text(folder, [records[0].image], question, most=room)
+    assert text == answers[0]["text"]
+    assert_one_message(
+        run("--mode=export", f"--workdir={tmp_path}"), "is there", "move or remove it"
+    )
+
+
+def test_a_runs_own_answers_give_its_own_rows(trained, run, tmp_path):
+    before = trained[0] / f"grpo/eval/{STEPS}"
+    path = tmp_path / "grpo.jsonl"
+    shutil.copy(before / "answers.jsonl", path)
+    place = f"--workdir={tmp_path}"
+    beside = {"itself": str(before.parent)}
+    given = f"--config.evaluation.beside={json.dumps(beside)}"
+    done = run("--mode=eval", f"--answers={path}", given, place)
+    assert done.code == 0, done.err
+    found = tmp_path / "answers/grpo/eval/0"
+    assert rows(found / "answers.jsonl") == rows(path)
+    tables = [json.loads((x / "tables.json").read_text())[0] for x in (found, before)]
+    ours, theirs = ({row[0]: row[1:] for row in table["rows"]} for table in tables)
+    assert ours["grpo"] == theirs["grpo"] == ours["run: itself"]
+    assert (tmp_path / "answers/grpo/report.html").exists()
+    assert not list(tmp_path.glob("**/checkpoints"))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    assert_one_message(
+        run("--mode=eval", f"--answers={path}", place),
+        *("1 of 16 questions have no answer", "evaluation.unanswered=wrong"),
+    )
+    wrong = "--config.evaluation.unanswered=wrong"
+    done = run("--mode=eval", f"--answers={path}", wrong, place)
+    assert done.code == 3 and "1 of 16 questions" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "piece"),
+    [
+        (["--mode=train"], "--answers: expected --mode=eval of medloc, vrft_aug"),
+        (["--mode=eval", "--checkpoint=w"], "--answers and --checkpoint: expected one"),
+        (["--mode=eval"], "peer.jsonl: no such file"),
+    ],
+)
+def test_answers_go_with_an_evaluation_alone(run, tmp_path, arguments, piece):
+    given = ("--answers=peer.jsonl", f"--workdir={tmp_path}/run")
+    assert_one_message(run(*arguments, *given), piece)
 
 
 def test_a_users_own_boxes_and_a_python_reward(run, tmp_path):
