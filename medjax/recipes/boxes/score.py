@@ -1,6 +1,6 @@
 """Score an evaluation of boxes: tables, answers to keep, and the report's page."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any

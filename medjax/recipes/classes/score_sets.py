@@ -1,6 +1,6 @@
 """Score an evaluation of several labels: tables, answers to keep, and the report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
