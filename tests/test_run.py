@@ -542,7 +542,10 @@ def test_help_tells_modes_codes_and_variants(run):
     assert done.code == 0 and not done.err
     usage, _, flags = done.out.partition("Flags:")
     for text in (
-        *("python run.py --config=configs/medloc.py", "predict    puq"),
+        *(
+            "python run.py --config=configs/medloc.py",
+            "predict    medloc, vrft_aug, puq",
+        ),
         *("3      finished with warnings", "configs/vrft_aug.py - VRFT-Aug"),
         *("    reward=curriculum | fixed | raw_iou | progress", "    contrast=t2 | t1"),
         *("    parts=all | none", "    task=mr_level"),
@@ -699,7 +702,7 @@ def test_a_step_that_is_not_finite_stops_the_run(run, tmp_path):
         (
             CONFIG,
             ("--input=scan.npz",),
-            ("predict", "medloc has the modes train, eval"),
+            ("predict", "expected --ask, a question"),
         ),
         ("configs/puq.py:smoke", ("--input=nowhere.h5",), ("nowhere.h5", "no such")),
     ],

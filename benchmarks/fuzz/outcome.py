@@ -16,7 +16,7 @@ from configs.puq import get_config
 from medjax.recipes.qmri.predict import predict
 from medjax.sharding import make_mesh
 
-LOOP = ("system", "seed", "mesh", "rules", "checkpoint", "predict")
+LOOP = ("system", "seed", "mesh", "rules", "checkpoint")
 SECTIONS = {k: v for k, v in get_config().to_dict().items() if k not in LOOP}
 
 

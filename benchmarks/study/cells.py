@@ -46,7 +46,8 @@ SIZES = {
     "data.test_draws": 2,
 }
 EARLY = ("boxes_warm_start", "boxes_grpo", "warm_start")  # stages that may be shared
-_LOOP = ("system", "seed", "mesh", "rules", "checkpoint")  # sections `stages` lacks
+# sections that `stages` lacks
+_LOOP = ("system", "seed", "mesh", "rules", "checkpoint", "predict")
 
 
 class StaleCellError(ValueError):

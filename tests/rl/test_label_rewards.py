@@ -122,7 +122,9 @@ def test_a_table_is_filled_up():
     assert check_grade_table((2, 0.5), 4) == (2.0, 0.5, 0.0, 0.0)
     with pytest.raises(ValueError, match="'half': expected one of sixteenth, tenth"):
         grade_table("half", 5)
-    with pytest.raises(ValueError, match="expected 1 to 0"):
+    with pytest.raises(
+        ValueError, match="classes: expected an integer of at least 1, found 0"
+    ):
         grade_table("tenth", 0)
 
 
