@@ -234,9 +234,7 @@ STATIC = {
 
 @pytest.mark.parametrize("name", STATIC)
 def test_static_arguments_say_so_when_they_are_traced(name):
-    with pytest.raises(
-        ValueError, match=f"^{name}: expected .*found a traced"
-    ):
+    with pytest.raises(ValueError, match=f"^{name}: expected .*found a traced"):
         jax.jit(STATIC[name])(2)
 
 
