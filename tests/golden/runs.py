@@ -92,6 +92,7 @@ def old_puq(low: float = 0.03, high: float = 2.5) -> tuple[str, ...]:
 OLD_PUQ = old_puq()
 # Of files that base does not write: the tables of every evaluation once more as JSON,
 TABLES = "*/tables.json"
+PAGE = "predict/*/report.html"  # of a prediction
 # and those of the intervals of "unrolled, posterior".
 INTERVALS = (
     "fit/eval/*/intervals.txt",
@@ -224,7 +225,10 @@ def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
         difference = differing_first_step(base.workdir, head.workdir, tolerance)
     else:
         difference = first_difference(
-            base.workdir, head.workdir, tolerance=tolerance, more=(TABLES, *run.more)
+            base.workdir,
+            head.workdir,
+            tolerance=tolerance,
+            more=(TABLES, PAGE, *run.more),
         )
     return f"DIFFERS in {difference}" if difference else "same"
 
