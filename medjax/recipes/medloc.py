@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from medjax.data.prompting.chat import asks_for_sets
+from medjax.data.batches import Parts
+from medjax.data.prompting.chat import Style
 from medjax.recipes.boxes.card import box_card
 from medjax.recipes.boxes.check import examine_boxes
 from medjax.recipes.boxes.data import (
@@ -17,11 +18,11 @@ from medjax.recipes.boxes.data import (
     box_words,
     load_box_parts,
 )
+from medjax.recipes.boxes.stage import BoxRewards, box_stage
 from medjax.recipes.boxes.task import (
     BoxFlaws,
     box_setup,
     box_supervised_stage,
-    self_test,
 )
 from medjax.recipes.policy.check_report import data_findings
 from medjax.recipes.policy.check_run import (
@@ -39,43 +40,16 @@ from medjax.recipes.policy.export import (
     newest_checkpoint,
 )
 from medjax.recipes.policy.findings import Finding
+from medjax.recipes.policy.opened import Opening
 from medjax.recipes.policy.opening import open_policy
-from medjax.recipes.policy.reward_checks import check_weights
 from medjax.recipes.policy.scoring import rows_at_start
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
-from medjax.recipes.policy.stages import exploration_stage
 from medjax.recipes.policy.task import Evaluation
-from medjax.recipes.policy.training_tables import raise_table
 from medjax.recipes.sections import read_section, read_sections
-from medjax.rl import schedules
-from medjax.rl.text.box_set_reader import box_set_tables
 from medjax.runtime.stages import Stage
 from medjax.sharding import Rules
-from medjax.systems import medloc
 
-SCHEDULES = {
-    "piecewise": schedules.piecewise_schedule,
-    "linear": schedules.linear_schedule,
-    "cosine": schedules.cosine_schedule,
-    "conservative": schedules.fixed_conservative_schedule,
-    "moderate": schedules.fixed_moderate_schedule,
-    "aggressive": schedules.fixed_aggressive_schedule,
-}
 METHODS = ("grpo", "sft")
-SHOW = ("tau", "hit_rate", "iou", "reward", "reward_std", "kl", "entropy", "length")
-
-
-class BoxRewards(NamedTuple):
-    """Options of the section `train.grpo` that say what an answer is worth.
-
-    `reward` and `entries` are those of `medloc.Rewards`.
-    """
-
-    reward: str
-    fixed_tau: float  # of reward "fixed"
-    schedule: str  # one of SCHEDULES
-    schedule_changes: Mapping[str, Any]  # some of its numbers
-    entries: str
 
 
 class Training(NamedTuple):
@@ -118,7 +92,14 @@ def stages(
         ValueError: An option is unknown, missing, or of a value that does not fit.
     """
     training = read_training(warm_start, train)
-    setup, doubts = _open_run(policy, data, prompt, evaluation, seed, workdir)
+    setup, doubts = open_run(
+        read_section(BoxData, "data", data),
+        read_section(BoxPrompt, "prompt", prompt),
+        read_section(Evaluation, "evaluation", evaluation),
+        policy=policy,
+        seed=seed,
+        workdir=workdir,
+    )
     first, *rest = chain(setup, training)
     return [first._replace(start=setup.policy.load, doubts=doubts), *rest]
 
@@ -167,10 +148,16 @@ def export(
     """
     folder = new_folder(workdir)
     training = read_training(warm_start, train)
-    setup, _ = _open_run(policy, data, prompt, evaluation, seed, workdir)
-    where = {"seed": seed, "workdir": workdir}
-    newest = newest_checkpoint(chain(setup, training), checkpoint, **where)
     source = read_section(BoxData, "data", data)
+    where = {"seed": seed, "workdir": workdir}
+    setup, _ = open_run(
+        source,
+        read_section(BoxPrompt, "prompt", prompt),
+        read_section(Evaluation, "evaluation", evaluation),
+        policy=policy,
+        **where,
+    )
+    newest = newest_checkpoint(chain(setup, training), checkpoint, **where)
     told = box_card(
         source, setup.parts, setup.encoding.style, system="medloc", base=policy["path"]
     )
@@ -209,6 +196,7 @@ def check(
     training = read_training(warm_start, train)
     source = read_section(BoxData, "data", data)
     words = read_section(BoxPrompt, "prompt", prompt)
+    evaluated = read_section(Evaluation, "evaluation", evaluation)
     style = box_style(words, answers=source.answers)
     opening = open_policy(policy)
     checked = Checked("check", source.source, source.identify)
@@ -223,15 +211,8 @@ def check(
             source.on_bad,
         )
         found += data_findings(parts, on_bad=source.on_bad)
-        setup = box_setup(
-            parts,
-            opening.finish(*box_words(parts, style), style=style),
-            style,
-            ramps=source.ramps,
-            evaluation=read_section(Evaluation, "evaluation", evaluation),
-            seed=seed,
-            workdir=workdir,
-        )
+        where = {"seed": seed, "workdir": workdir}
+        setup = _finish(parts, opening, style, source, evaluated, **where)
     except (ValueError, OSError) as error:
         return finish_check(checked, workdir, parts, unread(error, found))
     found = stage_findings(partial(chain, setup, training)) + found
@@ -239,31 +220,56 @@ def check(
     return finish_check(checked, workdir, parts, report)
 
 
-def _open_run(
+def open_run(
+    source: BoxData,
+    words: BoxPrompt,
+    evaluation: Evaluation,
+    *,
     policy: Mapping[str, Any],
-    data: Mapping[str, Any],
-    prompt: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
     seed: int,
     workdir: Path,
 ) -> tuple[Setup, list[str]]:
-    """Data and policy of a config's sections, and what makes the data doubtful."""
-    source = read_section(BoxData, "data", data)
-    words = read_section(BoxPrompt, "prompt", prompt)
+    """Data that passed the gate and policy of a run, and what makes the data doubtful.
+
+    Args:
+        source: The section `data` of the config.
+        words: The section `prompt` of the config.
+        evaluation: The section `evaluation` of the config.
+        policy: The section `policy` of the config, see `open_policy`.
+        seed: Decides splits, and the draws of training and of the baselines.
+        workdir: The run's folder.
+
+    Raises:
+        ValueError: A source, an option or a checkpoint does not fit.
+    """
     style = box_style(words, answers=source.answers)
     opening = open_policy(policy)
     parts = load_box_parts(source, opening.geometry, seed=seed)
     doubts = tell_and_gate(parts)
-    setup = box_setup(
+    where = {"seed": seed, "workdir": workdir}
+    return _finish(parts, opening, style, source, evaluation, **where), doubts
+
+
+def _finish(
+    parts: Parts,
+    opening: Opening,
+    style: Style,
+    source: BoxData,
+    evaluation: Evaluation,
+    *,
+    seed: int,
+    workdir: Path,
+) -> Setup:
+    """The setup of data that is loaded; a fresh policy learns its words."""
+    return box_setup(
         parts,
         opening.finish(*box_words(parts, style), style=style),
         style,
         ramps=source.ramps,
-        evaluation=read_section(Evaluation, "evaluation", evaluation),
+        evaluation=evaluation,
         seed=seed,
         workdir=workdir,
     )
-    return setup, doubts
 
 
 def read_training(
@@ -304,7 +310,7 @@ def chain(setup: Setup, training: Training, *, prefix: str = "") -> list[Stage]:
     if options.steps:
         name = f"{prefix}warm_start"
         found.append(box_supervised_stage(name, setup, options, flaws, before={}))
-    make = grpo_stage if training.method == "grpo" else box_supervised_stage
+    make = box_stage if training.method == "grpo" else box_supervised_stage
     options, own = training.grpo if training.method == "grpo" else training.sft
     found.append(make(prefix + training.method, setup, options, own, before=before))
     if setup.policy.load is not None and not prefix:
@@ -343,124 +349,3 @@ def check_method(method: str) -> str:
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     return method
-
-
-def grpo_stage(
-    name: str,
-    setup: Setup,
-    options: Exploration,
-    rewards: BoxRewards,
-    *,
-    before: Mapping[str, Path],
-) -> Stage:
-    """A stage of GRPO under a threshold; see `exploration_stage`.
-
-    Args:
-        name: The name of the stage and of its folder.
-        setup: What all stages of the run have in common.
-        options: How it explores and learns.
-        rewards: What an answer is worth; "fixed" keeps `fixed_tau` and ignores the
-            schedule.
-        before: Earlier evaluations that get rows of their own in the tables, see
-            `scoring`.
-
-    Raises:
-        ValueError: Some right answer exceeds `max_tokens`, or the schedule is unknown.
-    """
-    paid = box_rewards(setup, options, rewards)
-    schedule, several = paid.rewards.schedule, paid.rewards.sets is not None
-    return exploration_stage(
-        name,
-        setup,
-        options,
-        rewards,
-        partial(medloc.build, rewards=paid.rewards),
-        weights=paid.weights,
-        accuracy=f"accuracy is reward={rewards.reward}",
-        numbers={"tau": float(schedule.start)},
-        settle=settling(rewards.reward, schedule, steps=options.steps),
-        show=tuple("quality" if several and x == "iou" else x for x in SHOW),
-        check=partial(self_test, setup, tau=float(schedule.target)),
-        before=before,
-        tell=(partial(raise_table, schedule),)
-        if rewards.reward == "curriculum"
-        else (),
-        schedule=schedule,
-    )
-
-
-class Paid(NamedTuple):
-    """What an answer is worth, and by what weights."""
-
-    rewards: medloc.Rewards
-    weights: Mapping[str, float]  # of every reward, those in Python included
-
-
-def box_rewards(setup: Setup, options: Exploration, rewards: BoxRewards) -> Paid:
-    """What an answer about boxes is worth, as the system takes it.
-
-    Args:
-        setup: Says whether an answer is a set.
-        options: Their weights, and the length of the training.
-        rewards: "fixed" keeps `fixed_tau` and ignores the schedule.
-
-    Raises:
-        ValueError: A weight is of no reward, or the schedule is unknown.
-    """
-    schedule = make_schedule(rewards.schedule, rewards.schedule_changes)
-    style = setup.encoding.style
-    if rewards.reward == "fixed":
-        schedule = schedules.fixed_schedule(rewards.fixed_tau)
-    sets = box_set_tables(think=style.think) if asks_for_sets(style) else None
-    return Paid(
-        medloc.Rewards(
-            accuracy=rewards.reward,
-            schedule=schedule,
-            total_steps=options.steps,
-            entries=rewards.entries,
-            sets=sets,
-        ),
-        check_weights(
-            options.reward_weights, medloc.REWARDS, tuple(options.python_rewards)
-        ),
-    )
-
-
-def settling(reward: str, schedule: schedules.ThresholdSchedule, *, steps: int) -> int:
-    """Steps that a high hit rate may last before the threshold rises and ends it.
-
-    Args:
-        reward: The accuracy that is paid.
-        schedule: Its window fills before "curriculum" raises the threshold.
-        steps: Of the training, by whose shares "progress" raises it, the last time
-            after a quarter.
-    """
-    if reward == "curriculum":
-        return schedule.window + 1
-    return steps // 4 + 1 if reward == "progress" else 0
-
-
-def make_schedule(name: str, changes: Mapping[str, Any]) -> schedules.ThresholdSchedule:
-    """A preset with some of its numbers changed.
-
-    Args:
-        name: Which preset: "piecewise", "linear", "cosine", "conservative", "moderate"
-            or "aggressive".
-        changes: New values by fields of `ThresholdSchedule`; {} keeps the preset.
-
-    Raises:
-        ValueError: The name or a field is unknown, or `check_schedule` refuses the
-            numbers.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
-    preset = SCHEDULES[name]()
-    unknown = changes.keys() - preset._asdict().keys()
-    if unknown:
-        raise ValueError(
-            f"schedule_changes: no {', '.join(sorted(unknown))}; a schedule has "
-            f"{', '.join(preset._fields)}"
-        )
-    schedule = preset._replace(**changes)
-    schedules.check_schedule(schedule)
-    return schedule

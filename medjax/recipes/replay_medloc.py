@@ -7,16 +7,9 @@ from typing import Any
 
 import optax
 
-from medjax.recipes.boxes.data import (
-    BoxData,
-    BoxPrompt,
-    box_style,
-    box_words,
-    load_box_parts,
-)
-from medjax.recipes.boxes.task import box_setup
-from medjax.recipes.medloc import BoxRewards, box_rewards, read_training
-from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.boxes.data import BoxData, BoxPrompt
+from medjax.recipes.boxes.stage import BoxRewards, box_rewards
+from medjax.recipes.medloc import open_run, read_training
 from medjax.recipes.policy.python_rewards import make_host_rewards
 from medjax.recipes.policy.replay import Replay, check_explored, replay_stage
 from medjax.recipes.policy.setup import Exploration, Setup
@@ -61,17 +54,11 @@ def replay(
     """
     training = read_training(warm_start, train)
     check_explored(training.method)
-    source = read_section(BoxData, "data", data)
-    words = read_section(BoxPrompt, "prompt", prompt)
-    style = box_style(words, answers=source.answers)
-    opening = open_policy(policy)
-    parts = load_box_parts(source, opening.geometry, seed=seed)
-    setup = box_setup(
-        parts,
-        opening.finish(*box_words(parts, style), style=style),
-        style,
-        ramps=source.ramps,
-        evaluation=read_section(Evaluation, "evaluation", evaluation),
+    setup, _ = open_run(
+        read_section(BoxData, "data", data),
+        read_section(BoxPrompt, "prompt", prompt),
+        read_section(Evaluation, "evaluation", evaluation),
+        policy=policy,
         seed=seed,
         workdir=workdir,
     )

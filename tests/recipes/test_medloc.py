@@ -4,7 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.recipes.medloc import SCHEDULES, grpo_stage, make_schedule, stages
+from medjax.recipes.boxes.stage import (
+    SCHEDULES,
+    BoxRewards,
+    box_stage,
+    make_schedule,
+)
+from medjax.recipes.medloc import stages
 from medjax.recipes.policy.setup import Revisit
 from medjax.recipes.policy.training_tables import raise_table, watchdog_table
 from medjax.runtime.watchdogs import Limits
@@ -35,7 +41,7 @@ def grpo(setup, **changes):
     options, rewards = make_training().grpo
     own = {name: changes.pop(name) for name in rewards._fields if name in changes}
     options, rewards = options._replace(**changes), rewards._replace(**own)
-    return grpo_stage("grpo", setup, options, rewards, before={})
+    return box_stage("grpo", setup, options, rewards, before={})
 
 
 def test_warm_start_then_grpo():
@@ -209,16 +215,22 @@ def test_rewards_by_name(setup, reward):
 
 
 def test_schedules_by_name():
+    def made(name, changes, reward="curriculum"):
+        return make_schedule(BoxRewards(reward, 0.4, name, changes, "step"))
+
     for name in SCHEDULES:
-        schedule = make_schedule(name, {})
+        schedule = made(name, {})
         assert 0 < schedule.start < schedule.target <= 1
-    assert make_schedule("linear", {"window": 7, "keep": 0.25}).window == 7
-    with pytest.raises(ValueError, match="'quadratic'.*piecewise, linear, cosine"):
-        make_schedule("quadratic", {})
+    assert made("linear", {"window": 7, "keep": 0.25}).window == 7
+    fixed = made("linear", {}, "fixed")
+    assert fixed.start == fixed.target == 0.4
+    for reward in ("curriculum", "fixed"):
+        with pytest.raises(ValueError, match="'quadratic'.*piecewise, linear, cosine"):
+            made("quadratic", {}, reward)
     with pytest.raises(ValueError, match="no windw; .*window"):
-        make_schedule("linear", {"windw": 7})
+        made("linear", {"windw": 7})
     with pytest.raises(ValueError, match="window 0 >= 1"):
-        make_schedule("linear", {"window": 0})
+        made("linear", {"window": 0})
 
 
 def test_parts_must_divide_the_batch_and_options_must_exist(setup):

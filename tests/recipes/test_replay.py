@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.recipes import medloc, replay_medloc, replay_vrft_aug, vrft_aug
+from medjax.recipes import replay_medloc, replay_vrft_aug, vrft_aug
+from medjax.recipes.boxes import stage as box_stages
 from medjax.recipes.classes.data import LabelData, LabelPrompt
 from medjax.recipes.classes.stage import label_stage
 from medjax.recipes.policy.replay import replay_stage
@@ -73,7 +74,11 @@ def box_stage(workdir, arg="", **changes):
     several = changes.get("data__answers") == "set"
     setup = with_bank(setup, box_bank(several), room=80)
     training = smoke.make_training(arg, **changes)
-    return setup, training, medloc.grpo_stage("grpo", setup, *training.grpo, before={})
+    return (
+        setup,
+        training,
+        box_stages.box_stage("grpo", setup, *training.grpo, before={}),
+    )
 
 
 def replay_boxes(setup, arg="", **changes):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medjax.recipes import medloc
-from medjax.recipes.classes import stage
+from medjax.recipes.boxes import stage as boxes
+from medjax.recipes.classes import stage as classes
 from medjax.report import curves
 from medjax.report.series import Raise, Series
 
@@ -34,7 +34,7 @@ def test_one_panel_a_metric_and_a_score():
     assert titles(figure) == ["mean IoU of the samples", "loss", "mIoU, held out"]
 
 
-@pytest.mark.parametrize("recipe", [stage, medloc])
+@pytest.mark.parametrize("recipe", [boxes, classes])
 def test_what_the_progress_line_shows_has_a_panel(recipe):
     elsewhere = {"tau"}  # in `threshold_path`
     assert set(recipe.SHOW) <= {name for name, _ in curves.PANELS} | elsewhere
