@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint docs notebooks bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run  ## train the small policy on real MR slices and write the report
@@ -21,8 +21,11 @@ lint: $(VENV)/.dev  ## format, lint and types; changes nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 
-docs: $(VENV)/.docs  ## the API pages in build/docs; a warning is an error
+docs: $(VENV)/.docs  ## the pages in build/docs; a warning is an error
 	$(RUN) -m sphinx -E -W --keep-going -q -d build/doctrees docs build/docs
+
+notebooks: $(VENV)/.docs  ## run docs/notebooks and store their outputs (minutes)
+	$(RUN) docs/run_notebooks.py
 
 bench: $(VENV)/.test  ## the tables of benchmarks/, one command each
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file; done

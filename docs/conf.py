@@ -1,8 +1,9 @@
-"""Settings of the API pages, which `make docs` writes to build/docs.
+"""Settings of the pages, which `make docs` writes to build/docs.
 
 Sphinx with MyST because jax, flax and optax build their pages with it and Material for
 MkDocs, the other choice, is near the end of its maintenance; furo because its pages
-need nothing from another host.
+need nothing from another host. Notebooks are shown as they are stored: they were run by
+`make notebooks`.
 """
 
 import importlib.util
@@ -15,8 +16,12 @@ project = "medjax"
 author = "The medjax authors"
 copyright = author  # noqa: A001
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# myst_nb brings myst_parser
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 extensions += ["extension.api"]
+exclude_patterns = ["**.ipynb_checkpoints"]
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # scripts of other hosts
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
