@@ -169,7 +169,7 @@ def label_set_summary(
     resampling = {"num_samples": num_samples, "level": level, "seed": seed}
     contenders = {
         name: Contender(
-            label_set_intervals(answers, **resampling), _set_f1(answers), answers.group
+            label_set_intervals(answers, **resampling), set_f1(answers), answers.group
         )
         for name, answers in results.items()
     }
@@ -286,7 +286,12 @@ def _counts(answers: LabelSetAnswers) -> Int[np.ndarray, "N C 4"]:
     return np.stack(each, axis=-1).astype(np.int64)
 
 
-def _set_f1(answers: LabelSetAnswers) -> Float[np.ndarray, "N"]:
+def set_f1(answers: LabelSetAnswers) -> Float[np.ndarray, "N"]:
+    """2 TP / (2 TP + FP + FN) of each answer over its classes; 1 where all are 0.
+
+    Args:
+        answers: Any number; see `label_set_scores` for those that could not be read.
+    """
     counts = _counts(answers).sum(axis=1)
     below = 2 * counts[:, 0] + counts[:, 1] + counts[:, 2]
     return np.where(below > 0, 2 * counts[:, 0] / np.maximum(below, 1), 1.0)
@@ -297,7 +302,7 @@ def _parts(answers: LabelSetAnswers) -> dict[str, Shaped[np.ndarray, "N ..."]]:
     counts = _counts(answers)
     found = {
         "counts": counts,
-        "set F1": _set_f1(answers),
+        "set F1": set_f1(answers),
         "exact match": (counts[..., 1:3].sum(axis=(1, 2)) == 0).astype(np.float64)
         * answers.read,
         "parsed": answers.read.astype(np.float64),

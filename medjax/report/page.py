@@ -118,6 +118,7 @@ def write_report(
     count: int = 6,
     note: str = "",
     story: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> pathlib.Path:
     """Write `figures/*.png` and `report.html` into a run's folder; return the page.
 
@@ -136,6 +137,7 @@ def write_report(
         count: How many answers a row of that sheet has, 1 or more.
         note: A sentence under the title; the empty text leaves it out.
         story: What happened, a sentence each; see `render_page`.
+        doubts: What speaks against it, likewise.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -165,7 +167,13 @@ def write_report(
     if unchecked.startswith("data.check=off"):
         note = f"{note} {unchecked}.".strip()
     page = render_page(
-        title, tables=tables, figures=pictures, starts=starts, note=note, story=story
+        title,
+        tables=tables,
+        figures=pictures,
+        starts=starts,
+        note=note,
+        story=story,
+        doubts=doubts,
     )
     return write_file(workdir / "report.html", page.encode())
 

@@ -28,7 +28,9 @@ from medjax.evals.boxes import (
     scores,
     summary_table,
 )
+from medjax.evals.tables import Table
 from medjax.recipes.policy.beside import require_beside
+from medjax.recipes.policy.score_story import Rated, score_story
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -86,7 +88,13 @@ def score(
             *breakdown_tables(contenders),
         ]
         write_evaluation(folder, _rows(answered), tables, blank=unseen)
-        _write_page(folder, stage.name, [*tables, *stage.told(folder)], answered)
+        rated = Rated(
+            "A@0.5",
+            {n: np.asarray(x.iou >= 0.5, np.float64) for n, x in contenders.items()},
+            ours.slice_id,
+            over,
+        )
+        _write_page(folder, stage, tables, rated, answered)
     return scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "length": float(np.mean(values["length"])),
@@ -245,7 +253,11 @@ def _earlier(
 
 
 def _write_page(
-    folder: Path, stage: str, tables: Sequence[Any], answered: Answered
+    folder: Path,
+    stage: ScoredStage,
+    tables: Sequence[Table],
+    rated: Rated,
+    answered: Answered,
 ) -> None:
     from medjax.report.boxes import Overlay
     from medjax.report.page import write_report
@@ -261,9 +273,13 @@ def _write_page(
         )
         for n, record in enumerate(answered.records)
     ]
+    words = score_story(rated, stage.before, stage.evaluation)
+    story = stage.story(folder, words)
     write_report(
         folder.parents[1],
-        title=f"{stage}, step {folder.name}",
-        tables=tables,
+        title=f"{stage.name}, step {folder.name}",
+        tables=[*tables, *stage.told(folder)],
         answers=overlays,
+        story=story.lines,
+        doubts=story.doubts,
     )

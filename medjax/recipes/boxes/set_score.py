@@ -25,8 +25,10 @@ from medjax.evals.detection import (
     detection_table,
     rank_boxes,
 )
+from medjax.evals.tables import Table
 from medjax.recipes.boxes.score import memory_draws
 from medjax.recipes.policy.beside import require_beside
+from medjax.recipes.policy.score_story import Rated, score_story
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -81,7 +83,13 @@ def score_sets(
         ]
         lines = _rows(answered, ours)
         write_evaluation(folder, lines, tables, printed=2, blank=unseen)
-        _write_page(folder, stage.name, [*tables, *stage.told(folder)], records, ours)
+        rated = Rated(
+            "Q",
+            {name: set_scores(x).quality for name, x in contenders.items()},
+            ours.slice_id,
+            "slices",
+        )
+        _write_page(folder, stage, tables, rated, records, ours)
     found = scores(ours)
     if ours.confidence is not None:
         ranked = detection_scores(rank_boxes(ours)).tolist()
@@ -203,15 +211,16 @@ def _earlier(
 
 def _write_page(
     folder: Path,
-    stage: str,
-    tables: Sequence[Any],
+    stage: ScoredStage,
+    tables: Sequence[Table],
+    rated: Rated,
     records: Sequence[SetRecord],
     ours: SetAnswers,
 ) -> None:
     from medjax.report.boxes import Overlay
     from medjax.report.page import write_report
 
-    quality = set_scores(ours).quality
+    quality = rated.contenders[stage.name]
     overlays = [
         Overlay(
             image=record.image,
@@ -223,9 +232,13 @@ def _write_page(
         )
         for n, record in enumerate(records)
     ]
+    words = score_story(rated, stage.before, stage.evaluation)
+    story = stage.story(folder, words)
     write_report(
         folder.parents[1],
-        title=f"{stage}, step {folder.name}",
-        tables=tables,
+        title=f"{stage.name}, step {folder.name}",
+        tables=[*tables, *stage.told(folder)],
         answers=overlays,
+        story=story.lines,
+        doubts=story.doubts,
     )

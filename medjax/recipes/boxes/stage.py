@@ -81,6 +81,7 @@ def box_stage(
         if rewards.reward == "curriculum"
         else (),
         schedule=schedule,
+        paid=rewards.reward,
     )
 
 

@@ -25,6 +25,7 @@ from medjax.evals.classes import (
 from medjax.evals.tables import Table
 from medjax.recipes.policy.beside import require_beside
 from medjax.recipes.policy.privacy import HideFn
+from medjax.recipes.policy.score_story import Rated, score_story
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -163,7 +164,13 @@ def score(
         tables += _balance_tables(task, asked.train, asked.test)
         lines = _rows(asked, answered, ranked)
         write_evaluation(folder, lines, tables, blank=unseen)
-        _write_page(folder, stage.name, [*tables, *stage.told(folder)], task, answered)
+        rated = Rated(
+            "accuracy",
+            {n: (x.predicted == x.label) * 1.0 for n, x in contenders.items()},
+            ours.group,
+            "patients or blocks of slices",
+        )
+        _write_page(folder, stage, tables, rated, task, answered)
     truth = np.array([record.label for record in records])
     voted = {}
     if ranked is not None:
@@ -289,8 +296,9 @@ def _balance_tables(
 
 def _write_page(
     folder: Path,
-    stage: str,
-    tables: Sequence[Any],
+    stage: ScoredStage,
+    tables: Sequence[Table],
+    rated: Rated,
     task: ClassTask,
     answered: Answered,
 ) -> None:
@@ -314,9 +322,13 @@ def _write_page(
         "answers": answer_sheet(answers, count=6),
         "confusion": confusion_figure(labels, predicted, task.classes),
     }
+    words = score_story(rated, stage.before, stage.evaluation)
+    story = stage.story(folder, words)
     write_report(
         folder.parents[1],
-        title=f"{stage}, step {folder.name}",
-        tables=tables,
+        title=f"{stage.name}, step {folder.name}",
+        tables=[*tables, *stage.told(folder)],
         figures=figures,
+        story=story.lines,
+        doubts=story.doubts,
     )

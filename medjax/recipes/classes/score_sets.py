@@ -23,10 +23,12 @@ from medjax.evals.label_sets import (
     label_set_summary,
     label_table,
     prevalence_table,
+    set_f1,
 )
 from medjax.evals.tables import Table
 from medjax.recipes.classes.score import Asked, Probe, known
 from medjax.recipes.policy.beside import require_beside
+from medjax.recipes.policy.score_story import Rated, score_story
 from medjax.recipes.policy.scoring import (
     NO_IMAGE,
     Answered,
@@ -157,9 +159,13 @@ def score_sets(
         ]
         lines = _rows(asked, answered, ours)
         write_evaluation(folder, lines, tables, blank=unseen)
-        _write_page(
-            folder, stage.name, [*tables, *stage.told(folder)], asked.task, answered
+        rated = Rated(
+            "set F1",
+            {name: set_f1(x) for name, x in contenders.items()},
+            ours.group,
+            "patients or volumes",
         )
+        _write_page(folder, stage, tables, rated, asked.task, answered)
     return label_set_scores(ours) | {
         "format": float(np.mean(values["well_formed"])),
         "think_words": float(np.mean(values["think_words"])),
@@ -293,8 +299,9 @@ def _earlier(
 
 def _write_page(
     folder: Path,
-    stage: str,
+    stage: ScoredStage,
     tables: Sequence[Table],
+    rated: Rated,
     task: ClassTask,
     answered: Answered,
 ) -> None:
@@ -316,9 +323,13 @@ def _write_page(
             strict=True,
         )
     ]
+    words = score_story(rated, stage.before, stage.evaluation)
+    story = stage.story(folder, words)
     write_report(
         folder.parents[1],
-        title=f"{stage}, step {folder.name}",
-        tables=tables,
+        title=f"{stage.name}, step {folder.name}",
+        tables=[*tables, *stage.told(folder)],
         figures={"answers": answer_sheet(answers, count=6)},
+        story=story.lines,
+        doubts=story.doubts,
     )

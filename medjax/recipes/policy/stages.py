@@ -31,9 +31,11 @@ from medjax.recipes.policy.task import (
     EvalBatches,
     Evaluation,
     ScoredStage,
+    StoryFn,
     TellFn,
     TrainBatches,
 )
+from medjax.recipes.policy.training_story import exploration_story, supervised_story
 from medjax.recipes.policy.training_tables import watchdog_table
 from medjax.recipes.sections import plain
 from medjax.rl.schedules import ThresholdSchedule
@@ -96,7 +98,8 @@ def supervised_stage(
         make_optimizer(steps=options.steps, **options.optim._asdict()),
         greedy_evaluation(setup, max_tokens=setup.answer_length),
     )
-    scored = scoring(setup, name, before=before)
+    words = partial(supervised_story, options.steps)
+    scored = scoring(setup, name, before=before, words=words)
     return Stage(
         name=name,
         system=system,
@@ -127,6 +130,7 @@ def exploration_stage(
     before: Mapping[str, Path],
     tell: tuple[TellFn, ...] = (),
     schedule: ThresholdSchedule | None = None,
+    paid: str = "",
     classes: Sequence[str] = (),
 ) -> Stage:
     """GRPO on sampled answers, from other draws than a supervised stage before.
@@ -149,6 +153,7 @@ def exploration_stage(
             `scoring`.
         tell: Tables about the training for the report, beside that of the watchdogs.
         schedule: The numbers of a moving threshold, which an audit names.
+        paid: What an IoU earns, one of `medloc.ACCURACY`; "" where there are no boxes.
         classes: Names by index where answers are classes, likewise.
 
     Raises:
@@ -172,8 +177,19 @@ def exploration_stage(
         options.advantages.normalise == "parts",
         RIGHT,
     )
+    watch = Watch(
+        patience=check_patience(options.patience),
+        locate=partial(_locate, _find_records(setup, options, seed=seed)),
+        advise=partial(advise, accuracy, weights),
+        settle=settle,
+        dogs=dogs,
+    )
     scored = scoring(
-        setup, name, before=before, tell=(*tell, partial(watchdog_table, dogs))
+        setup,
+        name,
+        before=before,
+        tell=(*tell, partial(watchdog_table, dogs)),
+        words=partial(exploration_story, options.steps, watch, paid, schedule),
     )
     system = build(
         policy.model,
@@ -200,13 +216,7 @@ def exploration_stage(
             weights,
             numbers,
         ),
-        watch=Watch(
-            patience=check_patience(options.patience),
-            locate=partial(_locate, _find_records(setup, options, seed=seed)),
-            advise=partial(advise, accuracy, weights),
-            settle=settle,
-            dogs=dogs,
-        ),
+        watch=watch,
         audit=make_audit(
             name,
             setup,
@@ -317,6 +327,7 @@ def scoring(
     *,
     before: Mapping[str, Path],
     tell: tuple[TellFn, ...] = (),
+    words: StoryFn | None = None,
 ) -> dict[str, Any]:
     """The fields of a `Stage` that say how it is evaluated, the same for all stages.
 
@@ -327,6 +338,7 @@ def scoring(
             with an answers.jsonl, or one with such folders by step, the last of which
             is taken.
         tell: Tables about the training for the report, see `ScoredStage`.
+        words: About the training, likewise.
     """
     evaluation = setup.evaluation
     batches = partial(
@@ -339,7 +351,7 @@ def scoring(
         limit=evaluation.limit or None,
     )
     shown = {**before, **rows_beside(evaluation)}
-    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, shown, tell)
+    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, shown, tell, words)
     return {
         "eval_batches": batches,
         "score": partial(setup.task.score, stage),

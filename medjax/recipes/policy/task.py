@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Scored = Mapping[str, Any]  # an evaluation's scores by name
+
+
+class Story(NamedTuple):
+    """What happened, in words, a sentence each."""
+
+    lines: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()  # what speaks against it, which is marked
+
+
+StoryFn = Callable[[Path], Story]  # a stage's folder -> the words about its training
 TellFn = Callable[[Path], Table | None]  # a stage's folder -> what it says of training
 
 
@@ -55,6 +65,7 @@ class ScoredStage(NamedTuple):
     # `earlier_rows`; one that was asked other questions is left out
     before: Mapping[str, Path]
     tell: tuple[TellFn, ...] = ()  # tables about the training, for the report alone
+    words: StoryFn | None = None  # about the training, likewise
 
     def told(self, folder: Path) -> list[Table]:
         """The tables about the training that have something to say.
@@ -64,6 +75,16 @@ class ScoredStage(NamedTuple):
         """
         tables = [tell(folder.parents[1]) for tell in self.tell]
         return [table for table in tables if table is not None]
+
+    def story(self, folder: Path, lines: Sequence[str]) -> Story:
+        """The words about the training, and then those about its scores.
+
+        Args:
+            folder: STAGE/eval/STEP; STAGE above it has the metrics.
+            lines: About the scores.
+        """
+        told = Story() if self.words is None else self.words(folder.parents[1])
+        return Story((*told.lines, *lines), told.doubts)
 
 
 class TrainBatches(Protocol):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from medjax.evals.tables import Table
+from medjax.recipes.policy.raises import flag_of, raise_conditions
 from medjax.rl.schedules import ThresholdSchedule
 from medjax.runtime.watchdogs import Watchdogs, observe_all, read_rows, summary
 
@@ -43,34 +44,17 @@ def raise_table(schedule: ThresholdSchedule, folder: Path) -> Table | None:
     since = rows[raised[-1] + 1 :] if raised else rows
     if not since:  # it rose at the last step, and nothing was asked since
         return None
-    needs = {
-        "window_full": (True, f"{schedule.window} entries", ""),
-        "hit_rate": (
-            schedule.check_hit_rate,
-            f"{last['window_hit_rate_needed']:.3g} or more",
-            f"{last['window_hit_rate']:.3g}",
-        ),
-        "deviation": (
-            schedule.check_deviation,
-            f"{last['window_deviation_allowed']:.3g} or less",
-            f"{last['window_deviation']:.3g}",
-        ),
-        "margin": (
-            schedule.check_margin,
-            f"{float(schedule.margin):.3g} or more",
-            f"{last['window_margin']:.3g}",
-        ),
-    }
     cells, held = [], []
-    for name, (asked, needed, value) in needs.items():
-        flag = "window_window_full" if name == "window_full" else f"window_{name}_ok"
-        called = name.replace("_", " ")
-        if not asked:
-            continue
-        failed = sum(not row[flag] for row in since) / len(since)
-        here = value or ("full" if last[flag] else "filling")
+    for one in raise_conditions(schedule, last):
+        failed = sum(not row[flag_of(one.name)] for row in since) / len(since)
+        needed = f"{one.needed:.3g} or {'more' if one.least else 'less'}"
+        here = f"{one.value:.3g}"
+        if one.name == "window_full":
+            needed = f"{schedule.window} entries"
+            here = "full" if one.holds else "filling"
+        called = one.name.replace("_", " ")
         cells.append((called, needed, here, f"{failed:.0%}"))
-        held += [] if last[flag] else [called]
+        held += [] if one.holds else [called]
     title = (
         f"what holds the next raise of tau = {last['window_tau_next']:.3g} after step "
         f"{last['step']}: {', '.join(held) or 'nothing, it comes with the next step'}"

@@ -136,6 +136,9 @@ def test_tables_name_the_baselines_and_every_structure(scored, capsys):
 
 def test_the_report_stands_in_the_stages_folder(scored):
     page = (scored[0] / "warm_start" / "report.html").read_text()
+    said = "A@0.5 is 0.500; all answers are of one of the blocks of slices"
+    head, story, scores = map(page.index, ("What happened", said, "<h2>Scores</h2>"))
+    assert head < story < scores
     assert "warm_start, step 8" in page and "no image: mean box" in page
     assert "not a medical device" in page
     assert (scored[0] / "warm_start" / "figures" / "overlays.png").stat().st_size
