@@ -139,11 +139,14 @@ def mean_of(values: Float[Array, "B"], mask: Bool[Array, "B"]) -> Mean:
     """Sum and number of the values whose mask is True: the parts of their mean.
 
     Args:
-        values: In any unit; one that is not marked is not read.
+        values: In any unit, also integers and flags; what is not marked is not read.
         mask: True where a value counts.
+
+    Returns:
+        Both in float32, or in float64 for values of that.
     """
-    zero = jnp.zeros((), values.dtype)
-    return Mean(jnp.where(mask, values, zero).sum(), mask.sum(dtype=values.dtype))
+    values = at_least_float32(values)
+    return Mean(jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype))
 
 
 def merge(left: Mean, right: Mean) -> Mean:

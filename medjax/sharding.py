@@ -26,15 +26,23 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
 
     Args:
         shape: The number of devices along each named axis, at least 1, in the order
-            in which the devices are laid out. One of them may be -1: that axis takes
-            what the others leave.
+            in which the devices are laid out; at least one axis. One of them may be -1:
+            that axis takes what the others leave.
         devices: The jax devices to use, each once; None takes all of `jax.devices()`.
 
+    Returns:
+        A mesh of these devices with the axes in the order of `shape`.
+
     Raises:
-        ValueError: The sizes do not multiply to the number of devices.
+        ValueError: The sizes do not multiply to the number of devices, there is no
+            axis, or a device comes twice.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = dict(shape)
+    if not sizes:
+        raise ValueError("mesh {}: expected one named axis or more, as {'data': -1}")
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"mesh {sizes}: a device comes twice: {devices}")
     known = int(np.prod([size for size in sizes.values() if size != -1]))
     rest = [name for name, size in sizes.items() if size == -1]
     if len(rest) == 1 and known > 0 and len(devices) % known == 0:
@@ -104,10 +112,13 @@ def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -
             With them each dimension is checked: the devices along its mesh axes must
             divide it. None skips this check.
 
+    Returns:
+        The tree of `axes`, with a NamedSharding on `mesh` in place of each spec.
+
     Raises:
         ValueError: `mesh_axes` refuses the axes, the mesh lacks a mesh axis, `shapes`
-            is another tree, or a dimension is not divided by its mesh axes. Each
-            message names the array and the rule.
+            is another tree, a spec is longer than its array, or a dimension is not
+            divided by its mesh axes. Each message names the array and the rule.
     """
     is_axes = lambda leaf: isinstance(leaf, PartitionSpec)  # noqa: E731
     named, treedef = jax.tree_util.tree_flatten_with_path(axes, is_leaf=is_axes)
@@ -153,9 +164,13 @@ def batch_sharding(batch: Any, mesh: Mesh, rules: Rules) -> Any:
 
     Args:
         batch: A tree of arrays or ShapeDtypeStructs with the sizes of the whole batch,
-            over all processes. Scalars are held by every device.
+            over all processes, NumPy's or JAX's. Scalars are held by every device.
         mesh: The devices that the rows are divided over.
-        rules: Must name `batch`; its mesh axes must divide the number of rows.
+        rules: Must name `batch`; its mesh axes must divide the number of rows, which
+            may be 0.
+
+    Returns:
+        The tree of `batch` with a NamedSharding in place of each array.
 
     Raises:
         ValueError: The rules do not name `batch`, the mesh lacks an axis, or the rows
@@ -172,9 +187,13 @@ def place_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
 
     Args:
         batch: A tree. A NumPy array in it holds this process's rows alone, as many as
-            every other process has; a jax array holds the rows of all processes.
+            every other process has; a jax array holds the rows of all processes. A
+            scalar has to be the same in all of them, and lies on every device.
         mesh: The devices that the rows are divided over.
         rules: Must name `batch`; its mesh axes must divide the rows of all processes.
+
+    Returns:
+        The tree with jax arrays that hold the rows of all processes, in their order.
 
     Raises:
         ValueError: The rules do not name `batch`, the mesh lacks an axis, or the rows
@@ -212,6 +231,10 @@ def shard_tree(tree: Any, shardings: Any) -> Any:
 
     Returns:
         The tree with jax arrays of the same dtypes.
+
+    Raises:
+        ValueError: another tree, or an array that its sharding does not divide (JAX's
+            own messages).
     """
 
     def place(x, sharding):
@@ -234,6 +257,13 @@ def optimizer_axes(
         tx: Its `init` is traced for shapes only; nothing is computed.
         params: A tree of arrays or of ShapeDtypeStructs; only shapes and dtypes count.
         axes: A PartitionSpec of logical axis names for each parameter, same tree.
+
+    Returns:
+        The state with a PartitionSpec in place of each array: the parameter's, or an
+        empty one for what every device holds whole.
+
+    Raises:
+        ValueError: `axes` is another tree than `params` (JAX's own message).
     """
 
     def of_param(value, param, spec):

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from medjax import masked
 from medjax.masked import (
     at_least_float32,
     compute,
@@ -88,3 +90,15 @@ def test_sums_over_devices_are_those_of_the_whole():
     total, mean = program(jnp.asarray(X), jnp.asarray(MASK))
     assert float(total) == 13
     np.testing.assert_array_equal(mean, [2.5, 2, 6])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.float16])
+def test_mean_of_flags_and_integers_is_their_mean(dtype):
+    values = np.array([1, 0, 1, 0], dtype)
+    mean = masked.merge(
+        masked.mean_of(values, np.array([True, True, True, False])),
+        masked.mean_of(values, np.array([False, True, False, True])),
+    )
+    assert mean.total.dtype == mean.count.dtype == jnp.float32
+    assert (mean.total, mean.count) == (2, 5)
+    assert masked.compute(mean) == np.float32(0.4)

@@ -212,3 +212,10 @@ def test_optimizer_axes_with_frozen_parameters():
     axes = axes_of(tx)
     assert P("embed", "mlp") in jax.tree.leaves(axes)
     assert P("mlp") not in jax.tree.leaves(axes)
+
+
+def test_a_mesh_without_an_axis_or_with_a_device_twice_is_refused():
+    with pytest.raises(ValueError, match="expected one named axis or more"):
+        make_mesh({})
+    with pytest.raises(ValueError, match="a device comes twice"):
+        make_mesh({"data": 2}, [jax.devices()[0]] * 2)

@@ -67,7 +67,8 @@ def compress_sensitivities(
     Args:
         sens: Maps of the physical coils, sum_c |S_c|^2 = 1, or 0 outside the object. A
             pixel at which a coil is not finite is NaN.
-        matrix: The first result of `compression_matrix`, one a slice.
+        matrix: The first result of `compression_matrix`, one a slice. A number that is
+            not finite makes its slice NaN.
 
     Returns:
         Maps of V coils with sum_v |S_v|^2 = 1, or 0 where no virtual coil sees

@@ -50,6 +50,10 @@ def half_lines(mask: Bool[Array, "*B E #H #W"], key: Key, *, center: int) -> Hal
         center: How many lines in the middle both halves keep, from (W - center + 1) //
             2 on, at least 0; of points, rows and columns. Static.
 
+    Returns:
+        The masks `first` and `second`, bool and of the shape of `mask`: both have the
+        middle, each outer line that was sampled is in one of them.
+
     Raises:
         ValueError: a mask of floats, a negative centre, several keys, or, where the
             mask is not traced, a slice with fewer than 2 outer lines over all

@@ -106,7 +106,8 @@ def held_out_misfit(
         kspace: y, all of it, its origin at [H // 2, W // 2], in the unit of the images;
             read at the held-out points.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object; of any other sum A x is that
-            of `sense_forward`.
+            of `sense_forward`. A number that is not finite makes its slice NaN, as one
+            of `phase`.
         held: bool or integers, not 0 at the points that were held out.
         phase: In rad, of the images of a reconstruction with `constraint="phase"`,
             which are real factors; None for images as they are.

@@ -164,7 +164,7 @@ def mp2rage_t1(
     Args:
         uniform: S of `mp2rage_uniform`, floats from -0.5 to 0.5. A scanner's UNIT1
             image u of whole numbers from 0 to 4095 is not converted: give
-            u / 4095 - 0.5.
+            u / 4095 - 0.5. NaN stays NaN.
         protocol: Seconds and radians, see `Mp2rage`; static.
         bounds: Shortest and longest T1 in seconds, 0 < low < high, finite; static. An S
             beyond its largest or smallest value between them gives NaN.

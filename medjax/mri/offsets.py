@@ -53,10 +53,12 @@ def contrast_offsets(
     a single contrast that does.
 
     Args:
-        kspace: y, in any unit. What the mask leaves out is not read.
+        kspace: y, in any unit. What the mask leaves out is not read; a sample that is
+            not finite gives its contrast NaN.
         images: x, in the unit of k-space, real or complex; of complex ones the phase is
             moved too. A pixel that is not finite gives its contrast NaN.
-        sens: sum_c |S_c|^2 = 1, or 0 outside the object. They stay where they are.
+        sens: sum_c |S_c|^2 = 1, or 0 outside the object. They stay where they are. A
+            number that is not finite gives every contrast of its slice NaN.
         mask: bool or integers, not 0 at the sampled points of centred k-space; [.., E,
             1, W] for whole columns; None takes all points.
         steps: Of Gauss-Newton, 1 or more; the first alone is the linear solution. A

@@ -36,7 +36,7 @@ def smooth_phase(
             is not finite makes the phase of its slice NaN, also where the window is 0;
             in a contrast that is not taken it does nothing.
         sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object. Their own phase is
-            not part of the result.
+            not part of the result. A pixel at which a coil is not finite is NaN.
         width: Width of the window in points of k-space, a static integer of at least 1
             (the mean of the image alone): the fewer, the smoother. Wider than the
             image, it only tapers.
@@ -104,7 +104,7 @@ def phase_misfit(
             sampled; its middle `width` rows and columns must be fully sampled, which is
             not checked. A number that is not finite makes its slice NaN.
         sens: Maps with sum_c |S_c|^2 = 1, or 0 outside the object, with the shared
-            phase inside.
+            phase inside. A number that is not finite makes its slice NaN.
         mask: bool or integers, not 0 where sampled, [.., E, 1, W] for whole columns.
             Noise is taken from the outermost sampled points, where it is overestimated
             rather than missed; without a sampled point it is 0.
@@ -144,13 +144,15 @@ def phase_misfit(
 
     energy = total(jnp.where(bright, power, 0))
     energy = jnp.where(energy > 0, energy, jnp.inf)
+    broken = ~jnp.isfinite(limit[..., 0, 0])  # no pixel is brighter than NaN
     # Of a pixel's noise the imaginary half is lost; without a signal half of the real
     # one as well; and the phase that was removed has noise of its own.
     each = _noise_power(scaled, mask)[..., None] * gain
     pixels = total(bright.astype(power.dtype))
     free = jnp.maximum(pixels * gain, 1)  # pixels that have noise of their own
     noise = 1.25 * each * pixels / energy * (1 + 5 * jnp.sqrt(2 / free))
-    return PhaseMisfit(total(lost) / energy, noise)
+    share = total(lost) / energy
+    return PhaseMisfit(*(jnp.where(broken, jnp.nan, x) for x in (share, noise)))
 
 
 def _low_resolution(

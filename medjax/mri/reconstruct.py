@@ -148,7 +148,8 @@ def subspace_sense(
             where the mask is not 0. A number that is not finite spoils its own slice
             only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
-            sum is not refused: the problem is solved as it stands.
+            sum is not refused: the problem is solved as it stands. A number that is not
+            finite spoils its slice.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples is filled in from the
             others.

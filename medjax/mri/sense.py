@@ -31,7 +31,8 @@ def sense_forward(
         images: One a contrast, real or complex, in any unit, which k-space gets. A
             pixel that is not finite spoils all k-space of its contrast.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are not seen.
-            Another sum is not refused: it scales k-space.
+            Another sum is not refused: it scales k-space. A number that is not finite
+            spoils its own coil in every contrast.
         mask: bool or integers, not 0 at the sampled points of centred k-space; [.., E,
             1, W] for whole columns. None takes all points, a mask of zeros none.
 
@@ -59,7 +60,8 @@ def sense_adjoint(
             sample that is not finite spoils all of its contrast, unless the mask leaves
             it out.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where images are 0. Another
-            sum is not refused: it scales the images.
+            sum is not refused: it scales the images. A number that is not finite spoils
+            its own pixel in every contrast.
         mask: bool or integers, not 0 at the samples to take; [.., E, 1, W] for whole
             columns. None takes all: k-space that is 0 where it was not sampled needs no
             mask.
@@ -98,7 +100,8 @@ def sense_normal(
             not finite spoils all of its contrast, or its column if the mask has whole
             rows, or its row if the mask has whole columns.
         sens: sum_c |S_c|^2 = 1 or 0, so that no eigenvalue is above 1, which is not
-            checked.
+            checked. A number that is not finite spoils, in every contrast, what a pixel
+            of the images there would.
         mask: bool or integers, not 0 at the sampled points of centred k-space; [.., E,
             1, W] for whole columns. None takes all points and gives |S|^2 times the
             images, a mask of zeros gives 0.
@@ -158,7 +161,8 @@ def combine_coils(
         coils: Images of every coil, in any unit, which the result gets. A pixel that is
             not finite spoils itself only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0. Another
-            sum is not refused: it scales the result.
+            sum is not refused: it scales the result. A number that is not finite spoils
+            its own pixel in every contrast.
 
     Returns:
         Images in the dtype to which both are promoted; 0 where there are no coils.
@@ -222,7 +226,8 @@ def mix_coils(
             all new ones at its own point.
         matrix: Real or complex, one for all, or one for each of the first axes of
             `coils`: the leading axes M are the first ones of B, so that [B, V, C]
-            serves k-space [B, E, C, H, W].
+            serves k-space [B, E, C, H, W]. An entry that is not finite spoils its own
+            row's new coil.
 
     Returns:
         V new coils in the dtype to which both are promoted, in the product of the

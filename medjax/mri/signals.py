@@ -133,7 +133,8 @@ def signal_t2_epg(
     Args:
         s0: Signal at time 0, in the unit of the image; real or complex, a number or an
             array that broadcasts with the others to the voxels [*N].
-        t2: T2 in seconds, above 0: not checked.
+        t2: T2 in seconds, above 0: not checked; of a negative one the signal rises. NaN
+            makes its voxel NaN, as in `s0` and `angle`.
         angle: Refocusing angle in radians, the same for all pulses and everywhere in
             the voxel; any real number: a, -a and 2 pi - a give the same echoes, 0 none.
         times: Echo times n * spacing in seconds, n = 1, 2, .., of which some may be
@@ -167,8 +168,10 @@ def signal_t2(
 
     Args:
         s0: Signal at time 0, in the unit of the image; real or complex, a number or an
-            array that broadcasts with the others to the voxels [*N].
-        t2: T2 in seconds, above 0: not checked, 0 gives NaN at time 0.
+            array that broadcasts with the others to the voxels [*N]. NaN of any of them
+            makes its voxel NaN.
+        t2: T2 in seconds, above 0: not checked, 0 gives NaN at time 0, and of a
+            negative one the signal rises.
         times: Echo times in seconds, for all voxels or for each; of any sign and order,
             not checked. None at all gives an empty result.
         offset: What remains at late times, in the unit of s0; None = 0.
@@ -198,7 +201,9 @@ def signal_t1_ir(
     Args:
         s0: Signal when all has recovered, in the unit of the image; real or complex, a
             number or an array that broadcasts with the others to the voxels [*N].
-        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
+        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0, and of a
+            negative one the signal runs away. NaN makes its voxel NaN, here as in the
+            others.
         times: Inversion times in seconds, for all voxels or for each; of any sign and
             order, not checked. None at all gives an empty result.
         efficiency: Without a unit: 1 is a full inversion, 0.5 a saturation, 0 neither.
@@ -226,7 +231,8 @@ def signal_saturation_recovery(
     Args:
         s0: Signal when all has recovered, in the unit of the image; real or complex, a
             number or an array that broadcasts with `t1` to the voxels [*N].
-        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0.
+        t1: T1 in seconds, above 0: not checked, 0 gives NaN at time 0, and of a
+            negative one the signal runs away. NaN makes its voxel NaN, as in `s0`.
         times: Times from saturation to excitation in seconds, for all voxels or for
             each; of any sign and order, not checked. None at all gives an empty result.
 
@@ -252,7 +258,8 @@ def signal_vfa(
     Args:
         s0: Signal after 90 degrees from full recovery, in the unit of the image; real
             or complex, a number or an array that broadcasts with `t1` to the voxels.
-        t1: T1 in seconds, above 0: not checked.
+        t1: T1 in seconds, above 0: not checked; the formula of a negative one has no
+            meaning. NaN makes its voxel NaN, as in `s0`.
         angles: Flip angles in radians, any real number; with a B1 map the actual ones,
             one list for each voxel. 0 gives 0.
         repetition_time: TR in seconds, above 0 and at most 10; one for all angles, or

@@ -58,7 +58,8 @@ def wavelet_sense(
             the threshold as the images. A number that is not finite spoils its own
             contrast and slice only, with a `basis` its slice.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object. Another sum is not refused:
-            the problem is solved as it stands, in more steps where the sum varies.
+            the problem is solved as it stands, in more steps where the sum varies. A
+            number that is not finite spoils its slice.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0 without a `basis`,
             with one it is filled in from the others.
@@ -145,7 +146,8 @@ def low_rank_sense(
             the threshold as the images. A number that is not finite spoils its own
             slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object. Another sum is not refused:
-            the problem is solved as it stands, in more steps where the sum varies.
+            the problem is solved as it stands, in more steps where the sum varies. A
+            number that is not finite spoils its slice.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples gives 0 without a `basis`,
             with one it is filled in from the others.

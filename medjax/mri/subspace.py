@@ -192,8 +192,10 @@ def subspace_normal(
         coefficients: Real or complex, in any unit, which the result keeps; one that is
             not finite spoils its whole slice.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object, where the result is 0. Another
-            sum is not refused: it scales the result.
-        kernel: The result of `subspace_kernel`, read in the precision of the others.
+            sum is not refused: it scales the result. A number that is not finite spoils
+            what a coefficient of its place would, or less.
+        kernel: The result of `subspace_kernel`, read in the precision of the others; a
+            number that is not finite spoils its slice.
 
     Returns:
         Coefficients in the dtype to which they and `sens` are promoted, which is

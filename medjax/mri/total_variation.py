@@ -185,7 +185,8 @@ def joint_tv_sense(
             `weight` is relative to it: scale k-space so that images are about 1, or the
             weight as the images. A number that is not finite spoils its own slice only.
         sens: sum_c |S_c|^2 = 1, or 0 outside the object. Another sum is not refused:
-            the problem is solved as it stands, in more steps where the sum varies.
+            the problem is solved as it stands, in more steps where the sum varies. A
+            number that is not finite spoils its slice.
         mask: bool or integers, not 0 where sampled, the same for every coil; [.., E, 1,
             W] for whole columns. A contrast without samples is filled in from the
             others with a `basis`, and gives 0 without.

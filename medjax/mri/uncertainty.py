@@ -72,7 +72,8 @@ def change_level(
     Args:
         images: x, real, in any unit, at least one contrast and pixel. A pixel that is
             not finite makes its slice NaN.
-        other: z, as many images of the same size in the same unit.
+        other: z, as many images of the same size in the same unit; a pixel that is not
+            finite makes its slice NaN too.
         width: Deviation of G in pixels, above 0; static. It is cut after 4 deviations
             and the squares are mirrored at the edges, half a pixel outside.
 
@@ -117,6 +118,9 @@ def rms_level(deviation: Float[Array, "*B E H W"]) -> Float[Array, "*B H W"]:
         deviation: d of each contrast, such as the second result of
             `monte_carlo_moments`, in the unit of the images; its sign does not count.
             At least one contrast. One that is not finite spoils its own voxel.
+
+    Returns:
+        In the unit of the images, 0 or more, and in the precision of `deviation`.
 
     Raises:
         ValueError: deviations that are not real, or no contrast.
@@ -205,12 +209,13 @@ def held_out_level(
 
     Args:
         misfit: m, mean |residual|^2 of the held-out samples of one coil, in the unit of
-            k-space squared.
+            k-space squared. Below 2 s^2, at 0 or less too, it counts as noise alone.
         noise: s, deviation of the real and of the imaginary part of k-space's noise, in
             its unit: of each slice or of all, 0 or more. 0 where it is not known: then
             h holds the noise as well. An array's values are not checked: NaN makes h
             NaN, and the sign does not count.
-        coils: C, the number of coils with sum_c |S_c|^2 = 1; 1 or more.
+        coils: C, the number of coils with sum_c |S_c|^2 = 1; 1 or more. As `least` it
+            may be traced, and is then not looked at.
         least: What is left at least where the misfit is no more than noise, in units of
             s^2; from 0 to 1.
 
@@ -250,7 +255,8 @@ def error_sd(
             A NaN makes u NaN at its own voxel alone.
         exponents: One for each feature; they sum to 1. Plain numbers are checked,
             arrays of JAX are not.
-        level: The logarithm of a factor, without a unit: one for all, or of each slice.
+        level: The logarithm of a factor, without a unit: one for all, or of each slice,
+            of either sign. NaN makes its slices NaN, infinity infinite.
 
     Returns:
         u in the unit of the images: 0 in a slice where a feature of a positive exponent

@@ -167,9 +167,9 @@ def gdpo_advantages(
         rewards: K rewards of B groups of G completions; each may have its own unit. A
             number that is not finite, at a place that counts, makes the std of the
             batch NaN, and with it every advantage.
-        weights: One number a reward, in the same order, of either sign; a list will
-            do. What counts is their size beside each other, as the sum is divided by
-            its std.
+        weights: One finite number a reward, in the same order, of either sign; a list
+            will do. What counts is their size beside each other, as the sum is divided
+            by its std. All 0 give 0; NaN or infinity, which are not refused, NaN.
         ddof: 0 or 1, static: a sum of squares is divided by count - ddof, for the
             groups and for the batch.
         eps: Added to every std, 0 or more: to the groups', in the unit of each reward,

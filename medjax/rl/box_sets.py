@@ -28,8 +28,9 @@ def box_set_quality(
             nothing; a NaN corner of a box that counts gives NaN.
         box_valid: True (or an integer that is not 0) where a box counts; what stands
             elsewhere is not read.
-        targets: Corners of K true boxes, 0 to 8, in the same frame; a leading axis of
-            length 1 stands for all of the boxes', as [B, 1, K, 4] for G answers each.
+        targets: Corners of K true boxes, 0 to 8, in the same frame, of which empty ones
+            and NaN do what they do in `boxes`; a leading axis of length 1 stands for
+            all of the boxes', as [B, 1, K, 4] for G answers each.
         target_valid: The same of the targets.
 
     Returns:

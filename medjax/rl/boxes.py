@@ -41,8 +41,9 @@ def box_iou(
             inverted box (x2 <= x1 or y2 <= y1) overlaps nothing: 0. A NaN corner gives
             NaN, and so may an infinite one and an area that float32 does not hold
             (sides above 1e19, or below 1e-19).
-        targets: Corners in the same frame, with as many leading axes. An axis of
-            length 1 stands for all of the other's, as [B, 1, 4] for G answers each.
+        targets: Corners in the same frame, with as many leading axes; an empty one and
+            a NaN do what they do in `boxes`. An axis of length 1 stands for all of the
+            other's, as [B, 1, 4] for G answers each.
 
     Returns:
         A number from 0 to 1 for every pair, float32 at least.
@@ -66,7 +67,8 @@ def generalized_box_iou(
     Args:
         boxes: Corners (x1, y1, x2, y2) in any frame, integers or floats. A NaN corner
             gives NaN, and so may an infinite one.
-        targets: Corners in the same frame, paired with `boxes` as in `box_iou`.
+        targets: Corners in the same frame, paired with `boxes` as in `box_iou`; a NaN
+            and an empty box do what they do there.
 
     Returns:
         A number from -1 to 1 for every pair, float32 at least.

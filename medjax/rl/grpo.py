@@ -126,15 +126,15 @@ def grpo_loss(
             counts as 1, so that an empty batch has loss 0; NaN makes the loss NaN. It
             is taken as it is, and so has to be that of the whole batch where the rows
             are spread over devices.
-        weights: Importance weights, 0 or more, one a token or [N, 1] one a row, see
-            `importance_weights`. They multiply the surrogate and not the KL. vespo
-            takes them into its own weight, and must have one a token.
+        weights: Importance weights, 0 or more, which is not checked, one a token or
+            [N, 1] one a row, see `importance_weights`. They multiply the surrogate and
+            not the KL. vespo takes them into its own weight, and must have one a token.
         off_policy_threshold: Drops the rows with A < 0 whose tokens are on average
             more than this many nats less likely now than when they were sampled. The KL
             of a dropped row stays, and so does its part in the denominator. None keeps
             all rows.
         logp_sampling: Log-probabilities under what was really sampled from, for that
-            drift alone; None stands for `logp_old`.
+            drift alone; a NaN keeps its row. None stands for `logp_old`.
         sapo_temperatures: sapo's t in the formula, where A > 0 and elsewhere; above 0.
         vespo_positive: vespo's (k, lambda), each 0 or more, of the rows with A >= 0:
             a row of ratio w weighs w^k e^(lambda (1 - w)), so that k damps rows below

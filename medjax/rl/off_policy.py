@@ -33,8 +33,10 @@ def importance_weights(
 
     Args:
         logp: Log-probabilities of the tokens in nats under the policy when it sampled,
-            the `logp_old` of the loss. The weights carry no gradient.
-        logp_sampling: The same under what was really sampled from.
+            the `logp_old` of the loss; -inf gives the weight 0 before the bounds. The
+            weights carry no gradient.
+        logp_sampling: The same under what was really sampled from; -inf gives infinity
+            before the bounds, and NaN where both are.
         mask: True (or an integer that is not 0) at the tokens that count; the others,
             and rows without one, weigh 1 before the bounds.
         level: "token" for a weight a token, [N, T], or "sequence" for one a row,
@@ -91,8 +93,9 @@ def off_policy_keep(
     Bad completions that the policy has moved away from since are dropped.
 
     Args:
-        logp: log pi of the tokens in nats; no gradient flows through what is kept.
-        logp_sampling: The same under what was sampled from.
+        logp: log pi of the tokens in nats; no gradient flows through what is kept. -inf
+            at a token that counts is an infinite drift and drops its row.
+        logp_sampling: The same under what was sampled from; -inf keeps its row.
         advantages: A in a column, [N, 1]: one number a row. A NaN keeps its row, so
             that it reaches the loss.
         mask: True (or an integer that is not 0) at the tokens that count, over which

@@ -56,6 +56,9 @@ def init_ramp(ramp: RewardRamp) -> RampState:
     Args:
         ramp: Its `window` is the number of entries, W; all three numbers are checked.
 
+    Returns:
+        `means` [W] in float32, and `count` and `done`, scalars in int32, all 0.
+
     Raises:
         ValueError: what `check_ramp` refuses.
     """

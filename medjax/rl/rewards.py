@@ -244,8 +244,9 @@ def combine_rewards(
         rewards: By name, a number for each of G completions of B prompts, each in its
             own unit. Integers and flags become float32. A NaN at a place that counts
             reaches the total, whatever its weight.
-        weights: By the same names, a finite number of either sign; may be traced. A
-            reward of weight 0 is reported and teaches nothing.
+        weights: By the same names, a finite number of either sign; may be traced. That
+            it is finite is not checked: NaN makes the total NaN where that reward
+            scored. A reward of weight 0 is reported and teaches nothing.
         scored: By name, True (or an integer that is not 0) where that reward could
             score the completion; [B, 1] marks whole groups. What stands elsewhere is
             not read. A reward that is not named here could score all.

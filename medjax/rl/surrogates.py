@@ -84,10 +84,12 @@ def cispo_surrogate(
     one. TRL's `epsilon_high` is 1 + high.
 
     Args:
-        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row; a
-            constant.
-        advantages: A in a column, [N, 1]: one number a row, a constant.
-        logp: log pi of the tokens in nats, which alone carry the gradient.
+        ratio: r = pi / pi_old, 0 or more, which is not checked: [N, T] one a token, or
+            [N, 1] one a row; a constant. An infinite one counts as 1 + clip_high.
+        advantages: A in a column, [N, 1]: one finite number a row, of either sign, a
+            constant; NaN makes its row NaN.
+        logp: log pi of the tokens in nats, finite, which alone carry the gradient. -inf
+            makes the loss of its token infinite, and NaN where A or r is 0.
         clip_high: The weight is bounded by 1 + clip_high; 0 or more. A traced one is
             not looked at.
 
@@ -123,9 +125,11 @@ def sapo_surrogate(
     Slope -A at r = 1, as PPO's; tau is one temperature for A > 0 and one for the rest.
 
     Args:
-        ratio: r = pi / pi_old, above 0: [N, T] one a token, or [N, 1] one a row. The
-            gradient flows through it.
-        advantages: A in a column, [N, 1]: one number a row, a constant.
+        ratio: r = pi / pi_old, 0 or more, which is not checked: [N, T] one a token, or
+            [N, 1] one a row. The gradient flows through it. An infinite one has the
+            loss -(4 / tau) A. Tokens that do not count are for the caller to mask.
+        advantages: A in a column, [N, 1]: one finite number a row, of either sign, a
+            constant; NaN makes its row NaN.
         temperature_positive: tau where A > 0, above 0: the larger, the sooner the
             gradient fades away from r = 1. The paper takes 1.0. Both temperatures may
             be traced, and are then not looked at.
@@ -171,14 +175,16 @@ def vespo_surrogate(
 
     Args:
         log_ratio: log(pi / pi_old) of the tokens in nats; a constant. What stands where
-            the mask is False is not read.
-        advantages: A in a column, [N, 1]: one number a row, a constant; 0 counts as
-            positive.
-        logp: log pi of the tokens in nats, which alone carry the gradient.
+            the mask is False is not read; NaN where it is True makes its row NaN.
+        advantages: A in a column, [N, 1]: one finite number a row, a constant; 0 counts
+            as positive, and NaN makes its row NaN.
+        logp: log pi of the tokens in nats, which alone carry the gradient. NaN makes
+            its own token NaN, whatever the mask says.
         mask: True (or an integer that is not 0) at the tokens whose logs are added up.
             A row without one has w = 1.
-        weights: pi_old / pi_sampling of the tokens, above 0, where the sampler differs;
-            None where it does not.
+        weights: pi_old / pi_sampling of the tokens, 0 or more, where the sampler
+            differs; None where it does not. A negative one or NaN that the mask lets
+            count makes its row NaN.
         k_positive: k of the rows with A >= 0, 0 or more: larger damps rows below w = 1.
             The four may be traced, and are then not looked at.
         lambda_positive: lambda of these rows, 0 or more: larger damps rows above w = 1.

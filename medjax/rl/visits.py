@@ -23,6 +23,9 @@ def init_visits(count: int) -> VisitState:
     Args:
         count: P, how many prompts there are, a Python integer of 1 or more.
 
+    Returns:
+        Of each prompt the number of idle visits in a row, `idle` [P], int32: zeros.
+
     Raises:
         ValueError: another number, or a traced one.
     """
@@ -83,11 +86,17 @@ def is_settled(
 
     Args:
         state: Of all P prompts.
-        prompts: Numbers of some of them, 0 to P - 1; another number is not settled.
-        visits: 1 or more, static.
+        prompts: Numbers of some of them, 0 to P - 1, in any order; one may stand there
+            twice, or none. Another number is not refused and counts as not settled.
+        visits: How many visits in a row must have taught nothing, a Python integer
+            (static) of 1 or more.
+
+    Returns:
+        One flag a number in `prompts`; False for a prompt of fewer visits.
 
     Raises:
-        ValueError: shapes, dtypes or numbers that do not fit.
+        ValueError: shapes or dtypes that do not fit, or `visits` that is traced, below
+            1 or no integer.
     """
     check_arrays("is_settled", idle=(state.idle, "P", int), prompts=(prompts, "C", int))
     check_integers("is_settled", visits=(visits, 1, None))
@@ -114,9 +123,13 @@ def update_visits(
             longer idle if one of the visits taught something, and has two idle visits
             more otherwise. Another number is not refused, and changes nothing.
         signal: Whether the visit taught something: some answers were better than
-            others.
+            others. Bool, or an integer that is not 0, as `valid`.
         valid: False for a visit that only fills the batch and changes nothing; None
             stands for True.
+
+    Returns:
+        The state of all P prompts, `idle` in int32: those that were not visited are as
+        they were.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.

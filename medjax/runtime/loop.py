@@ -109,8 +109,8 @@ def train(
         rules: The mesh axes that each logical axis of `system.axes` falls on; they must
             name `batch` too.
         steps: How many updates there are in all, those before a resume included. When
-            so many are done already, nothing is trained.
-        seed: Step i uses fold_in(root, i), where root = fold_in(key(seed),
+            so many are done already, nothing is trained; 0 returns the start.
+        seed: An integer. Step i uses fold_in(root, i), where root = fold_in(key(seed),
             crc32(name)). A resume with another seed is refused.
         workdir: The folder that gets checkpoints/, metrics.jsonl, eval.jsonl and
             tensorboard/. It is made if it does not exist; a checkpoint in it is
@@ -133,6 +133,7 @@ def train(
             the scores it returns become a row of eval.jsonl. None evaluates nothing.
         evaluate_every: Steps between evaluations; 0 leaves only the one at the end.
         evaluate_first: Whether the state before the first step is evaluated too.
+            Neither is a part of the identity.
         watch: Ends the training where no group of completions has had a signal for its
             `patience`: the state is saved, evaluated and returned as after a last step.
             Not a part of the identity: a resume with more patience goes on. What its
@@ -141,6 +142,10 @@ def train(
         audit: What is written of `metrics["trace"]`, which a system hands out for it,
             into audit/; see `audit_writer`. A trace is fetched as metrics are, one step
             late, and is no part of them. Not a part of the identity.
+
+    Returns:
+        The state after the last step, sharded by `rules`: parameters, optimiser, number
+        of the step and what the system carries.
 
     Raises:
         NonFiniteReward: A reward is not finite, whatever `on_nonfinite` says; reward
@@ -301,19 +306,32 @@ def evaluate(
 ) -> Iterator[tuple[Any, dict[str, np.ndarray], Any]]:
     """Yield (predictions, per-example metrics, records) of each batch, on the host.
 
+    A batch is computed when it is asked for; each shape of batch compiles once.
+
     Args:
         system: Its `evaluate` gets one key for all batches: a system keys noise by
             sample id, so that the batch layout changes nothing.
-        state: Only its parameters and step need to be there. It is not donated.
-        batches: Pairs of a host batch and whatever describes its rows, which is passed
-            on. Over several processes each holds the same whole batches.
+        state: Only its parameters and step need to be there, on the mesh. It is not
+            donated.
+        batches: Pairs of a host batch, a tree of NumPy arrays with the rows first, and
+            whatever describes its rows, which is passed on. Over several processes each
+            holds the same whole batches. No batch yields nothing.
         mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on. They must name `batch`,
             and its devices must divide the rows of each batch.
-        seed: The key of all batches is fold_in(key(seed), state.step).
+        seed: An integer: the key of all batches is fold_in(key(seed), state.step).
         name: The progress line begins with it.
         total: The number of batches, from which the time left is estimated; 0 when it
             is not known, which changes nothing else.
+
+    Yields:
+        What `system.evaluate` returned, as NumPy arrays with all rows of the batch, in
+        its order, and the batch's records as they came. Numbers that are not finite are
+        handed on.
+
+    Raises:
+        ValueError: At the batch concerned: the rules do not name `batch`, the mesh
+            lacks an axis of theirs, or the rows are not divided by the devices.
     """
     whole = NamedSharding(mesh, PartitionSpec())
     run = jax.jit(system.evaluate, out_shardings=whole)

@@ -81,22 +81,38 @@ def run_stages(
         stages: At least one, in the order of training, with names that differ.
         mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on; they must name `batch`.
-        seed: The same for all stages; each folds its name in.
+        seed: An integer, the same for all stages; each folds its name in. A resume with
+            another one is refused.
         workdir: Gets one folder per stage with manifest.json and what `loop.train`
-            writes; it is made if it does not exist.
-        checkpoint_every: How many steps lie between checkpoints, 1 or more.
+            writes; it is made if it does not exist. Stages that stand in it are gone on
+            with.
+        checkpoint_every: How many steps lie between checkpoints, 1 or more; one is
+            written after the last step of a stage in any case.
         keep: How many checkpoints of each stage stay on disk, 1 or more.
         on_nonfinite: What a step does that is not finite, "stop" or "skip"; see
             `loop.train`.
         facts: What each manifest holds beside command, versions and devices, such as
             the whole config; as JSON can hold it.
 
+    Returns:
+        The state after the last step of the last stage that was entered, sharded by
+        `rules`.
+
     Raises:
-        ValueError: There are no stages; or what `Stage.check` and `loop.train` raise.
-        CheckpointError: A stage in `workdir` is of another config or data.
+        ValueError: There are no stages, or two of one name.
+        CheckpointError: A stage in `workdir` is of another config, data or seed.
+
+    Also what a stage's own `check` and `loop.train` raise.
     """
     if not stages:
         raise ValueError("no stages: nothing to train")
+    names = [stage.name for stage in stages]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"stages {', '.join(names)}: {', '.join(twice)} comes twice; a stage has "
+            "a folder and a seed by its name: give them different ones"
+        )
     start = stages[0].start
     state: TrainState
     for stage in stages:
@@ -213,7 +229,14 @@ def doubts(
     Args:
         stages: The stages of the run; one that has not begun gives no line.
         seed: The one that `run_stages` was given.
-        workdir: The folder that `run_stages` was given.
+        workdir: The folder that `run_stages` was given; it may be empty, or missing.
+
+    Returns:
+        Sentences that name their stage, first all of the data; [] for a run that
+        nothing speaks against.
+
+    Raises:
+        CheckpointError: A stage in `workdir` is of another config, data or seed.
     """
     lines = [line for stage in stages for line in stage.doubts]
     for stage in stages:
@@ -237,8 +260,13 @@ def mean_scores(results: Results, folder: pathlib.Path) -> dict[str, float]:
 
     Args:
         results: (predictions, metrics, records) of each batch; metrics are arrays with
-            one entry an example.
+            one entry an example, numbers or flags, of which True counts as 1. Not every
+            batch has to have the same metrics.
         folder: It is not read, and nothing is written.
+
+    Returns:
+        By name, in the metric's unit; NaN where one entry is, and of a metric without
+        entries.
     """
     del folder
     means: dict[str, masked.Mean] = {}
@@ -275,6 +303,9 @@ def evaluate_checkpoint(
             being the stage's.
         describe: What a folder that `load` reads says of its training, for the stage's
             `accepts`, as parts of an identity; None asks nothing of it.
+
+    Returns:
+        What the stage's `score` returns, `mean_scores` where it has none.
 
     Raises:
         FileNotFoundError: `path` is no folder, or holds no whole checkpoint.
@@ -316,7 +347,7 @@ def read_state(
         system: Its `init` and `axes` say what the parameters are.
         path: A stage's folder in a workdir; or a workdir, whose folder `name` is taken;
             or else whatever `load` reads, which counts as step 0.
-        name: Of the stage.
+        name: Of the stage: its folder in a workdir.
         accepts: Given the identity that the parameters were trained with; raises where
             it does not fit. None asks nothing of it.
         load: A function of a folder and a tree of shardings that reads pretrained
@@ -325,6 +356,10 @@ def read_state(
         rules: The mesh axes that each logical axis falls on; they must name `batch`.
         describe: What a folder that `load` reads says of its training, for `accepts`,
             as parts of an identity; None asks nothing of it.
+
+    Returns:
+        The parameters, sharded by `rules`, and the number of the newest checkpoint's
+        step, int32; the optimiser's state is ().
 
     Raises:
         FileNotFoundError: `path` is no folder, or holds no whole checkpoint.

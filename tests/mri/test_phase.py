@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.mri.phase import smooth_phase
+from medjax.mri.phase import phase_misfit, smooth_phase
 from medjax.mri.sense import sense_forward
 
 SIZE = 48
@@ -113,3 +113,23 @@ def test_one_pixel_and_a_window_of_one_point():
     kspace, sens = np.ones((1, 1, 4, 6), complex), np.ones((1, 4, 6), complex)
     kspace[..., 2, 3] = -1j
     np.testing.assert_allclose(smooth_phase(kspace, sens, width=1), -np.pi / 2)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["kspace", "sens"])
+def test_a_number_that_is_not_finite_shows_in_the_misfit_of_its_slice_alone(
+    name, number
+):
+    rng = np.random.default_rng(3)
+    shapes = {"kspace": (2, 3, 4, 8, 8), "sens": (2, 4, 8, 8)}
+    arrays = {
+        key: rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        for key, shape in shapes.items()
+    }
+    mask = np.ones((2, 3, 1, 8), bool)
+    clean = phase_misfit(**arrays, mask=mask, width=4, signed=True)
+    arrays[name][1, 0, 3, 3] = number
+    broken = phase_misfit(**arrays, mask=mask, width=4, signed=True)
+    for one, other in zip(clean, broken, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        assert np.isnan(other[1]).all()

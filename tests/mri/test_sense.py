@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medjax import mri
 from medjax.mri.fourier import fft2c
 from medjax.mri.sense import (
     combine_coils,
@@ -199,3 +200,31 @@ def test_derivatives_where_no_coil_sees_anything():
     root = np.sqrt((np.abs(sens) ** 2).sum(0))[1:]
     expected = 2 * (root - 1) * sens.conj()[:, 1:] / root
     np.testing.assert_allclose(gradients[0][:, 1:], expected, rtol=1e-12)
+
+
+SPREAD = {
+    # what a number in coil 1 of slice 0 at (2, 3) that is not finite spoils
+    "sense_forward": lambda bad: bad.at[0, :, 1].set(True),
+    "sense_adjoint": lambda bad: bad.at[0, :, 2, 3].set(True),
+    "sense_normal": lambda bad: bad.at[0, :, 2].set(True),
+    "combine_coils": lambda bad: bad.at[0, :, 2, 3].set(True),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_a_sensitivity_that_is_not_finite_spoils_what_the_docstring_says(name):
+    rng = np.random.default_rng(5)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape) + 1j * rng.normal(size=shape))
+
+    sens = normal(2, 3, 4, 6).at[0, 1, 2, 3].set(jnp.nan)
+    of_coils = name in ("sense_adjoint", "combine_coils")
+    x = normal(2, 5, 3, 4, 6) if of_coils else normal(2, 5, 4, 6)
+    mask = (jnp.ones((2, 5, 1, 6), bool).at[..., 1].set(False),)  # whole columns
+    mask = () if name == "combine_coils" else mask
+    result = getattr(mri, name)(x, sens, *mask)
+    expected = SPREAD[name](jnp.zeros(result.shape, bool))
+    if name == "sense_forward":
+        expected &= mask[0][:, :, None]  # 0 where not sampled
+    np.testing.assert_array_equal(~jnp.isfinite(result), expected)

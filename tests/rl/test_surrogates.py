@@ -231,3 +231,40 @@ def test_bad_options(options, message):
     x = jnp.zeros((1, 1))
     with pytest.raises(ValueError, match=message):
         off_policy.importance_weights(x, x, x == 0, low=None, high=1.0, **options)
+
+
+def test_what_is_not_finite_does_what_the_docstrings_say():
+    ratio = jnp.array([[1.0, jnp.inf, 0.0]] * 3)
+    advantages = jnp.array([[1.0], [-1.0], [jnp.nan]])
+    loss = surrogates.sapo_surrogate(
+        ratio, advantages, temperature_positive=1.0, temperature_negative=2.0
+    )
+    assert (loss[:2, 1] == jnp.array([-4.0, 2.0])).all()  # -(4 / tau) A
+    assert jnp.isnan(loss[2]).all() and jnp.isfinite(loss[:2]).all()
+    logp = jnp.array([[-1.0, -1.0, -1.0], [-1.0, -jnp.inf, -jnp.inf], [-1.0] * 3])
+    loss = surrogates.cispo_surrogate(ratio, advantages, logp, clip_high=0.25)
+    assert loss[0, 1] == 1.25  # an infinite ratio counts as 1 + clip_high
+    assert loss[1, 1] == -jnp.inf and jnp.isnan(loss[1, 2])  # 0 times infinity
+    assert jnp.isnan(loss[2]).all()
+    mask = jnp.array([[True, True, False]] * 3)
+    options = {
+        f"{k}_{s}": 2.0 for k in ("k", "lambda") for s in ("positive", "negative")
+    }
+    log_ratio = jnp.array([[0.0, 0.0, jnp.nan], [jnp.nan, 0.0, 0.0], [0.0] * 3])
+    weights = jnp.array([[1.0, 1.0, jnp.nan], [1.0] * 3, [1.0] * 3])
+    advantages = jnp.ones((3, 1))
+    logp = jnp.full((3, 3), -1.0).at[2, 2].set(jnp.nan)
+    loss, _ = surrogates.vespo_surrogate(
+        log_ratio, advantages, logp, mask, weights=weights, **options
+    )
+    finite = jnp.array([[True] * 3, [False] * 3, [True, True, False]])
+    assert (jnp.isfinite(loss) == finite).all()
+    loss, _ = surrogates.vespo_surrogate(
+        jnp.zeros((2, 3)),
+        advantages[:2],
+        jnp.full((2, 3), -1.0),
+        mask[:2],
+        weights=jnp.array([[-1.0, 1.0, 1.0], [jnp.nan, 1.0, 1.0]]),
+        **options,
+    )
+    assert jnp.isnan(loss).all()

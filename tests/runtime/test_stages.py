@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medjax.runtime.errors import CheckpointError
-from medjax.runtime.stages import Stage, evaluate_checkpoint, run_stages
+from medjax.runtime.stages import Stage, evaluate_checkpoint, mean_scores, run_stages
 from medjax.sharding import make_mesh
 from tests.runtime import toy_system as toy
 
@@ -223,3 +223,21 @@ def test_a_missing_evaluation_of_an_early_stage_is_made_up(tmp_path):
     path.write_text(whole.splitlines(keepends=True)[0])
     run(two_stages(), tmp_path)
     assert path.read_text() == whole
+
+
+def test_two_stages_of_one_name_are_refused(tmp_path):
+    first, second = two_stages()
+    with pytest.raises(ValueError, match="stages grpo, grpo: grpo comes twice"):
+        run([first._replace(name="grpo"), second], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_scores_of_flags_and_of_what_is_missing():
+    results = [
+        (None, {"hit": np.array([True, False]), "iou": np.array([0.5, np.nan])}, None),
+        (None, {"hit": np.array([False, False]), "none": np.zeros(0)}, None),
+    ]
+    means = mean_scores(iter(results), None)
+    assert means["hit"] == 0.25
+    assert np.isnan(means["iou"]) and np.isnan(means["none"])
+    assert mean_scores(iter(()), None) == {}

@@ -53,6 +53,10 @@ def param_axes(config: Qwen25VLConfig) -> Params:
 
     Args:
         config: Decides which arrays there are; no size or dtype is in the result.
+
+    Returns:
+        {"vision": ..., "text": ...}: for each array a spec with a name for every one of
+        its axes.
     """
     boxed = jax.eval_shape(partial(_boxed_params, config), jax.random.key(0))
     return nn.get_partition_spec(boxed)

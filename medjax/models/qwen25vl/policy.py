@@ -204,7 +204,11 @@ def logits(
         config: Decides the vocabulary V and whether the embedding is the output layer.
         params: The whole tree; its `text` half is used.
         hidden: Hidden states as `extend` returns them, of width D in the last axis and
-            any leading axes. One that is NaN makes all V scores of its place NaN.
+            any leading axes, which the scores have too. One that is NaN makes all V
+            scores of its place NaN.
+
+    Raises:
+        TypeError: hidden states of another width (JAX's own message).
     """
     return _decoder(config, params, TextDecoder.logits, hidden)
 

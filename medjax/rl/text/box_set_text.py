@@ -67,8 +67,11 @@ def parse_box_set_text(text: str | bytes, *, think: bool = True) -> ParsedSets:
             format.
 
     Returns:
-        NumPy arrays: the boxes in the unit that the text means, as written and in that
-        order, swapped corners staying swapped; numbers are read as by `parse_text`.
+        NumPy arrays: 8 places for boxes, float32 in the unit that the text means, as
+        written and in that order, swapped corners staying swapped, and which of them
+        hold one, `box_valid`; numbers are read as by `parse_text`. `spans` [8, 2] says
+        where a box stands in the bytes of the UTF-8: its first, and the one after its
+        last.
         `found` is False where there is no closed answer, where it holds neither a box
         nor the words for none, and where it holds more than 8 boxes; then there are
         zeros for boxes, and `num_boxes` tells the number that was written.

@@ -117,6 +117,12 @@ def parse_label_set_text(
 ) -> ParsedLabelSets:
     """Parse one completion on the host; the fields but `shown` have no leading axis.
 
+    The last `<answer>..</answer>` is read by `read_label_set`: it is a set if each of
+    its pieces between commas is a label, in any order, or if it is "none", the empty
+    set. The reasoning is what stands between the first `<think>` and the first
+    `</think>` after it. Well formed is `<think>..</think><answer>..</answer>` with
+    white space alone around and between, each tag once, whatever the answer is.
+
     Args:
         text: The completion without its special tokens; bytes need not be UTF-8.
         forms: What counts as a label, made by `label_set_forms`.
@@ -124,9 +130,11 @@ def parse_label_set_text(
             the answer alone, without a think tag. Sets are read alike.
 
     Returns:
-        NumPy values: `shown` [C], spans [2] in int32 that count bytes of the UTF-8, and
-        scalars. A text without an answer that is a set shows nothing and is not
-        `parsed`.
+        NumPy values: `shown` [C], the classes of the set; `parsed`, whether the last
+        answer is one, without which nothing is shown; `well_formed`; `num_answers`, the
+        answers that were closed; `think_words`, the words of the reasoning; and the
+        spans `think` and `answer` [2] in int32, the first byte of the UTF-8, from 0 on,
+        and the byte after the last, (0, 0) for what is not there.
 
     Raises:
         ValueError: forms of `label_forms`, which have no word for the empty set, or a

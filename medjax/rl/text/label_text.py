@@ -145,7 +145,8 @@ def read_label(answer: str | bytes, forms: LabelForms) -> int:
     Args:
         answer: What stands between the tags; white space of ASCII at its ends and case
             do not matter, and bytes that are no UTF-8 name no class.
-        forms: What counts as an answer, made by `label_forms`.
+        forms: What counts as an answer, made by `label_forms`; those of
+            `label_set_forms` have one form more, "none", which is read as class C.
 
     Returns:
         The index of the class, -1 for no class.

@@ -34,9 +34,8 @@ def recitation_reward(
     """Smoothed sentence BLEU-4, in [0, 1], of each reasoning against the descriptions.
 
     The formula is that of `bleu`, words those of `split_words`: runs of letters and
-    digits, lower-cased. Every description of
-    every class is a reference of its own, unless `leak_label` is set. No gradient
-    flows.
+    digits, lower-cased. Every description of every class is a reference of its own,
+    unless `leak_label` is set. No gradient flows.
 
     The weight that it enters the sum with says whether reciting is encouraged or
     discouraged; VRFT-Aug's reviews report that a negative one generalises better.

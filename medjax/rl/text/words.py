@@ -35,6 +35,12 @@ def split_words(text: str | bytes) -> list[bytes]:
     else separates words: space, control bytes, the underscore and ASCII's punctuation;
     typographic quotes and dashes do not. Only A to Z are lower-cased.
 
+    Args:
+        text: Any text, which may be empty; a str is read as its UTF-8.
+
+    Returns:
+        The bytes of each word.
+
     >>> split_words("T2-weighted, 2.5 mm: größer")
     [b't2', b'weighted', b'2', b'5', b'mm', b'gr\xc3\xb6\xc3\x9fer']
     """

@@ -61,7 +61,9 @@ def make_model(
     """The policy as a record of functions of its parameters.
 
     Args:
-        config: The policy's sizes, and the dtypes that it computes in.
+        config: The policy's sizes, and the dtypes that it computes in. No number is
+            computed. Sizes that do not fit each other are refused in JAX's own words,
+            here or by the function that reads them.
         freeze_vision: Whether the vision tower is a constant: no gradient flows into
             it, and it costs no backward pass. Decoupled weight decay still moves its
             kernels.
@@ -72,6 +74,10 @@ def make_model(
     Returns:
         `init`, `prefill`, `sample` and `score` with the config bound, to be called with
         parameters, and `axes`, the tree of `param_axes`.
+
+    Raises:
+        TypeError: heads that the key-value heads do not divide, or no vocabulary.
+        ValueError: an unknown `remat`.
     """
     return PolicyModel(
         init=partial(init_params, config),
