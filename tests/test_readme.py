@@ -1,4 +1,4 @@
-"""The README's code runs and prints what it says; what it names exists."""
+"""Code of the README and of pages runs and prints what it says; what it names exists."""
 
 import contextlib
 import io
@@ -11,17 +11,41 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text()
 
 
-def test_code_prints_what_its_comments_say():
-    """The blocks run in order, as a reader would paste them."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+EXECUTED = (
+    "README.md",
+    "docs/howto/new_dataset.md",
+    "docs/systems/medloc.md",
+    "docs/systems/puq.md",
+)
+
+
+def blocks(text):
+    """The Python of a page, as a reader would paste it, in order."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_code_prints_what_its_comments_say(page):
+    code = blocks((REPO / page).read_text())
     said = io.StringIO()
     names = {}
     with contextlib.redirect_stdout(said):
-        exec(compile(code, "README.md", "exec"), names)
-    comment = r"^print\(.*?\)  # (\[[^\]]*\]|[\d.]+)"
+        exec(compile(code, page, "exec"), names)
+    comment = r"^print\(.*\)  # (\[[^\]]*\]|[\d.]+)"
     expected = re.findall(comment, code, flags=re.MULTILINE)
+    assert expected
     assert said.getvalue().split("\n")[:-1] == expected
-    assert names["rewards"].tolist() == [[1.0, 1.0, 0.0]]
+    if "rewards" in names:
+        assert names["rewards"].tolist() == [[1.0, 1.0, 0.0]]
+
+
+def test_pages_are_executed_where_their_code_prints():
+    pages = [
+        str(path.relative_to(REPO))
+        for path in sorted(REPO.glob("docs/*/*.md"))
+        if "print(" in blocks(path.read_text())
+    ]
+    assert ["README.md", *pages] == list(EXECUTED)
 
 
 @pytest.mark.parametrize(
