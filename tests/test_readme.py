@@ -1,4 +1,4 @@
-"""Code of the README and of pages runs and prints what it says; what it names exists."""
+"""Code of the README and of pages prints what it says; what the README names exists."""
 
 import contextlib
 import io
