@@ -97,6 +97,32 @@ def test_edges_of_the_error():
     assert (np.array(unused[1]) == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("width", "least", "most"), [(0.5, 0.85, 0.87), (0.7, 0.997, 1)]
+)
+def test_slopes_of_narrow_filters_are_as_exact_as_the_docstring_says(
+    width, least, most
+):
+    ramp = jnp.tile(jnp.arange(9.0), (1, 9, 1))
+    found = gradient_level(ramp, width=width)
+    assert least < found[4, 4] < most
+
+
+@pytest.mark.parametrize("function", [gradient_level, change_level, residual_level])
+def test_a_width_that_is_no_width_is_refused(function):
+    images = (jnp.array(IMAGES),) * (2 if function is change_level else 1)
+    for width in (-1.0, 0.0, np.nan, np.inf, 101.0):
+        with pytest.raises(ValueError, match=f"{function.__name__}: width: expected"):
+            function(*images, width=width)
+    with pytest.raises(ValueError, match="width: expected a Python number"):
+        jax.jit(lambda width: function(*images, width=width))(1.0)
+
+
+def test_a_gradient_of_so_narrow_a_filter_that_it_sees_no_slope_is_refused():
+    with pytest.raises(ValueError, match="gradient_level: width: expected from 0.5 to"):
+        gradient_level(jnp.array(IMAGES), width=0.4)
+
+
 def test_wrong_arguments_are_named():
     images, key = jnp.array(IMAGES), jax.random.key(0)
     with pytest.raises(ValueError, match="gradient_level: width"):

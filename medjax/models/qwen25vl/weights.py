@@ -99,8 +99,9 @@ def folder_config(
     read, to be compared.
 
     Args:
-        path: A folder as `load_qwen25vl` reads it.
-        tied: As `load_qwen25vl` takes it.
+        path: A folder with config.json and model.safetensors, or its shards and index.
+        tied: Whether the output layer is the embedding; None leaves it to the folder.
+            True and False are refused where the files say otherwise.
 
     Returns:
         The config, and whether config.json ties the output layer, but the files hold
@@ -108,7 +109,9 @@ def folder_config(
 
     Raises:
         FileNotFoundError: There are no safetensors, or a shard is missing.
-        ValueError: See `load_qwen25vl`; shapes are not checked here.
+        ValueError: A broken file, an index that leaves its folder, a `tied` that the
+            files contradict, or what `config_from_hf` refuses. Shapes are not checked
+            here.
     """
     folder = Path(path)
     config, said = config_from_hf(folder), tie_from_hf(folder)
