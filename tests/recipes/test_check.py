@@ -196,6 +196,41 @@ def test_what_is_wrong_is_collected_and_stops(folder, tmp_path):
     assert found(read(tmp_path), "stop") == {}
 
 
+@pytest.mark.parametrize("spoilt", ["all lines", "the parts"])
+def test_a_list_that_is_spoilt_as_a_whole_still_has_its_wrong_lines_named(
+    folder, tmp_path, spoilt
+):
+    lines = box_lines(save_scenes(folder, COUNT), patient=lambda n: f"p{n}")
+    lines[3]["box"] = [10, 10, 900, 40]
+    lines[5]["patient"] = None
+    for line in lines if spoilt == "the parts" else ():
+        line["split"] = "test"
+    path = write_boxes(folder, lines if spoilt == "the parts" else lines[3:6:2])
+    with pytest.raises(ValueError, match="would stop a run"):
+        check_boxes(path, tmp_path)
+    stops = found(read(tmp_path), "stop")
+    (whole,) = stops["the data cannot be used"]
+    assert ("no lines" if spoilt == "all lines" else "no line is in train") in whole
+    wrong = stops["lines that cannot be used"]
+    assert len(wrong) == 2 and "patient is null" in "".join(wrong)
+
+
+def test_labels_whose_parts_are_spoilt_still_have_their_wrong_lines_named(
+    folder, tmp_path
+):
+    save_scenes(folder, COUNT)
+    rows = [(f"images/{n}.png", "ab"[n % 2], "test") for n in range(COUNT - 1)]
+    rows.append((f"images/{COUNT - 1}.png", "", "test"))
+    path = folder / "labels.csv"
+    text = "\n".join(",".join(row) for row in [("image", "label", "split"), *rows])
+    path.write_text(text)
+    with pytest.raises(ValueError, match="would stop a run"):
+        check_labels(path, tmp_path)
+    stops = found(read(tmp_path), "stop")
+    assert stops["the data cannot be used"]
+    assert ["label is empty" in x for x in stops["lines that cannot be used"]] == [True]
+
+
 def test_copies_and_flat_pictures_are_doubts(folder, tmp_path):
     boxes = save_scenes(folder, 40)
     lines = box_lines(boxes, split=lambda n: "test" if n >= 30 else "train")

@@ -115,8 +115,10 @@ def _check_keys(line: Line, reading: Reading) -> None:
             f"of {FRAMES}"
         )
     if missing or unknown or not cells["image"]:
+        wrong = [f"missing keys {missing}"] if missing else []
+        wrong += [f"unknown keys {unknown}"] if unknown else []
         raise ValueError(
-            f"{origin}: missing keys {missing}, unknown keys {unknown}; expected "
+            f"{origin}: {', '.join(wrong) or 'no image is named'}; expected "
             f"{_KEYS} and perhaps {_OPTIONAL}, none of them empty. A key that groups "
             "pictures is named by data.group, others stand in columns"
         )

@@ -125,7 +125,7 @@ def _user_parts(
     root = source if source.is_dir() else source.parent
     rows, near = found.rows, reading.near == "group"
     lines = grouped_rows(rows, root, picture_contents(found.pictures, near=near))
-    parted = honest_parts(lines, reading, held)
+    parted = honest_parts(lines, reading, held, dropped=found.dropped)
     parting = parted.parting
     train, test = (row_views([rows[n] for n in part]) for part in parting)
     identity = {

@@ -65,7 +65,7 @@ def load_labelled_images(
         labels = np.array(single, np.int32)[:, None]
     near = reading.near == "group"
     lines = grouped_labels(rows, root, picture_contents(found.pictures, near=near))
-    parted = honest_parts(lines, reading, held)
+    parted = honest_parts(lines, reading, held, dropped=found.dropped)
     kept, tested = parted.parting
     if question is None:
         question = "Which grade is this?" if ordinal else "Which class is this?"

@@ -12,7 +12,7 @@ from medjax.data.lists.groups import (
     join_groups,
     split_faults,
 )
-from medjax.data.lists.reading import Bad, Reading, raise_first
+from medjax.data.lists.reading import Bad, Reading, SpoiltList, raise_first
 
 TESTED = ("test", "val")
 
@@ -41,7 +41,13 @@ class Parted(NamedTuple):
     dropped: tuple[Bad, ...]  # rows whose official part contradicts another's
 
 
-def honest_parts(lines: Sequence[Grouped], reading: Reading, held: HeldOut) -> Parted:
+def honest_parts(
+    lines: Sequence[Grouped],
+    reading: Reading,
+    held: HeldOut,
+    *,
+    dropped: Sequence[Bad] = (),
+) -> Parted:
     """Join groups, and make or check the parts so that no group is in two.
 
     Args:
@@ -49,6 +55,7 @@ def honest_parts(lines: Sequence[Grouped], reading: Reading, held: HeldOut) -> P
         reading: With `on_bad` "drop" rows whose official part contradicts that of
             another row of their group are left out; "stop" raises.
         held: Which part is tested, and who is in it where the file does not say.
+        dropped: Lines that were left out before, which an error tells too.
 
     Raises:
         ValueError: What `part_lines` refuses, or a contradiction.
@@ -59,11 +66,10 @@ def honest_parts(lines: Sequence[Grouped], reading: Reading, held: HeldOut) -> P
         raise_first(faults)
     wrong = {fault.origin for fault in faults}
     kept = [n for n, line in enumerate(lines) if line.origin not in wrong]
-    found = part_lines(
-        [lines[n] for n in kept],
-        [groups[n] for n in kept],
-        held,
-    )
+    try:
+        found = part_lines([lines[n] for n in kept], [groups[n] for n in kept], held)
+    except ValueError as error:
+        raise SpoiltList(str(error), [*dropped, *faults]) from error
     parting = Parting(*(tuple(kept[n] for n in part) for part in found))
     names = group_names(lines, groups)
     part_of = dict.fromkeys(parting.train, "train") | dict.fromkeys(

@@ -23,6 +23,14 @@ class Bad(NamedTuple):
     spoils: Hashable = None
 
 
+class SpoiltList(ValueError):
+    """A list that cannot be used as a whole, and the lines of it that cannot either."""
+
+    def __init__(self, message: str, dropped: Sequence[Bad]) -> None:
+        super().__init__(message)
+        self.dropped = tuple(dropped)
+
+
 class Reading(NamedTuple):
     """The options of users' files; the names are those of a config's section `data`."""
 

@@ -7,7 +7,13 @@ from medjax.data.audit.records import LookFn, Pictures
 from medjax.data.images import ImageFile
 from medjax.data.lists.pixels import PictureState, see_pictures
 from medjax.data.lists.readers import Agreement, choose_readers
-from medjax.data.lists.reading import Bad, Reading, refuse, spoilt_lines
+from medjax.data.lists.reading import (
+    Bad,
+    Reading,
+    SpoiltList,
+    refuse,
+    spoilt_lines,
+)
 from medjax.data.lists.spellings import Named, spelling_faults
 
 
@@ -131,7 +137,9 @@ def checked_rows(
     rows = _without_contradictions(rows, reading, dropped, kind)
     if not rows:
         reason = f"; the first was left out: {dropped[0].message}" if dropped else ""
-        raise ValueError(f"no lines{reason}; expected at least one that can be used")
+        raise SpoiltList(
+            f"no lines{reason}; expected at least one that can be used", dropped
+        )
     return Rows(tuple(rows), tuple(dropped), pictures, agreement)
 
 

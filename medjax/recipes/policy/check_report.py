@@ -11,6 +11,7 @@ import numpy as np
 from medjax import __version__
 from medjax.data.audit.records import Sample
 from medjax.data.batches import Parts
+from medjax.data.lists.reading import Bad
 from medjax.data.prompting.layout import shown_size
 from medjax.recipes.policy.checking import find_faults
 from medjax.recipes.policy.examples import Example, Tokens, draw_examples
@@ -71,6 +72,22 @@ def make_report(
     )
 
 
+def left_out(dropped: Sequence[Bad], weight: str) -> Finding:
+    """The lines that cannot be used, each with its reason.
+
+    Args:
+        dropped: At least one line.
+        weight: STOP, or DOUBT where the run goes on without them.
+    """
+    lines = tuple(
+        bad.message
+        if bad.message.startswith(f"{bad.origin}:")
+        else f"{bad.origin}: with it, {bad.message}"
+        for bad in dropped
+    )
+    return Finding("lines that cannot be used", weight, lines)
+
+
 def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
     """Lines that were left out, and all that pictures and groups tell, worst first.
 
@@ -80,14 +97,7 @@ def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
     """
     found = []
     if parts.dropped:
-        weight = STOP if on_bad == "stop" else DOUBT
-        lines = tuple(
-            bad.message
-            if bad.message.startswith(f"{bad.origin}:")
-            else f"{bad.origin}: with it, {bad.message}"
-            for bad in parts.dropped
-        )
-        found.append(Finding("lines that cannot be used", weight, lines))
+        found.append(left_out(parts.dropped, STOP if on_bad == "stop" else DOUBT))
     if parts.pictures is not None:
         found += find_faults(parts)
     if parts.notes and parts.pictures is not None:

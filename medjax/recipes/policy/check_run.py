@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 import jax
 
 from medjax.data.batches import Parts
-from medjax.data.lists.reading import Reading, check_reading
-from medjax.recipes.policy.check_report import Report, write_check
+from medjax.data.lists.reading import Reading, SpoiltList, check_reading
+from medjax.recipes.policy.check_report import Report, left_out, write_check
 from medjax.recipes.policy.findings import DOUBT, LISTED, STOP, Finding, say
 from medjax.recipes.policy.privacy import make_clean
 from medjax.recipes.policy.setup import Setup
@@ -131,5 +131,7 @@ def unread(error: Exception, findings: Sequence[Finding] = ()) -> Report:
         error: Why.
         findings: What was found before.
     """
-    first = Finding("the data cannot be used", STOP, (str(error),))
-    return Report({}, (), {}, [first, *findings])
+    told = [Finding("the data cannot be used", STOP, (str(error),))]
+    if isinstance(error, SpoiltList) and error.dropped:
+        told.append(left_out(error.dropped, STOP))
+    return Report({}, (), {}, [*told, *findings])
