@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import sys
 from typing import Any
 
 import jax
@@ -38,8 +39,9 @@ def check_ranges(
     Args:
         function: The public function's name, with which the message begins.
         numbers: By the name of the argument: the number, the least and the largest that
-            it may be; NaN is outside. What is None or an array of JAX is let through,
-            as its value may not be known, or cost a transfer.
+            it may be; NaN is outside, and so is infinity where the largest is
+            `sys.float_info.max`. What is None or an array of JAX is let through, as its
+            value may not be known, or cost a transfer.
 
     Raises:
         ValueError: naming function and argument, the range and what was found.
@@ -47,7 +49,10 @@ def check_ranges(
     for name, (value, low, high) in numbers.items():
         if value is None or isinstance(value, jax.Array) or low <= value <= high:
             continue
-        bounds = f"from {low} to {high}" if math.isfinite(high) else f"{low} or more"
+        bounds = f"from {low} to {high}"
+        if high >= sys.float_info.max:
+            finite = "a finite number of " if math.isfinite(high) else ""
+            bounds = f"{finite}{low} or more"
         raise ValueError(f"{function}: {name}: expected {bounds}; found {value!r}")
 
 

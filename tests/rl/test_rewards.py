@@ -62,8 +62,10 @@ def test_progress_reward_pays_the_iou_or_one():
 def test_progress_needs_one_threshold_more_than_boundaries():
     with pytest.raises(ValueError, match="one more than the 2 boundaries; found 1"):
         progress_threshold(jnp.asarray(0), total_steps=9, thresholds=(0.5,))
-    with pytest.raises(ValueError, match="total_steps: expected from 1 to .*; found 0"):
-        progress_threshold(jnp.asarray(0), total_steps=0)
+    for steps in (0, float("inf")):
+        message = f"total_steps: expected a finite number of 1 or more; found {steps}"
+        with pytest.raises(ValueError, match=message):
+            progress_threshold(jnp.asarray(0), total_steps=steps)
 
 
 def test_an_answer_without_a_box_has_iou_0():
