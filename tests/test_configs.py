@@ -239,6 +239,11 @@ def test_medloc_starts_from_the_shipped_policy_on_new_domains():
     assert new.policy.path == "tiny" and new.data.ramps and new.data.labelled
     assert new.warm_start.steps < 100 and new.data.field == 300.0
     assert new.train.grpo.schedule_changes.check_margin is False
+    assert (
+        get_config("medloc").to_json() == get_config("medloc", "data=mr_new").to_json()
+    )
+    assert get_config("medloc", "model=fresh").data.source == "mr_aal"
+    assert get_config("medloc", "model=FOLDER").data.source == "mr_aal"
     paper = get_config("medloc", "data=mr_new,preset=paper").train.grpo
     assert not paper.schedule_changes and paper.loss.beta == 0.4
     for arg in ("data=mr_aal", "data=mr_new,model=fresh", "data=boxes.jsonl", "smoke"):
