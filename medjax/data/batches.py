@@ -56,9 +56,10 @@ class Parts(NamedTuple, Generic[SourceT]):
     identity: Mapping[str, Any]  # goes into a checkpoint as JSON
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
-    notes: tuple[str, ...] = ()  # what else is said of it: how far readers agree
+    notes: tuple[str, ...] = ()  # how far readers agree, what a new domain is
     pictures: Pictures | None = None  # of a user's data, where they were decoded
     single: bool = False  # whether each picture of a user's data has one class
+    copies: tuple[str, ...] = ()  # equal pictures that an .npz has in two parts
 
 
 class Encoding(NamedTuple):

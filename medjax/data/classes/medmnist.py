@@ -109,8 +109,8 @@ def load_medmnist(
     }
     if both[0].voted:
         identity |= {"slices": slices._asdict()}
-    notes = _copies(path.name, arrays["train"][0], test, arrays[test][0])
-    return TaskParts(task, both[0], both[1], identity, notes=notes)
+    copies = _copies(path.name, arrays["train"][0], test, arrays[test][0])
+    return TaskParts(task, both[0], both[1], identity, copies=copies)
 
 
 def _copies(

@@ -69,7 +69,8 @@ class TaskParts(NamedTuple):
     identity: Mapping[str, Any]
     samples: tuple[Sample, ...] = ()  # every row of a user's data; else none
     dropped: tuple[Bad, ...] = ()  # lines of a user's data that were left out
-    notes: tuple[str, ...] = ()  # how far readers agree, or copies in an .npz
+    notes: tuple[str, ...] = ()  # how far readers agree
+    copies: tuple[str, ...] = ()  # equal pictures that an .npz has in two parts
     pictures: Decoded | None = None  # of a user's data, where they were decoded
 
 

@@ -100,10 +100,11 @@ def data_findings(parts: Parts, *, on_bad: str) -> list[Finding]:
         found.append(left_out(parts.dropped, STOP if on_bad == "stop" else DOUBT))
     if parts.pictures is not None:
         found += find_faults(parts)
-    if parts.notes and parts.pictures is not None:
-        found.append(Finding("readers", NOTE, parts.notes))
-    elif parts.notes:  # of a file that holds its own pictures
-        found.append(Finding("equal pictures in two parts", DOUBT, parts.notes))
+    if parts.notes:
+        what = "new domain" if parts.pictures is None else "readers"
+        found.append(Finding(what, NOTE, parts.notes))
+    if parts.copies:
+        found.append(Finding("equal pictures in two parts", DOUBT, parts.copies))
     order = (STOP, DOUBT, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.weight))
 

@@ -157,7 +157,7 @@ def tell_and_gate(parts: Parts) -> list[str]:
     Raises:
         ValueError: See `gate`.
     """
-    tell(parts.notes)
+    tell((*parts.notes, *parts.copies))
     if parts.dropped:
         lines = tuple(bad.message for bad in parts.dropped)
         tell([say(Finding("lines left out (data.on_bad=drop)", NOTE, lines), LISTED)])

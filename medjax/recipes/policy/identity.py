@@ -87,5 +87,6 @@ def data_facts(parts: Parts) -> dict[str, Any]:
             wrong with them, which may name a patient.
     """
     left_out = {"lines_left_out": [bad.origin for bad in parts.dropped]}
-    notes = {"data_notes": list(parts.notes)}
-    return (left_out if parts.dropped else {}) | (notes if parts.notes else {})
+    said = [*parts.notes, *parts.copies]
+    notes = {"data_notes": said} if said else {}
+    return (left_out if parts.dropped else {}) | notes

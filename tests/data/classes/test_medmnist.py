@@ -276,14 +276,14 @@ def test_organs_are_numbered_otherwise_in_three_dimensions():
 def test_pictures_in_both_parts_are_told(tmp_path):
     path = tmp_path / "pneumoniamnist.npz"
     arrays = make(path, classes=2)
-    assert load_medmnist(path).notes == ()
+    assert load_medmnist(path).copies == ()
     images = arrays["test_images"].copy()
     images[[1, 4]] = arrays["train_images"][[7, 0]]
     images[5] = 0  # empty pictures are no copies
     trained = arrays["train_images"].copy()
     trained[3] = 0
     make(path, classes=2, test_images=images, train_images=trained)
-    (line,) = load_medmnist(path).notes
+    (line,) = load_medmnist(path).copies
     assert line.startswith("pneumoniamnist.npz: 2 of the 6 in test_images are in train")
     assert "such as test 1 = train 7" in line
-    assert load_medmnist(path, test="val").notes == ()
+    assert load_medmnist(path, test="val").copies == ()

@@ -11,7 +11,8 @@ from medjax.data.audit.records import Pictures, Sample
 from medjax.data.batches import Parts
 from medjax.data.images import ImageFile
 from medjax.recipes.policy import checking
-from medjax.recipes.policy.findings import NOTE, STOP, Finding, say
+from medjax.recipes.policy.check_report import data_findings
+from medjax.recipes.policy.findings import DOUBT, NOTE, STOP, Finding, say
 from tests.recipes.pictures import scene
 
 
@@ -133,6 +134,18 @@ def test_leaks_stop_and_doubts_do_not():
     assert "line 8 (8.png, unused)" in flat
     with pytest.raises(ValueError, match="did not pass the check.*\n.*groups in two"):
         checking.gate(parts_of(samples, images))
+
+
+def test_what_a_new_domain_is_raises_no_doubt_and_copies_in_a_file_do():
+    parts = Parts(None, None, {}, notes=("12 structures",), copies=("2 of 6",))
+    copied, new = data_findings(parts, on_bad="stop")
+    assert copied == Finding("equal pictures in two parts", DOUBT, ("2 of 6",))
+    assert new == Finding("new domain", NOTE, ("12 structures",))
+    (read,) = data_findings(
+        parts_of([sample(0, "train")], [rgb(0)])._replace(notes=("2 readers",)),
+        on_bad="stop",
+    )
+    assert read == Finding("readers", NOTE, ("2 readers",))
 
 
 def test_the_gate_passes_what_it_does_not_know():
