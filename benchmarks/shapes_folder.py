@@ -3,19 +3,22 @@
     python benchmarks/shapes_folder.py FOLDER
 
 writes FOLDER/train (60 pictures) and FOLDER/test (16), each with its
-`_annotations.coco.json`, and FOLDER/new: 4 pictures without boxes. A picture has 112 x 112
-pixels and shows four different shapes on noise. They are not medical data. The same
-program always writes the same folder.
+`_annotations.coco.json`, FOLDER/test/questions.jsonl, which asks about every box of the
+test, and FOLDER/new: 4 pictures without boxes. A picture has 112 x 112 pixels and shows
+four different shapes on noise. They are not medical data. The same program always writes
+the same folder.
 """
 
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from medjax.data.boxes.synthetic import synthetic_views
+from medjax.data.boxes.views import Views
 
 SIZE = (112, 112)  # height, width
 PARTS = {"train": ("train", 60), "test": ("val", 16), "new": ("test", 4)}
@@ -23,20 +26,33 @@ PARTS = {"train": ("train", 60), "test": ("val", 16), "new": ("test", 4)}
 
 def main(folder: pathlib.Path) -> None:
     for name, (part, count) in PARTS.items():
-        write_part(folder / name, part, count, boxes=name != "new")
+        place = folder / name
+        place.mkdir(parents=True)
+        views = synthetic_views(count=count, size=SIZE, part=part, num_phrasings=1)
+        shown = [views.view(n, np.random.default_rng(n)) for n in range(count)]
+        files = [f"{name}_{n:02}.png" for n in range(count)]
+        for file, view in zip(files, shown, strict=True):
+            Image.fromarray(view.images[0]).save(place / file)
+        if name == "new":
+            continue
+        text = json.dumps(coco(views, files, shown), indent=1)
+        (place / "_annotations.coco.json").write_text(text, encoding="utf-8")
+        if name == "test":
+            lines = [
+                json.dumps({"image": f"{name}/{file}", "query": f"Find the {label}."})
+                for file, view in zip(files, shown, strict=True)
+                for label in view.names
+            ]
+            text = "\n".join([*lines, ""])
+            (place / "questions.jsonl").write_text(text, encoding="utf-8")
 
 
-def write_part(folder: pathlib.Path, part: str, count: int, *, boxes: bool) -> None:
-    """Pictures of one part, and their boxes as COCO has them: corner, width, height."""
-    folder.mkdir(parents=True)
-    views = synthetic_views(count=count, size=SIZE, part=part, num_phrasings=1)
+def coco(views: Views, files: Sequence[str], shown: Sequence) -> dict:
+    """Boxes as COCO has them: the upper left corner, width and height."""
     numbers = {label: n for n, label in enumerate(views.names, 1)}
     images, annotations = [], []
-    for n in range(count):
-        view = views.view(n, np.random.default_rng(n))
-        image = {"id": n, "file_name": f"{part}_{n:02}.png"}
-        Image.fromarray(view.images[0]).save(folder / image["file_name"])
-        images.append({**image, "height": SIZE[0], "width": SIZE[1]})
+    for n, (file, view) in enumerate(zip(files, shown, strict=True)):
+        images.append({"id": n, "file_name": file, "height": SIZE[0], "width": SIZE[1]})
         for label, box in zip(view.names, view.boxes.tolist(), strict=True):
             left, top, right, bottom = box
             annotations.append(
@@ -47,15 +63,8 @@ def write_part(folder: pathlib.Path, part: str, count: int, *, boxes: bool) -> N
                     "bbox": [left, top, right - left, bottom - top],
                 }
             )
-    if boxes:
-        categories = [{"id": n, "name": label} for label, n in numbers.items()]
-        document = {
-            "images": images,
-            "annotations": annotations,
-            "categories": categories,
-        }
-        path = folder / "_annotations.coco.json"
-        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    categories = [{"id": n, "name": label} for label, n in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 if __name__ == "__main__":
