@@ -2,11 +2,11 @@
 
     python benchmarks/shapes_folder.py FOLDER
 
-writes FOLDER/train (60 pictures) and FOLDER/test (16), each with its
+writes FOLDER/train (400 pictures) and FOLDER/test (32), each with its
 `_annotations.coco.json`, FOLDER/test/questions.jsonl, which asks about every box of the
 test, and FOLDER/new: 4 pictures without boxes. A picture has 112 x 112 pixels and shows
-four different shapes on noise. They are not medical data. The same program always writes
-the same folder.
+four different shapes on noise. They are not medical data. The program always writes the
+same folder.
 """
 
 import json
@@ -21,7 +21,7 @@ from medjax.data.boxes.synthetic import synthetic_views
 from medjax.data.boxes.views import Views
 
 SIZE = (112, 112)  # height, width
-PARTS = {"train": ("train", 60), "test": ("val", 16), "new": ("test", 4)}
+PARTS = {"train": ("train", 400), "test": ("val", 32), "new": ("test", 4)}
 
 
 def main(folder: pathlib.Path) -> None:
@@ -30,7 +30,7 @@ def main(folder: pathlib.Path) -> None:
         place.mkdir(parents=True)
         views = synthetic_views(count=count, size=SIZE, part=part, num_phrasings=1)
         shown = [views.view(n, np.random.default_rng(n)) for n in range(count)]
-        files = [f"{name}_{n:02}.png" for n in range(count)]
+        files = [f"{name}_{n:03}.png" for n in range(count)]
         for file, view in zip(files, shown, strict=True):
             Image.fromarray(view.images[0]).save(place / file)
         if name == "new":
