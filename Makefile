@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Of benchmarks/, what is given a folder or a file.
+ASKED := peer_answers posterior_slice shapes_folder vial_phantom
+TABLES := $(filter-out $(ASKED:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-slow lint docs notebooks bench clean
@@ -28,7 +31,7 @@ notebooks: $(VENV)/.docs  ## run docs/notebooks and store their outputs (minutes
 	$(RUN) docs/run_notebooks.py
 
 bench: $(VENV)/.test  ## the tables of benchmarks/, one command each
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN) $$file; done
+	@set -e; for file in $(TABLES); do echo "== $$file"; $(RUN) $$file; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

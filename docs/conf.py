@@ -37,6 +37,7 @@ html_static_path = [
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
 html_copy_source = False
+highlight_language = "none"  # what a terminal shows, formulas: no language to guess
 smartquotes_action = "D"  # dashes only: what stands in quotes is a value to type
 
 autodoc_typehints = "signature"
