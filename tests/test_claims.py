@@ -142,11 +142,17 @@ def test_a_changed_digit_is_found(shown):
 def test_a_changed_digit_of_the_page_is_found(shown):
     """The same through the page's text, for its first number."""
     text = (REPO / shown.page).read_text(encoding="utf-8")
-    block = text.index(f"<!-- claim: {shown.claim} -->")
     row, cell = shown.rows[0][0], shown.rows[0][1]
+    lines = text.split("\n")
+    header = next(n for n, line in enumerate(lines) if cells(line) == shown.header)
+    block = len("\n".join(lines[:header]))
     at = text.index(cell, text.index(row, block))
     changed = text[:at] + f"{(int(cell[0]) + 1) % 10}" + text[at + 1 :]
-    (other,) = [table for table in tables(changed) if table.claim == shown.claim]
+    (other,) = [
+        table
+        for table in tables(changed)
+        if (table.claim, table.header) == (shown.claim, shown.header)
+    ]
     (wrong,) = missing(other, document(shown.claim))
     assert wrong.startswith(f"{row}, {shown.header[1]}: ")
 

@@ -85,7 +85,9 @@ def test_each_how_to_is_two_clicks_away_at_most(first):
 def test_every_page_is_reached_and_stands_in_one_list():
     """From the first page by links of texts, and in the side bar once."""
     index = (DOCS / "index.md").read_text(encoding="utf-8")
-    lists = re.findall(r"```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)```", index, flags=re.DOTALL)
+    lists = re.findall(
+        r"```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)```", index, flags=re.DOTALL
+    )
     listed = [name for part in lists for name in part.split()]
     files = [*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]
     pages = {str(p.relative_to(DOCS).with_suffix("")) for p in files} - {"index"}
