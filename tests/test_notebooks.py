@@ -26,8 +26,20 @@ PRIVATE = re.compile(
     r"\d\s*(?:ms|minutes|seconds) (?:per|elapsed)|it/s"
 )
 
-# How far a number of the outputs may lie from the stored one, and why.
-EXACT = {"rewards_by_hand": 0.0}  # no sum is long enough to be rounded differently
+# How far a number of the outputs may lie from the stored one: by a share of it, or by
+# so much, and why.
+TOLERANCE = {
+    # Another processor has other last bits, which in a training change what is sampled,
+    # and then everything: seeds differed by up to 0.16 of a share.
+    "grpo_on_your_model": (0.0, 0.25),
+    # Sums of floats in another order: the last digit printed may turn, that of 35 ms or
+    # of an error of 0.012.
+    "one_scan_to_maps": (0.03, 0.002),
+    # No sum is long enough to be rounded differently.
+    "rewards_by_hand": (0.0, 0.0),
+    # Trainings too: means of 16 seeds, whose intervals are up to 0.09 to each side.
+    "scheduler": (0.0, 0.1),
+}
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -64,7 +76,7 @@ def test_it_is_stored_as_it_ran_from_top_to_bottom(path):
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert {output["output_type"] for output in outputs} <= {"stream", "display_data"}
     assert {output.get("name", "stdout") for output in outputs} == {"stdout"}
-    assert sum(bool(printed(cell)) for cell in cells) >= 3
+    assert sum(bool(printed(cell)) for cell in cells) >= 2
 
 
 @notebooks
@@ -140,10 +152,12 @@ def test_run_afresh_it_prints_what_is_stored(path):
         assert drawn == len(figures(cell)), cell["id"]
         found, stored = NUMBER.split(text), NUMBER.split(printed(cell))
         assert [words.split() for words in found] == [words.split() for words in stored]
-        pairs = zip(NUMBER.findall(text), NUMBER.findall(printed(cell)), strict=True)
+        share, least = TOLERANCE[path.stem]
         far = [
-            pair
-            for pair in pairs
-            if not math.isclose(*map(float, pair), abs_tol=EXACT[path.stem])
+            (new, old)
+            for new, old in zip(
+                NUMBER.findall(text), NUMBER.findall(printed(cell)), strict=True
+            )
+            if not math.isclose(float(new), float(old), rel_tol=share, abs_tol=least)
         ]
         assert far == [], cell["id"]

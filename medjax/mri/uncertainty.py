@@ -257,8 +257,8 @@ def error_sd(
             slice is broadcast by the caller. A feature counts as at least 1e-3 of its
             own root mean square over the slice, so that one flat voxel is not sure.
             A NaN makes u NaN at its own voxel alone.
-        exponents: One for each feature; they sum to 1. Plain numbers are checked,
-            arrays of JAX are not.
+        exponents: One for each feature, of either sign, without a unit: an array, not a
+            list. They sum to 1 within 1e-4: of NumPy's that is checked, of JAX's not.
         level: The logarithm of a factor, without a unit: one for all, or of each slice,
             of either sign. NaN makes its slices NaN, infinity infinite.
 
@@ -275,7 +275,8 @@ def error_sd(
         exponents=(exponents, "F", float),
         level=(level, "...", float),
     )
-    if not isinstance(exponents, jax.Array) and abs(np.sum(exponents) - 1) > 1e-4:
+    plain = not isinstance(exponents, jax.Array)
+    if plain and not abs(np.sum(exponents) - 1) <= 1e-4:  # NaN is no sum
         raise ValueError(
             "error_sd: exponents: expected a sum of 1, so that u has the unit of the "
             f"images; found {np.sum(exponents):.6g}"

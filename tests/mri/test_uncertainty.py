@@ -133,8 +133,9 @@ def test_wrong_arguments_are_named():
         change_level(images[:, :0], images[:, :0])
     with pytest.raises(ValueError, match="rms_level: deviation"):
         rms_level(images[:, :0])
-    with pytest.raises(ValueError, match="exponents: expected a sum of 1"):
-        error_sd(images, exponents=np.array([0.5, 0.6]), level=0.0)
+    for wrong in (0.6, 0.5002, np.nan):
+        with pytest.raises(ValueError, match="exponents: expected a sum of 1"):
+            error_sd(images[:2], exponents=np.array([0.5, wrong]), level=0.0)
     with pytest.raises(ValueError, match="held_out_level: coils"):
         held_out_level(images[:, 0, 0, 0], noise=0.1, coils=0)
     with pytest.raises(ValueError, match="replica_level: noise"):

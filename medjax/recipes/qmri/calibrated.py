@@ -128,7 +128,7 @@ def _checked(found: Any) -> Calibration:  # noqa: ANN401
             f"{len(calibration.exponents)} exponents of {len(calibration.features)} "
             "features"
         )
-    if abs(sum(calibration.exponents) - 1) > 1e-4:
+    if not abs(sum(calibration.exponents) - 1) <= 1e-4:
         raise ValueError(f"exponents sum to {sum(calibration.exponents):.6g}, not to 1")
     rates = calibration.accelerations
     rising = all(a < b for a, b in zip(rates, rates[1:], strict=False))

@@ -41,6 +41,7 @@ def test_what_is_shipped_says_what_it_is_and_how_it_was_made(path):
     ("changes", "words"),
     [
         ({"exponents": [0.3, 0.6]}, "exponents sum to 0.9"),
+        ({"exponents": [float("nan"), 1.0]}, "exponents sum to nan"),
         ({"exponents": [1.0]}, "1 exponents of 2 features"),
         ({"exponents": "ab"}, "'ab' is no list of numbers"),
         ({"kappa": [1.0]}, "one each, rising"),
