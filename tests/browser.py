@@ -75,6 +75,26 @@ def open_browser(path):
             os.close(here_out)
 
 
+@contextlib.contextmanager
+def open_page(path):
+    """A function () -> the text of a page that stays open, as it stands by then."""
+    with open_browser(find_browser()) as look:
+        pipe = look.__self__
+        target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = pipe.call("Target.attachToTarget", targetId=target, flatten=True)
+        session = attached["sessionId"]
+        pipe.call("Page.enable", session)
+        pipe.call("Page.navigate", session, url=pathlib.Path(path).resolve().as_uri())
+        pipe.wait("Page.loadEventFired")
+
+        def text():
+            return pipe.call(
+                "Runtime.evaluate", session, expression="document.body.innerText"
+            )["result"].get("value", "")
+
+        yield text
+
+
 class Pipe:
     """Commands and events of one browser."""
 

@@ -55,13 +55,12 @@ def paired_gains(
     found = group_intervals(
         columns, groups, num_samples=num_samples, level=level, seed=seed
     )
-    return {
-        name: Gain(
-            *(_mean(x[~np.isnan(columns[name])]) for x in (ours, np.asarray(theirs))),
-            found[name],
-        )
-        for name, theirs in others.items()
-    }
+    gains = {}
+    for name, theirs in others.items():
+        known = ~np.isnan(columns[name])
+        means = _mean(ours[known]), _mean(np.asarray(theirs)[known])
+        gains[name] = Gain(*means, found[name])
+    return gains
 
 
 def _mean(values: Float[np.ndarray, "N"]) -> float:

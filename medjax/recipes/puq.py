@@ -11,6 +11,8 @@ import optax
 
 from medjax.data.qmri.batches import SliceRecord, eval_batches, train_batches
 from medjax.data.volumes.atlas import TEMPLATE
+from medjax.recipes.policy.live import live_page
+from medjax.recipes.policy.training_story import supervised_story
 from medjax.recipes.qmri.joint import KIND
 from medjax.recipes.qmri.methods import in_order, make_classical
 from medjax.recipes.qmri.options import (
@@ -325,6 +327,7 @@ def _scored(
     return stage._replace(
         eval_batches=partial(_batches, setup, part, limit, invivo),
         eval_total=-(-min(rows, limit or rows) // evaluation.batch) + bool(invivo),
+        live=live_page(stage.name, words=partial(supervised_story, stage.steps)),
         score=partial(
             score_stage,
             stage=stage.name,

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,15 +57,18 @@ CAPTIONS = {
     "bias; red: limits of agreement, bias +- 1.96 sd; shades: their 95 % intervals.",
     "signal": "Groups whose rewards differ teach; the others give no gradient.",
 }
+_CHARSET = '<meta charset="utf-8">'
 _SENTENCE = 36  # characters of a cell that is more than a name or a number
 # Colours of light and of dark pages; below 40rem a table's rows stand one below the
 # other, each cell behind the head of its column, so that nothing is scrolled sideways.
 _STYLE = """
 :root { color-scheme: light dark; --text: #222; --ground: #fff; --line: #ddd;
-        --strong: #444; --soft: #595959; --box: #f6f6f6; --doubt: #b34700; }
+        --strong: #444; --soft: #595959; --box: #f6f6f6; --doubt: #b34700;
+        --going: #0072b2; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e4e4e4; --ground: #16181b; --line: #3a3d42; --strong: #999;
-          --soft: #a8a8a8; --box: #22252a; --doubt: #ff9d4d; }
+          --soft: #a8a8a8; --box: #22252a; --doubt: #ff9d4d;
+          --going: #56b4e9; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text);
        background: var(--ground); max-width: 72rem; margin: 2rem auto;
@@ -75,6 +79,8 @@ ul.story { padding-left: 1.1rem; max-width: 50rem; } .story li { margin: .35rem 
 .doubts { border-left: 4px solid var(--doubt); padding: .1rem 0 .1rem .9rem;
           max-width: 50rem; }
 .doubts p { margin: .3rem 0; font-weight: 600; }
+.state { border-left: 4px solid var(--going); padding: .3rem 0 .3rem .9rem;
+         max-width: 50rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
         margin: .6rem 0; overflow-wrap: normal; font-size: 14px; }
@@ -146,23 +152,14 @@ def write_report(
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
         raise FileNotFoundError(f"{workdir}: no such run folder")
-    metrics, evals = (
-        read_metrics(workdir / name) if (workdir / name).exists() else {}
-        for name in ("metrics.jsonl", "eval.jsonl")
-    )
-    raises = find_raises(metrics)
-    drawn = {
-        **(figures or {}),
-        "overlays": contact_sheet(answers, count=count) if answers else None,
-        "threshold": threshold_path(metrics, raises),
-        "curves": training_curves(metrics, evals=evals, raises=raises),
-        "signal": signal_stack(metrics),
-    }
+    drawn = dict(figures or {})
+    if answers:
+        drawn["overlays"] = contact_sheet(answers, count=count)
+    drawn |= run_figures(workdir)
     pictures = {name: png_bytes(figure) for name, figure in drawn.items() if figure}
     for name, picture in pictures.items():
         write_file(workdir / "figures" / f"{name}.png", picture)
-    path = workdir / "manifest.json"
-    starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    starts = manifest_starts(workdir)
     unchecked = str(starts[-1].get("check", "")) if starts else ""
     if unchecked.startswith("data.check=off"):
         note = f"{note} {unchecked}.".strip()
@@ -176,6 +173,57 @@ def write_report(
         doubts=doubts,
     )
     return write_file(workdir / "report.html", page.encode())
+
+
+def run_figures(workdir: pathlib.Path) -> "dict[str, Figure]":
+    """The figures of a run's metrics by name, those that it has numbers for.
+
+    Args:
+        workdir: The folder with metrics.jsonl and eval.jsonl; neither has to be there.
+
+    Raises:
+        ValueError: A file holds something else; names file and line.
+    """
+    metrics, evals = (
+        read_metrics(workdir / name) if (workdir / name).exists() else {}
+        for name in ("metrics.jsonl", "eval.jsonl")
+    )
+    raises = find_raises(metrics)
+    drawn = {
+        "threshold": threshold_path(metrics, raises),
+        "curves": training_curves(metrics, evals=evals, raises=raises),
+        "signal": signal_stack(metrics),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def manifest_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The record of each start of a run; none without a manifest.
+
+    Args:
+        workdir: The folder with manifest.json.
+    """
+    path = workdir / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def set_state(page: str, line: str, *, reload: int) -> str:
+    """The page with a line below its title that says how far the training is.
+
+    Args:
+        page: Of `render_page`, with such a line or without; nothing else changes.
+        line: It is escaped; "" takes an earlier one away.
+        reload: Seconds after which a browser looks again; 0: never.
+    """
+    page = re.sub(r'<meta http-equiv="refresh"[^>]*>', "", page, count=1)
+    page = re.sub(r'<p class="state">[^<]*</p>\n', "", page, count=1)
+    if reload:
+        again = f'<meta http-equiv="refresh" content="{reload}">'
+        page = page.replace(_CHARSET, _CHARSET + again, 1)
+    if line:
+        told = f'<p class="state">{html.escape(line)}</p>\n'
+        page = page.replace("</h1>\n", "</h1>\n" + told, 1)
+    return page
 
 
 def render_page(
@@ -241,7 +289,7 @@ def render_page(
             )
     body = "\n".join(parts)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head>{_CHARSET}'
         f'<meta name="viewport" content="width=device-width">'
         f"<title>{escaped}</title><style>{_STYLE}</style></head>\n"
         f"<body>\n{body}\n</body></html>\n"

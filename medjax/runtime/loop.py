@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from medjax.runtime import checkpoint
 from medjax.runtime.audit import Audit, audit_writer
 from medjax.runtime.errors import NonFiniteReward, NonFiniteStep
+from medjax.runtime.live import Live, live_pages
 from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
@@ -97,6 +98,7 @@ def train(
     evaluate_first: bool = False,
     watch: Watch | None = None,
     audit: Audit | None = None,
+    live: Live | None = None,
 ) -> TrainState:
     """Run `steps` updates, or what is left of them, and return the last state.
 
@@ -142,6 +144,8 @@ def train(
         audit: What is written of `metrics["trace"]`, which a system hands out for it,
             into audit/; see `audit_writer`. A trace is fetched as metrics are, one step
             late, and is no part of them. Not a part of the identity.
+        live: Writes a page of the training while it goes on, from the files in
+            `workdir` alone; see `live_pages`. None writes none.
 
     Returns:
         The state after the last step, sharded by `rules`: parameters, optimiser, number
@@ -201,6 +205,8 @@ def train(
         write_trace = stack.enter_context(
             audit_writer(folder, audit, restored_step=first)
         )
+        pages = live_pages(live, folder, steps=steps, tell=report.note)
+        stack.push(pages.leave)
         pending: list[tuple[int, Mapping[str, jax.Array], Any]] = []
         dogs = None if watch is None else watch.dogs
         seen = Watched()
@@ -232,6 +238,7 @@ def train(
             too_many = counters.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW
             if values["nonfinite"] and (on_nonfinite == "stop" or too_many):
                 raise NonFiniteStep(_nonfinite_message(step, values, manager))
+            pages.step(step)
 
         def evaluate_after(step: int) -> None:
             """Evaluate where it is due."""
@@ -240,6 +247,8 @@ def train(
             if evaluate is not None and due:
                 finish_step()
                 write_eval(step, evaluate(state))
+                if step != steps and not is_over(watch, counters):
+                    pages.mark(step)
 
         last = last_row(folder / "eval.jsonl")
         if (restored or evaluate_first) and (last is None or last["step"] != first):
@@ -248,6 +257,7 @@ def train(
         batch, last_step = None, first if is_over(watch, counters) else steps
         if first < last_step:
             batch = _next_batch(batches, mesh, rules, done=first, steps=steps)
+            pages.mark(first)  # a page of before a resume
         for step in range(first + 1, last_step + 1):
             if system.prepare is not None:
                 ready = system.prepare(state, batch, fold(root, state.step))
@@ -286,6 +296,8 @@ def train(
             evaluate_after(step)
             if over:
                 break
+        if evaluate is None:
+            pages.finish()
         for line in () if dogs is None else summary_lines(dogs, seen):
             report.note(line)
         if watch is not None and is_over(watch, counters):

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from medjax import masked
 from medjax.runtime import checkpoint, loop
 from medjax.runtime.audit import Audit
+from medjax.runtime.live import Live
 from medjax.runtime.naming import check_params
 from medjax.runtime.program import abstract_state
 from medjax.runtime.watch import (
@@ -54,6 +55,7 @@ class Stage(NamedTuple):
     evaluate_first: bool = False  # before the first step too
     watch: Watch | None = None  # where training may end early; see `loop.train`
     audit: Audit | None = None  # what is written of each completion; likewise
+    live: Live | None = None  # how it is shown while it trains; likewise
     facts: Mapping[str, Any] | None = None  # what its manifest says beside the run's
     doubts: Sequence[str] = ()  # what makes its data, and so its result, doubtful
 
@@ -144,6 +146,7 @@ def run_stages(
                 evaluate_first=stage.evaluate_first,
                 watch=stage.watch,
                 audit=stage.audit,
+                live=stage.live,
             )
         if _gave_up(stage, folder, seed=seed):
             break

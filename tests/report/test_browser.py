@@ -1,14 +1,16 @@
 """Pages in a browser: no error, no request, and nothing wider than a phone."""
 
 import io
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medjax.recipes.qmri.maps_page import Told, maps_page
-from medjax.report.page import render_page
-from tests.browser import find_browser, open_browser
+from medjax.report.page import render_page, set_state
+from medjax.runtime.live import running_line
+from tests.browser import find_browser, open_browser, open_page
 from tests.recipes.qmri.test_maps_page import SUMMARY
 
 BROWSER = find_browser()
@@ -54,10 +56,21 @@ def pages():
     distrust = {"no reason found": 5, "far from the model": 3}
     maps = maps_page(told, ["the median is its bound", WORD], ["T2"], ["R"], SUMMARY,
                      distrust, {"figures/slice_003.png": png()})  # fmt: skip
-    return {"run": run, "maps": maps}
+    policy = render_page(
+        "grpo, step 300",
+        tables=[wide_table()],
+        figures={name: png() for name in ("overlays", "threshold", "curves", WORD)},
+        starts=[],
+        note="",
+        story=["tau rose once, at step 145, from 0.30 to 0.45", f"grpo beats {WORD}"],
+        doubts=[f"watchdog: share of {WORD!r} was above 0.9", "Training stopped"],
+    )
+    line = running_line(40, 300, "2026-01-01 10:00:00 UTC")
+    going = set_state(policy, line, reload=30)
+    return {"run": run, "maps": maps, "policy": policy, "running policy": going}
 
 
-@pytest.mark.parametrize("name", ["run", "maps"])
+@pytest.mark.parametrize("name", ["run", "maps", "policy", "running policy"])
 def test_a_page_fits_a_phone_and_asks_nobody(look, tmp_path, name):
     path = tmp_path / "report.html"
     path.write_text(pages()[name])
@@ -73,6 +86,25 @@ def test_a_page_fits_a_phone_and_asks_nobody(look, tmp_path, name):
             sum(int(x) for x in colour[4:-1].split(",")) for colour in one.colours
         )
         assert sign * (text - ground) > 450
+
+
+def test_a_running_page_reloads_itself_until_it_is_done(tmp_path):
+    path, page = tmp_path / "report.html", pages()["policy"]
+    path.write_text(set_state(page, "first look", reload=1))
+    with open_page(path) as text:
+        assert "first look" in text()
+        path.write_text(set_state(page, "second look", reload=1))
+        until = time.monotonic() + 60
+        while "second look" not in text() and time.monotonic() < until:
+            time.sleep(0.2)
+        assert "second look" in text()
+        path.write_text(page)  # done
+        while "second look" in text() and time.monotonic() < until:
+            time.sleep(0.2)
+        assert "second look" not in text() and "tau rose once" in text()
+        path.write_text(set_state(page, "third look", reload=1))
+        time.sleep(3)
+        assert "third look" not in text()  # nobody looks again
 
 
 def test_what_is_wrong_with_a_page_is_seen(look, tmp_path):

@@ -18,6 +18,7 @@ from medjax.recipes.policy.identity import (
     identity,
     trained_with,
 )
+from medjax.recipes.policy.live import live_page
 from medjax.recipes.policy.patience import advise, check_patience
 from medjax.recipes.policy.python_rewards import (
     PythonRewards,
@@ -356,6 +357,7 @@ def scoring(
         "eval_batches": batches,
         "score": partial(setup.task.score, stage),
         "evaluate_every": evaluation.every,
+        "live": live_page(name, words=words, tell=tell),
     }
 
 
