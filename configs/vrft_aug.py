@@ -55,7 +55,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from configs import common, medloc
-from configs.options import Maybe, Numbers, option
+from configs.options import Maybe, Numbers, Words, option
 
 
 class Task(NamedTuple):
@@ -363,6 +363,8 @@ def get_evaluation() -> ConfigDict:
             # rows of other runs, asked the same: name: folder of their answers, as
             # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
             "beside": {},
+            # columns of the data to show scores by, as sex,scanner
+            "subgroups": option((), Words()),
             # what --answers=FILE leaves out: "refuse" it, or count it as "wrong"
             "unanswered": "refuse",
             # of several classes a picture: answers drawn a question at temperature 1;

@@ -38,6 +38,7 @@ from medjax.recipes.policy.scoring import (
     rows_of_before,
     write_evaluation,
 )
+from medjax.recipes.policy.subgroups import subgroup_tables
 from medjax.recipes.policy.task import Scored, ScoredStage
 from medjax.rl.boxes import box_iou
 
@@ -273,12 +274,13 @@ def _write_page(
         )
         for n, record in enumerate(answered.records)
     ]
+    parted = subgroup_tables(rated, answered.records, stage.evaluation)
     words = score_story(rated, stage.before, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
         folder.parents[1],
         title=f"{stage.name}, step {folder.name}",
-        tables=[*tables, *stage.told(folder)],
+        tables=[*tables, *parted, *stage.told(folder)],
         answers=overlays,
         story=story.lines,
         doubts=story.doubts,

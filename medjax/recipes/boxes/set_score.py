@@ -36,6 +36,7 @@ from medjax.recipes.policy.scoring import (
     rows_of_before,
     write_evaluation,
 )
+from medjax.recipes.policy.subgroups import subgroup_tables
 from medjax.recipes.policy.task import Scored, ScoredStage
 
 SetBaselines = Callable[[Sequence[SetRecord]], dict[str, SetAnswers]]
@@ -232,12 +233,13 @@ def _write_page(
         )
         for n, record in enumerate(records)
     ]
+    parted = subgroup_tables(rated, records, stage.evaluation)
     words = score_story(rated, stage.before, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
         folder.parents[1],
         title=f"{stage.name}, step {folder.name}",
-        tables=[*tables, *stage.told(folder)],
+        tables=[*tables, *parted, *stage.told(folder)],
         answers=overlays,
         story=story.lines,
         doubts=story.doubts,

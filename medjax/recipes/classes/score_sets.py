@@ -36,6 +36,7 @@ from medjax.recipes.policy.scoring import (
     rows_of_before,
     write_evaluation,
 )
+from medjax.recipes.policy.subgroups import subgroup_tables
 from medjax.recipes.policy.task import Scored, ScoredStage
 
 if TYPE_CHECKING:
@@ -323,12 +324,13 @@ def _write_page(
             strict=True,
         )
     ]
+    parted = subgroup_tables(rated, answered.records, stage.evaluation)
     words = score_story(rated, stage.before, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
         folder.parents[1],
         title=f"{stage.name}, step {folder.name}",
-        tables=[*tables, *stage.told(folder)],
+        tables=[*tables, *parted, *stage.told(folder)],
         figures={"answers": answer_sheet(answers, count=6)},
         story=story.lines,
         doubts=story.doubts,

@@ -87,7 +87,10 @@ def score_story(
 def _training(metric: str, name: str, gain: Gain, level: str) -> str:
     """The course of the score since an earlier evaluation."""
     verb = {1: "rose", 0: "went", -1: "fell"}[gain.verdict]
-    line = f"{metric} {verb} from {gain.theirs:.3f} ({name}) to {gain.ours:.3f}"
+    before, after = f"{gain.theirs:.3f}", f"{gain.ours:.3f}"
+    line = f"{metric} {verb} from {before} ({name}) to {after}"
+    if before == after and not gain.verdict:
+        line = f"{metric} is {after}, as before it ({name})"
     return f"{line}: {_interval(gain, level)}."
 
 
@@ -103,7 +106,7 @@ def _others(
     lines = []
     for verdict, head in heads.items():
         named = [
-            f"{name} ({gain.ours:.3f} against {gain.theirs:.3f}: "
+            f"{_quoted(name)} ({gain.ours:.3f} against {gain.theirs:.3f}: "
             f"{_interval(gain, level)})"
             for name, gain in gains.items()
             if gain.verdict == verdict
@@ -111,6 +114,10 @@ def _others(
         if named:
             lines.append(f"{head} {joined(named)}.")
     return lines
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if ":" in name or "," in name else name
 
 
 def _blank(metric: str, gain: Gain, level: str) -> str:

@@ -28,6 +28,7 @@ from medjax.recipes.policy.python_rewards import (
 from medjax.recipes.policy.revisiting import RIGHT, as_candidates, make_revisits
 from medjax.recipes.policy.reward_checks import try_rewards
 from medjax.recipes.policy.setup import Exploration, Setup, Supervised
+from medjax.recipes.policy.subgroups import check_subgroups
 from medjax.recipes.policy.task import (
     EvalBatches,
     Evaluation,
@@ -411,6 +412,7 @@ def _check_answers(
     """The self-test of answers, then whether other runs can stand beside this one."""
     check()
     check_questions(evaluation, batches)
+    check_subgroups(evaluation, batches)
 
 
 def _check_exploration(

@@ -42,6 +42,7 @@ class Evaluation(NamedTuple):
     no_image: bool = False  # ask all again about blank pictures: a row of the tables
     # rows of other runs: a name -> the folder of their answers, RUN/STAGE/eval
     beside: Mapping[str, str] | None = None
+    subgroups: tuple[str, ...] = ()  # columns of the data to show scores by
     unanswered: str = "refuse"  # or "wrong": questions that a file does not answer
 
     @property

@@ -141,11 +141,13 @@ def signal_lines(rows: Sequence[Row]) -> list[str]:
         if (count := sum(row[f"groups_{kind}"] for row in rows))
     ]
     line = f"{share(taught, total)} of groups gave signal: their rewards differed"
+    if not taught:
+        line = "No group gave signal: all completions of a prompt earned the same"
     if parts:
         parts[0] = parts[0].replace("%", "% were", 1)
         line += f". {joined(parts)}"
     tail = rows[-(len(rows) // 10) :]
-    if len(rows) >= 20:
+    if len(rows) >= 20 and taught:
         late = share(
             sum(row["groups_effective"] for row in tail),
             sum(row["groups"] for row in tail),

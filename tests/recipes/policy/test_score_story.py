@@ -31,7 +31,7 @@ def test_a_score_that_rose_fell_or_shows_no_difference():
         "Intervals are over 20 slices: another seed of the training is not in them."
     )
     assert lines(warm_start=RIGHT)[0] == (
-        "A@0.5 went from 0.750 (warm_start) to 0.750: no difference shown, +0.000, "
+        "A@0.5 is 0.750, as before it (warm_start): no difference shown, +0.000, "
         "95 % interval +0.000 to +0.000."
     )
     assert lines(warm_start=np.ones(40))[0].startswith("A@0.5 fell from 1.000 (warm")
@@ -42,6 +42,11 @@ def test_without_a_warm_start_the_score_stands_alone():
     first, *rest = lines(before=())
     assert first == f"A@0.5 is 0.750 (95 % interval {low:.3f} to {high:.3f})."
     assert len(rest) == 1
+
+
+def test_a_difference_that_is_not_shown_is_not_called_a_course():
+    line = lines(warm_start=np.where(np.arange(40) == 3, 1.0, RIGHT))[0]
+    assert line.startswith("A@0.5 went from 0.775 (warm_start) to 0.750: no difference")
 
 
 def test_whom_it_beats_and_whom_not():
@@ -65,7 +70,7 @@ def test_another_run_and_blank_pictures_are_no_course_of_the_training():
     rated = Rated("A@0.5", {"grpo": RIGHT, **names}, GROUPS, "slices")
     first, beats, _ = score_story(rated, tuple(names), EVALUATION)
     assert first.startswith("A@0.5 is 0.750")
-    assert "beats run: sft (" in beats and "no image: before training (" in beats
+    assert "beats 'run: sft' (" in beats and "'no image: before training' (" in beats
 
 
 def test_whether_the_pictures_are_looked_at():

@@ -155,6 +155,11 @@ def test_the_share_of_groups_that_taught():
     assert signal_lines([every]) == [
         "100 % of groups gave signal: their rewards differed."
     ]
+    none = GROUPS | {"groups_effective": 0, "groups_all_wrong": 3}
+    assert signal_lines([none]) == [
+        "No group gave signal: all completions of a prompt earned the same. 75 % were "
+        "all wrong and 25 % all right."
+    ]
     # the last tenth, and a step that was not finite
     broken = dict.fromkeys(GROUPS, float("nan")) | {"nonfinite": 1}
     (line,) = signal_lines([every] * 38 + [broken] + [GROUPS] * 2)
