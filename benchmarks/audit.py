@@ -1,10 +1,10 @@
 """What an audit costs: steps of GRPO with `train.grpo.audit` on and off, interleaved.
 
-    python benchmarks/audit.py                       the step of configs/medloc.py
+    python benchmarks/audit.py                      the demo's step, on drawn shapes
     python benchmarks/audit.py --steps=40 --arg=smoke
 
-The policy, its batches and its step are those of the config, on drawn shapes, which
-need no download. Both programs are compiled first. Then they take steps in turn, off
+The policy, its batches and its step are those of the config; drawn shapes need no
+download. Both programs are compiled first. Then they take steps in turn, off
 and on, each as the loop does: the step is dispatched, the metrics of the one before are
 fetched and written, with the audit its trace too. Printed are the medians of wall and
 of CPU seconds (of all threads; other programs on the machine disturb it less) and their
@@ -31,14 +31,12 @@ from medjax.runtime.audit import audit_writer  # noqa: E402
 from medjax.runtime.program import judged  # noqa: E402
 from medjax.runtime.writer import metrics_writer  # noqa: E402
 
-LOOP = ("system", "seed", "mesh", "rules", "checkpoint")
+LOOP = ("system", "seed", "mesh", "rules", "checkpoint", "predict")
 
 
 def make_stage(arg, audit, workdir):
     """The stage of GRPO of the config, with or without an audit."""
     config = get_config(arg)
-    config.data.source = "synthetic"
-    config.data.structures = "all"
     config.train.grpo.audit = audit
     sections = {k: x for k, x in config.to_dict().items() if k not in LOOP}
     return stages(seed=0, workdir=workdir, **sections)[-1]
@@ -85,7 +83,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="pairs that are timed")
     parser.add_argument("--warm", type=int, default=3, help="pairs that are not")
-    parser.add_argument("--arg", default="", help="variants of configs/medloc.py")
+    demo = "data=synthetic,model=tiny"
+    parser.add_argument(
+        "--arg", default=demo, help=f"variants of configs/medloc.py [{demo}]"
+    )
     args = parser.parse_args(argv)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
