@@ -119,6 +119,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "beside": {},
             # what --answers=FILE leaves out: "refuse" it, or count it as "wrong"
             "unanswered": "refuse",
+            # columns of your list by which the report splits its scores: sex,scanner
+            "subgroups": option((), Words(listed=True)),
         }
     )
     config.predict = ConfigDict(common.get_predict())

@@ -45,10 +45,12 @@ class Numbers(NamedTuple):
 class Words(NamedTuple):
     """A word, or several: `left insula,right insula`. None of them: `()`."""
 
+    listed: bool = False  # whether one word too is a tuple, of one
+
     def read(self, text: str) -> str | tuple[str, ...]:
-        """One word as it is, several as a tuple."""
+        """One word as it is unless `listed`, several as a tuple."""
         words = tuple(_split(text))
-        return words[0] if len(words) == 1 else words
+        return words[0] if len(words) == 1 and not self.listed else words
 
 
 class Maybe(NamedTuple):

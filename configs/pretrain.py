@@ -88,7 +88,7 @@ def get_data() -> ConfigDict:
             # tells where it looks, see `add_ramps`; who starts from it needs the same
             "ramps": True,
             # sources of the first stage, whose pictures are moved and scaled alone
-            "plain": option(("mr_dk",), Words()),
+            "plain": option(("mr_dk",), Words(listed=True)),
         }
     )
 

@@ -364,7 +364,7 @@ def get_evaluation() -> ConfigDict:
             # {"sft": "workdir/sft/sft/eval"} of one with method=sft (as many labels)
             "beside": {},
             # columns of the data to show scores by, as sex,scanner
-            "subgroups": option((), Words()),
+            "subgroups": option((), Words(listed=True)),
             # what --answers=FILE leaves out: "refuse" it, or count it as "wrong"
             "unanswered": "refuse",
             # of several classes a picture: answers drawn a question at temperature 1;
