@@ -34,10 +34,8 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
         ValueError: The checkpoint is of an unknown base model, or its opener refuses
             it.
     """
+    section = _with_folder(section)
     path = section.get("path")
-    if path == SHIPPED:
-        path = str(shipped_policy())
-        section = {**section, "path": path}
     return OPENERS[base_model(path) if path else FRESH].open_section(section)
 
 
@@ -52,9 +50,17 @@ def open_geometry(section: Mapping[str, Any]) -> Geometry:
         FileNotFoundError: There is no config.json at `path`.
         ValueError: What `open_policy` refuses of these files.
     """
+    section = _with_folder(section)
     path = section.get("path")
     opener = OPENERS[base_model(path) if path else FRESH]
     return opener.section_geometry(section)
+
+
+def _with_folder(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section with the folder of the shipped policy in place of its word."""
+    if section.get("path") != SHIPPED:
+        return section
+    return {**section, "path": str(shipped_policy())}
 
 
 def section_for_use(section: Mapping[str, Any], path: Path) -> dict[str, Any]:

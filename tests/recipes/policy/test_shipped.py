@@ -12,7 +12,7 @@ from medjax.data.pretraining.shipped import SHIPPED, shipped_policy
 from medjax.data.pretraining.words import class_questions
 from medjax.data.prompting.chat import named_style
 from medjax.recipes.policy.opened import check_ramps
-from medjax.recipes.policy.opening import open_policy
+from medjax.recipes.policy.opening import open_geometry, open_policy
 from medjax.recipes.policy.qwen25vl_folder import TRAINED, check_seal
 
 STYLE = named_style(system="", suffix="", answer="object", think=True)
@@ -31,6 +31,13 @@ def test_new_domains_start_from_it():
     sizes = get_pretraining().policy
     for name in ("vocab", "width", "layers"):
         assert policy.identity[name] == sizes[name]
+
+
+def test_its_pictures_are_cut_alike_where_nobody_asks_it():
+    """Somebody else's answers are scored without weights, in its pixels."""
+    section = get_config("data=mr_new").to_dict()["policy"]
+    assert section["path"] == SHIPPED
+    assert open_geometry(section) == open_policy(section).geometry
 
 
 def test_it_fits_into_a_repository():
