@@ -42,6 +42,7 @@ ARROWS = {
         "evals",
         "systems",
         "runtime",
+        "planning",
         "report",
     ),
     "evals": ("types", "rl", "mri"),
@@ -56,6 +57,7 @@ ARROWS = {
         "mri",
     ),
     "runtime": ("types", "masked", "sharding"),
+    "planning": ("types", "sharding", "runtime"),
     "report": ("types",),
     "__init__": ("types", "rl", "models", "mri", "data", "systems"),
 }
@@ -92,6 +94,7 @@ ROOMS = {
     "recipes": {
         "sections": (),
         "bounds": (),
+        "planning": (),
         "policy": ("sections",),
         "boxes": ("policy",),
         "classes": ("policy",),

@@ -244,7 +244,8 @@ def sample_loop(
     def unfinished(loop: _Loop) -> Bool[Array, ""]:
         return (loop.index < max_tokens) & ~jnp.all(loop.done)
 
-    return jax.lax.while_loop(unfinished, body, start).samples
+    with jax.named_scope("decode"):  # what profiles and plans call it
+        return jax.lax.while_loop(unfinished, body, start).samples
 
 
 def _draw_tokens(log_probs: Float[Array, "R V"], keys: Key) -> Int[Array, "R"]:

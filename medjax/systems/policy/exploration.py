@@ -264,8 +264,10 @@ def update(
         The state after the step, and the metrics of `learn`.
     """
     batch, picked, key = choose(explorer.step.revisits, state.aux, batch, key)
-    rollout = explore(explorer, state.params, batch, key)
-    return learn(explorer, state, batch, rollout, {}, {}, picked)
+    with jax.named_scope("rollout"):  # names by which profiles and plans tell phases
+        rollout = explore(explorer, state.params, batch, key)
+    with jax.named_scope("learner"):
+        return learn(explorer, state, batch, rollout, {}, {}, picked)
 
 
 def update_scored(
