@@ -1,13 +1,12 @@
 """Predicted and true boxes drawn on their images: best, median and worst answers."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medjax.report.glyphs import drawable, font_families, use_families, wrap
+from medjax.report.glyphs import font_families, use_families, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +29,7 @@ class Overlay(NamedTuple):
     box: Float[np.ndarray, "*p 4"] | None  # likewise; None: none could be read
     iou: float  # 0 to 1; of sets their quality Q
     score: str = "IoU"  # what that is called
+    text: str | None = None  # what the policy wrote, shortened to 150 characters
 
 
 def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
@@ -50,7 +50,7 @@ def pick(iou: Float[np.ndarray, "N"], *, count: int) -> dict[str, list[int]]:
 
 
 def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
-    """Rows of the best, median and worst answers with query and IoU.
+    """Rows of the best, median and worst answers: query, IoU, and what was written.
 
     Args:
         answers: At least one; their images may differ in size.
@@ -63,18 +63,19 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
         raise ValueError("no answers to draw")
     rows = pick(np.array([a.iou for a in answers]), count=count)
     rows = {name: chosen for name, chosen in rows.items() if chosen}
-    families = font_families(answer.query for answer in answers)
+    shown = [answers[n] for chosen in rows.values() for n in chosen]
+    families = font_families(x for a in shown for x in (a.query, a.text or ""))
     columns = max(map(len, rows.values()))
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    size = (2.0 * columns + 0.3, 2.6 * len(rows) + 0.4)
+    height = 3.2 if any(a.text for a in shown) else 2.6
+    size = (2.0 * columns + 0.3, height * len(rows) + 0.4)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, chosen) in zip(axes, rows.items(), strict=True):
         for axis, index in zip(line, chosen, strict=False):
-            query = drawable(answers[index].query, families)
-            _draw(axis, answers[index]._replace(query=query))
+            _draw(axis, answers[index], families)
         for axis in line[len(chosen) :]:
             axis.set_axis_off()
         line[0].set_ylabel(name, fontsize=10, fontweight="bold")
@@ -88,7 +89,7 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
     return figure
 
 
-def _draw(axis: "Axes", answer: Overlay) -> None:
+def _draw(axis: "Axes", answer: Overlay, families: list[str]) -> None:
     height, width = answer.image.shape[:2]
     # Pixel i covers i to i + 1, as boxes count.
     axis.imshow(answer.image, extent=(0, width, height, 0), interpolation="nearest")
@@ -103,10 +104,11 @@ def _draw(axis: "Axes", answer: Overlay) -> None:
         style = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
         back = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
         axis.text(width / 2, height * 0.03, said, bbox=back, **style)
-    query = textwrap.shorten(" ".join(answer.query.split()), 84, placeholder=" ...")
-    lines = "\n".join(wrap(query, 28))
+    query = written(answer.query, families, letters=84, width=28)
+    text = written(answer.text, families, letters=150, width=28)
+    below = f"{query}\n{text}".rstrip()
     axis.set_title(f"{answer.score} {answer.iou:.2f}", fontsize=8, pad=3)
-    axis.set_xlabel(lines, fontsize=7, labelpad=3)
+    axis.set_xlabel(below, fontsize=7, labelpad=3, parse_math=False)
 
 
 def _boxes(boxes: Float[np.ndarray, "*k 4"] | None) -> Float[np.ndarray, "k 4"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from medjax.report.glyphs import drawable, font_families, use_families, wrap
+from medjax.report.glyphs import drawable, font_families, use_families, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,11 +141,8 @@ def _draw(axis: "Axes", answer: Answer, families: list[str]) -> None:
     # what a policy wrote may hold a dollar sign, which is no mathematics
     plain = {"parse_math": False}
     axis.set_title(title, fontsize=8, pad=3, color=_RIGHT if right else _WRONG, **plain)
-    words = " ".join(answer.text.split())
-    words = "".join(c if c.isprintable() else "\ufffd" for c in words)
-    words = drawable(words, families)
-    lines = wrap(textwrap.shorten(words, 110, placeholder=" ..."), 27)
-    axis.set_xlabel("\n".join(lines), fontsize=6.5, labelpad=3, **plain)
+    lines = written(answer.text, families, letters=110, width=27)
+    axis.set_xlabel(lines, fontsize=6.5, labelpad=3, **plain)
 
 
 def _folded(name: str) -> str:

@@ -64,6 +64,24 @@ def wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width // 2 if wide else width)
 
 
+def written(text: str | None, families: list[str], *, letters: int, width: int) -> str:
+    """What a policy wrote, in lines that a figure can show below a picture.
+
+    White space is one blank, what cannot be printed the sign of a lost character. Such
+    a text may hold a dollar sign: draw it with `parse_math=False`.
+
+    Args:
+        text: None, where nothing is known of it, gives "".
+        families: From `font_families`, of this text and others.
+        letters: What is longer is cut at a word, and ends with " ...".
+        width: Of a line, in letters of the plain font, 2 or more.
+    """
+    words = " ".join((text or "").split())
+    words = "".join(c if c.isprintable() else "\ufffd" for c in words)
+    short = textwrap.shorten(drawable(words, families), letters, placeholder=" ...")
+    return "\n".join(wrap(short, width))
+
+
 def use_families(figure: "Figure", families: list[str]) -> None:
     """Draw all texts of a figure in the families; [] leaves them as they are.
 

@@ -25,7 +25,8 @@ CAPTIONS = {
     "picture what the policy wrote.",
     "confusion": "True classes (rows) and answers (columns) of the evaluation; shade: "
     "share of the row.",
-    "overlays": "Best, median and worst answers of the evaluation.",
+    "overlays": "Best, median and worst answers of the evaluation; below each picture "
+    "the question and what the policy wrote.",
     "threshold": "The reward's threshold. A raise needs the window's hit rate, its "
     "deviation and the IoU margin at once; the table has the numbers of each.",
     "curves": "Faint: each step; strong: running mean; dotted, if any: raises of tau.",

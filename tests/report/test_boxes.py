@@ -95,3 +95,24 @@ def test_a_broken_box_is_refused(box):
 def test_no_answers_is_refused():
     with pytest.raises(ValueError, match="no answers"):
         boxes.contact_sheet([], count=3)
+
+
+def test_what_the_policy_wrote_stands_below_the_question():
+    text = "<think>A dark\nfield,\x00 $5 and $6.</think><answer>[2,3,10,12]</answer>"
+    figure = boxes.contact_sheet([answer(0.7)._replace(text=text)], count=1)
+    below = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert below.startswith("Where is the left putamen? <think>A dark field,\ufffd $5")
+    assert "[2,3,10,12]</answer>" in below.replace(" ", "")
+    figure.draw_without_rendering()  # dollars are no mathematics
+
+
+def test_long_completions_stay_in_their_column():
+    rows = [
+        answer(i / 9)._replace(text="a thought that goes on " * 30) for i in range(9)
+    ]
+    figure = boxes.contact_sheet(rows, count=3)
+    assert all(len(axis.get_xlabel()) < 84 + 155 for axis in figure.axes)
+    figure.draw_without_rendering()
+    extents = [axis.get_tightbbox() for axis in figure.axes]
+    for i, one in enumerate(extents):
+        assert not any(one.overlaps(other) for other in extents[i + 1 :])

@@ -271,6 +271,7 @@ def _write_page(
             truth=record.box,
             box=boxes[n] if values["parsed"][n] else None,
             iou=float(values["iou"][n]),
+            text=answered.texts[n],
         )
         for n, record in enumerate(answered.records)
     ]

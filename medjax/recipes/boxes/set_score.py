@@ -90,7 +90,7 @@ def score_sets(
             ours.slice_id,
             "slices",
         )
-        _write_page(folder, stage, tables, rated, records, ours)
+        _write_page(folder, stage, tables, rated, answered, ours)
     found = scores(ours)
     if ours.confidence is not None:
         ranked = detection_scores(rank_boxes(ours)).tolist()
@@ -215,7 +215,7 @@ def _write_page(
     stage: ScoredStage,
     tables: Sequence[Table],
     rated: Rated,
-    records: Sequence[SetRecord],
+    answered: Answered,
     ours: SetAnswers,
 ) -> None:
     from medjax.report.boxes import Overlay
@@ -230,10 +230,11 @@ def _write_page(
             box=ours.boxes[n] if ours.read[n] else None,
             iou=float(quality[n]),
             score="Q",
+            text=answered.texts[n],
         )
-        for n, record in enumerate(records)
+        for n, record in enumerate(answered.records)
     ]
-    parted = subgroup_tables(rated, records, stage.evaluation)
+    parted = subgroup_tables(rated, answered.records, stage.evaluation)
     words = score_story(rated, stage.before, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
