@@ -84,17 +84,53 @@ def restrict_logits(
     # may be computed twice, with another last bit, and the last token kept miss itself.
     kept = logits
     if top_k is not None:
-        last = jax.lax.top_k(kept, top_k)[0][:, -1:]
+        # The last of the k in order would make XLA sort the whole vocabulary.
+        last = jnp.min(jax.lax.top_k(kept, top_k)[0], axis=-1, keepdims=True)
         kept = jnp.where(kept >= last, kept, -jnp.inf)
-    if top_p is not None:
-        ordered = jnp.sort(kept, axis=-1, descending=True)
-        share = jax.nn.softmax(ordered / temperature)
-        before = jnp.cumsum(share, axis=-1) - share
-        count = jnp.sum(before < top_p, axis=-1, keepdims=True)
-        last = jnp.take_along_axis(ordered, count - 1, axis=-1)
-        kept = jnp.where(kept >= last, kept, -jnp.inf)
+    if top_p is not None and top_p < 1:
+        wide = kept.astype(jnp.float32) if kept.dtype.itemsize < 4 else kept
+        share = jax.nn.softmax(wide / temperature)  # many small ones are summed
+        kept = jnp.where(_in_nucleus(kept, share, top_p), kept, -jnp.inf)
     log_probs = jax.nn.log_softmax(kept / temperature)
     return jnp.where(known, jnp.maximum(log_probs, excluded), jnp.nan)
+
+
+def _in_nucleus(
+    logits: Float[Array, "R V"], share: Float[Array, "R V"], top_p: float
+) -> Bool[Array, "R V"]:
+    """Which tokens have less than `top_p` of the probability before them.
+
+    Those are the ones from some logit on: the share of all tokens above a logit falls
+    as it rises, in floating point too, where a sum whose terms fall does not rise. The
+    logit is found bit by bit among the integers that order as floats do, in as many
+    passes over the vocabulary as a float has bits, which is a fraction of a sort.
+    """
+    order = _as_ordered(jax.lax.stop_gradient(logits))
+    share = jax.lax.stop_gradient(share)
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        above = jnp.sum(
+            jnp.where(order > middle, share, 0),
+            axis=-1,
+            keepdims=True,
+            dtype=share.dtype,
+        )
+        enough = above < top_p
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    ends = tuple(f(order, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))
+    _, first = jax.lax.fori_loop(0, 8 * logits.dtype.itemsize, halve, ends)
+    return order >= first
+
+
+def _as_ordered(x: Float[Array, "R V"]) -> Int[Array, "R V"]:
+    """Integers of the same width that compare as the floats do."""
+    kind = jnp.dtype(f"int{8 * x.dtype.itemsize}")
+    # -0 equals 0
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, jnp.zeros_like(x), x), kind)
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(kind).max, bits)
 
 
 def _check_options(

@@ -85,6 +85,33 @@ def test_restricted_distribution(options):
     np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99])
+def test_a_nucleus_keeps_ties_zeros_of_either_sign_and_what_was_excluded(dtype, top_p):
+    rng = np.random.default_rng(2)
+    logits = rng.integers(-3, 4, size=(20, 60)).astype(np.float64)  # many ties
+    logits[rng.random(logits.shape) < 0.2] = -np.inf
+    logits[rng.random(logits.shape) < 0.1] = -0.0
+    found = restrict_logits(jnp.asarray(logits, dtype), top_p=top_p)
+    expected = np.stack([restricted_by_hand(row, top_p=top_p) for row in logits])
+    kept = np.asarray(found, np.float64) > float(jnp.finfo(dtype).min) / 2
+    kept &= np.asarray(found, np.float64) > EXCLUDED / 2
+    np.testing.assert_array_equal(kept, expected > EXCLUDED / 2)
+
+
+def test_all_of_the_probability_keeps_the_least_likely():
+    """Its share is lost in the sum of those above it, in any precision."""
+    logits = jnp.array([[0.0, -30.0, -80.0]], jnp.float32)
+    assert np.all(restrict_logits(logits, top_p=1.0) > EXCLUDED)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 50}, {"top_p": 0.9}])
+def test_no_vocabulary_is_sorted(options):
+    run = jax.jit(partial(restrict_logits, **options))
+    text = run.lower(jax.ShapeDtypeStruct((2, 5000), np.float32)).compile().as_text()
+    assert " sort(" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
