@@ -27,7 +27,8 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
     evenly spaced from the excitation on, four of them or more, or three where a map
     says the angle. All else is of t2, and k-space of spin echoes too: its subspaces and
     networks are of decays. What alternates from echo to echo then makes its maps
-    doubtful.
+    doubtful; so are those of a train with too few echoes, or with gaps, which need not
+    alternate (80 ms of echoes at 20 and 40 ms come out as 131 ms at 150 degrees).
 
     Args:
         scan: Its times and protocol are read.
@@ -37,7 +38,7 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
         return Choice(signal_model("t2star"), "gradient echoes decay with T2*")
     if scan.protocol.sequence != "MESE" or scan.kind != "images":
         return Choice(signal_model("t2"), "echo times: one decay")
-    uneven = Choice(signal_model("t2"), "a spin-echo train at uneven times: one decay")
+    uneven = _one_decay("a spin-echo train at uneven times: one decay")
     try:
         numbers = sorted(set(echo_numbers(scan.times)))
     except ValueError:
@@ -48,9 +49,20 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
     ):  # a time that is wrong would be fitted too
         return uneven
     if count < FEW - mapped:
-        why = f"{count} echoes of a train are too few for t2_epg: one decay"
-        return Choice(signal_model("t2"), why)
+        return _one_decay(
+            f"{count} echoes of a train are too few for t2_epg: one decay"
+        )
     return echo_train(scan, "a spin-echo train has stimulated echoes", mapped=mapped)
+
+
+def _one_decay(why: str) -> Choice:
+    """t2 of what is known to be a spin-echo train, which has stimulated echoes."""
+    doubt = (
+        "a spin-echo train that t2_epg cannot be fitted to: stimulated echoes make T2 "
+        "wrong unless all pulses refocus by 180 degrees. Give all echoes of the train, "
+        "or say --config.predict.model=t2 where it has none"
+    )
+    return Choice(signal_model("t2"), why, doubt)
 
 
 def echo_train(scan: Scan, why: str, *, mapped: bool) -> Choice:

@@ -37,6 +37,7 @@ def test_model_of_echo_times(tmp_path, times, fields, mapped, name, reason):
     choice = echo_times(scan_of(tmp_path, times, **fields), mapped=mapped)
     assert choice.model.name == name
     assert re.search(reason, choice.reason), choice.reason
+    assert bool(choice.doubt) == (fields is SE and name == "t2")
 
 
 def test_a_named_train_at_other_times_is_refused(tmp_path):
