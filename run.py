@@ -37,6 +37,7 @@ from ml_collections import config_flags
 
 from configs import command_line
 from medjax.runtime.errors import STOPS, RewardError
+from medjax.runtime.processes import join_processes
 from medjax.sharding import make_mesh
 
 SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name
@@ -102,8 +103,7 @@ def main(_: list[str]) -> int:
     """Do what the flags say; the exit code says how it went."""
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
-    if {"JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"} & set(os.environ):
-        jax.distributed.initialize()
+    join_processes(os.environ, command_line.place())
     config = CONFIG.value.to_dict()
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
     options = command_line.sections(MODE.value, config)

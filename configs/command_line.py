@@ -30,6 +30,9 @@ USES = (  # mode, system and recipe of what is neither training nor evaluation
     *((mode, "puq", f"qmri.{mode}") for mode in MAPS),
 )
 ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+PROCESSES = flags.DEFINE_integer("num_processes", None, "How many run; 1: alone.")
+INDEX = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -85,6 +88,15 @@ def check_answers(mode: str, system: str, checkpoint: str | None) -> None:
         refuse(
             "--answers and --checkpoint: expected one of them; answers need no policy"
         )
+
+
+def place() -> dict[str, Any]:
+    """Where this process stands among others, as far as flags say it."""
+    return {
+        "coordinator": COORDINATOR.value,
+        "processes": PROCESSES.value,
+        "index": INDEX.value,
+    }
 
 
 def finish(doubts: Sequence[str]) -> int:
@@ -173,6 +185,8 @@ def help_text(usage: str, modes: Iterable[tuple[str, str]]) -> str:
         "Configs, and their variants (after a colon, joined by commas):",
         *configs,
         "Flags:" + flags.FLAGS.main_module_help(),
+        "Flags of a run of several processes (else a launcher tells them):"
+        + flags.FLAGS.module_help(__name__),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -163,9 +163,11 @@ def stream(
     process_index: int,
     process_count: int,
 ) -> grain.IterDataset:
-    """Draws of (index, picture) collated `batch` at a time; host i takes i, i + n, ....
+    """Draws of (index, picture) collated `batch` at a time, the hosts in turn.
 
-    Its iterator has `get_state` and `set_state`.
+    Of the n * batch draws of a step host 0 takes the first `batch`, host 1 the next:
+    one after the other they are the batch that one host would draw. Its iterator has
+    `get_state` and `set_state`; where it stands does not depend on n.
 
     Args:
         order: The picture of each draw, by the draw's index; see `shuffled`.
@@ -175,8 +177,9 @@ def stream(
         process_index: The number i of this host, from 0.
         process_count: The number n of hosts, each of which sees other draws.
     """
-    draws = order.map_with_index(draw)[process_index::process_count]
+    draws = order.map_with_index(draw)
     batches = draws.batch(batch, drop_remainder=True, batch_fn=collate)
+    batches = batches[process_index::process_count]
     # One thread: a batch costs far less than a step, and the cores belong to the step.
     return batches.to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)

@@ -30,7 +30,7 @@ from medjax.runtime.naming import (
     storable,
     unnamed,
 )
-from medjax.runtime.processes import gather_texts
+from medjax.runtime.processes import from_first, gather_texts
 from medjax.runtime.writer import other_maker
 from medjax.types import Key, Params, TrainState
 
@@ -263,7 +263,8 @@ def newest(
     Raises:
         CheckpointError: The checkpoint is of another config or data, finished or not.
     """
-    if not pathlib.Path(folder).is_dir():
+    # one process may just have made it, and managers meet when they are opened
+    if not from_first(lambda: "there" if pathlib.Path(folder).is_dir() else ""):
         return None
     with _manager(folder, read_only=True) as manager:
         step = manager.latest_step()

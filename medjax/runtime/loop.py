@@ -28,6 +28,7 @@ from medjax.runtime.program import (
     describe,
     init_state,
     judged,
+    place_key,
     shapes_of,
 )
 from medjax.runtime.progress import progress
@@ -49,7 +50,7 @@ from medjax.runtime.watchdogs import (
     read_rows,
     summary_lines,
 )
-from medjax.runtime.writer import last_row, metrics_writer
+from medjax.runtime.writer import agreed_row, metrics_writer
 from medjax.sharding import Rules, batch_sharding, place_batch, shard_tree
 from medjax.types import Params, System, TrainState
 
@@ -164,6 +165,8 @@ def train(
     folder = pathlib.Path(workdir)
     whole = NamedSharding(mesh, PartitionSpec())
     root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    if jax.process_count() > 1:  # where a checkpoint's is read to
+        root = place_key(root, whole)
     abstract, shardings = abstract_state(system, mesh=mesh, rules=rules)
     identity = {**identity, "seed": seed}
     with contextlib.ExitStack() as stack:
@@ -194,7 +197,8 @@ def train(
             with report.busy("initialising"):
                 state = init_state(system, root, start=start, shardings=shardings)
             counters = Counters()
-        root = jax.device_put(root, whole)
+        if jax.process_count() == 1:
+            root = jax.device_put(root, whole)
         fold = jax.jit(jax.random.fold_in, out_shardings=whole)
         update = compile_by_shape(
             judged(system.update, skip=on_nonfinite == "skip"),
@@ -250,7 +254,7 @@ def train(
                 if step != steps and not is_over(watch, counters):
                     pages.mark(step)
 
-        last = last_row(folder / "eval.jsonl")
+        last = agreed_row(folder / "eval.jsonl")
         if (restored or evaluate_first) and (last is None or last["step"] != first):
             evaluate_after(first)  # killed between this checkpoint and its evaluation
 
@@ -347,7 +351,7 @@ def evaluate(
     """
     whole = NamedSharding(mesh, PartitionSpec())
     run = jax.jit(system.evaluate, out_shardings=whole)
-    root = jax.device_put(jax.random.key(seed), whole)
+    root = place_key(jax.random.key(seed), whole)
     key = jax.jit(jax.random.fold_in, out_shardings=whole)(root, state.step)
     known = set()
     with progress(name, first=0, total=total, show=()) as report:

@@ -1,12 +1,13 @@
 """From a System's pure functions to compiled programs on a mesh."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from medjax.runtime.naming import check_params
 from medjax.runtime.progress import Progress
@@ -113,6 +114,23 @@ def abstract_state(
         shardings,
     )
     return placed, shardings
+
+
+def place_key(key: Key, sharding: Sharding) -> Key:
+    """A typed key on devices, those of other processes included.
+
+    Over several processes its words are placed, and made a key again there: jax puts no
+    typed key on devices that are not this process's.
+
+    Args:
+        key: The same on all processes.
+        sharding: Holds the key whole on every device.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(key, sharding)
+    words = np.asarray(jax.random.key_data(key))
+    wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
+    return jax.jit(wrap, out_shardings=sharding)(shard_tree(words, sharding))
 
 
 def init_state(

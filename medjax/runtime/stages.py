@@ -24,7 +24,7 @@ from medjax.runtime.watch import (
     is_over,
     read_counters,
 )
-from medjax.runtime.writer import last_row, write_manifest
+from medjax.runtime.writer import agreed_row, write_manifest
 from medjax.sharding import Rules, shard_tree
 from medjax.types import Params, System, TrainState
 
@@ -160,7 +160,7 @@ def _is_finished(stage, folder, *, seed) -> bool:
     if newest is None:
         return False
     step, counters = newest
-    row = last_row(folder / "eval.jsonl") or {"step": None}
+    row = agreed_row(folder / "eval.jsonl") or {"step": None}
     trained = step >= stage.steps or is_over(stage.watch, counters)
     evaluated = row["step"] == min(step, stage.steps)
     return trained and (stage.eval_batches is None or evaluated)
@@ -244,7 +244,7 @@ def doubts(
     lines = [line for stage in stages for line in stage.doubts]
     for stage in stages:
         folder = pathlib.Path(workdir) / stage.name
-        row = last_row(folder / "metrics.jsonl") or {}
+        row = agreed_row(folder / "metrics.jsonl") or {}
         newest = _newest(stage, folder, seed=seed)
         if newest and stage.watch and _gave_up(stage, folder, seed=seed):
             step, counters = newest

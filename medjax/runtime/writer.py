@@ -17,6 +17,7 @@ import numpy as np
 
 from medjax import __version__
 from medjax.runtime.manifest import hide_paths
+from medjax.runtime.processes import from_first
 
 PACKAGES = (
     "jax",
@@ -97,6 +98,17 @@ def last_row(path: str | os.PathLike) -> dict[str, Any] | None:
     path = pathlib.Path(path)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return json.loads(lines[-1]) if lines else None
+
+
+def agreed_row(path: str | os.PathLike) -> dict[str, Any] | None:
+    """`last_row` as process 0 reads it, on all processes; each must call this.
+
+    Another process may look while the first one writes, or see an older file.
+
+    Args:
+        path: A file of JSON lines.
+    """
+    return json.loads(from_first(lambda: json.dumps(last_row(path))))
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:

@@ -72,7 +72,8 @@ def train_batches(
     """An endless stream of `GroundingBatch` of NumPy arrays, `batch` contexts each.
 
     Its iterator has `get_state` and `set_state`. Views come in a new order each epoch;
-    host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and question.
+    hosts take their parts of a batch in turn. `sample_id` is unique to draw and
+    question.
 
     Args:
         views: The training part; every view is shown once an epoch.

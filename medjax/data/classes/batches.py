@@ -73,7 +73,7 @@ def train_label_batches(
     """An endless stream of `LabelBatch` of NumPy arrays, `batch` pictures each.
 
     Its iterator has `get_state` and `set_state`. Pictures come in a new order each
-    epoch; host i of n takes draws i, i + n, ... . `sample_id` is unique to draw and
+    epoch; hosts take their parts of a batch in turn. `sample_id` is unique to draw and
     question. A picture's questions are asked without repetition while there are enough,
     then again in phrasings drawn anew.
 

@@ -67,8 +67,8 @@ def train_batches(
     """An endless stream of `QmriBatch` of NumPy arrays, all rows valid.
 
     Its iterator has `get_state` and `set_state`. The slices of all subjects come in a
-    new order each epoch, with new masks and new noise; host i of n takes draws i,
-    i + n, ... . `sample_id` is the draw's number.
+    new order each epoch, with new masks and new noise; hosts take their parts of
+    a batch in turn. `sample_id` is the draw's number.
 
     Args:
         population: The subjects whose slices are drawn; its seed decides who they are.

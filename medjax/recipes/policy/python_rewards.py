@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from medjax.data.lists.columns import REWARD_WORDS
 from medjax.recipes.policy.reward_values import read_values
 from medjax.rl.window import ThresholdState
 from medjax.runtime.errors import RewardError
+from medjax.runtime.processes import from_first
 from medjax.systems.policy.host_rewards import HostReward, HostRewards
 from medjax.types import PolicyBatch, Rollout
 
@@ -105,11 +107,8 @@ def load_rewards(
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: There are several processes (each sees its own part only), or a
-            place names no function.
+        RewardError: A place names no function.
     """
-    if jax.process_count() > 1:
-        raise ValueError("rewards in Python need a single process; write them in jax")
     functions = {name: load_reward(place) for name, place in places.items()}
     return PythonRewards(functions, tokenizer, find_records, describe)
 
@@ -132,6 +131,10 @@ def score_rollout(
 ) -> dict[str, HostReward]:
     """What the functions give for the completions of a batch, [B, G] each.
 
+    Over several processes the first calls them, with all rows, and tells the others: a
+    function sees what it would see on one process, and one that asks somebody else asks
+    once.
+
     Args:
         rewards: The functions.
         batch: Its sample ids are read.
@@ -143,7 +146,32 @@ def score_rollout(
         RewardError: A function raised an error (which is the cause), does not take what
             it is given, or returned what `read_values` refuses.
     """
-    prompts, group, length = rollout.tokens.shape
+    shape = rollout.tokens.shape[:2]
+    if jax.process_count() == 1:
+        scored = _score_rows(rewards, batch, rollout, step, carry)
+    else:
+        said = from_first(
+            lambda: json.dumps(_score_rows(rewards, batch, rollout, step, carry))
+        )
+        scored = json.loads(said)
+    return {name: _as_array(values, shape) for name, values in scored.items()}
+
+
+def _as_array(values: Sequence[float | None], shape: tuple[int, int]) -> HostReward:
+    array = np.array([0.0 if v is None else v for v in values], np.float32)
+    some = np.array([v is not None for v in values], bool)
+    return HostReward(array.reshape(shape), some.reshape(shape))
+
+
+def _score_rows(
+    rewards: PythonRewards,
+    batch: PolicyBatch,
+    rollout: Rollout,
+    step: Int[Array, ""],
+    carry: Any,  # noqa: ANN401
+) -> dict[str, list[float | None]]:
+    """What each function gives for each completion, prompt by prompt."""
+    group, length = rollout.tokens.shape[1:]
     rows = zip(
         rollout.tokens.reshape(-1, length),
         rollout.mask.reshape(-1, length),
@@ -158,13 +186,7 @@ def score_rollout(
     if isinstance(carry, ThresholdState):
         numbers |= {"tau": float(carry.tau)}
     records = [record for record in found for _ in range(group)]
-    scored = {}
-    for name, values in score_texts(rewards, texts, records, numbers).items():
-        array = np.array([0.0 if v is None else v for v in values], np.float32)
-        some = np.array([v is not None for v in values], bool)
-        shape = (prompts, group)
-        scored[name] = HostReward(array.reshape(shape), some.reshape(shape))
-    return scored
+    return score_texts(rewards, texts, records, numbers)
 
 
 def score_texts(

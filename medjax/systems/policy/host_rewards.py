@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool, Float, Int
 
 from medjax.masked import marks
@@ -49,7 +50,8 @@ def score_on_host(
         sampler: (params, batch, key) -> Rollout, compiled; see `explore`.
         host_rewards: (batch, rollout, step, carry) as NumPy arrays, the carry without
             its reference -> {name: HostReward}, which become float32.
-        state: The policy that samples; it is not changed.
+        state: The policy that samples; it is not changed. Over several processes all
+            rows come to each, and all must give equal rewards.
         batch: B prompts with their targets, NumPy's or on the device.
         key: One typed key, consumed; it draws the completions.
 
@@ -62,7 +64,7 @@ def score_on_host(
     """
     rollout = sampler(state.params, batch, key)
     carry = state.aux._replace(reference=())
-    on_host = jax.device_get((batch, rollout, state.step, carry))
+    on_host = _fetch((batch, rollout, state.step, carry))
     rewards = host_rewards(*on_host)
     shape = rollout.mask.shape[:2]
     for name, reward in rewards.items():
@@ -83,6 +85,20 @@ def score_on_host(
         rollout,
         {k: jnp.asarray(x.values, jnp.float32) for k, x in rewards.items()},
         {k: marks(x.scored, shape) for k, x in rewards.items()},
+    )
+
+
+def _fetch(tree: Any) -> Any:
+    """The tree as NumPy arrays, with the rows that other processes hold."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return jax.tree.map(
+        lambda x: (
+            multihost_utils.process_allgather(x, tiled=True)
+            if isinstance(x, jax.Array) and not x.is_fully_addressable
+            else jax.device_get(x)
+        ),
+        tree,
     )
 
 

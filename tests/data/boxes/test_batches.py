@@ -113,6 +113,33 @@ def test_draws_do_not_depend_on_batch_or_hosts(train_views, encoding):
     assert_equal({**hosts[0], **hosts[1]}, whole)
 
 
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_together_have_the_batch_of_one_from_any_position(
+    train_views, encoding, hosts
+):
+    """Rows in their order; a position that one host wrote is read by the others."""
+    one = stream(train_views, encoding, batch=4)
+    take(one, 2)
+    state = one.get_state()
+    expected = take(one, 2)
+    parts = []
+    for i in range(hosts):
+        host = stream(
+            train_views,
+            encoding,
+            batch=4 // hosts,
+            process_index=i,
+            process_count=hosts,
+        )
+        take(host, 2)
+        assert host.get_state() == state
+        host.set_state(state)
+        parts.append(take(host, 2))
+    for batch, *pieces in zip(expected, *parts, strict=True):
+        joined = jax.tree.map(lambda *x: np.concatenate(x), *pieces)
+        assert_equal(joined, batch)
+
+
 def test_ids_never_repeat_and_epochs_are_reshuffled(train_views, encoding):
     count = train_views.count
     batches = take(stream(train_views, encoding, batch=1), 2 * count)
