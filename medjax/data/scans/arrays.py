@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from medjax.data.scans.constant import check_constant
 from medjax.data.scans.scan import (
     Protocol,
     Scan,
@@ -92,6 +93,9 @@ def open_layout(
         contrast, series = choose_times(
             known, path.name, count=count, times=times, contrast=contrast
         )
+        doubts = check_constant(
+            known, path.name, count=count, contrast=contrast, given=times is not None
+        )
         if voxel_mm is None:
             stored = arrays["voxel_mm"][()] if "voxel_mm" in arrays else ()
             voxel_mm = np.ravel(stored).tolist()
@@ -132,6 +136,7 @@ def open_layout(
             echo_time=constant.get("t2", ()),
             inversion_time=constant.get("t1", ()),
         ),
+        notes=tuple(doubts),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medjax.data.scans.constant import check_constant, check_scanner
 from medjax.data.scans.header import (
     crop_readout,
     kept_rows,
@@ -12,6 +13,7 @@ from medjax.data.scans.header import (
     repetition_times,
     times_of_files,
 )
+from medjax.data.scans.protocol import named_sequence
 from medjax.data.scans.scan import (
     Protocol,
     Scan,
@@ -74,6 +76,10 @@ def open_fastmri(
     contrast, series = choose_times(
         candidates, origin, count=len(paths), times=times, contrast=contrast
     )
+    check_scanner(headers, [str(p) for p in paths])
+    doubts = check_constant(
+        candidates, origin, count=len(paths), contrast=contrast, given=times is not None
+    )
     slices, _, full, width = sizes[0]
     header = headers[0]
     rows = full if header is None else kept_rows(header, full)
@@ -109,5 +115,9 @@ def open_fastmri(
         affine=centred_affine(voxel, (rows, width, slices)),
         read=read,
         repetition=repetition[0] if len(repetition) == 1 else None,
-        protocol=Protocol(repetition=repetition),
+        protocol=Protocol(
+            repetition=repetition,
+            sequence="" if header is None else named_sequence(header.names, contrast),
+        ),
+        notes=tuple(doubts),
     )

@@ -9,6 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex
 
+_NAMES = (
+    "measurementInformation/protocolName",
+    "measurementInformation/seriesDescription",
+    "sequenceParameters/sequence_type",
+)
+
 
 class Header(NamedTuple):
     """The first encoding; times in seconds, angles in radians, lengths in mm."""
@@ -23,6 +29,8 @@ class Header(NamedTuple):
     times: dict[str, list[float]]  # by contrast: "t2", "t1", "vfa"
     repetition: tuple[float, ...]  # TR, of all contrasts or of each
     vendor: str  # of the scanner, as written
+    frequency: float = 0.0  # of protons, Hz; 0 where the header does not say
+    names: str = ""  # of protocol, series and sequence, in small letters
 
     @property
     def siemens(self) -> bool:
@@ -84,6 +92,8 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         text = encoding.findtext(_any(limits))
         return None if text is None else int(number(text, limits))
 
+    named = [root.findtext(_any(path)) or "" for path in _NAMES]
+    frequency = root.findtext(_any("experimentalConditions/H1resonanceFrequency_Hz"))
     mode = encoding.findtext(_any("parallelImaging/calibrationMode"))
     return Header(
         trajectory=encoding.findtext(_any("trajectory")) or "",
@@ -96,6 +106,8 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         times={name: values for name, values in times.items() if values},
         repetition=tuple(values("TR", 1e-3)),
         vendor=root.findtext(_any("acquisitionSystemInformation/systemVendor")) or "",
+        frequency=number(frequency, "H1resonanceFrequency_Hz") if frequency else 0.0,
+        names=" ".join(filter(None, named)).lower(),
     )
 
 

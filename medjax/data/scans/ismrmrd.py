@@ -1,11 +1,13 @@
 """ISMRMRD files: Cartesian acquisitions sorted into slices."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from medjax.data.scans.constant import check_constant, check_places, check_scanner
 from medjax.data.scans.header import (
     Header,
     crop_readout,
@@ -28,6 +30,7 @@ from medjax.data.scans.ismrmrd_lines import (
     spans,
 )
 from medjax.data.scans.ismrmrd_volume import Volume, check_partitions, transform
+from medjax.data.scans.protocol import named_sequence
 from medjax.data.scans.scan import (
     Protocol,
     Scan,
@@ -37,6 +40,7 @@ from medjax.data.scans.scan import (
 )
 from medjax.data.scans.times import choose_times
 
+_SMALL = math.radians(60)  # flip angles of gradient echoes, and of balanced ones
 _SERIES = ("contrast", "set", "repetition", "phase")  # what may count echoes or TIs
 
 
@@ -85,14 +89,17 @@ def open_ismrmrd(
     apart = _gather(images, [calibration_lines(one) for one in images], axis)
     echoes = int(lines.contrast.max()) + 1
     headers = [one.header for one in images]
+    check_scanner(headers, [one.name for one in images])
+    known = times_of_files(headers) if axis is None else header.times
+    origin = path.name if len(images) == 1 else ", ".join(one.name for one in images)
     contrast, series = choose_times(
-        times_of_files(headers) if axis is None else header.times,
-        path.name if len(images) == 1 else ", ".join(one.name for one in images),
-        count=echoes,
-        times=times,
-        contrast=contrast,
+        known, origin, count=echoes, times=times, contrast=contrast
+    )
+    doubts = check_constant(
+        known, origin, count=echoes, contrast=contrast, given=times is not None
     )
     _check_heads(path, lines, header)
+    check_places(lines.heads, lines.contrast, str(path))
     dwell = float(lines.heads["sample_time_us"][0])
     noise = read_noise(images, dwell)
     if noise is None:
@@ -158,11 +165,40 @@ def open_ismrmrd(
         affine=affine,
         read=read_partition if deep else read,
         repetition=repetition[0] if len(repetition) == 1 else None,
-        protocol=Protocol(repetition=repetition, manufacturer=header.vendor),
+        protocol=_protocol(headers, contrast, repetition),
         files=tuple(dict.fromkeys(one.path for one in found)),
-        notes=_notes(images, found, conjugate, deep, len(apart.number)),
+        notes=(*_notes(images, found, conjugate, deep, len(apart.number)), *doubts),
         conjugated=conjugate * (3 if deep else 2),
         dwell_us=dwell,
+    )
+
+
+def _protocol(
+    headers: Sequence[Header], contrast: str, repetition: tuple[float, ...]
+) -> Protocol:
+    """What headers say: names, vendor, and angles and times that are constant.
+
+    Small flip angles at several inversion times of one measurement may be readouts that
+    follow one inversion.
+    """
+    first = headers[0]
+    fixed = {
+        name: tuple(values[:1])
+        for name, values in first.times.items()
+        if name != contrast and all(h.times.get(name) == values for h in headers)
+        if len(set(values)) == 1
+    }
+    angle = fixed.get("vfa", ())
+    sequence = named_sequence(first.names, contrast)
+    if contrast == "t1" and not sequence and len(headers) == 1:
+        sequence = "IRGRE" if angle and angle[0] < _SMALL else ""
+    return Protocol(
+        repetition=repetition,
+        flip_angle=angle,
+        echo_time=fixed.get("t2", ()),
+        inversion_time=fixed.get("t1", ()),
+        sequence=sequence,
+        manufacturer=first.vendor,
     )
 
 

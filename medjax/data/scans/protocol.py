@@ -114,6 +114,17 @@ def read_protocol(
     )
 
 
+def named_sequence(text: str, contrast: str) -> str:
+    """One of `scan.SEQUENCES` by the names of protocol, series and sequence, or "".
+
+    Args:
+        text: The names, in small letters.
+        contrast: "t2", "t1" or "vfa", which has no names of its own.
+    """
+    marks = {"t1": {**_NAMES, "SR": _SATURATION}, "t2": _ECHOES}.get(contrast, {})
+    return next((n for n, mark in marks.items() if re.search(mark, text)), "")
+
+
 def refuse_mp2rage(frames: Sequence[Frame]) -> None:
     """Say of MP2RAGE's two inversion images what makes T1 of them.
 
@@ -171,11 +182,9 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> str:
     words = _words(first)
     gradient, spin = "GR" in words, "SE" in words
     if contrast == "t1":
-        found = next((n for n, mark in _NAMES.items() if re.search(mark, text)), "")
+        found = named_sequence(text, contrast)
         if suffix == "MP2RAGE" or found:
-            return found or suffix
-        if re.search(_SATURATION, text):
-            return "SR"
+            return suffix if suffix == "MP2RAGE" else found
         train = gradient and _train(frames) and suffix != "IRT1"
         return "IRGRE" if train else "IR"
     if contrast == "vfa":
@@ -193,8 +202,7 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> str:
         return "MEGRE" if _train(frames) else "GRE"
     if spin:
         return "MESE" if _train(frames) else "SE"
-    found = next((n for n, mark in _ECHOES.items() if re.search(mark, text)), "")
-    return found
+    return named_sequence(text, contrast)
 
 
 def _words(frame: Frame) -> set[str]:

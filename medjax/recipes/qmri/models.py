@@ -72,13 +72,13 @@ def choose_model(scan: Scan, options: Predict, *, trained: bool = False) -> Choi
         why = "predict.model asks for it"
         if not trained and name in ("t1_ir", "t1_ir3"):
             choose = full_inversion if name == "t1_ir" else any_inversion
-            return one_readout(scan, choose(scan, why))
+            return one_readout(scan, choose(scan, why), named=True)
         if len(scan.protocol.repetition) > 1 and name != "t1_sr":  # which has no TR
             raise ValueError(
                 f"{scan.path}: repetition times {scan.protocol.repetition} s, which "
                 f"predict.model {name!r} does not take. Name images that have the same"
             )
-        return one_readout(scan, Choice(model, why))
+        return one_readout(scan, Choice(model, why), named=True)
     if scan.contrast == "t2":
         return echo_times(scan, mapped=bool(options.b1))
     if scan.protocol.sequence in READOUTS:

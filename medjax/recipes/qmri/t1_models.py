@@ -58,8 +58,15 @@ def saturation(scan: Scan, *, few: int) -> Choice:
     return Choice(model, f"{why}, of an efficiency of about 0.5; any TR")
 
 
-def one_readout(scan: Scan, choice: Choice) -> Choice:
-    """A choice of one readout, with a doubt where that is not what the scan has."""
+def one_readout(scan: Scan, choice: Choice, *, named: bool = False) -> Choice:
+    """A choice of one readout, with a doubt where that is not what the scan has.
+
+    Args:
+        scan: Its sequence is read.
+        choice: So far.
+        named: Whether the model is asked for, which tells gradient echoes apart that
+            may follow one inversion or several.
+    """
     sequence, name = scan.protocol.sequence, choice.model.name
     doubt = choice.doubt
     if sequence == "SR" and name == "t1_ir":
@@ -75,11 +82,12 @@ def one_readout(scan: Scan, choice: Choice) -> Choice:
             "inversion: the map is T1*, which is shorter than T1. Leave predict.model "
             "open"
         )
-    elif sequence == "IRGRE":
+    elif sequence == "IRGRE" and not named:
         more = (
             "gradient echoes at several inversion times in one series; if they follow "
             "one inversion this is a Look-Locker measurement, and T1 comes out too "
-            "short. Say predict.model=t1_look_locker then, else SeriesNumber by image"
+            "short. Say predict.model=t1_look_locker then, else "
+            f"--config.predict.model={name}"
         )
         doubt = f"{doubt}; {more}" if doubt else more
     return choice._replace(doubt=doubt)

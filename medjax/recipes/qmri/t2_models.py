@@ -27,8 +27,9 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
     evenly spaced from the excitation on, four of them or more, or three where a map
     says the angle. All else is of t2, and k-space of spin echoes too: its subspaces and
     networks are of decays. What alternates from echo to echo then makes its maps
-    doubtful; so are those of a train with too few echoes, or with gaps, which need not
-    alternate (80 ms of echoes at 20 and 40 ms come out as 131 ms at 150 degrees).
+    doubtful; so are those of k-space that is called a train, and of a train with too
+    few echoes, or with gaps, which need not alternate (80 ms of echoes at 20 and 40
+    ms come out as 131 ms at 150 degrees).
 
     Args:
         scan: Its times and protocol are read.
@@ -36,8 +37,15 @@ def echo_times(scan: Scan, *, mapped: bool) -> Choice:
     """
     if scan.protocol.sequence in ("GRE", "MEGRE"):
         return Choice(signal_model("t2star"), "gradient echoes decay with T2*")
-    if scan.protocol.sequence != "MESE" or scan.kind != "images":
+    if scan.protocol.sequence != "MESE":
         return Choice(signal_model("t2"), "echo times: one decay")
+    if scan.kind != "images":
+        doubt = (
+            "the names say a spin-echo train, whose stimulated echoes lengthen T2; say "
+            "--config.predict.model=t2_epg, or t2 where all pulses refocus by 180 "
+            "degrees"
+        )
+        return Choice(signal_model("t2"), "k-space of echo times: one decay", doubt)
     uneven = _one_decay("a spin-echo train at uneven times: one decay")
     try:
         numbers = sorted(set(echo_numbers(scan.times)))

@@ -26,6 +26,7 @@ from tests.recipes.qmri.phase_phantoms import (
 )
 
 MS = tuple((1e3 * ECHOES).tolist())
+ANGLES = (90, 80, 70, 60, 50, 40, 30, 20)  # degrees
 SENS = coils()[None].astype(np.complex64)
 WHOLE = np.ones((len(ECHOES), SIDE), bool)
 SHORT = np.array([0.3, 0.6, 1.0, 1.5, 2.1, 2.8, 3.6, 4.5]) * 1e-3
@@ -43,7 +44,7 @@ def uncentred(acceleration, seed=1):
     return measure(echoes()[0], acceleration=acceleration, snr=100, seed=seed, centre=2)
 
 
-def head(vendor="", te=MS, **how):
+def head(vendor="", te=MS, name="", hz="", **how):
     """An ISMRMRD header of the phantom."""
     text = header(
         **{"full": SIDE, "rows": SIDE, "width": SIDE, "centre": SIDE // 2, "te": te}
@@ -52,7 +53,13 @@ def head(vendor="", te=MS, **how):
     said = f"<systemVendor>{vendor}</systemVendor>" if vendor else ""
     opening = "<experimentalConditions>"
     system = f"<acquisitionSystemInformation>{said}</acquisitionSystemInformation>"
-    return text.replace(opening, (system if vendor else "") + opening)
+    protocol = (
+        "<measurementInformation><patientPosition>HFS</patientPosition><protocolName>"
+        f"{name}</protocolName></measurementInformation>"
+    )
+    text = text.replace("128000000", hz or "128000000")
+    said = (protocol if name else "") + (system if vendor else "")
+    return text.replace(opening, said + opening)
 
 
 def npz(kspace, *options, key="te", times=ECHOES, **more):
@@ -147,8 +154,8 @@ def noise_option(folder):
     return [*npz(full())(folder), f"--config.predict.noise_scan={noise}"]
 
 
-def apart(groups):
-    """A contrast in each group, or each file."""
+def apart(groups, **how):
+    """A contrast in each group, or each file; a list stands for a value a contrast."""
 
     def build(folder):
         paths = []
@@ -156,7 +163,8 @@ def apart(groups):
             one = lines(full()[:, e : e + 1], WHOLE[:1])
             name = f"dataset_{e}" if groups and e else "dataset"
             path = folder / ("all.h5" if groups else f"e{e}.h5")
-            paths.append(str(add(path, one, head(te=(ms,)), name)))
+            own = {k: v[e] for k, v in how.items()}
+            paths.append(str(add(path, one, head(te=(ms,), **own), name)))
         return [f"--input={','.join(dict.fromkeys(paths))}"]
 
     return build
@@ -186,6 +194,38 @@ def sens_beside(kind):
         return [*given, f"--config.predict.sens={path}"]
 
     return build
+
+
+def elsewhere(change):
+    """Later contrasts whose heads say another place."""
+    found = sampled(full())
+    for acquisition in found:
+        if acquisition.idx.contrast > 3:
+            change(acquisition)
+    return found
+
+
+def beside(acquisition):
+    acquisition.position[0] += 20
+
+
+def turned(acquisition):
+    rows = list(acquisition.read_dir)
+    acquisition.read_dir[:] = acquisition.phase_dir
+    acquisition.phase_dir[:] = rows
+
+
+def inversions(curve, name="", **how):
+    """Recoveries of T1 1 s, in a head of the same brightness."""
+    images = np.multiply.outer(np.asarray(curve), HEAD * np.exp(1j * object_phase()))
+    ti = tuple((1e3 * INVERSIONS).tolist())
+    return raw(lambda: sampled(measure(images)), head(name=name, te=(), ti=ti, **how))
+
+
+def read_late():
+    """Readouts after one inversion: T1* is 600 ms where T1 is 1 s."""
+    star, t1 = 0.6, 1.0
+    return star / t1 - (1 + star / t1) * np.exp(-INVERSIONS / star)
 
 
 def slab():
@@ -251,6 +291,70 @@ CASES = [
     Case("a contrast a group", apart(True), 60),
     Case("a contrast a file", apart(False), 60),
     Case("single-coil fastMRI", single_coil, 60),
+    Case(
+        "flip angles that differ beside echo times",
+        raw(lambda: sampled(full()), head(flip=ANGLES), GIVEN[0]),
+        refusal="flip angles differ from contrast to contrast as the echo times do",
+    ),
+    Case(
+        "flip angles beside echo times, npz",
+        npz(full(), GIVEN[0], fa=np.deg2rad(ANGLES)),
+        refusal="flip angles differ from contrast to contrast",
+    ),
+    Case(
+        "flip angles beside times of the command line",
+        npz(full(), *GIVEN, fa=np.deg2rad(ANGLES)),
+        60,
+        exit_code=3,
+        doubt="flip angles differ .* takes as equal",
+    ),
+    Case(
+        "a flip angle a file beside echo times",
+        lambda folder: [*apart(False, flip=[(a,) for a in ANGLES])(folder), GIVEN[0]],
+        refusal="flip angles differ from contrast to contrast",
+    ),
+    Case(
+        "a contrast of another field strength",
+        apart(False, hz=[*["128000000"] * 7, "64000000"]),
+        refusal="e7.h5.*H1resonanceFrequency_Hz 64000000, but 128000000",
+    ),
+    Case(
+        "contrasts beside each other",
+        raw(lambda: elsewhere(beside)),
+        refusal="slice 0 of contrast 4 is 20.0 mm away",
+    ),
+    Case(
+        "contrasts that are turned",
+        raw(lambda: elsewhere(turned)),
+        refusal="slice 0 of contrast 4 is turned",
+    ),
+    Case(
+        "a spin-echo train by its name, k-space",
+        raw(lambda: sampled(full()), head(name="T2_MESE")),
+        60,
+        exit_code=3,
+        doubt="names say a spin-echo train",
+    ),
+    Case(
+        "MOLLI by its name, k-space",
+        inversions(read_late(), "MOLLI_5(3)3_35deg", flip=(35,)),
+        1000,
+        variant="contrast=t1",
+    ),
+    Case(
+        "small flip angles at inversion times, k-space",
+        inversions(read_late(), flip=(8,)),
+        600,
+        exit_code=3,
+        doubt="if they follow one inversion this is a Look-Locker",
+        variant="contrast=t1",
+    ),
+    Case(
+        "MP2RAGE by its name, k-space",
+        inversions(read_late(), "t1_mp2rage"),
+        refusal="an MP2RAGE measurement",
+        variant="contrast=t1",
+    ),
     Case("maps in npz", sens_beside("npz"), 60),
     Case("maps in NIfTI", sens_beside("nii"), 60),
     Case(
