@@ -11,11 +11,14 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
 
 from medjax.types import Params
 
 # Logical axis -> the mesh axis or axes that divide it; None: held whole everywhere.
 Rules = Mapping[str, str | Sequence[str] | None]
+# The same, sorted, as a value that can be hashed: a part of a model's config.
+RuleTable = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -97,6 +100,57 @@ def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> Partiti
 
 def _names(entry: str | Sequence[str] | None) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
+def rule_table(rules: Rules | None) -> RuleTable:
+    """Rules as a value that can be hashed, as `constrain` takes them.
+
+    Args:
+        rules: The mesh axes that each logical name falls on; None is no rule.
+
+    Returns:
+        Pairs of a logical name and its mesh axes, sorted by name.
+    """
+    rules = {} if rules is None else rules
+    return tuple(sorted((name, _names(entry)) for name, entry in rules.items()))
+
+
+def constrain(
+    x: Shaped[Array, "..."], rules: RuleTable, *axes: str | None
+) -> Shaped[Array, "..."]:
+    """An activation, told to the compiler to lie on the mesh as its axes' rules say.
+
+    No number changes. Where rows and kernels lie on the same devices, XLA is free to
+    gather the rows rather than the kernel; told where the result lies, it is not. The
+    mesh is that of the array itself, or else that of `jax.set_mesh`. Without a mesh, on
+    one of one device, on one with Explicit or Manual axes (where JAX knows already) and
+    without rules nothing happens.
+
+    Args:
+        x: An array of any shape, traced or not.
+        rules: From `rule_table`; () for none.
+        axes: A logical name for each axis of `x`; None keeps it whole. Of the mesh axes
+            of a name those are used, from the first on, whose devices divide the axis:
+            two key heads on four devices, say, stay whole.
+
+    Raises:
+        ValueError: A logical name has no rule, two fall on one mesh axis, or the mesh
+            lacks one; or more or fewer names than `x` has axes.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
+    if not rules or mesh.size == 1 or set(mesh.axis_types) != {AxisType.Auto}:
+        return x
+    if len(axes) != x.ndim:
+        raise ValueError(f"{len(axes)} logical names for an array of {x.ndim} axes")
+    spec = _named_sharding(f"{axes}", PartitionSpec(*axes), mesh, dict(rules), None)
+    divided = []
+    for size, names in zip(x.shape, spec.spec, strict=True):
+        parts = np.cumprod([mesh.shape[axis] for axis in _names(names)], dtype=int)
+        fit = [n for n, part in enumerate(parts, start=1) if size % part == 0]
+        divided.append(_names(names)[: max(fit, default=0)] or None)
+    sharding = NamedSharding(mesh, PartitionSpec(*divided))
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -> Any:

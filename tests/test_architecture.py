@@ -28,7 +28,7 @@ ARROWS = {
     "masked": ("types",),
     "indexing": (),
     "rl": ("types", "checks", "masked", "indexing"),
-    "models": ("types", "checks", "indexing"),
+    "models": ("types", "checks", "indexing", "sharding"),
     "mri": ("types", "checks", "masked"),
     "data": ("types", "rl", "mri"),
     "recipes": (

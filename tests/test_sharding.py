@@ -10,10 +10,12 @@ from jax.sharding import PartitionSpec as P
 
 from medjax.sharding import (
     batch_sharding,
+    constrain,
     make_mesh,
     mesh_axes,
     optimizer_axes,
     place_batch,
+    rule_table,
     shard_tree,
     to_named_sharding,
 )
@@ -219,3 +221,65 @@ def test_a_mesh_without_an_axis_or_with_a_device_twice_is_refused():
         make_mesh({})
     with pytest.raises(ValueError, match="a device comes twice"):
         make_mesh({"data": 2}, [jax.devices()[0]] * 2)
+
+
+def lies(x):
+    return tuple(x.sharding.spec) + (None,) * (x.ndim - len(x.sharding.spec))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((8, 3, 4), ("batch", None, "mlp"), (("data", "fsdp"), None, "model")),
+        # two rows for four devices: those along the first mesh axis alone
+        ((2, 3, 4), ("batch", None, "mlp"), ("data", None, "model")),
+        ((3, 4), ("batch", None), (None, None)),  # neither divides three rows
+        ((8, 3), (None, "heads"), (None, None)),  # three heads on two devices
+        ((8, 4), ("whole", "also_whole"), (None, None)),
+        ((0, 4), ("batch", None), (None, None)),  # as JAX lays what is empty
+    ],
+)
+@pytest.mark.parametrize("given", ["array", "context"])
+def test_activations_lie_as_their_rules_say(shape, axes, expected, given):
+    """On the mesh of the array, or on that of `jax.set_mesh`."""
+    mesh, table = make_mesh(SHAPE), rule_table(RULES)
+    x = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+    function = jax.jit(lambda x: constrain(x * 2, table, *axes))
+    if given == "array":
+        found = function(jax.device_put(x, jax.NamedSharding(mesh, P())))
+    else:
+        with jax.set_mesh(mesh):
+            found = function(x)
+    np.testing.assert_array_equal(found, x * 2)
+    assert lies(found) == expected
+
+
+def test_nothing_is_said_without_a_mesh_devices_or_rules():
+    table, x = rule_table(RULES), jnp.ones((8, 4))
+
+    def program(x, rules=table):
+        return str(jax.make_jaxpr(lambda x: constrain(x, rules, "batch", "mlp"))(x))
+
+    one = make_mesh(dict.fromkeys(SHAPE, 1), jax.devices()[:1])
+    eight = jax.device_put(x, jax.NamedSharding(make_mesh(SHAPE), P("data")))
+    explicit = jax.make_mesh((2, 2, 2), tuple(SHAPE), (AxisType.Explicit,) * 3)
+    assert "sharding_constraint" in program(eight)
+    for y, rules in (
+        (x, table),
+        (jax.device_put(x, jax.NamedSharding(one, P())), table),
+        (jax.device_put(x, jax.NamedSharding(explicit, P("data"))), table),
+        (eight, rule_table(None)),
+    ):
+        assert "sharding_constraint" not in program(y, rules)
+
+
+def test_constraints_that_cannot_be():
+    x = jax.device_put(jnp.ones((8, 4)), jax.NamedSharding(make_mesh(SHAPE), P()))
+    with pytest.raises(ValueError, match="no rule for the logical axis 'vocab'"):
+        constrain(x, rule_table(RULES), "batch", "vocab")
+    with pytest.raises(ValueError, match="both fall on the mesh axis 'fsdp'"):
+        constrain(x, rule_table(RULES), "batch", "embed")
+    with pytest.raises(ValueError, match="names the axis 'tensor'"):
+        constrain(x, rule_table({"batch": "tensor"}), "batch", None)
+    with pytest.raises(ValueError, match="3 logical names for an array of 2 axes"):
+        constrain(x, rule_table(RULES), "batch", None, None)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from medjax.sharding import RuleTable
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -42,3 +44,7 @@ class Qwen25VLConfig:
     # layers unrolled per scan step; None: both of two, which compiles faster and keeps
     # no stacks for the backward pass, but one at a time for single tokens
     scan_unroll: int | None = None
+    # where activations lie, from `rule_table`, on the mesh of parameters and rows, or
+    # of jax.set_mesh; (): as the compiler likes. The names are batch, heads, kv_heads,
+    # mlp and vocab
+    rules: RuleTable = ()

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from medjax.sharding import RuleTable, constrain
+
 EMBEDDING = nn.initializers.normal(0.02)
 FAN_IN = (
     nn.initializers.lecun_normal()
@@ -88,9 +90,10 @@ class SwiGLU(nn.Module):
     bias: bool  # of all three maps
     dtype: str  # of the products and of what comes out
     param_dtype: str
+    rules: RuleTable = ()  # where the hidden units lie, see `constrain`
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*R D"]) -> Float[Array, "*R D"]:
+    def __call__(self, x: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
         """Map the last axis to `mlp` numbers and back to `width`."""
         options = {
             "dtype": self.dtype,
@@ -99,6 +102,7 @@ class SwiGLU(nn.Module):
         }
         gate = Linear(self.mlp, ("embed", "mlp"), name="gate", **options)(x)
         up = Linear(self.mlp, ("embed", "mlp"), name="up", **options)(x)
+        gate, up = (constrain(y, self.rules, "batch", None, "mlp") for y in (gate, up))
         down = Linear(self.width, ("mlp", "embed"), name="down", **options)
         return down(nn.silu(gate) * up)
 

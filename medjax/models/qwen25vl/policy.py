@@ -18,6 +18,7 @@ from medjax.indexing import devices_along
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.text import Cache, TextDecoder
 from medjax.models.qwen25vl.vision import VisionTower
+from medjax.sharding import constrain
 from medjax.types import Images, Params, Prompt, Segment
 
 
@@ -71,7 +72,8 @@ def encode_images(
     flat = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), images)
     tower: Any = VisionTower(config)  # `apply` is typed for mutable variables too
     features = tower.apply({"params": params["vision"]}, *flat)
-    return features.reshape(contexts, slots * features.shape[1], config.width)
+    features = features.reshape(contexts, slots * features.shape[1], config.width)
+    return constrain(features, config.rules, "batch", None, None)
 
 
 def embed_tokens(
@@ -129,7 +131,8 @@ def embed_segment(
         return x
     index = jnp.maximum(segment.features, 0)[..., None]
     image = jnp.take_along_axis(features, index, axis=1)
-    return jnp.where(segment.features[..., None] >= 0, image, x)
+    x = jnp.where(segment.features[..., None] >= 0, image, x)
+    return constrain(x, config.rules, "batch", None, None)
 
 
 def extend(

@@ -8,6 +8,7 @@ from medjax.checks import check_arrays, check_integers
 from medjax.indexing import devices_along, repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.policy import Prefill, embed_tokens, extend, logits
+from medjax.sharding import constrain
 from medjax.types import Params
 
 
@@ -83,7 +84,7 @@ def completion_logps(
             (prefilled.context, prefilled.question),
         )
         hidden = jnp.concatenate([hidden, further], axis=1)
-    hidden = hidden[:, :length]
+    hidden = constrain(hidden[:, :length], config.rules, "batch", None, None)
 
     def score(
         hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
@@ -99,8 +100,9 @@ def completion_logps(
             hidden = jnp.pad(hidden, ((0, 0), (0, short), (0, 0)))
             flat = jnp.pad(flat, ((0, 0), (0, short)))
         pieces = (rows * group, -1, chunk)
+        hidden = jnp.moveaxis(hidden.reshape(*pieces, hidden.shape[-1]), 1, 0)
         chunked = (
-            jnp.moveaxis(hidden.reshape(*pieces, hidden.shape[-1]), 1, 0),
+            constrain(hidden, config.rules, None, "batch", None, None),
             jnp.moveaxis(flat.reshape(pieces), 1, 0),
         )
         scores = jax.lax.map(lambda xs: jax.checkpoint(score)(*xs), chunked)

@@ -22,6 +22,10 @@ from medjax.models.qwen25vl.layers import (
     unrolled_layers,
 )
 from medjax.models.qwen25vl.rope import rotate, text_angles
+from medjax.sharding import RuleTable, constrain, rule_table
+
+_ROWS = ("batch", None, None)  # of hidden states
+_CACHED = (None, "batch", None, "kv_heads", None)  # of all layers' keys and values
 
 
 class Cache(NamedTuple):
@@ -58,15 +62,17 @@ class DecoderLayer(nn.Module):
         """
         config = self.config
         options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        x = constrain(x, config.rules, *_ROWS)
         h = RMSNorm(config.norm_eps, config.param_dtype, name="input_norm")(x)
         mixed, own = _Attention(config, name="attention")(
             h, past, past_masks, angles, own_mask
         )
-        x = x + mixed
+        x = constrain(x + mixed, config.rules, *_ROWS)
         h = RMSNorm(config.norm_eps, config.param_dtype, name="post_norm")(x)
-        return x + SwiGLU(config.width, config.mlp, False, name="mlp", **options)(
-            h
-        ), own
+        mlp = SwiGLU(
+            config.width, config.mlp, False, rules=config.rules, name="mlp", **options
+        )
+        return constrain(x + mlp(h), config.rules, *_ROWS), own
 
 
 class _Attention(nn.Module):
@@ -85,11 +91,13 @@ class _Attention(nn.Module):
         options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
 
         def heads(name: str, count: int) -> Float[Array, "R T H d"]:
-            axes = ("embed", "heads" if name == "q" else "kv_heads")
-            y = Linear(count * config.head_dim, axes, name=name, bias=True, **options)(
-                x
+            axis = "heads" if name == "q" else "kv_heads"
+            linear = Linear(
+                *(count * config.head_dim, ("embed", axis)),
+                **{"name": name, "bias": True, **options},
             )
-            return y.reshape(*x.shape[:2], count, config.head_dim)
+            y = linear(x).reshape(*x.shape[:2], count, config.head_dim)
+            return constrain(y, config.rules, "batch", None, axis, None)
 
         q = rotate(heads("q", config.heads), angles)
         k = rotate(heads("k", config.kv_heads), angles)
@@ -99,6 +107,7 @@ class _Attention(nn.Module):
             for (keys, values), mask in zip(past, past_masks, strict=True)
         ]
         mixed = attend(q, [*blocks, KeyBlock(k, v, own_mask)])
+        mixed = constrain(mixed, config.rules, "batch", None, "heads", None)
         mixed = mixed.reshape(*x.shape[:2], config.heads * config.head_dim)
         out = Linear(config.width, ("heads", "embed"), name="o", bias=False, **options)(
             mixed
@@ -139,7 +148,12 @@ class TextDecoder(nn.Module):
     def embed(self, tokens: Int[Array, "*R"]) -> Float[Array, "*R D"]:
         """Rows of the embedding table, for ids from 0 to the vocabulary's size - 1."""
         table = self.embedding.embedding.astype(self.config.dtype)
-        return look_up(table, tokens, mode="fill")
+        x, rules = look_up(table, tokens, mode="fill"), self.config.rules
+        # first every row's share of the width, as the table lies, then whole rows: in
+        # one step XLA would gather the rows of all devices, or the whole table
+        apart, leading = _apart(rules, "batch", "embed"), _leading(tokens.ndim)
+        x = constrain(x, apart, *leading, "embed" if apart else None)
+        return constrain(x, rules, *leading, None)
 
     def __call__(
         self,
@@ -166,7 +180,9 @@ class TextDecoder(nn.Module):
             text_angles(positions, self.config),
             causal_mask(mask),
         )
-        return self.final_norm(x), Cache(keys, values, mask)
+        rules = self.config.rules
+        keys, values = (constrain(y, rules, *_CACHED) for y in (keys, values))
+        return constrain(self.final_norm(x), rules, *_ROWS), Cache(keys, values, mask)
 
     def logits(self, hidden: Float[Array, "*R D"]) -> Float[Array, "*R V"]:
         """Scores over the vocabulary before the softmax, in float32 at least.
@@ -181,4 +197,17 @@ class TextDecoder(nn.Module):
         accumulate = accumulator(hidden.dtype)
         flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
         scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
-        return scores.reshape(*hidden.shape[:-1], kernel.shape[-1])
+        scores = scores.reshape(*hidden.shape[:-1], kernel.shape[-1])
+        return constrain(scores, self.config.rules, *_leading(hidden.ndim - 1), "vocab")
+
+
+def _apart(rules: RuleTable, name: str, other: str) -> RuleTable:
+    """The rules, with a logical name kept off the mesh axes of another one."""
+    taken = dict(rules).get(other, ())
+    kept = {name: tuple(a for a in dict(rules).get(name, ()) if a not in taken)}
+    return rule_table(dict(rules) | kept) if rules else ()
+
+
+def _leading(count: int) -> tuple[str | None, ...]:
+    """Logical names of so many leading axes, of which the first are rows."""
+    return ("batch", *[None] * count)[:count]

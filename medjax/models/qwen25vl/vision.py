@@ -15,6 +15,9 @@ from medjax.models.qwen25vl.layers import (
     unrolled_layers,
 )
 from medjax.models.qwen25vl.rope import patch_angles, rotate
+from medjax.sharding import constrain
+
+_ROWS = ("batch", None, None)  # of images
 
 
 class VisionBlock(nn.Module):
@@ -48,6 +51,7 @@ class VisionBlock(nn.Module):
         size = (vision.window // vision.patch) ** 2
         rows, length, width = x.shape
 
+        x = constrain(x, self.config.rules, *_ROWS)
         h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm1")(x)
         attention = _Attention(self.config, name="attention")
         queries, keys, values = attention.project(h, angles)
@@ -66,10 +70,11 @@ class VisionBlock(nn.Module):
             return mixed.reshape(*windows, width).reshape(rows, length, width)
 
         mixed = jax.lax.cond(full, lambda: over(length), lambda: over(size))
-        x = x + attention.combine(mixed)
+        x = constrain(x + attention.combine(mixed), self.config.rules, *_ROWS)
         h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm2")(x)
-        mlp = SwiGLU(vision.width, vision.mlp, True, name="mlp", **options)
-        return x + mlp(h), None
+        rules = self.config.rules
+        mlp = SwiGLU(vision.width, vision.mlp, True, rules=rules, name="mlp", **options)
+        return constrain(x + mlp(h), rules, *_ROWS), None
 
 
 class _Attention(nn.Module):
@@ -93,7 +98,14 @@ class _Attention(nn.Module):
         vision = self.config.vision
         heads = vision.heads
         split = jnp.split(self.qkv(x), 3, axis=-1)
-        q, k, v = (y.reshape(*y.shape[:2], heads, vision.width // heads) for y in split)
+        rules = self.config.rules
+        q, k, v = (
+            constrain(
+                y.reshape(*y.shape[:2], heads, vision.width // heads),
+                *(rules, "batch", None, "heads", None),
+            )
+            for y in split
+        )
         return rotate(q, angles), rotate(k, angles), v
 
     def combine(self, x: Float[Array, "R P D"]) -> Float[Array, "R P D"]:
@@ -159,5 +171,7 @@ class Merger(nn.Module):
         cells = (x.shape[0], x.shape[1] // vision.merge**2)
         x = x.reshape(*cells, vision.merge**2, vision.width).reshape(*cells, merged)
         x = Linear(merged, ("embed", "mlp"), name="fc1", **options)(x)
+        x = constrain(x, self.config.rules, "batch", None, "mlp")
         x = nn.gelu(x, approximate=False)
-        return Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)
+        x = Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)
+        return constrain(x, self.config.rules, *_ROWS)

@@ -35,6 +35,7 @@ from medjax.recipes.policy.qwen25vl_folder import (
     trained_images,
 )
 from medjax.recipes.sections import read_section
+from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import (
     Qwen25VLConfig,
     VisionConfig,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 # Frequent pieces of an answer, one token each for a tiny policy.
 ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
 PIXELS = ("config", "folder")
-_SCHEDULING = ("remat", "scan_unroll")  # of a config: they bear on no number
+_SCHEDULING = ("remat", "scan_unroll", "rules")  # of a config: they bear on no number
 
 
 class Vision(NamedTuple):
@@ -89,6 +90,7 @@ class PolicySection(NamedTuple):
     freeze_vision: bool  # no gradient into the vision tower
     logit_chunk: int | None  # positions scored at a time; None: all
     pixels: str = "config"  # one of PIXELS: whose bounds, these or the folder's
+    rules: Rules | None = None  # where activations lie; of the config's own section
 
 
 # What a folder says itself, and what bears on training alone.
@@ -295,7 +297,7 @@ def _policy(
     }
     sizes = {k: x for k, x in asdict(config).items() if k not in _SCHEDULING}
     return Policy(
-        model=make_model(config, **gradient),
+        model=make_model(config, rules=options.rules, **gradient),
         tokenizer=tokenizer,
         geometry=geometry,
         tables=parse_tables(tokenizer, config.vocab),

@@ -5,6 +5,7 @@ Each prompt is computed once. What a run needs beside it to open and save a chec
 """
 
 import os
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -35,6 +36,7 @@ from medjax.models.qwen25vl import (
 from medjax.models.qwen25vl import prefill as prefill_prompt
 from medjax.models.qwen25vl.files import refuse_adapter
 from medjax.rl.sampling import rollout_keys, sample_loop
+from medjax.sharding import Rules, constrain, rule_table
 from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
 
 __all__ = [
@@ -57,6 +59,7 @@ def make_model(
     *,
     freeze_vision: bool = False,
     logit_chunk: int | None = None,
+    rules: Rules | None = None,
 ) -> PolicyModel:
     """The policy as a record of functions of its parameters.
 
@@ -70,6 +73,9 @@ def make_model(
         logit_chunk: How many completion positions' V scores `score` holds at a time, an
             integer of 1 or more, see `completion_logps`, which refuses others when
             `score` is called; None holds all.
+        rules: The mesh axes of the logical axes batch, heads, kv_heads, mlp and vocab,
+            and any others. Activations are held to them, see `constrain`, on the mesh
+            that parameters and rows lie on; None leaves them to the config's `rules`.
 
     Returns:
         `init`, `prefill`, `sample` and `score` with the config bound, to be called with
@@ -79,6 +85,8 @@ def make_model(
         TypeError: heads that the key-value heads do not divide, or no vocabulary.
         ValueError: an unknown `remat`.
     """
+    if rules is not None:
+        config = replace(config, rules=rule_table(rules))
     return PolicyModel(
         init=partial(init_params, config),
         axes=param_axes(config),
@@ -166,6 +174,8 @@ def sample(
     wide = jnp.broadcast_to(one, (*one.shape[:2], group, length, *one.shape[4:]))
     empty = wide.reshape(one.shape[0], rows, length, *one.shape[4:])
     masked = jnp.broadcast_to(jnp.zeros_like(start[:, None], bool), (rows, length))
+    cached = (config.rules, None, "batch", None, "kv_heads", None)
+    empty = constrain(empty, *cached)
     empty = Cache(empty, empty, masked)
 
     def step(
@@ -182,8 +192,8 @@ def sample(
         )
         write = jax.lax.dynamic_update_slice_in_dim
         own = Cache(
-            write(own.keys, new.keys, index, axis=2),
-            write(own.values, new.values, index, axis=2),
+            constrain(write(own.keys, new.keys, index, axis=2), *cached),
+            constrain(write(own.values, new.values, index, axis=2), *cached),
             write(own.mask, new.mask, index, axis=1),
         )
         return logits(config, params, hidden[:, 0]), own
