@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from medjax.types import Params
@@ -137,20 +137,51 @@ def constrain(
         ValueError: A logical name has no rule, two fall on one mesh axis, or the mesh
             lacks one; or more or fewer names than `x` has axes.
     """
-    mesh = jax.typeof(x).sharding.mesh
-    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
-    if not rules or mesh.size == 1 or set(mesh.axis_types) != {AxisType.Auto}:
+    mesh = _auto_mesh(x)
+    if not rules or mesh is None:
         return x
     if len(axes) != x.ndim:
         raise ValueError(f"{len(axes)} logical names for an array of {x.ndim} axes")
     spec = _named_sharding(f"{axes}", PartitionSpec(*axes), mesh, dict(rules), None)
-    divided = []
-    for size, names in zip(x.shape, spec.spec, strict=True):
-        parts = np.cumprod([mesh.shape[axis] for axis in _names(names)], dtype=int)
-        fit = [n for n, part in enumerate(parts, start=1) if size % part == 0]
-        divided.append(_names(names)[: max(fit, default=0)] or None)
+    divided = [
+        _fitting(size, _names(names), mesh) or None
+        for size, names in zip(x.shape, spec.spec, strict=True)
+    ]
     sharding = NamedSharding(mesh, PartitionSpec(*divided))
     return jax.lax.with_sharding_constraint(x, sharding)
+
+
+def parts_along(x: Shaped[Array, "..."], rules: RuleTable, name: str) -> int:
+    """In how many parts `constrain` divides the first axis of an array.
+
+    Args:
+        x: An array of any shape, traced or not.
+        rules: From `rule_table`; () for none.
+        name: The logical name of the first axis, which the rules must have.
+
+    Returns:
+        1 wherever `constrain` does nothing.
+    """
+    mesh = _auto_mesh(x)
+    if not rules or mesh is None:
+        return 1
+    axes = _fitting(x.shape[0], dict(rules)[name], mesh)
+    return int(np.prod([mesh.shape[axis] for axis in axes], dtype=int))
+
+
+def _auto_mesh(x: Shaped[Array, "..."]) -> Mesh | AbstractMesh | None:
+    """The mesh of an array or of `jax.set_mesh`, where it is for a compiler to fill."""
+    mesh = jax.typeof(x).sharding.mesh
+    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
+    auto = set(mesh.axis_types) == {AxisType.Auto}
+    return mesh if auto and mesh.size > 1 else None
+
+
+def _fitting(size: int, axes: tuple[str, ...], mesh: Mesh | AbstractMesh) -> tuple:
+    """Mesh axes from the first on, as many as divide an axis of an array together."""
+    parts = np.cumprod([mesh.shape[axis] for axis in axes], dtype=int)
+    fit = [n for n, part in enumerate(parts, start=1) if size % part == 0]
+    return axes[: max(fit, default=0)]
 
 
 def to_named_sharding(axes: Any, mesh: Mesh, rules: Rules, shapes: Any = None) -> Any:

@@ -216,6 +216,16 @@ def logits(
     return _decoder(config, params, TextDecoder.logits, hidden)
 
 
+def head_kernel(config: Qwen25VLConfig, params: Params) -> Float[Array, "D V"]:
+    """The output layer, in the parameters' dtype: the embedding where they are tied.
+
+    Args:
+        config: Decides whether the embedding is the output layer.
+        params: The whole tree; its `text` half is used.
+    """
+    return _decoder(config, params, TextDecoder.head_kernel)
+
+
 def _decoder(
     config: Qwen25VLConfig,
     params: Params,

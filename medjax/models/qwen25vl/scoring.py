@@ -1,5 +1,8 @@
 """Log-probabilities of completions, as a learner needs them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -7,8 +10,15 @@ from jaxtyping import Array, Bool, Float, Int
 from medjax.checks import check_arrays, check_integers
 from medjax.indexing import devices_along, repeat_rows
 from medjax.models.qwen25vl.config import Qwen25VLConfig
-from medjax.models.qwen25vl.policy import Prefill, embed_tokens, extend, logits
-from medjax.sharding import constrain
+from medjax.models.qwen25vl.policy import (
+    Prefill,
+    embed_tokens,
+    extend,
+    head_kernel,
+    logits,
+)
+from medjax.models.qwen25vl.text import head_scores
+from medjax.sharding import constrain, parts_along
 from medjax.types import Params
 
 
@@ -86,10 +96,15 @@ def completion_logps(
         hidden = jnp.concatenate([hidden, further], axis=1)
     hidden = constrain(hidden[:, :length], config.rules, "batch", None, None)
 
+    parts = 1 if chunk is None else parts_along(hidden, config.rules, "batch")
+    head = partial(logits, config, params)
+    if parts > 1:
+        head = _copied_head(config, params, parts)
+
     def score(
         hidden: Float[Array, "R c D"], tokens: Int[Array, "R c"]
     ) -> tuple[Float[Array, "R c"], Float[Array, "R c"]]:
-        log_probs = jax.nn.log_softmax(logits(config, params, hidden))
+        log_probs = jax.nn.log_softmax(head(hidden))
         picked = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
         return picked, -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
@@ -112,3 +127,25 @@ def completion_logps(
         )
     logp, entropy = (s.reshape(rows, group, length) for s in scores)
     return logp, entropy
+
+
+def _copied_head(
+    config: Qwen25VLConfig, params: Params, parts: int
+) -> Callable[[Float[Array, "R c D"]], Float[Array, "R c V"]]:
+    """`logits` by a copy of the output layer for each device that has rows.
+
+    A loop over pieces then sums the layer's gradient on each device, and the sums are
+    added over the devices once, after the loop: the gradient of one layer in common
+    would be added over them in every turn.
+    """
+    kernel = head_kernel(config, params)
+    kernels = jnp.broadcast_to(kernel[None], (parts, *kernel.shape))
+    kernels = constrain(kernels, config.rules, "batch", None, "vocab")
+
+    def head(hidden: Float[Array, "R c D"]) -> Float[Array, "R c V"]:
+        split = (parts, hidden.shape[0] // parts, *hidden.shape[1:])
+        scores = jax.vmap(head_scores)(kernels, hidden.reshape(split))
+        scores = scores.reshape(*hidden.shape[:2], scores.shape[-1])
+        return constrain(scores, config.rules, "batch", None, "vocab")
+
+    return head

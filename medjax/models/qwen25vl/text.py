@@ -190,15 +190,29 @@ class TextDecoder(nn.Module):
         Args:
             hidden: Hidden states of any number of tokens, as `__call__` returns them.
         """
-        if self.config.tied:
-            kernel = self.embedding.embedding.T.astype(hidden.dtype)
-        else:
-            kernel = self.head.variables["params"]["kernel"].astype(hidden.dtype)
-        accumulate = accumulator(hidden.dtype)
-        flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
-        scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
-        scores = scores.reshape(*hidden.shape[:-1], kernel.shape[-1])
+        scores = head_scores(self.head_kernel(), hidden)
         return constrain(scores, self.config.rules, *_leading(hidden.ndim - 1), "vocab")
+
+    def head_kernel(self) -> Float[Array, "D V"]:
+        """The output layer in the parameters' dtype, perhaps the embedding."""
+        if self.config.tied:
+            return self.embedding.embedding.T
+        return self.head.variables["params"]["kernel"]
+
+
+def head_scores(
+    kernel: Float[Array, "D V"], hidden: Float[Array, "*R D"]
+) -> Float[Array, "*R V"]:
+    """Scores over the vocabulary before the softmax, in float32 at least.
+
+    Args:
+        kernel: The output layer in any dtype; it is cast to that of `hidden`.
+        hidden: Hidden states of any number of tokens.
+    """
+    kernel, accumulate = kernel.astype(hidden.dtype), accumulator(hidden.dtype)
+    flat = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
+    scores = jnp.matmul(flat, kernel, preferred_element_type=accumulate)
+    return scores.reshape(*hidden.shape[:-1], kernel.shape[-1])
 
 
 def _apart(rules: RuleTable, name: str, other: str) -> RuleTable:
