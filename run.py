@@ -5,6 +5,7 @@
     python run.py --config=configs/medloc.py --mode=eval --answers=FILE
     python run.py --config=configs/medloc.py --mode=predict --input=PICTURES --ask=TEXT
     python run.py --config=configs/puq.py --mode=predict --input=SCAN   or --mode=check
+    python run.py --config=configs/medloc.py:model=FOLDER --mode=plan --topology=v5e:4x4
 
 What stands behind the colon chooses variants; every option of a config can be set on
 its own too: --config.train.grpo.group=16. The same command resumes a stopped run.
@@ -18,24 +19,20 @@ Exit codes:
 
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module  # recipes are slow to import
-from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "no PyTorch"
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # halves a CPU's step
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    import_module("configs.command_line").collect_seldom()
+    import_module("configs.command_line").begin(os.environ)
 
 import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 from configs import command_line
+from configs.command_line import Run
+from medjax.planning.ahead import stand_in
 from medjax.runtime.errors import STOPS, RewardError
 from medjax.runtime.processes import join_processes
 from medjax.sharding import make_mesh
@@ -51,15 +48,6 @@ ASK = flags.DEFINE_string("ask", None, "A question, or a file with one a line.")
 CACHE = flags.DEFINE_string("compilation_cache", "~/.cache/medjax/jax", "'': none.")
 
 
-class Run(NamedTuple):
-    """What a config says, and where it is done."""
-
-    config: Mapping[str, Any]
-    place: Mapping[str, Any]  # seed and workdir
-    options: Mapping[str, Any]  # for the recipe: these and the config's sections
-    devices: Mapping[str, Any]  # mesh and rules
-
-
 def train(name: str, run: Run) -> list[str]:
     """Train what is not trained yet, and evaluate it."""
     from medjax.runtime.stages import doubts, run_stages
@@ -69,6 +57,15 @@ def train(name: str, run: Run) -> list[str]:
     saving["checkpoint_every"] = saving.pop("every")
     run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
     return doubts(chain, **run.place)
+
+
+def plan(name: str, run: Run) -> list[str]:
+    """Compile what would be trained, for chips that need not be there."""
+    from medjax.recipes.planning import plan_stages
+
+    chain = import_module(f"medjax.recipes.{name}").stages(**run.options)
+    about = {"config": run.config, "workdir": run.place["workdir"]}
+    return plan_stages(chain, **command_line.planned(), **about, **run.devices)
 
 
 def evaluate(name: str, run: Run) -> list[str]:
@@ -94,6 +91,7 @@ def use(name: str, run: Run) -> list[str]:
 
 MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {  # -> what is doubtful
     **{("train", name): partial(train, name) for name in SYSTEMS},
+    **{("plan", name): partial(plan, name) for name in command_line.PLANNED},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
     **{(m, system): partial(use, name) for m, system, name in command_line.USES},
 }
@@ -103,13 +101,15 @@ def main(_: list[str]) -> int:
     """Do what the flags say; the exit code says how it went."""
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
-    join_processes(os.environ, command_line.place())
+    chips = stand_in(command_line.topology(MODE.value), os.environ)
+    if chips is None:
+        join_processes(os.environ, command_line.place())
     config = CONFIG.value.to_dict()
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
     options = command_line.sections(MODE.value, config)
     workdir = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
     place = {"seed": config["seed"], "workdir": workdir}
-    devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
+    devices = {"mesh": make_mesh(config["mesh"], chips), "rules": config["rules"]}
     return command_line.finish(function(Run(config, place, options | place, devices)))
 
 

@@ -3,12 +3,13 @@
 import ast
 import atexit
 import gc
+import os
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from absl import flags, logging
 
@@ -29,19 +30,38 @@ USES = (  # mode, system and recipe of what is neither training nor evaluation
     *(("predict", system, f"predict.{system}") for system in ASKED),
     *((mode, "puq", f"qmri.{mode}") for mode in MAPS),
 )
+PLANNED = ("medloc", "vrft_aug")  # systems with --mode=plan
 ENTRY = ("system", "seed", "mesh", "rules", "checkpoint")  # the rest is the recipe's
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 PROCESSES = flags.DEFINE_integer("num_processes", None, "How many run; 1: alone.")
 INDEX = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
+TOPOLOGY = flags.DEFINE_string("topology", "", "Chips to plan for: v5e:8x8, gpu:8.")
+PRICE = flags.DEFINE_float("price", 0.0, "Of one such chip and hour; 0: not known.")
 FOLDER = pathlib.Path(__file__).parent
 
 
-def collect_seldom() -> None:
-    """Look for garbage a hundredth as often, and not at all at the program's end.
+class Run(NamedTuple):
+    """What a config says, and where it is done."""
+
+    config: Mapping[str, Any]
+    place: Mapping[str, Any]  # seed and workdir
+    options: Mapping[str, Any]  # for the recipe: these and the config's sections
+    devices: Mapping[str, Any]  # mesh and rules
+
+
+def begin(environment: MutableMapping[str, str]) -> None:
+    """Start anew with large pages, which halve a CPU's step, and look for garbage less.
 
     What imports make stays: looking through it took a fifth of a start, and at the end
     half a second.
+
+    Args:
+        environment: `os.environ`, which keeps what is set.
     """
+    environment.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "no PyTorch"
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in environment:
+        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
 
@@ -97,6 +117,27 @@ def place() -> dict[str, Any]:
         "processes": PROCESSES.value,
         "index": INDEX.value,
     }
+
+
+def topology(mode: str) -> str:
+    """The name of the chips to plan for, "" in other modes.
+
+    Raises:
+        ValueError: --mode=plan without a topology, or a topology without it.
+    """
+    if mode == "plan" and not TOPOLOGY.value:
+        raise ValueError(
+            "--mode=plan: expected --topology, the chips to plan for, such as v5e:8x8, "
+            "v5p:4x4x4 or gpu:8"
+        )
+    if mode != "plan" and TOPOLOGY.value:
+        raise ValueError(f"--topology={TOPOLOGY.value}: expected --mode=plan")
+    return TOPOLOGY.value
+
+
+def planned() -> dict[str, Any]:
+    """What --mode=plan is asked for."""
+    return {"topology": TOPOLOGY.value, "price": PRICE.value}
 
 
 def finish(doubts: Sequence[str]) -> int:
@@ -191,8 +232,8 @@ def help_text(usage: str, modes: Iterable[tuple[str, str]]) -> str:
         "Configs, and their variants (after a colon, joined by commas):",
         *configs,
         "Flags:" + flags.FLAGS.main_module_help(),
-        "Flags of a run of several processes (else a launcher tells them):"
-        + flags.FLAGS.module_help(__name__),
+        "Flags of --mode=plan, and of several processes (else their launcher tells "
+        "them):" + flags.FLAGS.module_help(__name__),
     ]
     return "\n\n".join(parts) + "\n"
 

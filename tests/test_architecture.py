@@ -126,6 +126,7 @@ DOCUMENTS = (
             *("replay_medloc", "replay_vrft_aug"),
         )
     ),
+    "medjax/recipes/planning.py",  # an entry, given a whole config
     "medjax/recipes/predict/medloc.py",  # an entry
     "medjax/recipes/predict/vrft_aug.py",  # likewise
     "medjax/recipes/policy/opening.py",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medjax.planning.hlo import Instruction, Program, Visit, called_by, visits
+from medjax.planning.hlo import Instruction, Program, Visit, always, called_by, visits
 
 COLLECTIVES = (
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all"),
@@ -34,27 +34,36 @@ class Costs(NamedTuple):
         return sum(self.wire.values())
 
 
+class Work(NamedTuple):
+    """What one chip does in one step."""
+
+    phases: Mapping[str, Costs]
+    # loops with products or collectives in them that count once, whatever their trips
+    uncounted: tuple[str, ...]
+
+
 def count_costs(
-    program: Program, phase_of: Callable[[str, tuple[str, ...]], str]
-) -> dict[str, Costs]:
+    program: Program,
+    phase_of: Callable[[str, tuple[str, ...]], str],
+    share_of: Callable[[str], float] = always,
+) -> Work:
     """The costs of one call of a program, of one chip, by phase.
 
     Args:
         program: From `parse_program`.
         phase_of: The phase of an instruction, by its op_name and those of the loops
-            around it; see `step_phase`.
-
-    Raises:
-        ValueError: A loop of unknown length, see `visits`.
+            and calls around it; see `step_phase`.
+        share_of: How often a branch is taken, see `visits`.
     """
     flops: dict[str, float] = {}
     memory: dict[str, float] = {}
     wire: dict[str, dict[str, float]] = {}
-    sent: dict[tuple[str, str], int] = {}  # how often a channel was counted
-    for visit in visits(program):
+    sent: dict[tuple[str, str], float] = {}  # how often a channel was counted
+    uncounted: dict[str, None] = {}
+    for visit in visits(program, share_of):
         inside = program.computations[visit.computation]
         for one in inside.values():
-            phase = phase_of(one.op_name, visit.loops)
+            phase = phase_of(one.op_name, (*visit.loops, visit.caller))
             work = product_flops(one, inside) * visit.times
             if work:
                 flops[phase] = flops.get(phase, 0.0) + work
@@ -62,39 +71,42 @@ def count_costs(
                 moved = moved_bytes(one, visit, program) * visit.times
                 memory[phase] = memory.get(phase, 0.0) + moved
             kind = one.opcode.removesuffix("-start")
+            if work or kind in COLLECTIVES:
+                uncounted |= dict.fromkeys(visit.uncounted)
             if kind in COLLECTIVES:
                 # the two halves of an asynchronous one name the same channel
                 channel = re.search(r"channel_id=(\d+)", one.attributes)
                 key = (kind, channel.group(1) if channel else one.name)
-                times = max(0, visit.times - sent.get(key, 0))
-                sent[key] = sent.get(key, 0) + times
+                times = max(0.0, visit.times - sent.get(key, 0.0))
+                sent[key] = sent.get(key, 0.0) + times
                 kinds = wire.setdefault(phase, {})
                 found = sent_bytes(one, inside, program.partitions) * times
                 kinds[kind] = kinds.get(kind, 0.0) + found
     names = {*flops, *memory, *wire}
-    return {
+    phases = {
         name: Costs(flops.get(name, 0.0), memory.get(name, 0.0), wire.get(name, {}))
-        for name in sorted(names, key=lambda n: (n not in PHASES, PHASES.index(n)))
+        for name in sorted(names, key=PHASES.index)
     }
+    return Work(phases, tuple(uncounted))
 
 
-def step_phase(op_name: str, loops: tuple[str, ...]) -> str:
+def step_phase(op_name: str, around: tuple[str, ...]) -> str:
     """The phase of a training step by the names that its parts carry.
 
     Sampling is `rollout`, and its loop over tokens `decode` inside it; scores, losses
-    and the update are `learner`. What has no name of its own has that of the innermost
-    loop around it.
+    and the update are `learner`. What has no name of its own has that of the fusion or
+    the loop around it.
 
     Args:
         op_name: Of an instruction.
-        loops: Of the loops around it, the outermost first.
+        around: Of the loops and the fusion around it, the outermost first.
     """
-    for name in (op_name, *reversed(loops)):
+    for name in (op_name, *reversed(around)):
         parts = re.split(r"[/()]", name)
         if "decode" in parts:
             return "decode"
         if "rollout" in parts:
-            return "decode" if any("decode" in x for x in loops) else "prefill"
+            return "decode" if any("decode" in x for x in around) else "prefill"
         if "learner" in parts:
             return "learner"
     return "other"
@@ -235,10 +247,15 @@ def moved_bytes(one: Instruction, visit: Visit, program: Program) -> float:
         return _hbm(one) + min(_hbm(one), _hbm(operands[0]))
     if one.opcode == "dynamic-update-slice":
         return 2.0 * min(_bytes(operands[1]), _hbm(one))
-    if one.opcode.endswith("-start"):  # its result holds the operands again
-        return sum(_hbm(x) for x in operands) * (
-            2.0 if "copy" not in one.opcode else 1.0
-        )
+    if one.opcode == "async-start":
+        return 0.0  # what it calls is counted
+    if one.opcode == "copy-start":  # its result: what is written, what is read, a flag
+        return sum(float(a.size) for a in one.arrays[:2] if a.in_hbm)
+    if one.opcode == "slice-start":  # what is sliced, the slice, a flag
+        source, part = one.arrays[:2]
+        return float(part.size) * (source.in_hbm + part.in_hbm)
+    if one.opcode.endswith("-start"):  # a collective: its result holds operands again
+        return 2.0 * sum(_hbm(x) for x in operands)
     return _hbm(one) + sum(_hbm(x) for x in operands)
 
 

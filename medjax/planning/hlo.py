@@ -6,7 +6,7 @@ computation as often as it runs.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -73,8 +73,10 @@ class Visit(NamedTuple):
     """A computation as it is reached from the entry."""
 
     computation: str
-    times: int  # that it runs in one call of the program
+    times: float  # that it runs in one call of the program
     loops: tuple[str, ...]  # op_name of each loop around it, the outermost first
+    uncounted: tuple[str, ...]  # those of them whose trips the text does not give
+    caller: str  # op_name of the fusion or call that it is reached by
     fused: bool  # inside a fusion: what it makes never reaches memory
 
 
@@ -143,34 +145,64 @@ def _closing(text: str, start: int) -> int:
     raise ValueError(f"a parenthesis is not closed: {text[:80]}")
 
 
-def visits(program: Program) -> Iterator[Visit]:
+def always(name: str) -> float:
+    """The share of trips that a branch is taken in, where nothing is known of it.
+
+    Args:
+        name: See `visits`.
+    """
+    del name
+    return 1.0
+
+
+def visits(
+    program: Program, share_of: Callable[[str], float] = always
+) -> Iterator[Visit]:
     """Every computation as often as it runs, but for what reductions apply.
 
-    All branches of a conditional are taken to run. A loop whose number of trips the
-    text does not give raises.
+    A loop whose trips the text does not give is taken to run once; the visits inside it
+    name it as `uncounted`.
 
     Args:
         program: From `parse_program`.
-
-    Raises:
-        ValueError: A loop of unknown length; its op_name is told.
+        share_of: How often a branch of a conditional is taken when it is reached, 0 to
+            1, by the op_name of something in it, which ends in such as
+            "blocks/cond/branch_1_fun/add". By default all branches are taken.
     """
-    waiting = [Visit(program.entry, 1, (), False)]
+    waiting = [Visit(program.entry, 1, (), (), "", False)]
     while waiting:
         visit = waiting.pop()
         yield visit
         for one in program.computations[visit.computation].values():
             if one.opcode == "while":
                 trips = count_trips(program, visit.computation, one)
-                loops = (*visit.loops, one.op_name)
-                body = called_by(one)[0]
-                waiting.append(Visit(body, visit.times * trips, loops, visit.fused))
+                missing = () if trips is not None else (one.op_name or one.name,)
+                inner = visit._replace(
+                    times=visit.times * (1 if trips is None else trips),
+                    loops=(*visit.loops, one.op_name),
+                    uncounted=visit.uncounted + missing,
+                    caller="",
+                )
+                waiting += [inner._replace(computation=c) for c in called_by(one)]
             elif one.opcode == "fusion" or one.opcode.endswith("-start"):
                 fused = visit.fused or one.opcode == "fusion"
-                inner = visit._replace(fused=fused)
+                caller = one.op_name or visit.caller
+                inner = visit._replace(fused=fused, caller=caller)
                 waiting += [inner._replace(computation=c) for c in called_by(one)]
             elif one.opcode in ("call", "conditional", "custom-call"):
-                waiting += [visit._replace(computation=c) for c in called_by(one)]
+                inner = visit._replace(caller=one.op_name or visit.caller)
+                for called in called_by(one):
+                    share = 1.0
+                    if one.opcode == "conditional":
+                        share = share_of(_branch_name(program, called))
+                    times = visit.times * share
+                    waiting.append(inner._replace(computation=called, times=times))
+
+
+def _branch_name(program: Program, branch: str) -> str:
+    """The op_name of something in a branch, "" where nothing there says where it is."""
+    names = (one.op_name for one in program.computations[branch].values())
+    return next((name for name in names if re.search(r"/branch_\d+_fun", name)), "")
 
 
 def called_by(one: Instruction) -> list[str]:
@@ -185,19 +217,17 @@ def called_by(one: Instruction) -> list[str]:
     return found
 
 
-def count_trips(program: Program, where: str, loop: Instruction) -> int:
+def count_trips(program: Program, where: str, loop: Instruction) -> int | None:
     """How often the body of a loop runs, at most where it may end early.
 
     That is what XLA notes where it knows it, or else the bound that the condition
-    compares the counter with, less where the counter starts, over its step.
+    compares the counter with, less where the counter starts, over its step. None where
+    neither is there: the loop ends by what it computes.
 
     Args:
         program: That holds the loop.
         where: The computation of the loop.
         loop: An instruction `while`.
-
-    Raises:
-        ValueError: Neither is there.
     """
     known = re.search(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)', loop.attributes)
     if known:
@@ -212,12 +242,7 @@ def count_trips(program: Program, where: str, loop: Instruction) -> int:
             if bound is not None and isinstance(left, int):
                 start, step = _start(scope, left), _step(scope, left)
                 bounds.append(max(0, -(-(bound - start) // step)))
-    if not bounds:
-        raise ValueError(
-            f"the loop {loop.name} ({loop.op_name or 'of no name'}) compares no "
-            "counter with a constant: its trips cannot be counted"
-        )
-    return min(bounds)
+    return min(bounds) if bounds else None
 
 
 class _Loop(NamedTuple):

@@ -50,6 +50,7 @@ class Stage(NamedTuple):
     eval_batches: Callable[[], Iterable[tuple[Any, Any]]] | None = None
     # given the results and a folder that it may make and fill; None: `mean_scores`
     score: Callable[[Results, pathlib.Path], Mapping[str, Any]] | None = None
+    tokens: int = 0  # of answers in a step at most, where answers are tokens
     eval_total: int = 0  # batches of an evaluation, for its ETA; 0 where not known
     evaluate_every: int = 0  # steps between evaluations; 0: at the end alone
     evaluate_first: bool = False  # before the first step too

@@ -17,7 +17,7 @@ from tests.planning.programs import text_of
 
 
 def costs_of(text):
-    return count_costs(parse_program(text), step_phase)
+    return count_costs(parse_program(text), step_phase).phases
 
 
 def flops_of(text):
@@ -78,6 +78,21 @@ def test_a_collective_in_a_loop_is_sent_at_each_trip():
     assert one > 0
     # what gathers the result stands outside the loop, and is a small part
     assert 4 * one < five < 6 * one
+
+
+def test_a_product_in_a_loop_of_unknown_length_is_told():
+    def loop(x):
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 3.0, lambda c: c @ c, x)
+
+    def harmless(x):
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 3.0, lambda c: c + 1, x)
+
+    x = ((16, 16), jnp.float32)
+    work = count_costs(parse_program(text_of(loop, x)), step_phase)
+    assert sum(c.flops for c in work.phases.values()) == 2 * 16**3
+    assert ["while" in name for name in work.uncounted] == [True]
+    work = count_costs(parse_program(text_of(harmless, x)), step_phase)
+    assert work.uncounted == ()
 
 
 CONVOLUTION = """HloModule m

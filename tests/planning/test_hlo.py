@@ -46,12 +46,25 @@ def test_a_loop_that_may_end_early_counts_to_its_bound():
     assert max(body_times(text_of(loop, X))) == 9
 
 
-def test_a_loop_of_unknown_length_is_refused():
+def test_a_loop_that_ends_by_what_it_computes_runs_once_and_is_named():
     def loop(x):
-        return jax.lax.while_loop(lambda c: jnp.sum(c) < 3.0, lambda c: c + 1, x)
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 3.0, lambda c: c @ c, x)
 
-    with pytest.raises(ValueError, match="trips cannot be counted"):
-        list(visits(parse_program(text_of(loop, X))))
+    inside = [v for v in visits(parse_program(text_of(loop, X))) if v.loops]
+    assert {v.times for v in inside} == {1}
+    assert all("while" in v.uncounted[0] for v in inside)
+
+
+def test_branches_run_as_often_as_is_said():
+    def either(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda: jnp.sin(x @ x), lambda: x @ x.T @ x)
+
+    def share(name):
+        return {"branch_0_fun": 0.75, "branch_1_fun": 0.25}.get(name.split("/")[-2], 1)
+
+    program = parse_program(text_of(either, X))
+    assert {1} == {v.times for v in visits(program)}
+    assert {1, 0.75, 0.25} == {v.times for v in visits(program, share)}
 
 
 CONDITION = """HloModule m, num_partitions=4
@@ -85,8 +98,10 @@ def test_a_bound_in_the_state_counts_if_the_body_leaves_it():
     kept = CONDITION.replace("BOUND", "%n")
     # 1, 3, 5, 7, 9
     assert body_times(kept) == [5]
-    with pytest.raises(ValueError, match="trips cannot be counted"):
-        body_times(CONDITION.replace("BOUND", "%next"))
+    (inside,) = (
+        v for v in visits(parse_program(CONDITION.replace("BOUND", "%next"))) if v.loops
+    )
+    assert inside.uncounted == ("w",)
 
 
 def test_the_number_of_devices_is_read_and_an_entry_is_asked_for():

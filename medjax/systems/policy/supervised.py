@@ -104,8 +104,11 @@ def update(
         clip.
     """
     del key  # nothing is drawn
-    loss, grads = jax.value_and_grad(partial(answer_loss, model))(state.params, batch)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("learner"):  # what profiles and plans call it
+        loss, grads = jax.value_and_grad(partial(answer_loss, model))(
+            state.params, batch
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, opt_state, state.step + 1), metrics

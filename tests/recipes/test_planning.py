@@ -1,0 +1,101 @@
+"""Stages are planned one after the other, and what does not fit ends the run."""
+
+import json
+
+import jax
+import pytest
+
+from medjax.recipes.planning import branch_share, plan_stages
+from medjax.runtime.stages import Stage
+from medjax.sharding import make_mesh
+from tests.runtime import toy_system as toy
+
+POLICY = {"remat": "none", "logit_chunk": None, "param_dtype": "float32"}
+CONFIG = {
+    "policy": POLICY | {"freeze_vision": False, "width": 3},
+    "checkpoint": {"on_nonfinite": "stop"},
+}
+
+
+def stages(width):
+    return [
+        Stage(
+            name=name,
+            system=toy.build(width=width),
+            source=toy.source(),
+            steps=3,
+            identity={},
+            tokens=100,
+            doubts=("strange data",) if name == "one" else (),
+        )
+        for name in ("one", "two")
+    ]
+
+
+def plan(chain, folder, *, price=2.0, **sizes):
+    return plan_stages(
+        chain,
+        topology="gpu:8",
+        price=price,
+        config=CONFIG,
+        workdir=folder,
+        mesh=make_mesh(sizes or toy.MESH, jax.devices()),
+        rules=toy.RULES,
+    )
+
+
+def test_each_stage_has_its_row(tmp_path, capsys):
+    assert plan(stages(8), tmp_path / "new") == ["strange data"]
+    content = json.loads((tmp_path / "new" / "plan.json").read_text())
+    one, two = content["stages"]
+    assert (one["stage"], two["stage"]) == ("one", "two")
+    assert one["fits"] and one["mesh"] == toy.MESH and one["chips"] == 8
+    # 8 rows over data 2 and fsdp 2
+    assert one["contexts_a_chip"] == 2
+    assert one["tokens_a_step_most"] == 100
+    assert one["price_of_1000_steps_least"] > 0
+    assert content["versions"]["jax"] == jax.__version__
+    assert "one on gpu:8: 8 h100 chips" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_written_and_refused_with_what_would_help(tmp_path):
+    # a kernel [4, width], its gradient and two moments take 64 GB, those of the bias
+    # 16; a chip has 80, and there are copies. Over fsdp, of which 8 do not divide the
+    # 4 rows, the kernels take a fourth
+    width = 10**9
+    with pytest.raises(ValueError, match="does not fit") as error:
+        plan(stages(width), tmp_path, data=8, fsdp=1, model=1)
+    text = str(error.value)
+    wider = f"--config.mesh.data=2 --config.mesh.fsdp=4 saves {48e9 / 2**30:.2f} GiB"
+    assert f"{wider} a chip: enough by itself" in text
+    assert "param_dtype=bfloat16 (coarser updates) saves 37.25 GiB a chip" in text
+    assert "remat=full" in text and "logit_chunk=32" in text
+    rows = json.loads((tmp_path / "plan.json").read_text())["stages"]
+    assert [row["fits"] for row in rows] == [False, False]
+    assert all(row["needed_bytes"] > 80e9 for row in rows)
+
+
+def test_a_price_is_not_negative(tmp_path):
+    with pytest.raises(ValueError, match="--price=-1"):
+        plan(stages(8), tmp_path, price=-1.0)
+    assert not (tmp_path / "plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        (
+            "jit(f)/learner/jvp(VisionTower)/while/body/blocks/cond/branch_1_fun/dot",
+            1 / 8,
+        ),
+        ("jit(f)/VisionTower/while/body/blocks/cond/branch_0_fun/dot", 7 / 8),
+        ("jit(f)/rollout/decode/while/body/cond/branch_1_fun/dot", 1),
+        ("", 1),
+    ],
+)
+def test_blocks_of_the_vision_tower_attend_widely_as_often_as_the_policy_says(
+    name, share
+):
+    policy = {"vision": {"full_blocks": [7, 15, 23, 31], "depth": 32}}
+    assert branch_share({"policy": policy}, name) == share
+    assert branch_share({}, name) == 1
