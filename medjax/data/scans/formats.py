@@ -14,6 +14,7 @@ looks like milliseconds is refused. A slice is read when it is asked for.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from medjax.data.scans.stored import check_links
 
 __all__ = ["Scan", "ScanSlice", "first_filled", "middle_filled", "open_scan"]
 
+_LATEST = 1.0  # s: of an echo
 _HDF5 = (".h5", ".hdf5", ".hdf", ".mrd")
 _KINDS = {
     "nifti": (".nii", ".nii.gz"),
@@ -115,10 +117,29 @@ def open_scan(
         scan = with_sens(scan, given[0])
     if given[1] is not None:
         scan = with_noise(scan, given[1])
-    scan = oriented(scan, orientation)
+    scan = _in_seconds(oriented(scan, orientation), given=times is not None)
     if scan.kind == "images":
         return make_scan(scan)
     return make_scan(without_dead_coils(scan))
+
+
+def _in_seconds(scan: Scan, *, given: bool) -> Scan:
+    """Echo times above a second are none of tissue: those of ultrashort echoes in ms.
+
+    Raises:
+        ValueError: The times are the file's; those of the caller are doubted.
+    """
+    if scan.contrast != "t2" or scan.times.max() <= _LATEST:
+        return scan
+    said = f"echo times up to {scan.times.max():g} s"
+    if not given:
+        raise ValueError(
+            f"{scan.path}: {said}; expected seconds, these look like milliseconds: "
+            "divide by 1000. Where they are right, give them as times="
+        )
+    return scan._replace(
+        notes=(*scan.notes, f"doubt: {said} are long; are they in milliseconds?")
+    )
 
 
 def _open_kspace(
@@ -157,7 +178,8 @@ def _open_kspace(
 def _files(path: Path) -> list[Path]:
     """The path itself, the .cfl it is the stem of, or the files of a folder."""
     if path.is_dir():
-        files = [f for f in sorted(path.iterdir()) if _suffix(f) and f.is_file()]
+        whole = sorted(path.iterdir(), key=_counted)
+        files = [f for f in whole if _suffix(f) and f.is_file()]
         files = [f for f in files if _suffix(f) != ".hdr"]
         if not files:
             inside = sorted({f.parent.name for f in path.glob("*/*") if _suffix(f)})
@@ -170,6 +192,12 @@ def _files(path: Path) -> list[Path]:
         return files
     pair = path.with_name(f"{path.name}.cfl")
     return [pair] if not path.exists() and pair.exists() else [path]
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """What sorts e2.nii before e10.nii: times that are given come in this order."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(p), "") if n % 2 else (-1, p) for n, p in enumerate(parts)]
 
 
 def _suffix(path: Path) -> str | None:

@@ -14,6 +14,7 @@ from medjax.data.scans.frames import (
     check_equal,
     frames_of_files,
     frames_of_volumes,
+    same,
 )
 from medjax.data.scans.protocol import read_protocol, refuse_mp2rage
 from medjax.data.scans.scaling import common_scale
@@ -66,7 +67,7 @@ def open_nifti(
     if times is None:
         order = np.argsort(values, kind="stable").tolist()
         frames, values = [frames[n] for n in order], values[order]
-    notes += check_equal(frames, name)
+    notes += check_equal(frames, name) + _given(frames, name, times)
     protocol, more = read_protocol(frames, name, given=times is not None)
     first = volumes[0]
     factors, scaled = common_scale(frames, [volumes[f.file].slope for f in frames])
@@ -93,6 +94,18 @@ def open_nifti(
             notes=tuple(notes + more + scaled),
         )
     )
+
+
+def _given(
+    frames: Sequence[Frame], contrast: str, times: Sequence[float] | None
+) -> list[str]:
+    """A line where the caller's times are not those that the sidecars have."""
+    own = axis_values(frames, contrast) if times is not None else [None]
+    if None in own or same(list(own), [float(t) for t in times or ()]):
+        return []
+    key, unit = KEYS[contrast]
+    values = ", ".join(f"{v / unit:g}" for v in own if v is not None)
+    return [f"times are those that are given, and not the files' {key} {values}"]
 
 
 class _Series(NamedTuple):

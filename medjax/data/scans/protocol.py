@@ -17,6 +17,7 @@ _ECHOES = {
     "MESE": r"mese|multi[-_ ]?(echo[-_ ]?)?spin[-_ ]?echo|se[-_]mc|cpmg",
     "MEGRE": r"me[-_ ]?gre|multi[-_ ]?(echo[-_ ]?)?gradient|t2[-_ ]?(star|\*)|mgre",
 }
+_BALANCED = r"tru[-_ ]?fi|fiesta|b[-_ ]?ssfp|balanced|(?<![a-z])b[-_ ]?(tfe|ffe)"
 _SATURATION = r"sasha|saturation[-_ ]?recovery"
 _TEXTS = (
     "PulseSequenceType",
@@ -94,7 +95,9 @@ def read_protocol(
         for key in _REFOCUSING
         if isinstance(value := numbers(frames[0].sidecar, key), float)
     ]
+    sequence = _sequence(frames, contrast)
     notes = _order(frames, contrast, given=given) + _slices(frames, contrast)
+    notes += _turbo(frames, sequence) + _balanced(frames, contrast)
     if contrast == "vfa" and repetition and max(repetition) > 1:
         notes.append(
             f"doubt: a repetition time of {max(repetition):g} s is long for gradient "
@@ -107,7 +110,7 @@ def read_protocol(
             echo_time=_one_or_all(known["t2"], len(frames)),
             inversion_time=_one_or_all(known["t1"], len(frames)),
             refocusing_angle=math.radians(refocusing[0]) if refocusing else None,
-            sequence=_sequence(frames, contrast),
+            sequence=sequence,
             manufacturer=str(frames[0].fields.get("Manufacturer") or ""),
         ),
         notes,
@@ -167,6 +170,28 @@ def _slices(frames: Sequence[Frame], contrast: str) -> list[str]:
     ]
 
 
+def _turbo(frames: Sequence[Frame], sequence: str) -> list[str]:
+    """Several echoes after an excitation, of which each image is a mixture."""
+    length = frames[0].fields.get("EchoTrainLength")
+    if sequence != "SE" or not isinstance(length, int | float) or length < 2:
+        return []
+    return [
+        f"doubt: EchoTrainLength {length:g} of images that were measured one by one: "
+        "turbo spin echoes, whose echo times are effective ones and whose stimulated "
+        "echoes lengthen T2"
+    ]
+
+
+def _balanced(frames: Sequence[Frame], contrast: str) -> list[str]:
+    """Balanced gradient echoes, whose signal at several angles depends on T2 too."""
+    if contrast != "vfa" or not re.search(_BALANCED, _text(frames[0])):
+        return []
+    return [
+        "doubt: the names say balanced gradient echoes; T1 of several flip angles is "
+        "for spoiled ones, whose signal does not depend on T2"
+    ]
+
+
 def _one_or_all(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     """Equal values as one; () where an image lacks its own."""
     if len(values) != count:
@@ -188,6 +213,12 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> str:
         train = gradient and _train(frames) and suffix != "IRT1"
         return "IRGRE" if train else "IR"
     if contrast == "vfa":
+        if any(f.fields.get("SpoilingState") is False for f in frames):
+            raise ValueError(
+                f"{first.sidecar.origin}: SpoilingState false at several flip angles; "
+                "expected spoiled gradient echoes, whose signal does not depend on T2. "
+                "Correct the field, or name other images"
+            )
         if spin and not gradient:
             raise ValueError(
                 f"{first.sidecar.origin}: ScanningSequence "
@@ -198,9 +229,9 @@ def _sequence(frames: Sequence[Frame], contrast: str) -> str:
         return "VFA"
     if suffix in ("MESE", "MEGRE"):
         return suffix
-    if gradient:
+    if gradient and not spin:
         return "MEGRE" if _train(frames) else "GRE"
-    if spin:
+    if spin:  # with gradient echoes beside it (GRASE) the centre is a spin echo's
         return "MESE" if _train(frames) else "SE"
     return named_sequence(text, contrast)
 

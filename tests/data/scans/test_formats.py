@@ -45,6 +45,24 @@ def test_a_folder_with_one_pair(tmp_path):
     np.testing.assert_array_equal(found.read(1).kspace, kspace[1])
 
 
+def test_files_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
+    for n in range(1, 13):
+        write_nifti(tmp_path / f"e{n}.nii", np.full((4, 4, 2), n, np.float32))
+    times = [0.01 * n for n in range(1, 13)]
+    found = open_scan(tmp_path, times=times, contrast="t2").read(0)
+    assert found.images[:, 0, 0].tolist() == list(range(1, 13))
+
+
+def test_echo_times_of_ultrashort_echoes_in_milliseconds(tmp_path):
+    short, image = [0.3, 0.6, 1.5, 4.5], np.ones((4, 4, 2, 4), np.float32)
+    stored = np.moveaxis(image, (2, 3), (0, 1))
+    np.savez(tmp_path / "a.npz", images=stored, te=short)
+    with pytest.raises(ValueError, match=r"a.npz: echo times up to 4.5 s.*millisec"):
+        open_scan(tmp_path / "a.npz")
+    found = open_scan(tmp_path / "a.npz", times=short, contrast="t2")
+    assert "are they in milliseconds?" in found.notes[-1]
+
+
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.h5").write_text("")
     monkeypatch.setitem(sys.modules, "h5py", None)

@@ -74,6 +74,13 @@ def test_given_times_keep_the_order_of_the_files(tmp_path):
     )
 
 
+def test_given_times_that_are_not_those_of_the_sidecar_are_noted(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", images(), {"EchoTime": TE})
+    assert open_scan(path, times=TE, contrast="t2").notes == ()
+    (note,) = open_scan(path, times=[t / 2 for t in TE], contrast="t2").notes
+    assert note.startswith("times are those that are given, and not the files' EchoT")
+
+
 def test_scaled_integers(tmp_path):
     import nibabel
 

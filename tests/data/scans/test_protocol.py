@@ -14,6 +14,7 @@ TIMES = {
     "FlipAngle": [2, 10, 20],
 }
 
+TURBO = {"ScanningSequence": "SE", "SeriesNumber": (1, 2, 3)}
 SEVERAL = {"SeriesNumber": (1, 2, 3)}
 EPI = {"ScanningSequence": "EP"}
 
@@ -56,6 +57,7 @@ def test_what_the_fit_needs(tmp_path):
         ("EchoTime", "e{}", {"ScanningSequence": ["SE"], "SeriesNumber": 4}, "MESE"),
         ("EchoTime", "e{}", {"ScanningSequence": "SE", **SEVERAL}, "SE"),
         ("EchoTime", "e{}", {"ScanningSequence": "GR", **SEVERAL}, "GRE"),
+        ("EchoTime", "e{}", {"ScanningSequence": ["SE", "GR"]}, "MESE"),
         ("EchoTime", "e{}", {"ProtocolName": "T2 CPMG"}, "MESE"),
         ("EchoTime", "e{}", {"SeriesDescription": "liver T2*"}, "MEGRE"),
         ("EchoTime", "e{}", {}, ""),
@@ -80,6 +82,8 @@ def test_sequences(tmp_path, key, name, fields, sequence):
     [
         ("InversionTime", {"SliceTiming": [0, 1], **EPI}, "by slice"),
         ("FlipAngle", {"RepetitionTime": 5}, "is it in milliseconds"),
+        ("FlipAngle", {"ProtocolName": "TRUFI_15"}, "names say balanced"),
+        ("EchoTime", {"EchoTrainLength": 8, **TURBO}, "effective ones"),
     ],
 )  # fmt: skip
 def test_doubts(tmp_path, key, fields, message):
@@ -99,6 +103,7 @@ def test_doubts(tmp_path, key, fields, message):
         ("EchoTime", {"EchoNumber": (2, 1, 3)}, r"EchoNumber \[2, 1, 3\] in the order"),
         ("InversionTime", {"RepetitionTime": 1.5}, "InversionTime 2.0 s is not below"),
         ("InversionTime", {"EchoTime": 12}, "EchoTime 12.0; expected seconds"),
+        ("FlipAngle", {"SpoilingState": False}, "SpoilingState false"),
         ("FlipAngle", {"ScanningSequence": "SE"}, "'SE' at several flip angles"),
         ("FlipAngle", {"FlipAngle": (0.03, 0.2, 0.4)}, "look like radians"),
         ("FlipAngle", {"FlipAngle": (-2, 10, 20)}, "none negative"),
