@@ -34,7 +34,7 @@ from configs import command_line
 from configs.command_line import Run
 from medjax.planning.ahead import stand_in
 from medjax.runtime.errors import STOPS, RewardError
-from medjax.runtime.processes import join_processes
+from medjax.runtime.start import start
 from medjax.sharding import make_mesh
 
 SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name
@@ -102,13 +102,13 @@ def main(_: list[str]) -> int:
     if CACHE.value:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE.value))
     chips = stand_in(command_line.topology(MODE.value), os.environ)
-    if chips is None:
-        join_processes(os.environ, command_line.place())
     config = CONFIG.value.to_dict()
+    folder = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
+    if chips is None:
+        start(command_line.place(), folder, __file__, config=config, mode=MODE.value)
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
     options = command_line.sections(MODE.value, config)
-    workdir = pathlib.Path(WORKDIR.value or f"workdir/{config['system']}")
-    place = {"seed": config["seed"], "workdir": workdir}
+    place = {"seed": config["seed"], "workdir": folder}
     devices = {"mesh": make_mesh(config["mesh"], chips), "rules": config["rules"]}
     return command_line.finish(function(Run(config, place, options | place, devices)))
 

@@ -111,8 +111,9 @@ def check_answers(mode: str, system: str, checkpoint: str | None) -> None:
 
 
 def place() -> dict[str, Any]:
-    """Where this process stands among others, as far as flags say it."""
+    """Where this process stands among others, as far as flags and launchers say it."""
     return {
+        "environ": os.environ,
         "coordinator": COORDINATOR.value,
         "processes": PROCESSES.value,
         "index": INDEX.value,

@@ -137,7 +137,8 @@ def save(
         state: The TrainState after these steps. It may be donated to the next step as
             soon as this returns.
         root: The typed key whose fold_in gives each step's key.
-        position: JSON text that says where this process's data iterator stands.
+        position: JSON text that says where this process's data iterator stands. Where
+            it is the same on all processes, any number of them may go on from it.
         identity: What of config and data a resume must find unchanged, as JSON can hold
             it.
         counters: Numbers that the loop goes on counting after a resume.
@@ -147,9 +148,12 @@ def save(
             Earlier checkpoints are whole.
     """
     arrays = named(state) | {ROOT: storable(root)}
+    positions = [json.loads(text) for text in gather_texts(position)]
+    if all(other == positions[0] for other in positions):
+        positions = positions[:1]  # any number of processes may go on from it
     about = {
         "identity": identity,
-        "positions": [json.loads(text) for text in gather_texts(position)],
+        "positions": positions,
         "counters": dict(counters),
     }
     with _explain(manager, f"step {step}"):
@@ -208,9 +212,8 @@ def restore(
     about = _about(manager, step, identity)
     where = f"{manager.directory}/{step}"
     positions = about["positions"]
-    if len(positions) != jax.process_count() and any(
-        other != positions[0] for other in positions
-    ):
+    alike = all(other == positions[0] for other in positions)
+    if len(positions) != jax.process_count() and not alike:
         raise CheckpointError(
             f"{where} holds data positions of {len(positions)} processes that differ; "
             f"found {jax.process_count()} processes: start as many again"

@@ -13,6 +13,10 @@ class NonFiniteReward(NonFiniteStep):
     """A reward gave NaN, infinity or a number too large to be squared."""
 
 
+class ProcessError(ValueError):
+    """The processes of a run do not fit together, or one of them is gone."""
+
+
 class RewardError(ValueError):
     """A reward in Python cannot be used; what it raised itself is the cause."""
 

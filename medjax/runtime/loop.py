@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.runtime import checkpoint
+from medjax.runtime.agreement import require_alike
 from medjax.runtime.audit import Audit, audit_writer
 from medjax.runtime.errors import NonFiniteReward, NonFiniteStep
 from medjax.runtime.live import Live, live_pages
@@ -169,6 +170,7 @@ def train(
         root = place_key(root, whole)
     abstract, shardings = abstract_state(system, mesh=mesh, rules=rules)
     identity = {**identity, "seed": seed}
+    require_alike(f"config or data of {name}", identity)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(
             checkpoint.open_checkpoints(folder / "checkpoints", keep=keep)

@@ -116,13 +116,20 @@ def unnamed(abstract: TrainState, arrays: Mapping[str, Any], root: Key) -> Train
     return jax.tree_util.tree_map_with_path(place, abstract)
 
 
-def differences(found: Any, expected: Any, name: str = "") -> list[str]:
+def differences(
+    found: Any,
+    expected: Any,
+    name: str = "",
+    *,
+    sides: tuple[str, str] = ("the checkpoint", "this run"),
+) -> list[str]:
     """Where two JSON values differ: one line each, with both values; [] for none.
 
     Args:
         found: The checkpoint's value, as it was read from JSON.
         expected: This run's value; tuples in it count as the lists JSON makes of them.
         name: The dotted path of the two values, which each line begins with.
+        sides: What a line calls whose the two values are.
     """
     expected = json.loads(json.dumps(expected))
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
@@ -132,8 +139,9 @@ def differences(found: Any, expected: Any, name: str = "") -> list[str]:
                 found.get(key, "nothing"),
                 expected.get(key, "nothing"),
                 f"{name}.{key}" if name else key,
+                sides=sides,
             )
         return lines
     if found == expected:
         return []
-    return [f"{name}: the checkpoint has {found!r}, this run has {expected!r}"]
+    return [f"{name}: {sides[0]} has {found!r}, {sides[1]} has {expected!r}"]

@@ -3,14 +3,15 @@
 import glob
 import importlib.util
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from medjax.runtime.launch import Launch, find_launch
+from medjax.runtime.errors import ProcessError
+from medjax.runtime.launch import Launch
 
 HEARTBEAT_SECONDS = 40  # of silence, after which jax takes a process for dead
 
@@ -27,23 +28,17 @@ def node_devices() -> dict[str, Any]:
     return {"gpus": len(glob.glob("/dev/nvidia[0-9]*")), "tpu": bool(tpu)}
 
 
-def join_processes(
-    environ: Mapping[str, str], given: Mapping[str, Any], *, timeout: int = 300
-) -> None:
-    """Make this process one of several where it is; before anything is computed.
+def join_processes(launch: Launch, *, timeout: int = 300) -> None:
+    """Make this process one of several; before anything is computed.
 
     Args:
-        environ: The process's environment variables.
-        given: `coordinator`, `processes` and `index` of `find_launch`.
+        launch: From `find_launch`.
         timeout: Seconds that processes wait for each other, 1 or more.
 
     Raises:
-        ValueError: What `find_launch` refuses; or the others do not answer; or jax sees
-            fewer GPUs than it was to use.
+        ProcessError: The others do not answer; or jax sees fewer GPUs than it was to
+            use.
     """
-    launch = find_launch(environ, **given, **node_devices())
-    if launch is None:
-        return
     known = None not in launch[1:4]
     try:
         jax.distributed.initialize(
@@ -57,7 +52,7 @@ def join_processes(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
-        raise ValueError(
+        raise ProcessError(
             f"{_place(launch)} on {socket.gethostname()} did not find the others (told "
             f"of by {launch.launcher}) in {timeout} s: {error}. Are all started, with "
             "one address of process 0 that each can reach? In Kubernetes jax needs "
@@ -65,12 +60,12 @@ def join_processes(
         ) from error
     found = jax.local_device_count()
     if launch.devices and jax.default_backend() != "gpu":
-        raise ValueError(
+        raise ProcessError(
             f"{_place(launch)} was to use {len(launch.devices)} GPUs, and jax has only "
             f"{jax.default_backend()}: install jax[cuda12], or set JAX_PLATFORMS=cpu"
         )
     if launch.devices and found < len(launch.devices):
-        raise ValueError(
+        raise ProcessError(
             f"{_place(launch)} was to use {len(launch.devices)} GPUs, jax sees {found}"
         )
 

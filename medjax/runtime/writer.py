@@ -149,8 +149,7 @@ def write_manifest(workdir: str | os.PathLike, **facts: Any) -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git": _git_commit(),
         "python": sys.version.split()[0],
-        "versions": {"medjax": __version__}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": installed_versions(),
         "devices": {
             "platform": jax.default_backend(),
             "kind": jax.devices()[0].device_kind,
@@ -189,6 +188,11 @@ def other_maker(workdir: str | os.PathLike) -> str:
         f"started {time_of_start or 'at no time on record'}; this is medjax "
         f"{__version__}, {ours}"
     )
+
+
+def installed_versions() -> dict[str, str | None]:
+    """By package, medjax first; None for one that is not installed."""
+    return {"medjax": __version__} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

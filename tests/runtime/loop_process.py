@@ -72,7 +72,7 @@ state = train(
     workdir=workdir,
     checkpoint_every=2,
     keep=2,
-    identity={"data": "toy"},
+    identity={"data": given.get("data", ["toy"] * int(count))[int(index)]},
 )
 whole = [(batch(range(ROWS)), None)]
 results = evaluate(system, state, whole, mesh=mesh, rules=RULES, seed=0)

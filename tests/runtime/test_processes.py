@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from medjax.runtime import processes
+from medjax.runtime.errors import ProcessError
+from medjax.runtime.launch import Launch
 
 
 def test_one_process_hears_itself():
@@ -57,10 +59,9 @@ def test_a_process_that_finds_no_others_says_how_to_be_alone(monkeypatch):
         raise RuntimeError("DEADLINE_EXCEEDED")
 
     monkeypatch.setattr(processes.jax.distributed, "initialize", fail)
-    given = {"coordinator": "node1:1", "processes": 2, "index": 1}
-    with pytest.raises(ValueError, match=r"process 1 of 2 .* --num_processes=1"):
-        processes.join_processes({}, given)
-    processes.join_processes({}, {**given, "processes": 1, "index": 0})  # alone
+    launch = Launch("flags", "node1:1", 2, 1)
+    with pytest.raises(ProcessError, match=r"process 1 of 2 .* --num_processes=1"):
+        processes.join_processes(launch)
 
 
 def test_a_batch_is_shared_equally_or_refused(monkeypatch):

@@ -55,3 +55,25 @@ def test_two_processes_do_what_one_does(alone, tmp_path):
     assert told[0] == told[1] and told[0]["processes"] == told[0]["devices"] == 2
     one = json.loads((alone / "said0.json").read_text())
     np.testing.assert_allclose(told[0]["errors"], one["errors"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2)])
+def test_another_number_of_processes_goes_on_with_the_same_batches(
+    alone, tmp_path, before, after
+):
+    codes, said = run(tmp_path, before, 3)
+    assert codes == [0] * before, said
+    codes, said = run(tmp_path, after, 6)
+    assert codes == [0] * after, said
+    assert "resumed from step 3" in said[0][1]
+    assert_same(metrics(tmp_path), metrics(alone))
+    about = json.loads((tmp_path / "checkpoints/6/about/metadata").read_text())
+    assert about["positions"] == [{"next_index": 6}]
+
+
+def test_other_data_on_one_process_is_refused_before_the_first_step(tmp_path):
+    codes, said = run(tmp_path, 2, 2, data=["these", "those"])
+    assert codes == [1, 1], said
+    for _, err in said:
+        assert "data: process 1 on" in err and "'those'" in err and "'these'" in err
+    assert not list(tmp_path.glob("**/metrics.jsonl"))

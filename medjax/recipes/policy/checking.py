@@ -33,10 +33,12 @@ from medjax.recipes.policy.findings import (
 )
 from medjax.recipes.policy.group_checks import group_findings
 from medjax.recipes.policy.scoring import tell
+from medjax.runtime.agreement import require_alike
 from medjax.runtime.processes import gather_texts
 from medjax.runtime.progress import Progress, progress
 
 CHECKS = ("on", "off")
+COMPARED, READ = 64, 2**20  # pictures that processes compare, and bytes of each
 
 
 def make_decode(source: str, check: str) -> LookFn | None:
@@ -70,8 +72,11 @@ def decode_once(cache: Path, files: Mapping[ImageFile, str]) -> Pictures:
 
     Raises:
         OSError: What process 0 met.
+        ProcessError: Another process sees other pictures; they are named.
     """
     found, text = None, ""
+    if jax.process_count() > 1:
+        _require_same_files(files)
     if jax.process_index() == 0:
         found = _decode(cache, files)
         found = found._replace(near=tuple(near_pairs(found)))
@@ -93,6 +98,23 @@ def _decode(cache: Path, files: Mapping[ImageFile, str]) -> Pictures:
             lines[0].step(number, {})
 
         return read_pictures(files, cache=cache, tick=tick)
+
+
+def _require_same_files(files: Mapping[ImageFile, str]) -> None:
+    """Raise where a process sees other pictures than the first: other sizes of files.
+
+    Some are compared by what they begin with too. Only the first process decodes all.
+    """
+    places = sorted({file.path for file in files})
+    sizes = {str(path): path.stat().st_size if path.is_file() else 0 for path in places}
+    for path in places[:: max(1, len(places) // COMPARED)]:
+        if path.is_file():
+            with path.open("rb") as content:
+                read = hashlib.sha256(content.read(READ)).hexdigest()[:16]
+            sizes[str(path)] = f"{sizes[str(path)]} bytes, {read}"
+    digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+    if len(set(gather_texts(digest))) > 1:
+        require_alike("the pictures that they see", sizes)
 
 
 def _told(found: Pictures, files: Mapping[ImageFile, str]) -> str:

@@ -68,6 +68,7 @@ def test_process_0_reads_and_the_others_hear(files, tmp_path, monkeypatch):
             return [said[0], "", ""]
 
         monkeypatch.setattr(checking, "gather_texts", gather)
+        monkeypatch.setattr(checking, "_require_same_files", lambda _: None)
         if index:  # only process 0 may touch the pictures
             monkeypatch.setattr(checking, "read_pictures", None)
         found = checking.decode_once(tmp_path / "cache" / "a.npz", files)
@@ -83,6 +84,19 @@ def test_process_0_reads_and_the_others_hear(files, tmp_path, monkeypatch):
     assert [f.digest for f in first.facts.values()] == [
         measure(rgb(n)).digest for n in range(4)
     ]
+
+
+def test_another_picture_on_another_process_is_named(files, tmp_path, monkeypatch):
+    """Of the same name, and for one of the same size."""
+    said, seen = [], []
+    monkeypatch.setattr(checking, "gather_texts", lambda x: said.append(x) or [x, x])
+    monkeypatch.setattr(checking, "require_alike", lambda *x: seen.append(x))
+    checking._require_same_files(files)
+    for content in (b"no pictuer", b"no picture at all"):
+        (tmp_path / "broken.png").write_bytes(content)
+        monkeypatch.setattr(checking, "gather_texts", lambda x: [said[0], x])
+        checking._require_same_files(files)
+        assert str(len(content)) in seen.pop()[1][str(tmp_path / "broken.png")]
 
 
 def pictures(samples, images):
