@@ -18,6 +18,9 @@ A single run is an anecdote: last bits differ between processors, and reinforcem
 makes much of them. `--path=sse` gives other last bits on the same machine (no fused
 multiply-add, 128-bit vectors), by XLA_FLAGS=--xla_cpu_max_isa=SSE4_2.
 
+Of `puq`, whose methods are compared on maps, there is one table: each method's mean
+over seeds with its t interval.
+
 The seeds do not share one program. `vmap` over seeds would save the compilation (a
 seventh of the default's five minutes) and need the memory of all of them; on two
 cores a step would take as many times as long as there are seeds, and checkpoints,
@@ -115,6 +118,18 @@ def as_runs(first, last):
     }
 
 
+class Printed(float):
+    """A number that knows with how many digits behind the point it was printed."""
+
+    digits = 3
+
+    @classmethod
+    def of(cls, text):
+        found = cls(text)
+        found.digits = len(text.partition(".")[2])
+        return found
+
+
 def contenders(last):
     """Row of the first table -> column -> its number at each seed, where it has one.
 
@@ -128,7 +143,7 @@ def contenders(last):
                     if column != "n" and not column.startswith("minus "):
                         value = cell.split(" ")[0]
                         row = found.setdefault(name, {}).setdefault(column, [])
-                        row.append(None if value == "-" else float(value))
+                        row.append(None if value == "-" else Printed.of(value))
     return {
         name: {column: x for column, x in row.items() if len(x) == len(last)}
         for name, row in found.items()
@@ -150,23 +165,28 @@ def over_seeds(last):
             if name != policy and None not in ours:
                 pairs = zip(ours, values, strict=True)
                 better = gains.seed_interval([round(a - b, 6) for a, b in pairs])
-            found[name][column] = gains.seed_interval(values) | {"behind": better}
+            digits = max(value.digits for value in values)
+            found[name][column] = {
+                **gains.seed_interval(values),
+                "behind": better,
+                "digits": digits,
+            }
     return found
 
 
-def number(value, *, signed=False):
-    return "-" if value is None else f"{value:{'+' if signed else ''}.3f}"
+def number(value, *, signed=False, digits=3):
+    return "-" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def between(one, *, signed=False):
+def between(one, *, signed=False, digits=3):
     """`0.512 [0.498, 0.530]`, without the ends where there is no interval."""
     if one is None:
         return "-"
     mean = one.get("mean", one.get("value"))
-    text = number(mean, signed=signed)
+    text = number(mean, signed=signed, digits=digits)
     if one["low"] is None:
         return text
-    ends = (number(one[name], signed=signed) for name in ("low", "high"))
+    ends = (number(one[x], signed=signed, digits=digits) for x in ("low", "high"))
     return f"{text} [{', '.join(ends)}]"
 
 
@@ -210,14 +230,17 @@ def seed_table(metric, row):
     return Table(metric, header, tuple(rows))
 
 
-def contender_table(title, found, columns):
-    """A row a contender: its means with t intervals, and the policy's lead."""
+def contender_table(title, found, columns, *, lead):
+    """A row a contender: its means with t intervals, and with `lead` the policy's."""
     rows = []
     for name, row in found.items():
-        lead = row.get(columns[0], {}).get("behind")
-        cells = [between(row[x]) if x in row else "-" for x in columns]
-        rows.append((name, *cells, between(lead, signed=True)))
-    header = ("", *columns, f"{columns[0]}, policy minus it")
+        cells = [
+            between(row[x], digits=row[x]["digits"]) if x in row else "-"
+            for x in columns
+        ]
+        ahead = row.get(columns[0], {}).get("behind")
+        rows.append((name, *cells, *([between(ahead, signed=True)] * lead)))
+    header = ("", *columns, *([f"{columns[0]}, policy minus it"] * lead))
     return Table(title, header, tuple(rows))
 
 
@@ -226,19 +249,17 @@ def make_tables(document):
     path, seeds = document["path"], document["seeds"]
     stages = document["stages"]
     title = f"{document['config']}, {len(seeds)} seeds, path {path}: {stages['end']}"
-    metrics = document["metrics"]
+    metrics, rows = document["metrics"], document["contenders"]
+    told = f"{title}, means and t intervals over seeds"
+    if not metrics:
+        columns = list(dict.fromkeys(x for row in rows.values() for x in row))
+        return [contender_table(told, rows, columns, lead=False)]
     main = [x for x, row in metrics.items() if row["blocks"]] or list(metrics)[:1]
     tables = [gain_table(f"{title} after {stages['start']}", metrics)]
     tables += [seed_table(name, metrics[name]) for name in main]
-    if document["contenders"]:
-        columns = [x for x in next(iter(document["contenders"].values()))][:4]
-        tables.append(
-            contender_table(
-                f"{title}, means and t intervals over seeds",
-                document["contenders"],
-                columns,
-            )
-        )
+    if rows:
+        columns = list(next(iter(rows.values())))[:4]
+        tables.append(contender_table(told, rows, columns, lead=True))
     if document["against"]:
         other = document["against"]
         tables.append(
@@ -264,8 +285,14 @@ def main(argv=None):
         how = {"path": args.path, "options": args.options}
         folders = run_all(folder_of(args, args.config), args.config, args.seeds, **how)
         ends, facts = measure(folders, start=args.start, end=args.end)
-        first, last = ({s: x[p] for s, x in ends.items()} for p in ("start", "end"))
+        last = {seed: x["end"] for seed, x in ends.items()}
+        first = {seed: x["start"] for seed, x in ends.items() if "start" in x}
         against = None
+        if args.against and not first:
+            raise RunError(
+                f"--against: {args.config} has maps, and what is paired by seed are "
+                "answers: rerun each config alone"
+            )
         if args.against:
             others = run_all(
                 folder_of(args, args.against), args.against, args.seeds, **how
@@ -286,12 +313,12 @@ def main(argv=None):
         ),
         **made_by(facts),
         "processor": processor(),
-        "stages": {name: one[name]["stage"] for name in ("start", "end")},
+        "stages": {name: end["stage"] for name, end in one.items()},
         "seconds": {
             str(seed): json.loads((folder / "seed.json").read_text())["seconds"]
             for seed, folder in folders.items()
         },
-        "metrics": gains.summarise(as_runs(first, last)),
+        "metrics": gains.summarise(as_runs(first, last)) if first else {},
         "contenders": over_seeds(last),
         "against": against,
     }

@@ -149,6 +149,45 @@ def test_runs_are_measured_at_both_ends(program):
     assert json.loads((place / "seed-1" / "seed.json").read_text())["exit"] == 3
 
 
+MAPS = """
+import json, pathlib, sys
+flags = dict(x[2:].partition("=")[::2] for x in sys.argv[1:])
+seed = int(flags["config"].rpartition("seed=")[2])
+stage = pathlib.Path(flags["workdir"]) / "fit"
+folder = stage / "eval" / "8"
+folder.mkdir(parents=True)
+rows = [["PUQ", f"{0.3 + seed / 100:.4f}", f"{7 + seed:.2f}", "0.9"],
+        ["subspace", "0.6000", "16.00", "-"]]
+header = ["", "NRMSE", "tissue, ms", "coverage"]
+(folder / "tables.json").write_text(
+    json.dumps([{"title": "T2", "header": header, "rows": rows}])
+)
+(stage / "eval.jsonl").write_text(json.dumps({"step": 8, "nrmse": 0.3}))
+start = {"time": "2026-01-01T00:00:00+0000", "git": "c", "versions": {}, "python": "3",
+         "devices": {}, "config": {"seed": seed}}
+(stage / "manifest.json").write_text(json.dumps([start]))
+"""
+
+
+def test_methods_of_maps_have_their_means_with_the_digits_of_a_run(program):
+    reruns.RUN.write_text(MAPS)
+    _, document = run(program)
+    (table,) = document["tables"]
+    assert table["header"] == ["", "NRMSE", "tissue, ms", "coverage"]
+    half = stats.t.interval(0.95, 2, loc=0.31, scale=0.01 / np.sqrt(3))
+    assert table["rows"] == [
+        [
+            "PUQ",
+            f"0.3100 [{half[0]:.4f}, {half[1]:.4f}]",
+            "8.00 [5.52, 10.48]",  # 8 -+ 4.303 / sqrt(3)
+            "0.9 [0.9, 0.9]",
+        ],
+        ["subspace", "0.6000 [0.6000, 0.6000]", "16.00 [16.00, 16.00]", "-"],
+    ]
+    with pytest.raises(reruns.RunError, match="what is paired by seed are answers"):
+        run(program, against="configs/y.py")
+
+
 def test_a_seed_that_has_ended_is_not_run_again(program, capsys):
     run(program, seeds="0,1")
     place, found = run(program, seeds="0,1,2")

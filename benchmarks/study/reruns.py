@@ -165,7 +165,8 @@ def read_ends(folder, *, start=None, end=None):
         end: The stage at whose end it counts as trained; None: the last one.
 
     Returns:
-        Of "start" and "end": stage, step, scores, answers and tables.
+        Of "start" and "end": stage, step, scores, answers and tables. A system without
+        answers, which is one of maps, has an end alone, unless a start is named.
 
     Raises:
         RunError: There is no such stage, or nothing before the only one.
@@ -178,6 +179,9 @@ def read_ends(folder, *, start=None, end=None):
         raise RunError(f"{folder}: no stage with an eval.jsonl")
     end = end or names[-1]
     rows = read_rows(folder / end / "eval.jsonl")
+    last = _end(folder, end, rows[-1])
+    if start is None and not last["answers"]:
+        return {"end": last}
     if start is None and rows[0]["step"] == 0 and len(rows) > 1:
         start, first = end, rows[0]
     else:
@@ -189,7 +193,7 @@ def read_ends(folder, *, start=None, end=None):
             )
         start = start or before[-1]
         first = read_rows(folder / start / "eval.jsonl")[-1]
-    return {"start": _end(folder, start, first), "end": _end(folder, end, rows[-1])}
+    return {"start": _end(folder, start, first), "end": last}
 
 
 def read_rows(path):
