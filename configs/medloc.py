@@ -231,6 +231,10 @@ def get_supervised(*, steps: int, loose: tuple[float, ...]) -> ConfigDict:
                 "clip_norm": option(1.0, Maybe(float)),
                 "weight_decay": 0.01,
                 "betas": option((0.9, 0.95), Numbers(float, (2,))),
+                # of parameters in bfloat16: refuse, master, stochastic; kept of the
+                # gradients: full, bfloat16, factored; docs/precision.md
+                "half": "refuse",
+                "moments": "full",
             },
         }
     )
@@ -305,6 +309,8 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 "clip_norm": option(1.0, Maybe(float)),
                 "weight_decay": 0.0,
                 "betas": option((0.9, 0.99), Numbers(float, (2,))),
+                "half": "refuse",  # as in warm_start.optim
+                "moments": "full",
             },
         }
     )

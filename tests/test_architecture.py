@@ -85,8 +85,9 @@ ROOMS = {
         "scans": (),
     },
     "systems": {
-        "optimizer": (),
-        "policy": (),
+        "low_precision": (),
+        "optimizer": ("low_precision",),
+        "policy": ("low_precision",),
         "puq": ("optimizer",),
         "medloc": ("policy",),
         "vrft_aug": ("policy",),

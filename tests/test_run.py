@@ -271,6 +271,14 @@ def test_evaluating_a_hugging_face_folder(trained, hub, run, tmp_path):
     assert_one_message(refused, "another images.max_pixels (3136, here 6272)", way)
     found = rows(tmp_path / "grpo/eval/0/answers.jsonl")
     assert found == rows(trained[0] / f"grpo/eval/{STEPS}/answers.jsonl")
+    half = ("--config.policy.param_dtype=bfloat16", f"--workdir={tmp_path}/half")
+    done = run(*where[:2], *half, *AS_TRAINED, config=f"{CONFIG},model={hub}")
+    assert done.code == 0, done.err
+
+
+def test_parameters_in_half_precision_are_not_trained_in_silence(run, tmp_path):
+    half = ("--config.policy.param_dtype=bfloat16", f"--workdir={tmp_path}")
+    assert_one_message(run(*half), "bfloat16", "optim.half=master")
 
 
 def test_an_exported_run_answers_here_and_in_transformers_as_it_did(

@@ -8,9 +8,11 @@ import optax
 from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
-from medjax.types import Params
+from medjax.systems.low_precision import protected
+from medjax.types import Key, Params
 
 SCHEDULES = ("constant", "linear", "cosine")
+MOMENTS = ("full", "bfloat16", "factored")
 
 
 class OptimizerOptions(NamedTuple):
@@ -25,6 +27,8 @@ class OptimizerOptions(NamedTuple):
     eps: float = 1e-8
     muon_lr: float | None = None
     freeze: tuple[str, ...] = ()
+    half: str = "refuse"
+    moments: str = "full"
 
 
 def make_optimizer(
@@ -39,6 +43,9 @@ def make_optimizer(
     eps: float = 1e-8,
     muon_lr: float | None = None,
     freeze: Sequence[str] = (),
+    half: str = "refuse",
+    moments: str = "full",
+    key: Key | None = None,
 ) -> optax.GradientTransformation:
     """AdamW behind a clip of the gradient's norm; VLM-R1's defaults but for `decay`.
 
@@ -66,16 +73,41 @@ def make_optimizer(
             AdamW.
         freeze: Keys at the top of the tree of parameters, such as "vision", whose
             arrays stay as they are. A key that the tree lacks freezes nothing.
+        half: What is done about trained parameters in half precision, whose updates
+            would be lost in rounding: "master" moves a float32 copy of them, which the
+            state then has beside its moments; "stochastic" rounds by chance; "refuse"
+            raises a ValueError at the first update, before it is compiled.
+        moments: "full" keeps mean and mean square of the gradient in float32, 8 bytes a
+            parameter; "bfloat16" the mean in half precision, 6; "factored" no mean, and
+            of the square the means over rows and over columns (Adafactor: Shazeer and
+            Stern 2018, without its clip and its scale by the parameter), which is next
+            to nothing. `betas` are not read then.
+        key: One typed key, of the noise of `half="stochastic"`.
 
     Raises:
-        ValueError: `decay` is unknown, or `warmup` is negative or above `steps`.
+        ValueError: `decay`, `half` or `moments` is unknown, `warmup` is negative or
+            above `steps`, or `muon_lr` stands beside `moments` other than "full".
     """
     if not 0 <= warmup <= steps:
         raise ValueError(f"warmup must lie in 0..{steps} (steps), found {warmup}")
     schedule = _schedule(lr, steps, decay, warmup)
     how = {"weight_decay": weight_decay, "eps": eps}
-    if muon_lr is None:
-        step = optax.adamw(schedule, *betas, mask=_decayed, **how)
+    if moments not in MOMENTS:
+        raise ValueError(f"moments {moments!r}: expected one of {', '.join(MOMENTS)}")
+    if muon_lr is not None and moments != "full":
+        raise ValueError(
+            f"muon_lr {muon_lr:g} and moments {moments!r}: Muon keeps one moment, in "
+            "float32; set muon_lr=None"
+        )
+    if moments == "factored":
+        step = optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.add_decayed_weights(weight_decay, mask=_decayed),
+            optax.scale_by_learning_rate(schedule),
+        )
+    elif muon_lr is None:
+        kind = "bfloat16" if moments == "bfloat16" else None
+        step = optax.adamw(schedule, *betas, mask=_decayed, mu_dtype=kind, **how)
     else:
         step = muon(
             _schedule(muon_lr, steps, decay, warmup),
@@ -88,7 +120,7 @@ def make_optimizer(
     parts = [step]
     if clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(clip_norm))
-    trained = optax.chain(*parts)
+    trained = protected(optax.chain(*parts), half, key)
     if not freeze:
         return trained
 

@@ -94,6 +94,16 @@ class OpenFolder(Protocol):
         ...
 
 
+class LoadWeights(Protocol):
+    """Reads the parameters of a Hugging Face folder."""
+
+    def __call__(
+        self, folder: Path, shardings: Params, *, param_dtype: str = "float32"
+    ) -> Params:
+        """The parameters in a dtype, each placed as the tree of shardings says."""
+        ...
+
+
 class Opener(NamedTuple):
     """What a base model gives to those who name it in a config."""
 
@@ -101,7 +111,6 @@ class Opener(NamedTuple):
     # how images are cut, of a section alike: neither tokenizer nor weights are read
     section_geometry: Callable[[Mapping[str, Any]], Geometry]
     open_folder: OpenFolder
-    # a folder's parameters, each array placed as a tree of shardings says
-    load_weights: Callable[[Path, Params], Params]
+    load_weights: LoadWeights
     # what a folder says of the training, as parts of an identity
     describe: Callable[[Path], Mapping[str, Any]]

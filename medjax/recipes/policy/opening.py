@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from medjax.data.pretraining.shipped import SHIPPED, shipped_policy
@@ -102,17 +104,21 @@ def is_policy_folder(path: Path) -> bool:
     return any((path / x).is_file() for x in ("config.json", "adapter_config.json"))
 
 
-def load_params(folder: str | os.PathLike[str], shardings: Params) -> Params:
-    """A Hugging Face folder's parameters in float32, placed as the tree says.
+def load_params(
+    folder: str | os.PathLike[str], shardings: Params, *, param_dtype: str = "float32"
+) -> Params:
+    """A Hugging Face folder's parameters, placed as the tree says.
 
     Args:
         folder: It must hold a config.json of a known base model, and the weights.
         shardings: A jax sharding for each array, in the tree of the parameters.
+        param_dtype: They are cast to it on the way, one tensor at a time.
 
     Raises:
         ValueError: The folder holds other arrays than the tree; they are named.
     """
-    return OPENERS[base_model(folder)].load_weights(Path(folder), shardings)
+    load = OPENERS[base_model(folder)].load_weights
+    return load(Path(folder), shardings, param_dtype=param_dtype)
 
 
 def describe(folder: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -180,7 +186,11 @@ def evaluate_chain(
         What makes the data doubtful.
     """
     where = {"mesh": mesh, "rules": rules, "seed": seed, "workdir": workdir}
-    evaluate_checkpoint(stages[-1], path or workdir, **READERS, **where)
+    last = stages[-1]
+    params = jax.eval_shape(last.system.init, jax.random.key(0)).params
+    kind = str(jax.tree.leaves(params)[0].dtype)  # of the config's policy
+    readers = READERS | {"load": partial(load_params, param_dtype=kind)}
+    evaluate_checkpoint(last, path or workdir, **readers, **where)
     return [line for stage in stages for line in stage.doubts]
 
 

@@ -97,7 +97,7 @@ def supervised_stage(
     """
     system = supervised.build(
         setup.policy.model,
-        make_optimizer(steps=options.steps, **options.optim._asdict()),
+        _optimizer(setup, options),
         greedy_evaluation(setup, max_tokens=setup.answer_length),
     )
     words = partial(supervised_story, options.steps)
@@ -197,7 +197,7 @@ def exploration_stage(
     system = build(
         policy.model,
         policy.tables,
-        make_optimizer(steps=options.steps, **options.optim._asdict()),
+        _optimizer(setup, options),
         greedy_evaluation(setup, max_tokens=room),
         step=make_step(setup, options, weights)._replace(revisits=revisits),
         host_rewards=make_host_rewards(rewards) if rewards else None,
@@ -234,6 +234,13 @@ def exploration_stage(
         else None,
         **scored,
     )
+
+
+def _optimizer(
+    setup: Setup, options: Supervised | Exploration
+) -> optax.GradientTransformation:
+    key = jax.random.key(setup.seed)
+    return make_optimizer(steps=options.steps, key=key, **options.optim._asdict())
 
 
 def draw_seed(setup: Setup) -> int:

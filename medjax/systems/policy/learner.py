@@ -12,6 +12,7 @@ from medjax.masked import masked_mean
 from medjax.rl.entropy import entropy_bonus
 from medjax.rl.grpo import grpo_loss
 from medjax.rl.reductions import loss_denominator
+from medjax.systems.low_precision import apply_updates, widen
 from medjax.types import Params, PolicyModel, Prompt, Rollout
 
 
@@ -117,13 +118,13 @@ def policy_step(
 
             def add(grads: Params, part: Lesson) -> tuple[Params, Any]:
                 result, more = gradient(params, part, denominator)
-                return jax.tree.map(jnp.add, grads, more), result
+                return jax.tree.map(jnp.add, grads, widen(more)), result
 
-            zero = jax.tree.map(jnp.zeros_like, params)
+            zero = jax.tree.map(jnp.zeros_like, widen(params))
             grads, (values, metrics) = jax.lax.scan(add, zero, parts)
             value, metrics = jnp.sum(values), _join(metrics)
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params = apply_updates(params, updates)
         metrics |= {"loss": value, "grad_norm": optax.tree.norm(grads)}
         return (params, opt_state), metrics
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from medjax.masked import masked_mean
 from medjax.sharding import optimizer_axes
+from medjax.systems.low_precision import apply_updates
 from medjax.types import (
     EvaluateFn,
     Key,
@@ -109,6 +110,6 @@ def update(
             state.params, batch
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, opt_state, state.step + 1), metrics

@@ -94,6 +94,8 @@ def test_weights_are_cast_on_the_way(tiny, weights, folder):
     assert opened.identity == tiny.identity | types
     loaded = opened.load(placement(weights))
     assert {x.dtype.name for x in jax.tree.leaves(loaded)} == {"bfloat16"}
+    again = load_params(folder, placement(weights), param_dtype="bfloat16")
+    jax.tree.map(np.testing.assert_array_equal, again, loaded)
 
 
 def test_missing_folder_is_named(tmp_path):
