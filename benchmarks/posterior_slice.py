@@ -32,7 +32,7 @@ from medjax.recipes.qmri.methods import in_order, make_classical  # noqa: E402
 from medjax.recipes.qmri.options import Method  # noqa: E402
 from medjax.recipes.qmri.setup import make_basis  # noqa: E402
 from medjax.recipes.sections import read_section  # noqa: E402
-from medjax.systems.puq.maps import fit_images  # noqa: E402
+from medjax.systems.puq.fits import fit_images  # noqa: E402
 from medjax.systems.puq.network import Quantity  # noqa: E402
 from medjax.systems.puq.posterior_maps import image_posterior  # noqa: E402
 

@@ -25,7 +25,7 @@ from medjax.data.qmri.brains import load_template
 from medjax.data.qmri.simulate import Acquisition, make_protocol
 from medjax.data.qmri.subjects import subject_numbers
 from medjax.mri import signal_model
-from medjax.systems.puq.maps import fit_images
+from medjax.systems.puq.fits import fit_images
 from medjax.systems.puq.network import Quantity
 
 RATES = (4, 6, 8, 10)

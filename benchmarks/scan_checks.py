@@ -51,8 +51,8 @@ from medjax.recipes.qmri.options import Data, Evaluation, Fit, Network, Predict
 from medjax.recipes.qmri.population import make_setup
 from medjax.recipes.sections import read_section
 from medjax.systems.puq.calibration import calibrated_sd, covered
+from medjax.systems.puq.fits import fit_images
 from medjax.systems.puq.joint_tv import tv_features
-from medjax.systems.puq.maps import fit_images
 from medjax.systems.puq.posterior_maps import image_posterior
 from medjax.systems.puq.scan_checks import check_slices, judge_scan
 

@@ -40,7 +40,8 @@ from medjax.runtime.processes import rows_per_process
 from medjax.runtime.stages import Stage
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import dropout_factor, guided_fit, reconstruction
-from medjax.systems.puq.maps import evaluate_maps, methods_of, reference_fit
+from medjax.systems.puq.fits import reference_fit
+from medjax.systems.puq.maps import evaluate_maps, methods_of
 from medjax.systems.puq.network import Extras
 from medjax.types import QmriBatch
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from medjax import mri
 from medjax.models.denoiser import Denoiser, Regressor, from_channels, to_channels
+from medjax.systems.puq.fits import guided_variance
 from medjax.systems.puq.guided_fit import regressor_inputs
-from medjax.systems.puq.maps import guided_variance
 from medjax.systems.puq.network import image_scale
 from tests.reuse.calls import Call
 

@@ -23,7 +23,7 @@ from medjax.recipes.qmri.evidence import Fitted, gather
 from medjax.recipes.qmri.methods import make_classical, make_separate
 from medjax.recipes.qmri.moved import bring_back
 from medjax.recipes.qmri.options import Method
-from medjax.systems.puq.maps import fit_slices
+from medjax.systems.puq.fits import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.types import Key, QmriBatch
 

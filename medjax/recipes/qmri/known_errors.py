@@ -16,6 +16,7 @@ from medjax.recipes.qmri.options import Calibrate, Predict
 from medjax.recipes.qmri.population import Setup
 from medjax.recipes.qmri.setup import make_basis
 from medjax.runtime.progress import progress
+from medjax.systems.puq.fits import fit_images
 from medjax.systems.puq.joint_tv import (
     NETWORK_FEATURES,
     TV_FEATURES,
@@ -24,7 +25,6 @@ from medjax.systems.puq.joint_tv import (
     network_features,
     tv_features,
 )
-from medjax.systems.puq.maps import fit_images
 from medjax.systems.puq.network import check_dropout
 from medjax.systems.puq.reconstruction import image_moments
 from medjax.types import Key, Params, QmriBatch

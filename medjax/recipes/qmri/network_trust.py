@@ -14,8 +14,8 @@ from medjax.recipes.qmri.evidence import Fitted, Trusted, gather
 from medjax.recipes.qmri.joint_tv import tv_images
 from medjax.recipes.qmri.trusted import Trusting, distrust, line_mask, with_posterior
 from medjax.systems.puq.calibration import calibrated_sd
+from medjax.systems.puq.fits import fit_slices
 from medjax.systems.puq.joint_tv import network_features
-from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import Estimator, check_dropout
 from medjax.systems.puq.posterior_maps import image_posterior
 from medjax.systems.puq.reconstruction import image_moments

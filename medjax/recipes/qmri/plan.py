@@ -42,7 +42,7 @@ from medjax.recipes.qmri.plan_checks import (
 from medjax.recipes.qmri.setup import make_basis
 from medjax.recipes.qmri.trained import Trained
 from medjax.recipes.qmri.trusted import Pictured, compute_trusted, fit_pictured
-from medjax.systems.puq.maps import network_fit
+from medjax.systems.puq.fits import network_fit
 from medjax.systems.puq.network import Estimator, Quantity
 from medjax.systems.puq.reconstruction import init_params
 from medjax.types import Key, Params, QmriBatch

@@ -18,8 +18,8 @@ from medjax.recipes.qmri.evidence import Fitted, Trusted, gather
 from medjax.recipes.qmri.joint_tv import tv_images
 from medjax.recipes.qmri.methods import image_error
 from medjax.systems.puq.calibration import Calibration
+from medjax.systems.puq.fits import fit_slices
 from medjax.systems.puq.joint_tv import Search
-from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.network import image_scale
 from medjax.systems.puq.posterior_maps import HIGH, LOW, image_posterior, replica_maps
 from medjax.systems.puq.scan_checks import check_slices

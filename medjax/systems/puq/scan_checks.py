@@ -18,8 +18,8 @@ from medjax.mri.model import SignalModel
 from medjax.mri.motion import move_rigid
 from medjax.mri.offsets import contrast_offsets
 from medjax.systems.puq.calibration import Calibration, calibrated_sd
+from medjax.systems.puq.fits import fit_slices
 from medjax.systems.puq.joint_tv import Search, TvImages, joint_tv_at, tv_features
-from medjax.systems.puq.maps import fit_slices
 from medjax.systems.puq.posterior_maps import image_posterior
 from medjax.systems.puq.reconstruction import slice_keys
 from medjax.types import Key, QmriBatch

@@ -10,7 +10,7 @@ import pytest
 from medjax.systems.puq import dropout_factor
 from medjax.systems.puq.calibration import factor_for_coverage
 from medjax.systems.puq.dropout_factor import Counting, factor_at
-from medjax.systems.puq.maps import reference_fit
+from medjax.systems.puq.fits import reference_fit
 from medjax.systems.puq.network import Extras
 from medjax.systems.puq.posterior_maps import dropout_posterior
 from medjax.systems.puq.reconstruction import image_moments

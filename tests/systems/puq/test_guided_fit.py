@@ -7,7 +7,7 @@ import pytest
 
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.puq import guided_fit
-from medjax.systems.puq.maps import reference_fit
+from medjax.systems.puq.fits import reference_fit
 from medjax.systems.puq.network import Extras
 from tests.systems.toy_qmri import (
     HARD,

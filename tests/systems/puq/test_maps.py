@@ -8,15 +8,13 @@ import pytest
 from medjax.mri.signals import signal
 from medjax.mri.subspace import exponential_basis
 from medjax.systems.puq import maps as quantification
-from medjax.systems.puq.maps import (
-    Classical,
-    evaluate_maps,
+from medjax.systems.puq.fits import (
     fit_images,
     guided_variance,
-    methods_of,
     reference_fit,
     regressed_map,
 )
+from medjax.systems.puq.maps import Classical, evaluate_maps, methods_of
 from medjax.systems.puq.network import Extras
 from medjax.systems.puq.posterior_maps import dropout_posterior
 from medjax.systems.puq.reconstruction import init_params
