@@ -66,7 +66,8 @@ def predicted(
     ]  # fmt: skip
     before, whole = sys.argv, run.make_mesh
     sys.argv = argv  # where ml_collections looks for options of the config
-    run.make_mesh = lambda shape: make_mesh(dict.fromkeys(shape, 1), jax.devices()[:1])
+    first = jax.devices()[:1]
+    run.make_mesh = lambda shape, *_: make_mesh(dict.fromkeys(shape, 1), first)
     said = io.StringIO()
     try:
         for name in [n for n in flags.FLAGS if n.startswith("config.")]:
