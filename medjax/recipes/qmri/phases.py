@@ -53,9 +53,7 @@ def find_phases(scan: Scan, choice: str, *, free: bool = False) -> Phases:
         return Phases(True, positive, False, "")
     if choice == "each":
         return Phases(False, positive, False, "a phase for each contrast, as asked for")
-    places = (np.arange(TESTED) + 0.5) * scan.num_slices / TESTED
-    spread = np.unique(places.astype(int)).tolist()
-    ready = _filled(scan, spread, positive) or _filled(
+    ready = _filled(scan, spread_slices(scan), positive) or _filled(
         scan,
         [next(z for z in range(scan.num_slices) if not scan.read(z).empty)],
         positive,
@@ -86,6 +84,16 @@ def find_phases(scan: Scan, choice: str, *, free: bool = False) -> Phases:
         "receiver's phase)"
     )
     return Phases(False, positive, True, note)
+
+
+def spread_slices(scan: Scan) -> list[int]:
+    """Three slices over the scan, or those that there are.
+
+    Args:
+        scan: Its number of slices is read.
+    """
+    places = (np.arange(TESTED) + 0.5) * scan.num_slices / TESTED
+    return np.unique(places.astype(int)).tolist()
 
 
 def moved_contrasts(scan: Scan) -> list[str]:

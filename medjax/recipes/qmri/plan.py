@@ -31,7 +31,7 @@ from medjax.recipes.qmri.models import widest_basis, widest_subspace
 from medjax.recipes.qmri.moved import CHOICES
 from medjax.recipes.qmri.network_trust import make_network_posterior
 from medjax.recipes.qmri.options import Method, Predict
-from medjax.recipes.qmri.phases import Phases, find_phases
+from medjax.recipes.qmri.phases import Phases, find_phases, spread_slices
 from medjax.recipes.qmri.plan_checks import (
     check_shared,
     check_still,
@@ -40,6 +40,7 @@ from medjax.recipes.qmri.plan_checks import (
     refuse_posterior,
 )
 from medjax.recipes.qmri.setup import make_basis
+from medjax.recipes.qmri.slabs import check_whole
 from medjax.recipes.qmri.trained import Trained
 from medjax.recipes.qmri.trusted import Pictured, compute_trusted, fit_pictured
 from medjax.systems.puq.fits import network_fit
@@ -85,7 +86,7 @@ def make_plan(
     recovery get the rank that imperfect inversions need, see `widest_subspace`.
 
     Args:
-        scan: The first of its slices with signal is read.
+        scan: The first of its slices with signal is read, and three spread over it.
         quantity: The parameter that is fitted, at the scan's times.
         trained: The network that k-space goes through; None leaves it to a classical
             method.
@@ -149,6 +150,8 @@ def make_plan(
         sampled = first.mask
         full = sampled is None or sampled.all()
         name = FULL if full else _default(scan, phases, options)
+        for index in spread_slices(scan) if full else ():
+            check_whole(scan, index, scan.read(index))
         if not full and name in methods and methods[name].kind == KIND:
             why = too_few_lines(first, centre_lines(first))
             if why:

@@ -138,6 +138,7 @@ def predict(
         phases.reference,
         slab,
         apart=apart if phases.shared and phases.tested else None,
+        whole=plan.full,
     )
     names = _names(model, scan, trusted=plan.trusted)
     written = _write(fits, decision, regions, folder, options)

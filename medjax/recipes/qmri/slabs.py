@@ -42,6 +42,7 @@ def fitted_slices(
     slab: int,
     *,
     apart: list[int] | None = None,
+    whole: bool = False,
 ) -> Iterator[Fitted]:
     """Fitted slices in order; two slabs are in memory. Empty slices are not fitted.
 
@@ -54,12 +55,14 @@ def fitted_slices(
             the last slab is filled up with copies.
         apart: Gets the indices of the slices whose contrasts differ in phase; None does
             not look.
+        whole: Whether `compute` takes nothing to be missing in any slice.
 
     Raises:
-        ValueError: A slice cannot be reconstructed; the message names it.
+        ValueError: A slice cannot be reconstructed, or lacks what none may lack; the
+            message names it.
     """
     with progress("maps", first=0, total=scan.num_slices, show=()) as report:
-        begun = _begun(scan, compute, model, positive, slab, apart, report)
+        begun = _begun(scan, compute, model, positive, slab, apart, whole, report)
         for one in _next_begun(begun):
             fitted, rows = jax.device_get(one.fitted), list(one.filled)
             for index, unit in one.units.items():
@@ -71,6 +74,28 @@ def fitted_slices(
                 else:
                     yield empty_slice(model, scan.shape, len(scan.times))
             report.step(max(one.units) + 1, {})
+
+
+def check_whole(scan: Scan, index: int, found: ScanSlice) -> None:
+    """Refuse a slice of k-space that lacks samples beside slices that lack none.
+
+    Args:
+        scan: Named in the message.
+        index: Of the slice, from 0.
+        found: The slice; images and empty ones pass.
+
+    Raises:
+        ValueError: Something is missing.
+    """
+    if found.empty or found.kspace is None or found.mask is None or found.mask.all():
+        return
+    missing = 100 * float(np.mean(~np.asarray(found.mask)))
+    raise ValueError(
+        f"{scan.path}, slice {index}: {missing:.0f} % of k-space is not sampled, but "
+        "the first slice with signal is fully sampled; expected slices of one "
+        "sampling. Say a --config.predict.method for all of them, or hand in the "
+        "fully sampled ones alone"
+    )
 
 
 class _Begun(NamedTuple):
@@ -97,6 +122,7 @@ def _begun(
     positive: int | None,
     slab: int,
     apart: list[int] | None,
+    whole: bool,
     report: Progress,
 ) -> Iterator[_Begun]:
     """Slabs in order, each read and handed to `compute`, which compiles the first."""
@@ -105,6 +131,8 @@ def _begun(
         indices = range(first, min(first + slab, scan.num_slices))
         read = {i: read_slice(scan, i, positive=positive) for i in indices}
         filled = {i: ready for i, (ready, _) in read.items() if not ready.empty}
+        for index, ready in filled.items() if whole else ():
+            check_whole(scan, index, ready)
         marked = {i: mark_samples(x, scan.times, model) for i, x in filled.items()}
         filled |= {i: one.ready for i, one in marked.items() if one is not None}
         for index, ready in filled.items():

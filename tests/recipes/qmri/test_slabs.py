@@ -53,6 +53,24 @@ def test_empty_maps_are_those_of_a_fit_to_zeros(name):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_slice_that_lacks_lines_is_named_where_none_may():
+    kspace, sens = measure(echoes()[0])[0], coils().astype(np.complex64)
+
+    def read(index):
+        mask = np.ones((len(kspace), 1, kspace.shape[-1]), bool)
+        mask[..., 1] = index != 3
+        return ScanSlice(kspace=kspace * mask[:, None], mask=mask, sens=sens)
+
+    found = scan([1] * 5)._replace(kind="kspace", shape=kspace.shape[-2:], read=read)
+    fits = fitted_slices(found, none_fitted, signal_model("t2"), None, 5, whole=True)
+    with pytest.raises(ValueError, match=r"a.h5, slice 3: 2 % of k-space is not"):
+        list(fits)
+
+
+def none_fitted(batch):
+    raise AssertionError(f"{batch.sample_id} were fitted")
+
+
 @pytest.mark.parametrize("slab", [1, 2, 3, 8])
 def test_slices_keep_their_places_and_draws(slab):
     model = signal_model("t2")

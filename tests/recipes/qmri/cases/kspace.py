@@ -368,6 +368,11 @@ CASES = [
         raw(lambda: slab()[3:], head(depth=4)),
         refusal="3 missing partitions, up to 1 of 4",
     ),
+    Case(
+        "a fully sampled slice before others",
+        npz(np.concatenate([full(), *[full(acceleration=4)] * 2]), sens=SENS),
+        refusal="slice 1: .* % of k-space is not sampled, but the first slice",
+    ),
     Case("a dead coil", npz(dead_coil()), 60),
     Case(
         "T2* of 1.5 ms, k-space", npz(short_decay(), STAR, times=SHORT, sens=SENS), 1.5,
