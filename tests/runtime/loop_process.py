@@ -20,6 +20,7 @@ if int(count) > 1:
 import grain  # noqa: E402
 import numpy as np  # noqa: E402
 
+from medjax.runtime.live import Live  # noqa: E402
 from medjax.runtime.loop import evaluate, train  # noqa: E402
 from medjax.sharding import make_mesh  # noqa: E402
 from tests.runtime.toy_system import RULES, build  # noqa: E402
@@ -55,6 +56,16 @@ class Noting:
         self.source.set_state(state)
 
 
+def told(kind):
+    """A page that notes which process writes it, and at which state."""
+
+    def write(folder, **about):
+        with open(f"{workdir}/pages{index}.txt", "a") as file:
+            file.write(f"{kind} {about['state']}\n")
+
+    return write
+
+
 source = (
     grain.MapDataset.range(10**6)
     .batch(ROWS // int(count), batch_fn=batch)[int(index) :: int(count)]
@@ -72,6 +83,7 @@ state = train(
     workdir=workdir,
     checkpoint_every=2,
     keep=2,
+    live=Live(told("write"), told("mark"), every=0.0, share=1e9),
     identity={"data": given.get("data", ["toy"] * int(count))[int(index)]},
 )
 whole = [(batch(range(ROWS)), None)]

@@ -57,6 +57,14 @@ def test_two_processes_do_what_one_does(alone, tmp_path):
     np.testing.assert_allclose(told[0]["errors"], one["errors"], rtol=1e-5, atol=1e-6)
 
 
+def test_the_first_of_two_processes_writes_the_page(alone, tmp_path):
+    codes, said = run(tmp_path, 2, 6)
+    assert codes == [0, 0], said
+    assert_same(metrics(tmp_path), metrics(alone))
+    written = (tmp_path / "pages0.txt").read_text().splitlines()
+    assert "step 5" in " ".join(written) and not (tmp_path / "pages1.txt").exists()
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2)])
 def test_another_number_of_processes_goes_on_with_the_same_batches(
     alone, tmp_path, before, after
