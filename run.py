@@ -32,7 +32,7 @@ from ml_collections import config_flags
 
 from configs import command_line
 from configs.command_line import Run
-from medjax.planning.ahead import stand_in
+from medjax.runtime.ahead import stand_in
 from medjax.runtime.errors import STOPS, RewardError
 from medjax.runtime.start import start
 from medjax.sharding import make_mesh
@@ -53,9 +53,9 @@ def train(name: str, run: Run) -> list[str]:
     from medjax.runtime.stages import doubts, run_stages
 
     chain = import_module(f"medjax.recipes.{name}").stages(**run.options)
-    saving, facts = dict(run.config["checkpoint"]), {"config": run.config}
-    saving["checkpoint_every"] = saving.pop("every")
-    run_stages(chain, facts=facts, **saving, **run.place, **run.devices)
+    saving = {**run.config["checkpoint"], "profile": command_line.profile()}
+    saving |= {"checkpoint_every": saving.pop("every"), "facts": {"config": run.config}}
+    run_stages(chain, **saving, **run.place, **run.devices)
     return doubts(chain, **run.place)
 
 
@@ -91,8 +91,8 @@ def use(name: str, run: Run) -> list[str]:
 
 MODES: Mapping[tuple[str, str], Callable[[Run], list[str]]] = {  # -> what is doubtful
     **{("train", name): partial(train, name) for name in SYSTEMS},
-    **{("plan", name): partial(plan, name) for name in command_line.PLANNED},
     **{("eval", name): partial(evaluate, name) for name in SYSTEMS},
+    **{("plan", name): partial(plan, name) for name in command_line.PLANNED},
     **{(m, system): partial(use, name) for m, system, name in command_line.USES},
 }
 

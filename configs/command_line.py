@@ -37,6 +37,7 @@ PROCESSES = flags.DEFINE_integer("num_processes", None, "How many run; 1: alone.
 INDEX = flags.DEFINE_integer("process_id", None, "The number of this one, from 0.")
 TOPOLOGY = flags.DEFINE_string("topology", "", "Chips to plan for: v5e:8x8, gpu:8.")
 PRICE = flags.DEFINE_float("price", 0.0, "Of one such chip and hour; 0: not known.")
+PROFILE = flags.DEFINE_string("profile", "", "A:B, trace steps A to B of each stage.")
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -136,6 +137,23 @@ def topology(mode: str) -> str:
     return TOPOLOGY.value
 
 
+def profile() -> tuple[int, int] | None:
+    """The steps to trace, None where none are asked for.
+
+    Raises:
+        ValueError: They are not written as A:B.
+    """
+    if not PROFILE.value:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", PROFILE.value)
+    if found is None:
+        raise ValueError(
+            f"--profile={PROFILE.value}: expected the first and the last step to "
+            "trace, such as 3:5"
+        )
+    return int(found.group(1)), int(found.group(2))
+
+
 def planned() -> dict[str, Any]:
     """What --mode=plan is asked for."""
     return {"topology": TOPOLOGY.value, "price": PRICE.value}
@@ -233,8 +251,8 @@ def help_text(usage: str, modes: Iterable[tuple[str, str]]) -> str:
         "Configs, and their variants (after a colon, joined by commas):",
         *configs,
         "Flags:" + flags.FLAGS.main_module_help(),
-        "Flags of --mode=plan, and of several processes (else their launcher tells "
-        "them):" + flags.FLAGS.module_help(__name__),
+        "Flags of --mode=plan, of profiles, of several processes (which launchers tell "
+        "too):" + flags.FLAGS.module_help(__name__),
     ]
     return "\n\n".join(parts) + "\n"
 

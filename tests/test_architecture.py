@@ -56,8 +56,8 @@ ARROWS = {
         "models",
         "mri",
     ),
-    "runtime": ("types", "masked", "sharding"),
-    "planning": ("types", "sharding", "runtime"),
+    "runtime": ("types", "masked", "sharding", "planning"),
+    "planning": (),
     "report": ("types",),
     "__init__": ("types", "rl", "models", "mri", "data", "systems"),
 }

@@ -3,11 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from medjax.planning.ahead import Memory
 from medjax.planning.chips import GIB, Chip, Topology
 from medjax.planning.costs import Costs
 
 STEPS = 1000  # that the price is told for
+
+
+class Memory(NamedTuple):
+    """Bytes of one chip while a step runs; None where the compiler does not say."""
+
+    params: int
+    optimizer: int
+    reference: int  # the policy that a KL term is measured to
+    carry: int  # what else the state holds
+    batch: int
+    temporaries: int | None  # activations, gradients, caches, copies of parameters
+    peak: float | None  # all of them at the worst moment, with the program itself
 
 
 class Times(NamedTuple):

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from medjax.planning.ahead import Ahead, bytes_a_chip, compile_ahead
 from medjax.planning.chips import GIB, Topology, parse_topology
 from medjax.planning.costs import Work, count_costs, step_phase
 from medjax.planning.plan import Plan, plan_lines, plan_row, refuse_plans
+from medjax.runtime.ahead import Ahead, bytes_a_chip, compile_ahead
 from medjax.runtime.program import abstract_state, describe, shapes_of
 from medjax.runtime.progress import progress
 from medjax.runtime.stages import Stage
@@ -121,7 +121,7 @@ def _plan(
         mesh=dict(mesh.shape),
         shapes=describe(shapes_of(batch)),
         programs=1,
-        contexts=_rows(batch) / _parts(mesh, rules),
+        contexts=_rows(batch) / topology.count,
         tokens=stage.tokens,
         memory=ahead.memory,
         needed=needed,
@@ -232,9 +232,10 @@ def _knobs(
         yield "--config.policy.logit_chunk=32 scores an answer in parts"
     if not knobs.freeze_vision:
         yield "--config.policy.freeze_vision=True keeps no activations of the vision"
-    if plan.contexts > 1:
+    together = round(plan.contexts * plan.topology.count / _parts(mesh, rules))
+    if together > 1:
         yield (
-            "a smaller train.grpo.batch, or train.grpo.accumulate="
-            f"{int(plan.contexts)}, divides what {plan.contexts:g} pictures a chip hold"
+            f"a smaller train.grpo.batch, or train.grpo.accumulate={together}: a part "
+            f"of the mesh holds {together} pictures at a time"
         )
     yield f"more than {plan.topology.count} chips, or chips with more memory"

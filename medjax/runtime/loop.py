@@ -34,6 +34,7 @@ from medjax.runtime.program import (
 )
 from medjax.runtime.progress import progress
 from medjax.runtime.signals import Interrupted, deferred_signals
+from medjax.runtime.speed import profiler, speed_writer
 from medjax.runtime.watch import (
     FAULT,
     Counters,
@@ -101,6 +102,7 @@ def train(
     watch: Watch | None = None,
     audit: Audit | None = None,
     live: Live | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Run `steps` updates, or what is left of them, and return the last state.
 
@@ -116,9 +118,9 @@ def train(
             so many are done already, nothing is trained; 0 returns the start.
         seed: An integer. Step i uses fold_in(root, i), where root = fold_in(key(seed),
             crc32(name)). A resume with another seed is refused.
-        workdir: The folder that gets checkpoints/, metrics.jsonl, eval.jsonl and
-            tensorboard/. It is made if it does not exist; a checkpoint in it is
-            resumed.
+        workdir: The folder that gets checkpoints/, metrics.jsonl, eval.jsonl,
+            speed.jsonl and tensorboard/. It is made if it does not exist; a checkpoint
+            in it is resumed.
         checkpoint_every: A checkpoint is written after each so many steps, 1 or more,
             and after the last step in any case.
         keep: How many checkpoints stay on disk, the newest, 1 or more.
@@ -148,6 +150,8 @@ def train(
             late, and is no part of them. Not a part of the identity.
         live: Writes a page of the training while it goes on, from the files in
             `workdir` alone; see `live_pages`. None writes none.
+        profile: The first and the last step of a trace that is written into profile/;
+            see `profiler`. None writes none.
 
     Returns:
         The state after the last step, sharded by `rules`: parameters, optimiser, number
@@ -189,6 +193,10 @@ def train(
         write_eval = stack.enter_context(
             metrics_writer(folder, name="eval", restored_step=first)
         )
+        speed = stack.enter_context(
+            speed_writer(folder, list(mesh.devices.flat), restored_step=first)
+        )
+        profiled = stack.enter_context(profiler(folder, profile))
         batches = iter(source)
         if restored:
             report.note(f"resumed from step {first} in {manager.directory}")
@@ -206,6 +214,7 @@ def train(
             judged(system.update, skip=on_nonfinite == "skip"),
             out_shardings=(shardings, whole),
             report=report,
+            traced=speed.traced,
         )
 
         write_trace = stack.enter_context(
@@ -234,7 +243,7 @@ def train(
             write(step, values)
             if audit is not None:
                 write_trace(step, trace, values)
-            report.step(step, values)
+            report.step(step, values | speed.finished(step, values))
             if dogs is not None:
                 seen, lines = observe(dogs, seen, step, values)
                 for line in lines:
@@ -253,6 +262,7 @@ def train(
             if evaluate is not None and due:
                 finish_step()
                 write_eval(step, evaluate(state))
+                speed.interrupted()
                 if step != steps and not is_over(watch, counters):
                     pages.mark(step)
 
@@ -268,6 +278,10 @@ def train(
             if system.prepare is not None:
                 ready = system.prepare(state, batch, fold(root, state.step))
                 batch = place_batch(ready, mesh, rules)
+            if profile is not None and step in (profile[0], profile[1] + 1):
+                finish_step()  # a trace holds whole steps
+                speed.interrupted()
+            profiled(step)
             state, metrics = update(state, batch, root)
             trace = metrics.pop("trace", None)
             position = json.dumps(batches.get_state())
@@ -291,6 +305,7 @@ def train(
                     identity=identity,
                     counters=counters._asdict(),
                 )
+                speed.interrupted()
             if stop:
                 with report.busy("writing a checkpoint"):
                     checkpoint.wait(manager)

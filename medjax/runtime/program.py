@@ -44,7 +44,11 @@ def judged(
 
 
 def compile_by_shape(
-    function: Callable[..., Any], *, out_shardings: Any, report: Progress
+    function: Callable[..., Any],
+    *,
+    out_shardings: Any,
+    report: Progress,
+    traced: Callable[[Any], None] | None = None,
 ) -> Callable[..., Any]:
     """A function of (state, batch, key), compiled once per shape of its batch.
 
@@ -66,7 +70,10 @@ def compile_by_shape(
         if shapes not in programs:
             count = len(programs) + 1
             with report.busy(f"compiling for batch shape {count}: {describe(shapes)}"):
-                programs[shapes] = jitted.lower(state, batch, key).compile()
+                program = jitted.trace(state, batch, key)
+                programs[shapes] = program.lower().compile()
+            if traced is not None:
+                traced(program.jaxpr)
         with jax.transfer_guard("disallow"):
             return programs[shapes](state, batch, key)
 

@@ -128,8 +128,8 @@ def progress_line(
         name: What runs; the line begins with it.
         step: How many steps are done, 0 or more.
         total: How many there are in all; 0 shows "?" and no time left.
-        metrics: The step's, by name; "idle", "skipped" and "tokens" are shown without
-            being named.
+        metrics: The step's, by name; "idle", "skipped", "tokens" and "mfu" are shown
+            without being named.
         show: The names of further metrics, in this order; those that are missing or not
             a single number are left out.
         seconds: What a step takes; 0 leaves the tokens per second out.
@@ -147,6 +147,8 @@ def progress_line(
     parts.append(f"{seconds:.2f} s/step")
     if "tokens" in metrics and seconds > 0:
         parts.append(f"{float(metrics['tokens']) / seconds:.0f} tokens/s")
+    if "mfu" in metrics:
+        parts.append(f"MFU {float(metrics['mfu']):.1%}")
     if total:
         parts.append(f"ETA {clock((total - step) * seconds)}")
     return " | ".join(parts)

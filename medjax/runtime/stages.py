@@ -72,6 +72,7 @@ def run_stages(
     keep: int,
     on_nonfinite: Literal["stop", "skip"],
     facts: Mapping[str, Any],
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Train the stages that are not finished yet; return the last one's state.
 
@@ -96,6 +97,7 @@ def run_stages(
             `loop.train`.
         facts: What each manifest holds beside command, versions and devices, such as
             the whole config; as JSON can hold it.
+        profile: Of each stage, the first and the last step of a trace; None: none.
 
     Returns:
         The state after the last step of the last stage that was entered, sharded by
@@ -148,6 +150,7 @@ def run_stages(
                 watch=stage.watch,
                 audit=stage.audit,
                 live=stage.live,
+                profile=profile,
             )
         if _gave_up(stage, folder, seed=seed):
             break

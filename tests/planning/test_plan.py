@@ -4,10 +4,16 @@ import json
 
 import pytest
 
-from medjax.planning.ahead import Memory
 from medjax.planning.chips import GIB, parse_topology
 from medjax.planning.costs import Costs
-from medjax.planning.plan import Plan, plan_lines, plan_row, refuse_plans, step_seconds
+from medjax.planning.plan import (
+    Memory,
+    Plan,
+    plan_lines,
+    plan_row,
+    refuse_plans,
+    step_seconds,
+)
 
 V5E = parse_topology("v5e:4x4")  # 197 TFLOP/s, 819 GB/s, 200 GB/s
 COSTS = {

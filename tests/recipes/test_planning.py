@@ -50,8 +50,7 @@ def test_each_stage_has_its_row(tmp_path, capsys):
     one, two = content["stages"]
     assert (one["stage"], two["stage"]) == ("one", "two")
     assert one["fits"] and one["mesh"] == toy.MESH and one["chips"] == 8
-    # 8 rows over data 2 and fsdp 2
-    assert one["contexts_a_chip"] == 2
+    assert one["contexts_a_chip"] == 1  # 8 rows
     assert one["tokens_a_step_most"] == 100
     assert one["price_of_1000_steps_least"] > 0
     assert content["versions"]["jax"] == jax.__version__
@@ -73,6 +72,13 @@ def test_what_does_not_fit_is_written_and_refused_with_what_would_help(tmp_path)
     rows = json.loads((tmp_path / "plan.json").read_text())["stages"]
     assert [row["fits"] for row in rows] == [False, False]
     assert all(row["needed_bytes"] > 80e9 for row in rows)
+
+
+def test_a_part_of_the_mesh_may_take_its_pictures_in_turn(tmp_path):
+    chain = [stages(10**9)[0]._replace(source=toy.source(lengths=(16,)))]
+    with pytest.raises(ValueError, match="does not fit") as error:
+        plan(chain, tmp_path, data=8, fsdp=1, model=1)
+    assert "train.grpo.accumulate=2" in str(error.value)
 
 
 def test_a_price_is_not_negative(tmp_path):

@@ -38,7 +38,7 @@ from medjax.recipes.policy.task import (
     TrainBatches,
 )
 from medjax.recipes.policy.training_story import exploration_story, supervised_story
-from medjax.recipes.policy.training_tables import watchdog_table
+from medjax.recipes.policy.training_tables import speed_table, watchdog_table
 from medjax.recipes.sections import plain
 from medjax.rl.schedules import ThresholdSchedule
 from medjax.rl.text.boxes import ParseTables
@@ -362,6 +362,7 @@ def scoring(
         limit=evaluation.limit or None,
     )
     shown = {**before, **rows_beside(evaluation)}
+    tell = (*tell, speed_table)
     stage = ScoredStage(name, setup.policy.tokenizer, evaluation, shown, tell, words)
     return {
         "eval_batches": batches,

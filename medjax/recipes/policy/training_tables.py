@@ -5,6 +5,7 @@ from pathlib import Path
 from medjax.evals.tables import Table
 from medjax.recipes.policy.raises import flag_of, raise_conditions
 from medjax.rl.schedules import ThresholdSchedule
+from medjax.runtime.speed import read_pace
 from medjax.runtime.watchdogs import Watchdogs, observe_all, read_rows, summary
 
 METRICS = "metrics.jsonl"
@@ -22,6 +23,23 @@ def watchdog_table(dogs: Watchdogs, folder: Path) -> Table | None:
         return None
     title = f"watchdogs: what was out of its limit, by {dogs.limits.window} steps"
     return Table(title, ("what", "limit", "from step", "to step", "worst"), rows)
+
+
+def speed_table(folder: Path) -> Table | None:
+    """How fast the steps were, as medians; None where none was timed.
+
+    Args:
+        folder: The stage's, with its speed.jsonl.
+    """
+    pace = read_pace(folder)
+    if pace is None:
+        return None
+    rows = [("seconds a step", f"{pace.seconds:.3g}")]
+    if pace.tokens is not None:
+        rows.append(("tokens a second and chip", f"{pace.tokens:.3g}"))
+    if pace.mfu is not None:
+        rows.append(("share of the chips' peak (MFU)", f"{pace.mfu:.1%}"))
+    return Table(f"speed: medians of {pace.steps} steps", ("what", ""), tuple(rows))
 
 
 def raise_table(schedule: ThresholdSchedule, folder: Path) -> Table | None:

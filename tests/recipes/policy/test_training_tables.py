@@ -6,7 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medjax.recipes.policy.training_tables import raise_table, watchdog_table
+from medjax.recipes.policy.training_tables import (
+    raise_table,
+    speed_table,
+    watchdog_table,
+)
 from medjax.rl import init_threshold, piecewise_schedule, update_threshold
 from medjax.runtime.watchdogs import Limits, Watchdogs
 
@@ -70,3 +74,16 @@ def test_the_watchdogs_findings_are_a_table(tmp_path, entropy):
         return
     row = ("entropy [nat / token]", "below 0.05", "1", "3, to the end", "0.01")
     assert table.rows == (row,)
+
+
+def test_the_speed_is_told_as_medians_and_what_is_not_known_is_left_out(tmp_path):
+    assert speed_table(tmp_path) is None
+    path = tmp_path / "speed.jsonl"
+    row = '{{"step": {}, "seconds": {}, "tokens_per_second_chip": {}}}\n'
+    path.write_text(row.format(2, 4.0, 50) + row.format(3, 2, 100))
+    table = speed_table(tmp_path)
+    assert table.title == "speed: medians of 2 steps"
+    assert table.rows == (("seconds a step", "3"), ("tokens a second and chip", "75"))
+    path.write_text('{"step": 2, "seconds": 1, "mfu": 0.4321}\n')
+    (last,) = speed_table(tmp_path).rows[1:]
+    assert last == ("share of the chips' peak (MFU)", "43.2%")

@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from medjax.planning.ahead import (
+from medjax.planning.chips import parse_topology
+from medjax.planning.costs import count_costs, step_phase
+from medjax.runtime.ahead import (
     bytes_a_chip,
     chip_devices,
     compile_ahead,
     refused_bytes,
     stand_in,
 )
-from medjax.planning.chips import parse_topology
-from medjax.planning.costs import count_costs, step_phase
 from medjax.sharding import make_mesh
 from tests.runtime import toy_system as toy
 

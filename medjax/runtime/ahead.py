@@ -13,21 +13,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.planning.chips import GIB, Topology, parse_topology
 from medjax.planning.hlo import Program, parse_program
+from medjax.planning.plan import Memory
 from medjax.runtime.program import abstract_state, judged
 from medjax.sharding import Rules, batch_sharding
 from medjax.types import System
-
-
-class Memory(NamedTuple):
-    """Bytes of one chip while a step runs; None where the compiler does not say."""
-
-    params: int
-    optimizer: int
-    reference: int  # the policy that a KL term is measured to
-    carry: int  # what else the state holds
-    batch: int
-    temporaries: int | None  # activations, gradients, caches, copies of parameters
-    peak: float | None  # all of them at the worst moment, with the program itself
 
 
 class Ahead(NamedTuple):
