@@ -119,7 +119,7 @@ def get_mesh() -> ConfigDict:
     return ConfigDict({"data": -1, "fsdp": 1, "model": 1})
 
 
-def get_rules() -> ConfigDict:
+def get_rules(**changed: tuple[str, ...]) -> ConfigDict:
     """Logical axis -> mesh axes, such as `data,fsdp`; `()` keeps an axis whole."""
     rules = {
         "batch": ("data", "fsdp"),
@@ -132,6 +132,7 @@ def get_rules() -> ConfigDict:
         "heads": ("model",),
         "kv_heads": ("model",),  # () where the mesh has more than the policy
     }
+    rules |= changed
     return ConfigDict({name: option(axes, Words()) for name, axes in rules.items()})
 
 

@@ -173,6 +173,8 @@ def get_policy(model: str) -> ConfigDict:
             "freeze_vision": False,  # no gradient into the vision tower
             # positions of an answer that are scored at a time; None: all
             "logit_chunk": option(None, Maybe(int)),
+            # where parameters lie while completions are drawn, cast to dtype once
+            "rollout_rules": common.get_rules(embed=()),
         }
     )
 
@@ -275,6 +277,10 @@ def get_grpo(reward: str, schedule: str) -> ConfigDict:
                 # weight of the policy's exact entropy a token, which the loss is less
                 # by; 0: none. As beta, the KL to the start, it keeps answers apart
                 "entropy": 0.0,
+                # largest weight of a token that counts as much as the policy's
+                # probability of it is to the sampler's, where policy.dtype is not
+                # policy.param_dtype and so the two differ; None: all count alike
+                "importance_cap": option(2.0, Maybe(float)),
             },
             # steps without a group whose rewards differ after which it ends: well from
             # a hit rate of 0.9 on, else with exit code 3. 0 or None: it never does

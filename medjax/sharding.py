@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -149,6 +150,28 @@ def constrain(
     ]
     sharding = NamedSharding(mesh, PartitionSpec(*divided))
     return jax.lax.with_sharding_constraint(x, sharding)
+
+
+def lay_out(tree: Any, axes: Any, rules: RuleTable, dtype: str) -> Any:
+    """Arrays of floats in another dtype, told to lie on the mesh as other rules say.
+
+    Args:
+        tree: Arrays; integers keep their dtype. What is of the dtype already and has
+            no rules is returned as it is.
+        axes: A PartitionSpec of logical axis names for each array, same tree.
+        rules: See `constrain`, also for what happens where a mesh axis does not divide.
+        dtype: Of the result, a name such as "bfloat16".
+
+    Raises:
+        ValueError: Another tree, or what `constrain` refuses.
+    """
+
+    def place(x: Array, names: PartitionSpec) -> Array:
+        wanted = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype != jnp.dtype(dtype)
+        x = x.astype(dtype) if wanted else x
+        return constrain(x, rules, *names, *[None] * (x.ndim - len(names)))
+
+    return jax.tree.map(place, tree, axes)
 
 
 def parts_along(x: Shaped[Array, "..."], rules: RuleTable, name: str) -> int:

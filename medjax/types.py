@@ -130,6 +130,17 @@ class PolicyModel(NamedTuple):
     ]
 
 
+class Sampler(NamedTuple):
+    """A policy as a rollout reads it: in the dtype and the layout that sampling likes.
+
+    Its numbers are those of the policy to rounding; tokens drawn are the sampler's.
+    """
+
+    lay_out: Callable[[Params], Params]  # the policy's parameters, once a rollout
+    model: PolicyModel  # of what `lay_out` makes; its `prefill` and `sample` are used
+    exact: bool  # nothing is cast: parameters are of the dtype that is computed in
+
+
 class GroundingBatch(NamedTuple):
     """One step's data for `medloc`."""
 

@@ -22,7 +22,7 @@ VERSIONED = ("Version", "files", "model", "model_reason")
 # Metrics, and rows and maps of methods, that older bases do not have.
 ADDED = re.compile(
     r"step \d+, idle|(metrics\.|\w+\.)*fault_\w+|(row \d+, |map: |sigma: )unrolled, "
-    r"posterior.*"
+    r"posterior.*|(step \d+, |(metrics\.|\w+\.)*)sampler_gap(_max)?"
 )
 # Statistics of an order of voxels, in which one rounding exchanges two.
 RANKED = ("spearman", "ause")

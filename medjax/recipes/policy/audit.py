@@ -65,6 +65,8 @@ def stage_options(options: Exploration, own: NamedTuple) -> dict[str, Any]:
     document = plain(options)
     for name in ("patience", "watchdogs", "audit"):
         del document[name]
+    if document["loss"]["importance_cap"] is None:  # what older runs do not name
+        del document["loss"]["importance_cap"]
     return document | plain(own)
 
 

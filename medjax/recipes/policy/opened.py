@@ -8,7 +8,7 @@ from medjax.data.prompting.chat import Style
 from medjax.data.prompting.generation import Drawing
 from medjax.data.prompting.layout import Geometry
 from medjax.rl.text.boxes import ParseTables
-from medjax.types import Ends, Params, PolicyModel
+from medjax.types import Ends, Params, PolicyModel, Sampler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +32,7 @@ class Policy(NamedTuple):
     drawing: Drawing  # its folder's wish for prediction; training never reads it
     # whether its folder was trained with `add_ramps`; None where nothing says so
     ramps: bool | None = None
+    sampler: Sampler | None = None  # for rollouts; None: the model itself
 
 
 def check_ramps(policy: Policy, ramps: bool) -> None:

@@ -43,6 +43,7 @@ from medjax.systems.policy.qwen25vl import (
     folder_config,
     load_weights,
     make_model,
+    make_sampler,
 )
 from medjax.types import Ends
 
@@ -91,6 +92,7 @@ class PolicySection(NamedTuple):
     logit_chunk: int | None  # positions scored at a time; None: all
     pixels: str = "config"  # one of PIXELS: whose bounds, these or the folder's
     rules: Rules | None = None  # where activations lie; of the config's own section
+    rollout_rules: Rules | None = None  # and parameters, in a rollout; None: as `rules`
 
 
 # What a folder says itself, and what bears on training alone.
@@ -298,6 +300,11 @@ def _policy(
     sizes = {k: x for k, x in asdict(config).items() if k not in _SCHEDULING}
     return Policy(
         model=make_model(config, rules=options.rules, **gradient),
+        sampler=make_sampler(
+            config,
+            rules=options.rollout_rules or options.rules,
+            logit_chunk=options.logit_chunk,
+        ),
         tokenizer=tokenizer,
         geometry=geometry,
         tables=parse_tables(tokenizer, config.vocab),

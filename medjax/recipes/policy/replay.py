@@ -23,7 +23,7 @@ from medjax.recipes.policy.replay_tables import (
     comparison_tables,
 )
 from medjax.recipes.policy.scoring import write_evaluation
-from medjax.recipes.policy.setup import Exploration, Setup
+from medjax.recipes.policy.setup import Exploration, Setup, without_idle_cap
 from medjax.report.qmri import write_png
 from medjax.report.replay import Path as Drawn
 from medjax.report.replay import replay_paths
@@ -184,7 +184,8 @@ def replay_steps(
 def _changed(replay: Replay, header: Mapping[str, Any]) -> list[str]:
     """The options of rewards that are others than the run's; others are refused."""
     theirs = {k: x for k, x in header["rewards"].items() if k != "weights"}
-    ours = stage_options(replay.options, replay.own)
+    options = without_idle_cap(replay.options, replay.setup.policy)
+    ours = stage_options(options, replay.own)
     used = {*_USED, *replay.own._fields}
     rest = [
         line

@@ -75,3 +75,15 @@ class Exploration(NamedTuple):
     revisit: Revisit = Revisit()
     watchdogs: Limits = Limits()  # what is told while it happens, and stops nothing
     audit: str = "off"  # on: a line of JSON is written of each completion
+
+
+def without_idle_cap(options: Exploration, policy: Policy) -> Exploration:
+    """The options without a cap on importance weights where nothing is to be weighed.
+
+    Args:
+        options: Their `loss.importance_cap` is for a sampler of another dtype.
+        policy: One whose sampler casts nothing samples by its own numbers, to rounding.
+    """
+    if policy.sampler is not None and not policy.sampler.exact:
+        return options
+    return options._replace(loss=options.loss._replace(importance_cap=None))

@@ -27,7 +27,12 @@ from medjax.recipes.policy.python_rewards import (
 )
 from medjax.recipes.policy.revisiting import RIGHT, as_candidates, make_revisits
 from medjax.recipes.policy.reward_checks import try_rewards
-from medjax.recipes.policy.setup import Exploration, Setup, Supervised
+from medjax.recipes.policy.setup import (
+    Exploration,
+    Setup,
+    Supervised,
+    without_idle_cap,
+)
 from medjax.recipes.policy.subgroups import check_subgroups
 from medjax.recipes.policy.task import (
     EvalBatches,
@@ -48,6 +53,7 @@ from medjax.runtime.watch import Watch
 from medjax.runtime.watchdogs import Watchdogs, check_limits
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.policy import supervised
+from medjax.systems.policy.answering import evaluate_laid_out
 from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostRewards
 from medjax.systems.policy.learner import Teaching
@@ -164,6 +170,7 @@ def exploration_stage(
             is out of its range.
     """
     policy, room = setup.policy, find_room(setup, options)
+    options = without_idle_cap(options, policy)
     seed = draw_seed(setup)
     rewards = python_rewards(setup, options)
     revisits = make_revisits(setup, options, weights)
@@ -287,6 +294,7 @@ def make_step(setup: Setup, options: Exploration, weights: Mapping[str, float]) 
         advantages=options.advantages,
         reward_weights=weights,
         teaching=Teaching(options.loss, options.iterations, options.accumulate),
+        sampler=setup.policy.sampler,
         audit=wants_audit(options.audit),
     )
 
@@ -326,10 +334,13 @@ def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
         setup: What all stages of the run have in common.
         max_tokens: An answer that is longer is cut.
     """
-    decoding = Decoding(setup.policy.ends, max_tokens, temperature=0.0)
-    return setup.task.make_evaluate(
-        setup.policy.model, setup.policy.tables, decoding=decoding
-    )
+    policy, make = setup.policy, setup.task.make_evaluate
+    decoding = Decoding(policy.ends, max_tokens, temperature=0.0)
+    if policy.sampler is None:
+        return make(policy.model, policy.tables, decoding=decoding)
+    sampler = policy.sampler
+    evaluate = make(sampler.model, policy.tables, decoding=decoding)
+    return partial(evaluate_laid_out, sampler, evaluate)
 
 
 def scoring(

@@ -1,7 +1,7 @@
 """One answer a prompt, and the self-test of right answers, whatever they are about."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +10,15 @@ from jaxtyping import Array, Bool, Float, Int
 from medjax.masked import finite_rows
 from medjax.types import (
     Decoding,
+    EvaluateFn,
     Key,
     Params,
     PolicyBatch,
     PolicyModel,
     Prefilled,
     QuestionBatch,
+    Sampler,
+    TrainState,
 )
 
 
@@ -50,6 +53,26 @@ def answer(
         params, prefilled, batch.sample_id, key, group=1, decoding=decoding
     )
     return Answers(rollout.tokens[:, 0], rollout.mask[:, 0], rollout.logp[:, 0])
+
+
+def evaluate_laid_out(
+    sampler: Sampler,
+    evaluate: EvaluateFn,
+    state: TrainState,
+    batch: PolicyBatch,
+    key: Key,
+) -> tuple[Any, dict[str, Array]]:
+    """`System.evaluate` of a sampler's model, in the sampler's dtype and layout.
+
+    Args:
+        sampler: Lays the state's parameters out, once a batch.
+        evaluate: Made of the sampler's model.
+        state: Its parameters are those of the policy.
+        batch: See `System`.
+        key: Likewise.
+    """
+    params = sampler.lay_out(state.params)
+    return evaluate(state._replace(params=params), batch, key)
 
 
 def answer_questions(

@@ -42,6 +42,7 @@ from medjax.types import (
     PolicyBatch,
     PolicyModel,
     Rollout,
+    Sampler,
     System,
     TrainState,
 )
@@ -61,6 +62,8 @@ class Step(NamedTuple):
     reward_weights: Mapping[str, float]  # of every reward, the host's too
     teaching: Teaching
     revisits: Revisits | None = None  # which pictures are taken; None: all that come
+    # what completions are drawn by; None: the policy itself
+    sampler: Sampler | None = None
     # metrics["trace"] says of every completion what became of it: see `Trace`
     audit: bool = False
 
@@ -160,7 +163,7 @@ def explore(
     """G completions of each of the batch's B prompts.
 
     Args:
-        explorer: G and the decoding are those of its `step`.
+        explorer: G, the decoding and the sampler are those of its `step`.
         params: The policy that samples.
         batch: Its prompts and sample ids are read.
         key: One typed key, consumed. The noise of a completion depends on it, on the
@@ -169,9 +172,12 @@ def explore(
     Returns:
         Tokens, masks and log-probabilities, [B, G, T] each.
     """
-    return explorer.model.sample(
+    model, sampler = explorer.model, explorer.step.sampler
+    if sampler is not None:
+        model, params = sampler.model, sampler.lay_out(params)
+    return model.sample(
         params,
-        explorer.model.prefill(params, batch.prompt),
+        model.prefill(params, batch.prompt),
         batch.sample_id,
         key,
         group=explorer.step.group,

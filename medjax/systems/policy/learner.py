@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from medjax.masked import masked_mean
 from medjax.rl.entropy import entropy_bonus
 from medjax.rl.grpo import grpo_loss
+from medjax.rl.off_policy import importance_weights
 from medjax.rl.reductions import loss_denominator
 from medjax.systems.low_precision import apply_updates, widen
 from medjax.types import Params, PolicyModel, Prompt, Rollout
@@ -35,6 +36,12 @@ class Loss(NamedTuple):
     vespo_positive: tuple[float, float] = (2.0, 3.0)
     vespo_negative: tuple[float, float] = (3.0, 2.0)
     entropy: float = 0.0  # weight of the `entropy_bonus`, which is taken off
+    # largest weight of a token, the policy's probability over the sampler's, by which
+    # its surrogate counts; None: all count alike, whoever sampled them
+    importance_cap: float | None = None
+
+
+_OWN = ("entropy", "importance_cap")  # options of the loss that `grpo_loss` has not
 
 
 class Teaching(NamedTuple):
@@ -53,6 +60,7 @@ class Lesson(NamedTuple):
     mask: Bool[Array, "B G T"]
     advantages: Float[Array, "B G"]
     logp_old: Float[Array, "B G T"] | None  # None = the present policy's
+    logp_sampler: Float[Array, "B G T"]  # of the same tokens, as the sampler had it
 
 
 def policy_step(
@@ -90,14 +98,17 @@ def policy_step(
     Returns:
         Parameters and optimiser state after the step, and the metrics of its last
         iteration: those of `grpo_loss`, `entropy` in nats, `loss`, `grad_norm` before a
-        clip.
+        clip, and `sampler_gap` and `sampler_gap_max`, mean and maximum over the tokens
+        of |log pi - log pi_sampler| in nats, of the policy that sampled.
 
     Raises:
         ValueError: The contexts of the batch do not divide into `teaching.accumulate`
             parts.
     """
     loss, iterations, accumulate = teaching
-    whole = Lesson(prompt, rollout.tokens, rollout.mask, advantages, None)
+    whole = Lesson(
+        *(prompt, rollout.tokens, rollout.mask, advantages, None, rollout.logp)
+    )
     if iterations > 1:
         whole = whole._replace(logp_old=lesson_logps(model, params, whole)[0])
     denominator = loss_denominator(
@@ -177,6 +188,15 @@ def lesson_loss(
             whole batch where the lesson is a part of it; see `loss_denominator`.
     """
     logp, entropy = lesson_logps(model, params, lesson)
+    present = jax.lax.stop_gradient(logp)
+    old = present if lesson.logp_old is None else lesson.logp_old
+    weights = None
+    if loss.importance_cap is not None:
+        weights = importance_weights(
+            *(_rows(old), _rows(lesson.logp_sampler), _rows(lesson.mask)),
+            **{"level": "token", "mode": "truncate"},
+            **{"low": None, "high": loss.importance_cap},
+        )
     logp_ref = None
     if reference is not None:
         logp_ref, _ = lesson_logps(model, reference, lesson)
@@ -188,7 +208,8 @@ def lesson_loss(
         _rows(lesson.mask),
         logp_ref=logp_ref,
         denominator=denominator,
-        **{name: x for name, x in loss._asdict().items() if name != "entropy"},
+        weights=weights,
+        **{name: x for name, x in loss._asdict().items() if name not in _OWN},
     )
     if loss.entropy:
         value -= entropy_bonus(
@@ -200,7 +221,12 @@ def lesson_loss(
             denominator=denominator,
         )
     entropy = jax.lax.stop_gradient(entropy)
-    return value, metrics | {"entropy": masked_mean(entropy, lesson.mask)}
+    gap = jnp.where(lesson.mask, jnp.abs(old - lesson.logp_sampler), 0)
+    return value, metrics | {
+        "entropy": masked_mean(entropy, lesson.mask),
+        "sampler_gap": masked_mean(gap, lesson.mask),
+        "sampler_gap_max": jnp.max(gap, initial=0),
+    }
 
 
 def split_contexts(lesson: Lesson, parts: int) -> Lesson:
@@ -235,7 +261,8 @@ def _join(metrics: dict[str, Array]) -> dict[str, Array]:
     share = metrics["tokens"] / jnp.maximum(jnp.sum(metrics["tokens"]), 1)
     joined = {name: jnp.sum(x * share) for name, x in metrics.items()}
     joined |= {name: jnp.sum(metrics[name]) for name in ("tokens", "rows")}
-    return joined | {"ratio_max": jnp.max(metrics["ratio_max"])}
+    largest = ("ratio_max", "sampler_gap_max")
+    return joined | {name: jnp.max(metrics[name]) for name in largest}
 
 
 def _rows(x: Array) -> Array:

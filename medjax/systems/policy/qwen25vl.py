@@ -36,8 +36,16 @@ from medjax.models.qwen25vl import (
 from medjax.models.qwen25vl import prefill as prefill_prompt
 from medjax.models.qwen25vl.files import refuse_adapter
 from medjax.rl.sampling import rollout_keys, sample_loop
-from medjax.sharding import Rules, constrain, rule_table
-from medjax.types import Decoding, Key, Params, PolicyModel, Prompt, Rollout
+from medjax.sharding import Rules, constrain, lay_out, rule_table
+from medjax.types import (
+    Decoding,
+    Key,
+    Params,
+    PolicyModel,
+    Prompt,
+    Rollout,
+    Sampler,
+)
 
 __all__ = [
     "Qwen25VLConfig",
@@ -46,6 +54,7 @@ __all__ = [
     "folder_config",
     "load_weights",
     "make_model",
+    "make_sampler",
     "prefill",
     "refuse_adapter",
     "sample",
@@ -94,6 +103,31 @@ def make_model(
         sample=partial(sample, config),
         score=partial(score, config, logit_chunk=logit_chunk),
     )
+
+
+def make_sampler(
+    config: Qwen25VLConfig,
+    *,
+    rules: Rules | None = None,
+    logit_chunk: int | None = None,
+) -> Sampler:
+    """The policy for rollouts: parameters cast to `config.dtype` once, laid out anew.
+
+    A rollout reads every parameter for each token; cast and gathered once, they need
+    not be cast and gathered for each.
+
+    Args:
+        config: The policy's sizes and dtypes.
+        rules: Where the parameters lie meanwhile, and the activations; those that fsdp
+            divides for the optimiser should lie whole if they fit. None leaves them
+            where they are.
+        logit_chunk: Of an evaluation that scores answers too, see `make_model`.
+    """
+    if rules is not None:
+        config = replace(config, rules=rule_table(rules))
+    model = make_model(config, logit_chunk=logit_chunk)
+    place = partial(lay_out, axes=model.axes, rules=config.rules, dtype=config.dtype)
+    return Sampler(place, model, exact=config.dtype == config.param_dtype)
 
 
 def prefill(

@@ -59,15 +59,15 @@ def step(
 
 @jax.jit
 @partial(jax.value_and_grad, has_aux=True)
-def plain(params, rollout, advantages, old, reference):
-    """Mean over rows of the mean over tokens of -min(r A, clip(r) A) + beta k3."""
+def plain(params, rollout, advantages, old, reference, weights=1.0):
+    """Mean over rows of the mean over tokens of -w min(r A, clip(r) A) + beta k3."""
     tokens, mask = rollout.tokens, rollout.mask
     log_probs = plain_log_probs(CONFIG, params, tiny_batch().prompt, tokens, mask)
     logp = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
     ratio = jnp.exp(logp - old)
     clipped = jnp.clip(ratio, 1 - LOSS.clip_low, 1 + LOSS.clip_high)
     weight = advantages[..., None]
-    gain = jnp.minimum(ratio * weight, clipped * weight)
+    gain = weights * jnp.minimum(ratio * weight, clipped * weight)
     apart = reference - logp
     loss = jnp.where(mask, LOSS.beta * (jnp.exp(apart) - apart - 1) - gain, 0)
     lengths = mask.sum(-1)
@@ -211,9 +211,48 @@ def test_an_entropy_bonus_adds_the_gradient_of_the_exact_entropy(
     assert_close(metrics["entropy"], whole[2]["entropy"], atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def apart(rollout, old_logp):
+    """The rollout of a sampler whose log-probabilities are not quite the policy's."""
+    noise = 0.3 * np.random.default_rng(8).normal(size=old_logp.shape)
+    # what stands after a completion's end is not read
+    logp = np.where(rollout.mask, old_logp + noise.astype(np.float32), np.nan)
+    return rollout._replace(logp=logp.astype(np.float32))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_capped_weight_makes_up_for_another_sampler(
+    params, reference, apart, advantages, old_logp, reference_logp, accumulate
+):
+    ratio = np.exp(np.where(apart.mask, old_logp - apart.logp, 0))
+    assert (ratio > 1.2).any() and (ratio < 1.2).any()
+    weights = np.minimum(ratio, 1.2).astype(np.float32)
+    (loss, _), grads = plain(
+        params, apart, advantages, old_logp, reference_logp, weights
+    )
+    _, found, metrics = step(
+        *(params, reference, apart, advantages),
+        accumulate=accumulate,
+        loss=LOSS._replace(importance_cap=1.2),
+    )
+    assert_close(found, grads, atol=1e-5)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), abs=1e-5)
+    gap = np.abs(old_logp - apart.logp)[apart.mask]
+    assert float(metrics["sampler_gap"]) == pytest.approx(gap.mean(), rel=1e-4)
+    assert float(metrics["sampler_gap_max"]) == pytest.approx(gap.max(), rel=1e-4)
+
+
+def test_without_a_cap_the_sampler_is_measured_alone(
+    params, reference, rollout, advantages, whole, apart
+):
+    _, found, metrics = step(params, reference, apart, advantages)
+    assert_close(found, whole[1], atol=0)
+    assert float(metrics["sampler_gap"]) > 0.1
+
+
 def lesson(rollout, advantages):
     prompt = tiny_batch().prompt
-    return Lesson(prompt, rollout.tokens, rollout.mask, advantages, None)
+    return Lesson(prompt, rollout.tokens, rollout.mask, advantages, None, rollout.logp)
 
 
 def test_parts_keep_the_rows_of_a_context_together(rollout, advantages):
