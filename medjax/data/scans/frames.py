@@ -100,6 +100,15 @@ _EQUAL = (
     "DeepLearningDetails",
     "PrescanReuseString",
 )
+# Of one person in one scanner; their values stay out of messages.
+_PERSON = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "DeviceSerialNumber",
+    "ManufacturersModelName",
+)
 _GAIN = re.compile(r"(?i)(rec|rx|analog|digital)\w*gain|gain\w*(rec|rx)|prescanr[12]")
 _NOISE = ("PixelBandwidth", "DwellTime")  # change the noise, not the signal
 _SAME = 0.01  # relative: protocols round their times
@@ -249,7 +258,9 @@ def check_equal(frames: Sequence[Frame], contrast: str) -> list[str]:
 
     Raises:
         ValueError: A field differs; the message names it, its values and two images.
+            Of persons and scanners it leaves the values out.
     """
+    _check_person(frames)
     others = [key for name, (key, _) in KEYS.items() if name != contrast]
     if contrast == "t2":
         others += dict.fromkeys(k for r in REPETITION.values() for k in r)
@@ -278,6 +289,23 @@ def check_equal(frames: Sequence[Frame], contrast: str) -> list[str]:
         for key in _NOISE
         if (pair := _differing(frames, key)) is not None
     ]
+
+
+def _check_person(frames: Sequence[Frame]) -> None:
+    """Refuse images of several persons or scanners, by fields and by BIDS names."""
+    pairs = [
+        (key, pair) for key in _PERSON if (pair := _differing(frames, key)) is not None
+    ]
+    for key in ("sub", "ses"):
+        values = [frame.sidecar.name.pairs.get(key) for frame in frames]
+        others = (n for n, v in enumerate(values) if v != values[0])
+        if (n := next(others, None)) is not None:
+            pairs.append((f"{key}- in the name", (frames[0], frames[n])))
+    for key, (one, other) in pairs:
+        raise ValueError(
+            f"{other.sidecar.image}: {key} is not that of {one.name}; expected images "
+            "of one person, in one session and scanner. Name those"
+        )
 
 
 def _differing(

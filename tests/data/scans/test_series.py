@@ -182,6 +182,26 @@ def test_what_must_be_equal_is_named(tmp_path, key, one, other):
         open_scan(paths, times=TE, contrast="t2")
 
 
+@pytest.mark.parametrize("key", ["PatientID", "DeviceSerialNumber"])
+def test_several_persons_or_scanners_are_refused_without_their_values(tmp_path, key):
+    paths = [
+        put(tmp_path, f"{n}", EchoTime=te, **{key: "one" if n < 2 else "another"})
+        for n, te in enumerate(TE)
+    ]
+    with pytest.raises(ValueError, match=f"2.nii: {key} is not that of 0") as error:
+        open_scan(paths)
+    assert "another" not in str(error.value)
+
+
+def test_several_subjects_by_their_names(tmp_path):
+    paths = [
+        put(tmp_path, f"sub-{1 + n // 2}_echo-{n}_MEGRE", EchoTime=te)
+        for n, te in enumerate(TE)
+    ]
+    with pytest.raises(ValueError, match="sub- in the name is not that of sub-1_echo"):
+        open_scan(paths)
+
+
 def test_what_may_differ(tmp_path):
     for n, te in enumerate(TE):
         put(
