@@ -179,6 +179,10 @@ def refuse_error(error: Exception, *, show_cause: bool) -> NoReturn:
 def refuse(message: str) -> NoReturn:
     """End the program with a message and the code of an error."""
     sys.stderr.write(f"{message}\n")
+    if "MEDJAX_WATCHED" in os.environ:  # jax would wait for the other processes
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ERROR)
     sys.exit(ERROR)
 
 

@@ -3,7 +3,7 @@
 import glob
 import importlib.util
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,13 +16,16 @@ from medjax.runtime.launch import Launch
 HEARTBEAT_SECONDS = 40  # of silence, after which jax takes a process for dead
 
 
-def node_devices() -> dict[str, Any]:
+def node_devices(environ: Mapping[str, str]) -> dict[str, Any]:
     """What `find_launch` is told of this machine: its GPUs, and whether it has TPUs.
 
     TPUs count where libtpu is installed beside them, and jax was not told to take
     another platform.
+
+    Args:
+        environ: The process's environment variables.
     """
-    chosen = jax.config.jax_platforms or "tpu"
+    chosen = environ.get("JAX_PLATFORMS") or "tpu"
     chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
     tpu = bool(chips) and "tpu" in chosen and importlib.util.find_spec("libtpu")
     return {"gpus": len(glob.glob("/dev/nvidia[0-9]*")), "tpu": bool(tpu)}

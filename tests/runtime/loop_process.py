@@ -7,15 +7,18 @@ import json
 import os
 import signal
 import sys
+import time
 
 import jax
+
+from medjax.runtime.start import start
 
 address, count, index, workdir, steps = sys.argv[1:6]
 given = json.loads(sys.argv[6]) if sys.argv[6:] else {}
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)  # as in the suite
-if int(count) > 1:
-    jax.distributed.initialize(address, int(count), int(index))
+place = {"coordinator": address, "processes": int(count), "index": int(index)}
+start({"environ": os.environ, **place}, workdir, __file__, steps=steps)
 
 import grain  # noqa: E402
 import numpy as np  # noqa: E402
@@ -45,8 +48,12 @@ class Noting:
 
     def __next__(self):
         made = next(self.source)
-        if given.get("kill_at") == self.get_state()["next_index"]:
+        if given.get("kill_at") == [int(index), self.get_state()["next_index"]]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if given.get("fail_at") == [int(index), self.get_state()["next_index"]]:
+            raise ValueError("row 7 of the data is broken")
+        if given.get("wait_at") == self.get_state()["next_index"]:
+            time.sleep(600)
         return made
 
     def get_state(self):
