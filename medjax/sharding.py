@@ -14,6 +14,7 @@ import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from medjax.planning.meshes import nearest_sizes
 from medjax.types import Params
 
 # Logical axis -> the mesh axis or axes that divide it; None: held whole everywhere.
@@ -38,8 +39,9 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
         A mesh of these devices with the axes in the order of `shape`.
 
     Raises:
-        ValueError: The sizes do not multiply to the number of devices, there is no
-            axis, or a device comes twice.
+        ValueError: The sizes do not multiply to the number of devices, or do not suit
+            how they are linked, and the nearest that do are named; there is no axis, or
+            a device comes twice.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = dict(shape)
@@ -54,14 +56,38 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     if min(sizes.values()) < 1 or np.prod(list(sizes.values())) != len(devices):
         raise ValueError(
             f"mesh {dict(shape)} does not fit {len(devices)} devices: the sizes must "
-            "multiply to that number; one of them may be -1"
+            f"multiply to that number; one of them may be -1{_near(sizes, devices)}"
         )
+    try:
+        return _laid_out(sizes, devices)
+    except NotImplementedError as error:  # axes that are no axes of the torus
+        raise ValueError(
+            f"mesh {sizes} cannot be laid out on {len(devices)} devices as they are "
+            f"linked{_near(sizes, devices)}"
+        ) from error
+
+
+def _laid_out(sizes: Mapping[str, int], devices: Sequence[Any]) -> Mesh:
     return jax.make_mesh(
         tuple(sizes.values()),
         tuple(sizes),
         axis_types=(AxisType.Auto,) * len(sizes),
         devices=devices,
     )
+
+
+def _near(sizes: Mapping[str, int], devices: Sequence[Any]) -> str:
+    """For an error: the nearest mesh that these devices can be laid out as."""
+
+    def works(other: Mapping[str, int]) -> bool:
+        try:
+            _laid_out(other, devices)
+        except (NotImplementedError, ValueError):
+            return False
+        return True
+
+    found = nearest_sizes(sizes, len(devices), works)
+    return "" if found is None else f"; the nearest that works is {found}"
 
 
 def mesh_axes(axes: PartitionSpec, rules: Rules, name: str = "array") -> PartitionSpec:

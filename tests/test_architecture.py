@@ -23,7 +23,7 @@ CONFIGS = {
 # What a part of the package may import of the package, itself aside.
 ARROWS = {
     "types": (),
-    "sharding": ("types",),
+    "sharding": ("types", "planning"),
     "checks": (),
     "masked": ("types",),
     "indexing": (),

@@ -131,6 +131,11 @@ def _cost(plan: Plan, seconds: float | None) -> float | None:
     return seconds * STEPS / 3600 * plan.topology.count * plan.price
 
 
+def _short(number: float) -> str:
+    """Three digits, or all before the point where there are more."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan for a person.
 
@@ -151,10 +156,10 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         ("batch and the rest", memory.batch + memory.carry),
         ("temporaries", memory.temporaries),
     ]
-    told = [f"{name} {size / GIB:.3g}" for name, size in parts if size is not None]
+    told = [f"{name} {_short(size / GIB)}" for name, size in parts if size is not None]
     yield f"  GiB a chip: {', '.join(told)}"
     verdict = "fits" if plan.fits else "DOES NOT FIT"
-    yield f"  peak {plan.needed / GIB:.3g} of {chip.hbm / GIB:.4g} GiB: {verdict}"
+    yield f"  peak {_short(plan.needed / GIB)} of {chip.hbm / GIB:.4g} GiB: {verdict}"
     for knob in plan.knobs:
         yield f"    {knob}"
     if plan.costs:
@@ -179,25 +184,27 @@ def _cost_lines(plan: Plan) -> Iterator[str]:
         times = phase_times(costs, chip)
         sizes = (costs.flops / 1e12, costs.hbm / 1e9, costs.sent / 1e9)
         yield (
-            f"    {name:<14}{''.join(f'{x:>10.3g}' for x in sizes)}"
-            f"       {''.join(f'{x:>10.3g}' for x in times)}"
+            f"    {name:<14}{''.join(f'{_short(x):>10}' for x in sizes)}"
+            f"       {''.join(f'{_short(x):>10}' for x in times)}"
         )
         if costs.wire:
             kinds = sorted(costs.wire.items(), key=lambda item: -item[1])
-            told = ", ".join(f"{kind} {sent / 1e9:.3g}" for kind, sent in kinds)
+            told = ", ".join(f"{kind} {_short(sent / 1e9)}" for kind, sent in kinds)
             yield f"      wire GB: {told}"
     seconds = step_seconds(plan)
+    rate = _short(plan.tokens / seconds / chips)
     yield (
-        f"  a step takes at least {seconds:.3g} s (the data sheet's peaks), at most "
-        f"{plan.tokens / seconds / chips:.3g} tokens/s/chip"
+        f"  a step takes at least {_short(seconds)} s (the data sheet's peaks), "
+        f"at most {rate} tokens/s/chip"
     )
     for loop in plan.uncounted:
         yield f"  counted once, since its length is not known: {loop}"
     cost = _cost(plan, seconds)
     if cost is not None:
+        hours = _short(seconds * STEPS / 3600)
         yield (
-            f"  {STEPS} steps take at least {seconds * STEPS / 3600:.3g} h and cost at "
-            f"least {cost:.3g} at {plan.price:g} a chip and hour"
+            f"  {STEPS} steps take at least {hours} h and cost at least "
+            f"{_short(cost)} at {plan.price:g} a chip and hour"
         )
 
 

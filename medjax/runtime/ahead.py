@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from medjax.planning.chips import GIB, Topology, parse_topology
 from medjax.planning.hlo import Program, parse_program
 from medjax.planning.plan import Memory
-from medjax.runtime.program import abstract_state, judged
-from medjax.sharding import Rules, batch_sharding
+from medjax.runtime.program import judged, on_mesh
+from medjax.sharding import Rules, batch_sharding, to_named_sharding
 from medjax.types import System
 
 
@@ -120,11 +120,19 @@ def compile_ahead(
             "--config.train.grpo.python_rewards='{}', and take their weights out of "
             "train.grpo.reward_weights"
         )
-    state, shardings = abstract_state(system, mesh=mesh, rules=rules)
-    placed = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        batch,
-        batch_sharding(batch, mesh, rules),
+    shapes = jax.eval_shape(system.init, jax.random.key(0))
+
+    def place(one: Any) -> Any:
+        """Shardings of the state and of the batch: a mesh has to divide both."""
+        state = to_named_sharding(system.axes, one, rules, shapes)
+        return state, batch_sharding(batch, one, rules)
+
+    shardings, rows = on_mesh(place, mesh)
+    state, placed = (
+        jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), *pair
+        )
+        for pair in ((shapes, shardings), (batch, rows))
     )
     whole = NamedSharding(mesh, PartitionSpec())
     key = jax.eval_shape(lambda: jax.random.key(0))

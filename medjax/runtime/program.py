@@ -1,18 +1,21 @@
 """From a System's pure functions to compiled programs on a mesh."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, Sharding
+from jax.sharding import AbstractMesh, Mesh, Sharding
 
+from medjax.planning.meshes import nearest_sizes
 from medjax.runtime.naming import check_params
 from medjax.runtime.progress import Progress
 from medjax.sharding import Rules, shard_tree, to_named_sharding
 from medjax.types import Key, Params, System, TrainState
+
+Placed = TypeVar("Placed")
 
 
 def judged(
@@ -111,16 +114,47 @@ def abstract_state(
         rules: The mesh axes that each logical axis of `system.axes` falls on.
 
     Raises:
-        ValueError: See `medjax.sharding.to_named_sharding`.
+        ValueError: See `medjax.sharding.to_named_sharding`; the nearest mesh of as many
+            devices that divides every array is named.
     """
     shapes = jax.eval_shape(system.init, jax.random.key(0))
-    shardings = to_named_sharding(system.axes, mesh, rules, shapes)
+    shardings = on_mesh(
+        lambda one: to_named_sharding(system.axes, one, rules, shapes), mesh
+    )
     placed = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         shapes,
         shardings,
     )
     return placed, shardings
+
+
+def on_mesh(place: Callable[[Any], Placed], mesh: Mesh) -> Placed:
+    """What `place` gives on a mesh; where it refuses it, the nearest that it takes.
+
+    Args:
+        place: Makes shardings on a mesh, which need not have devices, or raises.
+        mesh: Where they are wanted.
+
+    Raises:
+        ValueError: What `place` raises, with the sizes of the nearest mesh of as many
+            devices on which it does not, if there is one.
+    """
+    try:
+        return place(mesh)
+    except ValueError as error:
+
+        def works(sizes: Mapping[str, int]) -> bool:
+            try:
+                place(AbstractMesh(tuple(sizes.values()), tuple(sizes)))
+            except ValueError:
+                return False
+            return True
+
+        found = nearest_sizes(dict(mesh.shape), mesh.size, works)
+        if found is None:
+            raise
+        raise ValueError(f"{error}; the nearest mesh that works is {found}") from error
 
 
 def place_key(key: Key, sharding: Sharding) -> Key:

@@ -74,8 +74,20 @@ def test_python_in_the_step_is_refused():
 
 
 def test_a_mesh_that_does_not_divide_is_refused_before_compiling():
-    with pytest.raises(ValueError, match="not divisible by the 8 devices"):
+    # 12 units over 8 devices; 4 inputs and 8 rows allow fsdp 2
+    with pytest.raises(ValueError, match="not divisible by the 8 devices") as error:
         compile_toy(toy.build(width=12), data=1, fsdp=1, model=8)
+    near = "the nearest mesh that works is {'data': 1, 'fsdp': 2, 'model': 4}"
+    assert near in str(error.value)
+
+
+def test_the_batch_decides_too():
+    # 3 rows are divided by no mesh of 8 devices that has data or fsdp
+    mesh = make_mesh(toy.MESH, chip_devices(parse_topology("gpu:8")))
+    batch = next(iter(toy.source(lengths=(3,))))
+    with pytest.raises(ValueError, match="not divisible by the 4 devices") as error:
+        compile_ahead(toy.build(), batch, mesh=mesh, rules=toy.RULES, skip=False)
+    assert "{'data': 1, 'fsdp': 1, 'model': 8}" in str(error.value)
 
 
 def test_the_compilers_refusal_tells_what_is_needed():
@@ -125,3 +137,13 @@ def test_a_step_is_compiled_for_tpus_that_are_not_there():
     assert found.memory.peak > 0
     with pytest.raises(ValueError, match="no such shape.*v5e:4x4"):
         chip_devices(parse_topology("v5e:3x5"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TPU, reason="libtpu is not installed")
+def test_a_mesh_that_the_links_do_not_allow_is_refused_with_one_that_they_do():
+    devices = chip_devices(parse_topology("v5p:4x4x4"))
+    with pytest.raises(ValueError, match="cannot be laid out on 64 devices") as error:
+        make_mesh({"data": 1, "fsdp": 32, "model": 2}, devices)
+    near = "the nearest that works is {'data': 1, 'fsdp': 16, 'model': 4}"
+    assert near in str(error.value)
