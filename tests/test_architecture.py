@@ -95,6 +95,7 @@ ROOMS = {
     "recipes": {
         "sections": (),
         "bounds": (),
+        "merge_adapter": (),
         "planning": (),
         "policy": ("sections",),
         "boxes": ("policy",),

@@ -12,6 +12,7 @@ from jax.export import register_namedtuple_serialization
 from medjax.models.qwen25vl.config import Qwen25VLConfig, VisionConfig
 from medjax.models.qwen25vl.export import save_qwen25vl
 from medjax.models.qwen25vl.hf_config import config_from_hf, config_to_hf
+from medjax.models.qwen25vl.merging import merge_adapter
 from medjax.models.qwen25vl.parameters import init_params, param_axes
 from medjax.models.qwen25vl.policy import (
     Prefill,
@@ -51,6 +52,7 @@ __all__ = [
     "init_params",
     "load_qwen25vl",
     "logits",
+    "merge_adapter",
     "param_axes",
     "prefill",
     "prompt_logits",

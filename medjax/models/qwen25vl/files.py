@@ -65,8 +65,10 @@ def refuse_adapter(folder: Path) -> None:
 
 def _merge(folder: Path, base: str | None) -> str:
     return (
-        "merge them into the base model and name the merged folder, in Python with "
-        "peft: model = AutoModelForImageTextToText.from_pretrained("
+        "merge them into the base model and name the merged folder: python -m "
+        f"medjax.recipes.merge_adapter --base {base or 'BASE'} --adapter {folder} "
+        "--out MERGED (a LoRA of matrices alone), or in Python with peft: model = "
+        "AutoModelForImageTextToText.from_pretrained("
         f"{base or 'BASE'!r}); model = PeftModel.from_pretrained(model, "
         f"{str(folder)!r}).merge_and_unload(); model.save_pretrained('MERGED'); then "
         "copy the tokenizer's and the processor's files of the base model into MERGED"

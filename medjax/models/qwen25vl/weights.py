@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medjax.models.qwen25vl.adapters import LowRank, changed, read_adapter
 from medjax.models.qwen25vl.config import Qwen25VLConfig
 from medjax.models.qwen25vl.files import Stored, open_tensors, resolve_tie
 from medjax.models.qwen25vl.hf_config import absent_keys, config_from_hf, tie_from_hf
@@ -34,6 +35,7 @@ def load_qwen25vl(
     param_dtype: str = "float32",
     sharding_fn: Callable[[Qwen25VLConfig], Any] | None = None,
     tied: bool | None = None,
+    adapter: str | Path | None = None,
 ) -> tuple[Qwen25VLConfig, Params]:
     """Read a Hugging Face folder.
 
@@ -53,6 +55,8 @@ def load_qwen25vl(
             its devices hold. None puts everything on the default device.
         tied: Whether the output layer is the embedding; None leaves it to the folder.
             True and False are refused where the files say otherwise.
+        adapter: A folder of PEFT's with a LoRA of this base model, which is added to
+            the kernels as they are read, see `read_adapter`; None adds nothing.
 
     Returns:
         The config, and the tree of `init_params` with the folder's numbers in
@@ -63,7 +67,7 @@ def load_qwen25vl(
             or a shard of the index is missing.
         ValueError: A broken file, an index that leaves its folder, or any missing,
             left-over, doubled or mis-shaped tensor; one error lists them all. Also a
-            dtype that is no float, and what `config_from_hf` refuses.
+            dtype that is no float, and what `config_from_hf` and `read_adapter` refuse.
     """
     check_floating("load_qwen25vl", dtype=dtype, param_dtype=param_dtype)
     folder = Path(path)
@@ -78,6 +82,7 @@ def load_qwen25vl(
             stored.pop(HEAD, None)
         tensors = hub_tensors(config)
         _check_tensors(folder, tensors, stored)
+        changes = {} if adapter is None else read_adapter(adapter, tensors)
 
         leaves = defaultdict(list)
         for tensor in tensors:
@@ -86,7 +91,9 @@ def load_qwen25vl(
         params = {}
         for path_, parts in leaves.items():
             sharding = None if shardings is None else shardings[path_]
-            params[path_] = _load_leaf(parts, stored, jnp.dtype(param_dtype), sharding)
+            params[path_] = _load_leaf(
+                parts, stored, changes, jnp.dtype(param_dtype), sharding
+            )
     return config, _unflatten(params)
 
 
@@ -177,6 +184,7 @@ def _check_tensors(
 def _load_leaf(
     parts: Sequence[HubTensor],
     stored: Mapping[str, Stored],
+    changes: Mapping[str, LowRank],
     dtype: np.dtype,
     sharding: jax.sharding.Sharding | None,
 ) -> jax.Array:
@@ -190,7 +198,9 @@ def _load_leaf(
         cut = tuple(slice(b.start, b.stop) for b in bounds[stacked:])
         chosen = [parts[i] for i in bounds[0]] if stacked else parts
         for row, part in zip(out if stacked else [out], chosen, strict=True):
-            row[...] = _read_part(part, stored[part.name].slices, cut)
+            piece = _read_part(part, stored[part.name].slices, cut)
+            change = changes.get(part.name)
+            row[...] = piece if change is None else changed(piece, change, cut)
         return out
 
     if sharding is None:

@@ -30,6 +30,7 @@ from medjax.models.qwen25vl import (
     init_params,
     load_qwen25vl,
     logits,
+    merge_adapter,
     param_axes,
     save_qwen25vl,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "load_weights",
     "make_model",
     "make_sampler",
+    "merge_adapter",
     "prefill",
     "refuse_adapter",
     "sample",
