@@ -203,7 +203,8 @@ def restore(
 
     Raises:
         CheckpointError: Config or data differ (each difference is named), or the number
-            of processes does where their positions in the data differed.
+            of processes does where their positions in the data differed; or a file is
+            missing or cut short, and the checkpoint before it is named.
         ArchitectureError: The arrays differ; each is named.
     """
     step = manager.latest_step()
@@ -234,9 +235,10 @@ def restore(
 
 def _about(manager, step: int, identity: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's JSON part, refused where it is of another config or data."""
-    about = manager.restore(
-        step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
-    )["about"]
+    with _explain_reading(manager, step):
+        about = manager.restore(
+            step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
+        )["about"]
     changed = differences(about["identity"], identity)
     if changed:
         raise CheckpointError(
@@ -290,7 +292,8 @@ def stored_identity(folder: str | os.PathLike) -> Mapping[str, Any]:
         if step is None:
             raise FileNotFoundError(f"no finished checkpoint in {folder}")
         part = ocp.args.Composite(about=ocp.args.JsonRestore())
-        return manager.restore(step, args=part)["about"]["identity"]
+        with _explain_reading(manager, step):
+            return manager.restore(step, args=part)["about"]["identity"]
 
 
 def newest_step(folder: str | os.PathLike) -> int | None:
@@ -336,9 +339,13 @@ def _restore_arrays(
 ) -> dict[str, Any]:
     """Restore the wanted names; names with another head than theirs are left alone."""
     heads = {name.split(".")[0] for name in wanted}
+    with _explain_reading(manager, step):
+        metadata = manager.item_metadata(step)["state"]
+        if metadata is None:
+            raise FileNotFoundError("what says which arrays it has is missing")
     stored = {
         name: meta
-        for name, meta in manager.item_metadata(step)["state"].items()
+        for name, meta in metadata.items()
         if (name in wanted if part else name.split(".")[0] in heads)
     }
     check_arrays(stored, wanted, f"{manager.directory}/{step}")
@@ -351,4 +358,26 @@ def _restore_arrays(
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
         partial_restore=True,
     )
-    return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+    with _explain_reading(manager, step):
+        return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+
+
+@contextlib.contextmanager
+def _explain_reading(manager, step: int) -> Iterator[None]:
+    """Name the checkpoint whose files are missing or damaged, and those before it."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError) as error:
+        where = pathlib.Path(manager.directory)
+        before = [n for n in sorted(manager.all_steps()) if n < step]
+        way = (
+            f"the one before it is of step {before[-1]}: to go on from there, move "
+            f"{where / str(step)} away and start the same command again"
+            if before
+            else "there is none before it: fetch it anew, or begin another workdir"
+        )
+        said = str(error).partition(" [tensorstore_spec")[0].strip()
+        raise CheckpointError(
+            f"the checkpoint {where / str(step)} cannot be read, a file of it is "
+            f"missing or cut short ({said}); {way}"
+        ) from error

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import json
 import resource
 import shutil
@@ -171,6 +172,46 @@ def test_other_number_of_processes(saved):
     path.write_text(json.dumps(about))
     with pytest.raises(CheckpointError, match="of 2 processes that differ; found 1"):
         restore(saved, make_state())
+
+
+# orbax leaves the reads of the other arrays where one fails
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.parametrize("harm", ["missing", "cut short"])
+def test_a_damaged_file_is_refused_or_was_not_needed(tmp_path, harm):
+    """Each file in turn: never another state, and the way back is named."""
+    state, folder, whole = make_state(), tmp_path / "checkpoints", tmp_path / "whole"
+    with checkpoint.open_checkpoints(folder, keep=2) as manager:
+        save(manager, 4, make_state(seed=1))
+        save(manager, 5, state)
+    shutil.copytree(folder, whole)
+    files = [path for path in (folder / "5").rglob("*") if path.is_file()]
+    refused = set()
+    for path in files:
+        data = path.read_bytes()
+        path.unlink() if harm == "missing" else path.write_bytes(data[: len(data) // 2])
+        try:
+            found = restore(folder, state)
+            chex.assert_trees_all_equal(named(found.state), named(state), strict=True)
+        except CheckpointError as error:
+            refused.add(path.relative_to(folder / "5").parts[:2])
+            assert f"{folder}/5 cannot be read" in str(error)
+            assert f"of step 4: to go on from there, move {folder}/5 away" in str(error)
+            assert "tensorstore_spec" not in str(error)
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+    assert {("about", "metadata"), ("state", "d")} <= refused
+    shutil.rmtree(folder / "5")  # as told
+    assert restore(folder, state).step == 4
+    gc.collect()  # what was left, while it is expected
+
+
+def test_the_only_checkpoint_damaged_has_no_way_back(saved):
+    (saved / "5" / "about" / "metadata").unlink()
+    with pytest.raises(CheckpointError, match="none before it"):
+        restore(saved, make_state())
+    with pytest.raises(CheckpointError, match="none before it"):
+        checkpoint.stored_identity(saved)
 
 
 @contextlib.contextmanager
