@@ -210,13 +210,15 @@ def choose_mode(
 def sections(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of a config that a recipe's function for a mode is given.
 
-    A policy is told the run's rules: it holds its activations to them.
+    A policy is told the run's rules: it holds its activations to them. For a plan its
+    weights need not be there.
     """
     asked = mode == "predict" or config["system"] not in ASKED
     own = ENTRY if asked else (*ENTRY, "predict")
     given = {name: value for name, value in config.items() if name not in own}
     if "policy" in given:
         given["policy"] = {**given["policy"], "rules": config["rules"]}
+        given["policy"] |= {"weights": False} if mode == "plan" else {}
     return given
 
 

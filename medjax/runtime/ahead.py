@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,15 @@ class Ahead(NamedTuple):
     needed: float | None  # bytes of a chip, as the compiler's refusal says
 
 
+# Keeps libtpu from asking about this machine, and from locking chips that it has not.
+_ALONE: Mapping[str, str] = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
 def stand_in(name: str, environment: MutableMapping[str, str]) -> list[Any] | None:
     """Devices of a topology that need not be there, before jax looks at its own.
 
@@ -49,8 +58,8 @@ def stand_in(name: str, environment: MutableMapping[str, str]) -> list[Any] | No
     if not name:
         return None
     topology = parse_topology(name)
-    environment.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    environment.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip to quarrel over
+    for key, value in _ALONE.items():
+        environment.setdefault(key, value)
     jax.config.update("jax_platforms", "cpu")
     # a stored program would say nothing of the time that compiling takes
     jax.config.update("jax_enable_compilation_cache", False)

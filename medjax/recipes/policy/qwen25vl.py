@@ -93,6 +93,7 @@ class PolicySection(NamedTuple):
     pixels: str = "config"  # one of PIXELS: whose bounds, these or the folder's
     rules: Rules | None = None  # where activations lie; of the config's own section
     rollout_rules: Rules | None = None  # and parameters, in a rollout; None: as `rules`
+    weights: bool = True  # a folder must hold them; False: its config.json is enough
 
 
 # What a folder says itself, and what bears on training alone.
@@ -211,8 +212,13 @@ def open_checkpoint(options: PolicySection) -> Opening:
             does not do; see there.
     """
     folder = Path(options.path)
-    check_seal(folder)
-    stored, other_head = folder_config(folder, tied=options.tied)
+    if options.weights or any(folder.glob("*.safetensors")):
+        check_seal(folder)
+        stored, other_head = folder_config(folder, tied=options.tied)
+    else:
+        stored, other_head = config_from_hf(folder), False
+        if options.tied is not None:
+            stored = replace(stored, tied=options.tied)
     if other_head:
         say(
             f"{folder}: config.json ties the output layer to the embedding, but "

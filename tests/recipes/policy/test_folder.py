@@ -283,3 +283,14 @@ def test_a_folder_is_described_as_an_identity(folder):
     (folder / "medjax.json").write_text("[]")
     with pytest.raises(ValueError, match="medjax.json: expected images"):
         describe(folder)
+
+
+def test_a_plan_needs_no_weights_and_a_training_does(folder):
+    whole = make(path=str(folder))
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        make(path=str(folder))
+    without = make(path=str(folder), weights=False)
+    assert without.identity == whole.identity
+    assert make(path=str(folder), weights=False, tied=True).identity["tied"] is True
