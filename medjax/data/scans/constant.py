@@ -53,15 +53,19 @@ def check_constant(
 
 
 def check_scanner(headers: Sequence[Header | None], names: Sequence[str]) -> None:
-    """Refuse contrasts of several field strengths, which have other relaxation times.
+    """Refuse contrasts of several field strengths, or of several persons.
+
+    Fields have relaxation times of their own. Who it is stays out of the message.
 
     Args:
         headers: Of each file or group, None where it has none.
         names: What errors call them.
 
     Raises:
-        ValueError: Two differ by more than a hundredth; the message names both.
+        ValueError: Two fields differ by more than a hundredth, or two persons; the
+            message names both files.
     """
+    check_persons([h.person if h else "" for h in headers], names)
     known = [
         (h.frequency, name)
         for h, name in zip(headers, names, strict=True)
@@ -73,6 +77,25 @@ def check_scanner(headers: Sequence[Header | None], names: Sequence[str]) -> Non
                 f"{name}: H1resonanceFrequency_Hz {hz:.0f}, but {known[0][0]:.0f} in "
                 f"{known[0][1]}; expected contrasts of one field strength. Name files "
                 "of one scanner"
+            )
+
+
+def check_persons(persons: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse contrasts of several persons, whose numbers stay out of the message.
+
+    Args:
+        persons: What each file calls whom it is of, "" where it does not say.
+        names: What errors call the files.
+
+    Raises:
+        ValueError: Two differ.
+    """
+    known = [(p, name) for p, name in zip(persons, names, strict=True) if p]
+    for person, name in known[1:]:
+        if person != known[0][0]:
+            raise ValueError(
+                f"{name}: its patient is not that of {known[0][1]}; expected contrasts "
+                "of one person. Name files of one"
             )
 
 

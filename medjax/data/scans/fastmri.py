@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medjax.data.scans.constant import check_constant, check_scanner
+from medjax.data.scans.constant import (
+    check_constant,
+    check_persons,
+    check_scanner,
+)
 from medjax.data.scans.header import (
     crop_readout,
     kept_rows,
@@ -52,11 +56,12 @@ def open_fastmri(
             file, what was expected and what it holds.
     """
     h5py = require("h5py", paths[0])
-    sizes, headers = [], []
+    sizes, headers, persons = [], [], []
     for path in paths:
         with reading(path), h5py.File(path) as file:
             size = file["kspace"].shape
             text = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
+            persons.append(str(file.attrs.get("patient_id", "")))
         if len(size) == 3:  # single-coil files have no axis of coils
             size = (size[0], 1, *size[1:])
         if len(size) != 4:
@@ -76,7 +81,9 @@ def open_fastmri(
     contrast, series = choose_times(
         candidates, origin, count=len(paths), times=times, contrast=contrast
     )
-    check_scanner(headers, [str(p) for p in paths])
+    names = [str(p) for p in paths]
+    check_scanner(headers, names)
+    check_persons(persons, names)
     doubts = check_constant(
         candidates, origin, count=len(paths), contrast=contrast, given=times is not None
     )

@@ -30,6 +30,7 @@ class Header(NamedTuple):
     repetition: tuple[float, ...]  # TR, of all contrasts or of each
     vendor: str  # of the scanner, as written
     frequency: float = 0.0  # of protons, Hz; 0 where the header does not say
+    person: str = ""  # patientID, "" where the header does not say
     names: str = ""  # of protocol, series and sequence, in small letters
 
     @property
@@ -107,6 +108,7 @@ def parse_header(text: bytes | str, origin: str) -> Header:
         repetition=tuple(values("TR", 1e-3)),
         vendor=root.findtext(_any("acquisitionSystemInformation/systemVendor")) or "",
         frequency=number(frequency, "H1resonanceFrequency_Hz") if frequency else 0.0,
+        person=root.findtext(_any("subjectInformation/patientID")) or "",
         names=" ".join(filter(None, named)).lower(),
     )
 

@@ -83,6 +83,17 @@ def test_files_of_a_single_coil(tmp_path):
     np.testing.assert_array_equal(found.read(2).mask[:, 0], mask)
 
 
+def test_files_of_several_persons_are_refused_without_their_numbers(tmp_path):
+    paths, _, _ = write_all(tmp_path)
+    for n, path in enumerate(paths):
+        with h5py.File(path, "r+") as file:
+            file.attrs["patient_id"] = "0815" if n < 2 else "4711"
+    with pytest.raises(ValueError, match="e2.h5: its patient is not that") as error:
+        open_scan(paths)
+    assert "4711" not in str(error.value)
+    assert open_scan(paths[:2]).num_slices == 3
+
+
 def test_bad_files_are_named(tmp_path):
     kspace, _, _ = make_scan()
     one = write(tmp_path / "one.h5", kspace[:, 0])

@@ -142,6 +142,17 @@ def test_groups_that_are_no_series_are_named(tmp_path):
         open_scan(path)
 
 
+def test_groups_of_several_persons_are_refused(tmp_path):
+    kspace, mask = case(rows=8)
+    for e, ms in enumerate(MS):
+        person = f"<subjectInformation><patientID>{e // 2}</patientID></subjectInf"
+        text = header(full=8, te=(ms,)).replace("<exper", f"{person}ormation><exper")
+        one = lines(kspace[:, e : e + 1], mask[e : e + 1])
+        path = add(tmp_path / "a.h5", one, text, f"dataset_{e}")
+    with pytest.raises(ValueError, match="dataset_2: its patient is not that of .*_0"):
+        open_scan(path)
+
+
 def test_siemens_own_centre_line(tmp_path):
     """The header's centre is a guess; the lines' user counter is the scanner's."""
     kspace, mask = case(rows=8)
