@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medjax.planning.hlo import Instruction, Program, Visit, always, called_by, visits
+from medjax.planning.hlo import (
+    Instruction,
+    Program,
+    Visit,
+    always,
+    called_by,
+    root_of,
+    visits,
+)
 
 COLLECTIVES = (
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all"),
@@ -241,7 +249,7 @@ def moved_bytes(one: Instruction, visit: Visit, program: Program) -> float:
         read = sum(
             min(_used(program, called, i), _hbm(x)) for i, x in enumerate(operands)
         )
-        root = next(reversed(body.values()))
+        root = root_of(body)
         return read + min(_written(body, root), _hbm(one))
     if one.opcode in ("dynamic-slice", "slice", "gather"):
         return _hbm(one) + min(_hbm(one), _hbm(operands[0]))

@@ -205,6 +205,15 @@ def _branch_name(program: Program, branch: str) -> str:
     return next((name for name in names if re.search(r"/branch_\d+_fun", name)), "")
 
 
+def root_of(inside: Mapping[str, Instruction]) -> Instruction:
+    """What a computation gives: its last instruction.
+
+    Args:
+        inside: A computation.
+    """
+    return list(inside.values())[-1]
+
+
 def called_by(one: Instruction) -> list[str]:
     """The computations that an instruction names, a loop's condition aside.
 
@@ -279,7 +288,7 @@ def _compared(
             if "direction=LT" in one.attributes:
                 yield pair
             elif "direction=GT" in one.attributes:
-                yield pair[::-1]
+                yield pair[1], pair[0]
         elif one.opcode in ("fusion", "call"):
             passed = {i: source(x) for i, x in enumerate(one.operands)}
             for called in called_by(one):
@@ -299,7 +308,7 @@ def _value(scope: _Loop, of: Source) -> int | None:
     if of is None:
         return None
     inside = scope.program.computations[scope.body]
-    root = next(reversed(inside.values()))
+    root = root_of(inside)
     kept = inside[root.operands[of]] if root.opcode == "tuple" else root
     if kept.opcode != "get-tuple-element" or _index(kept) != of:
         return None
@@ -327,7 +336,7 @@ def _start(scope: _Loop, place: int) -> int:
 def _step(scope: _Loop, place: int) -> int:
     """What the body adds to the counter; 1 where the text does not show it."""
     inside = scope.program.computations[scope.body]
-    root = next(reversed(inside.values()))
+    root = root_of(inside)
     one = inside.get(root.operands[place]) if root.opcode == "tuple" else None
     if one is None or one.opcode != "add":
         return 1

@@ -26,22 +26,24 @@ def _flops(one: JaxprEqn) -> float:
     name = one.primitive.name
     if name == "dot_general":
         (contracted, _), _ = one.params["dimension_numbers"]
-        left = one.invars[0].aval.shape
+        left = _shape(one.invars[0])
         return (
-            2.0
-            * _count(one.outvars[0].aval.shape)
-            * _count(left[i] for i in contracted)
+            2.0 * _count(_shape(one.outvars[0])) * _count(left[i] for i in contracted)
         )
     if name == "conv_general_dilated":
-        weights = one.invars[1].aval.shape
+        weights = _shape(one.invars[1])
         features = weights[one.params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * _count(one.outvars[0].aval.shape) * _count(weights) / features
+        return 2.0 * _count(_shape(one.outvars[0])) * _count(weights) / features
     if name == "while":
         return 0.0
     if name == "cond":
         return min(traced_flops(branch) for branch in one.params["branches"])
     inner = sum(traced_flops(program) for program in _programs(one.params.values()))
     return inner * (one.params["length"] if name == "scan" else 1)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _count(sizes) -> float:

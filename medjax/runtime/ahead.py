@@ -174,6 +174,8 @@ def compile_ahead(
         return Ahead(memory, None, lower, time.monotonic() - started, needed)
     seconds = time.monotonic() - started
     found = compiled.memory_analysis()
+    if found is None:
+        raise ValueError("the compiler tells nothing of the memory that a step needs")
     whole_peak = (
         found.argument_size_in_bytes
         + found.output_size_in_bytes

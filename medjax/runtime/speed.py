@@ -22,7 +22,7 @@ class Speed(NamedTuple):
     """How a loop tells what it does, so that steps can be timed."""
 
     traced: Callable[[Any], None]  # a program that steps run from now on
-    finished: Callable[[int, Mapping[str, Any]], Mapping[str, float]]  # a step
+    finished: Callable[[int, Mapping[str, Any]], dict[str, float]]  # a step
     interrupted: Callable[[], None]  # something else came between two steps
 
 
@@ -62,14 +62,14 @@ def speed_writer(
             flops = traced_flops(program) if chip is not None else 0.0
             before = None
 
-        def finished(step: int, metrics: Mapping[str, Any]) -> Mapping[str, float]:
+        def finished(step: int, metrics: Mapping[str, Any]) -> dict[str, float]:
             nonlocal before
             now, last = time.monotonic(), before
             before = now
+            row: dict[str, float] = {}
             if last is None:
-                return {}
-            seconds = now - last
-            row = {"seconds": seconds}
+                return row
+            row["seconds"] = seconds = now - last
             if "tokens" in metrics:
                 tokens = float(metrics["tokens"]) / seconds / count
                 row["tokens_per_second_chip"] = tokens
