@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from configs.common import get_rules
 from medjax.rl.schedules import piecewise_schedule
+from medjax.sharding import make_mesh
 from medjax.systems import medloc
 from medjax.systems.policy.advantages import Advantages
 from medjax.systems.policy.boxes import make_evaluate
@@ -56,6 +59,38 @@ def test_in_one_dtype_on_one_device_the_sampler_is_the_policy():
     # decode sums the same products in another order than the learner does
     assert float(found["sampler_gap_max"]) < 1e-5
     assert float(found["sampler_gap"]) <= float(found["sampler_gap_max"])
+
+
+def test_on_a_mesh_of_one_device_rules_change_nothing_in_the_program():
+    """Of prompt, completions and scores in pieces, with gradient: the same text."""
+    mesh = make_mesh({"data": 1, "fsdp": 1, "model": 1}, jax.devices()[:1])
+    whole, config = NamedSharding(mesh, PartitionSpec()), tiny_config(remat="full")
+
+    def program(rules):
+        model = make_model(config, logit_chunk=2, rules=rules)
+        sampler = make_sampler(config, rules=rules)
+
+        def both(params, batch, key):
+            laid = sampler.lay_out(params)
+            prefilled = sampler.model.prefill(laid, batch.prompt)
+            rollout = sampler.model.sample(
+                *(laid, prefilled, batch.sample_id, key),
+                **{"group": 2, "decoding": decoding(4, 1.0)},
+            )
+
+            def mean(params):
+                prefilled = model.prefill(params, batch.prompt)
+                return model.score(params, prefilled, *rollout[:2])[0].mean()
+
+            return jax.grad(mean)(params)
+
+        given = (tiny_params(config), tiny_batch(), jax.random.key(0))
+        placed = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), given
+        )
+        return jax.jit(both).lower(*placed).as_text()
+
+    assert program(get_rules().to_dict()) == program(None)
 
 
 def test_parameters_are_cast_once_and_the_gap_is_told():
