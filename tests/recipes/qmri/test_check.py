@@ -47,13 +47,13 @@ def test_images_and_their_protocol(tmp_path, capsys):
     images[0, 0] = 0
     fields = {"RepetitionTime": 3.0, "FlipAngle": 90, "Manufacturer": "Siemens"}
     turned = np.array([[0, 0, 3, 1], [-2, 0, 0, 2], [0, -1.5, 0, 3], [0, 0, 0, 1.0]])
-    path = tmp_path / "mese.nii.gz"
+    path = tmp_path / "echoes.nii.gz"
     write_nifti(path, images, {"EchoTime": TE, **fields}, turned)
     assert run(check, path, tmp_path / "work") == []
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines()]
     assert ["TE,", "ms", "TR,", "s", "angle,", "deg", "file"] in rows
-    assert ["60", "3", "90", "mese.nii.gz"] in rows
+    assert ["60", "3", "90", "echoes.nii.gz"] in rows
     assert "6 x 5 pixels, 3 slices; voxels of 2 x 1.5 x 3 mm" in said
     assert "PIR: rows go to the back, columns to the feet" in said
     assert "99th percentile by contrast: 882.5, 687.3, 472.4, 286.5" in said
@@ -92,13 +92,13 @@ def test_doubts_and_refusals_are_predict_s(tmp_path, capsys):
 
 
 def test_a_folder_of_one_series_and_what_is_not_of_it(tmp_path, capsys):
-    write_echoes(tmp_path, "mese", decays(5, 4, 2), SeriesNumber=3)
+    write_echoes(tmp_path, "echoes", decays(5, 4, 2), SeriesNumber=3)
     said = {"ImageType": ["DERIVED", "T2MAP"], "SeriesNumber": 4}
     said["SeriesDescription"] = "T2 map of the scanner"
     write_nifti(tmp_path / "t2.nii.gz", np.ones((5, 4, 2), np.float32), said)
     run(check, tmp_path, tmp_path / "work")
     said = capsys.readouterr().out
-    assert "mese_e1.nii.gz: 4 files of 5 x 4 x 2; taken" in said
+    assert "echoes_e1.nii.gz: 4 files of 5 x 4 x 2; taken" in said
     assert (
         "T2 map of the scanner: 1 file of 5 x 4 x 2; not taken: a single image" in said
     )
@@ -106,14 +106,14 @@ def test_a_folder_of_one_series_and_what_is_not_of_it(tmp_path, capsys):
 
 
 def test_a_refused_folder_names_the_series_that_could_be_taken(tmp_path, capsys):
-    write_echoes(tmp_path, "mese", decays(5, 4, 2), SeriesNumber=3)
+    write_echoes(tmp_path, "echoes", decays(5, 4, 2), SeriesNumber=3)
     said = {"SeriesNumber": 1, "SeriesDescription": "localizer", "EchoTime": 0.005}
     write_nifti(tmp_path / "loc.nii.gz", np.ones((8, 8, 3), np.float32), said)
     with pytest.raises(ValueError, match="differ from those of the first file"):
         run(check, tmp_path, tmp_path)
     said = capsys.readouterr().out
     assert "localizer: 1 file of 8 x 8 x 3; not taken: a single image" in said
-    assert "mese_e1.nii.gz: 4 files of 5 x 4 x 2; t2 of 4 by itself: --input=" in said
+    assert "echoes_e1.nii.gz: 4 files of 5 x 4 x 2; t2 of 4 by itself: --input=" in said
     source = said.partition("--input=")[2].split()[0]
     assert run(check, source, tmp_path) == []
 

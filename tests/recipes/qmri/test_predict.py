@@ -653,9 +653,9 @@ def test_errors_name_the_slice(scan, tmp_path):
 def test_what_the_reader_doubts_makes_the_maps_doubtful(tmp_path):
     for e, te in ((2, 0.02), (1, 0.04), (3, 0.08)):  # named against their times
         image = 500 * np.exp(-te / 0.08) * np.ones((4, 4, 1, 1))
-        path = tmp_path / f"sub-01_echo-{e}_MESE.nii.gz"
+        path = tmp_path / f"sub-01_echo-{e}_MEGRE.nii.gz"
         save_images(path, image, "EchoTime", [te])
-        path.with_name(f"sub-01_echo-{e}_MESE.json").write_text(
+        path.with_name(f"sub-01_echo-{e}_MEGRE.json").write_text(
             json.dumps({"EchoTime": te})
         )
     (warning,) = run(tmp_path, tmp_path / "out")
