@@ -69,8 +69,10 @@ def open_checkpoints(
             yield manager
             wait(manager)
         finally:
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
-                manager.close()  # a failed save was reported by `wait` or `save`
+            # after an error of one of several processes it would wait for the others
+            if jax.process_count() == 1 or not isinstance(sys.exception(), Exception):
+                with contextlib.suppress(OSError, ValueError, RuntimeError):
+                    manager.close()  # a failed save was reported by `wait` or `save`
 
 
 @contextlib.contextmanager
@@ -148,7 +150,9 @@ def save(
             Earlier checkpoints are whole.
     """
     arrays = named(state) | {ROOT: storable(root)}
-    positions = [json.loads(text) for text in gather_texts(position)]
+    # a process that failed alone would leave the others waiting for its part
+    told = gather_texts(json.dumps([position, _missing_room(manager, arrays)]))
+    positions = [json.loads(json.loads(text)[0]) for text in told]
     if all(other == positions[0] for other in positions):
         positions = positions[:1]  # any number of processes may go on from it
     about = {
@@ -157,10 +161,8 @@ def save(
         "counters": dict(counters),
     }
     with _explain(manager, f"step {step}"):
-        need = sum(x.nbytes for x in arrays.values())
-        free = shutil.disk_usage(str(manager.directory)).free
-        if need > free and jax.process_count() == 1:
-            raise OSError(f"{need / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
+        for missing in filter(None, (json.loads(text)[1] for text in told)):
+            raise OSError(missing)
         manager.save(
             step,
             args=ocp.args.Composite(
@@ -170,6 +172,23 @@ def save(
         )
 
 
+def _missing_room(manager, arrays: Mapping[str, Any]) -> str:
+    """What is wrong with the disk's room for these arrays; "" where it is enough."""
+    need = sum(x.nbytes for x in arrays.values())
+    free = shutil.disk_usage(str(manager.directory)).free
+    if need <= free:
+        return ""
+    return f"{need / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+
+
+def _whole_steps(manager: ocp.CheckpointManager) -> list[int]:
+    """The steps on disk; one of several processes does not wait for the others."""
+    if jax.process_count() == 1:
+        return sorted(manager.all_steps(read=True))
+    names = (path.name for path in pathlib.Path(manager.directory).iterdir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 @contextlib.contextmanager
 def _explain(manager: ocp.CheckpointManager, what: str) -> Iterator[None]:
     try:
@@ -177,7 +196,7 @@ def _explain(manager: ocp.CheckpointManager, what: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         # the save's other writes would report themselves when they are collected
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        steps = ", ".join(str(step) for step in sorted(manager.all_steps(read=True)))
+        steps = ", ".join(map(str, _whole_steps(manager)))
         raise CheckpointError(
             f"the checkpoint of {what} could not be written to {manager.directory}: "
             f"{error}. Earlier checkpoints are whole (steps {steps or 'none'}); make "

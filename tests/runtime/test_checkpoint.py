@@ -256,3 +256,21 @@ def test_too_little_room_is_seen_before_writing(saved, monkeypatch):
         with pytest.raises(CheckpointError, match=r"step 6 .* GB needed, 0.00 GB free"):
             save(manager, 6, make_state())
         assert manager.all_steps() == [5]
+
+
+def test_too_little_room_of_another_process_stops_this_one_too(saved, monkeypatch):
+    """The other one says so; nobody is left waiting for its part of the checkpoint."""
+
+    def gather(text):
+        position, missing = json.loads(text)
+        assert missing == ""
+        return [text, json.dumps([position, "9.00 GB needed, 1.00 GB free"])]
+
+    with checkpoint.open_checkpoints(saved, keep=2) as manager:
+        monkeypatch.setattr(checkpoint, "gather_texts", gather)
+        with pytest.raises(CheckpointError, match=r"step 6 .* 9.00 GB needed.*steps 5"):
+            save(manager, 6, make_state())
+        monkeypatch.setattr(checkpoint.jax, "process_count", lambda: 2)
+        assert checkpoint._whole_steps(manager) == [5]
+        monkeypatch.undo()
+        assert manager.all_steps() == [5]
