@@ -18,6 +18,7 @@ LOOK = {
     "truth": {"edgecolor": "#56B4E9", "linewidth": 3.0},
     "predicted": {"edgecolor": "#E69F00", "linewidth": 1.5, "linestyle": (0, (3, 1.5))},
 }
+_LINE = 0.135  # inches of a line below a picture
 
 
 class Overlay(NamedTuple):
@@ -69,8 +70,8 @@ def contact_sheet(answers: Sequence[Overlay], *, count: int) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    height = 3.2 if any(a.text for a in shown) else 2.6
-    size = (2.0 * columns + 0.3, height * len(rows) + 0.4)
+    lines = max(_below(answer, families).count("\n") for answer in shown) + 1
+    size = (2.0 * columns + 0.3, (2.2 + _LINE * lines) * len(rows) + 0.4)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, chosen) in zip(axes, rows.items(), strict=True):
@@ -104,11 +105,16 @@ def _draw(axis: "Axes", answer: Overlay, families: list[str]) -> None:
         style = {"ha": "center", "va": "top", "color": "white", "fontsize": 8}
         back = {"facecolor": "black", "edgecolor": "none", "pad": 1.5}
         axis.text(width / 2, height * 0.03, said, bbox=back, **style)
-    query = written(answer.query, families, letters=84, width=28)
-    text = written(answer.text, families, letters=150, width=28)
-    below = f"{query}\n{text}".rstrip()
+    below = _below(answer, families)
     axis.set_title(f"{answer.score} {answer.iou:.2f}", fontsize=8, pad=3)
     axis.set_xlabel(below, fontsize=7, labelpad=3, parse_math=False)
+
+
+def _below(answer: Overlay, families: list[str]) -> str:
+    """What stands below a picture: what was asked, and what was written."""
+    query = written(answer.query, families, letters=84, width=28)
+    text = written(answer.text, families, letters=150, width=28)
+    return f"{query}\n{text}".rstrip()
 
 
 def _boxes(boxes: Float[np.ndarray, "*k 4"] | None) -> Float[np.ndarray, "k 4"]:

@@ -114,5 +114,6 @@ def test_long_completions_stay_in_their_column():
     assert all(len(axis.get_xlabel()) < 84 + 155 for axis in figure.axes)
     figure.draw_without_rendering()
     extents = [axis.get_tightbbox() for axis in figure.axes]
+    assert min(box.y0 for box in extents) >= 0  # nothing is cut off below
     for i, one in enumerate(extents):
         assert not any(one.overlaps(other) for other in extents[i + 1 :])
