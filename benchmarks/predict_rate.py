@@ -1,6 +1,6 @@
 """Questions a second: `--mode=predict` on files beside the evaluation of the same ones.
 
-    python benchmarks/predict_rate.py                   512 questions, slices of MR
+    python benchmarks/predict_rate.py                   512 questions, drawn shapes
     python benchmarks/predict_rate.py --rounds=5 --batch=32 --limit=1000
 
 The shipped policy is evaluated on the config's test part; its pictures are written as
@@ -8,7 +8,7 @@ PNG files and its questions as a list, and the same policy is asked about them b
 `--mode=predict`, at equal batch and length, in turn: E P E P .... A rate
 counts from the moment that the first batch is done, so neither start nor compilation
 is in it; what is done between batches is: of predict reading the files, writing the
-answers, and the first 16 overlays. The shares are taken by rounds.
+answers, and the first overlays, which a run draws once. The shares are taken by rounds.
 """
 
 import argparse
@@ -73,9 +73,10 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=16, help="rows of a batch [16]")
     parser.add_argument("--questions", type=int, default=4, help="of a row [4]")
     parser.add_argument("--limit", type=int, default=512, help="questions [512]")
-    mr = "data=mr_aal,model=tiny"
+    parser.add_argument("--overlays", type=int, default=16, help="drawn [16]")
+    shapes = "data=synthetic,model=tiny"
     parser.add_argument(
-        "--arg", default=mr, help=f"variants of configs/medloc.py [{mr}]"
+        "--arg", default=shapes, help=f"variants of configs/medloc.py [{shapes}]"
     )
     args = parser.parse_args(argv)
     config = get_config(args.arg).to_dict()
@@ -85,7 +86,8 @@ def main(argv=None):
         "questions": args.questions,
         "limit": args.limit,
     }
-    config["predict"]["max_tokens"] = config["train"]["grpo"]["max_tokens"]
+    config["predict"]["overlays"] = args.overlays
+    config["predict"]["max_tokens"] = config["train"]["grpo"]["max_tokens"] = 64
     devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
     clock = Clock()
     loop.evaluate = predicting.evaluate = clock
