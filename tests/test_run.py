@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from configs.medloc import get_config
-from medjax.recipes.policy.stages import scoring
+from medjax.recipes.policy.evaluating import scoring
 from medjax.runtime import checkpoint
 from tests.data.medmnist_files import write_chest, write_volumes
 from tests.golden.trees import fast_compilation

@@ -1,24 +1,27 @@
 """Stages that train a policy: what those about boxes and those about classes share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import grain
 import jax
 import optax
 
-from medjax.data.batches import Encoding, Parts, Question
+from medjax.data.batches import Question
 from medjax.recipes.policy.audit import make_audit, stage_options, wants_audit
-from medjax.recipes.policy.beside import check_questions, rows_beside
+from medjax.recipes.policy.evaluating import (
+    check_answers,
+    greedy_evaluation,
+    scoring,
+)
 from medjax.recipes.policy.identity import (
     check_trained_alike,
     data_facts,
     identity,
     trained_with,
 )
-from medjax.recipes.policy.live import live_page
 from medjax.recipes.policy.patience import advise, check_patience
 from medjax.recipes.policy.python_rewards import (
     PythonRewards,
@@ -33,17 +36,9 @@ from medjax.recipes.policy.setup import (
     Supervised,
     without_idle_cap,
 )
-from medjax.recipes.policy.subgroups import check_subgroups
-from medjax.recipes.policy.task import (
-    EvalBatches,
-    Evaluation,
-    ScoredStage,
-    StoryFn,
-    TellFn,
-    TrainBatches,
-)
+from medjax.recipes.policy.task import TellFn, TrainBatches
 from medjax.recipes.policy.training_story import exploration_story, supervised_story
-from medjax.recipes.policy.training_tables import speed_table, watchdog_table
+from medjax.recipes.policy.training_tables import watchdog_table
 from medjax.recipes.sections import plain
 from medjax.rl.schedules import ThresholdSchedule
 from medjax.rl.text.boxes import ParseTables
@@ -53,7 +48,6 @@ from medjax.runtime.watch import Watch
 from medjax.runtime.watchdogs import Watchdogs, check_limits
 from medjax.systems.optimizer import make_optimizer
 from medjax.systems.policy import supervised
-from medjax.systems.policy.answering import evaluate_laid_out
 from medjax.systems.policy.exploration import Step
 from medjax.systems.policy.host_rewards import HostRewards
 from medjax.systems.policy.learner import Teaching
@@ -118,7 +112,7 @@ def supervised_stage(
         show=("loss", "grad_norm"),
         accepts=partial(check_trained_alike, setup),
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
-        check=partial(_check_answers, check, setup.evaluation, scored["eval_batches"]),
+        check=partial(check_answers, check, setup.evaluation, scored["eval_batches"]),
         **scored,
     )
 
@@ -221,7 +215,7 @@ def exploration_stage(
         facts={"trained_with": trained_with(setup)} | data_facts(setup.parts),
         check=partial(
             _check_exploration,
-            partial(_check_answers, check, setup.evaluation, scored["eval_batches"]),
+            partial(check_answers, check, setup.evaluation, scored["eval_batches"]),
             rewards,
             source,
             weights,
@@ -327,87 +321,6 @@ def training_batches(
     )
 
 
-def greedy_evaluation(setup: Setup, *, max_tokens: int) -> EvaluateFn:
-    """`System.evaluate` for the setup's policy, which takes the most likely tokens.
-
-    Args:
-        setup: What all stages of the run have in common.
-        max_tokens: An answer that is longer is cut.
-    """
-    policy, make = setup.policy, setup.task.make_evaluate
-    decoding = Decoding(policy.ends, max_tokens, temperature=0.0)
-    if policy.sampler is None:
-        return make(policy.model, policy.tables, decoding=decoding)
-    sampler = policy.sampler
-    evaluate = make(sampler.model, policy.tables, decoding=decoding)
-    return partial(evaluate_laid_out, sampler, evaluate)
-
-
-def scoring(
-    setup: Setup,
-    name: str,
-    *,
-    before: Mapping[str, Path],
-    tell: tuple[TellFn, ...] = (),
-    words: StoryFn | None = None,
-) -> dict[str, Any]:
-    """The fields of a `Stage` that say how it is evaluated, the same for all stages.
-
-    Args:
-        setup: What all stages of the run have in common.
-        name: The stage's name, which its row of the tables has.
-        before: Earlier evaluations that get a row in the tables: row's name -> folder
-            with an answers.jsonl, or one with such folders by step, the last of which
-            is taken.
-        tell: Tables about the training for the report, see `ScoredStage`.
-        words: About the training, likewise.
-    """
-    evaluation = setup.evaluation
-    batches = partial(
-        _in_turn,
-        setup.task.eval_batches,
-        setup.parts,
-        blank_too(setup.encoding._replace(questions=evaluation.questions), evaluation),
-        batch=evaluation.batch,
-        seed=evaluation.seed,
-        limit=evaluation.limit or None,
-    )
-    shown = {**before, **rows_beside(evaluation)}
-    tell = (*tell, speed_table)
-    stage = ScoredStage(name, setup.policy.tokenizer, evaluation, shown, tell, words)
-    return {
-        "eval_batches": batches,
-        "score": partial(setup.task.score, stage),
-        "evaluate_every": evaluation.every,
-        "live": live_page(name, words=words, tell=tell),
-    }
-
-
-def blank_too(encoding: Encoding, evaluation: Evaluation) -> tuple[Encoding, ...]:
-    """How the pictures of an evaluation are shown: as they are, and blank if wanted.
-
-    Args:
-        encoding: Of the evaluation.
-        evaluation: Its `no_image` decides.
-    """
-    blank = encoding._replace(blank=True)
-    return (encoding, blank) if evaluation.no_image else (encoding,)
-
-
-def _in_turn(
-    draw: EvalBatches,
-    parts: Parts,
-    encodings: Sequence[Encoding],
-    *,
-    batch: int,
-    seed: int,
-    limit: int | None,
-) -> Iterator[tuple[Any, list[Any]]]:
-    """The same questions once for each encoding."""
-    for encoding in encodings:
-        yield from draw(parts, encoding, batch=batch, seed=seed, limit=limit)
-
-
 def python_rewards(setup: Setup, options: Exploration) -> PythonRewards | None:
     """A stage's rewards in Python with what they are given, None without any.
 
@@ -423,17 +336,6 @@ def python_rewards(setup: Setup, options: Exploration) -> PythonRewards | None:
         _find_records(setup, options, seed=draw_seed(setup)),
         setup.task.columns,
     )
-
-
-def _check_answers(
-    check: Callable[[], None],
-    evaluation: Evaluation,
-    batches: Callable[[], Iterator[tuple[Any, list[Any]]]],
-) -> None:
-    """The self-test of answers, then whether other runs can stand beside this one."""
-    check()
-    check_questions(evaluation, batches)
-    check_subgroups(evaluation, batches)
 
 
 def _check_exploration(

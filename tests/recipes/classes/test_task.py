@@ -20,8 +20,9 @@ from medjax.recipes.classes.task import (
     label_words,
     self_test,
 )
+from medjax.recipes.policy.evaluating import scoring
 from medjax.recipes.policy.opening import open_policy
-from medjax.recipes.policy.stages import scoring, training_batches
+from medjax.recipes.policy.stages import training_batches
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.sections import read_section
 from medjax.recipes.vrft_aug import label_stage, read_training

@@ -6,7 +6,7 @@ import pytest
 
 from medjax.recipes.boxes.task import box_supervised_stage
 from medjax.recipes.policy.beside import require_beside, rows_beside
-from medjax.recipes.policy.stages import scoring
+from medjax.recipes.policy.evaluating import scoring
 from medjax.recipes.policy.task import ScoredStage
 from tests.recipes.smoke import make_setup, make_training
 

@@ -12,8 +12,9 @@ from medjax.recipes.boxes.task import (
     box_supervised_stage,
     draw_batches,
 )
+from medjax.recipes.policy.evaluating import scoring
 from medjax.recipes.policy.identity import data_facts, identity
-from medjax.recipes.policy.stages import scoring, training_batches
+from medjax.recipes.policy.stages import training_batches
 from medjax.recipes.sections import plain
 from medjax.runtime.naming import differences
 from tests.recipes.smoke import make_setup, make_training
