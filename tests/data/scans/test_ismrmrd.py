@@ -71,6 +71,21 @@ def test_a_volume_comes_back(tmp_path, axis):
         assert part.noise is None
 
 
+@pytest.mark.parametrize("axis", ["contrast", "set"])
+def test_a_counter_may_begin_at_one(tmp_path, axis):
+    kspace, mask = case()
+    acquisitions = lines(kspace, mask, axis=axis)
+    found = scan(tmp_path, acquisitions)
+    for one in acquisitions:
+        setattr(one.idx, axis, getattr(one.idx, axis) + 1)
+    later = scan(tmp_path, acquisitions)
+    for z in range(2):
+        np.testing.assert_array_equal(later.read(z).kspace, found.read(z).kspace)
+    less = [one for one in acquisitions if getattr(one.idx, axis) > 1]
+    with pytest.raises(ValueError, match="no times for its 2 images"):
+        scan(tmp_path, less)
+
+
 def test_no_oversampling_is_bitwise(tmp_path):
     kspace, mask = case(rows=8)
     found = scan(tmp_path, lines(kspace, mask), header(full=8, te=MS))
