@@ -87,8 +87,8 @@ def open_ismrmrd(
     axis = _series(images)
     lines = _gather(images, [image_lines(one) for one in images], axis)
     apart = _gather(images, [calibration_lines(one) for one in images], axis)
-    # A counter may begin at 1. Where its first value is missing instead, there are fewer
-    # contrasts than times, which is refused.
+    # A counter may begin at 1. Where its first value is missing instead, there are
+    # fewer contrasts than times, which is refused.
     least = lines.contrast.min()
     lines = lines._replace(contrast=lines.contrast - least)
     apart = apart._replace(contrast=np.maximum(apart.contrast - least, 0))
