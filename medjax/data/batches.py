@@ -72,6 +72,10 @@ class Encoding(NamedTuple):
     questions: int  # Q asked about each picture
     ramps: bool = False  # see `add_ramps`
     blank: bool = False  # show `blank_image` of each picture: nothing of it is seen
+    # Pictures that a context has room for; None: as many as a batch needs, whose shape
+    # then follows from its contexts. Processes that make parts of one batch need a
+    # number, since each sees its own part alone.
+    slots: int | None = None
 
 
 class Shown(Protocol):
@@ -325,7 +329,9 @@ def encode_rows(draws: Sequence[Draw], encoding: Encoding) -> Rows:
         style=encoding.style,
         geometry=encoding.geometry,
         buckets=encoding.buckets,
-        slots=max(len(draw.images) for draw in draws),
+        slots=max(len(draw.images) for draw in draws)
+        if encoding.slots is None
+        else encoding.slots,
     )
     answer, answer_mask = answer_rows(
         encoding.tokenizer,

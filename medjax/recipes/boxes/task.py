@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
+import jax
 import numpy as np
 
 from medjax.data.batches import Encoding, Parts
@@ -77,6 +78,7 @@ def box_setup(
     both = (parts.train, parts.test)
     names = [text for views in both for text in views.reasons or views.names]
     sizes = [shown_size(s, policy.geometry) for views in both for s in views.sizes]
+    slots = max(views.slots for views in both)
     buckets = plan_buckets(
         policy.tokenizer,
         [text for views in both for text in views.texts],
@@ -92,7 +94,7 @@ def box_setup(
         sizes,
         style=style,
         geometry=policy.geometry,
-        slots=max(views.slots for views in both),
+        slots=slots,
         multiple=_MULTIPLE,
     )
     exam = box_exam(parts, policy.geometry, style, seed=seed)
@@ -109,6 +111,8 @@ def box_setup(
         tables = box_set_tables(think=style.think)
         task = task._replace(make_evaluate=partial(make_set_evaluate, tables))
     encoding = Encoding(policy.tokenizer, style, policy.geometry, buckets, 1, ramps)
+    if jax.process_count() > 1:
+        encoding = encoding._replace(slots=slots)
     if not style.think:  # which is another right format of boxes
         machine = build_automaton(think=False)
         policy = policy._replace(tables=policy.tables._replace(**machine._asdict()))

@@ -56,6 +56,23 @@ def test_shapes_and_types(train_views, encoding):
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(first))
 
 
+def test_processes_that_have_parts_of_a_batch_have_one_shape(train_views, encoding):
+    """One part of a batch may have contexts of fewer pictures than another."""
+    (plain,) = take(stream(train_views, encoding), 1)
+    context = encoding.buckets.context[0] + 40  # room for a second picture's tokens
+    wide = encoding._replace(
+        slots=2, buckets=encoding.buckets._replace(context=(context,))
+    )
+    (batch,) = take(stream(train_views, wide), 1)
+    assert plain.prompt.images.patches.shape[:2] == (2, 1)
+    assert batch.prompt.images.patches.shape[:2] == (2, 2)
+    assert not batch.prompt.images.mask[:, 1].any()
+    images = (plain.prompt.images, batch.prompt.images)
+    for one, other in zip(*images, strict=True):
+        np.testing.assert_array_equal(one[:, 0], other[:, 0])
+    np.testing.assert_array_equal(batch.answer, plain.answer)
+
+
 def test_answers_say_the_boxes(train_views, encoding):
     for batch in take(stream(train_views, encoding), 3):
         for box, answer, mask in zip(
