@@ -12,7 +12,11 @@ from medjax.recipes.boxes.stage import (
 )
 from medjax.recipes.medloc import stages
 from medjax.recipes.policy.setup import Revisit
-from medjax.recipes.policy.training_tables import raise_table, watchdog_table
+from medjax.recipes.policy.training_tables import (
+    raise_table,
+    speed_table,
+    watchdog_table,
+)
 from medjax.runtime.watchdogs import Limits
 from medjax.systems.optimizer import OptimizerOptions
 from medjax.systems.policy.advantages import Advantages
@@ -154,11 +158,12 @@ def test_what_a_revisit_cannot_be_is_refused(setup, change, message):
 
 def test_the_report_is_told_what_holds_a_raise_of_a_moving_threshold(setup):
     told = grpo(setup).score.args[-1].tell
-    assert [x.func for x in told] == [raise_table, watchdog_table]
+    assert [x.func for x in told[:2]] == [raise_table, watchdog_table]
+    assert told[2:] == (speed_table,)
     changed = grpo(setup, schedule_changes={"check_margin": False}).score
     assert not changed.args[-1].tell[0].args[0].check_margin
-    (table,) = grpo(setup, reward="fixed").score.args[-1].tell
-    assert table.func == watchdog_table
+    table, speed = grpo(setup, reward="fixed").score.args[-1].tell
+    assert (table.func, speed) == (watchdog_table, speed_table)
 
 
 def test_supervised_training_is_the_other_method():

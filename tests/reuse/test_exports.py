@@ -192,6 +192,7 @@ NO_ARRAYS = {
     "PolicyModel",
     "Qwen25VLConfig",
     "RewardRamp",
+    "Sampler",
     "SignalModel",
     "System",
     "ThresholdSchedule",

@@ -54,7 +54,7 @@ def with_bank(setup, texts, *, room):
         vocab=len(policy.tables.vocab_start),
         room=room,
     )
-    return setup._replace(policy=policy._replace(model=model))
+    return setup._replace(policy=policy._replace(model=model, sampler=None))
 
 
 def run_stage(stage, workdir, *, every=100):
