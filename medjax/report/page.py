@@ -91,6 +91,7 @@ th, td { padding: .25rem .5rem; text-align: right;
          border-bottom: 1px solid var(--line); }
 th { vertical-align: bottom; } td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+td:first-child { white-space: normal; min-width: 5rem; }
 td.text:not(:first-child) { text-align: left; white-space: normal; min-width: 24rem; }
 td.text:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 td.interval { white-space: normal; }

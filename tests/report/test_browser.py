@@ -88,6 +88,20 @@ def test_a_page_fits_a_phone_and_asks_nobody(look, tmp_path, name):
         assert sign * (text - ground) > 450
 
 
+def test_scores_by_structure_beside_every_contender_fit_a_window(look, tmp_path):
+    names = ("before training", "no image: before training", "no image: nearest slice")
+    others = ("warm_start", *names, "no image: grpo", "no image: mean box", "probe")
+    head = ("", "n", "A@0.5", "A@0.8", "mAP", "mIoU", "parsed")
+    head = (*head, *(f"mIoU {name}" for name in others))
+    rows = [("right superior temporal gyrus", *["0.123"] * (len(head) - 1))] * 2
+    page = render_page(
+        "grpo", tables=[("by structure", head, rows)], figures={}, starts=[], note=""
+    )
+    path = tmp_path / "report.html"
+    path.write_text(page)
+    assert not look(path, width=1100).outside
+
+
 def test_a_running_page_reloads_itself_until_it_is_done(tmp_path):
     path, page = tmp_path / "report.html", pages()["policy"]
     path.write_text(set_state(page, "first look", reload=1))

@@ -36,7 +36,9 @@ def speed_table(folder: Path) -> Table | None:
         return None
     rows = [("seconds a step", f"{pace.seconds:.3g}")]
     if pace.tokens is not None:
-        rows.append(("tokens a second and chip", f"{pace.tokens:.3g}"))
+        few = pace.tokens < 100
+        told = f"{pace.tokens:.3g}" if few else f"{pace.tokens:,.0f}"
+        rows.append(("tokens a second and chip", told))
     if pace.mfu is not None:
         rows.append(("share of the chips' peak (MFU)", f"{pace.mfu:.1%}"))
     return Table(f"speed: medians of {pace.steps} steps", ("what", ""), tuple(rows))

@@ -84,6 +84,8 @@ def test_the_speed_is_told_as_medians_and_what_is_not_known_is_left_out(tmp_path
     table = speed_table(tmp_path)
     assert table.title == "speed: medians of 2 steps"
     assert table.rows == (("seconds a step", "3"), ("tokens a second and chip", "75"))
+    path.write_text(row.format(2, 1.0, 2857.6))
+    assert speed_table(tmp_path).rows[1][1] == "2,858"
     path.write_text('{"step": 2, "seconds": 1, "mfu": 0.4321}\n')
     (last,) = speed_table(tmp_path).rows[1:]
     assert last == ("share of the chips' peak (MFU)", "43.2%")
