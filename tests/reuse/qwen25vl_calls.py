@@ -18,6 +18,7 @@ HOST = {
     "folder_config": "reads files",
     "hub_tensors": "a table of names",
     "load_qwen25vl": "reads files",
+    "merge_adapter": "adds an adapter's files to arrays of NumPy",
     "param_axes": "a tree of names, without arrays",
     "save_qwen25vl": "writes files",
     "make_model": "a record of the functions that are called here",
