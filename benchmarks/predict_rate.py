@@ -7,8 +7,8 @@ The shipped policy is evaluated on the config's test part; its pictures are writ
 PNG files and its questions as a list, and the same policy is asked about them by
 `--mode=predict`, at equal batch and length, in turn: E P E P .... A rate
 counts from the moment that the first batch is done, so neither start nor compilation
-is in it; what is done between batches is: of predict reading the files, writing the
-answers, and the first overlays, which a run draws once. The shares are taken by rounds.
+is in it; what is done between batches is: of predict reading the files and writing the
+answers. Overlays are drawn when all is answered. The shares are taken by rounds.
 """
 
 import argparse
@@ -73,7 +73,6 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=16, help="rows of a batch [16]")
     parser.add_argument("--questions", type=int, default=4, help="of a row [4]")
     parser.add_argument("--limit", type=int, default=512, help="questions [512]")
-    parser.add_argument("--overlays", type=int, default=16, help="drawn [16]")
     shapes = "data=synthetic,model=tiny"
     parser.add_argument(
         "--arg", default=shapes, help=f"variants of configs/medloc.py [{shapes}]"
@@ -86,7 +85,6 @@ def main(argv=None):
         "questions": args.questions,
         "limit": args.limit,
     }
-    config["predict"]["overlays"] = args.overlays
     config["predict"]["max_tokens"] = config["train"]["grpo"]["max_tokens"] = 64
     devices = {"mesh": make_mesh(config["mesh"]), "rules": config["rules"]}
     clock = Clock()

@@ -109,11 +109,7 @@ def read_answered(path: Path) -> set[Place]:
     found = set()
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            row = json.loads(line)
-            image = row["image"]
-            image = image if isinstance(image, dict) else {"path": image}
-            place = (image["path"], image.get("frame"), image.get("plane", ""))
-            found.add(Place(*place, row["query"]))
+            found.add(place_of(line))
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number}: no answer of medjax ({error}); take the line "
@@ -122,6 +118,25 @@ def read_answered(path: Path) -> set[Place]:
     if whole != raw:
         write_atomic(path, whole)
     return found
+
+
+def place_of(line: str | bytes) -> Place:
+    """Which question a line of answers.jsonl answers.
+
+    Args:
+        line: As `answer_line` writes it.
+
+    Raises:
+        ValueError: It is no JSON.
+        LookupError: It names no image or no question.
+        TypeError: It is no object.
+    """
+    row = json.loads(line)
+    image = row["image"]
+    image = image if isinstance(image, dict) else {"path": image}
+    return Place(
+        image["path"], image.get("frame"), image.get("plane", ""), row["query"]
+    )
 
 
 def left_to_ask(asked: Sequence[Asked], answered: set[Place]) -> list[Asked]:

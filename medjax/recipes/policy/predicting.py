@@ -1,7 +1,5 @@
 """Questions about pictures, answered in a stream of batches of one shape."""
 
-import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +8,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from medjax.data.asking.batches import AskedRecord, ask_batches
+from medjax.data.asking.batches import ask_batches
 from medjax.data.asking.pictures import Asked, Fault
 from medjax.data.batches import Encoding
 from medjax.data.lists.reading import Reading
 from medjax.data.prompting.chat import Style
 from medjax.recipes.policy.identity import shown_with
 from medjax.recipes.policy.opened import Policy
+from medjax.recipes.policy.overlays import draw_overlays
 from medjax.recipes.policy.predicted import (
     ANSWERS,
     ERRORS,
@@ -28,7 +27,7 @@ from medjax.recipes.policy.predicted import (
     write_faults,
 )
 from medjax.recipes.policy.predictor import make_predictor, plan_encoding
-from medjax.recipes.policy.replies import ReadFn, Reply
+from medjax.recipes.policy.replies import ReadFn
 from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.task import Evaluation
 from medjax.recipes.policy.using import PredictOptions, load_state, policy_system
@@ -38,7 +37,7 @@ from medjax.sharding import Rules
 from medjax.systems.policy.answering import Answers
 from medjax.types import Decoding
 
-FOLDER, OVERLAYS = "predict", "overlays"  # in the workdir, and in that
+FOLDER = "predict"  # in the workdir
 
 
 class Use(NamedTuple):
@@ -122,7 +121,7 @@ def predict_all(
         **where,
     )
     write_faults(folder, faults)
-    told = unread = drawn = 0
+    told = unread = 0
     for answers, metrics, records in results:
         valid = np.asarray(metrics["valid"])
         rows_of = Answers(*(np.asarray(x)[valid] for x in answers))
@@ -133,14 +132,12 @@ def predict_all(
             [answer_line(*pair, several=use.several) for pair in pairs],
         )
         write_faults(folder, faults)
-        for pair in pairs[: max(0, options.overlays - drawn)]:
-            _draw(folder / OVERLAYS, *pair)
-            drawn += 1
         told += len(pairs)
         unread += sum(not reply.parsed for reply in replies)
     write_faults(folder, faults)
     if not told and not answered:
         raise ValueError(_none_read(faults))
+    draw_overlays(folder, asking.asked, options.overlays)
     tell([f"{told} answers written to {folder / ANSWERS}, {unread} of them unreadable"])
     return _doubts(faults, folder, told=told, unread=unread)
 
@@ -168,25 +165,6 @@ def _settings(use: Use, asking: Asking, model: Mapping[str, Any]) -> dict[str, A
     shown = shown_with(use.policy, use.style, ramps=use.ramps)
     reading = {"window": asking.reading.window, "pixels": asking.reading.pixels}
     return {"model": dict(model), "decoding": decoding, "read": reading, **shown}
-
-
-def _draw(folder: Path, record: AskedRecord, reply: Reply) -> None:
-    """The picture with what was answered, as PNG."""
-    from medjax.report.predictions import draw_prediction
-
-    said = [*reply.labels] if reply.boxes is None else []
-    scores = [f"{x:.2f}" for x in reply.confidence]
-    figure = draw_prediction(
-        record.image,
-        query=record.query,
-        boxes=reply.boxes,
-        notes=scores,
-        said=", ".join([*said, *(scores if said else [])]) or reply.why,
-    )
-    number = zlib.crc32(record.query.encode()) & 0xFFFF
-    name = re.sub(r"[^\w.-]+", "_", record.asked.called)
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / f"{name}_{number:04x}.png")
 
 
 def _count(asked: Sequence[Asked]) -> int:

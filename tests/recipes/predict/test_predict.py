@@ -133,7 +133,8 @@ def test_a_folder_of_everything_is_answered_and_gone_on_with(
         first["boxes_mm"], np.multiply(first["boxes"], 3), atol=5e-3
     )
     assert [row["image"] for row in rows(out / "errors.jsonl")] == ["broken.png"]
-    assert len(list((out / "overlays").iterdir())) == 2
+    drawn = {p.name: p.read_bytes() for p in (out / "overlays").iterdir()}
+    assert [name.split(".")[0] for name in sorted(drawn)] == ["a", "b"]
     err = capfd.readouterr().err
     assert "batch shape 2" not in err and "ETA" in err
     text = "".join(
@@ -147,6 +148,8 @@ def test_a_folder_of_everything_is_answered_and_gone_on_with(
     (out / "answers.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:30])
     predict_all(use, asking(use, source), **place)
     assert (out / "answers.jsonl").read_bytes() == whole
+    again = {p.name: p.read_bytes() for p in (out / "overlays").iterdir()}
+    assert again == drawn  # the first two, and no more of what was asked now
     Image.fromarray(RNG.integers(0, 255, (30, 30), np.uint8)).save(source / "z.png")
     (source / "broken.png").unlink()
     assert predict_all(use, asking(use, source), **place) == []
