@@ -1,8 +1,17 @@
 """Sizes of a Qwen2.5-VL policy, any of them: the released 3B-72B or a tiny one."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from medjax.sharding import RuleTable
+
+
+class Lora(NamedTuple):
+    """A low-rank adapter: what is trained of a policy whose other parameters stay."""
+
+    rank: int  # r, 1 or more
+    alpha: float  # what is added is alpha / rank times the product; above 0
+    targets: tuple[str, ...]  # the matrices that are changed, see `find_targets`
 
 
 @dataclass(frozen=True)
@@ -48,3 +57,9 @@ class Qwen25VLConfig:
     # of jax.set_mesh; (): as the compiler likes. The names are batch, heads, kv_heads,
     # mlp and vocab
     rules: RuleTable = ()
+    lora: Lora | None = None  # of the `lora_a` and `lora_b` that a tree may have
+
+    @property
+    def lora_scale(self) -> float:
+        """What the product of an adapter's matrices is multiplied by: alpha / rank."""
+        return 1.0 if self.lora is None else self.lora.alpha / self.lora.rank

@@ -18,6 +18,7 @@ from medjax.models.qwen25vl.layers import (
     RMSNorm,
     SwiGLU,
     accumulator,
+    linear_options,
     rematerialised,
     unrolled_layers,
 )
@@ -61,7 +62,7 @@ class DecoderLayer(nn.Module):
             own_mask: True where a token of the segment sees another one of it.
         """
         config = self.config
-        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = linear_options(config)
         x = constrain(x, config.rules, *_ROWS)
         h = RMSNorm(config.norm_eps, config.param_dtype, name="input_norm")(x)
         mixed, own = _Attention(config, name="attention")(
@@ -88,7 +89,7 @@ class _Attention(nn.Module):
         own_mask: Bool[Array, "R T T"],
     ) -> tuple[Float[Array, "R T D"], tuple[Array, Array]]:
         config = self.config
-        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = linear_options(config)
 
         def heads(name: str, count: int) -> Float[Array, "R T H d"]:
             axis = "heads" if name == "q" else "kv_heads"
@@ -123,7 +124,7 @@ class TextDecoder(nn.Module):
     def setup(self) -> None:
         """Name the parts as the checkpoint's tree does."""
         config = self.config
-        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = linear_options(config)
         self.embedding = nn.Embed(
             config.vocab,
             config.width,

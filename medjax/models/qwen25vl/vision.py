@@ -11,6 +11,7 @@ from medjax.models.qwen25vl.layers import (
     Linear,
     RMSNorm,
     SwiGLU,
+    linear_options,
     rematerialised,
     unrolled_layers,
 )
@@ -47,7 +48,7 @@ class VisionBlock(nn.Module):
             mask: False for padding, which nothing attends to.
         """
         vision = self.config.vision
-        options = {"dtype": self.config.dtype, "param_dtype": self.config.param_dtype}
+        options = linear_options(self.config)
         size = (vision.window // vision.patch) ** 2
         rows, length, width = x.shape
 
@@ -84,11 +85,7 @@ class _Attention(nn.Module):
 
     def setup(self) -> None:
         vision = self.config.vision
-        options = {
-            "dtype": self.config.dtype,
-            "param_dtype": self.config.param_dtype,
-            "bias": True,
-        }
+        options = {**linear_options(self.config), "bias": True}
         self.qkv = Linear(3 * vision.width, ("embed", "heads"), **options)
         self.proj = Linear(vision.width, ("heads", "embed"), **options)
 
@@ -133,7 +130,7 @@ class VisionTower(nn.Module):
             mask: False for padding, which nothing attends to.
         """
         config, vision = self.config, self.config.vision
-        options = {"dtype": config.dtype, "param_dtype": config.param_dtype}
+        options = linear_options(config)
         x = patches.astype(jnp.dtype(config.dtype))
         x = Linear(
             vision.width, ("patch", "embed"), name="patch_embed", bias=False, **options
@@ -161,11 +158,7 @@ class Merger(nn.Module):
     def __call__(self, x: Float[Array, "R P D"]) -> Float[Array, "R F D"]:
         """F = P / merge^2 features, each of merge^2 consecutive patches."""
         vision = self.config.vision
-        options = {
-            "dtype": self.config.dtype,
-            "param_dtype": self.config.param_dtype,
-            "bias": True,
-        }
+        options = {**linear_options(self.config), "bias": True}
         merged = vision.merge**2 * vision.width
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
         cells = (x.shape[0], x.shape[1] // vision.merge**2)
