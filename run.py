@@ -35,7 +35,6 @@ from configs.command_line import Run
 from medjax.runtime.ahead import stand_in
 from medjax.runtime.errors import STOPS, RewardError
 from medjax.runtime.start import start
-from medjax.sharding import make_mesh
 
 SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name
 CONFIG = config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANTS.")
@@ -107,9 +106,10 @@ def main(_: list[str]) -> int:
     if chips is None:
         start(command_line.place(), folder, __file__, config=config, mode=MODE.value)
     function = command_line.choose_mode(MODES, MODE.value, config["system"])
-    options = command_line.sections(MODE.value, config)
+    given = (config, chips, command_line.TOPOLOGY.value)
+    laid_out, devices = import_module("medjax.recipes.layout").lay_out(*given)
+    options = command_line.sections(MODE.value, laid_out)
     place = {"seed": config["seed"], "workdir": folder}
-    devices = {"mesh": make_mesh(config["mesh"], chips), "rules": config["rules"]}
     return command_line.finish(function(Run(config, place, options | place, devices)))
 
 

@@ -114,9 +114,13 @@ def get_predict() -> dict[str, Any]:
     }
 
 
-def get_mesh() -> ConfigDict:
-    """All devices on one axis; `--config.mesh.model=4` splits arrays over four."""
-    return ConfigDict({"data": -1, "fsdp": 1, "model": 1})
+def get_mesh(name: str = "") -> ConfigDict:
+    """All devices on one axis; `--config.mesh.model=4` splits arrays over four.
+
+    A size of -1 takes what the others leave; several are chosen so that a run fits.
+    """
+    rest = -1 if choose("mesh", name, ("", "auto")) else 1
+    return ConfigDict({"data": -1, "fsdp": rest, "model": rest})
 
 
 def get_rules(**changed: tuple[str, ...]) -> ConfigDict:
@@ -130,7 +134,10 @@ def get_rules(**changed: tuple[str, ...]) -> ConfigDict:
         "vocab": ("model",),
         "mlp": ("model",),
         "heads": ("model",),
-        "kv_heads": ("model",),  # () where the mesh has more than the policy
+        # these three are kept whole where the mesh does not divide them
+        "kv_heads": ("model",),
+        "vision_mlp": ("model",),
+        "vision_heads": ("model",),
     }
     rules |= changed
     return ConfigDict({name: option(axes, Words()) for name, axes in rules.items()})

@@ -28,6 +28,7 @@ Variants, after a colon and joined by commas:
     test=test | val                                   val: slices to choose settings by
     think=on | off                                    off: the answer alone
     python_reward=FILE.py:NAME                        one of yours beside the others
+    mesh=auto                                         one that fits several devices
     seed=0
     smoke                                             seconds, on drawn shapes or PATH
 
@@ -74,6 +75,7 @@ def get_config(arg: str = "") -> ConfigDict:
         test="test",
         think="on",
         python_reward="",
+        mesh="",
         seed=0,
         smoke=False,
     )
@@ -85,7 +87,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = ConfigDict()
     config.system = "medloc"
     config.seed = arg.seed
-    config.mesh = common.get_mesh()
+    config.mesh = common.get_mesh(arg.mesh)
     config.rules = common.get_rules()
     config.checkpoint = common.get_checkpoint()
     config.policy = get_policy(model)

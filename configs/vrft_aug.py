@@ -38,6 +38,7 @@ and the rest:
     python_reward=FILE.py:NAME      one of yours beside the others
     model=tiny | fresh | PATH       the shipped policy, random weights or a Hugging Face
                                     folder of Qwen2.5-VL; tiny for mr_* and ct_*
+    mesh=auto                       one that fits several devices
     seed=0
     smoke                           seconds, on drawn shapes unless data=PATH
 
@@ -105,6 +106,7 @@ def get_config(arg: str = "") -> ConfigDict:
         think="on",
         python_reward="",
         model="",
+        mesh="",
         seed=0,
         smoke=False,
     )
@@ -114,7 +116,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = ConfigDict()
     config.system = "vrft_aug"
     config.seed = arg.seed
-    config.mesh = common.get_mesh()
+    config.mesh = common.get_mesh(arg.mesh)
     config.rules = common.get_rules()
     config.checkpoint = common.get_checkpoint()
     config.policy = medloc.get_policy(model)

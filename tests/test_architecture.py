@@ -97,6 +97,7 @@ ROOMS = {
         "bounds": (),
         "merge_adapter": (),
         "planning": (),
+        "layout": ("policy",),
         "policy": ("sections",),
         "boxes": ("policy",),
         "classes": ("policy",),
@@ -129,6 +130,7 @@ DOCUMENTS = (
         )
     ),
     "medjax/recipes/planning.py",  # an entry, given a whole config
+    "medjax/recipes/layout.py",  # likewise
     "medjax/recipes/predict/medloc.py",  # an entry
     "medjax/recipes/predict/vrft_aug.py",  # likewise
     "medjax/recipes/policy/opening.py",

@@ -28,16 +28,21 @@ def nearest_sizes(
         steps = np.abs(np.log(other) - wanted) * given
         return tuple(round(float(x), 9) for x in (steps.sum(), *steps))
 
-    for other in sorted(_factored(count, len(sizes)), key=distance):
+    for other in sorted(factored(count, len(sizes)), key=distance):
         found = dict(zip(sizes, other, strict=True))
         if works(found):
             return found
     return None
 
 
-def _factored(count: int, axes: int) -> list[tuple[int, ...]]:
-    """All ways to write a number as a product of so many, in order."""
+def factored(count: int, axes: int) -> list[tuple[int, ...]]:
+    """All ways to write a number as a product of so many, in order.
+
+    Args:
+        count: The number, 1 or more.
+        axes: How many factors, 1 or more; each is 1 or more.
+    """
     if axes == 1:
         return [(count,)]
     first = [n for n in range(1, count + 1) if count % n == 0]
-    return [(n, *rest) for n in first for rest in _factored(count // n, axes - 1)]
+    return [(n, *rest) for n in first for rest in factored(count // n, axes - 1)]

@@ -49,6 +49,7 @@ REWARDS = vrft_aug.Rewards(
     max_words=8,
 )
 AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
+AXES += ["vision_heads", "vision_mlp"]
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 WEIGHTS = {"accuracy": 1.0, "format": 0.5, "recitation": -0.5}
 

@@ -31,6 +31,7 @@ SCHEDULE = piecewise_schedule()._replace(
 )
 LOSS = Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
 AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
+AXES += ["vision_heads", "vision_mlp"]
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 
 
@@ -176,7 +177,7 @@ def test_eight_devices_agree_with_one(system, state, stepped):
     """Rows over four devices, kernels over fsdp and model: arrays are split."""
     assert len(jax.devices()) == 8
     mesh = make_mesh({"data": 2, "fsdp": 2, "model": 2})
-    split = dict.fromkeys(("mlp", "vocab", "heads"), ("model",))
+    split = dict.fromkeys(("mlp", "vocab", "heads", "vision_mlp"), ("model",))
     rules = RULES | split | {"batch": ("data", "fsdp"), "embed": ("fsdp",)}
     placed, rows, (new, metrics) = run_on(mesh, rules, system, state)
     kernel = placed.params["text"]["layers"]["mlp"]["up"]["kernel"]

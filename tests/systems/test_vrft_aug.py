@@ -37,6 +37,7 @@ TABLE = grade_table("tenth", 4)
 WEIGHTS = {"accuracy": 0.0, "grade": 1.0, "format": 0.5, "recitation": -0.5}
 LOSS = Loss(beta=0.0, clip_low=0.2, clip_high=0.2, reduction="grpo")
 AXES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
+AXES += ["vision_heads", "vision_mlp"]
 RULES = {name: ("data",) if name == "batch" else None for name in AXES}
 READING = Reading(TABLES, LABELS, REFERENCES, **written_answers(), max_words=24)
 REWARDS = vrft_aug.Rewards(
@@ -152,7 +153,7 @@ def test_batch_layout_changes_nothing(update, state, stepped):
 def test_eight_devices_agree_with_one(system, state, stepped):
     """Rows over four devices, kernels over fsdp and model: arrays are split."""
     mesh = make_mesh({"data": 2, "fsdp": 2, "model": 2})
-    split = dict.fromkeys(("mlp", "vocab", "heads"), ("model",))
+    split = dict.fromkeys(("mlp", "vocab", "heads", "vision_mlp"), ("model",))
     rules = RULES | split | {"batch": ("data", "fsdp"), "embed": ("fsdp",)}
     shardings = to_named_sharding(system.axes, mesh, rules, state)
     batch = batch_of()

@@ -115,6 +115,7 @@ class SwiGLU(nn.Module):
     param_dtype: str
     rules: RuleTable = ()  # where the hidden units lie, see `constrain`
     lora_scale: float = 1.0  # see `Linear`
+    axis: str = "mlp"  # their logical name
 
     @nn.compact
     def __call__(self, x: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
@@ -125,10 +126,11 @@ class SwiGLU(nn.Module):
             "bias": self.bias,
             "lora_scale": self.lora_scale,
         }
-        gate = Linear(self.mlp, ("embed", "mlp"), name="gate", **options)(x)
-        up = Linear(self.mlp, ("embed", "mlp"), name="up", **options)(x)
-        gate, up = (constrain(y, self.rules, "batch", None, "mlp") for y in (gate, up))
-        down = Linear(self.width, ("mlp", "embed"), name="down", **options)
+        axis = self.axis
+        gate = Linear(self.mlp, ("embed", axis), name="gate", **options)(x)
+        up = Linear(self.mlp, ("embed", axis), name="up", **options)(x)
+        gate, up = (constrain(y, self.rules, "batch", None, axis) for y in (gate, up))
+        down = Linear(self.width, (axis, "embed"), name="down", **options)
         return down(nn.silu(gate) * up)
 
 

@@ -47,9 +47,10 @@ def _init_params(config: Qwen25VLConfig, key: Key) -> Params:
 def param_axes(config: Qwen25VLConfig) -> Params:
     """The tree of `init_params` with a PartitionSpec of logical names for each array.
 
-    The names are embed, mlp, heads, kv_heads, vocab, norm, patch and, for the axis that
-    stacks layers, layers. No number is computed. `medjax.sharding.to_named_sharding`
-    turns the tree into shardings by rules that say which mesh axes a name falls on.
+    The names are embed, mlp, heads, kv_heads, vision_mlp, vision_heads, vocab, norm,
+    patch and, for the axis that stacks layers, layers. No number is computed.
+    `medjax.sharding.to_named_sharding` turns the tree into shardings by rules that say
+    which mesh axes a name falls on.
 
     Args:
         config: Decides which arrays there are; no size or dtype is in the result.

@@ -19,6 +19,8 @@ from medjax.models.qwen25vl.rope import patch_angles, rotate
 from medjax.sharding import constrain
 
 _ROWS = ("batch", None, None)  # of images
+# Names of their own: the tower's sizes are others than the text's, and no power of two.
+_HEADS, _MLP = "vision_heads", "vision_mlp"
 
 
 class VisionBlock(nn.Module):
@@ -74,7 +76,8 @@ class VisionBlock(nn.Module):
         x = constrain(x + attention.combine(mixed), self.config.rules, *_ROWS)
         h = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm2")(x)
         rules = self.config.rules
-        mlp = SwiGLU(vision.width, vision.mlp, True, rules=rules, name="mlp", **options)
+        own = {"rules": rules, "axis": _MLP, "name": "mlp"}
+        mlp = SwiGLU(vision.width, vision.mlp, True, **own, **options)
         return constrain(x + mlp(h), rules, *_ROWS), None
 
 
@@ -86,8 +89,8 @@ class _Attention(nn.Module):
     def setup(self) -> None:
         vision = self.config.vision
         options = {**linear_options(self.config), "bias": True}
-        self.qkv = Linear(3 * vision.width, ("embed", "heads"), **options)
-        self.proj = Linear(vision.width, ("heads", "embed"), **options)
+        self.qkv = Linear(3 * vision.width, ("embed", _HEADS), **options)
+        self.proj = Linear(vision.width, (_HEADS, "embed"), **options)
 
     def project(
         self, x: Float[Array, "R P D"], angles: Float[Array, "R P d/2"]
@@ -99,7 +102,7 @@ class _Attention(nn.Module):
         q, k, v = (
             constrain(
                 y.reshape(*y.shape[:2], heads, vision.width // heads),
-                *(rules, "batch", None, "heads", None),
+                *(rules, "batch", None, _HEADS, None),
             )
             for y in split
         )
@@ -163,8 +166,8 @@ class Merger(nn.Module):
         x = RMSNorm(vision.norm_eps, self.config.param_dtype, name="norm")(x)
         cells = (x.shape[0], x.shape[1] // vision.merge**2)
         x = x.reshape(*cells, vision.merge**2, vision.width).reshape(*cells, merged)
-        x = Linear(merged, ("embed", "mlp"), name="fc1", **options)(x)
-        x = constrain(x, self.config.rules, "batch", None, "mlp")
+        x = Linear(merged, ("embed", _MLP), name="fc1", **options)(x)
+        x = constrain(x, self.config.rules, "batch", None, _MLP)
         x = nn.gelu(x, approximate=False)
-        x = Linear(self.config.width, ("mlp", "embed"), name="fc2", **options)(x)
+        x = Linear(self.config.width, (_MLP, "embed"), name="fc2", **options)(x)
         return constrain(x, self.config.rules, *_ROWS)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from medjax.data.prompting.chat import Style
 from medjax.data.prompting.generation import Drawing
 from medjax.data.prompting.layout import Geometry
+from medjax.planning.auto import ArrayAxes, Widths
+from medjax.planning.layout import Unit
 from medjax.rl.text.boxes import ParseTables
 from medjax.types import Ends, Params, PolicyModel, Sampler
 
@@ -78,6 +80,15 @@ class Opening(NamedTuple):
     finish: Finish
 
 
+class Outline(NamedTuple):
+    """What a mesh has to know of a policy."""
+
+    units: Sequence[Unit]  # that it must not cut
+    widths: Widths
+    patch: int  # pixels of a side
+    merge: int  # patches of a side that one token stands for
+
+
 class OpenFolder(Protocol):
     """Opens a folder without a config."""
 
@@ -111,6 +122,8 @@ class Opener(NamedTuple):
     open_section: Callable[[Mapping[str, Any]], Opening]  # of a config
     # how images are cut, of a section alike: neither tokenizer nor weights are read
     section_geometry: Callable[[Mapping[str, Any]], Geometry]
+    section_outline: Callable[[Mapping[str, Any]], Outline]  # its sizes, likewise
+    section_arrays: Callable[[Mapping[str, Any]], Sequence[ArrayAxes]]  # likewise
     open_folder: OpenFolder
     load_weights: LoadWeights
     # what a folder says of the training, as parts of an identity

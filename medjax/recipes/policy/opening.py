@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 
 from medjax.data.pretraining.shipped import SHIPPED, shipped_policy
 from medjax.data.prompting.layout import Geometry
+from medjax.planning.auto import ArrayAxes
 from medjax.recipes.policy import qwen25vl
-from medjax.recipes.policy.opened import Opening
+from medjax.recipes.policy.opened import Opener, Opening, Outline
 from medjax.runtime.stages import Stage, evaluate_checkpoint
 from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import refuse_adapter
@@ -37,8 +38,7 @@ def open_policy(section: Mapping[str, Any]) -> Opening:
             it.
     """
     section = _with_folder(section)
-    path = section.get("path")
-    return OPENERS[base_model(path) if path else FRESH].open_section(section)
+    return _opener(section).open_section(section)
 
 
 def open_geometry(section: Mapping[str, Any]) -> Geometry:
@@ -53,9 +53,36 @@ def open_geometry(section: Mapping[str, Any]) -> Geometry:
         ValueError: What `open_policy` refuses of these files.
     """
     section = _with_folder(section)
+    return _opener(section).section_geometry(section)
+
+
+def open_outline(section: Mapping[str, Any]) -> Outline:
+    """What a mesh has to know of a config's policy; its weights may be absent.
+
+    Args:
+        section: As `open_policy` takes it; of a `path` the config.json is read alone.
+
+    Raises:
+        FileNotFoundError: There is no config.json at `path`.
+        ValueError: What `open_policy` refuses of it.
+    """
+    section = _with_folder(section)
+    return _opener(section).section_outline(section)
+
+
+def open_arrays(section: Mapping[str, Any]) -> Sequence[ArrayAxes]:
+    """The shapes and logical axes of a config's policy, likewise.
+
+    Args:
+        section: See `open_outline`, also for what is raised.
+    """
+    section = _with_folder(section)
+    return _opener(section).section_arrays(section)
+
+
+def _opener(section: Mapping[str, Any]) -> Opener:
     path = section.get("path")
-    opener = OPENERS[base_model(path) if path else FRESH]
-    return opener.section_geometry(section)
+    return OPENERS[base_model(path) if path else FRESH]
 
 
 def _with_folder(section: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,7 +24,8 @@ from medjax.data.prompting.tokenizer import (
     tokenizer_digest,
     train_tokenizer,
 )
-from medjax.recipes.policy.opened import Opener, Opening, Policy
+from medjax.planning.auto import ArrayAxes
+from medjax.recipes.policy.opened import Opener, Opening, Outline, Policy
 from medjax.recipes.policy.qwen25vl_folder import (
     check_seal,
     check_vocabulary,
@@ -34,6 +35,7 @@ from medjax.recipes.policy.qwen25vl_folder import (
     say,
     trained_images,
 )
+from medjax.recipes.policy.qwen25vl_outline import array_axes, outline_of
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import (
@@ -142,6 +144,35 @@ def section_geometry(section: Mapping[str, Any]) -> Geometry:
     return read_geometry(folder, geometry, pixels=options.pixels)
 
 
+def section_outline(section: Mapping[str, Any]) -> Outline:
+    """What a mesh has to know of the policy of a section.
+
+    Args:
+        section: The options of a `PolicySection`, all of them.
+
+    Raises:
+        FileNotFoundError: There is no config.json at its `path`.
+        ValueError: An option is unknown or missing, or the file is not well.
+    """
+    return outline_of(_sizes(_read_options(section)))
+
+
+def section_arrays(section: Mapping[str, Any]) -> list[ArrayAxes]:
+    """The shapes and logical axes of the policy of a section, without its numbers.
+
+    Args:
+        section: See `section_outline`, also for what is raised.
+    """
+    return array_axes(_sizes(_read_options(section)))
+
+
+def _sizes(options: PolicySection) -> Qwen25VLConfig:
+    """The config of a folder, or of a policy that starts from nothing."""
+    if options.path:
+        return config_from_hf(Path(options.path))
+    return _tiny_config(options)
+
+
 def _read_options(section: Mapping[str, Any]) -> PolicySection:
     options = read_section(PolicySection, "policy", section)
     known = PIXELS if options.path else PIXELS[:1]
@@ -159,28 +190,12 @@ def open_tiny(options: PolicySection) -> Opening:
     Args:
         options: Sizes, dtypes and the bounds of an image's size.
     """
-    tower = VisionConfig(**options.vision._asdict())
     if options.tied is None:
         raise ValueError(
             "policy.tied is None, which leaves it to the folder of policy.path; "
             "expected True or False"
         )
-    config = Qwen25VLConfig(
-        vocab=options.vocab,
-        width=options.width,
-        mlp=options.mlp,
-        layers=options.layers,
-        heads=options.heads,
-        kv_heads=options.kv_heads,
-        head_dim=options.head_dim,
-        mrope_section=options.mrope_section,
-        vision=tower,
-        tied=options.tied,
-        dtype=options.dtype,
-        param_dtype=options.param_dtype,
-        remat=options.remat,
-        scan_unroll=options.scan_unroll,
-    )
+    config = _tiny_config(options)
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
         tokenizer = train_tokenizer(
@@ -193,8 +208,27 @@ def open_tiny(options: PolicySection) -> Opening:
         ids = TokenIds(stops, pad, bos=pad)
         return _policy(options, config, tokenizer, geometry, ids, Drawing())
 
-    geometry = _geometry(options, tower)
+    geometry = _geometry(options, config.vision)
     return Opening(geometry, finish)
+
+
+def _tiny_config(options: PolicySection) -> Qwen25VLConfig:
+    return Qwen25VLConfig(
+        vocab=options.vocab,
+        width=options.width,
+        mlp=options.mlp,
+        layers=options.layers,
+        heads=options.heads,
+        kv_heads=options.kv_heads,
+        head_dim=options.head_dim,
+        mrope_section=options.mrope_section,
+        vision=VisionConfig(**options.vision._asdict()),
+        tied=bool(options.tied),
+        dtype=options.dtype,
+        param_dtype=options.param_dtype,
+        remat=options.remat,
+        scan_unroll=options.scan_unroll,
+    )
 
 
 def open_checkpoint(options: PolicySection) -> Opening:
@@ -341,5 +375,11 @@ def _geometry(options: PolicySection, vision: VisionConfig) -> Geometry:
 
 
 OPENER = Opener(
-    open_section, section_geometry, open_folder, load_weights, describe_folder
+    open_section,
+    section_geometry,
+    section_outline,
+    section_arrays,
+    open_folder,
+    load_weights,
+    describe_folder,
 )

@@ -84,9 +84,10 @@ def make_model(
         logit_chunk: How many completion positions' V scores `score` holds at a time, an
             integer of 1 or more, see `completion_logps`, which refuses others when
             `score` is called; None holds all.
-        rules: The mesh axes of the logical axes batch, heads, kv_heads, mlp and vocab,
-            and any others. Activations are held to them, see `constrain`, on the mesh
-            that parameters and rows lie on; None leaves them to the config's `rules`.
+        rules: The mesh axes of the logical axes batch, heads, kv_heads, mlp,
+            vision_heads, vision_mlp and vocab, and any others. Activations are held to
+            them, see `constrain`, on the mesh that parameters and rows lie on; None
+            leaves them to the config's `rules`.
 
     Returns:
         `init`, `prefill`, `sample` and `score` with the config bound, to be called with

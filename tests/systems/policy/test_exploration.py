@@ -18,9 +18,8 @@ from medjax.systems.policy.learner import Loss, Teaching
 from medjax.types import PolicyModel, Rollout
 from tests.tiny import STOP, VOCAB, decoding, tiny_batch, tiny_model
 
-RULES = dict.fromkeys(
-    "batch layers embed vocab heads kv_heads mlp norm patch".split(), None
-)
+NAMES = "batch layers embed vocab heads kv_heads mlp norm patch".split()
+RULES = dict.fromkeys([*NAMES, "vision_heads", "vision_mlp"])
 
 
 class Carry(NamedTuple):
