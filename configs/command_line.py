@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from absl import flags, logging
 
 Function = TypeVar("Function")
-WELL, ERROR, DOUBTFUL = 0, 1, 3  # exit codes, as the usage in `run.py` tells
+WELL, ERROR, DOUBTFUL, STOPPED = 0, 1, 3, 130  # exit codes, see `run.py`'s usage
 # Modes of policies beside these, by system.
 POLICIES = (
     *(("check", name) for name in ("medloc", "vrft_aug")),
@@ -165,8 +165,11 @@ def finish(doubts: Sequence[str]) -> int:
     return DOUBTFUL if doubts else WELL
 
 
-def refuse_error(error: Exception, *, show_cause: bool) -> NoReturn:
+def refuse_error(error: BaseException, *, show_cause: bool) -> NoReturn:
     """End the program with an error; a cause in a user's code shows its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        sys.stderr.write("\nctrl-C: stopped before it was done\n")
+        sys.exit(STOPPED)
     message = f"{type(error).__name__}: {error}"
     if show_cause and error.__cause__ is not None:
         shown = traceback.TracebackException.from_exception(error.__cause__)

@@ -523,3 +523,10 @@ def test_a_smoke_run_keeps_boxes_that_are_named():
     assert config.localisation.data.structures == "all"
     config = vrft_aug.get_config("smoke,task=ct_organ,policy=on")
     assert config.localisation.data.source == "synthetic"
+
+
+def test_ctrl_c_ends_with_a_line_and_its_code(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_line.refuse_error(KeyboardInterrupt(), show_cause=False)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "\nctrl-C: stopped before it was done\n"

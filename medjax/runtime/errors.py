@@ -21,4 +21,5 @@ class RewardError(ValueError):
     """A reward in Python cannot be used; what it raised itself is the cause."""
 
 
-STOPS = (CheckpointError, NonFiniteStep)  # what ends a run with its message alone
+# What ends a run with its message alone.
+STOPS = (CheckpointError, NonFiniteStep, KeyboardInterrupt)

@@ -11,6 +11,7 @@ from medjax.data.lists.images import object_image
 from medjax.data.lists.reading import Bad
 
 _LINES, _OBJECTS = (".txt",), (".jsonl",)
+_OTHERS = (".csv", ".tsv", ".json", ".xlsx", ".yaml", ".yml")  # no question ends so
 _KEYS = ("image", "query")
 
 
@@ -33,7 +34,7 @@ def read_questions(ask: str) -> Questions:
     Raises:
         FileNotFoundError: It ends as a file of questions does, and there is none.
         ValueError: The question, or a line of the file, is empty, no text, or holds a
-            token of prompts; or the file has no line.
+            token of prompts; or the file has no line, or is of another kind.
     """
     path = Path(ask)
     suffix = path.suffix.lower()
@@ -42,12 +43,18 @@ def read_questions(ask: str) -> Questions:
     except OSError:  # a question may be too long for a name
         found = False
     if not found:
-        if suffix in (*_LINES, *_OBJECTS):
+        if suffix in (*_LINES, *_OBJECTS, *_OTHERS):
             raise FileNotFoundError(
                 f"--ask={ask}: no such file; expected a question, a text file with one "
                 "a line, or a JSONL file with image and query"
             )
         return Questions((check_question(ask, "--ask"),))
+    if suffix not in ("", *_LINES, *_OBJECTS):
+        raise ValueError(
+            f"--ask={ask}: files {suffix} are not read; expected a text file with a "
+            "question a line, named .txt, or JSONL lines with image and query in a "
+            "file named .jsonl"
+        )
     if suffix in _OBJECTS:
         return Questions((), _objects(path))
     lines = decode_list(path).splitlines()

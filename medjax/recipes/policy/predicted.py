@@ -1,7 +1,7 @@
 """The files of a prediction: a line an answer, errors, what they were made with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +93,10 @@ def _rounded(boxes: np.ndarray) -> list[list[float]]:
     return np.round(np.asarray(boxes, np.float64), _PLACES).tolist()
 
 
-def read_answered(path: Path) -> set[Place]:
+def read_answered(path: Path) -> dict[Place, bool]:
     """The questions that a file of answers answers; a last line cut short is taken out.
+
+    Of each it says whether something could be read in the answer.
 
     Args:
         path: Need not exist.
@@ -103,13 +105,13 @@ def read_answered(path: Path) -> set[Place]:
         ValueError: A whole line is none that `answer_line` writes.
     """
     if not path.exists():
-        return set()
+        return {}
     raw = path.read_bytes()
     whole = raw[: raw.rfind(b"\n") + 1]
-    found = set()
+    found = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            found.add(place_of(line))
+            found[place_of(line)] = bool(json.loads(line)["parsed"])
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number}: no answer of medjax ({error}); take the line "
@@ -139,7 +141,7 @@ def place_of(line: str | bytes) -> Place:
     )
 
 
-def left_to_ask(asked: Sequence[Asked], answered: set[Place]) -> list[Asked]:
+def left_to_ask(asked: Sequence[Asked], answered: Collection[Place]) -> list[Asked]:
     """The pictures with the questions that are not answered yet.
 
     Args:
@@ -151,7 +153,7 @@ def left_to_ask(asked: Sequence[Asked], answered: set[Place]) -> list[Asked]:
             not there.
     """
     wanted = {place: None for one in asked for place in _places(one)}
-    strange = sorted(answered - wanted.keys(), key=str)
+    strange = sorted(set(answered) - wanted.keys(), key=str)
     if strange:
         raise ValueError(
             f"{ANSWERS} has {len(strange)} answers to what is not asked now, the first "

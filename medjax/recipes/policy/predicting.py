@@ -139,7 +139,8 @@ def predict_all(
         raise ValueError(_none_read(faults))
     draw_overlays(folder, asking.asked, options.overlays)
     tell([f"{told} answers written to {folder / ANSWERS}, {unread} of them unreadable"])
-    return _doubts(faults, folder, told=told, unread=unread)
+    unread += sum(not parsed for parsed in answered.values())
+    return _doubts(faults, folder, told=told + len(answered), unread=unread)
 
 
 def _encoding(use: Use, asking: Asking) -> Encoding:

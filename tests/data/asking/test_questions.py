@@ -41,10 +41,18 @@ def test_a_wrong_file_is_named_with_its_line(tmp_path, content, piece):
         read_questions(str(path))
 
 
-@pytest.mark.parametrize("name", ["ask.txt", "ask.jsonl"])
+@pytest.mark.parametrize("name", ["ask.txt", "ask.jsonl", "ask.csv", "ask.JSON"])
 def test_a_file_that_is_not_there_is_no_question(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="no such file; expected a question"):
         read_questions(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["ask.csv", "ask.json", "ask.md"])
+def test_a_file_of_another_kind_is_not_read_as_questions(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("image,query\na.png,Find the disc.\n")
+    with pytest.raises(ValueError, match="are not read; expected a text file"):
+        read_questions(str(path))
 
 
 def test_an_empty_question_is_refused():

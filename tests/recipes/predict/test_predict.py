@@ -208,6 +208,7 @@ def test_the_entry_uses_a_folder_without_the_data_of_its_training(
     how = given(found, where, tmp_path / "run", ask=ASK, checkpoint=str(folder))
     (doubt,) = medloc.predict(str(tmp_path / "a.png"), **how)
     assert "1 of 1 answers could not be read" in doubt
+    assert medloc.predict(str(tmp_path / "a.png"), **how) == [doubt]  # all was there
     (row,) = rows(tmp_path / "run/predict/answers.jsonl")
     assert row["boxes"] is None and "no <answer>" in row["why"] and row["text"]
     stored = json.loads((tmp_path / "run/predict/predict.json").read_text())
