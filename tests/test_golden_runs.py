@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_runs_begin_as_recorded(system, tmp_path):
     assert compare.first_difference(*paths) is None, (
         "if this is meant to change: tests/golden/runs.py --record --base=COMMIT"
     )
+
+
+def test_numbers_that_are_counted_otherwise_are_left_out(tmp_path):
+    base = write_run(tmp_path / "base", hit_rate=1.0)
+    head = write_run(tmp_path / "head", hit_rate=0.25)
+    assert "hit_rate: 1.0 in base" in compare.first_difference(base, head)
+    assert compare.first_difference(base, head, counted=compare.RIGHT) is None
+    other = write_run(tmp_path / "other", hit_rate=0.25, loss=0.6)
+    assert "loss" in compare.first_difference(base, other, counted=compare.RIGHT)
+    nested = "grpo.metrics.groups_all_right", "grpo.hit_rate", "step 1, hit_rate"
+    assert all(re.fullmatch(compare.RIGHT, name) for name in nested)
+    assert not re.fullmatch(compare.RIGHT, "step 1, window_hit_rate")
 
 
 def git(*arguments):

@@ -45,6 +45,7 @@ from medjax.types import (
 
 REWARDS = ("accuracy", "format")
 ACCURACY = ("curriculum", "fixed", "raw_iou", "progress")
+_RIGHT = 0.5  # the IoU of a right answer where no threshold says it, as in A@0.5
 
 
 class MedlocCarry(NamedTuple):
@@ -191,7 +192,7 @@ def score(
     }
     return Scored(
         rewards={"accuracy": reward, "format": format_reward(judged.well_formed)},
-        hits=quality >= needed,
+        hits=quality >= (_RIGHT if rewards.accuracy == "raw_iou" else needed),
         parsed=judged.parsed,
         aux=carry._replace(threshold=threshold),
         metrics=metrics,

@@ -34,7 +34,7 @@ import tempfile
 from typing import NamedTuple
 
 import scans
-from compare import first_difference
+from compare import RIGHT, first_difference
 from trees import Done, Tree, checkout, programs, share_programs
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -112,6 +112,7 @@ class Run(NamedTuple):
     warmed: str = ""  # a run of the same tree whose finished warm start is taken over
     on_head: tuple[str, ...] = ()  # arguments by which HEAD does what base does
     more: tuple[str, ...] = ()  # patterns of files that HEAD alone may write
+    counted: str = ""  # an expression of numbers that HEAD counts otherwise
 
 
 FIRST = "medloc_curriculum"  # its warm start is the other rewards' too
@@ -128,7 +129,7 @@ def medloc(name: str, variant: str = "", warmed: str = FIRST) -> Run:
 RUNS = (
     medloc(FIRST, warmed=""),
     medloc("medloc_fixed", ",reward=fixed"),
-    medloc("medloc_raw_iou", ",reward=raw_iou"),
+    medloc("medloc_raw_iou", ",reward=raw_iou")._replace(counted=RIGHT),
     medloc("medloc_progress", ",reward=progress"),
     medloc("medloc_python", ",python_reward={inputs}/reward.py:short"),
     medloc("medloc_sft", ",method=sft"),
@@ -222,19 +223,22 @@ def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
         if done.code not in (0, DOUBTFUL):
             return f"FAILED in {tree} (exit code {done.code}): {done.last_words()}"
     if tolerance and run.mode == "train":
-        difference = differing_first_step(base.workdir, head.workdir, tolerance)
+        difference = differing_first_step(
+            base.workdir, head.workdir, tolerance, counted=run.counted
+        )
     else:
         difference = first_difference(
             base.workdir,
             head.workdir,
             tolerance=tolerance,
             more=(TABLES, PAGE, *run.more),
+            counted=run.counted,
         )
     return f"DIFFERS in {difference}" if difference else "same"
 
 
 def differing_first_step(
-    workdir: pathlib.Path, answer: pathlib.Path, tolerance: float
+    workdir: pathlib.Path, answer: pathlib.Path, tolerance: float, *, counted: str
 ) -> str | None:
     """HEAD's first steps beside the first rows of base's metrics."""
     rows = {}
@@ -244,7 +248,7 @@ def differing_first_step(
         rows[stage] = {k: x for k, x in row.items() if k not in ("step", "skipped")}
     base = answer.with_name(f"{answer.stem}.first_steps.json")
     base.write_text(json.dumps(rows))
-    return first_difference(base, answer, tolerance=tolerance)
+    return first_difference(base, answer, tolerance=tolerance, counted=counted)
 
 
 def chosen_runs(only: str) -> list[Run]:

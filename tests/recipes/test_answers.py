@@ -309,6 +309,25 @@ def test_sets_of_somebody_else_are_scored(lists, tmp_path):
     assert cell(tmp_path, "peer", "read") < 1  # nine are not matched
 
 
+@pytest.mark.parametrize("kind", ["one", "set"])
+@pytest.mark.parametrize(
+    ("scale", "said"), [(1, "unit"), (1 / 60, "thousand"), (1 / 60, "original")]
+)
+def test_boxes_that_lie_as_in_another_frame_are_told_of(
+    lists, kind, scale, said, tmp_path
+):
+    """Pixels that are called shares of a side, and shares that are called others."""
+    there, key = lists[kind], "box" if kind == "one" else "boxes"
+    lines = [
+        line | {"frame": said, key: (scale * np.array(line[key])).tolist()}
+        for line in there.lines
+    ]
+    (doubt,) = score(there, lines, tmp_path)
+    assert "is 'frame' what they are measured in?" in doubt
+    count = len(lines) if kind == "one" else sum(len(line["boxes"]) for line in lines)
+    assert f"peer.jsonl: {count} of {count} boxes leave" in doubt
+
+
 def test_what_is_left_out_counts_as_wrong_where_it_is_said(lists, tmp_path):
     there = lists["one"]
     with pytest.raises(ValueError, match=r"1 of \d+ questions have no answer: boxes"):
@@ -332,6 +351,11 @@ def test_what_is_left_out_counts_as_wrong_where_it_is_said(lists, tmp_path):
         ("one", {"box": [1, 2, "3", 4]}, "line 1: box .*expected four numbers"),
         ("one", {"box": [1, 2, None, 4]}, "line 1: a number of box .* is null"),
         ("one", {"boxs": []}, "line 1: keys .'boxs'. are not read; expected some of"),
+        (
+            "one",
+            {"parsed": True, "well_formed": True, "why": ""},
+            "a line of --mode=predict: .*--checkpoint",
+        ),
         ("one", {"text": 3}, "line 1: text 3; expected text"),
         ("one", {"text": "<answer></answer>"}, "line 1: box .* read of the answer is"),
         ("one", {"sample_id": "0"}, "line 1: sample_id '0'; expected a whole number"),

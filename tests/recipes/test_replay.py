@@ -189,6 +189,8 @@ def test_other_rewards_are_paid_for_the_same_completions(boxes):
         mean = np.mean([line["iou"] + line["rewards"]["format"] for line in some])
         assert row["replayed"]["reward"] == pytest.approx(mean, abs=1e-6)
         assert row["replayed"]["tau"] == 0
+        right = np.mean([line["iou"] >= 0.5 for line in some])  # not all of them
+        assert row["replayed"]["hit_rate"] == pytest.approx(right, abs=1e-7)
     assert "reward" in (boxes.workdir / "grpo/replay/tables.txt").read_text()
     # a threshold that stays; nothing else of the config moves with it
     fixed = {"train__grpo__reward": "fixed", "train__grpo__fixed_tau": 0.1}

@@ -67,8 +67,31 @@ def box_exam(parts: Parts, geometry: Geometry, style: Style, *, seed: int) -> Ex
         column="structure",
         keys=_SET if several else _ONE,
         read=read,
+        doubts=misplaced,
         score=scored,
     )
+
+
+def misplaced(answered: Answered) -> list[str]:
+    """A line where most boxes lie as if they were measured in another frame.
+
+    Args:
+        answered: From `read_boxes` or `read_sets`, in pixels of the pictures as they
+            are shown. A box counts that leaves its picture by more than a pixel, or is
+            less than a pixel high or wide.
+    """
+    boxes = answered.predictions["boxes"].reshape(len(answered.records), -1, 4)
+    there = answered.predictions.get("box_valid", answered.values["parsed"][:, None])
+    sides = np.array([r.image.shape[1::-1] * 2 for r in answered.records])
+    away = ((boxes < -1) | (boxes > sides[:, None] + 1)).any(axis=-1)
+    speck = (boxes[..., 2:] - boxes[..., :2] < 1).any(axis=-1)
+    strange, count = int(((away | speck) & there).sum()), int(there.sum())
+    if strange * 2 <= count:
+        return []
+    return [
+        f"{strange} of {count} boxes leave their pictures or are smaller than a pixel: "
+        "is 'frame' what they are measured in?"
+    ]
 
 
 def read_boxes(

@@ -74,6 +74,7 @@ def label_exam(
         column="question",
         keys=_SET if task.multi else _ONE,
         read=partial(read, task, forms, style.think),
+        doubts=lambda _: [],
         score=partial(score_sets if task.multi else score, asked),
     )
 

@@ -28,6 +28,10 @@ UNANSWERED = ("refuse", "wrong")
 FOLDER = "answers"  # in the workdir
 _NAMED = 5  # lines that an error names
 _PLACES = ("slice", "picture")  # a picture's name in answers.jsonl
+_PREDICTED = (
+    ". This is a line of --mode=predict: to score a policy of medjax's, have it "
+    "evaluated, --mode=eval --checkpoint=FOLDER"
+)
 
 
 class ReadFn(Protocol):
@@ -57,6 +61,7 @@ class Exam(NamedTuple):
     column: str  # "structure" or "question": what a record and a line call their kind
     keys: tuple[str, ...]  # of a line, beside those that name a question
     read: ReadFn
+    doubts: Callable[[Answered], list[str]]  # what makes answers doubtful
     score: ScoreFn
 
 
@@ -85,7 +90,8 @@ def score_answers(
         workdir: The run's folder.
 
     Returns:
-        What makes the scores doubtful: questions without an answer.
+        What makes the scores doubtful: questions without an answer, and boxes that lie
+        as if they were measured in another frame than is said.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -115,12 +121,14 @@ def score_answers(
     folder = workdir / FOLDER / path.stem / "eval" / "0"
     exam.score(stage, answered, None, folder)
     tell([f"{path.name}: tables and answers are in {folder}"])
+    doubts = [f"{path.name}: {line}" for line in exam.doubts(answered)]
     missing = sum(line is None for line in found)
     if not missing:
-        return []
+        return doubts
     return [
+        *doubts,
         f"{path.name}: {missing} of {len(found)} questions have no answer and count as "
-        "wrong (evaluation.unanswered=wrong)"
+        "wrong (evaluation.unanswered=wrong)",
     ]
 
 
@@ -155,10 +163,11 @@ def read_lines(path: Path, keys: Sequence[str]) -> list[Line]:
         if isinstance(line, Bad):
             raise ValueError(line.message)
         unknown = [key for key in line.cells if key not in known]
+        own = {"parsed", "well_formed", "why"} <= line.cells.keys()
         if unknown:
             raise ValueError(
                 f"{line.origin}: keys {unknown} are not read; expected some of "
-                f"{', '.join(known)}: take the others out"
+                f"{', '.join(known)}: take the others out" + _PREDICTED * own
             )
         lines.append(line)
     return lines

@@ -19,7 +19,7 @@ OVERLAYS = "overlays"  # in the folder of the answers
 _NOTHING = "says that there is none"
 
 
-class Told(NamedTuple):
+class Shown(NamedTuple):
     """What a figure shows of an answer."""
 
     place: Place
@@ -62,7 +62,7 @@ def draw_overlays(folder: Path, asked: Sequence[Asked], most: int) -> None:
         write_png(folder / OVERLAYS / overlay_name(place, one.called), figure)
 
 
-def read_line(line: str) -> Told:
+def read_line(line: str) -> Shown:
     """What a line of answers.jsonl has to be drawn.
 
     Args:
@@ -75,9 +75,9 @@ def read_line(line: str) -> Told:
     if "boxes" in row:
         boxes = None if row["boxes"] is None else np.reshape(row["boxes"], (-1, 4))
         said = why or (_NOTHING if row["boxes"] == [] else "")
-        return Told(place_of(line), boxes, scores, said)
+        return Shown(place_of(line), boxes, scores, said)
     named = row["labels"] or [row["label"]] * bool(row["parsed"])
-    return Told(place_of(line), None, scores, ", ".join([*named, *scores]) or why)
+    return Shown(place_of(line), None, scores, ", ".join([*named, *scores]) or why)
 
 
 def overlay_name(place: Place, called: str) -> str:

@@ -93,10 +93,15 @@ def _rounded(boxes: np.ndarray) -> list[list[float]]:
     return np.round(np.asarray(boxes, np.float64), _PLACES).tolist()
 
 
-def read_answered(path: Path) -> dict[Place, bool]:
-    """The questions that a file of answers answers; a last line cut short is taken out.
+class Told(NamedTuple):
+    """Whether something could be read of an answer, and what is odd about it."""
 
-    Of each it says whether something could be read in the answer.
+    parsed: bool
+    why: str
+
+
+def read_answered(path: Path) -> dict[Place, Told]:
+    """The questions that a file of answers answers; a last line cut short is taken out.
 
     Args:
         path: Need not exist.
@@ -111,7 +116,8 @@ def read_answered(path: Path) -> dict[Place, bool]:
     found = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            found[place_of(line)] = bool(json.loads(line)["parsed"])
+            row = json.loads(line)
+            found[place_of(line)] = Told(bool(row["parsed"]), str(row["why"]))
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number}: no answer of medjax ({error}); take the line "

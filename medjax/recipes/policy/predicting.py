@@ -19,6 +19,7 @@ from medjax.recipes.policy.overlays import draw_overlays
 from medjax.recipes.policy.predicted import (
     ANSWERS,
     ERRORS,
+    Told,
     answer_line,
     append_lines,
     check_settings,
@@ -26,7 +27,7 @@ from medjax.recipes.policy.predicted import (
     read_answered,
     write_faults,
 )
-from medjax.recipes.policy.predictor import make_predictor, plan_encoding
+from medjax.recipes.policy.predictor import STRAYED, make_predictor, plan_encoding
 from medjax.recipes.policy.replies import ReadFn
 from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.task import Evaluation
@@ -121,7 +122,7 @@ def predict_all(
         **where,
     )
     write_faults(folder, faults)
-    told = unread = 0
+    said = list(answered.values())
     for answers, metrics, records in results:
         valid = np.asarray(metrics["valid"])
         rows_of = Answers(*(np.asarray(x)[valid] for x in answers))
@@ -132,15 +133,15 @@ def predict_all(
             [answer_line(*pair, several=use.several) for pair in pairs],
         )
         write_faults(folder, faults)
-        told += len(pairs)
-        unread += sum(not reply.parsed for reply in replies)
+        said += [Told(reply.parsed, reply.why) for reply in replies]
     write_faults(folder, faults)
-    if not told and not answered:
+    if not said:
         raise ValueError(_none_read(faults))
     draw_overlays(folder, asking.asked, options.overlays)
-    tell([f"{told} answers written to {folder / ANSWERS}, {unread} of them unreadable"])
-    unread += sum(not parsed for parsed in answered.values())
-    return _doubts(faults, folder, told=told + len(answered), unread=unread)
+    unread = sum(not one.parsed for one in said[len(answered) :])
+    new = len(said) - len(answered)
+    tell([f"{new} answers written to {folder / ANSWERS}, {unread} of them unreadable"])
+    return _doubts(faults, folder, said)
 
 
 def _encoding(use: Use, asking: Asking) -> Encoding:
@@ -179,10 +180,11 @@ def _none_read(faults: Sequence[Fault]) -> str:
     return "\n".join([f"--input: {what}", *lines, *more])
 
 
-def _doubts(
-    faults: Sequence[Fault], folder: Path, *, told: int, unread: int
-) -> list[str]:
-    lines = []
+def _doubts(faults: Sequence[Fault], folder: Path, said: Sequence[Told]) -> list[str]:
+    """What makes all answers doubtful, those of earlier calls included."""
+    lines, told = [], len(said)
+    unread = sum(not one.parsed for one in said)
+    strayed = sum(STRAYED in one.why for one in said)
     if faults:
         lines.append(
             f"{len(faults)} pictures could not be read and are not answered, see "
@@ -192,5 +194,11 @@ def _doubts(
         lines.append(
             f"{unread} of {told} answers could not be read, `why` in {ANSWERS} says "
             "for what reason: is the question one that the policy was trained for?"
+        )
+    if strayed * 2 > told:
+        lines.append(
+            f"boxes of {strayed} of {told} answers leave their pictures: they are read "
+            "in pixels of the picture as it is shown. Does this policy write "
+            "thousandths, or pixels of another size (policy.max_pixels)?"
         )
     return lines

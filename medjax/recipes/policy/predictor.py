@@ -23,6 +23,7 @@ from medjax.sharding import shard_tree
 from medjax.systems.policy.answering import Answers, answer_questions
 from medjax.types import Decoding, Ends, Key, Params, QuestionBatch
 
+STRAYED = "a box leaves the picture"
 _MULTIPLE = 4  # token counts are rounded up to this
 
 
@@ -243,11 +244,10 @@ def _read(
 def _in_original(reply: Reply, size: tuple[int, int], geometry: Geometry) -> Reply:
     if reply.boxes is None:
         return reply
-    boxes = convert_boxes(
-        reply.boxes,
-        "resized",
-        "original",
-        size=size,
-        resized=shown_size(size, geometry),
-    )
-    return reply._replace(boxes=np.asarray(boxes))
+    shown = shown_size(size, geometry)
+    boxes = convert_boxes(reply.boxes, "resized", "original", size=size, resized=shown)
+    height, width = shown
+    last = np.array([width, height] * 2)
+    away = (reply.boxes < -1) | (reply.boxes > last + 1)  # by more than a pixel
+    odd = [reply.why] * bool(reply.why) + [STRAYED] * bool(away.any())
+    return reply._replace(boxes=np.asarray(boxes), why="; ".join(odd))

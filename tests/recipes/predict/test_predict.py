@@ -108,7 +108,7 @@ def test_a_folder_of_everything_is_answered_and_gone_on_with(
 ):
     source = save_pictures(tmp_path / "in")
     place = {"workdir": tmp_path / "run", **where}
-    (doubt,) = predict_all(use, asking(use, source), **place)
+    doubt, *_ = predict_all(use, asking(use, source), **place)
     assert "1 pictures could not be read" in doubt and "broken.png" in doubt
     out = tmp_path / "run/predict"
     found = rows(out / "answers.jsonl")
@@ -152,7 +152,8 @@ def test_a_folder_of_everything_is_answered_and_gone_on_with(
     assert again == drawn  # the first two, and no more of what was asked now
     Image.fromarray(RNG.integers(0, 255, (30, 30), np.uint8)).save(source / "z.png")
     (source / "broken.png").unlink()
-    assert predict_all(use, asking(use, source), **place) == []
+    doubts = predict_all(use, asking(use, source), **place)
+    assert not any("could not be read" in line for line in doubts)
     again = (out / "answers.jsonl").read_bytes()
     assert (
         again.startswith(whole) and rows(out / "answers.jsonl")[-1]["image"] == "z.png"
@@ -170,6 +171,21 @@ def test_a_folder_of_everything_is_answered_and_gone_on_with(
     with pytest.raises(ValueError, match="model.fingerprint"):
         predict_all(changed, asking(use, source), **place)
     assert (out / "answers.jsonl").read_bytes() == again
+
+
+def test_boxes_in_thousandths_are_told_of(use, where, tmp_path):
+    text = b'<think>x</think><answer>{"bbox_2d": [100, 100, 900, 900]}</answer>'
+    tables = build_tables([text] * len(use.policy.tables.vocab_length))
+    strange = use._replace(policy=use.policy._replace(tables=tables))
+    Image.fromarray(RNG.integers(0, 255, (30, 60), np.uint8)).save(tmp_path / "a.png")
+    for _ in range(2):  # the second call asks nothing, and finds the same doubtful
+        (doubt,) = predict_all(
+            strange, asking(use, tmp_path / "a.png"), workdir=tmp_path / "run", **where
+        )
+        assert "boxes of 1 of 1 answers leave their pictures" in doubt
+        assert "thousandths" in doubt
+    (row,) = rows(tmp_path / "run/predict/answers.jsonl")
+    assert row["parsed"] and "a box leaves the picture" in row["why"]
 
 
 def test_nothing_that_can_be_read_is_an_error(use, where, tmp_path):
