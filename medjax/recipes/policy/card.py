@@ -19,6 +19,12 @@ NOT_SERVED = (
     "transformers opens the folder, and its greedy answers are those of medjax. "
     "Whether a stock server such as vLLM serves it was not tested."
 )
+RAMPS = (
+    "**Its pictures need coordinate ramps**: `medjax.data.batches.add_ramps` draws "
+    "them into a picture that has the size at which it is shown, before the image "
+    "processor sees it. Without them it answers, and wrongly. "
+    "`benchmarks/peer_answers.py` of medjax is an example."
+)
 NO_DEVICE = (
     "**It is research software and no medical device.** It is not validated, cleared "
     "or approved for any clinical use; do not base decisions about patients on it."
@@ -282,11 +288,18 @@ def card_text(
         "`--config.policy.path=FOLDER` to teach it further. With transformers:",
         "",
         "```python",
+        "from transformers import (",
+        "    AutoImageProcessor,",
+        "    AutoModelForImageTextToText,",
+        "    AutoTokenizer,",
+        ")",
+        "",
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
         "processor = AutoImageProcessor.from_pretrained(FOLDER)",
         "model = AutoModelForImageTextToText.from_pretrained(FOLDER)",
         "```",
         "",
+        *([RAMPS, ""] if setup.encoding.ramps else []),
         NOT_SERVED,
         "",
     ]

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from medjax.recipes.policy.card import Exported, card_text, run_facts
 from medjax.recipes.policy.qwen25vl_folder import seal_folder
+from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.setup import Setup
 from medjax.runtime import checkpoint
 from medjax.runtime.program import abstract_state
@@ -144,6 +145,7 @@ def write_folder(
     if first:
         write_atomic(new / "README.md", text)
         new.rename(folder)
+    tell([f"policy written to {folder}"])
 
 
 def export_stage(

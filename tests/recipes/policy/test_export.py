@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.common import get_rules
+from medjax.data import batches
 from medjax.data.volumes.ct import CHEST
 from medjax.evals.tables import Table
 from medjax.recipes import medloc, vrft_aug
@@ -127,9 +128,22 @@ def test_the_card_tells_scores_data_and_what_it_is_not_for(exported):
         "vLLM serves it was not tested",
         "- system: no system turn",
         "--mode=eval --checkpoint=FOLDER",
+        "from transformers import (\n    AutoImageProcessor,",
     ):
         assert piece in text, piece
     assert "by structure" not in text and "not finished" not in text
+    assert "coordinate ramps: not used" in text and "add_ramps" not in text
+
+
+def test_a_card_says_that_pictures_need_ramps(devices, tmp_path):
+    sections = smoke.sections(data__ramps=True)
+    *_, stage = medloc.stages(seed=0, workdir=tmp_path, **sections)
+    leave(stage, tmp_path, sections)
+    export(medloc, sections, tmp_path, devices)
+    text = (tmp_path / "policy/README.md").read_text()
+    assert "coordinate ramps: used" in text
+    assert "`medjax.data.batches.add_ramps` draws them" in text
+    assert callable(batches.add_ramps)
 
 
 def test_a_folder_that_is_there_stays(exported, devices):
