@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 WITHIN = 1.96  # standard deviations on both sides of the bias
 
@@ -61,7 +61,7 @@ def bland_altman(
         alone = Limit(bias, float("nan"), float("nan"))
         return Agreement(count, alone, float("nan"), unknown, unknown)
     sd = float(difference.std(ddof=1))
-    t = float(stats.t.ppf((1 + level) / 2, count - 1))
+    t = float(special.stdtrit(count - 1, (1 + level) / 2))
 
     def limit(value: float, variance: float) -> Limit:
         half = t * sd * variance**0.5

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 LEAST = 8  # replicas: of fewer the interval is mostly that of its own width
 
@@ -150,10 +150,10 @@ def _deviation(
     replicas = [part.deviations for part in parts]
     filled = [one for one in replicas if one is not None]
     if not filled:
-        return alone**0.5, float(stats.norm.ppf((1 + level) / 2)), 1.0
+        return alone**0.5, float(special.ndtri((1 + level) / 2)), 1.0
     if len(filled) != len(replicas):
         raise ValueError("slices with and without replicas: expected all of one kind")
     together = np.sum(filled, axis=0)
     variance = float(np.mean(np.square(together)))
-    t = float(stats.t.ppf((1 + level) / 2, len(together)))
+    t = float(special.stdtrit(len(together), (1 + level) / 2))
     return variance**0.5, t, alone / variance if variance > 0 else 1.0

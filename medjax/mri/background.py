@@ -162,22 +162,25 @@ def clipped_samples(
     if not finite.all():
         images = np.where(finite, images, np.nan)
     low = (images == 0) & zeros
-    smallest = images.min(where=finite, initial=np.inf) if finite.any() else 0
-    fill = (images == smallest).all(axis=0)
-    if smallest != 0 and fill.mean() >= _FILL and not fill.all():
-        low = low | (images == smallest)
+    smallest = np.fmin.reduce(images, axis=None, initial=np.inf)
+    if smallest != 0:
+        least = images == smallest
+        fill = least.all(axis=0)
+        if fill.mean() >= _FILL and not fill.all():
+            low |= least
     high = np.zeros(images.shape, bool)
-    for e, image in enumerate(images):
-        if _piled_up(image, [*images[:e], *images[e + 1 :]]):
-            high |= images == np.nanmax(image)
+    for e, top in enumerate(np.fmax.reduce(images, axis=(1, 2), initial=-np.inf)):
+        if _piled_up(images[e], top, [*images[:e], *images[e + 1 :]]):
+            high |= images == top
     return Clipped(low, high & ~low)
 
 
 def _piled_up(
-    image: Float[np.ndarray, "H W"], others: Sequence[Float[np.ndarray, "H W"]]
+    image: Float[np.ndarray, "H W"],
+    top: float,
+    others: Sequence[Float[np.ndarray, "H W"]],
 ) -> bool:
-    """Whether the largest value is one that larger ones were cut to."""
-    top = np.nanmax(image, initial=-np.inf)
+    """Whether the largest value, `top`, is one that larger ones were cut to."""
     tied = image == top
     count = int(tied.sum())
     if count > _TIED:  # sorting is for the few images that may need it

@@ -275,8 +275,8 @@ def smooth_at_zero(model: SignalModel) -> bool:
 
     with _computing():
         middle = jnp.float32([1 / math.sqrt(math.prod(model.bounds)), 0])
-        slopes = jax.jacfwd(basis), jax.hessian(basis)
-        found = [jax.jit(function)(middle) for function in (basis, *slopes)]
+        all_three = (basis, jax.jacfwd(basis), jax.hessian(basis))
+        found = jax.jit(lambda point: [f(point) for f in all_three])(middle)
         return all(bool(np.isfinite(x).all()) for x in found)
 
 

@@ -18,7 +18,7 @@ from medjax.data.scans.frames import (
 )
 from medjax.data.scans.protocol import read_protocol, refuse_mp2rage
 from medjax.data.scans.scaling import common_scale
-from medjax.data.scans.scan import Scan, ScanSlice, check_voxel, make_scan
+from medjax.data.scans.scan import Scan, ScanSlice, check_voxel
 from medjax.data.scans.series import choose_series, measured_images, origin_of
 from medjax.data.scans.sidecars import Sidecar, numbers, read_sidecars
 from medjax.data.scans.times import check_series, choose_times
@@ -33,6 +33,8 @@ def open_nifti(
     folder: bool = False,
 ) -> Scan:
     """A scan of images: one four-dimensional file, or a three-dimensional one a time.
+
+    Its slices are not checked yet.
 
     Args:
         paths: One existing four-dimensional file, or E three-dimensional ones of one
@@ -73,26 +75,24 @@ def open_nifti(
     factors, scaled = common_scale(frames, [volumes[f.file].slope for f in frames])
     repetition = protocol.repetition
     lengths = np.linalg.norm(first.affine[:3, :3], axis=0).tolist()
-    return make_scan(
-        Scan(
-            path=first.path,
-            kind="images",
-            contrast=name,
-            times=values,
-            num_slices=first.shape[2],
-            shape=(first.shape[0], first.shape[1]),
-            voxel_mm=check_voxel(lengths, first.path.name),
-            affine=first.affine,
-            read=_slices(volumes, frames, factors),
-            repetition=repetition[0] if len(repetition) == 1 else None,
-            frames=first.frames,
-            protocol=protocol,
-            slice_times=None
-            if times is not None or name != "t1"
-            else _slice_times(frames, first.shape[2]),
-            files=tuple(dict.fromkeys(volumes[f.file].path for f in frames)),
-            notes=tuple(notes + more + scaled),
-        )
+    return Scan(
+        path=first.path,
+        kind="images",
+        contrast=name,
+        times=values,
+        num_slices=first.shape[2],
+        shape=(first.shape[0], first.shape[1]),
+        voxel_mm=check_voxel(lengths, first.path.name),
+        affine=first.affine,
+        read=_slices(volumes, frames, factors),
+        repetition=repetition[0] if len(repetition) == 1 else None,
+        frames=first.frames,
+        protocol=protocol,
+        slice_times=None
+        if times is not None or name != "t1"
+        else _slice_times(frames, first.shape[2]),
+        files=tuple(dict.fromkeys(volumes[f.file].path for f in frames)),
+        notes=tuple(notes + more + scaled),
     )
 
 

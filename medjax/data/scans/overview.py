@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medjax.data.scans.nifti import open_nifti
+from medjax.data.scans.scan import make_scan
 from medjax.data.scans.sidecars import Sidecar, read_sidecars
 from medjax.data.scans.volumes import open_volume
 
@@ -66,7 +67,8 @@ def _series(group: Sequence[Sidecar]) -> Series:
     if len(paths) == 1 and len(shape) == 3:
         return Series(name, tuple(paths), shape, "", 0, "a single image")
     try:
-        scan = open_nifti(paths, times=None, contrast=None, folder=True)
+        found = open_nifti(paths, times=None, contrast=None, folder=True)
+        scan = make_scan(found)
     except ValueError as error:
         return Series(name, tuple(paths), shape, "", 0, str(error))
     return Series(name, tuple(paths), shape, scan.contrast, len(scan.times), "")
