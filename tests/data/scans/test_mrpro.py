@@ -3,7 +3,7 @@
 Recorded on 2026-11-29 with MRpro 0.261015 and PyTorch 2.13.0 on a CPU,
 from the files that `put` writes: `KData.from_file` with `KTrajectoryCartesian`,
 `remove_readout_os`, `DirectReconstruction` without coil maps, and its `to_nifti`. All
-images agreed to 3e-7 after one complex factor, which was 1, and T2 maps fitted to them
+images agreed to 4e-7 after one complex factor, which was 1, and T2 maps fitted to them
 to 1e-6.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medjax.data.scans.formats import open_scan
+from medjax.mri import fit_map, signal_model
 from tests.data.scans.scan_cases import header
 from tests.data.scans.test_ismrmrd import lines, write
 from tests.data.scans.test_ismrmrd_forms import volume
@@ -35,6 +36,9 @@ GE = [
     -0.35375 + 0.26553j, -0.08289 - 0.31861j, -0.57811 + 0.16886j, 0.00796 - 0.24946j,
     -0.38087 + 0.05639j, 0.01572 - 0.05043j, -0.00794 + 0.10469j, -0.10494 - 0.16109j,
 ]  # fmt: skip
+# T2 in ms there, fitted to the root sum of squares of MRpro's images.
+SIEMENS_T2 = [63.163, 111.747, 110.494, 58.577, 59.763, 60.817]
+GE_T2 = [64.094, 58.319, 110.494, 112.164, 66.042, 62.306]
 # What to_nifti wrote: LPS directions without the voxels' size; in the last column the
 # mean position in m, where ours puts the middle voxel; and pixdim, in m.
 DIRECTIONS = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
@@ -79,19 +83,26 @@ def upsampled(kspace, full):
 
 
 @pytest.mark.parametrize(
-    ("vendor", "depth", "index", "expected"),
+    ("vendor", "depth", "index", "expected", "t2"),
     [
-        ("SIEMENS", 0, 1, SIEMENS),
-        ("GE", 0, 1, GE),
-        ("SIEMENS", 4, 3, SIEMENS),  # all axes are turned: partition -1 is 1
+        ("SIEMENS", 0, 1, SIEMENS, SIEMENS_T2),
+        ("GE", 0, 1, GE, GE_T2),
+        ("SIEMENS", 4, 3, SIEMENS, SIEMENS_T2),  # all axes turned: partition -1 is 1
     ],
 )
-def test_images_and_places_are_mrpro_s(tmp_path, vendor, depth, index, expected):
+def test_images_maps_and_places_are_mrpro_s(
+    tmp_path, vendor, depth, index, expected, t2
+):
     found = open_scan(put(tmp_path / "a.h5", vendor, depth))
     kspace = np.fft.ifftshift(found.read(index).kspace, (-2, -1))
     images = np.fft.fftshift(np.fft.ifft2(kspace, norm="ortho"), (-2, -1))
     ours = [images[e, c, x, y] for x, y in VOXELS for e, c in ((0, 2), (5, 4))]
     np.testing.assert_allclose(ours, expected, atol=1e-3)
+    combined = np.sqrt((np.abs(images) ** 2).sum(1)).astype(np.float32)
+    times = ECHOES.astype(np.float32)
+    maps = fit_map(combined, times, model=signal_model("t2"))
+    found_t2 = [1e3 * float(maps.params["t2"][place]) for place in VOXELS]
+    np.testing.assert_allclose(found_t2, t2, rtol=1e-3)
     kind = "deep" if depth else "flat"
     sizes = 1e3 * np.array(PIXDIM[kind])
     np.testing.assert_allclose(found.voxel_mm, sizes, rtol=1e-6)
