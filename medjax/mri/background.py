@@ -162,14 +162,14 @@ def clipped_samples(
     if not finite.all():
         images = np.where(finite, images, np.nan)
     low = (images == 0) & zeros
-    smallest = np.fmin.reduce(images, axis=None, initial=np.inf)
+    smallest = np.nanmin(images, initial=np.inf)
     if smallest != 0:
         least = images == smallest
         fill = least.all(axis=0)
         if fill.mean() >= _FILL and not fill.all():
             low |= least
     high = np.zeros(images.shape, bool)
-    for e, top in enumerate(np.fmax.reduce(images, axis=(1, 2), initial=-np.inf)):
+    for e, top in enumerate(np.nanmax(images, axis=(1, 2), initial=-np.inf)):
         if _piled_up(images[e], top, [*images[:e], *images[e + 1 :]]):
             high |= images == top
     return Clipped(low, high & ~low)
