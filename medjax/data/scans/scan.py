@@ -39,7 +39,7 @@ class ScanSlice(NamedTuple):
         """Whether the slice holds only zeros, or its sensitivities are all 0."""
         data = self.images if self.kspace is None else self.kspace
         hidden = self.sens is not None and not self.sens.any()
-        return hidden or data is None or not data.any()
+        return hidden or data is None or not any(part.any() for part in data)
 
 
 # Spin echoes one by one, in a train; gradient echoes, likewise; inversion recovery, by

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -191,7 +190,7 @@ def _residuals(sums: Sequence[ContrastSums], known: Known) -> Residuals | None:
     # Voxels of the background that count as bright are faint in every contrast.
     low = float(np.mean(faint - np.min(faint)) / count)
     total = ContrastSums(count, signal, residual, square, count)
-    turn, error = (float(x) for x in even_odd_misfit(jax.tree.map(jnp.asarray, total)))
+    turn, error = (float(x) for x in jax.jit(even_odd_misfit)(total))
     share = (residual / level).tolist()
     error += 1e-6  # of rounding
     return Residuals(share, errors.tolist(), over, low, turn, turn / error)
