@@ -50,6 +50,10 @@ from configs import common
 from configs.options import Maybe, Numbers, Words, option
 
 NEW = ("mr_new", "ct_new")  # sources that the shipped policy starts from
+LORA_TARGETS = (  # all matrices of the text decoder's layers
+    *("q_proj", "k_proj", "v_proj", "o_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+)
 # What a policy of a million parameters learns to see within minutes.
 LARGE = tuple(
     f"{side} {name}"
@@ -173,6 +177,14 @@ def get_policy(model: str) -> ConfigDict:
             "param_dtype": "float32",
             "remat": "none",
             "freeze_vision": False,  # no gradient into the vision tower
+            # a LoRA is trained in place of all parameters, docs/howto/lora.md
+            "lora": {
+                "rank": option(None, Maybe(int)),  # such as 16; None: no adapter
+                "alpha": 32.0,  # what it adds counts alpha / rank times
+                # ends of published names; behind "visual.": of the vision tower
+                "targets": option(LORA_TARGETS, Words(listed=True)),
+                "merged": True,  # --mode=export writes the merged policy too
+            },
             # positions of an answer that are scored at a time; None: all
             "logit_chunk": option(None, Maybe(int)),
             # where parameters lie while completions are drawn, cast to dtype once

@@ -111,6 +111,18 @@ class SampleFn(Protocol):
         ...
 
 
+class Adapter(NamedTuple):
+    """What of a policy is learnt where its other parameters, the base, never change.
+
+    A tree without its part of it is a whole policy: the base as it was before training.
+    `split` and `join` work on trees of anything, such as arrays, specs or shardings.
+    """
+
+    init: Callable[[Key], Params]  # one that adds nothing; the key is consumed
+    split: Callable[[Params], tuple[Params, Params]]  # (the adapter, the base)
+    join: Callable[[Params, Params], Params]  # of (the base, the adapter)
+
+
 class PolicyModel(NamedTuple):
     """A base model as a record of pure functions; systems know nothing else of it.
 
@@ -128,6 +140,7 @@ class PolicyModel(NamedTuple):
         [Params, Prefilled, Int[Array, "B G T"], Bool[Array, "B G T"]],
         tuple[Float[Array, "B G T"], Float[Array, "B G T"]],
     ]
+    adapter: Adapter | None = None  # all that is trained of it; None: everything is
 
 
 class Sampler(NamedTuple):
@@ -243,6 +256,8 @@ class System(NamedTuple):
     evaluate: EvaluateFn
     axes: TrainState
     prepare: Callable[[TrainState, Any, Key], Any] | None = None
+    # all of the parameters that `update` moves, and that checkpoints hold; None: all
+    adapter: Adapter | None = None
 
 
 # So that programs with them as arguments or results can be written and read.

@@ -101,7 +101,7 @@ def stages(
         workdir=workdir,
     )
     first, *rest = chain(setup, training)
-    return [first._replace(start=setup.policy.load, doubts=doubts), *rest]
+    return [first._replace(start=setup.policy.start, doubts=doubts), *rest]
 
 
 def export(

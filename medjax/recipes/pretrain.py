@@ -76,7 +76,7 @@ def stages(
         plain = plain_setup(setup, read_section(PretrainData, "data", data))
         first = box_supervised_stage(FIRST, plain, options, flaws, before={})
         found.insert(0, first._replace(eval_batches=None))
-    found[0] = found[0]._replace(start=setup.policy.load)
+    found[0] = found[0]._replace(start=setup.policy.start)
     return found
 
 
@@ -229,6 +229,10 @@ def _read_setup(
     workdir: Path,
 ) -> Setup:
     """The setup of a config's sections."""
+    if policy["lora"]["rank"] is not None:
+        raise ValueError(
+            "pretrain teaches all parameters of a policy: set policy.lora.rank=None"
+        )
     return pretrain_setup(
         read_section(PretrainData, "data", data),
         box_style(read_section(BoxPrompt, "prompt", prompt), answers="one"),

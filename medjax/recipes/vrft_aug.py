@@ -127,7 +127,8 @@ def stages(
     if first.use and opened.boxes is not None:
         doubts += tell_and_gate(opened.boxes.parts)
     head, *rest = _whole_chain(opened, first, training)
-    return [head._replace(start=opened.run.setup.policy.load, doubts=doubts), *rest]
+    start = opened.run.setup.policy.start
+    return [head._replace(start=start, doubts=doubts), *rest]
 
 
 def export(

@@ -147,7 +147,7 @@ def compile_ahead(
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
     step = jax.jit(
-        judged(system.update, skip=skip),
+        judged(system.update, skip=skip, adapter=system.adapter),
         donate_argnums=0,
         out_shardings=(shardings, whole),
     )

@@ -27,10 +27,12 @@ from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
     describe,
+    held,
     init_state,
     judged,
     place_key,
     shapes_of,
+    whole_state,
 )
 from medjax.runtime.progress import progress
 from medjax.runtime.signals import Interrupted, deferred_signals
@@ -93,6 +95,7 @@ def train(
     keep: int,
     identity: Mapping[str, Any],
     start: Params | Callable[[Any], Params] | None = None,
+    base: Callable[[Any], Params] | None = None,
     on_nonfinite: Literal["stop", "skip"] = "stop",
     name: str = "train",
     show: Sequence[str] = ("loss",),
@@ -128,7 +131,10 @@ def train(
             sections that bear on numbers, and the data's fingerprint.
         start: Parameters to begin from (donated), or a function that loads them given
             the tree of their shardings; used when there is nothing to resume. None
-            begins from random ones.
+            begins from random ones. Of a system with an adapter they are the adapter's.
+        base: Of a system with an adapter, a function of the tree of their shardings
+            that loads the parameters that never change. Checkpoints do not hold them,
+            so a resume loads them too; `identity` has to say which they are.
         on_nonfinite: What a step does whose loss, gradient norm or parameters are not
             finite. "stop" raises; "skip" keeps the old state but for its number and
             counts the step, and raises after 20 in a row. Skipping holds two states in
@@ -163,7 +169,7 @@ def train(
         NonFiniteStep: `on_nonfinite` gave up; nothing of that step is saved.
         CheckpointError: A checkpoint cannot be written, or that in `workdir` is of
             another run.
-        ArchitectureError: The checkpoint or `start` is of another architecture.
+        ArchitectureError: The checkpoint, `start` or `base` is of another architecture.
         Interrupted: SIGTERM or SIGINT came, and a checkpoint was written since.
         ValueError: The source ran out of batches.
     """
@@ -179,7 +185,9 @@ def train(
         manager = stack.enter_context(
             checkpoint.open_checkpoints(folder / "checkpoints", keep=keep)
         )
-        restored = checkpoint.restore(manager, abstract, root=root, identity=identity)
+        restored = checkpoint.restore(
+            manager, held(system, abstract), root=root, identity=identity
+        )
         first = restored.step if restored else 0
         # Over several processes jax's preemption service keeps SIGTERM for itself.
         alone = jax.process_count() == 1
@@ -201,17 +209,19 @@ def train(
         if restored:
             report.note(f"resumed from step {first} in {manager.directory}")
             batches.set_state(restored.position)
-            state, counters = restored.state, read_counters(restored.counters)
-            root = restored.root
+            state = whole_state(system, restored.state, base=base, shardings=shardings)
+            root, counters = restored.root, read_counters(restored.counters)
         else:
             with report.busy("initialising"):
-                state = init_state(system, root, start=start, shardings=shardings)
+                state = init_state(
+                    system, root, start=start, base=base, shardings=shardings
+                )
             counters = Counters()
         if jax.process_count() == 1:
             root = jax.device_put(root, whole)
         fold = jax.jit(jax.random.fold_in, out_shardings=whole)
         update = compile_by_shape(
-            judged(system.update, skip=on_nonfinite == "skip"),
+            judged(system.update, skip=on_nonfinite == "skip", adapter=system.adapter),
             out_shardings=(shardings, whole),
             report=report,
             traced=speed.traced,
@@ -299,7 +309,7 @@ def train(
                 checkpoint.save(
                     manager,
                     step,
-                    state,
+                    held(system, state),
                     root=root,
                     position=position,
                     identity=identity,

@@ -13,13 +13,13 @@ from medjax.planning.meshes import nearest_sizes
 from medjax.runtime.naming import check_params
 from medjax.runtime.progress import Progress
 from medjax.sharding import Rules, shard_tree, to_named_sharding
-from medjax.types import Key, Params, System, TrainState
+from medjax.types import Adapter, Key, Params, System, TrainState
 
 Placed = TypeVar("Placed")
 
 
 def judged(
-    update: Callable[..., Any], *, skip: bool
+    update: Callable[..., Any], *, skip: bool, adapter: Adapter | None = None
 ) -> Callable[[TrainState, Any, Key], tuple[TrainState, dict[str, jax.Array]]]:
     """An update of (state, batch, root key), its key folded inside, its result judged.
 
@@ -30,13 +30,14 @@ def judged(
         update: A pure function of (state, batch, key), as `System.update` is.
         skip: True makes a step that is not finite leave the state as it was but for
             its number; False returns the state as it came.
+        adapter: Of the system: the parameters that can change, which alone are judged.
     """
 
     def judged_update(state, batch, root):
         key = jax.random.fold_in(root, state.step)
         new, metrics = update(state, batch, key)
         judged = [metrics[name] for name in ("loss", "grad_norm") if name in metrics]
-        judged += jax.tree.leaves(new.params)
+        judged += jax.tree.leaves(trained_part(adapter, new.params))
         finite = jnp.stack([jnp.isfinite(x).all() for x in judged]).all()
         if skip:
             kept = state._replace(step=new.step)
@@ -44,6 +45,81 @@ def judged(
         return new, metrics | {"nonfinite": (~finite).astype(jnp.int32)}
 
     return judged_update
+
+
+def trained_part(adapter: Adapter | None, params: Params) -> Params:
+    """What of a tree is trained: all of it, or the adapter's part.
+
+    Args:
+        adapter: Of the system; None where it has none.
+        params: The whole tree, of anything.
+    """
+    return params if adapter is None else adapter.split(params)[0]
+
+
+def held(system: System, state: TrainState) -> TrainState:
+    """The state as a checkpoint has it: without the parameters that never change.
+
+    Args:
+        system: Its `adapter` decides.
+        state: Of arrays, or of ShapeDtypeStructs.
+    """
+    return state._replace(params=trained_part(system.adapter, state.params))
+
+
+def whole_state(
+    system: System,
+    state: TrainState,
+    *,
+    base: Callable[[Any], Params] | None,
+    shardings: TrainState,
+) -> TrainState:
+    """The state of a checkpoint with the parameters that never change, loaded anew.
+
+    Args:
+        system: Without an adapter the state is whole already.
+        state: See `held`.
+        base: Loads them, see `init_state`.
+        shardings: Where each array of the whole state goes.
+
+    Raises:
+        ArchitectureError: They are of another architecture; their arrays are named.
+        ValueError: The system has an adapter, and there is no `base`.
+    """
+    if system.adapter is None:
+        return state
+    loaded = load_base(system, system.adapter, base, shardings.params)
+    return state._replace(params=system.adapter.join(loaded, state.params))
+
+
+def load_base(
+    system: System,
+    adapter: Adapter,
+    base: Callable[[Any], Params] | None,
+    shardings: Params,
+) -> Params:
+    """The parameters that an adapter is beside, on the mesh.
+
+    Args:
+        system: Its `init` says which arrays there are.
+        adapter: Of the system.
+        base: Given the tree of their shardings, loads them.
+        shardings: Of the whole tree.
+
+    Raises:
+        ArchitectureError: They are of another architecture; their arrays are named.
+        ValueError: There is no `base`.
+    """
+    if base is None:
+        raise ValueError(
+            "a system with an adapter needs `base`, which loads the parameters that "
+            "checkpoints do not hold"
+        )
+    _, places = adapter.split(shardings)
+    params = base(places)
+    _, expected = adapter.split(jax.eval_shape(system.init, jax.random.key(0)).params)
+    check_params(params, expected, "the base of the adapter")
+    return shard_tree(params, places)
 
 
 def compile_by_shape(
@@ -180,6 +256,7 @@ def init_state(
     *,
     start: Params | Callable[[Any], Params] | None,
     shardings: TrainState,
+    base: Callable[[Any], Params] | None = None,
 ) -> TrainState:
     """`system.init` on the mesh, from the parameters `start` where given.
 
@@ -187,12 +264,25 @@ def init_state(
         system: Its `init` is called as init(key), or init(key, params) with `start`.
         key: A typed key, which is consumed.
         start: Parameters, which are donated, or a function that loads them given the
-            tree of their shardings; None draws random ones.
+            tree of their shardings; None draws random ones. Of a system with an adapter
+            they are the adapter's alone.
         shardings: Where each array of the state goes, from `abstract_state`.
+        base: Of a system with an adapter, loads the parameters that never change.
 
     Raises:
-        ArchitectureError: `start` is of another architecture; its arrays are named.
+        ArchitectureError: `start` or `base` is of another architecture; its arrays are
+            named.
+        ValueError: The system has an adapter, and there is no `base`.
     """
+    adapter = system.adapter
+    if adapter is not None:
+        loaded = load_base(system, adapter, base, shardings.params)
+        places, _ = adapter.split(shardings.params)
+        if start is None:
+            low = jax.jit(adapter.init, out_shardings=places)(key)
+        else:
+            low = shard_tree(start(places) if callable(start) else start, places)
+        start = adapter.join(loaded, low)
     if start is None:
         return jax.jit(system.init, out_shardings=shardings)(key)
     params = start(shardings.params) if callable(start) else start

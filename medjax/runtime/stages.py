@@ -15,7 +15,7 @@ from medjax.runtime import checkpoint, loop
 from medjax.runtime.audit import Audit
 from medjax.runtime.live import Live
 from medjax.runtime.naming import check_params
-from medjax.runtime.program import abstract_state
+from medjax.runtime.program import abstract_state, load_base, trained_part
 from medjax.runtime.watch import (
     Counters,
     Watch,
@@ -42,6 +42,7 @@ class Stage(NamedTuple):
     identity: Mapping[str, Any]  # see `loop.train`
     show: Sequence[str] = ("loss",)  # metrics on the progress line
     start: Callable[[Any], Params] | None = None  # of a first stage; see `loop.train`
+    base: Callable[[Any], Params] | None = None  # of a system with an adapter; likewise
     # before it trains; raises what is wrong, and returns what is strange
     check: Callable[[], Sequence[str] | None] | None = None
     # given the identity that a checkpoint to be evaluated was trained with; likewise
@@ -141,6 +142,7 @@ def run_stages(
                 keep=keep,
                 identity=stage.identity,
                 start=start,
+                base=stage.base,
                 on_nonfinite=on_nonfinite,
                 name=stage.name,
                 show=stage.show,
@@ -185,13 +187,16 @@ def _newest(stage, folder, *, seed) -> tuple[int, Counters] | None:
 
 
 def _params_of(stage, folder, *, mesh, rules) -> Callable[[Any], Params]:
-    """A function that reads a finished stage's parameters into given shardings."""
+    """A function that reads a finished stage's parameters into given shardings.
+
+    Of a system with an adapter they are the adapter's.
+    """
 
     def load(shardings: Any) -> Params:
         abstract, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
         placed = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-            abstract.params,
+            trained_part(stage.system.adapter, abstract.params),
             shardings,
         )
         return checkpoint.restore_params(folder / "checkpoints", placed)
@@ -325,6 +330,7 @@ def evaluate_checkpoint(
         name=stage.name,
         accepts=stage.accepts,
         load=load,
+        base=stage.base,
         describe=describe,
         mesh=mesh,
         rules=rules,
@@ -346,6 +352,7 @@ def read_state(
     load: Callable[[pathlib.Path, Any], Params],
     mesh: Mesh,
     rules: Rules,
+    base: Callable[[Any], Params] | None = None,
     describe: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
 ) -> TrainState:
     """Parameters and step of a checkpoint or a folder, on the mesh; no optimiser.
@@ -361,6 +368,9 @@ def read_state(
             weights.
         mesh: It must hold all devices of all processes that take part.
         rules: The mesh axes that each logical axis falls on; they must name `batch`.
+        base: Of a system with an adapter, loads the parameters that checkpoints do not
+            hold. What `load` reads is a whole policy: it gets an adapter that adds
+            nothing.
         describe: What a folder that `load` reads says of its training, for `accepts`,
             as parts of an identity; None asks nothing of it.
 
@@ -382,12 +392,62 @@ def read_state(
     if present:
         if accepts is not None:
             accepts(checkpoint.stored_identity(present[0]))
-        params = checkpoint.restore_params(present[0], abstract.params)
+        params = restore_whole(system, present[0], abstract, shardings, base=base)
         step = checkpoint.newest_step(present[0])
     else:
         if accepts is not None and describe is not None:
             accepts(describe(path))
-        params, step = load(path, shardings.params), 0
-        check_params(params, abstract.params, str(path))
-        params = shard_tree(params, shardings.params)
+        params, step = _whole_policy(system, path, abstract, shardings, load=load), 0
     return TrainState(params, (), jax.device_put(np.int32(step), shardings.step))
+
+
+def restore_whole(
+    system: System,
+    folder: pathlib.Path,
+    abstract: TrainState,
+    shardings: TrainState,
+    *,
+    base: Callable[[Any], Params] | None,
+) -> Params:
+    """All parameters of the newest checkpoint in a folder.
+
+    Args:
+        system: With an adapter, a checkpoint holds its part alone.
+        folder: The folder that `open_checkpoints` was given.
+        abstract: From `abstract_state`.
+        shardings: Likewise.
+        base: Loads the parameters that the checkpoint does not hold.
+
+    Raises:
+        ArchitectureError: The parameters are of another architecture.
+        ValueError: The system has an adapter, and there is no `base`.
+    """
+    adapter = system.adapter
+    kept = trained_part(adapter, abstract.params)
+    params = checkpoint.restore_params(folder, kept)
+    if adapter is None:
+        return params
+    return adapter.join(load_base(system, adapter, base, shardings.params), params)
+
+
+def _whole_policy(
+    system: System,
+    path: pathlib.Path,
+    abstract: TrainState,
+    shardings: TrainState,
+    *,
+    load: Callable[[pathlib.Path, Any], Params],
+) -> Params:
+    """A folder's parameters; an adapter beside them adds nothing."""
+    adapter, places, expected = system.adapter, shardings.params, abstract.params
+    if adapter is not None:
+        _, places = adapter.split(places)
+        _, expected = adapter.split(expected)
+    params = load(path, places)
+    check_params(params, expected, str(path))
+    params = shard_tree(params, places)
+    if adapter is None:
+        return params
+    low, _ = adapter.split(shardings.params)
+    fresh = jax.jit(adapter.init, out_shardings=low)(jax.random.key(0))
+    return adapter.join(params, fresh)

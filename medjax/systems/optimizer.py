@@ -13,6 +13,7 @@ from medjax.types import Key, Params
 
 SCHEDULES = ("constant", "linear", "cosine")
 MOMENTS = ("full", "bfloat16", "factored")
+_MATRICES = ("kernel", "lora_a", "lora_b")
 
 
 class OptimizerOptions(NamedTuple):
@@ -66,11 +67,11 @@ def make_optimizer(
             With `muon_lr` they are those of the arrays that stay with Adam.
         eps: Added to the root of the mean square, above 0, so that no update divides by
             0.
-        muon_lr: The peak rate of Muon (Jordan et al. 2024) for the kernels, on the same
-            schedule; norms, biases and the embedding stay with Adam at `lr`, undecayed
-            and with Nesterov's momentum. None takes AdamW for all. From nothing, Muon
-            learns to see in half the steps; a pretrained policy is fine-tuned with
-            AdamW.
+        muon_lr: The peak rate of Muon (Jordan et al. 2024) for the kernels and for the
+            matrices of adapters, on the same schedule; norms, biases and the embedding
+            stay with Adam at `lr`, undecayed and with Nesterov's momentum. None takes
+            AdamW for all. From nothing, Muon learns to see in half the steps; a
+            pretrained policy is fine-tuned with AdamW.
         freeze: Keys at the top of the tree of parameters, such as "vision", whose
             arrays stay as they are. A key that the tree lacks freezes nothing.
         half: What is done about trained parameters in half precision, whose updates
@@ -150,13 +151,13 @@ def _schedule(lr: float, steps: int, decay: str, warmup: int) -> optax.Schedule:
 
 
 def _kernels(params: Params) -> Params:
-    """Axes in and out of each kernel, layers apart; None for what is no matrix.
+    """Axes in and out of each matrix, layers apart; None for norms and the like.
 
     A convolution's kernel [.., h, w, in, out] is the matrix [h w in, out].
     """
 
     def axes(path: tuple[Any, ...], x: Array) -> MuonDimensionNumbers | None:
-        if path[-1].key != "kernel":
+        if path[-1].key not in _MATRICES:
             return None
         into = range(x.ndim - 4 if x.ndim >= 4 else x.ndim - 2, x.ndim - 1)
         return MuonDimensionNumbers(tuple(into), x.ndim - 1)
@@ -167,5 +168,5 @@ def _kernels(params: Params) -> Params:
 def _decayed(params: Params) -> Params:
     """True for matrices; the embedding and stacks of kernels included."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key in ("kernel", "embedding"), params
+        lambda path, _: path[-1].key in (*_MATRICES, "embedding"), params
     )

@@ -276,11 +276,12 @@ def _short(name: str) -> str:
 
 def _near(target: str, modules: Mapping[str, Any]) -> str:
     """The targets whose last words are like this one's, for an error."""
-    names = sorted({_short(name) for name in modules})
     last = target.split(".")[-1]
-    near = [
-        name
-        for name in names
-        if difflib.SequenceMatcher(None, last, name.split(".")[-1]).ratio() >= 0.7
-    ]
-    return f": did you mean {' or '.join(near[:4])}?" if near else ""
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, last, name.split(".")[-1]).ratio()
+
+    names = sorted({_short(name) for name in modules})
+    near = [name for name in names if likeness(name) >= 0.7]
+    near = sorted(near, key=likeness, reverse=True)[:3]
+    return f": did you mean {' or '.join(near)}?" if near else ""

@@ -54,6 +54,56 @@ def check_alike(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
         )
 
 
+def check_adapter(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Raise where a checkpoint's adapter is not of our base, or not of our form.
+
+    Args:
+        ours: The identity of the opened policy.
+        stored: The identity that the checkpoint was trained with; of a folder, which
+            says nothing of a policy, nothing is asked.
+
+    Raises:
+        ValueError: One of the two is an adapter and the other is not, or both are and
+            base, rank, alpha or targets differ; what differs is named.
+    """
+    if "policy" not in stored:
+        return
+    theirs, mine = stored["policy"].get("lora"), ours.get("lora")
+    if theirs is None:
+        if mine is None:
+            return
+        raise ValueError(
+            "the checkpoint holds a whole policy, and this config trains an adapter "
+            f"(policy.lora.rank={mine['rank']}): --config.policy.lora.rank=None; or "
+            "export the checkpoint and name its folder as the base, model=FOLDER"
+        )
+    if mine is None:
+        raise ValueError(
+            "the checkpoint holds an adapter alone, and this config has none: "
+            f"{_lora_options(theirs)}, on the base that it was trained on"
+        )
+    if theirs["base"] != mine["base"]:
+        raise ValueError(
+            "the checkpoint's adapter was made for another base: weights with sha256 "
+            f"{theirs['base'][:12]}, those of policy.path have {mine['base'][:12]}; "
+            "name the folder that it was trained on, model=FOLDER"
+        )
+    plain = {name: mine[name] for name in theirs if name in mine}
+    changed = [name for name, x in theirs.items() if plain.get(name) != x]
+    if changed:
+        faults = [f"{name} {theirs[name]}, here {mine[name]}" for name in changed]
+        raise ValueError(
+            f"the checkpoint's adapter has another form: {'; '.join(faults)}: "
+            f"{_lora_options(theirs)}"
+        )
+
+
+def _lora_options(lora: Mapping[str, Any]) -> str:
+    written = {"rank": lora["rank"], "alpha": lora["alpha"]}
+    written["targets"] = ",".join(lora["targets"])
+    return " ".join(f"--config.policy.lora.{k}={x}" for k, x in written.items())
+
+
 def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The compared parts under dotted names, as JSON holds them."""
     plain = json.loads(json.dumps(identity))

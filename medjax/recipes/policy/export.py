@@ -14,13 +14,14 @@ from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.setup import Setup
 from medjax.runtime import checkpoint
 from medjax.runtime.program import abstract_state
-from medjax.runtime.stages import Stage
+from medjax.runtime.stages import Stage, restore_whole
 from medjax.runtime.watch import has_converged, is_over, read_counters
 from medjax.runtime.writer import write_atomic
 from medjax.sharding import Rules
 from medjax.types import Params
 
 EXPORTED = "policy"  # the folder in the workdir
+ADAPTER = "adapter"  # likewise, of an adapted policy
 
 
 class Newest(NamedTuple):
@@ -52,12 +53,16 @@ def new_folder(workdir: Path) -> Path:
         FileExistsError: It is there: somebody may have changed its card.
     """
     folder = workdir / EXPORTED
+    _refuse_existing(folder)
+    return folder
+
+
+def _refuse_existing(folder: Path) -> None:
     if folder.exists():
         raise FileExistsError(
             f"{folder} is there, from an earlier export perhaps: move or remove it, "
             "then export again"
         )
-    return folder
 
 
 def newest_checkpoint(
@@ -109,7 +114,7 @@ def newest_checkpoint(
 
 
 def newest_params(newest: Newest, *, mesh: Mesh, rules: Rules) -> Params:
-    """The weights of a checkpoint, as they were trained.
+    """The weights of a checkpoint, as they were trained, beside their adapter if any.
 
     Args:
         newest: Which.
@@ -119,8 +124,9 @@ def newest_params(newest: Newest, *, mesh: Mesh, rules: Rules) -> Params:
     Raises:
         ArchitectureError: They are of another architecture.
     """
-    abstract, _ = abstract_state(newest.stage.system, mesh=mesh, rules=rules)
-    return checkpoint.restore_params(newest.folder / "checkpoints", abstract.params)
+    stage, folder = newest.stage, newest.folder / "checkpoints"
+    abstract, shardings = abstract_state(stage.system, mesh=mesh, rules=rules)
+    return restore_whole(stage.system, folder, abstract, shardings, base=stage.base)
 
 
 def write_folder(
@@ -159,6 +165,9 @@ def export_stage(
 ) -> list[str]:
     """Write a stage's newest checkpoint, its scores being those of its evaluation.
 
+    Of an adapted policy the adapter is written beside `folder`, and then, if wanted,
+    the policy that it is merged into.
+
     Args:
         folder: From `new_folder`.
         newest: Which checkpoint.
@@ -171,11 +180,21 @@ def export_stage(
         What makes the folder doubtful: that training is not finished.
 
     Raises:
+        FileExistsError: The adapter's folder is there.
         FileNotFoundError: The stage has no manifest.
     """
-    steps = (newest.step, newest.whole)
+    steps, adapted = (newest.step, newest.whole), setup.policy.adapted
+    if adapted is not None:
+        _refuse_existing(folder.with_name(ADAPTER))
     facts = run_facts(newest.folder, seed=setup.seed, steps=steps)
     params = newest_params(newest, mesh=mesh, rules=rules)
+    if adapted is not None:
+        adapted.save(folder.with_name(ADAPTER), params)
+        if not adapted.merged:
+            return newest.doubts
+        params = jax.jit(adapted.merge)(params)
+        words = f"- trained as {adapted.words}, which is merged into these weights"
+        told = told._replace(about=(*told.about, words))
     text = card_text(told, setup, facts, params, newest.folder)
     write_folder(folder, setup, params, lambda _: text)
     return newest.doubts

@@ -5,7 +5,7 @@ from typing import Any
 
 from medjax.data.batches import Parts
 from medjax.data.prompting.chat import Style
-from medjax.recipes.policy.alike import check_alike
+from medjax.recipes.policy.alike import check_adapter, check_alike
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.setup import Setup
 
@@ -54,9 +54,10 @@ def check_trained_alike(setup: Setup, stored: Mapping[str, Any]) -> None:
             of it; the words of another task, or of other classes, may differ.
 
     Raises:
-        ValueError: What differs, see `check_alike`.
+        ValueError: What differs, see `check_alike` and `check_adapter`.
     """
     check_alike(identity(setup, {}), stored)
+    check_adapter(setup.policy.identity, stored)
     if "data" in stored:
         setup.task.check_words(stored["data"], setup.parts.identity)
 

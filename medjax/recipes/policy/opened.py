@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+class Adapted(NamedTuple):
+    """How the adapter of a policy is exported, where all that is trained is one."""
+
+    save: Callable[[Path, Params], None]  # the whole tree's adapter, as PEFT reads it
+    merge: Callable[[Params], Params]  # the whole tree -> its base, the adapter in it
+    merged: bool  # whether the merged policy is exported too
+    words: str  # what a card says of it
+
+
 class Policy(NamedTuple):
     """All that a run derives from its policy, derived once."""
 
@@ -35,6 +44,20 @@ class Policy(NamedTuple):
     # whether its folder was trained with `add_ramps`; None where nothing says so
     ramps: bool | None = None
     sampler: Sampler | None = None  # for rollouts; None: the model itself
+    adapted: Adapted | None = None  # None: all parameters are trained
+
+    @property
+    def start(self) -> Callable[[Params], Params] | None:
+        """What a first stage begins from: the weights; None where they are drawn.
+
+        Of an adapted policy that is the adapter, which is always drawn.
+        """
+        return self.load if self.adapted is None else None
+
+    @property
+    def base(self) -> Callable[[Params], Params] | None:
+        """What loads the parameters that are never trained; None without any."""
+        return None if self.adapted is None else self.load
 
 
 def check_ramps(policy: Policy, ramps: bool) -> None:

@@ -119,7 +119,10 @@ def section_for_use(section: Mapping[str, Any], path: Path) -> dict[str, Any]:
         )
     bounds = {k: images[k] for k in ("min_pixels", "max_pixels") if k in images}
     tied = section["tied"] if named else None  # as the folder says
-    return {**section, "path": str(path), "tied": tied, **bounds}
+    own = {"path": str(path), "tied": tied, **bounds}
+    if "lora" in section:  # the folder is a whole policy
+        own["lora"] = {**section["lora"], "rank": None}
+    return {**section, **own}
 
 
 def is_policy_folder(path: Path) -> bool:

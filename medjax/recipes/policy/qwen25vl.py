@@ -25,7 +25,13 @@ from medjax.data.prompting.tokenizer import (
     train_tokenizer,
 )
 from medjax.planning.auto import ArrayAxes
-from medjax.recipes.policy.opened import Opener, Opening, Outline, Policy
+from medjax.recipes.policy.opened import (
+    Adapted,
+    Opener,
+    Opening,
+    Outline,
+    Policy,
+)
 from medjax.recipes.policy.qwen25vl_folder import (
     check_seal,
     check_vocabulary,
@@ -34,20 +40,26 @@ from medjax.recipes.policy.qwen25vl_folder import (
     save_policy,
     say,
     trained_images,
+    weights_digest,
 )
 from medjax.recipes.policy.qwen25vl_outline import array_axes, outline_of
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import (
+    Lora,
     Qwen25VLConfig,
     VisionConfig,
     config_from_hf,
+    find_targets,
     folder_config,
     load_weights,
     make_model,
     make_sampler,
+    merge_lora,
+    save_lora,
+    split_lora,
 )
-from medjax.types import Ends
+from medjax.types import Ends, Params
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,6 +68,7 @@ if TYPE_CHECKING:
 ANSWER_PIECES = ('{"bbox_2d": [', ", ", "]}")
 PIXELS = ("config", "folder")
 _SCHEDULING = ("remat", "scan_unroll", "rules")  # of a config: they bear on no number
+_APART = (*_SCHEDULING, "lora")  # not among the sizes of an identity
 
 
 class Vision(NamedTuple):
@@ -68,6 +81,15 @@ class Vision(NamedTuple):
     full_blocks: tuple[int, ...]  # blocks that attend to the whole image
     patch: int  # pixels
     window: int  # pixels
+
+
+class LoraSection(NamedTuple):
+    """The section `policy.lora`: an adapter that is trained in place of all."""
+
+    rank: int | None = None  # None: no adapter
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
+    merged: bool = True  # an export writes the merged policy too
 
 
 class PolicySection(NamedTuple):
@@ -96,6 +118,7 @@ class PolicySection(NamedTuple):
     rules: Rules | None = None  # where activations lie; of the config's own section
     rollout_rules: Rules | None = None  # and parameters, in a rollout; None: as `rules`
     weights: bool = True  # a folder must hold them; False: its config.json is enough
+    lora: LoraSection = LoraSection()
 
 
 # What a folder says itself, and what bears on training alone.
@@ -190,6 +213,12 @@ def open_tiny(options: PolicySection) -> Opening:
     Args:
         options: Sizes, dtypes and the bounds of an image's size.
     """
+    if options.lora.rank is not None:
+        raise ValueError(
+            "policy.lora.rank is set, and the policy's weights are drawn: an adapter "
+            "is of a base that others can have. Name one, model=tiny or model=FOLDER; "
+            "or train all parameters, policy.lora.rank=None"
+        )
     if options.tied is None:
         raise ValueError(
             "policy.tied is None, which leaves it to the folder of policy.path; "
@@ -263,6 +292,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
         remat=options.remat,
         dtype=options.dtype,
         param_dtype=options.param_dtype,
+        lora=_read_lora(options),
     )
     geometry = read_geometry(
         folder, _geometry(options, config.vision), pixels=options.pixels
@@ -284,6 +314,8 @@ def open_checkpoint(options: PolicySection) -> Opening:
         check_style=partial(check_templates, folder, tokenizer),
         ramps=trained_images(folder).get("ramps"),
     )
+    if config.lora is not None:
+        policy = _adapt(policy, config, options)
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
         del texts  # its tokenizer has learnt its words
@@ -337,7 +369,7 @@ def _policy(
         "freeze_vision": options.freeze_vision,
         "logit_chunk": options.logit_chunk,
     }
-    sizes = {k: x for k, x in asdict(config).items() if k not in _SCHEDULING}
+    sizes = {k: x for k, x in asdict(config).items() if k not in _APART}
     return Policy(
         model=make_model(config, rules=options.rules, **gradient),
         sampler=make_sampler(
@@ -355,6 +387,44 @@ def _policy(
         save=partial(save_policy, config, tokenizer, geometry, ids, drawing),
         check_style=_any_style,
         drawing=drawing,
+    )
+
+
+def _read_lora(options: PolicySection) -> Lora | None:
+    section = options.lora
+    if section.rank is None:
+        return None
+    return Lora(section.rank, section.alpha, tuple(section.targets))
+
+
+def _adapt(policy: Policy, config: Qwen25VLConfig, options: PolicySection) -> Policy:
+    """The policy as one whose adapter alone is trained, saved and identified."""
+    targets = find_targets(config)
+    if options.freeze_vision and any(x.path.startswith("vision/") for x in targets):
+        raise ValueError(
+            "policy.freeze_vision=True lets nothing learn in the vision tower, and "
+            "policy.lora.targets names matrices of it (those behind visual.): leave "
+            "out one of the two"
+        )
+    folder, section = Path(options.path), options.lora
+    about = {
+        **{"rank": section.rank, "alpha": section.alpha},
+        **{"targets": list(section.targets), "base": weights_digest(folder)},
+    }
+
+    def save(out: Path, params: Params) -> None:
+        adapter, _ = split_lora(params)
+        save_lora(out, config, adapter, base=folder.name)  # folders may name people
+
+    return policy._replace(
+        identity={**policy.identity, "lora": about},
+        adapted=Adapted(
+            save=save,
+            merge=partial(merge_lora, config),
+            merged=section.merged,
+            words=f"a LoRA of rank {section.rank} and alpha {section.alpha:g} on "
+            f"{', '.join(section.targets)}",
+        ),
     )
 
 

@@ -170,6 +170,23 @@ def check_seal(folder: Path) -> None:
         )
 
 
+def weights_digest(folder: Path) -> str:
+    """A checksum of a folder's weights, by which an adapter knows its base.
+
+    All bytes are read: a second or two for each GB. The same numbers in other shards
+    are other weights.
+
+    Args:
+        folder: A Hugging Face folder; without weights, as a plan may have it, the
+            checksum is that of nothing.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
 def trained_images(folder: Path) -> dict[str, Any]:
     """How medjax.json says that images were shown in training; {} where there is none.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from medjax.data.prompting.chat import ANSWERS, SET_ANSWERS, Style
-from medjax.recipes.policy.alike import check_alike
+from medjax.recipes.policy.alike import check_adapter, check_alike
 from medjax.recipes.policy.identity import shown_with
 from medjax.recipes.policy.opened import Policy
 from medjax.recipes.policy.opening import READERS, is_policy_folder
@@ -116,6 +116,7 @@ def check_usable(
             f"{here!r}; --config.prompt.answer={trained.removeprefix('set-')}"
         )
     check_alike(shown_with(policy, style, ramps=ramps), stored)
+    check_adapter(policy.identity, stored)
 
 
 def _kind(answer: str) -> str:
@@ -214,7 +215,7 @@ def policy_system(params_like: Policy, answer: Answer) -> System:
         return answer(state.params, batch, key), {"valid": jnp.asarray(batch.valid)}
 
     axes = TrainState(model.axes, (), PartitionSpec())
-    return System(init, _no_update, evaluate, axes)
+    return System(init, _no_update, evaluate, axes, adapter=model.adapter)
 
 
 def _no_update(*_: Any) -> Any:  # noqa: ANN401
@@ -247,4 +248,4 @@ def load_state(
         own = policy.load
         readers = READERS | {"load": lambda _, shardings: own(shardings)}
     where = {"name": stage, "accepts": accepts, "mesh": mesh, "rules": rules}
-    return read_state(system, path, **readers, **where)
+    return read_state(system, path, base=policy.base, **readers, **where)

@@ -24,7 +24,7 @@ from medjax.systems.policy.host_rewards import (
     ScoredBatch,
     score_on_host,
 )
-from medjax.systems.policy.learner import Teaching, policy_step
+from medjax.systems.policy.learner import Teaching, divide, policy_step
 from medjax.systems.policy.revisits import (
     Candidates,
     ChooseFn,
@@ -104,9 +104,10 @@ def build(
     """
     check_advantages(explorer.step.advantages)
     axes = state_axes(explorer)
-    start = partial(init, explorer)
+    start, adapter = partial(init, explorer), explorer.model.adapter
     if host_rewards is None:
-        return System(start, partial(update, explorer), evaluate, axes)
+        step = partial(update, explorer)
+        return System(start, step, evaluate, axes, adapter=adapter)
     prepare = partial(
         _prepare,
         explorer,
@@ -114,7 +115,8 @@ def build(
         jax.jit(partial(explore, explorer)),
         host_rewards,
     )
-    return System(start, partial(update_scored, explorer), evaluate, axes, prepare)
+    step = partial(update_scored, explorer)
+    return System(start, step, evaluate, axes, prepare, adapter)
 
 
 def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainState:
@@ -127,12 +129,13 @@ def init(explorer: Explorer, key: Key, params: Params | None = None) -> TrainSta
 
     Returns:
         The parameters, a fresh state of the optimiser, step 0 and the carry, which
-        holds a copy of the parameters where the loss has a KL term.
+        holds a copy of the parameters that are trained where the loss has a KL term.
     """
     params = explorer.model.init(key) if params is None else params
-    reference = jax.tree.map(jnp.copy, params) if explorer.has_reference else ()
+    trained, _ = divide(explorer.model, params)
+    reference = jax.tree.map(jnp.copy, trained) if explorer.has_reference else ()
     step = jnp.zeros((), jnp.int32)
-    opt_state = explorer.optimizer.init(params)
+    opt_state = explorer.optimizer.init(trained)
     return TrainState(params, opt_state, step, _carry(explorer, reference))
 
 
@@ -140,17 +143,18 @@ def state_axes(explorer: Explorer) -> TrainState:
     """Logical axis names of the state, a PartitionSpec in place of each array.
 
     Nothing is computed. The carry is held whole by every device, but for the reference,
-    which is spread as the parameters are.
+    which is spread as the parameters are, those that are trained.
 
     Args:
         explorer: Model, optimiser, rewards and options of the step; bound by `build`.
     """
-    axes = explorer.model.axes
-    shapes = jax.eval_shape(explorer.model.init, jax.random.key(0))
+    model = explorer.model
+    axes, _ = divide(model, model.axes)
+    shapes, _ = divide(model, jax.eval_shape(model.init, jax.random.key(0)))
     carry = jax.eval_shape(lambda: _carry(explorer, ()))
     replicated = jax.tree.map(lambda _: PartitionSpec(), carry)
     return TrainState(
-        axes,
+        model.axes,
         optimizer_axes(explorer.optimizer, shapes, axes),
         PartitionSpec(),
         replicated._replace(reference=axes if explorer.has_reference else ()),

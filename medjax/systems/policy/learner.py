@@ -1,5 +1,6 @@
 """The policy-gradient step on sampled completions, prompts computed once per group."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -63,6 +64,27 @@ class Lesson(NamedTuple):
     logp_sampler: Float[Array, "B G T"]  # of the same tokens, as the sampler had it
 
 
+def divide(
+    model: PolicyModel, params: Params
+) -> tuple[Params, Callable[[Params], Params]]:
+    """What is trained of a policy's parameters, and the way back to the whole tree.
+
+    A gradient by what is trained keeps and computes nothing for the rest.
+
+    Args:
+        model: Its `adapter` is what is trained; without one all parameters are.
+        params: The whole tree, of arrays or anything else.
+    """
+    if model.adapter is None:
+        return params, _same
+    adapter, base = model.adapter.split(params)
+    return adapter, partial(model.adapter.join, base)
+
+
+def _same(params: Params) -> Params:
+    return params
+
+
 def policy_step(
     model: PolicyModel,
     optimizer: optax.GradientTransformation,
@@ -84,11 +106,13 @@ def policy_step(
 
     Args:
         model: The policy; each prompt is computed once for its G completions.
-        optimizer: Gets the gradient, its state and the parameters, once an iteration.
+        optimizer: Gets the gradient, its state and the parameters that are trained, see
+            `divide`, once an iteration.
         params: The policy that sampled the rollout.
-        opt_state: The optimiser's state for them.
-        reference: The frozen policy that the KL term is measured to. Without one, None,
-            the loss's `beta` has to be 0.
+        opt_state: The optimiser's state for those that are trained.
+        reference: What is trained of the frozen policy that the KL term is measured to;
+            the rest of it is that of `params`. Without one, None, the loss's `beta` has
+            to be 0.
         prompt: The B prompts that the completions answer.
         rollout: Its `mask` is False in the rows that only fill a batch, which so teach
             nothing.
@@ -106,6 +130,8 @@ def policy_step(
             parts.
     """
     loss, iterations, accumulate = teaching
+    trained, join = divide(model, params)
+    reference = None if reference is None else join(reference)
     whole = Lesson(
         *(prompt, rollout.tokens, rollout.mask, advantages, None, rollout.logp)
     )
@@ -114,9 +140,13 @@ def policy_step(
     denominator = loss_denominator(
         _rows(rollout.mask), reduction=loss.reduction, max_length=loss.max_length
     )
-    gradient = jax.value_and_grad(
-        partial(lesson_loss, model, reference, loss), has_aux=True
-    )
+
+    def taught(
+        trained: Params, lesson: Lesson, denominator: Float[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        return lesson_loss(model, reference, loss, join(trained), lesson, denominator)
+
+    gradient = jax.value_and_grad(taught, has_aux=True)
 
     def iterate(
         carry: tuple[Params, Any], _: None
@@ -140,13 +170,13 @@ def policy_step(
         return (params, opt_state), metrics
 
     if iterations == 1:
-        (params, opt_state), metrics = iterate((params, opt_state), None)
+        (trained, opt_state), metrics = iterate((trained, opt_state), None)
     else:
-        (params, opt_state), metrics = jax.lax.scan(
-            iterate, (params, opt_state), None, length=iterations
+        (trained, opt_state), metrics = jax.lax.scan(
+            iterate, (trained, opt_state), None, length=iterations
         )
         metrics = jax.tree.map(lambda x: x[-1], metrics)
-    return params, opt_state, metrics
+    return join(trained), opt_state, metrics
 
 
 def lesson_logps(

@@ -35,10 +35,21 @@ from medjax.models.qwen25vl import (
     save_qwen25vl,
 )
 from medjax.models.qwen25vl import prefill as prefill_prompt
+from medjax.models.qwen25vl.config import Lora
 from medjax.models.qwen25vl.files import refuse_adapter
+from medjax.models.qwen25vl.lora import (
+    find_targets,
+    init_lora,
+    join_lora,
+    lora_axes,
+    merge_lora,
+    split_lora,
+)
+from medjax.models.qwen25vl.lora_files import save_lora
 from medjax.rl.sampling import rollout_keys, sample_loop
 from medjax.sharding import Rules, constrain, lay_out, rule_table
 from medjax.types import (
+    Adapter,
     Decoding,
     Key,
     Params,
@@ -49,19 +60,24 @@ from medjax.types import (
 )
 
 __all__ = [
+    "Lora",
     "Qwen25VLConfig",
     "VisionConfig",
     "config_from_hf",
+    "find_targets",
     "folder_config",
     "load_weights",
     "make_model",
     "make_sampler",
     "merge_adapter",
+    "merge_lora",
     "prefill",
     "refuse_adapter",
     "sample",
+    "save_lora",
     "save_qwen25vl",
     "score",
+    "split_lora",
 ]
 
 
@@ -75,8 +91,9 @@ def make_model(
     """The policy as a record of functions of its parameters.
 
     Args:
-        config: The policy's sizes, and the dtypes that it computes in. No number is
-            computed. Sizes that do not fit each other are refused in JAX's own words,
+        config: The policy's sizes, and the dtypes that it computes in; with `lora` an
+            adapter is what is trained of it, see `find_targets`. No number is computed.
+            Sizes that do not fit each other are refused in JAX's own words,
             here or by the function that reads them.
         freeze_vision: Whether the vision tower is a constant: no gradient flows into
             it, and it costs no backward pass. Decoupled weight decay still moves its
@@ -91,21 +108,35 @@ def make_model(
 
     Returns:
         `init`, `prefill`, `sample` and `score` with the config bound, to be called with
-        parameters, and `axes`, the tree of `param_axes`.
+        parameters, and `axes`, the tree of `param_axes`; both with the leaves of the
+        adapter where there is one.
 
     Raises:
         TypeError: heads that the key-value heads do not divide, or no vocabulary.
-        ValueError: an unknown `remat`.
+        ValueError: an unknown `remat`, or an adapter that `find_targets` refuses.
     """
     if rules is not None:
         config = replace(config, rules=rule_table(rules))
+    if config.lora is not None:
+        find_targets(config)  # its refusal, before anything divides by the rank
+    init, axes, adapter = partial(init_params, config), param_axes(config), None
+    if config.lora is not None:
+        init = partial(_init_with_lora, config)
+        axes = join_lora(axes, lora_axes(config))
+        adapter = Adapter(partial(init_lora, config), split_lora, join_lora)
     return PolicyModel(
-        init=partial(init_params, config),
-        axes=param_axes(config),
+        init=init,
+        axes=axes,
         prefill=partial(prefill, config, freeze_vision=freeze_vision),
         sample=partial(sample, config),
         score=partial(score, config, logit_chunk=logit_chunk),
+        adapter=adapter,
     )
+
+
+def _init_with_lora(config: Qwen25VLConfig, key: Key) -> Params:
+    base_key, adapter_key = jax.random.split(key)
+    return join_lora(init_params(config, base_key), init_lora(config, adapter_key))
 
 
 def make_sampler(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from medjax.masked import masked_mean
 from medjax.sharding import optimizer_axes
 from medjax.systems.low_precision import apply_updates
+from medjax.systems.policy.learner import divide
 from medjax.types import (
     EvaluateFn,
     Key,
@@ -35,14 +36,16 @@ def build(
             are.
         evaluate: Becomes `System.evaluate`; training does not call it.
     """
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes, _ = divide(model, jax.eval_shape(model.init, jax.random.key(0)))
+    axes, _ = divide(model, model.axes)
     return System(
         init=partial(init, model, optimizer),
         update=partial(update, model, optimizer),
         evaluate=evaluate,
         axes=TrainState(
-            model.axes, optimizer_axes(optimizer, shapes, model.axes), PartitionSpec()
+            model.axes, optimizer_axes(optimizer, shapes, axes), PartitionSpec()
         ),
+        adapter=model.adapter,
     )
 
 
@@ -56,12 +59,13 @@ def init(
 
     Args:
         model: The policy, as a record of functions of its parameters.
-        optimizer: Its state is made for all parameters.
+        optimizer: Its state is made for all parameters that are trained.
         key: One typed key, consumed where parameters are drawn and else not read.
         params: The policy to start from; None draws one.
     """
     params = model.init(key) if params is None else params
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    trained, _ = divide(model, params)
+    return TrainState(params, optimizer.init(trained), jnp.zeros((), jnp.int32))
 
 
 def answer_loss(
@@ -105,11 +109,14 @@ def update(
         clip.
     """
     del key  # nothing is drawn
+    trained, join = divide(model, state.params)
+
+    def taught(trained: Params) -> Float[Array, ""]:
+        return answer_loss(model, join(trained), batch)
+
     with jax.named_scope("learner"):  # what profiles and plans call it
-        loss, grads = jax.value_and_grad(partial(answer_loss, model))(
-            state.params, batch
-        )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = apply_updates(state.params, updates)
+        loss, grads = jax.value_and_grad(taught)(trained)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+        params = join(apply_updates(trained, updates))
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, opt_state, state.step + 1), metrics
