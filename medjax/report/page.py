@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medjax.report.boxes import Overlay, contact_sheet
 from medjax.report.curves import signal_stack, threshold_path, training_curves
-from medjax.report.series import find_raises, read_metrics
+from medjax.report.series import find_raises, read_metrics, with_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,6 +127,7 @@ def write_report(
     note: str = "",
     story: Sequence[str] = (),
     doubts: Sequence[str] = (),
+    evaluated: tuple[int, Mapping[str, Any]] | None = None,
 ) -> pathlib.Path:
     """Write `figures/*.png` and `report.html` into a run's folder; return the page.
 
@@ -146,6 +147,8 @@ def write_report(
         note: A sentence under the title; the empty text leaves it out.
         story: What happened, a sentence each; see `render_page`.
         doubts: What speaks against it, likewise.
+        evaluated: (steps done, scores) of the evaluation that the page is about, which
+            curves end with: its row of eval.jsonl is written after the page.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -157,7 +160,7 @@ def write_report(
     drawn = dict(figures or {})
     if answers:
         drawn["overlays"] = contact_sheet(answers, count=count)
-    drawn |= run_figures(workdir)
+    drawn |= run_figures(workdir, evaluated)
     pictures = {name: png_bytes(figure) for name, figure in drawn.items() if figure}
     for name, picture in pictures.items():
         write_file(workdir / "figures" / f"{name}.png", picture)
@@ -177,11 +180,15 @@ def write_report(
     return write_file(workdir / "report.html", page.encode())
 
 
-def run_figures(workdir: pathlib.Path) -> "dict[str, Figure]":
+def run_figures(
+    workdir: pathlib.Path, evaluated: tuple[int, Mapping[str, Any]] | None = None
+) -> "dict[str, Figure]":
     """The figures of a run's metrics by name, those that it has numbers for.
 
     Args:
         workdir: The folder with metrics.jsonl and eval.jsonl; neither has to be there.
+        evaluated: (steps done, scores) of an evaluation that eval.jsonl may lack. Where
+            nothing was trained it is no curve, and is left out.
 
     Raises:
         ValueError: A file holds something else; names file and line.
@@ -190,6 +197,8 @@ def run_figures(workdir: pathlib.Path) -> "dict[str, Figure]":
         read_metrics(workdir / name) if (workdir / name).exists() else {}
         for name in ("metrics.jsonl", "eval.jsonl")
     )
+    if evaluated is not None and metrics:
+        evals = with_row(evals, *evaluated)
     raises = find_raises(metrics)
     drawn = {
         "threshold": threshold_path(metrics, raises),

@@ -63,6 +63,27 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Series]:
     }
 
 
+def with_row(metrics: Metrics, step: int, row: Mapping[str, object]) -> Metrics:
+    """The series with a row more, in the order of steps.
+
+    Args:
+        metrics: By name.
+        step: Steps done; what a series has of the same is replaced.
+        row: Its numbers by name, not among them those of `step`; the rest is left out.
+    """
+    found = dict(metrics)
+    for name, value in row.items():
+        if not isinstance(value, int | float):
+            continue
+        old = found.get(name, Series(np.zeros(0, np.int64), np.zeros(0)))
+        kept = old.step != step
+        steps = np.append(old.step[kept], step)
+        order = np.argsort(steps, kind="stable")
+        values = np.append(old.value[kept], float(value))
+        found[name] = Series(steps[order], values[order])
+    return found
+
+
 def find_raises(metrics: Metrics) -> list[Raise]:
     """The steps whose `window_raised` is 1, with the numbers of their decision.
 

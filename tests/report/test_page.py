@@ -1,7 +1,9 @@
 """The report page: everything inside it, nothing unescaped, written whole."""
 
+import ast
 import base64
 import json
+import pathlib
 import re
 from html.parser import HTMLParser
 
@@ -70,6 +72,37 @@ def test_page_needs_no_other_file(workdir):
     ):
         assert piece in text
     assert "started 2 times" in text
+
+
+def test_curves_end_with_the_evaluation_that_the_page_is_about(workdir, monkeypatch):
+    """Its row of eval.jsonl is written after the page."""
+    seen = []
+    monkeypatch.setattr(
+        page, "training_curves", lambda *_, evals, raises: seen.append(evals)
+    )
+    (workdir / "eval.jsonl").write_text('{"step": 0, "mIoU": 0.25, "n": 4}\n')
+    told = {"title": "a", "tables": [TABLE], "evaluated": (8, {"mIoU": 0.5, "n": 4})}
+    page.write_report(workdir, **told)
+    assert seen[0]["mIoU"].step.tolist() == [0, 8]
+    assert seen[0]["mIoU"].value.tolist() == [0.25, 0.5]
+    (workdir / "metrics.jsonl").unlink()  # nothing was trained: a point is no curve
+    (workdir / "eval.jsonl").unlink()
+    page.write_report(workdir, **told)
+    assert seen[1] == {}
+
+
+def test_every_page_of_an_evaluation_is_given_its_scores():
+    recipes = pathlib.Path(page.__file__).parents[1] / "recipes"
+    calls = [
+        (path.name, {word.arg for word in node.keywords})
+        for path in recipes.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "write_report"
+    ]
+    assert len(calls) >= 5
+    assert all("evaluated" in words for _, words in calls), calls
 
 
 def test_an_empty_run_still_has_a_page(tmp_path):

@@ -69,6 +69,17 @@ def test_running_mean_equals_the_loop(length, width):
     np.testing.assert_allclose(found, expected, atol=1e-12)  # float64 sums of <= 40
 
 
+def test_a_row_more_stands_at_its_step_and_replaces_one():
+    old = {"a": series.Series(np.array([0, 4, 8]), np.array([1.0, 2.0, 3.0]))}
+    found = series.with_row(old, 4, {"a": 9, "b": 0.5, "word": "x"})
+    assert found["a"].step.tolist() == [0, 4, 8]
+    assert found["a"].value.tolist() == [1, 9, 3]
+    assert found["b"] == series.Series(np.array([4]), np.array([0.5]))
+    assert set(found) == {"a", "b"} and old["a"].value.tolist() == [1, 2, 3]
+    later = series.with_row(old, 12, {"a": 5.0})["a"]
+    assert later.step.tolist() == [0, 4, 8, 12] and later.value[-1] == 5
+
+
 def test_value_at():
     metrics = {"a": series.Series(np.array([1, 2, 2]), np.array([5.0, 6.0, 7.0]))}
     assert series.value_at(metrics, "a", step=2) == 7.0

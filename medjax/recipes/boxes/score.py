@@ -74,6 +74,11 @@ def score(
     """
     values, records = answered.values, answered.records
     ours = _box_answers(answered)
+    found = scores(ours) | {
+        "format": float(np.mean(values["well_formed"])),
+        "length": float(np.mean(values["length"])),
+        "n": len(records),
+    }
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
@@ -95,12 +100,8 @@ def score(
             ours.slice_id,
             over,
         )
-        _write_page(folder, stage, tables, rated, answered)
-    return scores(ours) | {
-        "format": float(np.mean(values["well_formed"])),
-        "length": float(np.mean(values["length"])),
-        "n": len(records),
-    }
+        _write_page(folder, stage, tables, rated, answered, found)
+    return found
 
 
 def make_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> Baselines:
@@ -259,6 +260,7 @@ def _write_page(
     tables: Sequence[Table],
     rated: Rated,
     answered: Answered,
+    found: Scored,
 ) -> None:
     from medjax.report.boxes import Overlay
     from medjax.report.page import write_report
@@ -285,4 +287,5 @@ def _write_page(
         answers=overlays,
         story=story.lines,
         doubts=story.doubts,
+        evaluated=(int(folder.name), found),
     )

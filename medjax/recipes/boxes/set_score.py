@@ -66,6 +66,16 @@ def score_sets(
     values, records = answered.values, answered.records
     most = answered.predictions["box_valid"].shape[1]
     ours = _set_answers(answered)
+    found = scores(ours)
+    if ours.confidence is not None:
+        ranked = detection_scores(rank_boxes(ours)).tolist()
+        found |= dict(zip(NAMES, ranked, strict=True))
+    found = {name: value for name, value in found.items() if not np.isnan(value)} | {
+        "too many": float(np.mean(values["num_boxes"] > most)),
+        "format": float(np.mean(values["well_formed"])),
+        "length": float(np.mean(values["length"])),
+        "n": len(records),
+    }
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
@@ -90,17 +100,8 @@ def score_sets(
             ours.slice_id,
             "slices",
         )
-        _write_page(folder, stage, tables, rated, answered, ours)
-    found = scores(ours)
-    if ours.confidence is not None:
-        ranked = detection_scores(rank_boxes(ours)).tolist()
-        found |= dict(zip(NAMES, ranked, strict=True))
-    return {name: value for name, value in found.items() if not np.isnan(value)} | {
-        "too many": float(np.mean(values["num_boxes"] > most)),
-        "format": float(np.mean(values["well_formed"])),
-        "length": float(np.mean(values["length"])),
-        "n": len(records),
-    }
+        _write_page(folder, stage, tables, rated, answered, ours, found)
+    return found
 
 
 def make_set_baselines(parts: Parts, geometry: Geometry, *, seed: int) -> SetBaselines:
@@ -217,6 +218,7 @@ def _write_page(
     rated: Rated,
     answered: Answered,
     ours: SetAnswers,
+    found: Scored,
 ) -> None:
     from medjax.report.boxes import Overlay
     from medjax.report.page import write_report
@@ -244,4 +246,5 @@ def _write_page(
         answers=overlays,
         story=story.lines,
         doubts=story.doubts,
+        evaluated=(int(folder.name), found),
     )

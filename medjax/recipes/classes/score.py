@@ -140,6 +140,20 @@ def score(
     if "class_logp" in answered.predictions:
         ranked = most_likely(answered.predictions["class_logp"], offered)
     ours = _label_answers(answered)
+    truth = np.array([record.label for record in records])
+    voted = {}
+    if ranked is not None:
+        voted = {"ranked accuracy": float(np.mean(ranked == truth))}
+    if what := asked.test.voted:
+        votes = scores(vote_by_group(ours), **kind)
+        voted[f"{what} accuracy"] = votes["accuracy"]
+    found = {
+        **scores(ours, **kind),
+        **voted,
+        "format": float(np.mean(values["well_formed"])),
+        "think_words": float(np.mean(values["think_words"])),
+        "n": len(records),
+    }
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records)
@@ -171,23 +185,8 @@ def score(
             ours.group,
             "patients or blocks of slices",
         )
-        _write_page(folder, stage, tables, rated, task, answered)
-    truth = np.array([record.label for record in records])
-    voted = {}
-    if ranked is not None:
-        voted = {"ranked accuracy": float(np.mean(ranked == truth))}
-    if what := asked.test.voted:
-        votes = scores(vote_by_group(ours), **kind)
-        voted[f"{what} accuracy"] = votes["accuracy"]
-    return (
-        scores(ours, **kind)
-        | voted
-        | {
-            "format": float(np.mean(values["well_formed"])),
-            "think_words": float(np.mean(values["think_words"])),
-            "n": len(records),
-        }
-    )
+        _write_page(folder, stage, tables, rated, task, answered, found)
+    return found
 
 
 def most_likely(
@@ -302,6 +301,7 @@ def _write_page(
     rated: Rated,
     task: ClassTask,
     answered: Answered,
+    found: Scored,
 ) -> None:
     from medjax.report.classes import Answer, answer_sheet, confusion_figure
     from medjax.report.page import write_report
@@ -333,4 +333,5 @@ def _write_page(
         figures=figures,
         story=story.lines,
         doubts=story.doubts,
+        evaluated=(int(folder.name), found),
     )

@@ -139,6 +139,11 @@ def score_sets(
     values, records = answered.values, answered.records
     ours = _set_answers(answered, len(classes))
     scored = _how_scored(answered, ours, stage.evaluation.draws)
+    found = label_set_scores(ours) | {
+        "format": float(np.mean(values["well_formed"])),
+        "think_words": float(np.mean(values["think_words"])),
+        "n": len(records),
+    }
     if jax.process_index() == 0:
         contenders = {stage.name: ours}
         contenders |= _earlier(stage.before, records, len(classes))
@@ -166,12 +171,8 @@ def score_sets(
             ours.group,
             "patients or volumes",
         )
-        _write_page(folder, stage, tables, rated, asked.task, answered)
-    return label_set_scores(ours) | {
-        "format": float(np.mean(values["well_formed"])),
-        "think_words": float(np.mean(values["think_words"])),
-        "n": len(records),
-    }
+        _write_page(folder, stage, tables, rated, asked.task, answered, found)
+    return found
 
 
 def drawn_shares(drawn: Bool[np.ndarray, "N K C"]) -> Float[np.ndarray, "N C"] | None:
@@ -305,6 +306,7 @@ def _write_page(
     rated: Rated,
     task: ClassTask,
     answered: Answered,
+    found: Scored,
 ) -> None:
     from medjax.report.classes import Answer, answer_sheet
     from medjax.report.page import write_report
@@ -334,4 +336,5 @@ def _write_page(
         figures={"answers": answer_sheet(answers, count=6)},
         story=story.lines,
         doubts=story.doubts,
+        evaluated=(int(folder.name), found),
     )

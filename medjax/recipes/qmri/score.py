@@ -88,6 +88,14 @@ def score_stage(
     scores = score_maps(
         scored, limit=quantity.longest, tissue_below=evaluation.tissue_below
     )
+    rows = [
+        row
+        for row, record in zip(scores[methods[-1]], scored.records, strict=True)
+        if record.subject != INVIVO
+    ]
+    means = {key: float(np.nanmean([row[key] for row in rows])) for key in SHOWN}
+    images = {f"image_nrmse: {k}": float(np.mean(x)) for k, x in scored.images.items()}
+    found = means | images | {"n": len(scored.records)}
     if jax.process_index() == 0:
         title = f"{contrast.upper()}, {stage}"
         tables = _tables(scored, scores, title, evaluation, factor)
@@ -98,17 +106,9 @@ def score_stage(
             name="slices.jsonl",
             printed=len(tables) // 2,
         )
-        _write_page(
-            folder, stage, contrast, tables, scored, scores, quantity, evaluation
-        )
-    rows = [
-        row
-        for row, record in zip(scores[methods[-1]], scored.records, strict=True)
-        if record.subject != INVIVO
-    ]
-    means = {key: float(np.nanmean([row[key] for row in rows])) for key in SHOWN}
-    images = {f"image_nrmse: {k}": float(np.mean(x)) for k, x in scored.images.items()}
-    return means | images | {"n": len(scored.records)}
+        page = (folder, stage, contrast, tables, scored, scores, quantity, evaluation)
+        _write_page(*page, found)
+    return found
 
 
 def collect(results: Results, methods: Sequence[str]) -> Scored:
@@ -256,6 +256,7 @@ def _write_page(
     scores: Mapping[str, Sequence[Mapping[str, float]]],
     quantity: Quantity,
     evaluation: Evaluation,
+    found: Mapping[str, float],
 ) -> None:
     from medjax.report.page import write_report
 
@@ -286,6 +287,7 @@ def _write_page(
         note="Simulated subjects are warps of one template: methods are compared, and "
         "no error of a scanner is predicted.",
         story=score_story(scores, simulated),
+        evaluated=(int(folder.name), found),
     )
 
 
