@@ -256,7 +256,7 @@ def lists(tmp_path_factory):
     return found
 
 
-def score(there, lines, workdir, **changes):
+def score(there, lines, workdir, before=None, **changes):
     path = lines if isinstance(lines, Path) else workdir / "peer.jsonl"
     if path is not lines:
         write_lines(path, lines)
@@ -265,7 +265,7 @@ def score(there, lines, workdir, **changes):
         path,
         source=there.source,
         evaluation=there.evaluation._replace(**changes),
-        before={},
+        before=before or {},
         workdir=workdir,
     )
 
@@ -295,6 +295,14 @@ def test_boxes_in_every_frame_and_as_text_are_scored(lists, tmp_path):
     assert score(there, tmp_path / "other.jsonl", tmp_path, beside=place) == []
     first, *_ = tables(tmp_path, "other")
     assert [row[2].split()[0] for row in first["rows"]][:2] == ["0.000", "1.000"]
+    # an earlier stage of the run is another contender, not what the peer came from
+    before = {"warm_start": tmp_path / "answers/peer/eval"}
+    assert score(there, tmp_path / "other.jsonl", tmp_path, before=before) == []
+    first, *_ = tables(tmp_path, "other")
+    assert first["rows"][1][0] == "warm_start"
+    page = (tmp_path / "answers/other/report.html").read_text()
+    assert "other is worse than warm_start (0.000 against 1.000" in page
+    assert "fell from" not in page
 
 
 def test_sets_of_somebody_else_are_scored(lists, tmp_path):

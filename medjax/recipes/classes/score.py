@@ -324,7 +324,7 @@ def _write_page(
         "confusion": confusion_figure(labels, predicted, task.classes),
     }
     parted = subgroup_tables(rated, answered.records, stage.evaluation)
-    words = score_story(rated, stage.before, stage.evaluation)
+    words = score_story(rated, stage.earlier, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
         folder.parents[1],

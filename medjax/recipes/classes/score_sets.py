@@ -327,7 +327,7 @@ def _write_page(
         )
     ]
     parted = subgroup_tables(rated, answered.records, stage.evaluation)
-    words = score_story(rated, stage.before, stage.evaluation)
+    words = score_story(rated, stage.earlier, stage.evaluation)
     story = stage.story(folder, words)
     write_report(
         folder.parents[1],

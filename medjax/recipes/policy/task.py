@@ -68,6 +68,11 @@ class ScoredStage(NamedTuple):
     tell: tuple[TellFn, ...] = ()  # tables about the training, for the report alone
     words: StoryFn | None = None  # about the training, likewise
 
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """The rows that its training began from: somebody else's answers have none."""
+        return () if self.tokenizer is None else tuple(self.before)
+
     def told(self, folder: Path) -> list[Table]:
         """The tables about the training that have something to say.
 
