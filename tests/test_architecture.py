@@ -70,18 +70,19 @@ ROOMS = {
         "lists": ("audit", "images", "json_files"),
         "volumes": (),
         "prompting": ("json_files",),
+        "orders": (),
         "batches": ("audit", "lists", "prompting"),
         "boxes": (
             *("audit", "batches", "images", "json_files", "lists"),
-            *("prompting", "volumes"),
+            *("orders", "prompting", "volumes"),
         ),
         "classes": (
             *("audit", "batches", "images", "json_files", "lists"),
-            *("prompting", "volumes"),
+            *("orders", "prompting", "volumes"),
         ),
-        "asking": ("batches", "images", "lists", "prompting"),
+        "asking": ("batches", "images", "lists", "orders", "prompting"),
         "pretraining": ("batches", "boxes", "classes", "volumes"),
-        "qmri": ("batches", "volumes"),
+        "qmri": ("batches", "orders", "volumes"),
         "scans": (),
     },
     "systems": {

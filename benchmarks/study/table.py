@@ -10,10 +10,11 @@ from study.cells import (
     read_cell,
 )
 
-from medjax.data.batches import STRIDE, evaluation_order
+from medjax.data.batches import STRIDE
 from medjax.data.classes.batches import LabelRecord
 from medjax.data.classes.built_in import TASKS
 from medjax.data.classes.probe import majority_answers, probe_answers
+from medjax.data.orders import evaluation_order
 from medjax.recipes.classes.data import LabelData, load_labels
 from medjax.recipes.policy.scoring import earlier_rows
 from medjax.recipes.sections import read_section

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medjax.data.asking.pictures import Asked, Fault
-from medjax.data.batches import Draw, Encoding, drawn_image, gather, rows_of
+from medjax.data.batches import Draw, Encoding, drawn_image, gather
 from medjax.data.images import read_image
 from medjax.data.images.distances import pixel_distances
+from medjax.data.orders import rows_of
 from medjax.data.prompting.layout import resize_image
 from medjax.data.prompting.prompts import build_prompt
 from medjax.types import QuestionBatch

@@ -18,14 +18,10 @@ from medjax.data.batches import (
     Draw,
     Encoding,
     Shown,
-    choose,
     drawn_image,
     encode_rows,
-    evaluation_order,
     find_drawn,
     gather,
-    rows_of,
-    shuffled,
     stream,
 )
 from medjax.data.boxes.set_records import (
@@ -35,6 +31,7 @@ from medjax.data.boxes.set_records import (
     make_set_draw,
 )
 from medjax.data.boxes.views import View, Views, loosen_box
+from medjax.data.orders import choose, evaluation_order, rows_of, shuffled
 from medjax.data.prompting.chat import answer_text, asks_for_sets
 from medjax.data.prompting.layout import resize_image
 from medjax.rl.boxes import convert_boxes

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medjax.data.batches import drawn_places
+from medjax.data.orders import drawn_places
 
 
 class View(NamedTuple):

@@ -16,14 +16,10 @@ from medjax.data.batches import (
     Draw,
     Encoding,
     Shown,
-    choose,
     drawn_image,
     encode_rows,
-    evaluation_order,
     find_drawn,
     gather,
-    rows_of,
-    shuffled,
     stream,
 )
 from medjax.data.classes.pictures import Picture, Pictures
@@ -33,6 +29,7 @@ from medjax.data.classes.tasks import (
     labels_name,
     question_texts,
 )
+from medjax.data.orders import choose, evaluation_order, rows_of, shuffled
 from medjax.data.prompting.layout import resize_image
 from medjax.types import LabelBatch
 

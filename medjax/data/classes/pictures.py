@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from medjax.data.batches import drawn_places
+from medjax.data.orders import drawn_places
 from medjax.data.volumes.atlas import PLANES, Atlas, slice_centre, slice_image
 from medjax.data.volumes.frames import frame_image, moved_frame
 from medjax.data.volumes.splits import BLOCK, part_index, split_slices

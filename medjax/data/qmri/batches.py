@@ -11,7 +11,8 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medjax.data.batches import evaluation_order, gather, shuffled, stream
+from medjax.data.batches import gather, stream
+from medjax.data.orders import evaluation_order, shuffled
 from medjax.data.qmri.brains import Template, slice_height, slice_name
 from medjax.data.qmri.rendering import render_slice
 from medjax.data.qmri.simulate import Acquisition, acquire, make_protocol

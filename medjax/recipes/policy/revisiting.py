@@ -6,7 +6,7 @@ from functools import partial
 import grain
 import numpy as np
 
-from medjax.data.batches import shuffled
+from medjax.data.orders import shuffled
 from medjax.recipes.policy.setup import Exploration, Setup
 from medjax.systems.policy.revisits import Candidates, Revisits
 from medjax.types import PolicyBatch

@@ -1,6 +1,5 @@
 """What `predict` computes of one slab of slices: k-space or images to fitted maps."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from medjax.data.scans.formats import Scan, ScanSlice, first_filled
-from medjax.mri.model import SignalModel
 from medjax.recipes.qmri.calibrated import shipped
 from medjax.recipes.qmri.choice import shown_parameter
 from medjax.recipes.qmri.compute import Compute, fit_kspace, fit_pictures
@@ -26,8 +24,13 @@ from medjax.recipes.qmri.joint import (
     make_joint,
     too_few_lines,
 )
+from medjax.recipes.qmri.method_choice import (
+    default_method,
+    keeping_inversions,
+    keeping_stimulated,
+)
 from medjax.recipes.qmri.methods import rank
-from medjax.recipes.qmri.models import widest_basis, widest_subspace
+from medjax.recipes.qmri.models import widest_basis
 from medjax.recipes.qmri.moved import CHOICES
 from medjax.recipes.qmri.network_trust import make_network_posterior
 from medjax.recipes.qmri.options import Method, Predict
@@ -149,7 +152,7 @@ def make_plan(
     if not name:  # nothing is missing in fully sampled k-space
         sampled = first.mask
         full = sampled is None or sampled.all()
-        name = FULL if full else _default(scan, phases, options)
+        name = FULL if full else default_method(scan, phases, options)
         for index in spread_slices(scan) if full else ():
             check_whole(scan, index, scan.read(index))
         if not full and name in methods and methods[name].kind == KIND:
@@ -163,7 +166,7 @@ def make_plan(
     if name == FULL:
         methods = {FULL: Method("zero_filled")}
     if quantity.model.train:
-        name = _stimulated(scan, name, methods, options)
+        name = keeping_stimulated(scan, name, methods, options)
     # White coils have the variance 1, half of it in the real part, and an adjoint of
     # sensitivities whose squares sum to 1 keeps it.
     white = name == FULL and first.noise is not None
@@ -178,7 +181,7 @@ def make_plan(
     if phases.shared:
         check_subspace(scan, name, methods, contrast)
         if scan.contrast == "t1" and rank(methods[name]):
-            name, methods = _recoveries(scan, quantity.model, name, options)
+            name, methods = keeping_inversions(scan, quantity.model, name, options)
         make = widest_basis if scan.contrast == "t1" else partial(make_basis, "t2")
         subspace = methods[name].subspace
         basis = make(quantity.times, subspace) if rank(methods[name]) else None
@@ -271,77 +274,6 @@ def _pictured(
     compute = partial(fit_pictured, how=pictured)
     kept = floor._replace(level=level, coils=None)
     return Plan(title, compute, None, phases, kept, True, trusted=True)
-
-
-def _default(scan: Scan, phases: Phases, options: Predict) -> str:
-    """The method of undersampled k-space that nobody names one for."""
-    methods, name = options.methods, options.default
-    if phases.shared or name not in methods or not rank(methods[name]):
-        return name
-    other = _without_subspace(methods)
-    if other is None:
-        check_shared(scan, phases, f"the subspace of {name!r}", options)
-    return other or name
-
-
-def _without_subspace(methods: Mapping[str, Method]) -> str | None:
-    """Locally low rank, or else CG-SENSE, by its name; None where there is neither."""
-    for kind in ("low_rank", "cg_sense"):
-        for name, method in methods.items():
-            if method.kind == kind and not rank(method):
-                return name
-    return None
-
-
-def _stimulated(
-    scan: Scan, name: str, methods: Mapping[str, Method], options: Predict
-) -> str:
-    """A method that keeps stimulated echoes, which no subspace of decays does."""
-    if name not in methods or not rank(methods[name]):
-        return name
-    other = None if options.method else _without_subspace(methods)
-    if other is None:
-        names = [n for n, m in options.methods.items() if not rank(m)]
-        raise ValueError(
-            f"{scan.path}: predict.model 't2_epg', but the subspace of {name!r} is of "
-            "decays without stimulated echoes; name a predict.method without one: "
-            f"{', '.join(names)}"
-        )
-    return other
-
-
-def _recoveries(
-    scan: Scan, model: SignalModel, name: str, options: Predict
-) -> tuple[str, dict[str, Method]]:
-    """A method whose subspace holds imperfect inversions, by a name that says its rank.
-
-    Where no subspace does and none is asked for, it is one without; so it is where TR
-    differs by image, inversion times by slice, or readouts follow one another.
-    """
-    method = options.methods[name]
-    if method.subspace is None:
-        return name, dict(options.methods)
-    apart = any(isinstance(c, tuple) for c in model.constants)
-    apart |= "t1star" in model.parameters or scan.slice_times is not None
-    times = tuple(scan.times.tolist())
-    wider = None if apart else widest_subspace(times, method.subspace)
-    if wider is not None:
-        full = f"{name} of rank {wider.rank}"
-        return full, {full: method._replace(subspace=wider)}
-    other = None if options.method else _without_subspace(options.methods)
-    if other is None:
-        names = [n for n, m in options.methods.items() if not rank(m)]
-        what = (
-            "no subspace is of TR by image, of times by slice or of T1*"
-            if apart
-            else f"a subspace of {len(scan.times)} inversion times moves T1 of "
-            "imperfect inversions by more than 1 %"
-        )
-        raise ValueError(
-            f"{scan.path}: {what}; name a predict.method without a subspace: "
-            f"{', '.join(names)}"
-        )
-    return other, {other: options.methods[other]}
 
 
 def _network_posterior(
