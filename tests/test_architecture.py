@@ -97,7 +97,7 @@ ROOMS = {
         "sections": (),
         "bounds": (),
         "merge_adapter": (),
-        "planning": (),
+        "planning": ("policy",),
         "layout": ("policy",),
         "policy": ("sections",),
         "boxes": ("policy",),

@@ -113,6 +113,27 @@ def undivided(
     return None
 
 
+def cache_bytes(
+    widths: Widths,
+    tokens: int,
+    computed: int,
+    *,
+    rules: Rules,
+    sizes: Mapping[str, int],
+) -> float:
+    """Bytes of the keys and values that one device holds of some tokens.
+
+    Args:
+        widths: Of the policy.
+        tokens: Of all devices together; a prompt that answers share counts once.
+        computed: Bytes of a number.
+        rules: The mesh axes of each logical axis, nothing cut (`fit_rules`).
+        sizes: The devices along each mesh axis.
+    """
+    parts = divided("batch", rules, sizes) * divided("kv_heads", rules, sizes)
+    return 2 * widths.layers * widths.kv_width * computed * tokens / parts
+
+
 def estimate_bytes(
     arrays: Sequence[ArrayAxes],
     widths: Widths,
@@ -144,12 +165,11 @@ def estimate_bytes(
     parts = divided("batch", rules, sizes)
     contexts = load.contexts / parts
     tokens = load.prompt + load.answers * load.answer  # of a picture
-    cached = 2 * widths.layers * widths.kv_width * kinds.computed
     rollout = 0.0
     if load.drawn:
-        copy = held(arrays, rollout_rules, sizes) * kinds.computed
-        cache = cached / divided("kv_heads", rollout_rules, sizes)
-        rollout = copy + contexts * tokens * cache
+        where = {"rules": rollout_rules, "sizes": sizes}
+        rollout = held(arrays, **where) * kinds.computed
+        rollout += cache_bytes(widths, load.contexts * tokens, kinds.computed, **where)
     together = contexts / load.accumulate
     gradients = own * kinds.kept * (2 if load.accumulate > 1 else 1)
     inputs = tokens * widths.layers * widths.width

@@ -19,6 +19,7 @@ class Memory(NamedTuple):
     batch: int
     temporaries: int | None  # activations, gradients, caches, copies of parameters
     peak: float | None  # all of them at the worst moment, with the program itself
+    cache: float | None = None  # keys and values of a rollout, a part of temporaries
 
 
 class Times(NamedTuple):
@@ -155,6 +156,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         ("reference", memory.reference),
         ("batch and the rest", memory.batch + memory.carry),
         ("temporaries", memory.temporaries),
+        ("caches among them", memory.cache),
     ]
     told = [f"{name} {_short(size / GIB)}" for name, size in parts if size is not None]
     yield f"  GiB a chip: {', '.join(told)}"

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from medjax.planning.auto import cache_bytes
 from medjax.planning.chips import GIB, Topology, parse_topology
 from medjax.planning.costs import Work, count_costs, step_phase
+from medjax.planning.layout import fit_rules
 from medjax.planning.plan import Plan, plan_lines, plan_row, refuse_plans
+from medjax.recipes.policy.opening import open_outline
 from medjax.runtime.ahead import Ahead, bytes_a_chip, compile_ahead
 from medjax.runtime.program import abstract_state, describe, shapes_of
 from medjax.runtime.progress import progress
 from medjax.runtime.stages import Stage
 from medjax.runtime.writer import write_atomic
 from medjax.sharding import Rules, make_mesh
-from medjax.types import TrainState
+from medjax.types import Prompt, TrainState
 
 
 class Knobs(NamedTuple):
@@ -71,7 +75,12 @@ def plan_stages(
     knobs = Knobs(**{name: policy[name] for name in Knobs._fields})
     plans = []
     for stage in stages:
-        plan = _plan(stage, chips, mesh, rules, knobs, price=price, skip=skip)
+        batch = next(iter(stage.source))
+        plan = _plan(stage, batch, chips, mesh, rules, knobs, price=price, skip=skip)
+        if "decode" in plan.costs:  # the stage draws answers
+            where = {"mesh": mesh, "rules": rules}
+            cache = rollout_cache(policy, batch.prompt, stage.tokens, **where)
+            plan = plan._replace(memory=plan.memory._replace(cache=cache))
         for line in plan_lines(plan):
             print(line, flush=True)  # noqa: T201
         plans.append(plan)
@@ -94,6 +103,7 @@ def _versions() -> dict[str, str | None]:
 
 def _plan(
     stage: Stage,
+    batch: Any,
     topology: Topology,
     mesh: Mesh,
     rules: Rules,
@@ -102,7 +112,6 @@ def _plan(
     price: float,
     skip: bool,
 ) -> Plan:
-    batch = next(iter(stage.source))
     with progress(stage.name, first=0, total=0, show=()) as report:
         with report.busy(f"compiling for {topology.name}"):
             ahead = compile_ahead(
@@ -135,6 +144,27 @@ def _plan(
         return plan
     found = _knobs(stage, plan, ahead, mesh, rules, knobs)
     return plan._replace(knobs=tuple(found))
+
+
+def rollout_cache(
+    policy: Mapping[str, Any], prompt: Prompt, answers: int, *, mesh: Mesh, rules: Rules
+) -> float:
+    """Bytes of the caches of a rollout on one chip: prompts once, and all answers.
+
+    Args:
+        policy: The section of the config.
+        prompt: Of all chips.
+        answers: Tokens of all answers that are drawn.
+        mesh: Of the chips.
+        rules: The mesh axes that each logical axis falls on, where the policy has none
+            of its own for rollouts.
+    """
+    tokens = prompt.context.tokens.size + prompt.question.tokens.size + answers
+    outline = open_outline(policy)
+    given = policy["rollout_rules"] or rules
+    fitted, _ = fit_rules(given, mesh.shape, outline.units)
+    computed = jnp.dtype(policy["dtype"]).itemsize
+    return cache_bytes(outline.widths, tokens, computed, rules=fitted, sizes=mesh.shape)
 
 
 def branch_share(identity: Mapping[str, Any], name: str) -> float:

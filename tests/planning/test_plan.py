@@ -48,6 +48,13 @@ def test_phases_follow_each_other_and_each_waits_for_its_slowest_part():
     assert step_seconds(plan()) == pytest.approx(1.0 + 2.0)
 
 
+def test_caches_are_told_where_answers_are_drawn():
+    assert "caches" not in "".join(plan_lines(plan()))
+    memory = Memory(1, 2, 3, 4, 5, 6, 10 * GIB, cache=2.5 * GIB)
+    assert "caches among them 2.5" in "".join(plan_lines(plan(memory=memory)))
+    assert plan_row(plan(memory=memory))["memory_bytes"]["cache"] == 2.5 * GIB
+
+
 def test_a_row_is_json_and_has_rates_and_the_price():
     row = json.loads(json.dumps(plan_row(plan())))
     assert row["fits"] and row["chips"] == 16

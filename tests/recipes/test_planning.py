@@ -1,14 +1,22 @@
 """Stages are planned one after the other, and what does not fit ends the run."""
 
 import json
+import math
+from functools import partial
 
 import jax
 import pytest
 
-from medjax.recipes.planning import branch_share, plan_stages
+from medjax.models.qwen25vl import init_params
+from medjax.recipes.planning import branch_share, plan_stages, rollout_cache
+from medjax.recipes.policy.qwen25vl import Vision
 from medjax.runtime.stages import Stage
 from medjax.sharding import make_mesh
+from tests.recipes.policy import hub
 from tests.runtime import toy_system as toy
+from tests.tiny import tiny_batch, tiny_config, tiny_model
+
+SIZES = ("vocab", "width", "mlp", "layers", "heads", "kv_heads", "head_dim")
 
 POLICY = {"remat": "none", "logit_chunk": None, "param_dtype": "float32"}
 CONFIG = {
@@ -105,3 +113,24 @@ def test_blocks_of_the_vision_tower_attend_widely_as_often_as_the_policy_says(
     policy = {"vision": {"full_blocks": [7, 15, 23, 31], "depth": 32}}
     assert branch_share({"policy": policy}, name) == share
     assert branch_share({}, name) == 1
+
+
+@pytest.mark.parametrize("sizes", [{"data": 1}, {"data": 2, "model": 2}], ids=str)
+def test_caches_are_those_that_the_policy_makes(sizes):
+    """By the model's own shapes, for prompts; 3 answers of 7 tokens to each."""
+    batch, answers = tiny_batch(contexts=4, questions=2), 4 * 2 * 3 * 7
+    config = tiny_config()
+    params = jax.eval_shape(partial(init_params, config), jax.random.key(0))
+    prefilled = jax.eval_shape(tiny_model().prefill, params, batch.prompt)
+    caches = (prefilled.context, prefilled.question)
+    made = sum(x.size * x.dtype.itemsize for c in caches for x in (c.keys, c.values))
+    keys = prefilled.question.keys  # layers, rows, tokens, heads, numbers
+    made += 2 * answers * keys.size // math.prod(keys.shape[1:3]) * keys.dtype.itemsize
+    section = {name: getattr(config, name) for name in (*SIZES, "tied", "dtype")}
+    vision = {name: getattr(config.vision, name) for name in Vision._fields}
+    rules = {"batch": ("data",), "kv_heads": ("model",), "heads": ("model",)}
+    rules |= {"vision_heads": (), "vision_mlp": ()}
+    policy = {**hub.SECTION, **section, "vision": vision, "rollout_rules": rules}
+    mesh = make_mesh(sizes, jax.devices()[: math.prod(sizes.values())])
+    found = rollout_cache(policy, batch.prompt, answers, mesh=mesh, rules={})
+    assert found == made / math.prod(sizes.values())
