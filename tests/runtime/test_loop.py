@@ -123,7 +123,8 @@ def test_each_shape_compiles_once_and_later_steps_never(tmp_path, capsys):
     assert seen[1] > seen[0]
     assert len(set(seen[3:])) == 1
     log = capsys.readouterr().err
-    assert log.count("compiling") == 4  # two lines each: begun and done
+    done = [x for x in log.splitlines() if "compiling" in x and "took" in x]
+    assert len(done) == 2  # a slow one says how far it is between begun and done
     assert "batch shape 2: 16x4, 16" in log
 
 
