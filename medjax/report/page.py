@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # (title, header, rows) of text; an evaluation's table is one.
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 NOTE = "Research software, not a medical device."  # on every page
+NARROW = ".narrow"  # behind the name of a figure
 CAPTIONS = {
     "answers": "Right and wrong answers of the evaluation, a class in turn; below each "
     "picture what the policy wrote.",
@@ -160,6 +161,7 @@ def write_report(
     drawn = dict(figures or {})
     if answers:
         drawn["overlays"] = contact_sheet(answers, count=count)
+        drawn[f"overlays{NARROW}"] = contact_sheet(answers, count=2)
     drawn |= run_figures(workdir, evaluated)
     pictures = {name: png_bytes(figure) for name, figure in drawn.items() if figure}
     for name, picture in pictures.items():
@@ -255,7 +257,8 @@ def render_page(
             escaped.
         tables: In the order of the page; their first column is aligned to the left.
         figures: The bytes of PNG files by name. Names in `CAPTIONS` get the caption
-            there, others their name.
+            there, others their name. One of a name and `NARROW` is shown in its place
+            where the window is as narrow as a phone.
         starts: The manifest: one record per start of the run. The last one is shown,
             its `config` apart; without any the page has no such part.
         note: A sentence under the title; the empty text leaves it out.
@@ -280,14 +283,14 @@ def render_page(
         parts += [f"<h2>{html.escape(heading)}</h2>", *map(_table, tables)]
     if figures:
         parts.append("<h2>Figures</h2>")
-    for name, picture in figures.items():
-        data = base64.b64encode(picture).decode()
+    shown = {x: _data(picture) for x, picture in figures.items()}
+    for name in (x for x in figures if not x.endswith(NARROW)):
         caption = html.escape(CAPTIONS.get(name, name))
-        parts.append(
-            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,'
-            f'{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+        image = f'<img alt="{html.escape(name)}" src="{shown[name]}">'
+        if narrow := shown.get(f"{name}{NARROW}"):
+            source = f'<source media="(max-width: 600px)" srcset="{narrow}">'
+            image = f"<picture>{source}{image}</picture>"
+        parts.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     if starts:
         last = dict(starts[-1])
         config = last.pop("config", None)
@@ -318,6 +321,10 @@ def png_bytes(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _data(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def _table(table: Table) -> str:

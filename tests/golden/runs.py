@@ -93,6 +93,7 @@ OLD_PUQ = old_puq()
 # Of files that base does not write: the tables of every evaluation once more as JSON,
 TABLES = "*/tables.json"
 PAGE = "predict/*/report.html"  # of a prediction
+NARROW = "*/figures/*.narrow.png"  # for phones
 # and those of the intervals of "unrolled, posterior".
 INTERVALS = (
     "fit/eval/*/intervals.txt",
@@ -231,7 +232,7 @@ def compare(run: Run, base: Done, head: Done, tolerance: float) -> str:
             base.workdir,
             head.workdir,
             tolerance=tolerance,
-            more=(TABLES, PAGE, *run.more),
+            more=(TABLES, PAGE, NARROW, *run.more),
             counted=run.counted,
         )
     return f"DIFFERS in {difference}" if difference else "same"

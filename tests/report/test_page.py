@@ -28,7 +28,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.seen.append(tag)
         self.links += [v for k, v in attrs if k in ("src", "href")]
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -63,7 +63,13 @@ def test_page_needs_no_other_file(workdir):
     assert {base64.b64decode(data) for data in embedded} == written
     assert all(data.startswith(PNG) for data in written)
     names = sorted(p.stem for p in (workdir / "figures").iterdir())
-    assert names == ["curves", "overlays", "signal", "threshold"]
+    assert names == ["curves", "overlays", "overlays.narrow", "signal", "threshold"]
+    assert text.count("<picture>") == 1 and text.count("<figure>") == 4
+    narrow = (workdir / "figures/overlays.narrow.png").read_bytes()
+    (source,) = re.findall(
+        r'<source media="\(max-width: 600px\)" srcset="([^"]+)"', text
+    )
+    assert base64.b64decode(source.partition("base64,")[2]) == narrow
     for piece in (
         "a &lt; b",
         "x &amp; y Research software, not a medical device.",

@@ -304,7 +304,7 @@ def _write_page(
     found: Scored,
 ) -> None:
     from medjax.report.classes import Answer, answer_sheet, confusion_figure
-    from medjax.report.page import write_report
+    from medjax.report.page import NARROW, write_report
 
     predicted = answered.predictions["label"]
     answers = [
@@ -321,6 +321,7 @@ def _write_page(
     labels = np.array([record.label for record in answered.records])
     figures = {
         "answers": answer_sheet(answers, count=6),
+        f"answers{NARROW}": answer_sheet(answers, count=2),
         "confusion": confusion_figure(labels, predicted, task.classes),
     }
     parted = subgroup_tables(rated, answered.records, stage.evaluation)

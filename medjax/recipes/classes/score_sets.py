@@ -309,7 +309,7 @@ def _write_page(
     found: Scored,
 ) -> None:
     from medjax.report.classes import Answer, answer_sheet
-    from medjax.report.page import write_report
+    from medjax.report.page import NARROW, write_report
 
     answers = [
         Answer(
@@ -333,7 +333,10 @@ def _write_page(
         folder.parents[1],
         title=f"{stage.name}, step {folder.name}",
         tables=[*tables, *parted, *stage.told(folder)],
-        figures={"answers": answer_sheet(answers, count=6)},
+        figures={
+            "answers": answer_sheet(answers, count=6),
+            f"answers{NARROW}": answer_sheet(answers, count=2),
+        },
         story=story.lines,
         doubts=story.doubts,
         evaluated=(int(folder.name), found),
