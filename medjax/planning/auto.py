@@ -53,6 +53,9 @@ class ParameterBytes(NamedTuple):
     optimizer: int
     reference: int  # of the policy that a KL term is measured to; 0: none
     computed: int  # in the dtype that is computed in
+    # whether it is trained, and so has a gradient; not beside an adapter, whose own few
+    # parameters are left to the margin
+    trained: bool = True
 
 
 class Estimate(NamedTuple):
@@ -171,7 +174,7 @@ def estimate_bytes(
         rollout = held(arrays, **where) * kinds.computed
         rollout += cache_bytes(widths, load.contexts * tokens, kinds.computed, **where)
     together = contexts / load.accumulate
-    gradients = own * kinds.kept * (2 if load.accumulate > 1 else 1)
+    gradients = own * kinds.kept * (2 if load.accumulate > 1 else 1) * kinds.trained
     inputs = tokens * widths.layers * widths.width
     inputs += load.patches * widths.vision_layers * widths.vision_width
     hidden = 3 * widths.mlp / divided("mlp", rules, sizes) + 2 * widths.width

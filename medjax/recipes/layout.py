@@ -180,9 +180,12 @@ def _kinds(stage: Mapping[str, Any], policy: Mapping[str, Any]) -> ParameterByte
     kept = jnp.dtype(policy["param_dtype"]).itemsize
     optim = stage["optim"]
     master = 4 if optim["half"] == "master" else 0
+    computed = jnp.dtype(policy["dtype"]).itemsize
+    if policy["lora"]["rank"] is not None:
+        return ParameterBytes(kept, 0, 0, computed, trained=False)
     return ParameterBytes(
         kept=kept,
         optimizer=MOMENTS[optim["moments"]] + master,
         reference=kept if stage.get("loss", {}).get("beta") else 0,
-        computed=jnp.dtype(policy["dtype"]).itemsize,
+        computed=computed,
     )

@@ -18,6 +18,7 @@ from medjax.planning.costs import Work, count_costs, step_phase
 from medjax.planning.layout import fit_rules
 from medjax.planning.plan import Plan, plan_lines, plan_row, refuse_plans
 from medjax.recipes.policy.opening import open_outline
+from medjax.runtime.adapted import trained_part
 from medjax.runtime.ahead import Ahead, bytes_a_chip, compile_ahead
 from medjax.runtime.program import abstract_state, describe, shapes_of
 from medjax.runtime.progress import progress
@@ -220,13 +221,17 @@ def _wider(
             placed, _ = abstract_state(stage.system, mesh=other, rules=rules)
         except ValueError:  # it does not divide an array
             continue
-        return sizes, _state_bytes(placed)
+        return sizes, _state_bytes(stage, placed)
     return None
 
 
-def _state_bytes(placed: TrainState) -> int:
+def _state_bytes(stage: Stage, placed: TrainState) -> int:
+    """Of a state with the gradients, which are as large as what is trained."""
     reference = getattr(placed.aux, "reference", ())
-    return 2 * bytes_a_chip(placed.params) + bytes_a_chip((placed.opt_state, reference))
+    trained = trained_part(stage.system.adapter, placed.params)
+    return bytes_a_chip(
+        (placed.params, trained, placed.opt_state, reference),
+    )
 
 
 def _knobs(
@@ -239,8 +244,8 @@ def _knobs(
 ) -> Iterator[str]:
     """What needs less memory: first what is counted exactly, then what is not."""
     memory, short = ahead.memory, plan.needed - plan.topology.chip.hbm
-    # gradients are as large as the parameters
-    state = 2 * memory.params + memory.optimizer + memory.reference
+    placed, _ = abstract_state(stage.system, mesh=mesh, rules=rules)
+    state, adapter = _state_bytes(stage, placed), stage.system.adapter
 
     def saved(words: str, size: float) -> str:
         enough = "enough by itself" if size >= short else "not enough alone"
@@ -254,8 +259,12 @@ def _knobs(
     if memory.reference:
         yield saved("--config.train.grpo.loss.beta=0.0", memory.reference)
     if knobs.param_dtype == "float32":
-        words = "--config.policy.param_dtype=bfloat16 (coarser updates)"
-        yield saved(words, state / 2)
+        words = "--config.policy.param_dtype=bfloat16"
+        if adapter is None:
+            yield saved(f"{words} (coarser updates)", state / 2)
+        else:
+            base = bytes_a_chip(adapter.split(placed.params)[1])
+            yield saved(f"{words} (of the base)", base / 2)
     if knobs.remat == "none":
         yield "--config.policy.remat=full computes activations of each layer again"
     if knobs.logit_chunk is None:

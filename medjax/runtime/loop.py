@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from medjax.runtime import checkpoint
+from medjax.runtime.adapted import held, whole_state
 from medjax.runtime.agreement import require_alike
 from medjax.runtime.audit import Audit, audit_writer
 from medjax.runtime.errors import NonFiniteReward, NonFiniteStep
@@ -27,12 +28,10 @@ from medjax.runtime.program import (
     abstract_state,
     compile_by_shape,
     describe,
-    held,
     init_state,
     judged,
     place_key,
     shapes_of,
-    whole_state,
 )
 from medjax.runtime.progress import progress
 from medjax.runtime.signals import Interrupted, deferred_signals

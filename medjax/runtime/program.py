@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, Sharding
 
 from medjax.planning.meshes import nearest_sizes
+from medjax.runtime.adapted import load_base, trained_part
 from medjax.runtime.naming import check_params
 from medjax.runtime.progress import Progress
 from medjax.sharding import Rules, shard_tree, to_named_sharding
@@ -45,81 +46,6 @@ def judged(
         return new, metrics | {"nonfinite": (~finite).astype(jnp.int32)}
 
     return judged_update
-
-
-def trained_part(adapter: Adapter | None, params: Params) -> Params:
-    """What of a tree is trained: all of it, or the adapter's part.
-
-    Args:
-        adapter: Of the system; None where it has none.
-        params: The whole tree, of anything.
-    """
-    return params if adapter is None else adapter.split(params)[0]
-
-
-def held(system: System, state: TrainState) -> TrainState:
-    """The state as a checkpoint has it: without the parameters that never change.
-
-    Args:
-        system: Its `adapter` decides.
-        state: Of arrays, or of ShapeDtypeStructs.
-    """
-    return state._replace(params=trained_part(system.adapter, state.params))
-
-
-def whole_state(
-    system: System,
-    state: TrainState,
-    *,
-    base: Callable[[Any], Params] | None,
-    shardings: TrainState,
-) -> TrainState:
-    """The state of a checkpoint with the parameters that never change, loaded anew.
-
-    Args:
-        system: Without an adapter the state is whole already.
-        state: See `held`.
-        base: Loads them, see `init_state`.
-        shardings: Where each array of the whole state goes.
-
-    Raises:
-        ArchitectureError: They are of another architecture; their arrays are named.
-        ValueError: The system has an adapter, and there is no `base`.
-    """
-    if system.adapter is None:
-        return state
-    loaded = load_base(system, system.adapter, base, shardings.params)
-    return state._replace(params=system.adapter.join(loaded, state.params))
-
-
-def load_base(
-    system: System,
-    adapter: Adapter,
-    base: Callable[[Any], Params] | None,
-    shardings: Params,
-) -> Params:
-    """The parameters that an adapter is beside, on the mesh.
-
-    Args:
-        system: Its `init` says which arrays there are.
-        adapter: Of the system.
-        base: Given the tree of their shardings, loads them.
-        shardings: Of the whole tree.
-
-    Raises:
-        ArchitectureError: They are of another architecture; their arrays are named.
-        ValueError: There is no `base`.
-    """
-    if base is None:
-        raise ValueError(
-            "a system with an adapter needs `base`, which loads the parameters that "
-            "checkpoints do not hold"
-        )
-    _, places = adapter.split(shardings)
-    params = base(places)
-    _, expected = adapter.split(jax.eval_shape(system.init, jax.random.key(0)).params)
-    check_params(params, expected, "the base of the adapter")
-    return shard_tree(params, places)
 
 
 def compile_by_shape(

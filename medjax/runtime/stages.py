@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 
 from medjax import masked
 from medjax.runtime import checkpoint, loop
+from medjax.runtime.adapted import load_whole, restore_whole, trained_part
 from medjax.runtime.audit import Audit
 from medjax.runtime.live import Live
-from medjax.runtime.naming import check_params
-from medjax.runtime.program import abstract_state, load_base, trained_part
+from medjax.runtime.program import abstract_state
 from medjax.runtime.watch import (
     Counters,
     Watch,
@@ -25,7 +25,7 @@ from medjax.runtime.watch import (
     read_counters,
 )
 from medjax.runtime.writer import agreed_row, write_manifest
-from medjax.sharding import Rules, shard_tree
+from medjax.sharding import Rules
 from medjax.types import Params, System, TrainState
 
 # (predictions, per-example metrics, records) of each batch, as `loop.evaluate` yields.
@@ -397,57 +397,5 @@ def read_state(
     else:
         if accepts is not None and describe is not None:
             accepts(describe(path))
-        params, step = _whole_policy(system, path, abstract, shardings, load=load), 0
+        params, step = load_whole(system, path, abstract, shardings, load=load), 0
     return TrainState(params, (), jax.device_put(np.int32(step), shardings.step))
-
-
-def restore_whole(
-    system: System,
-    folder: pathlib.Path,
-    abstract: TrainState,
-    shardings: TrainState,
-    *,
-    base: Callable[[Any], Params] | None,
-) -> Params:
-    """All parameters of the newest checkpoint in a folder.
-
-    Args:
-        system: With an adapter, a checkpoint holds its part alone.
-        folder: The folder that `open_checkpoints` was given.
-        abstract: From `abstract_state`.
-        shardings: Likewise.
-        base: Loads the parameters that the checkpoint does not hold.
-
-    Raises:
-        ArchitectureError: The parameters are of another architecture.
-        ValueError: The system has an adapter, and there is no `base`.
-    """
-    adapter = system.adapter
-    kept = trained_part(adapter, abstract.params)
-    params = checkpoint.restore_params(folder, kept)
-    if adapter is None:
-        return params
-    return adapter.join(load_base(system, adapter, base, shardings.params), params)
-
-
-def _whole_policy(
-    system: System,
-    path: pathlib.Path,
-    abstract: TrainState,
-    shardings: TrainState,
-    *,
-    load: Callable[[pathlib.Path, Any], Params],
-) -> Params:
-    """A folder's parameters; an adapter beside them adds nothing."""
-    adapter, places, expected = system.adapter, shardings.params, abstract.params
-    if adapter is not None:
-        _, places = adapter.split(places)
-        _, expected = adapter.split(expected)
-    params = load(path, places)
-    check_params(params, expected, str(path))
-    params = shard_tree(params, places)
-    if adapter is None:
-        return params
-    low, _ = adapter.split(shardings.params)
-    fresh = jax.jit(adapter.init, out_shardings=low)(jax.random.key(0))
-    return adapter.join(params, fresh)

@@ -71,10 +71,10 @@ def load_of(contexts, accumulate):
     )
 
 
-def estimate(outline, arrays, load, sizes):
+def estimate(outline, arrays, load, sizes, kinds=KINDS):
     fitted = [fit_rules(r, sizes, outline.units)[0] for r in (RULES, ROLLOUT_RULES)]
     rules = dict(zip(("rules", "rollout_rules"), fitted, strict=True))
-    return estimate_bytes(arrays, outline.widths, load, KINDS, sizes=sizes, **rules)
+    return estimate_bytes(arrays, outline.widths, load, kinds, sizes=sizes, **rules)
 
 
 def on_torus(sizes, torus):
@@ -120,6 +120,19 @@ def test_parameters_are_counted(policy):
     # what the tower and the norms hold whole is small
     share = held(arrays, RULES, {"fsdp": 4, "model": 4}) / whole
     assert share == pytest.approx(1 / 16, rel=0.02)
+
+
+def test_a_base_beside_an_adapter_has_no_gradient(policy):
+    _, outline, arrays = policy
+    sizes = {"data": 1, "fsdp": 4, "model": 1}
+    own = held(arrays, RULES, sizes)
+    full = estimate(outline, arrays, load_of(4, 1), sizes)
+    base = ParameterBytes(kept=4, optimizer=0, reference=0, computed=2, trained=False)
+    found = estimate(outline, arrays, load_of(4, 1), sizes, base)
+    assert found.state == pytest.approx(4 * own)
+    assert full.state - found.state == pytest.approx(12 * own)
+    assert full.learner - found.learner == pytest.approx(4 * own)
+    assert full.rollout == found.rollout
 
 
 # topology, contexts, accumulate, the mesh that was compiled, its peak in bytes

@@ -86,6 +86,19 @@ def test_a_planned_chip_has_the_memory_of_its_data_sheet(capsys):
         lay_out(config, jax.devices("cpu"), "gpu:8")
 
 
+def test_an_adapter_needs_less(capsys):
+    config = medloc.get_config("model=tiny,data=synthetic,mesh=auto").to_dict()
+    lay_out(config, None)
+    config["policy"]["lora"]["rank"] = 8
+    lay_out(config, None)
+    sizes = [
+        float(line.partition("; about ")[2].split()[0])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("mesh chosen")
+    ]
+    assert sizes[1] < sizes[0]
+
+
 @pytest.mark.parametrize("name", ["medloc", "vrft_aug"])
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 def test_every_stage_has_what_the_choice_reads(name, method, capsys):

@@ -8,12 +8,19 @@ import jax
 import pytest
 
 from medjax.models.qwen25vl import init_params
-from medjax.recipes.planning import branch_share, plan_stages, rollout_cache
+from medjax.recipes.planning import (
+    _state_bytes,
+    branch_share,
+    plan_stages,
+    rollout_cache,
+)
 from medjax.recipes.policy.qwen25vl import Vision
+from medjax.runtime.program import abstract_state
 from medjax.runtime.stages import Stage
 from medjax.sharding import make_mesh
 from tests.recipes.policy import hub
 from tests.runtime import toy_system as toy
+from tests.runtime.test_adapter import make_system
 from tests.tiny import tiny_batch, tiny_config, tiny_model
 
 SIZES = ("vocab", "width", "mlp", "layers", "heads", "kv_heads", "head_dim")
@@ -87,6 +94,19 @@ def test_a_part_of_the_mesh_may_take_its_pictures_in_turn(tmp_path):
     with pytest.raises(ValueError, match="does not fit") as error:
         plan(chain, tmp_path, data=8, fsdp=1, model=1)
     assert "train.grpo.accumulate=2" in str(error.value)
+
+
+def test_the_state_of_an_adapter_has_its_gradient_alone():
+    """4 bytes each: 32 of the kernel, 8 of the bias with gradient and two moments."""
+    system = make_system()
+    mesh = make_mesh(toy.ONE, jax.devices()[:1])
+    placed, _ = abstract_state(system, mesh=mesh, rules=toy.RULES)
+    stage = stages(8)[0]._replace(system=system)
+    assert _state_bytes(stage, placed) == 4 * (32 + 4 * 8) + 4  # and a counter
+    everything = make_system(adapter=False)
+    placed, _ = abstract_state(everything, mesh=mesh, rules=toy.RULES)
+    stage = stage._replace(system=everything)
+    assert _state_bytes(stage, placed) == 4 * 4 * (32 + 8) + 4
 
 
 def test_a_price_is_not_negative(tmp_path):

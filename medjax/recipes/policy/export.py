@@ -13,8 +13,9 @@ from medjax.recipes.policy.qwen25vl_folder import seal_folder
 from medjax.recipes.policy.scoring import tell
 from medjax.recipes.policy.setup import Setup
 from medjax.runtime import checkpoint
+from medjax.runtime.adapted import restore_whole
 from medjax.runtime.program import abstract_state
-from medjax.runtime.stages import Stage, restore_whole
+from medjax.runtime.stages import Stage
 from medjax.runtime.watch import has_converged, is_over, read_counters
 from medjax.runtime.writer import write_atomic
 from medjax.sharding import Rules
@@ -190,6 +191,7 @@ def export_stage(
     params = newest_params(newest, mesh=mesh, rules=rules)
     if adapted is not None:
         adapted.save(folder.with_name(ADAPTER), params)
+        tell([f"adapter written to {folder.with_name(ADAPTER)}"])
         if not adapted.merged:
             return newest.doubts
         params = jax.jit(adapted.merge)(params)

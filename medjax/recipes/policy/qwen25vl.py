@@ -26,7 +26,6 @@ from medjax.data.prompting.tokenizer import (
 )
 from medjax.planning.auto import ArrayAxes
 from medjax.recipes.policy.opened import (
-    Adapted,
     Opener,
     Opening,
     Outline,
@@ -40,26 +39,21 @@ from medjax.recipes.policy.qwen25vl_folder import (
     save_policy,
     say,
     trained_images,
-    weights_digest,
 )
+from medjax.recipes.policy.qwen25vl_lora import LoraSection, adapt, read_lora
 from medjax.recipes.policy.qwen25vl_outline import array_axes, outline_of
 from medjax.recipes.sections import read_section
 from medjax.sharding import Rules
 from medjax.systems.policy.qwen25vl import (
-    Lora,
     Qwen25VLConfig,
     VisionConfig,
     config_from_hf,
-    find_targets,
     folder_config,
     load_weights,
     make_model,
     make_sampler,
-    merge_lora,
-    save_lora,
-    split_lora,
 )
-from medjax.types import Ends, Params
+from medjax.types import Ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,15 +75,6 @@ class Vision(NamedTuple):
     full_blocks: tuple[int, ...]  # blocks that attend to the whole image
     patch: int  # pixels
     window: int  # pixels
-
-
-class LoraSection(NamedTuple):
-    """The section `policy.lora`: an adapter that is trained in place of all."""
-
-    rank: int | None = None  # None: no adapter
-    alpha: float = 32.0
-    targets: tuple[str, ...] = ()
-    merged: bool = True  # an export writes the merged policy too
 
 
 class PolicySection(NamedTuple):
@@ -292,7 +277,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
         remat=options.remat,
         dtype=options.dtype,
         param_dtype=options.param_dtype,
-        lora=_read_lora(options),
+        lora=read_lora(options.lora),
     )
     geometry = read_geometry(
         folder, _geometry(options, config.vision), pixels=options.pixels
@@ -315,7 +300,7 @@ def open_checkpoint(options: PolicySection) -> Opening:
         ramps=trained_images(folder).get("ramps"),
     )
     if config.lora is not None:
-        policy = _adapt(policy, config, options)
+        policy = adapt(policy, config, folder, options.lora)
 
     def finish(texts: Sequence[str], answers: Sequence[str], *, style: Style) -> Policy:
         del texts  # its tokenizer has learnt its words
@@ -387,44 +372,6 @@ def _policy(
         save=partial(save_policy, config, tokenizer, geometry, ids, drawing),
         check_style=_any_style,
         drawing=drawing,
-    )
-
-
-def _read_lora(options: PolicySection) -> Lora | None:
-    section = options.lora
-    if section.rank is None:
-        return None
-    return Lora(section.rank, section.alpha, tuple(section.targets))
-
-
-def _adapt(policy: Policy, config: Qwen25VLConfig, options: PolicySection) -> Policy:
-    """The policy as one whose adapter alone is trained, saved and identified."""
-    targets = find_targets(config)
-    if options.freeze_vision and any(x.path.startswith("vision/") for x in targets):
-        raise ValueError(
-            "policy.freeze_vision=True lets nothing learn in the vision tower, and "
-            "policy.lora.targets names matrices of it (those behind visual.): leave "
-            "out one of the two"
-        )
-    folder, section = Path(options.path), options.lora
-    about = {
-        **{"rank": section.rank, "alpha": section.alpha},
-        **{"targets": list(section.targets), "base": weights_digest(folder)},
-    }
-
-    def save(out: Path, params: Params) -> None:
-        adapter, _ = split_lora(params)
-        save_lora(out, config, adapter, base=folder.name)  # folders may name people
-
-    return policy._replace(
-        identity={**policy.identity, "lora": about},
-        adapted=Adapted(
-            save=save,
-            merge=partial(merge_lora, config),
-            merged=section.merged,
-            words=f"a LoRA of rank {section.rank} and alpha {section.alpha:g} on "
-            f"{', '.join(section.targets)}",
-        ),
     )
 
 

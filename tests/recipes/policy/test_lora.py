@@ -17,8 +17,8 @@ from medjax.recipes.policy.alike import check_adapter
 from medjax.recipes.policy.opening import open_policy, section_for_use
 from medjax.recipes.policy.scoring import write_evaluation
 from medjax.runtime import checkpoint
+from medjax.runtime.adapted import held
 from medjax.runtime.errors import CheckpointError
-from medjax.runtime.program import held
 from medjax.runtime.stages import read_state
 from medjax.runtime.writer import write_manifest
 from medjax.sharding import make_mesh
