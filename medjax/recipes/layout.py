@@ -21,6 +21,7 @@ from medjax.planning.layout import cut, divided, fit_rules
 from medjax.recipes.policy.opened import Outline
 from medjax.recipes.policy.opening import open_arrays, open_outline
 from medjax.recipes.policy.qwen25vl_folder import say
+from medjax.runtime.processes import from_first
 from medjax.sharding import make_mesh
 
 WORDS = 128  # tokens of a question, where only pictures are known of
@@ -120,7 +121,11 @@ def _chosen(
         rules = {"rules": fit(given)[0], "rollout_rules": fit(rollout)[0]}
         return estimate_bytes(arrays, outline.widths, load, kinds, sizes=sizes, **rules)
 
-    memory = _memory(devices[0], topology)
+    # of process 0: another number on another process would be another mesh
+    told = from_first(lambda: str(device_memory(jax.local_devices()[0]) or ""))
+    memory = float(told) if told else None
+    if topology:
+        memory = parse_topology(topology).chip.hbm
     choice = choose_sizes(
         config["mesh"], len(devices), refuse=refuse, estimate=estimate, memory=memory
     )
@@ -128,15 +133,18 @@ def _chosen(
     return choice.sizes
 
 
-def _memory(device: Any, topology: str) -> float | None:
-    """Bytes that a program can have on a device; None where nobody says, as of CPUs."""
-    if topology:
-        return parse_topology(topology).chip.hbm
+def device_memory(device: Any) -> float | None:
+    """Bytes that a program can have on a device; None where nobody says, as of CPUs.
+
+    Args:
+        device: A jax device of this process. What its allocator may take counts before
+            what the data sheet says.
+    """
     if device.platform == "cpu":
         return None
-    told = device.memory_stats() or {}
+    limit = (device.memory_stats() or {}).get("bytes_limit")
     chip = chip_of(device.device_kind)
-    return told.get("bytes_limit") or (chip.hbm if chip else None)
+    return limit or (chip.hbm if chip else None)
 
 
 def _last_stage(config: Mapping[str, Any]) -> Mapping[str, Any]:

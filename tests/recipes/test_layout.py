@@ -1,6 +1,7 @@
 """A config's rules are fitted to its policy, on eight forced devices."""
 
 import importlib
+import types
 
 import jax
 import pytest
@@ -106,6 +107,38 @@ def test_every_stage_has_what_the_choice_reads(name, method, capsys):
     variants = f"model=fresh,mesh=auto,smoke,method={method}"
     lay_out(module.get_config(variants).to_dict(), None)
     assert capsys.readouterr().out.startswith("mesh chosen: data 8")
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "told", "expected"),
+    [
+        ("cpu", "cpu", {"bytes_limit": 5}, None),  # the machine's, shared by all
+        ("gpu", "NVIDIA H100 80GB HBM3", {"bytes_limit": 63e9}, 63e9),
+        ("gpu", "NVIDIA H100 80GB HBM3", None, 80e9),
+        ("tpu", "TPU v5 lite", {}, 15.75 * 2**30),
+        ("gpu", "NVIDIA GeForce RTX 4090", None, None),
+    ],
+)
+def test_memory_is_what_the_allocator_may_take_or_else_the_data_sheets(
+    platform, kind, told, expected
+):
+    device = types.SimpleNamespace(
+        platform=platform, device_kind=kind, memory_stats=lambda: told
+    )
+    assert layout.device_memory(device) == expected
+
+
+def test_the_mesh_falls_with_the_memory(monkeypatch, capsys):
+    config = medloc.get_config("model=fresh,data=synthetic,mesh=auto").to_dict()
+    config["policy"] |= {"layers": 40, "width": 1024, "mlp": 4096, "remat": "full"}
+    config["policy"]["max_pixels"] = 112 * 112
+    meshes = []
+    for memory in (1e11, 1.5e10, 8e9, 6e9, 1.0):
+        monkeypatch.setattr(layout, "device_memory", lambda device, m=memory: m)
+        meshes.append(tuple(lay_out(config, None).devices["mesh"].shape.values()))
+    assert meshes == [(8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8, 1), (1, 8, 1)]
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("IT MAY NOT FIT" in line for line in lines) == 1
 
 
 def test_all_ways_to_keep_moments_are_known():
