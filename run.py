@@ -14,7 +14,7 @@ Exit codes:
     0      well
     1      an error: a message says what was expected, what was found and the way out
     3      finished with warnings that make the result doubtful; they are printed last
-    128+N  stopped by signal N (130: ctrl-C, 143: SIGTERM), a checkpoint was written
+    128+N  stopped by signal N (130: ctrl-C, 143: SIGTERM); training saved first
 """
 
 import os

@@ -90,7 +90,10 @@ def make_optimizer(
             above `steps`, or `muon_lr` stands beside `moments` other than "full".
     """
     if not 0 <= warmup <= steps:
-        raise ValueError(f"warmup must lie in 0..{steps} (steps), found {warmup}")
+        raise ValueError(
+            f"warmup must lie in 0..{steps} (steps), found {warmup}; expected fewer as "
+            "optim.warmup of the stage, or more steps of it"
+        )
     schedule = _schedule(lr, steps, decay, warmup)
     how = {"weight_decay": weight_decay, "eps": eps}
     if moments not in MOMENTS:
