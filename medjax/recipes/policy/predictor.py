@@ -235,19 +235,36 @@ def _read(
     replies = read_replies(
         read, answers, tables=policy.tables, tokenizer=policy.tokenizer, ends=ends
     )
+    return _in_original(replies, sizes, policy.geometry)
+
+
+def _in_original(
+    replies: Sequence[Reply], sizes: Sequence[tuple[int, int]], geometry: Geometry
+) -> list[Reply]:
+    """The replies with boxes in pixels of the pictures as they came, all at once."""
+    counts = [0 if reply.boxes is None else len(reply.boxes) for reply in replies]
+    if not any(counts):
+        return list(replies)
+    boxes = np.concatenate([r.boxes for r in replies if r.boxes is not None])
+    shown = [shown_size(size, geometry) for size in sizes]
+    size, resized = (
+        np.repeat(np.array(pairs, np.float32), counts, axis=0)
+        for pairs in (sizes, shown)
+    )
+    last = resized[:, [1, 0, 1, 0]]
+    away = ((boxes < -1) | (boxes > last + 1)).any(axis=1)  # by more than a pixel
+    found = convert_boxes(boxes, "resized", "original", size=size, resized=resized)
+    ends = np.cumsum(counts)[:-1]
+    parts = zip(
+        replies, np.split(np.asarray(found), ends), np.split(away, ends), strict=True
+    )
     return [
-        _in_original(reply, size, policy.geometry)
-        for reply, size in zip(replies, sizes, strict=True)
+        reply
+        if reply.boxes is None
+        else reply._replace(boxes=own, why=_why(reply.why, strayed=bool(out.any())))
+        for reply, own, out in parts
     ]
 
 
-def _in_original(reply: Reply, size: tuple[int, int], geometry: Geometry) -> Reply:
-    if reply.boxes is None:
-        return reply
-    shown = shown_size(size, geometry)
-    boxes = convert_boxes(reply.boxes, "resized", "original", size=size, resized=shown)
-    height, width = shown
-    last = np.array([width, height] * 2)
-    away = (reply.boxes < -1) | (reply.boxes > last + 1)  # by more than a pixel
-    odd = [reply.why] * bool(reply.why) + [STRAYED] * bool(away.any())
-    return reply._replace(boxes=np.asarray(boxes), why="; ".join(odd))
+def _why(why: str, *, strayed: bool) -> str:
+    return "; ".join([why] * bool(why) + [STRAYED] * strayed)
