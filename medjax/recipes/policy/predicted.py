@@ -1,5 +1,6 @@
 """The files of a prediction: a line an answer, errors, what they were made with."""
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from medjax.runtime.naming import differences
 from medjax.runtime.writer import write_atomic
 
 ANSWERS, ERRORS, SETTINGS = "answers.jsonl", "errors.jsonl", "predict.json"
+PICTURES = "pictures.jsonl"  # which files the answers are about
 _DIGITS = 6  # of a confidence
 _PLACES = 3  # of pixels and mm behind the point
 
@@ -109,12 +111,8 @@ def read_answered(path: Path) -> dict[Place, Told]:
     Raises:
         ValueError: A whole line is none that `answer_line` writes.
     """
-    if not path.exists():
-        return {}
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
     found = {}
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(_whole_lines(path), 1):
         try:
             row = json.loads(line)
             found[place_of(line)] = Told(bool(row["parsed"]), str(row["why"]))
@@ -123,9 +121,18 @@ def read_answered(path: Path) -> dict[Place, Told]:
                 f"{path}, line {number}: no answer of medjax ({error}); take the line "
                 "out, or choose another workdir"
             ) from error
+    return found
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that need not exist; one cut short is taken out of it."""
+    if not path.exists():
+        return []
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
     if whole != raw:
         write_atomic(path, whole)
-    return found
+    return whole.splitlines()
 
 
 def place_of(line: str | bytes) -> Place:
@@ -201,6 +208,61 @@ def check_settings(folder: Path, settings: Any, *, going_on: bool) -> None:  # n
                 + "\nset these back to go on, or choose another workdir"
             )
     write_atomic(path, json.dumps(ours, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_pictures(
+    folder: Path, asked: Sequence[Asked], answered: Collection[Place]
+) -> dict[str, str]:
+    """Refuse other pictures under the names of those that were answered.
+
+    Answers name files without their folders, and scanners call each patient's alike.
+
+    Args:
+        folder: Of the answers.
+        asked: The pictures.
+        answered: From `read_answered`.
+
+    Returns:
+        SHA-256 of the files that were noted, by their names.
+
+    Raises:
+        ValueError: A file is another than that of its name was.
+    """
+    rows = [json.loads(line) for line in _whole_lines(folder / PICTURES)]
+    known = {row["image"]: row["sha256"] for row in rows}
+    names = {place.image for place in answered} & known.keys()
+    files = {one.name: one.image.path for one in asked if one.name in names}
+    others = [name for name, file in files.items() if _digest(file) != known[name]]
+    if others:
+        raise ValueError(
+            f"{folder / ANSWERS} is about other pictures: {len(others)} files of the "
+            f"same names have other contents, the first is {others[0]}. Ask about the "
+            "same files to go on, or choose another workdir"
+        )
+    return known
+
+
+def note_pictures(
+    folder: Path, asked: Sequence[Asked], known: dict[str, str]
+) -> dict[str, str]:
+    """Write down which files will have answers, and return all that are.
+
+    Args:
+        folder: Of the answers.
+        asked: The pictures of a batch, before its answers are written.
+        known: SHA-256 of the files that are written down, by their names.
+    """
+    new = {one.name: one.image.path for one in asked if one.name not in known}
+    digests = {name: _digest(path) for name, path in new.items()}
+    rows = ({"image": name, "sha256": x} for name, x in digests.items())
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    append_lines(folder / PICTURES, lines)
+    return known | digests
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:

@@ -22,8 +22,10 @@ from medjax.recipes.policy.predicted import (
     Told,
     answer_line,
     append_lines,
+    check_pictures,
     check_settings,
     left_to_ask,
+    note_pictures,
     read_answered,
     write_faults,
 )
@@ -94,6 +96,7 @@ def predict_all(
     folder = workdir / FOLDER
     answered = read_answered(folder / ANSWERS)
     left = left_to_ask(asking.asked, answered)
+    noted = check_pictures(folder, asking.asked, answered)
     if not asking.asked:
         raise ValueError(_none_read(faults))
     policy = use.policy
@@ -126,6 +129,7 @@ def predict_all(
     for answers, metrics, records in results:
         valid = np.asarray(metrics["valid"])
         rows_of = Answers(*(np.asarray(x)[valid] for x in answers))
+        noted = note_pictures(folder, [record.asked for record in records], noted)
         replies = predictor.read(rows_of, [record.asked.size for record in records])
         pairs = list(zip(records, replies, strict=True))
         append_lines(

@@ -230,6 +230,13 @@ def test_the_entry_uses_a_folder_without_the_data_of_its_training(
     stored = json.loads((tmp_path / "run/predict/predict.json").read_text())
     # as in its training, whatever the config says
     assert stored["images"]["max_pixels"] == SECTION["max_pixels"]
+    # the next patient's picture, which its scanner calls as the last one's
+    (tmp_path / "next").mkdir()
+    other = Image.fromarray(RNG.integers(0, 255, (30, 60), np.uint8))
+    other.save(tmp_path / "next/a.png")
+    with pytest.raises(ValueError, match=r"other pictures: 1 files .* first is a\.png"):
+        medloc.predict(str(tmp_path / "next/a.png"), **how)
+    assert rows(tmp_path / "run/predict/answers.jsonl") == [row]
 
 
 @pytest.mark.parametrize(
