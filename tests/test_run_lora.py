@@ -14,6 +14,7 @@ from tests.test_run import (  # noqa: F401
     run,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 CONFIG, STEPS = "configs/medloc.py:smoke,model=tiny", 4
 LORA = (
     *("--config.policy.lora.rank=4", "--config.policy.lora.alpha=8"),
@@ -44,7 +45,7 @@ def test_an_adapter_from_training_to_its_merged_policy(run, tmp_path):  # noqa: 
     shutil.rmtree(again / "grpo/checkpoints" / str(STEPS))
     done = run(f"--workdir={again}", *options, config=CONFIG)
     assert done.code == 0, done.err
-    assert "resumed from step 2" in done.out
+    assert "resumed from step 2" in done.err
     found = final(again, STEPS)
     assert found.keys() == stored.keys()
     for name, values in stored.items():
