@@ -23,6 +23,11 @@ from medjax.types import Params
 
 EXPORTED = "policy"  # the folder in the workdir
 ADAPTER = "adapter"  # likewise, of an adapted policy
+HALF_MERGED = (
+    "{1}: merged in {0}, in which less than 1/512 of a weight is lost when it is "
+    "rounded: compare its scores by --mode=eval; the adapter beside it is exact, and "
+    "load_qwen25vl(BASE, adapter=ADAPTER) merges it in float32"
+)
 
 
 class Newest(NamedTuple):
@@ -195,6 +200,9 @@ def export_stage(
         if not adapted.merged:
             return newest.doubts
         params = jax.jit(adapted.merge)(params)
+        kinds = sorted({str(x.dtype) for x in jax.tree.leaves(params)})
+        if kinds[0] in ("bfloat16", "float16"):
+            tell([HALF_MERGED.format(kinds[0], folder)])
         words = f"- trained as {adapted.words}, which is merged into these weights"
         told = told._replace(about=(*told.about, words))
     text = card_text(told, setup, facts, params, newest.folder)

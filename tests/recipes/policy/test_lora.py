@@ -144,6 +144,15 @@ def test_an_export_of_the_adapter_alone(run, devices, tmp_path):
         medloc.export(**options)
 
 
+def test_a_merge_in_half_precision_says_what_it_may_lose(devices, tmp_path, capsys):
+    found = sections(policy__param_dtype="bfloat16")
+    leave(last_stage(tmp_path, found), tmp_path, found)
+    medloc.export(seed=0, workdir=tmp_path, **found, **devices)
+    said = capsys.readouterr().out
+    assert "policy: merged in bfloat16, in which less than 1/512 of a weight" in said
+    assert "load_qwen25vl(BASE, adapter=ADAPTER) merges it in float32" in said
+
+
 def test_a_checkpoint_is_read_onto_its_base(run, devices):
     workdir, params, found = run
     stage = last_stage(workdir, found)
