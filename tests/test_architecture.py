@@ -132,6 +132,7 @@ DOCUMENTS = (
     ),
     "medjax/recipes/planning.py",  # an entry, given a whole config
     "medjax/recipes/layout.py",  # likewise
+    "medjax/recipes/policy/layout.py",  # likewise
     "medjax/recipes/predict/medloc.py",  # an entry
     "medjax/recipes/predict/vrft_aug.py",  # likewise
     "medjax/recipes/policy/opening.py",

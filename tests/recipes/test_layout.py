@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from configs import medloc, puq
-from medjax.recipes import layout
 from medjax.recipes.layout import lay_out
+from medjax.recipes.policy import layout
 from medjax.systems.optimizer import MOMENTS
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 import run
+from medjax.recipes import layout
 from medjax.sharding import make_mesh
 
 
@@ -64,10 +65,10 @@ def predicted(
         f"--workdir={workdir}", "--compilation_cache=", "--config.predict.slab=1",
         *arguments,
     ]  # fmt: skip
-    before, whole = sys.argv, run.make_mesh
+    before, whole = sys.argv, layout.make_mesh
     sys.argv = argv  # where ml_collections looks for options of the config
     first = jax.devices()[:1]
-    run.make_mesh = lambda shape, *_: make_mesh(dict.fromkeys(shape, 1), first)
+    layout.make_mesh = lambda shape, *_: make_mesh(dict.fromkeys(shape, 1), first)
     said = io.StringIO()
     try:
         for name in [n for n in flags.FLAGS if n.startswith("config.")]:
@@ -81,7 +82,7 @@ def predicted(
     except ERRORS as error:
         return Outcome(1, str(error), None)
     finally:
-        sys.argv, run.make_mesh = before, whole
+        sys.argv, layout.make_mesh = before, whole
     median = None if mode == "check" else _median(workdir, inside)
     return Outcome(code, said.getvalue(), median)
 
