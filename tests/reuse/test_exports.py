@@ -182,6 +182,7 @@ def test_a_gradient_is_written_too():
 ROOMS = (types, rl, mri, qwen25vl)
 # Their fields are numbers, text, functions or NumPy's arrays, and no program's.
 NO_ARRAYS = {
+    "Adapter",
     "Background",
     "Clipped",
     "Decoding",
