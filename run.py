@@ -32,8 +32,8 @@ from ml_collections import config_flags
 
 from configs import command_line
 from configs.command_line import Run
-from medjax.runtime.ahead import stand_in
 from medjax.runtime.errors import STOPS, RewardError
+from medjax.runtime.stand_ins import stand_in
 from medjax.runtime.start import start
 
 SYSTEMS = ("medloc", "vrft_aug", "puq", "pretrain")  # each a recipe's name

@@ -10,11 +10,10 @@ from medjax.planning.chips import parse_topology
 from medjax.planning.costs import count_costs, step_phase
 from medjax.runtime.ahead import (
     bytes_a_chip,
-    chip_devices,
     compile_ahead,
     refused_bytes,
-    stand_in,
 )
+from medjax.runtime.stand_ins import chip_devices, stand_in
 from medjax.sharding import make_mesh
 from tests.runtime import toy_system as toy
 
