@@ -37,16 +37,13 @@ def suited(
     """A config whose rules suit its policy, and the mesh; see `recipes.layout.lay_out`.
 
     Args:
-        config: The whole one; its sections `mesh`, `rules` and `policy` are read; where
-            the mesh is chosen the stages' too.
-        devices: See `make_mesh`.
-        topology: The name of the chips that they are, or stand for; "": of this
-            machine.
+        config: As there, with a section `policy`.
+        devices: As there.
+        topology: As there.
 
     Raises:
         FileNotFoundError: The policy's folder has no config.json.
-        ValueError: The mesh does not fit the devices, or does not divide the policy;
-            the nearest that does is named.
+        ValueError: As there.
     """
     policy, shape = config["policy"], config["mesh"]
     if list(shape.values()).count(-1) > 1:
