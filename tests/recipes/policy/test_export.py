@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.common import get_rules
 from medjax.data import batches
 from medjax.data.volumes.ct import CHEST
 from medjax.evals.tables import Table
@@ -25,12 +24,14 @@ from medjax.recipes.policy.scoring import write_evaluation
 from medjax.runtime import checkpoint
 from medjax.runtime.errors import CheckpointError
 from medjax.runtime.writer import write_manifest
-from medjax.sharding import make_mesh
 from medjax.types import TrainState
 from tests.recipes import smoke, smoke_labels
 from tests.recipes.pictures import box_lines, save_scenes, write_boxes
 
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+    pytest.mark.usefixtures("own_cache"),
+]
 STEP = 4  # all of smoke
 SCORES = Table(
     "all answers, 95 % intervals over slices",
@@ -38,19 +39,6 @@ SCORES = Table(
     (("grpo", "16", "0.512 [0.498, 0.530]"), ("no image: a | b", "16", "0.1 [0, 1]")),
 )
 STRUCTURES = Table("grpo by structure", ("", "n"), (("disc", "3"),))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDJAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def devices():
-    return {
-        "mesh": make_mesh({"data": -1, "fsdp": 1, "model": 1}),
-        "rules": get_rules(),
-    }
 
 
 def leave(stage, workdir, config, *, evaluated=STEP):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from configs.common import get_rules
 from medjax.data.pretraining.shipped import shipped_policy
 from medjax.models.qwen25vl import flatten_params, load_qwen25vl
 from medjax.recipes import medloc, pretrain
@@ -21,11 +20,13 @@ from medjax.runtime.adapted import held
 from medjax.runtime.errors import CheckpointError
 from medjax.runtime.stages import read_state
 from medjax.runtime.writer import write_manifest
-from medjax.sharding import make_mesh
 from medjax.types import TrainState
 from tests.recipes import smoke
 
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+    pytest.mark.usefixtures("own_cache"),
+]
 RANK, ALPHA, TARGETS = 4, 8.0, ("q_proj", "mlp.down_proj", "visual.qkv")
 LORA = {
     "policy__lora__rank": RANK,
@@ -33,19 +34,6 @@ LORA = {
     "policy__lora__targets": TARGETS,
 }
 WHERE = {"seed": 0}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDJAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def devices():
-    return {
-        "mesh": make_mesh({"data": -1, "fsdp": 1, "model": 1}),
-        "rules": get_rules(),
-    }
 
 
 def sections(**changes):
